@@ -1,0 +1,203 @@
+"""What can go wrong, as one tree.
+
+::
+
+    FlowStateError
+    ├── InvalidFlowIdError                    (also ValueError)
+    ├── InvalidContinuationTokenError         (also ValueError)
+    ├── InvalidQueryError                     (also ValueError)
+    ├── FlowStateNotFoundError                (also LookupError)
+    ├── FlowStateExistsError
+    ├── FlowStateConflictError                expected, found
+    ├── FlowStateEncodeError                  path
+    │   └── FlowStateTooLargeError            size, limit, path
+    ├── FlowStateDecodeError                  flow_id, response
+    ├── FlowStateBatchError                   errors
+    ├── BackendError                          the cause is kept as __cause__
+    │   ├── StoreUnavailableError             outcome_unknown
+    │   │   └── DeadlineError                 (also TimeoutError)
+    │   ├── MissingIndexError                 index
+    │   ├── AccessDeniedError
+    │   └── QuotaError
+    └── EmulatorError
+
+No exception of google.* or grpc leaves the public API. An error about one flow state carries its id as
+``flow_id``; where an error is not about one flow state, ``flow_id`` is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .store import FlowStateQueryResponse, FlowStateSummaryResponse
+
+
+class FlowStateError(Exception):
+    """The base of every error that this package raises on purpose.
+
+    Attributes:
+        flow_id: The id of the flow state in question, or None where the error is not about one.
+    """
+
+    def __init__(self, message: str, *, flow_id: str | None = None) -> None:
+        super().__init__(message)
+        self.flow_id = flow_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions pickle by their positional arguments; ours are keywords, and cross process pools whole.
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(kind: type[FlowStateError], args: tuple[object, ...], fields: dict[str, object]) -> FlowStateError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class InvalidFlowIdError(FlowStateError, ValueError):
+    """The id breaks one of Firestore's rules for document ids. Raised before any call."""
+
+
+class InvalidContinuationTokenError(FlowStateError, ValueError):
+    """The continuation token is not one that this collection, order and these filters have given out."""
+
+
+class InvalidQueryError(FlowStateError, ValueError):
+    """A field of a query has a value that no query can have. Raised when the query is constructed."""
+
+
+class FlowStateNotFoundError(FlowStateError, LookupError):
+    """There is no flow state with this id, or it has expired."""
+
+
+class FlowStateExistsError(FlowStateError):
+    """A flow state with this id is there already, and the call asked to create it."""
+
+
+class FlowStateConflictError(FlowStateError):
+    """Another writer changed the flow state since the version at hand was read. Nothing was written.
+
+    Load it again, apply the change to what is there now, and save; `modify` does this by itself.
+
+    Attributes:
+        expected: The version that the call asked for; None where it asked that there be none.
+        found: The version that is stored now; None where there is none, or where it is not known.
+    """
+
+    def __init__(
+        self, message: str, *, flow_id: str | None = None, expected: str | None = None, found: str | None = None
+    ) -> None:
+        super().__init__(message, flow_id=flow_id)
+        self.expected = expected
+        self.found = found
+
+
+class FlowStateEncodeError(FlowStateError):
+    """A value of the flow state cannot be stored without loss. Nothing was written.
+
+    Attributes:
+        path: Where the value stands, such as ``cache["step"].value["rows"][3]``; None where it is the whole state.
+    """
+
+    def __init__(self, message: str, *, flow_id: str | None = None, path: str | None = None) -> None:
+        super().__init__(message, flow_id=flow_id)
+        self.path = path
+
+
+class FlowStateTooLargeError(FlowStateEncodeError):
+    """The flow state does not fit what Firestore can store. Computed before anything is sent.
+
+    Attributes:
+        size: The size in bytes, by Firestore's rules for storage sizes.
+        limit: The limit in bytes that it breaks.
+        path: The largest value, which is what to make smaller.
+    """
+
+    def __init__(
+        self, message: str, *, flow_id: str | None = None, path: str | None = None, size: int, limit: int
+    ) -> None:
+        super().__init__(message, flow_id=flow_id, path=path)
+        self.size = size
+        self.limit = limit
+
+
+class FlowStateDecodeError(FlowStateError):
+    """A stored document is not a flow state that this version of the package can read.
+
+    Attributes:
+        flow_id: The id of the document.
+        response: Where a list met the document: the page without it, with the states that could be read and
+            the token of the next page, so that nothing behind the document is out of reach. None elsewhere.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        flow_id: str | None = None,
+        response: FlowStateQueryResponse | FlowStateSummaryResponse | None = None,
+    ) -> None:
+        super().__init__(message, flow_id=flow_id)
+        self.response = response
+
+
+class FlowStateBatchError(FlowStateError):
+    """Some flow states of a batch failed. Those not named here succeeded.
+
+    Attributes:
+        errors: The error of each id that failed.
+    """
+
+    def __init__(self, message: str, *, errors: Mapping[str, FlowStateError]) -> None:
+        super().__init__(message)
+        self.errors = dict(errors)
+
+
+class BackendError(FlowStateError):
+    """Firestore refused or failed the call. The exception of the client library is kept as ``__cause__``."""
+
+
+class StoreUnavailableError(BackendError):
+    """Firestore could not be reached or did not answer before the deadline of the call.
+
+    Attributes:
+        outcome_unknown: True where a write was sent and nothing could tell whether it was stored: load the
+            flow state to see. False: the call changed nothing.
+    """
+
+    def __init__(self, message: str, *, flow_id: str | None = None, outcome_unknown: bool = False) -> None:
+        super().__init__(message, flow_id=flow_id)
+        self.outcome_unknown = outcome_unknown
+
+
+class DeadlineError(StoreUnavailableError, TimeoutError):
+    """The deadline of the call passed: ``timeout`` of the call or of the settings, in seconds, retries included."""
+
+
+class MissingIndexError(BackendError):
+    """Firestore has no index that serves the query.
+
+    Attributes:
+        index: The entry to add to ``indexes`` in firestore.indexes.json.
+    """
+
+    def __init__(
+        self, message: str, *, flow_id: str | None = None, index: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(message, flow_id=flow_id)
+        self.index = dict(index) if index is not None else None
+
+
+class AccessDeniedError(BackendError):
+    """The credentials are missing, wrong, or lack a permission on the database."""
+
+
+class QuotaError(BackendError):
+    """A quota or rate limit of the project or database is used up."""
+
+
+class EmulatorError(FlowStateError):
+    """The Firestore emulator could not be found, started or reached."""

@@ -1,0 +1,3 @@
+"""Settings of a store, from code or from the environment."""
+
+from __future__ import annotations
