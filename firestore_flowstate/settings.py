@@ -1,3 +1,187 @@
-"""Settings of a store, from code or from the environment."""
+"""The settings of a store, from code or from the environment (``FLOWSTATE_*``)."""
 
 from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ._document.ids import check_collection_path
+
+EMULATOR_REQUEST_BYTES: Final = 4 * 1024 * 1024  # gRPC's default message limit, which the emulator keeps
+_PREFIX: Final = "FLOWSTATE_"
+_AES_KEY_BYTES: Final = (16, 24, 32)
+
+
+class FlowStateSettings(BaseSettings):
+    """Where flow states are kept, and how.
+
+    Every field can be given by name or by an environment variable of the same name in upper case behind
+    ``FLOWSTATE_``; a name given in code wins. An empty variable counts as absent.
+
+    Attributes:
+        project: The Google Cloud project. Otherwise GOOGLE_CLOUD_PROJECT, GCLOUD_PROJECT, the ``projectId`` of
+            FIREBASE_CONFIG, what the credentials name, and on the emulator with none of these `demo-flowstate`.
+        database: The id of the Firestore database.
+        collection: The collection of the flow states. A nested one is a path: ``tenants/acme/flows``.
+        layout: How new documents are written; reading recognises each document by itself. "serialized" holds
+            any JSON exactly; "native" writes what Genkit JS reads, for a collection shared with it.
+        page_size: States a page of `list` has where the query names no limit, 1 to 300.
+        timeout: Seconds a call may take, retries included; each MiB beyond the first adds one second.
+        expire_after: How long after its last write a state expires; None: never. As a variable: seconds, or
+            ISO 8601 such as ``P30D``.
+        expire_when: "finished": only states that are done or failed expire. "always": every state does.
+        compress_over: Values with more bytes than this are compressed (zstd); smaller ones stay readable JSON.
+        max_request_bytes: The largest request to send, in bytes: Firestore takes 10 MiB, and the emulator
+            4 MiB, which is kept to where one is used.
+        keys: Encryption keys by id, each 16, 24 or 32 bytes in base64. As a variable: a JSON object.
+        current_key: The id of the key to encrypt new values with; may be left out where there is one key.
+        require_encryption: Refuse to read values that are not encrypted.
+        shards: How many shards to spread writes over, 1 to 500. 1 is enough up to 500 writes a second.
+        emulator_host: ``host:port`` of the Firestore emulator; otherwise FIRESTORE_EMULATOR_HOST.
+        endpoint: Another address of the Firestore service than the usual one, ``host`` or ``host:port``.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_default=False
+    )
+
+    project: str | None = None
+    database: str = "(default)"
+    collection: str = "genkit-flows"
+    layout: Literal["serialized", "native"] = "serialized"
+    page_size: int = Field(default=10, ge=1, le=300)
+    timeout: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    expire_after: timedelta | None = None
+    expire_when: Literal["finished", "always"] = "finished"
+    compress_over: int = Field(default=4096, ge=0)
+    max_request_bytes: int = Field(default=10 * 1024 * 1024, ge=64 * 1024, le=10 * 1024 * 1024)
+    keys: Mapping[str, str] | None = Field(default=None, repr=False)
+    current_key: str | None = None
+    require_encryption: bool = False
+    shards: int = Field(default=1, ge=1, le=500)
+    emulator_host: str | None = None
+    endpoint: str | None = None
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _naming_variables(error, given=values) from None
+
+    @field_validator("collection")
+    @classmethod
+    def _collection_is_a_path(cls, collection: str) -> str:
+        check_collection_path(collection)
+        return collection
+
+    @field_validator("project", "database", "endpoint", "current_key")
+    @classmethod
+    def _is_one_name(cls, name: str | None) -> str | None:
+        if name is not None and (not name or "/" in name or name.strip() != name):
+            raise ValueError(f"must be a name without slashes and surrounding spaces, not {name!r}")
+        return name
+
+    @field_validator("emulator_host")
+    @classmethod
+    def _is_host_and_port(cls, host: str | None) -> str | None:
+        return None if host is None else _host_and_port(host)
+
+    @field_validator("expire_after")
+    @classmethod
+    def _is_positive(cls, duration: timedelta | None) -> timedelta | None:
+        if duration is not None and duration <= timedelta(0):
+            raise ValueError(f"must be more than no time, not {duration}; leave it out to keep states for ever")
+        return duration
+
+    @field_validator("keys")
+    @classmethod
+    def _are_aes_keys(cls, keys: Mapping[str, str] | None) -> Mapping[str, str] | None:
+        for key_id, key in (keys or {}).items():
+            if not key_id.isascii() or not key_id.isprintable() or not 1 <= len(key_id) <= 64:
+                raise ValueError(f"key id {key_id!r} must be 1 to 64 printable ASCII characters")
+            try:
+                size = len(base64.b64decode(key, validate=True))
+            except (binascii.Error, ValueError):
+                raise ValueError(f"key {key_id!r} is not base64") from None
+            if size not in _AES_KEY_BYTES:
+                raise ValueError(f"key {key_id!r} has {size} bytes; AES takes 16, 24 or 32")
+        return keys
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look_where_google_looks(cls, values: dict[str, Any]) -> dict[str, Any]:
+        found = dict(values)
+        if found.get("project") is None:
+            found["project"] = _ambient_project()
+        if found.get("emulator_host") is None:
+            found["emulator_host"] = os.environ.get("FIRESTORE_EMULATOR_HOST") or None
+        return found
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> FlowStateSettings:
+        keys = self.keys or {}
+        if self.current_key is not None and self.current_key not in keys:
+            raise ValueError(f"current_key {self.current_key!r} is not among keys ({', '.join(keys) or 'there are none'})")
+        if len(keys) > 1 and self.current_key is None:
+            raise ValueError(f"current_key must name one of several keys ({', '.join(keys)})")
+        if self.require_encryption and not keys:
+            raise ValueError("require_encryption is on, but keys has none")
+        if self.shards > 1 and self.layout == "native":
+            raise ValueError("shards need the serialized layout: native documents carry no shard. Migrate them first")
+        return self
+
+
+def _ambient_project() -> str | None:
+    for variable in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"):
+        if project := os.environ.get(variable):
+            return project
+    config = os.environ.get("FIREBASE_CONFIG", "")
+    if config.startswith("{"):  # otherwise the name of a file, which firebase_admin reads and we leave to it
+        try:
+            parsed = json.loads(config)
+        except ValueError:
+            return None
+        project = parsed.get("projectId") if isinstance(parsed, dict) else None
+        return project if isinstance(project, str) and project else None
+    return None
+
+
+def _host_and_port(host: str) -> str:
+    """Return host:port; a scheme in front, which breaks Google's own client, is dropped."""
+    bare = host.removeprefix("http://").removeprefix("https://").rstrip("/")
+    name, colon, port = bare.rpartition(":")
+    if not (colon and name and port.isascii() and port.isdigit() and 0 < int(port) < 65536) or "/" in name:
+        raise ValueError(f"must be host:port such as 127.0.0.1:8080, not {host!r}")
+    return bare
+
+
+def _naming_variables(error: ValidationError, *, given: Mapping[str, Any]) -> ValidationError:
+    """Return the error with each field that came from the environment under its variable's name."""
+    lines = []
+    for line in error.errors(include_url=False):
+        location = line["loc"]
+        if location and location[0] not in given and isinstance(location[0], str):
+            variable = _PREFIX + location[0].upper()
+            if location[0] == "emulator_host" and not os.environ.get(variable):
+                variable = "FIRESTORE_EMULATOR_HOST"
+            location = (variable, *location[1:])
+        message = line["msg"].replace("{", "{{").replace("}", "}}")
+        lines.append(
+            InitErrorDetails(type=PydanticCustomError(line["type"], message), loc=location, input=line["input"])  # type: ignore[arg-type]  # pydantic wants a literal; the text is its own
+        )
+    return ValidationError.from_exception_data(error.title, lines, hide_input=_names_a_key(error))
+
+
+def _names_a_key(error: ValidationError) -> bool:
+    return any("keys" in line["loc"] for line in error.errors(include_url=False, include_input=False)) or any(
+        not line["loc"] for line in error.errors(include_url=False, include_input=False)
+    )

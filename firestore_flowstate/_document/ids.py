@@ -1,0 +1,58 @@
+"""Ids of flow states and paths of collections, by Firestore's rules for names.
+
+Source: https://firebase.google.com/docs/firestore/quotas#collections_documents_and_fields
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from ..errors import InvalidFlowIdError
+
+MAX_NAME_BYTES: Final = 1500
+_RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
+
+
+def check_flow_id(id: str) -> str:
+    """Return the id if it can name a document, else raise InvalidFlowIdError with the rule it breaks."""
+    if not isinstance(id, str):
+        raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {id!r:.200}")
+    if rule := _broken_rule(id):
+        raise InvalidFlowIdError(f"The flow id {id!r:.200} {rule}.", flow_id=id)
+    return id
+
+
+def check_collection_path(path: str) -> str:
+    """Return the path if it names a collection, else raise ValueError with the rule it breaks.
+
+    A nested collection is ``collection/document/collection``: an odd number of names.
+    """
+    names = path.split("/")
+    for name in names:
+        if rule := _broken_rule(name):
+            raise ValueError(f"the name {name!r:.200} in the collection path {path!r:.200} {rule}")
+    if len(names) % 2 == 0:
+        raise ValueError(
+            f"the path {path!r:.200} names a document: a collection path has an odd number of names, "
+            "as in 'flows' or 'tenants/acme/flows'"
+        )
+    return path
+
+
+def _broken_rule(name: str) -> str | None:
+    if not name:
+        return "is empty, and Firestore has no nameless documents"
+    if "/" in name:
+        return "contains a slash, which would make it a path to another collection"
+    if name in {".", ".."}:
+        return "is '.' or '..', which Firestore reserves"
+    if _RESERVED.fullmatch(name):
+        return "matches __.*__, which Firestore reserves"
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return "contains a lone surrogate, so it is not valid UTF-8"
+    if size > MAX_NAME_BYTES:
+        return f"has {size:,} bytes of UTF-8, more than Firestore's {MAX_NAME_BYTES:,}"
+    return None
