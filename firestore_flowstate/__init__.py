@@ -1,3 +1,109 @@
-"""Keep the state of running flows in Google Cloud Firestore."""
+"""Keep the state of running flows in Google Cloud Firestore.
+
+Genkit's FlowStateStore contract (save, load, list) for Python: lossless, safe with many writers, and usable
+from any event loop, thread or worker process. Start with `FirestoreFlowStateStore`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    AccessDeniedError,
+    BackendError,
+    DeadlineError,
+    EmulatorError,
+    FlowStateBatchError,
+    FlowStateConflictError,
+    FlowStateDecodeError,
+    FlowStateEncodeError,
+    FlowStateError,
+    FlowStateExistsError,
+    FlowStateNotFoundError,
+    FlowStateTooLargeError,
+    InvalidContinuationTokenError,
+    InvalidFlowIdError,
+    InvalidQueryError,
+    MissingIndexError,
+    QuotaError,
+    StoreUnavailableError,
+)
+from .models import (
+    BlockedOnStep,
+    CacheEntry,
+    FlowResult,
+    FlowState,
+    FlowStateExecution,
+    FlowStateSummary,
+    FlowStatus,
+    Operation,
+)
+from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from .store import FlowStateStore, VersionedFlowStateStore
+from .unset import UNSET, Unset
+
+if TYPE_CHECKING:
+    from .firestore import FirestoreFlowStateStore
+    from .memory import MemoryFlowStateStore
+    from .settings import FlowStateSettings
 
 __version__ = "0.1.0.dev0"
+
+__all__ = [
+    "UNSET",
+    "AccessDeniedError",
+    "BackendError",
+    "BlockedOnStep",
+    "CacheEntry",
+    "DeadlineError",
+    "EmulatorError",
+    "FirestoreFlowStateStore",
+    "FlowResult",
+    "FlowState",
+    "FlowStateBatchError",
+    "FlowStateConflictError",
+    "FlowStateDecodeError",
+    "FlowStateEncodeError",
+    "FlowStateError",
+    "FlowStateExecution",
+    "FlowStateExistsError",
+    "FlowStateNotFoundError",
+    "FlowStateQuery",
+    "FlowStateQueryResponse",
+    "FlowStateSettings",
+    "FlowStateStore",
+    "FlowStateSummary",
+    "FlowStateSummaryResponse",
+    "FlowStateTooLargeError",
+    "FlowStatus",
+    "InvalidContinuationTokenError",
+    "InvalidFlowIdError",
+    "InvalidQueryError",
+    "MemoryFlowStateStore",
+    "MissingIndexError",
+    "Operation",
+    "QuotaError",
+    "StoreUnavailableError",
+    "Unset",
+    "VersionedFlowStateStore",
+]
+
+_LAZY = {  # what pulls in more than pydantic, loaded at first use
+    "FirestoreFlowStateStore": "firestore",
+    "FlowStateSettings": "settings",
+    "MemoryFlowStateStore": "memory",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

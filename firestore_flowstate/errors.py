@@ -31,7 +31,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .store import FlowStateQueryResponse, FlowStateSummaryResponse
+    from .query import FlowStateQueryResponse, FlowStateSummaryResponse
 
 
 class FlowStateError(Exception):
@@ -88,7 +88,12 @@ class FlowStateConflictError(FlowStateError):
     """
 
     def __init__(
-        self, message: str, *, flow_id: str | None = None, expected: str | None = None, found: str | None = None
+        self,
+        message: str,
+        *,
+        flow_id: str | None = None,
+        expected: str | None = None,
+        found: str | None = None,
     ) -> None:
         super().__init__(message, flow_id=flow_id)
         self.expected = expected
@@ -184,9 +189,7 @@ class MissingIndexError(BackendError):
         index: The entry to add to ``indexes`` in firestore.indexes.json.
     """
 
-    def __init__(
-        self, message: str, *, flow_id: str | None = None, index: Mapping[str, object] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, flow_id: str | None = None, index: Mapping[str, object] | None = None) -> None:
         super().__init__(message, flow_id=flow_id)
         self.index = dict(index) if index is not None else None
 

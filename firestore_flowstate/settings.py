@@ -130,7 +130,9 @@ class FlowStateSettings(BaseSettings):
     def _fits_together(self) -> FlowStateSettings:
         keys = self.keys or {}
         if self.current_key is not None and self.current_key not in keys:
-            raise ValueError(f"current_key {self.current_key!r} is not among keys ({', '.join(keys) or 'there are none'})")
+            raise ValueError(
+                f"current_key {self.current_key!r} is not among keys ({', '.join(keys) or 'there are none'})"
+            )
         if len(keys) > 1 and self.current_key is None:
             raise ValueError(f"current_key must name one of several keys ({', '.join(keys)})")
         if self.require_encryption and not keys:
@@ -176,7 +178,7 @@ def _naming_variables(error: ValidationError, *, given: Mapping[str, Any]) -> Va
             location = (variable, *location[1:])
         message = line["msg"].replace("{", "{{").replace("}", "}}")
         lines.append(
-            InitErrorDetails(type=PydanticCustomError(line["type"], message), loc=location, input=line["input"])  # type: ignore[arg-type]  # pydantic wants a literal; the text is its own
+            InitErrorDetails(type=PydanticCustomError(line["type"], message), loc=location, input=line["input"])
         )
     return ValidationError.from_exception_data(error.title, lines, hide_input=_names_a_key(error))
 

@@ -1,0 +1,291 @@
+"""The state of a flow, as Genkit's schema has it: snake_case here, camelCase on the wire.
+
+One law holds for all of them: ``model_validate(x).model_dump(by_alias=True)`` gives back x. Absent stays
+absent, null stays null, unknown keys are kept, falsy values stay themselves.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, MutableMapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    Strict,
+    model_serializer,
+)
+from pydantic.alias_generators import to_camel
+
+from .unset import UNSET, Unset
+
+FlowStatus: TypeAlias = Literal["scheduled", "running", "blocked", "done", "failed"]
+Milliseconds: TypeAlias = Annotated[int, Strict()] | Annotated[float, Strict()]
+FiniteMilliseconds: TypeAlias = Annotated[int, Strict()] | Annotated[float, Strict(), AllowInfNan(False)]
+
+
+def _is_true(value: object) -> object:
+    if value is not True and value is not None:  # to a Literal[True] alone 1 and 1.0 are True as well
+        raise ValueError(f"must be true where it is present, not {value!r:.50}")
+    return value
+
+
+class WireModel(BaseModel):
+    """A model that tells absent from null, keeps unknown keys, and compares by both.
+
+    Two are equal where type, values, unknown keys and presence are: ``CacheEntry()`` is not
+    ``CacheEntry(value=None)``.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="allow",
+        validate_assignment=True,
+        ser_json_inf_nan="constants",
+        ser_json_bytes="base64",
+        protected_namespaces=(),
+    )
+
+    wire_names: ClassVar[Mapping[str, str]] = {}
+    """The wire name of each field by its Python name."""
+    _field_of_wire_name: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.wire_names = {name: field.alias or name for name, field in cls.model_fields.items()}
+        cls._field_of_wire_name = {alias: name for name, alias in cls.wire_names.items() if alias != name}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._field_of_wire_name:
+            # Unknown keys are allowed, so pydantic would keep it as a second field beside the real one.
+            raise AttributeError(f"{name} is the wire name: set {type(self).__name__}.{self._field_of_wire_name[name]}")
+        super().__setattr__(name, value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, WireModel) or type(self) is not type(other):
+            return NotImplemented
+        return (
+            self.__dict__ == other.__dict__
+            and self.model_fields_set == other.model_fields_set
+            and (self.model_extra or {}) == (other.model_extra or {})
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, as every pydantic model with __eq__
+
+    @model_serializer(mode="wrap")
+    def _dump_what_is_present(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = dump(self)
+        unknown = self.model_extra or {}
+        for name, wire_name in self.wire_names.items():
+            if not self.has(name):
+                for key in (name, wire_name):
+                    if key not in unknown:
+                        dumped.pop(key, None)
+        return dumped
+
+    def has(self, name: str) -> bool:
+        """Return whether the field is present, null or not; the Python name counts."""
+        if name in (self.model_extra or ()):  # an unknown key of that name, which pydantic counts as the field
+            return bool(self.__dict__[name] != type(self).model_fields[name].get_default())
+        return name in self.model_fields_set
+
+
+class CacheEntry(WireModel):
+    """The cached result of a step.
+
+    Attributes:
+        value: The result, any JSON value. Absent where the step returned nothing.
+        empty: True where Genkit noted that there is no value; Genkit JS does so for falsy results too.
+    """
+
+    value: Any = None
+    empty: Annotated[Literal[True] | None, BeforeValidator(_is_true)] = None
+
+
+class BlockedOnStep(WireModel):
+    """The step that a flow waits for.
+
+    Attributes:
+        name: The name of the step.
+        schema_: The JSON Schema of the event that resumes it, as a JSON string. On the wire: ``schema``.
+    """
+
+    name: str
+    schema_: str | None = Field(default=None, alias="schema")
+
+
+class FlowResult(WireModel):
+    """How an operation ended.
+
+    Attributes:
+        response: What the flow returned, any JSON value.
+        error: The message of the error that ended the flow.
+        stacktrace: Where the error was raised.
+    """
+
+    response: Any = None
+    error: str | None = None
+    stacktrace: str | None = None
+
+
+class Operation(WireModel):
+    """The long-running operation that a flow's caller holds.
+
+    Attributes:
+        name: The name of the operation; Genkit uses the flow's id.
+        metadata: Any JSON value of the service.
+        done: Whether the flow has ended; absent counts as False.
+        result: How it ended, once done. Absent where the flow returned nothing.
+        blocked_on_step: The step that the flow waits for.
+    """
+
+    name: str
+    metadata: Any = None
+    done: Annotated[bool, Strict()] = False
+    result: FlowResult | None = None
+    blocked_on_step: BlockedOnStep | None = None
+
+
+class FlowStateExecution(WireModel):
+    """One stretch of running, from a start or resumption to the next block or end.
+
+    Attributes:
+        start_time: Milliseconds since the epoch.
+        end_time: Milliseconds since the epoch.
+        trace_ids: The ids of its traces.
+    """
+
+    start_time: Milliseconds | None = None
+    end_time: Milliseconds | None = None
+    trace_ids: Sequence[str]
+
+
+class FlowState(WireModel):
+    """The state of a flow: all that is needed to resume it.
+
+    Attributes:
+        flow_id: The flow's id. Data: the key it is stored under is the id given to the store.
+        name: The name of the flow.
+        input: What the flow was started with, any JSON value.
+        start_time: Milliseconds since the epoch; a whole number where it is one. Lists are ordered by it.
+        cache: The result of each step that has run, by the step's name, in the order they were cached.
+        events_triggered: The payload of each event that resumed the flow, by the step's name.
+        blocked_on_step: The step that the flow waits for, or None.
+        operation: The operation that the flow's caller holds.
+        trace_context: The trace to continue; Genkit JS keeps a JSON string here and fails on other text.
+        executions: The stretches of running, oldest first.
+    """
+
+    flow_id: str
+    name: str | None = None
+    input: Any = None
+    start_time: FiniteMilliseconds
+    cache: MutableMapping[str, CacheEntry]
+    events_triggered: MutableMapping[str, Any]
+    blocked_on_step: BlockedOnStep | None
+    operation: Operation
+    trace_context: str | None = None
+    executions: list[FlowStateExecution]
+
+    _version: str | None = PrivateAttr(default=None)
+    _updated_at: datetime | None = PrivateAttr(default=None)
+    _expire_at: datetime | None = PrivateAttr(default=None)
+
+    @classmethod
+    def start(cls, *, name: str | None = None, input: Any | Unset = UNSET, flow_id: str | None = None) -> FlowState:
+        """Return the state of a flow that starts now: nothing cached, not blocked, not done.
+
+        Args:
+            name: The name of the flow; left out where None.
+            input: What the flow starts with; left out where not given, so that None is null.
+            flow_id: The id; a random UUID where None.
+        """
+        id = str(uuid.uuid4()) if flow_id is None else flow_id
+        state = cls(
+            flow_id=id,
+            start_time=time.time_ns() // 1_000_000,
+            cache={},
+            events_triggered={},
+            blocked_on_step=None,
+            operation=Operation(name=id, done=False),
+            executions=[],
+        )
+        if name is not None:
+            state.name = name
+        if not isinstance(input, Unset):
+            state.input = input
+        return state
+
+    @property
+    def status(self) -> FlowStatus:
+        """What the flow does now: failed or done once it has ended, else blocked, scheduled or running."""
+        result = self.operation.result
+        if result is not None and result.error is not None:
+            return "failed"
+        if self.operation.done:
+            return "done"
+        if self.blocked_on_step is not None:
+            return "blocked"
+        return "running" if self.executions else "scheduled"
+
+    @property
+    def version(self) -> str | None:
+        """The stored version that this state was read or written as; opaque; None until stored."""
+        return self._version
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When the state was last written, in UTC; None until stored."""
+        return self._updated_at
+
+    @property
+    def expire_at(self) -> datetime | None:
+        """When the state expires, in UTC; None where it does not."""
+        return self._expire_at
+
+
+class FlowStateSummary(BaseModel):
+    """What a list shows of a flow state; no payload was read for it.
+
+    Attributes:
+        id: The id it is stored under.
+        flow_id: The flow's own id.
+        name: The name of the flow.
+        status: What the flow does now.
+        start_time: Milliseconds since the epoch.
+        blocked_on: The name of the step that the flow waits for.
+        step_count: How many steps are cached. A step that `update` replaces without having read the state is
+            counted again until the next save, edit or fold.
+        size_bytes: About how many bytes of JSON the state has.
+        last_end_time: When the last execution ended, in milliseconds since the epoch.
+        error_line: The first line of the error; None under encryption.
+        updated_at: When the state was last written, in UTC.
+        expire_at: When the state expires, in UTC.
+        extra: The scalar unknown keys of the state that queries can ask for.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    flow_id: str
+    name: str | None
+    status: FlowStatus
+    start_time: int | float
+    blocked_on: str | None
+    step_count: int
+    size_bytes: int
+    last_end_time: int | float | None
+    error_line: str | None
+    updated_at: datetime
+    expire_at: datetime | None
+    extra: Mapping[str, Any]

@@ -1,0 +1,151 @@
+"""What a list is asked and what it answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal, get_args
+
+from .errors import InvalidQueryError
+from .models import FlowState, FlowStateSummary, FlowStatus
+
+MAX_LIMIT: Final = 300  # the documents Genkit and the Firebase SDKs fetch at most for a page
+
+_STATUSES: Final = get_args(FlowStatus)
+_INT64: Final = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowStateQuery:
+    """Which flow states to list, newest start first, ties by id descending. All filters must hold.
+
+    Attributes:
+        limit: States a page, 1 to 300; None: the store's page size.
+        continuation_token: Where the page before ended, as its response gave it. Bound to the collection and
+            the filters it was given for.
+        name: The name of the flow.
+        status: What the flow does now.
+        blocked_on: The name of the step that the flow waits for.
+        started_after: The earliest start, inclusive; a datetime with a time zone, or milliseconds.
+        started_before: The end of the starts, exclusive; a datetime with a time zone, or milliseconds.
+        where: Unknown keys of the state with the scalar each must equal, such as ``{"owner": uid}``.
+        on_error: What to do about a document that cannot be read: "raise" FlowStateDecodeError, which carries
+            the page, or "skip" it and name it in the response.
+
+    Raises:
+        InvalidQueryError: A value that no query can have.
+    """
+
+    limit: int | None = None
+    continuation_token: str | None = None
+    name: str | None = None
+    status: FlowStatus | None = None
+    blocked_on: str | None = None
+    started_after: datetime | int | float | None = None
+    started_before: datetime | int | float | None = None
+    where: Mapping[str, str | int | bool] = field(default_factory=dict)
+    on_error: Literal["raise", "skip"] = "raise"
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
+        for label in ("continuation_token", "name", "blocked_on"):
+            value = getattr(self, label)
+            if value is not None:
+                _check_text(label, value)
+        if self.status is not None and self.status not in _STATUSES:
+            raise InvalidQueryError(f"status is one of {', '.join(_STATUSES)}, not {self.status!r:.100}")
+        if self.on_error not in ("raise", "skip"):
+            raise InvalidQueryError(f"on_error is 'raise' or 'skip', not {self.on_error!r:.100}")
+        _check_start("started_after", self.started_after)
+        _check_start("started_before", self.started_before)
+        _check_where(self.where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowStateQueryResponse:
+    """A page of flow states.
+
+    Attributes:
+        flow_states: The states, newest start first, ties by id descending.
+        continuation_token: Asks for the next page; None where this is the last one.
+        skipped: Ids of documents that could not be read, where the query says to skip those.
+    """
+
+    flow_states: Sequence[FlowState]
+    continuation_token: str | None = None
+    skipped: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowStateSummaryResponse:
+    """A page of summaries.
+
+    Attributes:
+        summaries: The summaries, newest start first, ties by id descending.
+        continuation_token: Asks for the next page; None where this is the last one. A token of `list` with the
+            same filters serves as well.
+        skipped: Ids of documents that could not be read, where the query says to skip those.
+    """
+
+    summaries: Sequence[FlowStateSummary]
+    continuation_token: str | None = None
+    skipped: Sequence[str] = ()
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise InvalidQueryError unless the limit is None or 1 to 300."""
+    if limit is None:
+        return
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise InvalidQueryError(f"limit is a whole number from 1 to {MAX_LIMIT}, not {limit!r:.100}")
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidQueryError(
+            f"limit is a whole number from 1 to {MAX_LIMIT}, not {limit}; for more, follow continuation_token or "
+            "use iterate()"
+        )
+
+
+def milliseconds(moment: datetime | float) -> int | float:
+    """Return the moment in milliseconds since the epoch; exact for a datetime's whole milliseconds."""
+    if not isinstance(moment, datetime):
+        return moment
+    micros = round(moment.timestamp() * 1_000_000)
+    return micros // 1000 if micros % 1000 == 0 else micros / 1000
+
+
+def _check_text(label: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InvalidQueryError(f"{label} is a string, not {type(value).__name__}: {value!r:.100}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidQueryError(f"{label} contains a lone surrogate, which no query can carry") from None
+
+
+def _check_start(label: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise InvalidQueryError(f"{label} needs a time zone: {value!r} could be any of 38 moments")
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidQueryError(f"{label} is a datetime or milliseconds, not {type(value).__name__}: {value!r:.100}")
+    elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and value not in _INT64):
+        raise InvalidQueryError(f"{label} is no moment: {value!r:.100}")
+
+
+def _check_where(where: object) -> None:
+    if not isinstance(where, Mapping):
+        raise InvalidQueryError(f"where maps keys to scalars, not {type(where).__name__}")
+    for key, value in where.items():
+        _check_text("a key of where", key)
+        if not key:
+            raise InvalidQueryError("a key of where is empty, which Firestore does not allow")
+        if isinstance(value, str):
+            _check_text(f"where[{key!r:.100}]", value)
+        elif not isinstance(value, int) or value not in _INT64:
+            raise InvalidQueryError(
+                f"where[{key!r:.100}] is a string, a whole number of 64 bits or a bool, not {value!r:.100}"
+            )

@@ -1,0 +1,219 @@
+"""The contract: what a store of flow states does. An implementer needs this file alone.
+
+`FlowStateStore` is Genkit's interface. `VersionedFlowStateStore` adds what several writers need. Two
+conformance suites in `firestore_flowstate.testing` check an implementation against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from .unset import UNSET, Unset
+
+
+class FlowStateStore(Protocol):
+    """Genkit's FlowStateStore: save, load, list."""
+
+    async def save(self, id: str, state: FlowState) -> None:
+        """Store the state under the id, in place of what was there.
+
+        The id is the key; ``state.flow_id`` is data and may differ. The state is stored as it is at the call:
+        changing the object afterwards changes nothing in the store.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document. Nothing was written.
+            FlowStateEncodeError: A value cannot be stored without loss. Nothing was written.
+        """
+        ...
+
+    async def load(self, id: str) -> FlowState | None:
+        """Return the state stored under the id, or None where there is none.
+
+        Each call returns an object of its own.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateDecodeError: What is stored cannot be read.
+        """
+        ...
+
+    async def list(self, query: FlowStateQuery | None = None) -> FlowStateQueryResponse:
+        """Return a page of states: newest ``start_time`` first, ties by id descending.
+
+        Following the continuation tokens gives every state exactly once that is there from the first page to
+        the last, whatever is written meanwhile and however many share a start. A page has a token only where
+        more follows.
+
+        Raises:
+            InvalidContinuationTokenError: The token is not one given for this collection and these filters.
+            FlowStateDecodeError: A document cannot be read; ``response`` has the rest of the page.
+        """
+        ...
+
+
+class VersionedFlowStateStore(FlowStateStore, Protocol):
+    """A FlowStateStore for many writers: versions, partial writes, deletion.
+
+    Every write makes a new version, even one that changes nothing. ``timeout`` is in seconds and covers all
+    retries of the call; None: the store's own. A state that has expired counts as absent.
+    """
+
+    async def save(
+        self,
+        id: str,
+        state: FlowState,
+        *,
+        if_version: str | Unset | None = UNSET,
+        timeout: float | None = None,
+    ) -> None:
+        """Store the state under the id. Afterwards ``state.version`` is the stored version.
+
+        Args:
+            id: The key.
+            state: What to store.
+            if_version: Not given: create or replace, the last write wins. A version: replace that version
+                only. None, the version of a state never stored: there must be nothing yet.
+            timeout: Seconds, retries included.
+
+        Raises:
+            FlowStateConflictError: Another version is stored than ``if_version``, or, where that is None, any.
+        """
+        ...
+
+    async def create(self, id: str, state: FlowState, *, timeout: float | None = None) -> None:
+        """Store the state under an id that has none yet. Afterwards ``state.version`` is the stored version.
+
+        Raises:
+            FlowStateExistsError: There is a state under the id.
+        """
+        ...
+
+    async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
+        """Return the state stored under the id, or None where there is none."""
+        ...
+
+    async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
+        """Return the states stored under the ids, in the order of the ids; absent ones are left out.
+
+        Raises:
+            FlowStateBatchError: Some could not be read.
+        """
+        ...
+
+    async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
+        """Store each state under its id, in place of what was there.
+
+        Raises:
+            FlowStateBatchError: Some were not stored; all others were.
+        """
+        ...
+
+    async def update(
+        self,
+        id: str,
+        *,
+        cache: Mapping[str, CacheEntry] | None = None,
+        remove: Iterable[str] = (),
+        events_triggered: Mapping[str, object] | None = None,
+        operation: Operation | Unset = UNSET,
+        blocked_on_step: BlockedOnStep | Unset | None = UNSET,
+        executions: Sequence[FlowStateExecution] | Unset = UNSET,
+        trace_context: str | Unset | None = UNSET,
+        if_version: str | Unset = UNSET,
+        timeout: float | None = None,
+    ) -> str:
+        """Write what is named and leave the rest; return the new version.
+
+        Args:
+            id: The key.
+            cache: Steps to set. A step that is there keeps its place in the order; a new one comes last.
+            remove: Steps to remove, before ``cache`` is set. A step that is not there is passed over.
+            events_triggered: Events to set, by the name of the step.
+            operation: Replaces the operation whole.
+            blocked_on_step: Replaces the blocked step whole; None: not blocked.
+            executions: Replaces the executions whole.
+            trace_context: Replaces the trace context; None is null.
+            if_version: Write to that version only, in one round trip. Not given: write to whatever is stored,
+                which takes a read first.
+            timeout: Seconds, retries included.
+
+        Raises:
+            FlowStateNotFoundError: There is no state under the id.
+            FlowStateConflictError: Another version is stored than ``if_version``.
+        """
+        ...
+
+    def edit(self, id: str, *, timeout: float | None = None) -> AbstractAsyncContextManager[FlowState]:
+        """Load the state, and on leaving the block write what the block changed of it.
+
+        Nothing is written where nothing changed or where the block raised.
+
+        Raises:
+            FlowStateNotFoundError: On entry: there is no state under the id.
+            FlowStateConflictError: On exit: another writer changed the state meanwhile.
+        """
+        ...
+
+    async def modify(
+        self,
+        id: str,
+        change: Callable[[FlowState], Awaitable[None] | None],
+        *,
+        attempts: int = 100,
+        timeout: float | None = None,
+    ) -> FlowState:
+        """Load the state, call ``change`` with it, write the difference; on a conflict all of it again.
+
+        ``change`` must be safe to call more than once. Returns the state as it was written.
+
+        Raises:
+            FlowStateNotFoundError: There is no state under the id.
+            FlowStateConflictError: Other writers were first ``attempts`` times in a row.
+        """
+        ...
+
+    async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
+        """Delete the state under the id. Where there is none this does nothing.
+
+        Raises:
+            FlowStateConflictError: Another version is stored than ``if_version``, or, with one, none.
+        """
+        ...
+
+    async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
+        """Delete the states under the ids; absent ones are passed over.
+
+        Raises:
+            FlowStateBatchError: Some were not deleted; all others were.
+        """
+        ...
+
+    async def list_summaries(
+        self, query: FlowStateQuery | None = None, *, timeout: float | None = None
+    ) -> FlowStateSummaryResponse:
+        """Return a page of summaries, in the order of `list`, without reading payloads."""
+        ...
+
+    async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
+        """Return how many states the filters match; limit and token do not count.
+
+        States that have expired and are not yet collected may be counted.
+        """
+        ...
+
+    def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
+        """Yield every state the filters match, in the order of `list`, fetching pages as they are needed.
+
+        A limit of the query is the size of the pages.
+        """
+        ...
+
+    async def list(
+        self, query: FlowStateQuery | None = None, *, timeout: float | None = None
+    ) -> FlowStateQueryResponse:
+        """Return a page of states: newest ``start_time`` first, ties by id descending."""
+        ...
