@@ -1,0 +1,16 @@
+"""Find, start, wait for and stop the official Firestore emulator.
+
+::
+
+    with start_emulator() as emulator:
+        store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host))
+
+On the command line, with FIRESTORE_EMULATOR_HOST set for the command::
+
+    python -m firestore_flowstate.emulator exec -- COMMAND...
+"""
+
+from .finding import Installation, find_emulator
+from .process import Emulator, start_emulator
+
+__all__ = ["Emulator", "Installation", "find_emulator", "start_emulator"]
