@@ -1,0 +1,27 @@
+"""The point in time by which a call must have ended."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point on the monotonic clock, and how many seconds were allowed until it."""
+
+    at: float
+    allowed: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """Return the deadline that is so many seconds from now."""
+        return cls(time.monotonic() + seconds, seconds)
+
+    def plus(self, seconds: float) -> Deadline:
+        """Return this deadline, later by so many seconds."""
+        return Deadline(self.at + seconds, self.allowed + seconds)
+
+    def remaining(self) -> float:
+        """Return the seconds left; zero or less when it has passed."""
+        return self.at - time.monotonic()
