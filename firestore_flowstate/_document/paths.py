@@ -1,0 +1,21 @@
+"""How errors write the place of a value in a flow state."""
+
+from __future__ import annotations
+
+import json
+
+
+def in_cache(step: object) -> str:
+    """Return the path of a step's entry."""
+    return f"cache[{_shown(step)}]"
+
+
+def in_events(step: object) -> str:
+    """Return the path of an event's payload."""
+    return f"events_triggered[{_shown(step)}]"
+
+
+def _shown(step: object) -> str:
+    if not isinstance(step, str):
+        return repr(step)[:80]
+    return json.dumps(step if len(step) <= 80 else step[:80] + "…", ensure_ascii=False)

@@ -1,0 +1,82 @@
+"""Continuation tokens: where a page ended, bound to the collection, order and filters it was asked with."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+from typing import Final, NamedTuple
+
+from ..errors import InvalidContinuationTokenError
+from ..query import FlowStateQuery, milliseconds
+
+_VERSION: Final = 1
+_ORDER: Final = "startTime desc, id desc"
+_CHECK_BYTES: Final = 6
+
+
+class Position(NamedTuple):
+    """A place in the order of a list: the start, in its exact type, and the id of a document."""
+
+    start_time: int | float
+    id: str
+
+
+def scope_of(collection: str, query: FlowStateQuery) -> str:
+    """Return what a token is bound to; equal for queries that differ only in limit, token and on_error."""
+    after, before = (None if t is None else milliseconds(t) for t in (query.started_after, query.started_before))
+    filters = [query.name, query.status, query.blocked_on, after, before, sorted(query.where.items())]
+    text = json.dumps([collection, _ORDER, filters], separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=9).hexdigest()
+
+
+def to_token(position: Position, scope: str) -> str:
+    """Return the token that asks for what comes after the position."""
+    body = json.dumps([_VERSION, scope, position.start_time, position.id], separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(_check(body) + body).decode().rstrip("=")
+
+
+def from_token(token: str, scope: str) -> Position:
+    """Return the position that the token was made for.
+
+    Raises:
+        InvalidContinuationTokenError: It is damaged, of a newer version, or was given for something else.
+    """
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise _damaged(token) from None
+    body = raw[_CHECK_BYTES:]
+    if not body or _check(body) != raw[:_CHECK_BYTES] or base64.urlsafe_b64encode(raw).decode().rstrip("=") != token:
+        raise _damaged(token)
+    try:
+        version, *fields = json.loads(body)
+    except (ValueError, TypeError):
+        raise _damaged(token) from None
+    if version != _VERSION:
+        raise InvalidContinuationTokenError(
+            f"The continuation token is of version {version!r:.20}; this version of the package knows {_VERSION}. "
+            "Start again from the first page, or upgrade."
+        )
+    token_scope, start_time, id = fields
+    if token_scope != scope:
+        raise InvalidContinuationTokenError(
+            "The continuation token was given for another collection or other filters. "
+            "Ask for the next page with the query of the page before, and start again where filters change."
+        )
+    if isinstance(start_time, float) and not math.isfinite(start_time):
+        raise _damaged(token)
+    return Position(start_time, id)
+
+
+def _check(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=_CHECK_BYTES, person=b"flowstate").digest()
+
+
+def _damaged(token: str) -> InvalidContinuationTokenError:
+    return InvalidContinuationTokenError(
+        f"The continuation token {token!r:.40} is damaged or was not given by this store. "
+        "Pass it exactly as the page before returned it, or start again without one."
+    )
