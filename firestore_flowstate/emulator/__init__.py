@@ -11,6 +11,6 @@ On the command line, with FIRESTORE_EMULATOR_HOST set for the command::
 """
 
 from .finding import Installation, find_emulator
-from .process import Emulator, start_emulator
+from .running import Emulator, start_emulator
 
 __all__ = ["Emulator", "Installation", "find_emulator", "start_emulator"]

@@ -101,6 +101,11 @@ def cache_folder() -> Path:
     return (caches if caches.is_absolute() else _home() / ".cache") / "firestore-flowstate" / "emulator"
 
 
+def is_jar_name(name: str) -> bool:
+    """Tell whether a file of this name is taken for the emulator's jar: ``cloud-firestore-emulator-vX.Y.Z.jar``."""
+    return _VERSIONED_JAR.fullmatch(name) is not None
+
+
 def _named_jar() -> tuple[Path, str] | None:
     named = os.environ.get(JAR_VARIABLE)
     if not named:
@@ -172,10 +177,10 @@ def _major_version(version: str) -> int:
 
 
 def _missing(*, java: bool, jar: bool) -> str:
-    things = " and ".join(
-        thing for thing, missing in ((f"Java {OLDEST_JAVA} or newer", java), ("its jar", jar)) if missing
-    )
-    lines = [f"The Firestore emulator cannot start: {things} was not found."]
+    things = [
+        thing for thing, missing in ((f"Java {OLDEST_JAVA} or newer", java), ("jar of the emulator", jar)) if missing
+    ]
+    lines = [f"The Firestore emulator cannot start, for this machine has no {' and no '.join(things)}."]
     if java:
         lines.append(_java_advice())
     if jar:

@@ -1,0 +1,183 @@
+"""`python -m firestore_flowstate.emulator`: exec, start, download, where."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NoReturn
+
+from ..errors import EmulatorError
+from .download import PINNED, Source, download_emulator
+from .execution import run_command
+from .finding import check_java, find_emulator
+from .running import HOST_VARIABLE, Emulator, start_emulator
+
+_FAILED: Final = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code; None: the arguments of this process."""
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signum, _leave)  # so that context managers are left, and the emulator stopped
+    try:
+        return int(options.run(options))
+    except EmulatorError as error:
+        _say(str(error))
+        return _FAILED
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m firestore_flowstate.emulator", description="Run the official Firestore emulator."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    execute = commands.add_parser(
+        "exec",
+        usage="%(prog)s [options] -- COMMAND...",
+        help="run a command with the emulator up",
+        description=f"Run a command with the emulator up and {HOST_VARIABLE} set, then stop the emulator and exit "
+        f"as the command did. Where {HOST_VARIABLE} is set already, that emulator is used and left running.",
+    )
+    _add_emulator_options(execute)
+    execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
+    execute.set_defaults(run=_exec)
+
+    start = commands.add_parser(
+        "start",
+        help="run the emulator until Ctrl-C",
+        description="Start an emulator, print its address, and stop it on Ctrl-C or SIGTERM.",
+    )
+    _add_emulator_options(start)
+    start.set_defaults(run=_start)
+
+    download = commands.add_parser(
+        "download",
+        help="fetch the emulator's jar",
+        description=f"Fetch the emulator's jar into the cache folder, by default {PINNED.url}",
+    )
+    download.add_argument("--url", default=PINNED.url, help="another address, such as a mirror's")
+    download.add_argument("--sha256", default=PINNED.sha256, help="the checksum to demand, where it is another version")
+    download.set_defaults(run=_download)
+
+    where = commands.add_parser("where", help="print which Java and jar would be used")
+    where.set_defaults(run=_where)
+
+    # Before the parser sees it: Python versions differ in what they make of "--" here.
+    own, separator, command = _split(list(arguments))
+    options = parser.parse_args(own)
+    if options.run is _exec:
+        options.command += [*separator, *command] if options.command else command
+        if not options.command:
+            execute.error("a command is needed, such as: exec -- pytest")
+    elif separator:
+        parser.error("only exec takes a command")
+    return options
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
+    if "--" not in arguments:
+        return arguments, [], []
+    place = arguments.index("--")
+    return arguments[:place], ["--"], arguments[place + 1 :]
+
+
+def _add_emulator_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=_port, help="the port on 127.0.0.1 (default: a free one)")
+    parser.add_argument("--rules", metavar="FILE", help="security rules (default: everybody may do everything)")
+    parser.add_argument(
+        "--java-option", action="append", default=[], metavar="OPTION", help="such as --java-option=-Xmx4g; repeatable"
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
+    return int(text)
+
+
+def _exec(options: argparse.Namespace) -> int:
+    with _emulator(options, attach=True) as emulator:
+        code, problem = run_command(options.command, {**os.environ, **emulator.environment})
+        if problem:
+            _say(problem)
+        elif not emulator.is_running():
+            _say(f"The Firestore emulator ended before the command did.\n{emulator.log}")
+    return code
+
+
+def _start(options: argparse.Namespace) -> int:
+    with _emulator(options, attach=False) as emulator:
+        print(f"{HOST_VARIABLE}={emulator.host}", flush=True)
+        try:
+            emulator.wait()
+        except (KeyboardInterrupt, SystemExit):
+            return 0  # asked to stop, which is how this command ends well
+        raise EmulatorError(f"The Firestore emulator ended by itself.\n{emulator.log}")
+
+
+def _emulator(options: argparse.Namespace, *, attach: bool) -> Emulator:
+    return start_emulator(port=options.port, rules=options.rules, java_options=options.java_option, attach=attach)
+
+
+def _download(options: argparse.Namespace) -> int:
+    with _progress() as progress:
+        jar = download_emulator(Source(url=options.url, sha256=options.sha256.lower()), progress=progress)
+    print(jar)
+    return 0
+
+
+def _where(options: argparse.Namespace) -> int:
+    named = os.environ.get(HOST_VARIABLE)
+    if named:
+        print(f"host  {start_emulator().host} ({HOST_VARIABLE})")
+        return 0
+    installation = find_emulator()
+    print(f"java  {installation.java} ({check_java(installation.java)})")
+    print(f"jar   {installation.jar} ({installation.source})")
+    return 0
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int | None], None]]:
+    """Show a progress bar on standard error, or figures where rich is not installed."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        yield _figures()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("Firestore emulator", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _figures() -> Callable[[int, int | None], None]:
+    _say("Without a progress bar, which firestore-flowstate[emulator] brings.")
+    shown = 0
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal shown
+        step = done * 10 // total if total else done // (10 * 1024 * 1024)
+        if step > shown:
+            shown = step
+            _say(f"{done / 1024**2:.0f} MiB" + (f" of {total / 1024**2:.0f} MiB" if total else ""))
+
+    return show
+
+
+def _leave(signum: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + signum)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)

@@ -1,0 +1,63 @@
+"""Runs a command for as long as it takes, passing signals on to it and its exit code back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Final
+
+_PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_NOT_EXECUTABLE: Final = 126
+_NOT_FOUND: Final = 127
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str | None]:
+    """Return the exit code of the command as a shell gives it, and why it did not run, if it did not.
+
+    The code is 128 + n where signal n ended the command. Call it from the main thread: it takes SIGTERM, SIGINT,
+    SIGHUP and SIGQUIT for the command until that ends.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        if process is None:
+            early.append(signum)
+        elif not _comes_from_the_terminal(signum):
+            process.send_signal(signum)
+
+    # What this process was told to ignore, as nohup does, the command is to ignore as well.
+    heeded = [signum for signum in _PASSED_ON if signal.getsignal(signum) is not signal.SIG_IGN]
+    before = {signum: signal.signal(signum, pass_on) for signum in heeded}
+    try:
+        process = subprocess.Popen(command, env=environment)  # noqa: S603 - the command is what the user asked for
+        for signum in early:
+            process.send_signal(signum)
+        code = process.wait()
+    except FileNotFoundError:
+        return _NOT_FOUND, f"{command[0]}: command not found"
+    except OSError as error:
+        return _NOT_EXECUTABLE, f"{command[0]}: {error.strerror}"
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    return (code if code >= 0 else 128 - code), None
+
+
+def _comes_from_the_terminal(signum: int) -> bool:
+    """Tell whether the terminal has sent it to the command too, which is in the same foreground group."""
+    if signum not in (signal.SIGINT, signal.SIGQUIT):
+        return False
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
