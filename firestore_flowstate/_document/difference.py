@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,15 +10,19 @@ from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, O
 from ..unset import UNSET, Unset
 from .json_text import encode
 from .paths import in_cache, in_events
-from .wire import entry_of, to_wire
+from .wire import entry_of, execution_of, executions_to_wire, not_a, to_wire
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What a partial write names: the parameters of `update`. Steps are removed before others are set."""
+    """What a partial write names: the parameters of `update`. Steps are removed before others are set.
+
+    Raises:
+        FlowStateEncodeError: A value is not of the type that the parameter takes.
+    """
 
     cache: Mapping[str, CacheEntry] = field(default_factory=dict)
-    remove: Sequence[str] = ()
+    remove: Iterable[str] = ()
     events_triggered: Mapping[str, Any] = field(default_factory=dict)
     operation: Operation | Unset = UNSET
     blocked_on_step: BlockedOnStep | Unset | None = UNSET
@@ -26,6 +30,28 @@ class Change:
     trace_context: str | Unset | None = UNSET
     new_steps: int | None = None
     """By how much the count of steps grows, where that is known."""
+
+    def __post_init__(self) -> None:
+        cache = {step: entry_of(entry, in_cache(step)) for step, entry in _mapping("cache", self.cache).items()}
+        object.__setattr__(self, "cache", cache)
+        _mapping("events_triggered", self.events_triggered)
+        if isinstance(self.remove, str):  # an iterable of strings too, of other ones than was meant
+            raise not_a("an iterable of names of steps", "remove", self.remove)
+        object.__setattr__(self, "remove", tuple(self.remove))
+        for step in self.remove:
+            if not isinstance(step, str):
+                raise not_a("the name of a step", "remove", step)
+        if not isinstance(self.operation, (Operation, Unset)):
+            raise not_a("an Operation", "operation", self.operation)
+        if not (self.blocked_on_step is None or isinstance(self.blocked_on_step, (BlockedOnStep, Unset))):
+            raise not_a("a BlockedOnStep or None", "blocked_on_step", self.blocked_on_step)
+        if not (self.trace_context is None or isinstance(self.trace_context, (str, Unset))):
+            raise not_a("a string or None", "trace_context", self.trace_context)
+        if not isinstance(self.executions, Unset):
+            if not isinstance(self.executions, (list, tuple)):
+                raise not_a("a sequence of FlowStateExecution", "executions", self.executions)
+            executions = [execution_of(execution, f"executions[{i}]") for i, execution in enumerate(self.executions)]
+            object.__setattr__(self, "executions", executions)
 
 
 WHOLE: Final = "whole"
@@ -71,13 +97,21 @@ class Snapshot:
         )
 
 
+def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise not_a("a mapping by name of step", name, value)
+    return value
+
+
 def _appends(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> bool:
     """Return whether setting keys alone leads from one to the other, order included."""
     return list(after)[: len(before)] == list(before)
 
 
 def _encoded_cache(state: FlowState) -> dict[str, bytes]:
-    return {step: encode(to_wire(entry_of(entry)), in_cache(step)) for step, entry in state.cache.items()}
+    return {
+        step: encode(to_wire(entry_of(entry, in_cache(step))), in_cache(step)) for step, entry in state.cache.items()
+    }
 
 
 def _encoded_events(state: FlowState) -> dict[str, bytes]:
@@ -92,7 +126,7 @@ def _encoded_fields(state: FlowState) -> dict[str, bytes]:
             continue
         value = getattr(state, name)
         if name == "executions":
-            value = [to_wire(execution) for execution in value]
+            value = executions_to_wire(value)
         elif isinstance(value, WireModel):
             value = to_wire(value)
         encoded[name] = encode(value, name)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ..errors import FlowStateDecodeError
-from ..models import CacheEntry, FlowState, WireModel
+from ..errors import FlowStateDecodeError, FlowStateEncodeError
+from ..models import CacheEntry, FlowState, FlowStateExecution, WireModel
+from .paths import in_cache
+
+Model = TypeVar("Model", bound=WireModel)
 
 
 def to_wire(model: WireModel) -> dict[str, Any]:
@@ -27,11 +30,20 @@ def to_wire(model: WireModel) -> dict[str, Any]:
 
 
 def state_to_wire(state: FlowState) -> dict[str, Any]:
-    """Return the whole flow state in wire form."""
+    """Return the whole flow state in wire form.
+
+    Raises:
+        FlowStateEncodeError: An item that was put into one of its containers is not what belongs there.
+    """
     wire = to_wire(state)
-    wire["cache"] = {step: to_wire(entry) for step, entry in state.cache.items()}
-    wire["executions"] = [to_wire(execution) for execution in state.executions]
+    wire["cache"] = {step: to_wire(entry_of(entry, in_cache(step))) for step, entry in state.cache.items()}
+    wire["executions"] = executions_to_wire(state.executions)
     return wire
+
+
+def executions_to_wire(executions: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return the executions in wire form, or raise FlowStateEncodeError where one is none."""
+    return [to_wire(execution_of(execution, f"executions[{i}]")) for i, execution in enumerate(executions)]
 
 
 def state_from_wire(wire: Mapping[str, Any], *, flow_id: str) -> FlowState:
@@ -53,6 +65,38 @@ def state_from_wire(wire: Mapping[str, Any], *, flow_id: str) -> FlowState:
         ) from error
 
 
-def entry_of(value: Any) -> CacheEntry:
-    """Return a cache entry: the value itself where it is one, else what its wire form says."""
-    return value if isinstance(value, CacheEntry) else CacheEntry.model_validate(value)
+def entry_of(value: Any, path: str = "cache") -> CacheEntry:
+    """Return a cache entry: the value itself where it is one, else what its wire form says.
+
+    Raises:
+        FlowStateEncodeError: It is neither.
+    """
+    return _model_of(CacheEntry, value, path)
+
+
+def execution_of(value: Any, path: str) -> FlowStateExecution:
+    """Return an execution: the value itself where it is one, else what its wire form says.
+
+    Raises:
+        FlowStateEncodeError: It is neither, or has a trace id that is no string.
+    """
+    execution = _model_of(FlowStateExecution, value, path)
+    for index, trace_id in enumerate(execution.trace_ids):
+        if not isinstance(trace_id, str):
+            raise not_a("a string", f"{path}.trace_ids[{index}]", trace_id)
+    return execution
+
+
+def not_a(what: str, path: str, value: object) -> FlowStateEncodeError:
+    """Return the error of a value that is of another type than its place takes."""
+    return FlowStateEncodeError(f"Cannot store {path}: {value!r:.100} is not {what}.", path=path)
+
+
+def _model_of(model: type[Model], value: Any, path: str) -> Model:
+    # Containers are checked when they are set as a whole, and nobody sees what is put into them later.
+    if isinstance(value, model):
+        return value
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        raise not_a(f"a {model.__name__}", path, value) from None

@@ -1,0 +1,80 @@
+"""What a document's head holds of a flow state: what people and queries see without its payload."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..errors import FlowStateEncodeError
+from ..models import FlowState
+from .ids import MAX_NAME_BYTES
+
+MAX_INDEXED_BYTES: Final = 1500  # a longer string is cut in the index, and equality would no longer be exact
+ERROR_LINE_CHARACTERS: Final = 200
+
+OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
+"""Names of fields of a document in either layout, which an unknown key of the state cannot have there."""
+
+_INT64: Final = range(-(2**63), 2**63)
+_RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
+
+
+def check_head(state: FlowState) -> None:
+    """Raise FlowStateEncodeError where the head cannot hold what the state says.
+
+    Firestore's strings are UTF-8 and its integers have 64 bits.
+    """
+    blocked_on = state.blocked_on_step.name if state.blocked_on_step is not None else None
+    for path, text in (("flow_id", state.flow_id), ("name", state.name), ("blocked_on_step.name", blocked_on)):
+        if text is not None and not _is_utf8(text):
+            raise FlowStateEncodeError(
+                f"Cannot store {path}: a lone surrogate, which a string that queries see cannot have.", path=path
+            )
+    if isinstance(state.start_time, int) and state.start_time not in _INT64:
+        raise FlowStateEncodeError(
+            "Cannot store start_time: an integer beyond 64 bits, which Firestore cannot order by.", path="start_time"
+        )
+
+
+def queryable(unknown: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the unknown keys of a state that queries can ask for: scalars under names a document can have."""
+    return {key: value for key, value in unknown.items() if is_queryable_name(key) and _is_queryable(value)}
+
+
+def is_queryable_name(key: str) -> bool:
+    """Return whether an unknown key of this name can be a field of the document's own."""
+    return (
+        bool(key)
+        and key not in OWN_NAMES
+        and not _RESERVED.fullmatch(key)
+        and _is_utf8(key)
+        and len(key.encode()) <= MAX_NAME_BYTES
+    )
+
+
+def last_end_time(state: FlowState) -> int | float | None:
+    """Return when the last execution ended; None while it runs or where it does not say."""
+    return state.executions[-1].end_time if state.executions else None
+
+
+def error_line(state: FlowState) -> str | None:
+    """Return the first line of the error that ended the flow, cut to a line's length."""
+    result = state.operation.result
+    if result is None or result.error is None:
+        return None
+    return next(iter(result.error.strip().splitlines()), "")[:ERROR_LINE_CHARACTERS]
+
+
+def _is_queryable(value: object) -> bool:
+    if isinstance(value, str):
+        return _is_utf8(value) and len(value.encode()) <= MAX_INDEXED_BYTES
+    return isinstance(value, (bool, float)) or (isinstance(value, int) and value in _INT64)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

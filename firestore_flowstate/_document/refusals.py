@@ -1,0 +1,86 @@
+"""What every store says when it refuses: what happened, to which flow state, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import (
+    FlowStateBatchError,
+    FlowStateConflictError,
+    FlowStateEncodeError,
+    FlowStateError,
+    FlowStateExistsError,
+    FlowStateNotFoundError,
+)
+from ..models import FlowState
+
+_SHOWN_OF_BATCH = 3
+
+
+def conflict(id: str, *, expected: str | None, found: str | None) -> FlowStateConflictError:
+    """Return the error of a write that asked for another version than the stored one.
+
+    Args:
+        id: The flow state.
+        expected: The version that was asked for; None where there was to be none.
+        found: The stored version; None where there is no state, or none is known.
+    """
+    if expected is None:
+        message = f"The flow state {id!r} is there already, and if_version=None asks that it be new."
+    elif found is None:
+        message = f"The flow state {id!r} was deleted, has expired or was changed since its version was read."
+    else:
+        message = f"The flow state {id!r} was changed by another writer since its version was read."
+    return FlowStateConflictError(
+        f"{message} Nothing was written: load it and apply the change to what is there now, "
+        "or let modify() do so on every conflict.",
+        flow_id=id,
+        expected=expected,
+        found=found,
+    )
+
+
+def exists(id: str) -> FlowStateExistsError:
+    """Return the error of a create where there is a flow state."""
+    return FlowStateExistsError(
+        f"There is a flow state {id!r} already. Nothing was written: choose another id, or save() to replace it.",
+        flow_id=id,
+    )
+
+
+def not_found(id: str) -> FlowStateNotFoundError:
+    """Return the error of a partial write where there is no flow state."""
+    return FlowStateNotFoundError(
+        f"There is no flow state {id!r}, or it has expired. Nothing was written: save() or create() it first.",
+        flow_id=id,
+    )
+
+
+def check_state(id: str, state: object) -> FlowState:
+    """Return the state if it is a FlowState, else raise FlowStateEncodeError."""
+    if not isinstance(state, FlowState):
+        raise FlowStateEncodeError(
+            f"Cannot store the flow state {id!r}: it is of type {type(state).__qualname__}. "
+            "FlowState.model_validate() makes a FlowState of a dict in Genkit's form.",
+            flow_id=id,
+        )
+    return state
+
+
+def naming(error: FlowStateEncodeError, id: str) -> FlowStateEncodeError:
+    """Return the error with the flow state named: what encodes a value does not know whose it is."""
+    if error.flow_id is None:
+        error.flow_id = id
+        error.args = (f"Flow state {id!r}: {error}",)
+    return error
+
+
+def batch(done: str, errors: Mapping[str, FlowStateError], *, total: int) -> FlowStateBatchError:
+    """Return the error of a batch where some failed; `done` is what was not done to them, such as "saved"."""
+    shown = "; ".join(str(error) for error in list(errors.values())[:_SHOWN_OF_BATCH])
+    more = f"; and {len(errors) - _SHOWN_OF_BATCH} more" if len(errors) > _SHOWN_OF_BATCH else ""
+    return FlowStateBatchError(
+        f"{len(errors)} of {total} flow states could not be {done}, the others were (errors has each by id): "
+        f"{shown}{more}",
+        errors=errors,
+    )
