@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation, WireModel
+from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..unset import UNSET, Unset
-from .json_text import encode
-from .paths import in_cache, in_events
-from .wire import entry_of, execution_of, executions_to_wire, not_a, to_wire
+from .paths import in_cache
+from .pieces import Pieces, encode_cache, encode_events, encode_field, to_pieces
+from .wire import entry_of, execution_of, not_a
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +57,16 @@ class Change:
 WHOLE: Final = "whole"
 """A difference that no partial write can express, such as another name or another order of steps."""
 
-_FIELDS_OF_UPDATE: Final = ("operation", "blocked_on_step", "executions", "trace_context")
+_FIELDS_OF_UPDATE: Final = {
+    FlowState.wire_names[name]: name for name in ("operation", "blocked_on_step", "executions", "trace_context")
+}
 
 
 class Snapshot:
     """A flow state as it was before an edit, as JSON, so that the edit cannot change it."""
 
     def __init__(self, state: FlowState) -> None:
-        self._cache = _encoded_cache(state)
-        self._events = _encoded_events(state)
-        self._fields = _encoded_fields(state)
+        self._before = to_pieces(state)
 
     def difference(self, state: FlowState) -> Change | str | None:
         """Return what was changed since: None, a Change for a partial write, or `WHOLE`.
@@ -74,62 +74,50 @@ class Snapshot:
         Raises:
             FlowStateEncodeError: The state has a value now that cannot be stored.
         """
-        cache, events, fields = _encoded_cache(state), _encoded_events(state), _encoded_fields(state)
-        if cache == self._cache and list(cache) == list(self._cache) and events == self._events:
-            if fields == self._fields:
-                return None
-        elif not _appends(self._events, events):
+        before, after = self._before, to_pieces(state)
+        same_steps = before.cache == after.cache and list(before.cache) == list(after.cache)
+        if same_steps and before.fields == after.fields and before.events == after.events:
+            return None
+        if list(after.events)[: len(before.events)] != list(before.events):
+            return WHOLE  # an event is gone or has moved, and an update can only set events
+        both = after.fields.keys() | before.fields.keys()
+        changed = {key for key in both if after.fields.get(key) != before.fields.get(key)}
+        if not changed <= _FIELDS_OF_UPDATE.keys() or not changed <= after.fields.keys():
             return WHOLE
-        changed = {key for key in fields.keys() | self._fields.keys() if fields.get(key) != self._fields.get(key)}
-        if not changed <= set(_FIELDS_OF_UPDATE) or any(key not in fields for key in changed):
-            return WHOLE
-        removed = [step for step in self._cache if step not in cache]
-        kept = [step for step in self._cache if step in cache]
-        added = [step for step in cache if step not in self._cache]
-        if kept + added != list(cache):  # steps in another order than an update would leave
+        removed = [step for step in before.cache if step not in after.cache]
+        kept = [step for step in before.cache if step in after.cache]
+        added = [step for step in after.cache if step not in before.cache]
+        if kept + added != list(after.cache):  # steps in another order than an update would leave
             return WHOLE
         return Change(
-            cache={s: entry_of(e) for s, e in state.cache.items() if cache[s] != self._cache.get(s)},
+            cache={s: e for s, e in state.cache.items() if after.cache[s] != before.cache.get(s)},
             remove=removed,
-            events_triggered={s: e for s, e in state.events_triggered.items() if events[s] != self._events.get(s)},
+            events_triggered={
+                s: e for s, e in state.events_triggered.items() if after.events[s] != before.events.get(s)
+            },
             new_steps=len(added) - len(removed),
-            **{key: getattr(state, key) for key in _FIELDS_OF_UPDATE if key in changed},
+            **{_FIELDS_OF_UPDATE[key]: getattr(state, _FIELDS_OF_UPDATE[key]) for key in changed},
         )
+
+
+def apply(change: Change, pieces: Pieces) -> Pieces:
+    """Return the pieces with what the change names.
+
+    Raises:
+        FlowStateEncodeError: A value cannot be stored without loss; says where.
+    """
+    named = ((key, name, getattr(change, name)) for key, name in _FIELDS_OF_UPDATE.items())
+    fields = {key: encode_field(name, value) for key, name, value in named if not isinstance(value, Unset)}
+    removed = set(change.remove)
+    kept = {step: text for step, text in pieces.cache.items() if step not in removed}
+    return Pieces(
+        fields={**pieces.fields, **fields},
+        cache={**kept, **encode_cache(change.cache)},
+        events={**pieces.events, **encode_events(change.events_triggered)},
+    )
 
 
 def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
         raise not_a("a mapping by name of step", name, value)
     return value
-
-
-def _appends(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> bool:
-    """Return whether setting keys alone leads from one to the other, order included."""
-    return list(after)[: len(before)] == list(before)
-
-
-def _encoded_cache(state: FlowState) -> dict[str, bytes]:
-    return {
-        step: encode(to_wire(entry_of(entry, in_cache(step))), in_cache(step)) for step, entry in state.cache.items()
-    }
-
-
-def _encoded_events(state: FlowState) -> dict[str, bytes]:
-    return {step: encode(event, in_events(step)) for step, event in state.events_triggered.items()}
-
-
-def _encoded_fields(state: FlowState) -> dict[str, bytes]:
-    """Return every other present field by Python name; unknown keys under their name and a dot in front."""
-    encoded = {}
-    for name in state.wire_names:
-        if name in ("cache", "events_triggered") or not state.has(name):
-            continue
-        value = getattr(state, name)
-        if name == "executions":
-            value = executions_to_wire(value)
-        elif isinstance(value, WireModel):
-            value = to_wire(value)
-        encoded[name] = encode(value, name)
-    for key, value in (state.model_extra or {}).items():
-        encoded[f".{key}"] = encode(value, key)
-    return encoded

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import FlowStateEncodeError
-from ..models import FlowState
+from ..models import FlowState, FlowStateExecution, Operation
 from .ids import MAX_NAME_BYTES
 
 MAX_INDEXED_BYTES: Final = 1500  # a longer string is cut in the index, and equality would no longer be exact
@@ -53,17 +53,18 @@ def is_queryable_name(key: str) -> bool:
     )
 
 
-def last_end_time(state: FlowState) -> int | float | None:
-    """Return when the last execution ended; None while it runs or where it does not say."""
-    return state.executions[-1].end_time if state.executions else None
+def last_end_time(executions: Sequence[FlowStateExecution]) -> int | float | None:
+    """Return when the last execution ended; None while it runs, where it does not say or no head can."""
+    end = executions[-1].end_time if executions else None
+    return None if isinstance(end, int) and end not in _INT64 else end
 
 
-def error_line(state: FlowState) -> str | None:
+def error_line(operation: Operation) -> str | None:
     """Return the first line of the error that ended the flow, cut to a line's length."""
-    result = state.operation.result
-    if result is None or result.error is None:
+    if operation.result is None or operation.result.error is None:
         return None
-    return next(iter(result.error.strip().splitlines()), "")[:ERROR_LINE_CHARACTERS]
+    line = next(iter(operation.result.error.strip().splitlines()), "")[:ERROR_LINE_CHARACTERS]
+    return line.encode("utf-8", "replace").decode()
 
 
 def _is_queryable(value: object) -> bool:

@@ -1,0 +1,71 @@
+"""Encryption of payload values: AES-GCM with a keyring. Needs the extra `crypto`."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from ..errors import FlowStateDecodeError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_NONCE_BYTES: Final = 12  # NIST SP 800-38D, 8.2: random nonces of 96 bits
+
+
+class Keyring:
+    """Keys by id: new values are encrypted with the current one, old ones decrypted with theirs.
+
+    Args:
+        keys: The keys by id, each 16, 24 or 32 bytes in base64, or a function that returns such a key's bytes
+            when it is first needed (a KMS).
+        current: The id of the key for new values.
+
+    Raises:
+        ImportError: The package `cryptography` is not installed.
+    """
+
+    def __init__(self, keys: Mapping[str, str | Callable[[], bytes]], current: str) -> None:
+        try:
+            from cryptography.hazmat.primitives.ciphers import aead
+        except ImportError as error:
+            raise ImportError(
+                "Encryption needs the package cryptography: pip install 'firestore-flowstate[crypto]'"
+            ) from error
+        self._aesgcm = aead.AESGCM
+        self._keys = dict(keys)
+        self._ciphers: dict[str, AESGCM] = {}
+        self.current = current
+
+    def encrypt(self, data: bytes, bound_to: bytes) -> tuple[str, bytes]:
+        """Return the id of the current key, and nonce and ciphertext; `bound_to` is needed to decrypt it."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return self.current, nonce + self._cipher(self.current).encrypt(nonce, data, bound_to)
+
+    def decrypt(self, key_id: str, data: bytes, bound_to: bytes) -> bytes:
+        """Return what was encrypted.
+
+        Raises:
+            FlowStateDecodeError: The key is unknown or wrong, or the data was changed or moved here.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        if key_id not in self._keys:
+            known = ", ".join(self._keys)
+            raise FlowStateDecodeError(f"encrypted with the key {key_id!r:.80}; the settings have only: {known}")
+        try:
+            return self._cipher(key_id).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound_to)
+        except (InvalidTag, ValueError) as error:
+            raise FlowStateDecodeError(
+                f"cannot be decrypted with the key {key_id!r:.80}: another key has this id, or the value was changed "
+                "or belongs to another flow or field"
+            ) from error
+
+    def _cipher(self, key_id: str) -> AESGCM:
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            key = self._keys[key_id]
+            cipher = self._ciphers[key_id] = self._aesgcm(key() if callable(key) else base64.b64decode(key))
+        return cipher

@@ -1,0 +1,108 @@
+"""The log: the cache and the events of a flow state as segments, in the order they were committed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+MAX_IDS: Final = 64  # how many covered revisions a segment remembers
+SEGMENT_WEIGHT: Final = 1000  # what reading one more segment costs, in bytes
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands where a value was too large for the root: its bytes are in parts.
+
+    Attributes:
+        name: The name its parts share; part i is called ``name-i``.
+        count: How many parts there are.
+        size: The bytes of all of them together.
+    """
+
+    name: str
+    count: int
+    size: int
+
+    def part_names(self) -> list[str]:
+        """Return the ids of the part documents, in order."""
+        return [f"{self.name}-{index}" for index in range(self.count)]
+
+
+Stored: TypeAlias = bytes | Ref
+"""A packed payload value, or where its bytes are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One write to cache and events: removes steps, then sets steps and events.
+
+    Attributes:
+        id: Random; the revision that the write made.
+        set: Packed JSON of the steps set, ``{step: entry}``.
+        delete: Packed JSON of the steps removed before, ``[step]``.
+        events: Packed JSON of the events set, ``{step: payload}``.
+        ids: Earlier revisions that it covers, oldest first; at most 64.
+    """
+
+    id: str
+    set: Stored | None = None
+    delete: Stored | None = None
+    events: Stored | None = None
+    ids: tuple[str, ...] = ()
+
+    def values(self) -> dict[str, Stored]:
+        """Return the packed values by the name they have in the document."""
+        named = {"set": self.set, "del": self.delete, "events": self.events}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def weight(self) -> int:
+        """Return what the segment weighs inside a root."""
+        return SEGMENT_WEIGHT + sum(len(value) for value in self.values().values() if isinstance(value, bytes))
+
+
+@dataclass(kw_only=True)
+class Entries:
+    """A segment unpacked, or several folded into one."""
+
+    set: dict[str, Any] = field(default_factory=dict)
+    delete: dict[str, None] = field(default_factory=dict)
+    events: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, set: Mapping[str, Any], delete: Iterable[str], events: Mapping[str, Any]) -> None:
+        """Put a later segment on top. A step that is set again keeps its place unless it was removed."""
+        for step in delete:
+            self.set.pop(step, None)
+            self.delete[step] = None
+        self.set.update(set)
+        self.events.update(events)
+
+
+def new_id() -> str:
+    """Return a random id: 64 bits, as 11 characters."""
+    return secrets.token_urlsafe(8)
+
+
+def distinct(log: Sequence[Segment]) -> list[Segment]:
+    """Return the segments without late duplicates: one that comes again under an id that is known.
+
+    A folded segment is never left out: it stands for others.
+    """
+    known: set[str] = set()
+    kept = []
+    for segment in log:
+        if segment.ids or segment.id not in known:
+            kept.append(segment)
+            known.update(segment.ids)
+            known.add(segment.id)
+    return kept
+
+
+def ids_through(log: Sequence[Segment]) -> list[str]:
+    """Return every revision the log knows of, oldest first; the last one is the revision of the state."""
+    ids: dict[str, None] = {}
+    for segment in distinct(log):
+        for id in (*segment.ids, segment.id):
+            ids.setdefault(id)
+    return list(ids)

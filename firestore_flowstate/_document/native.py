@@ -1,0 +1,134 @@
+"""The native layout: the fields of a document are the fields of the state, as Genkit JS writes and reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from .._rpc.messages import Document
+from ..errors import FlowStateEncodeError
+from ..models import FlowState, WireModel
+from ..unset import Unset
+from .difference import Change
+from .ids import MAX_NAME_BYTES
+from .native_values import ReferenceOf, check_key, read_value, write_value
+from .paths import in_cache, in_events
+from .root import moment_of
+from .version import Progress, Version
+from .wire import entry_of, state_from_wire, to_wire
+
+EXPIRY: Final = "expireAt"
+
+
+def write_native(fields: Any, state: FlowState) -> None:
+    """Fill the fields of a document. Optional fields that are null are left out: Genkit refuses null there.
+
+    Raises:
+        FlowStateEncodeError: Firestore cannot hold a value; says where and how else to store it.
+    """
+    wire = _without_nulls(state)
+    wire["cache"] = {step: to_wire(entry_of(entry)) for step, entry in state.cache.items()}
+    wire["executions"] = [_without_nulls(execution) for execution in state.executions]
+    wire["operation"] = operation_wire(state.operation)
+    if state.blocked_on_step is not None:
+        wire["blockedOnStep"] = _without_nulls(state.blocked_on_step)
+    for name, value in wire.items():
+        if name in ("_flowstate", EXPIRY):
+            raise FlowStateEncodeError(f"Cannot store the key {name!r} in the native layout: it is ours.", path=name)
+        write_value(fields[check_key(name, name)], value, name)
+
+
+def read_native(document: Document, *, flow_id: str, reference_of: ReferenceOf) -> FlowState:
+    """Return the flow state of a native document, also of those that Genkit JS writes and cannot read.
+
+    Raises:
+        FlowStateDecodeError: It does not match Genkit's schema.
+    """
+    wire = {name: read_value(value, reference_of) for name, value in document.fields.items() if name != EXPIRY}
+    # Genkit's client drops a map whose entries are all undefined.
+    wire.setdefault("cache", {})
+    wire.setdefault("eventsTriggered", {})
+    return state_from_wire(wire, flow_id=flow_id)
+
+
+def version_of(document: Document, state: FlowState) -> Version:
+    """Return the version of a native document; it has no revision."""
+    return Version(
+        updated=moment_of(document.update_time),
+        revision="",
+        layout="native",
+        progress=Progress.of(state),
+        expires=EXPIRY in document.fields,
+    )
+
+
+def write_change(document: Document, change: Change) -> list[str]:
+    """Fill a document with what a partial write names; return the field paths of its mask.
+
+    Raises:
+        FlowStateEncodeError: A value or the name of a step cannot be stored so.
+    """
+    mask = dict.fromkeys(_member("cache", step, in_cache(step)) for step in change.remove)
+    for step, entry in change.cache.items():
+        place = in_cache(step)
+        mask[_member("cache", step, place)] = None
+        write_value(_map_of(document, "cache")[step], to_wire(entry_of(entry)), place, depth=1)
+    for step, payload in change.events_triggered.items():
+        place = in_events(step)
+        mask[_member("eventsTriggered", step, place)] = None
+        write_value(_map_of(document, "eventsTriggered")[step], payload, place, depth=1)
+    for name, value in replaced_fields(change).items():
+        if value is not None or name == "blockedOnStep":
+            write_value(document.fields[name], value, name)
+        mask[name] = None
+    return list(mask)
+
+
+def replaced_fields(change: Change) -> dict[str, Any]:
+    """Return the fields that a change replaces whole, in native wire form."""
+    replaced: dict[str, Any] = {}
+    if not isinstance(change.operation, Unset):
+        replaced["operation"] = operation_wire(change.operation)
+    if not isinstance(change.blocked_on_step, Unset):
+        blocked = change.blocked_on_step
+        replaced["blockedOnStep"] = None if blocked is None else _without_nulls(blocked)
+    if not isinstance(change.executions, Unset):
+        replaced["executions"] = [_without_nulls(execution) for execution in change.executions]
+    if not isinstance(change.trace_context, Unset):
+        replaced["traceContext"] = change.trace_context
+    return replaced
+
+
+def operation_wire(operation: WireModel) -> dict[str, Any]:
+    """Return an operation without the nulls that Genkit refuses; `metadata` and `response` may be null."""
+    wire = _without_nulls(operation, but=("metadata",))
+    wire.setdefault("done", False)
+    result, blocked = operation.__dict__.get("result"), operation.__dict__.get("blocked_on_step")
+    if result is not None:
+        wire["result"] = _without_nulls(result, but=("response",))
+    if blocked is not None:
+        wire["blockedOnStep"] = _without_nulls(blocked)
+    return wire
+
+
+def _without_nulls(model: WireModel, but: Sequence[str] = ("input", "blockedOnStep")) -> dict[str, Any]:
+    nullable = {alias for alias in model.wire_names.values() if alias not in but}
+    return {name: value for name, value in to_wire(model).items() if value is not None or name not in nullable}
+
+
+def _map_of(document: Document, name: str) -> Any:
+    return document.fields[name].map_value.fields
+
+
+def _member(field: str, key: str, place: str) -> str:
+    """Return the field path of a map's entry, quoted."""
+    check_key(key, place)
+    quoted = key.replace("\\", "\\\\").replace("`", "\\`")
+    path = f"{field}.`{quoted}`"
+    if len(path.encode()) > MAX_NAME_BYTES:
+        raise FlowStateEncodeError(
+            f"Cannot update {place} of a native document: with its name the field path has more than "
+            f"{MAX_NAME_BYTES:,} bytes. Save the whole state, or use the serialized layout.",
+            path=place,
+        )
+    return path

@@ -1,0 +1,193 @@
+"""Between Python values and Firestore's own: maps, arrays and scalars, as Genkit JS has them.
+
+What JSON has not loads as datetime, bytes and the client's own types, and goes back exactly as it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, Final, TypeAlias
+
+from google.api_core.datetime_helpers import DatetimeWithNanoseconds
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from .._rpc.messages import Value
+from ..errors import FlowStateDecodeError, FlowStateEncodeError
+from ..models import WireModel
+from .ids import MAX_NAME_BYTES
+from .json_text import plain
+from .wire import to_wire
+
+MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: depth of maps and arrays
+ReferenceOf: TypeAlias = Callable[[str], Any]
+"""Makes the client's own DocumentReference of a resource name."""
+
+_INT64: Final = range(-(2**63), 2**63)
+_RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
+_ADVICE: Final = 'The serialized layout (layout="serialized") holds any JSON.'
+
+
+def write_value(target: Value, value: Any, path: str, depth: int = 0) -> None:
+    """Fill a protobuf value.
+
+    Args:
+        target: The value to fill.
+        value: What to store.
+        path: Where it stands in the flow state, for errors.
+        depth: How many maps and arrays it is in.
+
+    Raises:
+        FlowStateEncodeError: Firestore cannot hold it; the path leads to what it cannot.
+    """
+    kind = type(value)
+    if kind is str:
+        _write_text(target, value, path)
+    elif value is None:
+        target.null_value = 0
+    elif kind is bool:
+        target.boolean_value = value
+    elif kind is int:
+        if value not in _INT64:
+            raise _refusal(path, f"the integer {value!r:.40} has more than 64 bits")
+        target.integer_value = value
+    elif kind is float:
+        target.double_value = value
+    elif kind is dict:
+        _write_map(target, value, path, depth)
+    elif kind is list:
+        _write_array(target, value, path, depth)
+    else:
+        _write_other(target, value, path, depth)
+
+
+def read_value(value: Value, reference_of: ReferenceOf) -> Any:
+    """Return what a protobuf value holds."""
+    kind = value.WhichOneof("value_type")
+    if kind == "map_value":
+        return _read_map(value, reference_of)
+    if kind == "array_value":
+        return [read_value(member, reference_of) for member in value.array_value.values]
+    if kind == "null_value" or kind is None:
+        return None
+    if kind == "timestamp_value":
+        return DatetimeWithNanoseconds.from_timestamp_pb(value.timestamp_value)  # type: ignore[no-untyped-call]  # google's
+    if kind == "geo_point_value":
+        from google.cloud.firestore_v1 import GeoPoint
+
+        return GeoPoint(value.geo_point_value.latitude, value.geo_point_value.longitude)
+    if kind == "reference_value":
+        return reference_of(value.reference_value)
+    if kind in ("string_value", "integer_value", "double_value", "boolean_value", "bytes_value"):
+        return getattr(value, kind)
+    raise FlowStateDecodeError(f"a value has the type {kind}, which this version of the package does not know")
+
+
+def check_key(key: object, path: str) -> str:
+    """Return the key if Firestore can hold a map entry of that name, else raise FlowStateEncodeError."""
+    if not isinstance(key, str):
+        raise _refusal(path, f"the key {key!r:.80} is not a string")
+    if not key:
+        raise _refusal(path, "a key is empty")
+    if _RESERVED.fullmatch(key):
+        raise _refusal(path, f"the key {key!r:.80} matches __.*__, which Firestore reserves")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise _refusal(path, f"the key {key!r:.80} contains a lone surrogate") from None
+    if size > MAX_NAME_BYTES:
+        raise _refusal(path, f"the key {key!r:.80} has {size:,} bytes, more than {MAX_NAME_BYTES:,}")
+    return key
+
+
+def _write_text(target: Value, text: str, path: str) -> None:
+    try:
+        target.string_value = text
+    except (UnicodeEncodeError, ValueError):
+        raise _refusal(path, "text contains a lone surrogate") from None
+
+
+def _write_map(target: Value, mapping: Mapping[Any, Any], path: str, depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        raise _refusal(path, f"nested more than {MAX_DEPTH} deep")
+    target.map_value.SetInParent()
+    fields = target.map_value.fields
+    for key, member in mapping.items():
+        place = f"{path}[{key!r:.80}]"
+        write_value(fields[check_key(key, place)], member, place, depth + 1)
+
+
+def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str, depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        raise _refusal(path, f"nested more than {MAX_DEPTH} deep")
+    target.array_value.SetInParent()
+    values = target.array_value.values
+    for index, member in enumerate(members):
+        place = f"{path}[{index}]"
+        added = values.add()
+        write_value(added, member, place, depth + 1)
+        if added.WhichOneof("value_type") == "array_value":
+            raise _refusal(place, "an array directly inside an array")
+
+
+def _write_other(target: Value, value: Any, path: str, depth: int) -> None:
+    if isinstance(value, datetime):
+        target.timestamp_value.CopyFrom(_timestamp(value))
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        target.bytes_value = bytes(value)
+    elif isinstance(value, WireModel):
+        _write_map(target, to_wire(value), path, depth)
+    elif isinstance(value, Mapping):
+        _write_map(target, value, path, depth)
+    elif isinstance(value, (list, tuple)):
+        _write_array(target, value, path, depth)
+    elif isinstance(value, enum.Enum):
+        write_value(target, value.value, path, depth)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        _write_map(target, fields, path, depth)
+    elif not _write_firestore_type(target, value):
+        write_value(target, plain(value, path), path, depth)
+
+
+def _write_firestore_type(target: Value, value: Any) -> bool:
+    if not type(value).__module__.startswith("google.cloud.firestore"):
+        return False
+    if hasattr(value, "_document_path"):  # a reference of either client
+        target.reference_value = value._document_path  # the resource name has no public name
+    elif hasattr(value, "latitude"):
+        target.geo_point_value.latitude = value.latitude
+        target.geo_point_value.longitude = value.longitude
+    elif hasattr(value, "to_map_value"):
+        fields = target.map_value.fields
+        for key, member in value.to_map_value().items():  # its key is reserved to Firestore, so not `_write_map`
+            write_value(fields[key], member, key)
+    else:
+        return False
+    return True
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    if isinstance(moment, DatetimeWithNanoseconds):
+        return moment.timestamp_pb()  # type: ignore[no-any-return, no-untyped-call]  # google's
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+    timestamp = Timestamp()
+    timestamp.FromDatetime(aware.astimezone(timezone.utc))
+    return timestamp
+
+
+def _read_map(value: Value, reference_of: ReferenceOf) -> Any:
+    fields = value.map_value.fields
+    mapping = {key: read_value(member, reference_of) for key, member in fields.items()}
+    if mapping.get("__type__") == "__vector__" and isinstance(mapping.get("value"), list):
+        from google.cloud.firestore_v1.vector import Vector
+
+        return Vector(mapping["value"])
+    return mapping
+
+
+def _refusal(path: str, what: str) -> FlowStateEncodeError:
+    return FlowStateEncodeError(f"Cannot store {path} in the native layout: {what}. {_ADVICE}", path=path)

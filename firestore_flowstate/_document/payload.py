@@ -1,0 +1,142 @@
+"""Payload values: JSON text, and the chain of codecs it goes through on its way to a document.
+
+A small value stays as it is: JSON text, readable in the console. Anything else is bytes in an envelope: a byte
+that no JSON text starts with, a line that names what was applied in the order it was applied, and the body::
+
+    0xF5 "zstd=52430;aes-gcm=key-1" LF body
+
+Reading is fail-closed: whatever the line names must be known and succeed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ..codecs import PayloadCodec
+from ..errors import FlowStateDecodeError, FlowStateTooLargeError
+from .compression import compress, decompress
+
+if TYPE_CHECKING:
+    from .encryption import Keyring
+
+ENVELOPE: Final = 0xF5
+MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # ours: what one value may unpack to, so that a bomb ends somewhere
+_ZSTD: Final = "zstd"
+_AES: Final = "aes-gcm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payloads:
+    """How values are packed for a collection, and unpacked again.
+
+    Attributes:
+        compress_over: Values with more bytes than this are compressed, where that makes them smaller.
+        keyring: Encrypts and decrypts; None: neither.
+        require_encryption: Refuse to unpack what was not encrypted.
+        codecs: Codecs of the application, applied to every value before compression.
+    """
+
+    compress_over: int
+    keyring: Keyring | None = None
+    require_encryption: bool = False
+    codecs: Sequence[PayloadCodec] = field(default_factory=tuple)
+
+    def pack(self, text: bytes, owner: bytes, logical: str) -> bytes:
+        """Return JSON text as it is to be stored: itself, or an envelope.
+
+        Args:
+            text: The JSON text, in UTF-8.
+            owner: Names the document, relative to its database; see `owner_of`.
+            logical: The field the value belongs to; the same wherever the value is kept.
+
+        Raises:
+            FlowStateTooLargeError: The text is larger than any value may be.
+        """
+        if len(text) > MAX_VALUE_BYTES:
+            raise FlowStateTooLargeError(
+                f"{logical} has {len(text):,} bytes of JSON; a value may have {MAX_VALUE_BYTES:,}. "
+                "Keep it elsewhere, such as in Cloud Storage, and store its address.",
+                path=logical,
+                size=len(text),
+                limit=MAX_VALUE_BYTES,
+            )
+        applied = []
+        body = text
+        for codec in self.codecs:
+            body = bytes(codec.encode(body))
+            applied.append(codec.name)
+        if len(body) > self.compress_over:
+            smaller = compress(body)
+            if len(smaller) < len(body):
+                applied.append(f"{_ZSTD}={len(body)}")
+                body = smaller
+        if self.keyring is not None:
+            key_id, body = self.keyring.encrypt(body, _bound_to(owner, logical))
+            applied.append(f"{_AES}={key_id}")
+        if not applied and len(body) <= self.compress_over:
+            return body
+        return bytes((ENVELOPE,)) + ";".join(applied).encode() + b"\n" + body
+
+    def unpack(self, stored: bytes, owner: bytes, logical: str) -> bytes:
+        """Return the JSON text of a stored value.
+
+        Raises:
+            FlowStateDecodeError: The envelope is damaged, names an unknown codec or key, or says too little.
+        """
+        applied: list[str] = []
+        body = stored
+        if stored[:1] == bytes((ENVELOPE,)):
+            line, newline, body = stored[1:].partition(b"\n")
+            if not newline:
+                raise FlowStateDecodeError(f"the envelope of {logical} has no end")
+            applied = line.decode("ascii", "replace").split(";") if line else []
+        encrypted = False
+        for layer in reversed(applied):
+            name, _, parameter = layer.partition("=")
+            if name == _AES:
+                body = self._decrypt(parameter, body, owner, logical)
+                encrypted = True
+            elif name == _ZSTD:
+                body = _decompress(parameter, body, logical)
+            else:
+                body = self._decode(name, body, logical)
+        if self.require_encryption and not encrypted:
+            raise FlowStateDecodeError(f"{logical} is not encrypted, and the settings require encryption")
+        return body
+
+    def _decrypt(self, key_id: str, body: bytes, owner: bytes, logical: str) -> bytes:
+        if self.keyring is None:
+            raise FlowStateDecodeError(f"{logical} is encrypted with the key {key_id!r}, and the settings have no keys")
+        return self.keyring.decrypt(key_id, body, _bound_to(owner, logical))
+
+    def _decode(self, name: str, body: bytes, logical: str) -> bytes:
+        for codec in self.codecs:
+            if codec.name == name:
+                try:
+                    return bytes(codec.decode(body))
+                except Exception as error:  # the application's code: whatever it raises, the value cannot be read
+                    raise FlowStateDecodeError(f"the codec {name!r} failed on {logical}: {error}") from error
+        raise FlowStateDecodeError(
+            f"{logical} was stored with the codec {name!r}, which this store does not have; pass it in the settings"
+        )
+
+
+def owner_of(collection: str, id: str) -> bytes:
+    """Return what names a document relative to its database, so that a restored backup still reads."""
+    return json.dumps([collection, id], separators=(",", ":")).encode()
+
+
+def _bound_to(owner: bytes, logical: str) -> bytes:
+    return owner + b"\n" + logical.encode()
+
+
+def _decompress(size: str, body: bytes, logical: str) -> bytes:
+    if not (size.isascii() and size.isdigit() and len(size) <= 12) or int(size) > MAX_VALUE_BYTES:
+        raise FlowStateDecodeError(f"{logical} declares a size of {size!r:.40} bytes; {MAX_VALUE_BYTES:,} are allowed")
+    try:
+        return decompress(body, int(size))
+    except ValueError as error:
+        raise FlowStateDecodeError(f"{logical} cannot be decompressed: {error}") from error

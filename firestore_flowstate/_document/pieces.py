@@ -1,0 +1,93 @@
+"""A flow state as encoded JSON, piece by piece: each step, each event and every other field by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..models import FlowState, WireModel
+from .json_text import decode, encode
+from .paths import in_cache, in_events
+from .wire import entry_of, executions_to_wire, state_from_wire, to_wire
+
+_IN_PIECES: Final = ("cache", "events_triggered")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pieces:
+    """The JSON of each piece of a flow state.
+
+    Attributes:
+        fields: Every present field by its wire name, unknown keys likewise, but cache and events.
+        cache: The entry of each step, in their order.
+        events: The payload of each event, in their order.
+    """
+
+    fields: Mapping[str, bytes]
+    cache: Mapping[str, bytes]
+    events: Mapping[str, bytes]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of JSON the flow state has."""
+        parts = (self.fields, self.cache, self.events)
+        return sum(len(name) + len(text) for part in parts for name, text in part.items())
+
+    def without_steps(self) -> Pieces:
+        """Return the fields alone, which cost the same to decode however many steps there are."""
+        return Pieces(fields=self.fields, cache={}, events={})
+
+
+def to_pieces(state: FlowState) -> Pieces:
+    """Encode the state.
+
+    Raises:
+        FlowStateEncodeError: A value cannot be stored without loss; says where.
+    """
+    fields = {
+        wire_name: encode_field(name, getattr(state, name))
+        for name, wire_name in state.wire_names.items()
+        if name not in _IN_PIECES and state.has(name)
+    }
+    for key, value in (state.model_extra or {}).items():
+        fields[_name(key, "")] = encode(value, key)
+    return Pieces(fields=fields, cache=encode_cache(state.cache), events=encode_events(state.events_triggered))
+
+
+def from_pieces(pieces: Pieces, *, flow_id: str) -> FlowState:
+    """Decode the state that is stored under the id."""
+    wire = {name: decode(text) for name, text in pieces.fields.items()}
+    wire["cache"] = {step: decode(text) for step, text in pieces.cache.items()}
+    wire["eventsTriggered"] = {step: decode(text) for step, text in pieces.events.items()}
+    return state_from_wire(wire, flow_id=flow_id)
+
+
+def encode_field(name: str, value: Any) -> bytes:
+    """Return the JSON of a field by its Python name; not for cache and events."""
+    if name == "executions":
+        value = executions_to_wire(value)
+    elif isinstance(value, WireModel):
+        value = to_wire(value)
+    return encode(value, name)
+
+
+def encode_cache(cache: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the JSON of each entry by its step."""
+    encoded = {}
+    for step, entry in cache.items():
+        path = in_cache(step)
+        encoded[_name(step, "cache")] = encode(to_wire(entry_of(entry, path)), path)
+    return encoded
+
+
+def encode_events(events: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the JSON of each payload by its step."""
+    return {_name(step, "events_triggered"): encode(event, in_events(step)) for step, event in events.items()}
+
+
+def _name(name: Any, container: str) -> str:
+    """Return the name if JSON can have it as a key, else raise FlowStateEncodeError."""
+    if type(name) is not str or not name.isascii():
+        encode({name: 0}, container)
+    return str(name)

@@ -1,0 +1,204 @@
+"""The root document of the serialized layout, version 1, taken apart and put together without its values.
+
+Field by field as docs/format.md has it. Values stay packed here; `serialized` packs and unpacks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .._rpc.messages import Document, Value
+from ..errors import FlowStateDecodeError
+from .log import Ref, Segment, Stored, distinct, ids_through
+from .version import Moment
+
+VERSION: Final = 1
+PAYLOAD: Final = "_flowstate"
+VALUES: Final = ("input", "operation", "executions", "blockedOnStep", "traceContext", "extra")
+"""The payload values beside the log."""
+NATIVE_FIELDS: Final = frozenset({"input", "cache", "eventsTriggered", "operation", "executions", "traceContext"})
+HEAD_FIELDS: Final = frozenset(
+    {"flowId", "name", "startTime", "status", "blockedOnStep", "shard", "expireAt", "summary", PAYLOAD}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """A root document as it is stored.
+
+    Attributes:
+        head: The fields of the head as they are, unknown keys of the state among them.
+        values: The packed payload values.
+        log: The segments as they are, late duplicates included.
+        weight: The weight of the log inside the root.
+        parts: How many parts it refers to, or more.
+        created: The id of the create that made it.
+        updated: Its update_time.
+    """
+
+    head: Mapping[str, Value]
+    values: Mapping[str, Stored]
+    log: Sequence[Segment]
+    weight: int
+    parts: int
+    created: str | None
+    updated: Moment
+    ids: Sequence[str] = field(default=())
+
+    @property
+    def revision(self) -> str:
+        """The revision: the last distinct id of the log."""
+        return self.ids[-1]
+
+    def refs(self) -> list[Ref]:
+        """Return every reference to parts: those of the values, then those of the log in its order."""
+        stored = [*self.values.values(), *(value for segment in self.log for value in segment.values().values())]
+        return [value for value in stored if isinstance(value, Ref)]
+
+    def unique_log(self) -> list[Segment]:
+        """Return the log without late duplicates."""
+        return distinct(self.log)
+
+    def has_seen(self, revision: str) -> bool:
+        """Return whether the write with this id is in what the document remembers."""
+        return revision in self.ids or revision == self.created
+
+
+def is_serialized(document: Document) -> bool:
+    """Return whether the document is in the serialized layout; otherwise it is native."""
+    return PAYLOAD in document.fields
+
+
+def moment_of(timestamp: Any) -> Moment:
+    """Return a protobuf Timestamp as a Moment."""
+    return Moment(timestamp.seconds, timestamp.nanos)
+
+
+def read_root(document: Document) -> Root:
+    """Take the document apart.
+
+    Raises:
+        FlowStateDecodeError: It is damaged, or of a newer version; says which field.
+    """
+    payload = _map(document.fields[PAYLOAD], PAYLOAD)
+    version = _integer(payload, "v")
+    if version != VERSION:
+        raise FlowStateDecodeError(
+            f"it is of format version {version}; this version of the package reads {VERSION}. Upgrade the package"
+        )
+    if "log" not in payload:
+        raise FlowStateDecodeError(f"{PAYLOAD}.log is missing")
+    log = [_segment(value, f"{PAYLOAD}.log[{i}]") for i, value in enumerate(_array(payload["log"], f"{PAYLOAD}.log"))]
+    if not log:
+        raise FlowStateDecodeError(f"{PAYLOAD}.log is empty")
+    return Root(
+        head={name: value for name, value in document.fields.items() if name != PAYLOAD},
+        values={name: _stored(payload[name], f"{PAYLOAD}.{name}") for name in VALUES if name in payload},
+        log=log,
+        weight=_integer(payload, "weight"),
+        parts=_integer(payload, "parts"),
+        created=_text(payload["created"], f"{PAYLOAD}.created") if "created" in payload else None,
+        updated=moment_of(document.update_time),
+        ids=ids_through(log),
+    )
+
+
+def write_stored(value: Value, stored: Stored) -> None:
+    """Fill a protobuf value with a packed payload value or a reference."""
+    if isinstance(stored, Ref):
+        fields = value.map_value.fields
+        fields["part"].string_value = stored.name
+        fields["count"].integer_value = stored.count
+        fields["bytes"].integer_value = stored.size
+    elif stored[:1] == b"\xf5":
+        value.bytes_value = stored
+    else:
+        value.string_value = stored  # JSON text; protobuf takes UTF-8 as it is
+
+
+def write_segment(value: Value, segment: Segment) -> None:
+    """Fill a protobuf value with a segment."""
+    fields = value.map_value.fields
+    fields["id"].string_value = segment.id
+    for name, stored in segment.values().items():
+        write_stored(fields[name], stored)
+    if segment.ids:
+        ids = fields["ids"].array_value.values
+        for id in segment.ids:
+            ids.add().string_value = id
+
+
+def write_payload(
+    fields: Any, values: Mapping[str, Stored], log: Sequence[Segment], *, parts: int, created: str | None
+) -> None:
+    """Fill the fields of the payload map of a new root."""
+    fields["v"].integer_value = VERSION
+    for name, stored in values.items():
+        write_stored(fields[name], stored)
+    segments = fields["log"].array_value.values
+    for segment in log:
+        write_segment(segments.add(), segment)
+    fields["weight"].integer_value = sum(segment.weight() for segment in log)
+    fields["parts"].integer_value = parts
+    if created is not None:
+        fields["created"].string_value = created
+
+
+def _segment(value: Value, place: str) -> Segment:
+    fields = _map(value, place)
+    if "id" not in fields:
+        raise FlowStateDecodeError(f"{place}.id is missing")
+    ids = _array(fields["ids"], f"{place}.ids") if "ids" in fields else ()
+    return Segment(
+        id=_text(fields["id"], f"{place}.id"),
+        set=_stored(fields["set"], f"{place}.set") if "set" in fields else None,
+        delete=_stored(fields["del"], f"{place}.del") if "del" in fields else None,
+        events=_stored(fields["events"], f"{place}.events") if "events" in fields else None,
+        ids=tuple(_text(id, f"{place}.ids") for id in ids),
+    )
+
+
+def _stored(value: Value, place: str) -> Stored:
+    kind = value.WhichOneof("value_type")
+    if kind == "string_value":
+        return value.string_value.encode()  # type: ignore[no-any-return]  # protobuf's messages are untyped
+    if kind == "bytes_value":
+        if value.bytes_value[:1] != b"\xf5":
+            raise FlowStateDecodeError(f"{place} has bytes without an envelope")
+        return value.bytes_value  # type: ignore[no-any-return]  # as above
+    if kind == "map_value":
+        fields = value.map_value.fields
+        ref = Ref(
+            _text(fields["part"], f"{place}.part") if "part" in fields else "",
+            _integer(fields, "count"),
+            _integer(fields, "bytes"),
+        )
+        if ref.name and "/" not in ref.name and 0 < ref.count <= 100_000:
+            return ref
+    raise FlowStateDecodeError(f"{place} is neither text, bytes nor a reference to parts")
+
+
+def _map(value: Value, place: str) -> Mapping[str, Value]:
+    if value.WhichOneof("value_type") != "map_value":
+        raise FlowStateDecodeError(f"{place} is not a map")
+    return value.map_value.fields  # type: ignore[no-any-return]  # as above
+
+
+def _array(value: Value, place: str) -> Sequence[Value]:
+    if value.WhichOneof("value_type") != "array_value":
+        raise FlowStateDecodeError(f"{place} is not an array")
+    return value.array_value.values  # type: ignore[no-any-return]  # as above
+
+
+def _text(value: Value, place: str) -> str:
+    if value.WhichOneof("value_type") != "string_value":
+        raise FlowStateDecodeError(f"{place} is not a string")
+    return value.string_value  # type: ignore[no-any-return]  # as above
+
+
+def _integer(fields: Mapping[str, Value], name: str) -> int:
+    if name not in fields or fields[name].WhichOneof("value_type") != "integer_value":
+        raise FlowStateDecodeError(f"{PAYLOAD}.{name} is not an integer")
+    return fields[name].integer_value  # type: ignore[no-any-return]  # as above

@@ -1,0 +1,284 @@
+"""The serialized layout: a readable head, every value as packed JSON, the cache and events as a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from .._rpc.messages import Document, Value
+from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
+from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
+from .head import check_head, error_line, last_end_time, queryable
+from .json_text import decode, encode
+from .log import MAX_IDS, Entries, Ref, Segment, Stored, new_id
+from .native_values import ReferenceOf, read_value
+from .parts import Spill
+from .paths import in_cache, in_events
+from .payload import Payloads
+from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
+from .sizes import MAX_DOCUMENT_BYTES, document_size
+from .version import Version
+from .wire import entry_of, executions_to_wire, state_from_wire, to_wire
+
+ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a flow state is kept, and how its values are packed.
+
+    Attributes:
+        path: The path of its document relative to the database.
+        owner: What encrypted values are bound to.
+        payloads: Packs and unpacks values.
+        shard: The shard it is in.
+    """
+
+    path: str
+    owner: bytes
+    payloads: Payloads
+    shard: int = 0
+
+    def pack(self, text: bytes, logical: str) -> bytes:
+        """Return JSON text packed for storage."""
+        return self.payloads.pack(text, self.owner, logical)
+
+    def unpack(self, stored: bytes, logical: str) -> Any:
+        """Return the value of a packed payload value."""
+        text = self.payloads.unpack(stored, self.owner, logical)
+        try:
+            return decode(text)
+        except ValueError as error:
+            raise FlowStateDecodeError(f"{logical} is not JSON: {error}") from error
+
+
+def write_state(
+    document: Document,
+    state: FlowState,
+    place: Place,
+    *,
+    base: Version | None,
+    create: bool,
+    expire_at: datetime | None,
+) -> Spill:
+    """Fill a document with the whole state in one segment; return what did not fit it.
+
+    Args:
+        document: The document to fill; its name is the caller's.
+        state: What to store.
+        place: Where.
+        base: The version it is to replace, whose revisions it then remembers; None: whatever is there.
+        create: Whether it creates the document.
+        expire_at: When the state expires.
+
+    Raises:
+        FlowStateEncodeError: A value cannot be stored.
+        FlowStateTooLargeError: The state cannot be stored; nothing was sent.
+    """
+    head, extra = _write_head(document, state, place)
+    texts = {name: encode(value, name) for name, value in _values_wire(state).items()}
+    if extra:
+        texts["extra"] = encode(extra, "extra")
+    set_text, events_text = encode_cache(state.cache), encode_events(state.events_triggered)
+    write_expiry(head, expire_at)
+    write_summary(
+        head,
+        steps=len(state.cache),
+        size=sum(map(len, texts.values())) + len(set_text) + len(events_text),
+        executions=state.executions,
+        operation=state.operation,
+        encrypted=place.payloads.keyring is not None,
+    )
+    id = new_id()
+    spill = Spill(room=ROOT_BYTES - document_size(place.path, head))
+    values: dict[str, Stored] = {name: place.pack(text, name) for name, text in texts.items()}
+    segment = Segment(
+        id=id,
+        set=place.pack(set_text, f"log.{id}.set") if state.cache else None,
+        events=place.pack(events_text, f"log.{id}.events") if state.events_triggered else None,
+        ids=remembered(base),
+    )
+    values, segment = spill.largest(values, segment)
+    created = id if create else base.created if base is not None else None
+    payload = head["_flowstate"].map_value.fields
+    write_payload(payload, values, [segment], parts=spill.count, created=created)
+    size = document_size(place.path, head)
+    if size > MAX_DOCUMENT_BYTES:
+        raise FlowStateTooLargeError(
+            f"The flow state takes {size:,} bytes in its document, more than Firestore's {MAX_DOCUMENT_BYTES:,}, and "
+            "what takes them cannot be moved to parts: the scalar unknown keys, flow id and name.",
+            path="flow_id",
+            size=size,
+            limit=MAX_DOCUMENT_BYTES,
+        )
+    return spill
+
+
+def remembered(base: Version | None) -> tuple[str, ...]:
+    """Return the revisions that a write of the whole state on top of a version remembers."""
+    return () if base is None or not base.revision else (*base.ids, base.revision)[-MAX_IDS:]
+
+
+def encode_cache(cache: Mapping[str, Any]) -> bytes:
+    """Return the JSON of cache entries by step.
+
+    Raises:
+        FlowStateEncodeError: An entry cannot be stored; names it.
+    """
+    wire = {step: to_wire(entry_of(entry, in_cache(step))) for step, entry in cache.items()}
+    try:
+        return encode(wire, "cache")
+    except FlowStateEncodeError:
+        for step, entry_wire in wire.items():
+            for key, value in entry_wire.items():  # once more one by one, for the exact path
+                encode(value, f"{in_cache(step)}.{key}")
+        raise
+
+
+def encode_events(events: Mapping[str, Any]) -> bytes:
+    """Return the JSON of events by step.
+
+    Raises:
+        FlowStateEncodeError: A payload cannot be stored; names it.
+    """
+    try:
+        return encode(dict(events), "events_triggered")
+    except FlowStateEncodeError:
+        for step, payload in events.items():
+            encode(payload, in_events(step))
+        raise
+
+
+def read_state(
+    root: Root, resolved: Mapping[str, bytes], place: Place, *, flow_id: str, native: ReferenceOf
+) -> FlowState:
+    """Return the flow state of a root and its parts.
+
+    Args:
+        root: The root.
+        resolved: The bytes of each reference, by its name.
+        place: Where it is kept.
+        flow_id: The id it is stored under.
+        native: Makes references of values that others put into the head.
+
+    Raises:
+        FlowStateDecodeError: A value cannot be read; says which.
+    """
+    wire: dict[str, Any] = {
+        name: read_value(value, native)
+        for name, value in root.head.items()
+        if name not in HEAD_FIELDS or name in ("flowId", "name", "startTime")
+    }
+    if clash := NATIVE_FIELDS & wire.keys():
+        raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
+    values = {name: place.unpack(_bytes_of(stored, resolved), name) for name, stored in root.values.items()}
+    extra = values.pop("extra", {})
+    if not isinstance(extra, dict):
+        raise FlowStateDecodeError("extra is not an object")
+    merged = merge(root.unique_log(), resolved, place)
+    wire.update(values, cache=merged.set, eventsTriggered=merged.events)
+    wire.update(extra)
+    return state_from_wire(wire, flow_id=flow_id)
+
+
+def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], place: Place) -> Entries:
+    """Return what the segments come to, one on top of the other."""
+    merged = Entries()
+    for segment in log:
+        parts: dict[str, Any] = {"set": {}, "del": [], "events": {}}
+        for name, stored in segment.values().items():
+            value = place.unpack(_bytes_of(stored, resolved), f"log.{segment.id}.{name}")
+            if type(value) is not type(parts[name]):
+                raise FlowStateDecodeError(f"log.{segment.id}.{name} is not what it should be")
+            parts[name] = value
+        merged.add(parts["set"], parts["del"], parts["events"])
+    return merged
+
+
+def write_blocked(head: Any, blocked: BlockedOnStep | None) -> None:
+    """Write the readable part of the blocked step."""
+    if blocked is None:
+        head["blockedOnStep"].null_value = 0
+    else:
+        head["blockedOnStep"].map_value.fields["name"].string_value = blocked.name
+
+
+def write_expiry(head: Any, expire_at: datetime | None) -> None:
+    """Write when the state expires, or nothing."""
+    if expire_at is not None:
+        head["expireAt"].timestamp_value.FromDatetime(expire_at)
+
+
+def write_summary(
+    head: Any,
+    *,
+    steps: int | None = None,
+    size: int | None = None,
+    executions: Sequence[FlowStateExecution] = (),
+    operation: Operation | None = None,
+    encrypted: bool,
+) -> None:
+    """Write what summaries show, as far as it is given."""
+    fields = head["summary"].map_value.fields
+    if steps is not None:
+        fields["steps"].integer_value = steps
+    if size is not None:
+        fields["bytes"].integer_value = size
+    if (end := last_end_time(executions)) is not None:
+        write_number(fields["lastEnd"], end)
+    if operation is not None and not encrypted and (line := error_line(operation)) is not None:
+        fields["errorLine"].string_value = line
+
+
+def write_number(value: Value, number: float) -> None:
+    """Fill a value with a number in its exact type; an integer has at most 64 bits."""
+    if isinstance(number, float):
+        value.double_value = number
+    else:
+        value.integer_value = number
+
+
+def _values_wire(state: FlowState) -> dict[str, Any]:
+    blocked = state.blocked_on_step
+    wire: dict[str, Any] = {
+        "operation": to_wire(state.operation),
+        "executions": executions_to_wire(state.executions),
+        "blockedOnStep": None if blocked is None else to_wire(blocked),
+    }
+    if state.has("input"):
+        wire["input"] = state.input
+    if state.has("trace_context"):
+        wire["traceContext"] = state.trace_context
+    return wire
+
+
+def _write_head(document: Document, state: FlowState, place: Place) -> tuple[Any, dict[str, Any]]:
+    """Fill the head; return its fields and what of the state it cannot hold."""
+    check_head(state)
+    head = document.fields
+    unknown = state.model_extra or {}
+    shown = queryable(unknown)
+    extra = {key: value for key, value in unknown.items() if key not in shown}
+    head["flowId"].string_value = state.flow_id
+    if state.name is not None:
+        head["name"].string_value = state.name
+    elif state.has("name"):
+        extra["name"] = None
+    write_number(head["startTime"], state.start_time)
+    head["status"].string_value = state.status
+    write_blocked(head, state.blocked_on_step)
+    head["shard"].integer_value = place.shard
+    for key, value in shown.items():
+        if isinstance(value, bool):
+            head[key].boolean_value = value
+        elif isinstance(value, str):
+            head[key].string_value = value
+        else:
+            write_number(head[key], value)
+    return head, extra
+
+
+def _bytes_of(stored: Stored, resolved: Mapping[str, bytes]) -> bytes:
+    return resolved[stored.name] if isinstance(stored, Ref) else stored

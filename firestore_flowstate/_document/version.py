@@ -1,0 +1,145 @@
+"""Versions: what a writer must know of a stored state to write on top of it in one round trip."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final, Literal, NamedTuple
+
+from ..models import FlowState, FlowStatus, Operation
+from ..unset import Unset
+
+Layout = Literal["serialized", "native"]
+
+_FORMAT: Final = 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Moment(NamedTuple):
+    """A time of the server, exact to the nanosecond."""
+
+    seconds: int
+    nanos: int
+
+    def as_datetime(self) -> datetime:
+        """Return the moment in UTC, cut to microseconds."""
+        return _EPOCH + timedelta(seconds=self.seconds, microseconds=self.nanos // 1000)
+
+    def just_before(self) -> Moment:
+        """Return the moment one microsecond earlier, which is how finely Firestore tells versions apart."""
+        nanos = self.nanos - 1000
+        return Moment(self.seconds, nanos) if nanos >= 0 else Moment(self.seconds - 1, nanos + 1_000_000_000)
+
+
+class Progress(NamedTuple):
+    """What the status of a flow follows from."""
+
+    ended: Literal["", "done", "failed"]
+    blocked: bool
+    executed: bool
+
+    @classmethod
+    def of(cls, state: FlowState) -> Progress:
+        """Return the progress of the state."""
+        return cls(_ended(state.operation), state.blocked_on_step is not None, bool(state.executions))
+
+    def after(
+        self, operation: Operation | Unset, blocked_on_step: object, executions: Sequence[object] | Unset
+    ) -> Progress:
+        """Return the progress once these have replaced what they name."""
+        return Progress(
+            self.ended if isinstance(operation, Unset) else _ended(operation),
+            self.blocked if isinstance(blocked_on_step, Unset) else blocked_on_step is not None,
+            self.executed if isinstance(executions, Unset) else bool(executions),
+        )
+
+    @property
+    def status(self) -> FlowStatus:
+        """The status, as `FlowState.status` has it."""
+        if self.ended:
+            return self.ended
+        if self.blocked:
+            return "blocked"
+        return "running" if self.executed else "scheduled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A stored version of a flow state.
+
+    Attributes:
+        updated: The update_time of the root document.
+        revision: The id of its last segment; empty in the native layout, which has none.
+        layout: How it is stored.
+        progress: What its status follows from.
+        weight: Bytes of the log inside the root, plus 1,000 a segment.
+        parts: The names of the parts that the root refers to.
+        created: The id of the create that made the document.
+        ids: Ids of earlier segments, newest last, for a save on top; at most 64.
+        expires: Whether it has an expiry.
+    """
+
+    updated: Moment
+    revision: str
+    layout: Layout
+    progress: Progress
+    weight: int = 0
+    parts: tuple[str, ...] = ()
+    created: str | None = None
+    ids: tuple[str, ...] = ()
+    expires: bool = False
+
+    def moved_to(self, updated: Moment) -> Version:
+        """Return this version at another update_time, where maintenance has touched the document."""
+        return replace(self, updated=updated)
+
+    def to_text(self) -> str:
+        """Return the version as the opaque text that users hold."""
+        progress = self.progress
+        fields: list[Any] = [
+            _FORMAT,
+            *self.updated,
+            self.revision,
+            self.layout[0],
+            f"{progress.ended[:1]}{'b' * progress.blocked}{'x' * progress.executed}",
+            self.weight,
+            list(self.parts),
+            self.created,
+            list(self.ids),
+            self.expires,
+        ]
+        text = json.dumps(fields, separators=(",", ":"))
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    @classmethod
+    def from_text(cls, text: str) -> Version | None:
+        """Return the version that the text stands for; None where it stands for none."""
+        try:
+            fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+            form, seconds, nanos, revision, layout, flags, weight, parts, created, ids, expires = fields
+            if form != _FORMAT:
+                return None
+            return cls(
+                updated=Moment(int(seconds), int(nanos)),
+                revision=str(revision),
+                layout="native" if layout == "n" else "serialized",
+                progress=Progress(
+                    "failed" if "f" in flags else "done" if "d" in flags else "", "b" in flags, "x" in flags
+                ),
+                weight=int(weight),
+                parts=tuple(map(str, parts)),
+                created=created,
+                ids=tuple(map(str, ids)),
+                expires=bool(expires),
+            )
+        except (ValueError, TypeError):
+            return None
+
+
+def _ended(operation: Operation) -> Literal["", "done", "failed"]:
+    if operation.result is not None and operation.result.error is not None:
+        return "failed"
+    return "done" if operation.done else ""
