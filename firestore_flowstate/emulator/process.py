@@ -17,7 +17,7 @@ from . import supervisor
 from .finding import Installation
 from .rest import answers
 
-_MAIN_CLASS: Final = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
+MAIN_CLASS: Final = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 _JAVA_OPTIONS: Final = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")  # a quarter of the start-up time less
 _ANNOUNCEMENT: Final = b"Dev App Server is now running"
 _POLL_SECONDS: Final = 0.02
@@ -41,7 +41,7 @@ class EmulatorProcess:
     ) -> None:
         self.port = port
         # By class, since the Cloud CLI's jar has no main class in its manifest.
-        java = [str(installation.java), *_JAVA_OPTIONS, *java_options, "-cp", str(installation.jar), _MAIN_CLASS]
+        java = [str(installation.java), *_JAVA_OPTIONS, *java_options, "-cp", str(installation.jar), MAIN_CLASS]
         java += ["--host=127.0.0.1", f"--port={port}", *(["--rules", rules] if rules is not None else [])]
         self._owner = os.getpid()
         self._last_log = b""

@@ -1,0 +1,62 @@
+# Each target sets up what it needs. PYTHON is what makes the virtual environment VENV; ARGS goes to pytest.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+RUN = $(VENV)/bin/python
+EMULATOR = $(RUN) -m firestore_flowstate.emulator
+READY = $(VENV)/.ready
+FIREBASE_TOOLS = .firebase-tools
+FIREBASE = $(FIREBASE_TOOLS)/node_modules/.bin/firebase
+EXEC_FOLDER = build/firebase-exec
+# firebase-tools otherwise looks for a newer self in the background.
+OFFLINE = CI=1 NO_UPDATE_NOTIFIER=1
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test check test-all firebase-exec firebase-tools find-emulator clean
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(READY) ## the quickstart, on the emulator
+	@$(EMULATOR) exec -- $(RUN) examples/quickstart.py
+
+test: $(READY) find-emulator firebase-tools ## all tests, on the emulator
+	$(RUN) -m pytest $(ARGS)
+
+check: $(READY) ## what CI runs: lint, format, types, all tests
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+	@$(MAKE) --no-print-directory test
+
+test-all: ## all tests, on every Python from 3.10 that is installed
+	@MAKE="$(MAKE)" tests/on_every_python
+
+firebase-exec: $(READY) firebase-tools ## the quickstart, on the emulator that firebase-tools starts
+	@$(RUN) tests/firebase_tools/exec_folder.py $(EXEC_FOLDER)
+	$(OFFLINE) FIRESTORE_EMULATOR_BINARY_PATH=$(CURDIR)/$(EXEC_FOLDER)/emulator.jar \
+		$(FIREBASE) emulators:exec --config $(EXEC_FOLDER)/firebase.json --only firestore --project demo-flowstate \
+		"$(RUN) examples/quickstart.py"
+
+firebase-tools: $(FIREBASE_TOOLS)/.ready ## firebase-tools, which some tests need
+
+find-emulator: $(READY)
+	@$(EMULATOR) where
+
+clean: ## remove what the targets above have made
+	rm -rf .venv .venv-3.* $(FIREBASE_TOOLS) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade 'pip>=25.1'
+	$(RUN) -m pip install --quiet --editable . --group dev
+	@touch $@
+
+$(FIREBASE_TOOLS)/.ready: tests/firebase_tools/package.json
+	@command -v npm >/dev/null || { echo "npm (Node 20 or newer) is needed for firebase-tools: https://nodejs.org" >&2; exit 1; }
+	@mkdir -p $(FIREBASE_TOOLS)
+	@cp $< $(FIREBASE_TOOLS)/package.json
+	npm install --prefix $(FIREBASE_TOOLS) --no-package-lock --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
