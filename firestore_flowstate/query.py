@@ -94,6 +94,15 @@ class FlowStateSummaryResponse:
     skipped: Sequence[str] = ()
 
 
+def query_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
+    """Return the query, or one for all states where it is None; raise InvalidQueryError where it is no query."""
+    if query is None:
+        return FlowStateQuery()
+    if not isinstance(query, FlowStateQuery):
+        raise InvalidQueryError(f"query is a FlowStateQuery, not {type(query).__name__}: {query!r:.100}")
+    return query
+
+
 def check_limit(limit: int | None) -> None:
     """Raise InvalidQueryError unless the limit is None or 1 to 300."""
     if limit is None:

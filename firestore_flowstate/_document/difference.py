@@ -31,6 +31,15 @@ class Change:
     new_steps: int | None = None
     """By how much the count of steps grows, where that is known."""
 
+    @property
+    def names_status(self) -> bool:
+        """Whether it names what the status, and with it the expiry, follows from."""
+        return not (
+            isinstance(self.operation, Unset)
+            and isinstance(self.blocked_on_step, Unset)
+            and isinstance(self.executions, Unset)
+        )
+
     def __post_init__(self) -> None:
         cache = {step: entry_of(entry, in_cache(step)) for step, entry in _mapping("cache", self.cache).items()}
         object.__setattr__(self, "cache", cache)

@@ -1,0 +1,70 @@
+"""What the in-memory store keeps of a flow state: JSON, and what lists show and ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..errors import FlowStateDecodeError, FlowStateEncodeError
+from ..models import FlowState, FlowStateSummary
+from .head import check_head, error_line, last_end_time, queryable
+from .pieces import Pieces, from_pieces
+from .refusals import naming
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored version of a flow state, which nothing changes any more."""
+
+    pieces: Pieces
+    version: str
+    summary: FlowStateSummary
+
+    def state(self) -> FlowState:
+        """Return the flow state, an object of the caller's own."""
+        state = from_pieces(self.pieces, flow_id=self.summary.id)
+        self.stamp(state)
+        return state
+
+    def copy_of_summary(self) -> FlowStateSummary:
+        """Return the summary, an object of the caller's own."""
+        return self.summary.model_copy(update={"extra": dict(self.summary.extra)})
+
+    def stamp(self, state: FlowState) -> None:
+        """Note on the state that it is this version."""
+        state._version = self.version
+        state._updated_at = self.summary.updated_at
+        state._expire_at = self.summary.expire_at
+
+
+def read_head(id: str, pieces: Pieces) -> FlowState:
+    """Return the state without its steps; raise FlowStateEncodeError where nobody could read it later."""
+    try:
+        head = from_pieces(pieces.without_steps(), flow_id=id)
+        check_head(head)
+    except FlowStateEncodeError as error:
+        raise naming(error, id) from None
+    except FlowStateDecodeError as error:
+        raise FlowStateEncodeError(f"Nothing was written: {error}", flow_id=id) from None
+    return head
+
+
+def summarize(
+    id: str, pieces: Pieces, head: FlowState, *, updated_at: datetime, expire_at: datetime | None
+) -> FlowStateSummary:
+    """Return the summary of a state that is stored under the id, given without its steps as `head`."""
+    return FlowStateSummary(
+        id=id,
+        flow_id=head.flow_id,
+        name=head.name,
+        status=head.status,
+        start_time=head.start_time,
+        blocked_on=head.blocked_on_step.name if head.blocked_on_step is not None else None,
+        step_count=len(pieces.cache),
+        size_bytes=pieces.size,
+        last_end_time=last_end_time(head.executions),
+        error_line=error_line(head.operation),
+        updated_at=updated_at,
+        expire_at=expire_at,
+        extra=queryable(head.model_extra or {}),
+    )

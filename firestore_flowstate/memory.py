@@ -1,0 +1,313 @@
+"""A store in memory: the whole contract without a server, for tests and for trying things out."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import inspect
+import threading
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, TypeVar
+
+from typing_extensions import override
+
+from ._document.difference import WHOLE, Change, Snapshot, apply
+from ._document.expiry import expiry, has_expired
+from ._document.ids import check_flow_id
+from ._document.pieces import Pieces, to_pieces
+from ._document.record import Record, read_head, summarize
+from ._document.refusals import batch, check_state, conflict, exists, naming, not_found
+from ._query.matching import matches, order
+from ._query.token import Position, from_token, scope_of, to_token
+from .errors import (
+    FlowStateConflictError,
+    FlowStateEncodeError,
+    FlowStateError,
+    FlowStateNotFoundError,
+)
+from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, query_or_all
+from .store import VersionedFlowStateStore
+from .unset import UNSET, Unset
+
+if TYPE_CHECKING:
+    from .settings import FlowStateSettings
+
+T = TypeVar("T")
+
+
+class MemoryFlowStateStore(VersionedFlowStateStore):
+    """Keeps flow states in this process, as encoded JSON: what it hands out is never what it keeps.
+
+    Takes and refuses what the Firestore store does, but for sizes. May be used from several threads and event
+    loops. Nothing here waits, so `timeout` has no effect.
+
+    Args:
+        settings: For ``page_size``, ``expire_after`` and ``expire_when``; None: settings from the environment.
+    """
+
+    def __init__(self, settings: FlowStateSettings | None = None) -> None:
+        if settings is None:
+            from .settings import FlowStateSettings
+
+            settings = FlowStateSettings()
+        self._settings = settings
+        self._name = f"memory:{uuid.uuid4().hex}"
+        self._writes = 0
+        self._records: dict[str, Record] = {}
+        self._lock = threading.Lock()
+
+    @override
+    async def save(
+        self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET, timeout: float | None = None
+    ) -> None:
+        self._save(id, state, if_version=if_version)
+
+    @override
+    async def create(self, id: str, state: FlowState, *, timeout: float | None = None) -> None:
+        try:
+            self._save(id, state, if_version=None)
+        except FlowStateConflictError:
+            raise exists(id) from None
+
+    @override
+    async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
+        return self._load(id)
+
+    @override
+    async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
+        found = _each(ids, self._load, "loaded")
+        return {id: state for id, state in found.items() if state is not None}
+
+    @override
+    async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
+        _each(states, lambda key: self._save(key, states[key]), "saved")
+
+    @override
+    async def update(
+        self,
+        id: str,
+        *,
+        cache: Mapping[str, CacheEntry] | None = None,
+        remove: Iterable[str] = (),
+        events_triggered: Mapping[str, object] | None = None,
+        operation: Operation | Unset = UNSET,
+        blocked_on_step: BlockedOnStep | Unset | None = UNSET,
+        executions: Sequence[FlowStateExecution] | Unset = UNSET,
+        trace_context: str | Unset | None = UNSET,
+        if_version: str | Unset = UNSET,
+        timeout: float | None = None,
+    ) -> str:
+        check_flow_id(id)
+        try:
+            change = Change(
+                cache={} if cache is None else cache,
+                remove=remove,
+                events_triggered={} if events_triggered is None else events_triggered,
+                operation=operation,
+                blocked_on_step=blocked_on_step,
+                executions=executions,
+                trace_context=trace_context,
+            )
+        except FlowStateEncodeError as error:
+            raise naming(error, id) from None
+        return self._update(id, change, if_version=if_version).version
+
+    @override
+    @asynccontextmanager
+    async def edit(self, id: str, *, timeout: float | None = None) -> AsyncIterator[FlowState]:
+        version, before, state = self._load_to_change(id)
+        yield state
+        self._write_difference(id, version, before, state)
+
+    @override
+    async def modify(
+        self,
+        id: str,
+        change: Callable[[FlowState], Awaitable[None] | None],
+        *,
+        attempts: int = 100,
+        timeout: float | None = None,
+    ) -> FlowState:
+        for left in reversed(range(attempts)):
+            version, before, state = self._load_to_change(id)
+            if inspect.isawaitable(waiting := change(state)):
+                await waiting
+            try:
+                self._write_difference(id, version, before, state)
+            except FlowStateConflictError:
+                if not left:
+                    raise
+                await asyncio.sleep(0)
+            else:
+                return state
+        raise ValueError(f"attempts is at least 1, not {attempts}")
+
+    @override
+    async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
+        self._delete(id, if_version=if_version)
+
+    @override
+    async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
+        _each(ids, self._delete, "deleted")
+
+    @override
+    async def list_summaries(
+        self, query: FlowStateQuery | None = None, *, timeout: float | None = None
+    ) -> FlowStateSummaryResponse:
+        records, token = self._page(query)
+        return FlowStateSummaryResponse(
+            summaries=[record.copy_of_summary() for record in records], continuation_token=token
+        )
+
+    @override
+    async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
+        return len(self._matching(query_or_all(query)))
+
+    @override
+    async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
+        query, more = query_or_all(query), True
+        while more:
+            page = await self.list(query)
+            for state in page.flow_states:
+                yield state
+            query = replace(query, continuation_token=page.continuation_token)
+            more = page.continuation_token is not None
+
+    @override
+    async def list(
+        self, query: FlowStateQuery | None = None, *, timeout: float | None = None
+    ) -> FlowStateQueryResponse:
+        records, token = self._page(query)
+        return FlowStateQueryResponse(flow_states=[record.state() for record in records], continuation_token=token)
+
+    def _load(self, id: str) -> FlowState | None:
+        record = self._find(id)
+        return record.state() if record is not None else None
+
+    def _load_to_change(self, id: str) -> tuple[str, Snapshot, FlowState]:
+        record = self._find(id)
+        if record is None:
+            raise not_found(id)
+        state = record.state()
+        return record.version, Snapshot(state), state
+
+    def _find(self, id: str) -> Record | None:
+        check_flow_id(id)
+        with self._lock:
+            return self._live(id)
+
+    def _save(self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET) -> None:
+        check_flow_id(id)
+        check_state(id, state)
+        try:
+            pieces = to_pieces(state)
+        except FlowStateEncodeError as error:
+            raise naming(error, id) from None
+        with self._lock:
+            found = self._live(id)
+            if not isinstance(if_version, Unset):
+                _check_version(id, if_version, found)
+            record = self._write(id, pieces, keeping_expiry_of=None)
+        record.stamp(state)
+
+    def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
+        with self._lock:
+            found = self._live(id)
+            if found is None:
+                raise not_found(id)
+            if not isinstance(if_version, Unset):
+                _check_version(id, if_version, found)
+            try:
+                pieces = apply(change, found.pieces)
+            except FlowStateEncodeError as error:
+                raise naming(error, id) from None
+            return self._write(id, pieces, keeping_expiry_of=None if change.names_status else found)
+
+    def _write_difference(self, id: str, version: str, before: Snapshot, state: FlowState) -> None:
+        try:
+            difference = before.difference(state)
+        except FlowStateEncodeError as error:
+            raise naming(error, id) from None
+        if isinstance(difference, Change):
+            try:
+                self._update(id, difference, if_version=version).stamp(state)
+            except FlowStateNotFoundError:
+                raise conflict(id, expected=version, found=None) from None
+        elif difference == WHOLE:
+            self._save(id, state, if_version=version)
+
+    def _delete(self, id: str, *, if_version: str | Unset = UNSET) -> None:
+        check_flow_id(id)
+        with self._lock:
+            found = self._live(id)
+            if not isinstance(if_version, Unset):
+                _check_version(id, if_version, found)
+            self._records.pop(id, None)
+
+    def _write(self, id: str, pieces: Pieces, *, keeping_expiry_of: Record | None) -> Record:
+        head = read_head(id, pieces)
+        now = datetime.now(timezone.utc)
+        if keeping_expiry_of is None:
+            settings = self._settings
+            expire_at = expiry(head.status, now, after=settings.expire_after, when=settings.expire_when)
+        else:
+            expire_at = keeping_expiry_of.summary.expire_at
+        self._writes += 1
+        summary = summarize(id, pieces, head, updated_at=now, expire_at=expire_at)
+        record = self._records[id] = Record(pieces, f"{self._name}:{self._writes}", summary)
+        return record
+
+    def _live(self, id: str) -> Record | None:
+        """Return the record, unless it has expired, which drops it; the lock is held."""
+        record = self._records.get(id)
+        if record is not None and has_expired(record.summary.expire_at, datetime.now(timezone.utc)):
+            del self._records[id]
+            return None
+        return record
+
+    def _matching(self, query: FlowStateQuery) -> Sequence[Record]:
+        with self._lock:
+            live = [record for id in tuple(self._records) if (record := self._live(id)) is not None]
+        return [record for record in live if matches(query, record.summary)]
+
+    def _page(self, query: FlowStateQuery | None) -> tuple[Sequence[Record], str | None]:
+        query = query_or_all(query)
+        limit = self._settings.page_size if query.limit is None else query.limit
+        scope = scope_of(self._name, query)
+        records = self._matching(query)
+        if query.continuation_token is not None:
+            last = order(*from_token(query.continuation_token, scope))
+            records = [record for record in records if _order(record) < last]
+        page = heapq.nlargest(limit + 1, records, key=_order)
+        if len(page) <= limit:
+            return page, None
+        last_shown = page[limit - 1].summary
+        return page[:limit], to_token(Position(last_shown.start_time, last_shown.id), scope)
+
+
+def _order(record: Record) -> tuple[float, bytes]:
+    return order(record.summary.start_time, record.summary.id)
+
+
+def _check_version(id: str, expected: str | None, found: Record | None) -> None:
+    stored = found.version if found is not None else None
+    if stored != expected:
+        raise conflict(id, expected=expected, found=stored)
+
+
+def _each(ids: Iterable[str], call: Callable[[str], T], done: str) -> dict[str, T]:
+    results: dict[str, T] = {}
+    errors: dict[str, FlowStateError] = {}
+    for id in dict.fromkeys(ids):
+        try:
+            results[id] = call(id)
+        except FlowStateError as error:  # noqa: PERF203  # each is to fail by itself
+            errors[id] = error
+    if errors:
+        raise batch(done, errors, total=len(results) + len(errors))
+    return results
