@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 import grpc.aio  # type: ignore[import-untyped]  # as above
 
-from .outcome import CallFailed
-from .target import Target
+from .outcome import CHANNEL_CLOSED, CallFailed
+from .target import Metadata, Target
 
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
 _UNARY: Final = ("Commit", "GetDocument")
 _STREAMED: Final = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
+_CLOSING_SECONDS: Final = 0.5  # for calls in flight to end by themselves
+
 _OPTIONS: Final = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),  # a page of large states is longer than grpc's 4 MiB
+    ("grpc.max_send_message_length", -1),  # sizes are computed before anything is sent
+    ("grpc.max_receive_message_length", -1),
     # A server that comes back must be noticed within a call's timeout; grpc alone waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.use_local_subchannel_pool", 1),  # or the channel inherits the backoff of one that was closed
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # in spite of its name: how long one try to connect may take
+    ("grpc.use_local_subchannel_pool", 1),  # or a channel inherits the backoff, and the loss, of another's connection
 )
 _KEEPALIVE: Final = (
     ("grpc.keepalive_time_ms", 30_000),  # as Google's client has it
-    # A connection that died silently, as they do under frozen functions, is given up within a call's timeout.
+    # A connection that died silently, as under a function that was frozen, is given up within a call's timeout.
     ("grpc.keepalive_timeout_ms", 10_000),
 )
-
-Metadata = tuple[tuple[str, str], ...]
 
 
 class Channel:
@@ -40,6 +42,7 @@ class Channel:
         self._owned = owned
         self._unary = {name: channel.unary_unary(_SERVICE + name) for name in _UNARY}
         self._streamed = {name: channel.unary_stream(_SERVICE + name) for name in _STREAMED}
+        self.is_closed = False
 
     async def call(self, name: str, request: bytes, *, metadata: Metadata, timeout: float) -> list[bytes]:
         """Return the messages that the server answers with: one, or those of its stream.
@@ -47,21 +50,50 @@ class Channel:
         Raises:
             CallFailed: Any end but success, after `timeout` seconds at the latest.
         """
+        # No variable here may hold anything of grpc: an exception that somebody keeps would keep its frames, those
+        # the channel, and the channel would keep grpc from ending before a fork.
+        if self.is_closed:
+            raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED)
         try:
-            unary = self._unary.get(name)
-            if unary is not None:
-                return [await unary(request, timeout=timeout, metadata=metadata)]
+            if name in self._unary:
+                return [await self._unary[name](request, timeout=timeout, metadata=metadata)]
             return [message async for message in self._streamed[name](request, timeout=timeout, metadata=metadata)]
         except grpc.aio.AioRpcError as error:
             details = dict(error.trailing_metadata() or ()).get(_STATUS_DETAILS, b"")
-            raise CallFailed(error.code().name, error.details() or "", details=details) from error
-        except grpc.aio.UsageError as error:
-            raise CallFailed("UNAVAILABLE", "Channel is closed") from error
+            failed = CallFailed(error.code().name, error.details() or "", details=details)
+            raise failed from error.with_traceback(None)
+        except grpc.aio.UsageError as error:  # the caller has closed the channel of the client passed
+            self.is_closed = True
+            raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from error.with_traceback(None)
+        except asyncio.CancelledError as error:
+            if not self.is_closed or _cancelled_by_caller():
+                raise
+            raise CallFailed("CANCELLED", "the channel was closed during the call") from error.with_traceback(None)
 
     async def close(self) -> None:
-        """Close the channel and its connections; a channel of the caller's client is left open."""
-        if self._owned:
-            await self._channel.close()
+        """Close the channel and its connections, after a moment for calls in flight to end.
+
+        A channel of the caller's client is left open.
+        """
+        self.is_closed = True
+        channel = self._let_go()
+        if self._owned and channel is not None:
+            await channel.close(_CLOSING_SECONDS)
+
+    def close_at_once(self) -> None:
+        """Close the channel on whatever thread this is, for when its loop cannot run."""
+        self.is_closed = True
+        channel = self._let_go()
+        if self._owned and channel is not None:
+            closing = channel.close(None)
+            with suppress(StopIteration):  # without a moment for its calls, it has nothing to await
+                closing.send(None)
+
+    def _let_go(self) -> Any:
+        channel, self._channel = self._channel, None
+        self._unary.clear()
+        self._streamed.clear()
+        return channel
 
 
 def open_channel(target: Target) -> Channel:
@@ -70,11 +102,16 @@ def open_channel(target: Target) -> Channel:
         return Channel(grpc.aio.insecure_channel(target.endpoint, options=_OPTIONS), owned=True)
     from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 
-    universe = getattr(target.credentials, "universe_domain", "googleapis.com")
-    host = target.endpoint or f"firestore.{universe}"
-    return Channel(
-        FirestoreGrpcAsyncIOTransport.create_channel(
-            host if ":" in host else f"{host}:443", credentials=target.credentials, options=_OPTIONS + _KEEPALIVE
-        ),
-        owned=True,
+    ssl = None
+    if target.certificate is not None:
+        chain, key = target.certificate
+        ssl = grpc.ssl_channel_credentials(certificate_chain=chain, private_key=key)
+    channel = FirestoreGrpcAsyncIOTransport.create_channel(
+        target.endpoint, credentials=target.credentials, ssl_credentials=ssl, options=_OPTIONS + _KEEPALIVE
     )
+    return Channel(channel, owned=True)
+
+
+def _cancelled_by_caller() -> bool:
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)  # new in Python 3.11
+    return cancelling is not None and cancelling() > 0

@@ -1,14 +1,29 @@
-"""An event loop on a thread of its own, for calls that must not depend on the caller's loop."""
+"""Threads of our own: an event loop for calls that must not depend on the caller's, and one for what blocks."""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import weakref
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
 
 _Result = TypeVar("_Result")
+
+_STOP_SECONDS: Final = 2.0
+
+
+class LoopStoppedError(RuntimeError):
+    """The loop was stopped before the coroutine was done.
+
+    Attributes:
+        started: Whether the coroutine had been started; then it was cancelled.
+    """
+
+    def __init__(self, *, started: bool) -> None:
+        super().__init__("the event loop was stopped")
+        self.started = started
 
 
 class LoopThread:
@@ -18,8 +33,10 @@ class LoopThread:
     """
 
     def __init__(self, name: str) -> None:
-        # The selector loop, whatever the policy: only sockets of grpc are waited for here.
+        # The selector loop, whatever the policy: only grpc's sockets are waited for here.
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
+        self._lock = threading.Lock()
+        self._stopped = False
         self._thread = threading.Thread(target=_serve, args=(self.loop,), name=name, daemon=True)
         self._thread.start()
         # At exit too: a daemon thread that the interpreter freezes inside grpc can abort the process.
@@ -29,43 +46,142 @@ class LoopThread:
         """Return what the coroutine returns, run on this thread's loop in a copy of the caller's context.
 
         Cancelling the caller cancels the coroutine.
+
+        Raises:
+            LoopStoppedError: `stop` came first, or in between.
         """
         if asyncio.get_running_loop() is self.loop:
             return await coroutine
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
+        # asyncio.run_coroutine_threadsafe and wrap_future do the same at twice the time.
+        hop = _Hop(self.loop, coroutine)
+        with self._lock:  # what is queued before the stop still starts, and is cancelled then
+            if self._stopped:
+                coroutine.close()
+                raise LoopStoppedError(started=False)
+            self.loop.call_soon_threadsafe(hop.start)
+        try:
+            return await hop.arrival
+        except asyncio.CancelledError:
+            hop.cancel()
+            raise
 
     def wait(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        """Return what the coroutine returns, blocking the calling thread, which must not be this one."""
-        if threading.get_ident() == self._thread.ident:
+        """Return what the coroutine returns, blocking the calling thread, which must not be this one.
+
+        Raises:
+            LoopStoppedError: `stop` came first.
+        """
+        if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a thread cannot wait for its own event loop")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        with self._lock:
+            if self._stopped:
+                coroutine.close()
+                raise LoopStoppedError(started=False)
+            future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return future.result()
-        except BaseException:
+        except BaseException:  # such as KeyboardInterrupt while waiting
             future.cancel()
             raise
 
     def stop(self) -> None:
-        """Cancel what still runs, and end the thread. Nothing happens the second time."""
+        """Cancel what still runs, and wait until the thread has ended. Nothing happens the second time."""
+        with self._lock:
+            self._stopped = True
         self._end()
+
+
+class _Hop(Generic[_Result]):
+    """A coroutine on its way to another loop, and its result on the way back."""
+
+    __slots__ = ("_caller", "_cancelled", "_coroutine", "_loop", "_task", "arrival")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _Result]) -> None:
+        self._loop = loop
+        self._coroutine = coroutine
+        self._caller = asyncio.get_running_loop()
+        self._task: asyncio.Task[_Result] | None = None
+        self._cancelled = False
+        self.arrival: asyncio.Future[_Result] = self._caller.create_future()
+
+    def start(self) -> None:
+        if self._cancelled:
+            self._coroutine.close()
+            return
+        self._task = self._loop.create_task(self._coroutine)
+        self._task.add_done_callback(self._send_back)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._from_afar(self._loop, self._cancel_task)
+
+    def _cancel_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _send_back(self, task: asyncio.Task[_Result]) -> None:
+        if not self._from_afar(self._caller, self._arrive) and not task.cancelled():
+            task.exception()  # nobody is left to hear of it
+
+    def _arrive(self) -> None:
+        task = self._task
+        assert task is not None  # noqa: S101  # `start` made it
+        if self.arrival.done():
+            if not task.cancelled():
+                task.exception()
+        elif task.cancelled():  # by `stop`, for the caller would not be waiting any more
+            self.arrival.set_exception(LoopStoppedError(started=True))
+        elif (error := task.exception()) is not None:
+            self.arrival.set_exception(error)
+        else:
+            self.arrival.set_result(task.result())
+
+    @staticmethod
+    def _from_afar(loop: asyncio.AbstractEventLoop, callback: Any) -> bool:
+        try:
+            loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # that loop is closed
+            return False
+        return True
+
+
+def on_thread(function: Callable[[], _Result]) -> concurrent.futures.Future[_Result]:
+    """Return a future of what the function returns, called on a thread that the end of no loop or process waits for.
+
+    The future cannot be cancelled: whoever stops waiting for it leaves it to others.
+    """
+    outcome: concurrent.futures.Future[_Result] = concurrent.futures.Future()
+    outcome.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001  # whoever waits for it raises it
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)
+
+    threading.Thread(target=work, name="firestore-flowstate-wait", daemon=True).start()
+    return outcome
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        while tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    if thread.is_alive():  # not in a forked child, which must leave the parent's loop alone
-        loop.call_soon_threadsafe(loop.stop)
-        if threading.current_thread() is not thread:
-            thread.join(timeout=2.0)
+    if not thread.is_alive():  # as in a forked child, which must leave the parent's loop alone
+        return
+    loop.call_soon_threadsafe(loop.stop)
+    if threading.current_thread() is not thread:
+        thread.join(_STOP_SECONDS)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+CHANNEL_CLOSED: Final = "the channel is closed"
+
 
 class CallFailed(Exception):  # noqa: N818  # an outcome to judge; what is an error is in errors.py
     """One attempt of a call failed. The grpc exception, where there was one, is the cause.

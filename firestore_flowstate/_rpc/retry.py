@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from .deadline import Deadline
-from .outcome import CallFailed
+from .outcome import CHANNEL_CLOSED, CallFailed
 
 _Result = TypeVar("_Result")
 
@@ -25,7 +25,7 @@ _TRANSIENT: Final = frozenset(
 _AMBIGUOUS: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "DATA_LOSS"})
 
 # What grpc's own client says when no connection could be made, so that the request has never left.
-_NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", "Channel is closed")
+_NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", CHANNEL_CLOSED)
 # What servers and grpc's client say of a message over their limit. It will not get smaller by sending it again.
 _SIZE: Final = ("larger than max", "exceeds maximum size", "exceeds the maximum", "payload size exceeds")
 

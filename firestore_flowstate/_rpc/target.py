@@ -1,20 +1,22 @@
-"""Which database a store talks to, and how: from the settings, or from what the caller passed as client."""
+"""Which database a store talks to, and with what credentials."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..errors import FlowStateError
+from ..errors import BackendError
 from ..settings import FlowStateSettings
 
 _EMULATOR_PROJECT: Final = "demo-flowstate"
-_DEFAULT_DATABASE: Final = "(default)"
 _SCOPES: Final = (
     "https://www.googleapis.com/auth/cloud-platform",
     "https://www.googleapis.com/auth/datastore",
 )
+
+Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,18 +26,18 @@ class Target:
     Attributes:
         project: The id of the project.
         database: The id of the database.
-        endpoint: ``host`` or ``host:port``; None: Firestore's own in the universe of the credentials.
-        is_emulator: Whether the endpoint is an emulator: no TLS, and a bearer token in place of credentials.
+        endpoint: ``host:port``.
+        is_emulator: Whether the endpoint is an emulator: no TLS, and a fixed token in place of credentials.
         credentials: google.auth credentials; None on the emulator.
-        bearer: The token that the emulator is shown; `owner` passes all security rules.
+        certificate: The client certificate to show and its key, both in PEM, where the environment asks for one.
     """
 
     project: str
-    database: str = _DEFAULT_DATABASE
-    endpoint: str | None = None
+    database: str
+    endpoint: str
     is_emulator: bool = False
     credentials: Any = field(default=None, repr=False)
-    bearer: str = field(default="owner", repr=False)
+    certificate: tuple[bytes, bytes] | None = field(default=None, repr=False)
 
     @property
     def database_name(self) -> str:
@@ -47,7 +49,7 @@ class Target:
         """The resource name that the names of all documents start with."""
         return f"{self.database_name}/documents"
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
+    def metadata(self) -> Metadata:
         """Return the metadata that every call carries, apart from the routing header."""
         from google.api_core.gapic_v1.client_info import ClientInfo
         from google.cloud.firestore_v1 import gapic_version
@@ -61,86 +63,82 @@ class Target:
             ("google-cloud-resource-prefix", self.database_name),
             ("x-goog-api-client", info.to_user_agent()),  # type: ignore[no-untyped-call]  # as above
         )
-        return (*metadata, ("authorization", f"Bearer {self.bearer}")) if self.is_emulator else metadata
-
-    def routing(self, key: str, value: str) -> tuple[str, str]:
-        """Return the header by which Google's front ends find the database; the generated client sends the same."""
-        return ("x-goog-request-params", f"{key}={quote(value, safe='')}")
+        # The emulator's owner passes all security rules, as credentials do in production.
+        return (*metadata, ("authorization", "Bearer owner")) if self.is_emulator else metadata
 
 
-def resolve(settings: FlowStateSettings, client: Any) -> Target:
-    """Return the target; blocks while google.auth looks for credentials.
+def routing(key: str, value: str) -> tuple[str, str]:
+    """Return the header by which Google's front ends find the database; the generated client sends the same."""
+    return ("x-goog-request-params", f"{key}={quote(value, safe='')}")
+
+
+def target_of_settings(settings: FlowStateSettings) -> Target:
+    """Return the target that the settings and the environment name; blocks while google.auth looks around.
 
     Raises:
-        FlowStateError: There is no project, or the client is of no kind that this package knows.
+        BackendError: Nothing names a project.
         google.auth.exceptions.GoogleAuthError: There are no credentials, or they cannot be read.
     """
-    if client is None:
-        return _from_settings(settings)
-    if hasattr(client, "project_id") and hasattr(client, "credential"):
-        return _from_app(settings, client)
-    if hasattr(client, "_database") and hasattr(client, "_emulator_host"):
-        return _from_client(client)
-    raise FlowStateError(
-        "client must be a google.cloud.firestore AsyncClient or Client or a firebase_admin App, "
-        f"not {type(client).__name__}"
-    )
-
-
-def _from_settings(settings: FlowStateSettings) -> Target:
     if settings.emulator_host is not None:
-        return Target(
-            project=settings.project or _EMULATOR_PROJECT,
-            database=settings.database,
-            endpoint=settings.emulator_host,
-            is_emulator=True,
-        )
+        return emulator_target(settings, settings.emulator_host, project=settings.project)
     import google.auth
 
-    credentials, ambient = google.auth.default(scopes=_SCOPES)
-    return Target(
-        project=_known(settings.project or ambient),
+    credentials, project = google.auth.default(scopes=_SCOPES)
+    return production_target(
+        project=settings.project or project,
         database=settings.database,
         endpoint=settings.endpoint,
+        credentials=_self_signing(credentials),
+    )
+
+
+def emulator_target(settings: FlowStateSettings, host: str, *, project: str | None) -> Target:
+    """Return the target for an emulator, which needs no credentials and takes any project."""
+    return Target(project=project or _EMULATOR_PROJECT, database=settings.database, endpoint=host, is_emulator=True)
+
+
+def production_target(*, project: str | None, database: str, endpoint: str | None, credentials: Any) -> Target:
+    """Return the target for Firestore itself, or for what stands at `endpoint` in its place.
+
+    Raises:
+        BackendError: The project is not known.
+        google.auth.exceptions.MutualTLSChannelError: The client certificate asked for cannot be read.
+    """
+    if not project:
+        raise BackendError(
+            "no Google Cloud project is named: set FLOWSTATE_PROJECT or GOOGLE_CLOUD_PROJECT, "
+            "or pass FlowStateSettings(project=...)"
+        )
+    certificate = _client_certificate()
+    host = endpoint or _usual_host(credentials, with_certificate=certificate is not None)
+    return Target(
+        project=project,
+        database=database,
+        endpoint=host if ":" in host else f"{host}:443",
         credentials=credentials,
+        certificate=certificate,
     )
 
 
-def _from_app(settings: FlowStateSettings, app: Any) -> Target:
-    if settings.emulator_host is not None:
-        return Target(
-            project=app.options.get("projectId") or settings.project or _EMULATOR_PROJECT,
-            database=settings.database,
-            endpoint=settings.emulator_host,
-            is_emulator=True,
-        )
-    return Target(
-        project=_known(app.project_id or settings.project),
-        database=settings.database,
-        endpoint=settings.endpoint,
-        credentials=app.credential.get_credential(),
-    )
+def _client_certificate() -> tuple[bytes, bytes] | None:
+    if os.environ.get("GOOGLE_API_USE_CLIENT_CERTIFICATE") != "true":  # the switch of Google's own clients
+        return None
+    from google.auth.transport import mtls
+
+    if not mtls.has_default_client_cert_source():  # type: ignore[no-untyped-call]  # google.auth is typed in part
+        return None
+    chain, key = mtls.default_client_cert_source()()  # type: ignore[no-untyped-call]  # as above
+    return chain, key
 
 
-def _from_client(client: Any) -> Target:
-    if client._emulator_host is not None:
-        return Target(
-            project=client.project,
-            database=client._database,
-            endpoint=client._emulator_host.removeprefix("http://"),
-            is_emulator=True,
-            bearer=getattr(client._credentials, "id_token", None) or "owner",
-        )
-    options = client._client_options
-    return Target(
-        project=client.project,
-        database=client._database,
-        endpoint=options.api_endpoint if options else None,
-        credentials=client._credentials,
-    )
+def _usual_host(credentials: Any, *, with_certificate: bool) -> str:
+    universe = getattr(credentials, "universe_domain", None) or "googleapis.com"
+    if with_certificate and os.environ.get("GOOGLE_API_USE_MTLS_ENDPOINT", "auto") != "never":
+        return f"firestore.mtls.{universe}"
+    return f"firestore.{universe}"
 
 
-def _known(project: str | None) -> str:
-    if project:
-        return project
-    raise FlowStateError("no Google Cloud project: set FLOWSTATE_PROJECT or GOOGLE_CLOUD_PROJECT, or pass project=")
+def _self_signing(credentials: Any) -> Any:
+    """Return credentials that sign their own tokens, where they can: one round trip less at the first call."""
+    sign = getattr(credentials, "with_always_use_jwt_access", None)
+    return sign(True) if sign is not None else credentials

@@ -1,0 +1,100 @@
+"""What a caller passes as `client`: where it points, and the channel that it has open, if it has one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ..errors import FlowStateError
+from ..settings import FlowStateSettings
+from .target import Target, emulator_target, production_target
+
+
+def target_of_client(settings: FlowStateSettings, client: Any) -> Target:
+    """Return the target of a Client, AsyncClient or firebase_admin App. What the client names, wins.
+
+    Raises:
+        FlowStateError: The client is of another kind, or a synchronous one with a transport of its own, which
+            no store can use.
+        BackendError: Nothing names a project.
+        google.auth.exceptions.GoogleAuthError: The credentials of a firebase_admin App cannot be read.
+    """
+    from google.cloud.firestore_v1.async_client import AsyncClient
+    from google.cloud.firestore_v1.base_client import BaseClient
+
+    if isinstance(client, BaseClient):
+        if not isinstance(client, AsyncClient) and is_customized(client):
+            raise FlowStateError(
+                "the Client passed has a transport of its own, which is synchronous: pass an AsyncClient instead"
+            )
+        return _target_of_firestore_client(client)
+    if all(hasattr(client, name) for name in ("project_id", "credential", "options")):
+        return _target_of_app(settings, client)
+    raise FlowStateError(
+        "client must be a google.cloud.firestore AsyncClient or Client or a firebase_admin App, "
+        f"not {type(client).__name__}"
+    )
+
+
+def open_channel_of(client: Any) -> Any | None:
+    """Return the grpc.aio channel that the client has open; None where it has none, or is of another kind."""
+    api = getattr(client, "_firestore_api_internal", None)  # the property without underscores would open one
+    channel = getattr(getattr(api, "transport", None), "grpc_channel", None)
+    return channel if isinstance(getattr(channel, "_loop", None), asyncio.AbstractEventLoop) else None
+
+
+def is_customized(client: Any) -> bool:
+    """Tell whether the client would not be the same if it were made again from its settings.
+
+    A test's client must not reach production because a store made another one from its project and credentials.
+    """
+    from google.cloud.firestore_v1.async_client import AsyncClient
+    from google.cloud.firestore_v1.base_client import BaseClient
+    from google.cloud.firestore_v1.client import Client
+
+    if not isinstance(client, BaseClient):
+        return False
+    google = AsyncClient if isinstance(client, AsyncClient) else Client
+    for name in ("_firestore_api", "_firestore_api_helper", "_emulator_channel", "_target"):
+        if getattr(type(client), name) is not getattr(google, name) or name in vars(client):
+            return True
+    api = client._firestore_api_internal
+    # The client keeps the transport that it makes; one that came in another way is somebody's own.
+    return api is not None and getattr(api, "transport", None) is not getattr(client, "_transport", None)
+
+
+def _target_of_firestore_client(client: Any) -> Target:
+    if client._emulator_host:
+        host = client._emulator_host.removeprefix("http://").rstrip("/")
+        return Target(project=client.project, database=client._database, endpoint=host, is_emulator=True)
+    if client._emulator_host is not None:
+        raise FlowStateError(
+            "the client passed was made with FIRESTORE_EMULATOR_HOST set to nothing, which leaves it without "
+            "credentials and without an address: unset the variable, or name an emulator"
+        )
+    options = client._client_options
+    return production_target(
+        project=client.project,
+        database=client._database,
+        endpoint=getattr(options, "api_endpoint", None),
+        credentials=client._credentials,
+    )
+
+
+def _target_of_app(settings: FlowStateSettings, app: Any) -> Target:
+    if settings.emulator_host is not None:
+        return emulator_target(settings, settings.emulator_host, project=_named_by_app(app) or settings.project)
+    return production_target(
+        project=app.project_id or settings.project,
+        database=settings.database,
+        endpoint=settings.endpoint,
+        credentials=app.credential.get_credential(),
+    )
+
+
+def _named_by_app(app: Any) -> str | None:
+    """Return the app's project without looking for credentials, which the emulator can do without."""
+    named = app.options.get("projectId")
+    if not named and type(app.credential).__name__ != "ApplicationDefault":
+        named = getattr(app.credential, "project_id", None)
+    return named or None

@@ -1,0 +1,112 @@
+"""What keeps grpc usable on both sides of a fork.
+
+grpc.aio cannot be used in a process that was forked while any grpc.aio channel was open: calls of the child hang or
+end it with SIGSEGV, whatever GRPC_ENABLE_FORK_SUPPORT says. When the last channel is gone, grpc ends all its threads
+within some milliseconds, and a fork after that is clean. So each fork first closes our channels; parent and child
+connect again when they next call. Calls in flight are given a moment to end; then they fail like calls whose
+connection broke, which reads and writes survive.
+
+A process has one grpc and one set of fork handlers, which cannot be taken back: hence state in a module, here alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+_THREADS: Final = Path("/proc/self/task")
+_OF_GRPC: Final = ("event_engine", "grpc_", "lifeguard", "timer_manager")
+_OF_GRPC_AIO: Final = "_poll_wrapper"  # in the name that Python gives grpc.aio's thread
+_QUIET_SECONDS: Final = 0.25  # after a channel of ours was closed
+_PATIENCE_SECONDS: Final = 0.02  # where others' channels may be closing
+
+
+class Quiescent(Protocol):
+    """What can close its channels before a fork."""
+
+    def quiesce(self) -> None:
+        """Close every channel and drop every reference to one; the next call opens another."""
+
+
+class _Fork:
+    """The one instance is below."""
+
+    def __init__(self) -> None:
+        self.users: weakref.WeakSet[Quiescent] = weakref.WeakSet()
+        self.opening = threading.Lock()  # held while a channel is opened, and from before a fork until after it
+        self.locked = False
+        self.quiet_at = 0.0  # on the monotonic clock: until then, threads of grpc may be ending
+        self.spoiled: str | None = None  # why grpc.aio cannot be used in this process
+        self.spoils: str | None = None  # why it will not be usable in the child of the fork under way
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self.before, after_in_parent=self.in_parent, after_in_child=self.in_child)
+
+    def before(self) -> None:
+        # Without the lock, where a thread hangs while it opens a channel, a fork is no worse than without us.
+        self.locked = self.opening.acquire(timeout=1.0)
+        for user in list(self.users):
+            user.quiesce()
+        patience = time.monotonic() + _PATIENCE_SECONDS
+        self.spoils = _what_runs(until=max(self.quiet_at, patience)) if "grpc" in sys.modules else None
+
+    def in_parent(self) -> None:
+        if self.locked:
+            self.opening.release()
+
+    def in_child(self) -> None:
+        self.opening = threading.Lock()
+        self.users = weakref.WeakSet()
+        self.spoiled = self.spoiled or self.spoils
+
+
+_FORK: Final = _Fork()
+
+
+@contextmanager
+def opening(user: Quiescent) -> Iterator[None]:
+    """Open channels within this context: no fork comes in between, and `user` is asked to close them before one."""
+    with _FORK.opening:
+        _FORK.users.add(user)
+        yield
+
+
+def why_spoiled() -> str | None:
+    """Return why this process, as the child of a fork, cannot use grpc.aio; None where it can."""
+    return _FORK.spoiled
+
+
+def closed() -> None:
+    """Tell that channels of grpc have been closed, so that its threads are about to end."""
+    _FORK.quiet_at = time.monotonic() + _QUIET_SECONDS
+
+
+def _what_runs(*, until: float) -> str | None:
+    """Return what of grpc still runs, if it does not end until then."""
+    while True:
+        found = _grpc_threads()
+        if found is None or time.monotonic() >= until:
+            return found
+        time.sleep(0.001)
+
+
+def _grpc_threads() -> str | None:
+    if any(_OF_GRPC_AIO in thread.name for thread in threading.enumerate()):
+        return "a channel of grpc.aio was open"
+    if not _THREADS.is_dir():  # not Linux: only Python's own threads can be looked at
+        return None
+    from grpc._cython import cygrpc  # type: ignore[import-untyped]  # grpcio has no types of its own
+
+    if cygrpc.is_fork_support_enabled():  # which restarts what is left, all but grpc.aio
+        return None
+    for name in _THREADS.glob("*/comm"):
+        with suppress(OSError):  # it has just ended
+            if name.read_text().startswith(_OF_GRPC):
+                return "a channel of grpc was open without GRPC_ENABLE_FORK_SUPPORT=1 in the environment"
+    return None

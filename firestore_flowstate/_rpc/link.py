@@ -1,0 +1,190 @@
+"""The channels of a connection in one process: which call goes over which, who opens and who closes them."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import FlowStateError, StoreUnavailableError
+from . import fork
+from .client import is_customized, open_channel_of
+from .loop_thread import LoopStoppedError, LoopThread, on_thread
+from .outcome import CHANNEL_CLOSED, CallFailed
+from .target import Metadata, Target
+
+if TYPE_CHECKING:
+    from .channel import Channel
+
+_QUIESCE_SECONDS: Final = 2.0
+
+
+class Link:
+    """The channels to a target in the process that makes this, and the background loop of calls that have no other.
+
+    Args:
+        target: Where to call.
+        client: The AsyncClient that the caller passed: its channel serves the loop that it is bound to.
+    """
+
+    def __init__(self, target: Target, *, client: Any = None) -> None:
+        self.target = target
+        self.metadata = target.metadata()
+        self._client = client
+        self._client_is_customized = client is not None and is_customized(client)
+        self._client_channel: tuple[Any, Channel] | None = None  # grpc's, and ours around it
+        self._bound: dict[asyncio.AbstractEventLoop, Channel] = {}
+        self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
+        self._background: tuple[LoopThread, Channel] | None = None
+        self._lock = threading.Lock()
+
+    async def call(self, name: str, request: bytes, *, metadata: Metadata, timeout: float) -> list[bytes]:
+        """Return the messages that the server answers with.
+
+        Goes over the running loop's own channel where there is one, otherwise over the background loop's.
+
+        Raises:
+            CallFailed: Any end but success.
+            FlowStateError: This loop or process cannot call at all.
+        """
+        loop = asyncio.get_running_loop()
+        channel = self._channel_of(loop)
+        if channel is not None:
+            return await channel.call(name, request, metadata=metadata, timeout=timeout)
+        background, channel = self._background or self._start_background()
+        try:
+            return await background.run(channel.call(name, request, metadata=metadata, timeout=timeout))
+        except LoopStoppedError as stopped:
+            raise CallFailed("CANCELLED" if stopped.started else "UNAVAILABLE", CHANNEL_CLOSED) from stopped
+
+    def bind(self) -> None:
+        """Open a channel on the running loop, which its calls go over from now on. Bindings are counted."""
+        loop = asyncio.get_running_loop()
+        bindings = self._bindings.get(loop, 0)
+        self._bindings[loop] = bindings + 1
+        try:
+            self._channel_of(loop)
+        except FlowStateError:
+            self._bindings[loop] = bindings
+            raise
+
+    async def unbind(self) -> None:
+        """Undo one `bind`; the last one closes the channel."""
+        loop = asyncio.get_running_loop()
+        left = self._bindings.pop(loop, 1) - 1
+        if left > 0:
+            self._bindings[loop] = left
+        elif (channel := self._bound.pop(loop, None)) is not None:
+            await channel.close()
+            fork.closed()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a channel is open that this opened."""
+        return self._background is not None or bool(self._bound)
+
+    def check_usable(self) -> None:
+        """Look that this process can call at all.
+
+        Raises:
+            StoreUnavailableError: It is the child of a fork after which grpc cannot be used.
+        """
+        if (reason := fork.why_spoiled()) is not None:
+            raise StoreUnavailableError(
+                f"this process was forked while {reason}, after which it cannot call Firestore: close that channel "
+                "before the fork, or start the process by spawn"
+            )
+
+    async def close(self) -> None:
+        """Close every channel that this opened, and end the background thread."""
+        self._bindings.clear()
+        here = asyncio.get_running_loop()
+        while self._bound:
+            loop, channel = self._bound.popitem()
+            if loop is here:
+                await channel.close()
+            else:
+                self._close_elsewhere(loop, channel)
+        with self._lock:
+            background, self._background = self._background, None
+        if background is not None:
+            await asyncio.wrap_future(on_thread(partial(_end_background, *background)))
+        fork.closed()
+
+    def quiesce(self) -> None:
+        """Close every channel and drop every reference to one, on whatever thread this is; see `fork`."""
+        if self.is_open:
+            fork.closed()
+        self._client_channel = None
+        while self._bound:
+            self._close_elsewhere(*self._bound.popitem())
+        background, self._background = self._background, None
+        if background is not None:
+            _end_background(*background)
+
+    def _channel_of(self, loop: asyncio.AbstractEventLoop) -> Channel | None:
+        channel = self._bound.get(loop)
+        if channel is not None:
+            return channel
+        if self._client is not None and (channel := self._channel_of_client(loop)) is not None:
+            return channel
+        if loop in self._bindings:
+            with fork.opening(self):
+                from .channel import open_channel
+
+                channel = self._bound[loop] = open_channel(self.target)
+        return channel
+
+    def _channel_of_client(self, loop: asyncio.AbstractEventLoop) -> Channel | None:
+        theirs = open_channel_of(self._client)
+        if theirs is not None and theirs._loop is loop:
+            if self._client_channel is None or self._client_channel[0] is not theirs:
+                from .channel import Channel
+
+                self._client_channel = (theirs, Channel(theirs, owned=False))
+            channel = self._client_channel[1]
+            if self._client_is_customized or not channel.is_closed:
+                return channel
+        if self._client_is_customized:
+            raise FlowStateError(
+                "the client passed has a transport of its own, which is never made again elsewhere: use the store on "
+                "the event loop that the transport belongs to, or pass a client without one"
+            )
+        return None
+
+    def _start_background(self) -> tuple[LoopThread, Channel]:
+        with fork.opening(self), self._lock:
+            if self._background is None:
+                from .channel import open_channel
+
+                thread = LoopThread("firestore-flowstate")
+
+                async def open_here() -> Channel:
+                    return open_channel(self.target)
+
+                self._background = (thread, thread.wait(open_here()))
+            return self._background
+
+    @staticmethod
+    def _close_elsewhere(loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
+        if loop.is_running() and not _is_running_here(loop):
+            with suppress(concurrent.futures.TimeoutError, RuntimeError):
+                asyncio.run_coroutine_threadsafe(channel.close(), loop).result(_QUIESCE_SECONDS)
+                return
+        channel.close_at_once()
+
+
+def _end_background(thread: LoopThread, channel: Channel) -> None:
+    with suppress(LoopStoppedError):
+        thread.wait(channel.close())
+    thread.stop()
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
