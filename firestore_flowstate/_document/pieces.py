@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..models import FlowState, WireModel
 from .json_text import decode, encode
 from .paths import in_cache, in_events
-from .wire import entry_of, executions_to_wire, state_from_wire, to_wire
+from .wire import entry_of, executions_to_wire, state_from_wire, to_wire, unknown_of
 
 _IN_PIECES: Final = ("cache", "events_triggered")
 
@@ -50,8 +50,8 @@ def to_pieces(state: FlowState) -> Pieces:
         for name, wire_name in state.wire_names.items()
         if name not in _IN_PIECES and state.has(name)
     }
-    for key, value in (state.model_extra or {}).items():
-        fields[_name(key, "")] = encode(value, key)
+    for key, value in unknown_of(state).items():
+        fields[key] = encode(value, key)
     return Pieces(fields=fields, cache=encode_cache(state.cache), events=encode_events(state.events_triggered))
 
 

@@ -15,11 +15,15 @@ Model = TypeVar("Model", bound=WireModel)
 
 
 def to_wire(model: WireModel) -> dict[str, Any]:
-    """Return the present fields and unknown keys; of models inside it likewise, "any" values as they are."""
+    """Return the present fields and unknown keys; of models inside it likewise, "any" values as they are.
+
+    Raises:
+        FlowStateEncodeError: An unknown key could not be read back.
+    """
     fields = model.__dict__
-    if unknown := model.model_extra:
+    if model.model_extra:
         present = {alias: fields[name] for name, alias in model.wire_names.items() if model.has(name)}
-        present.update(unknown)
+        present.update(unknown_of(model))
     else:
         given = model.model_fields_set
         present = {alias: fields[name] for name, alias in model.wire_names.items() if name in given}
@@ -27,6 +31,23 @@ def to_wire(model: WireModel) -> dict[str, Any]:
         if isinstance(value, WireModel):
             present[key] = to_wire(value)
     return present
+
+
+def unknown_of(model: WireModel) -> Mapping[str, Any]:
+    """Return the unknown keys with their values.
+
+    Raises:
+        FlowStateEncodeError: A key has a lone surrogate: it can be set as an attribute, but not be read back.
+    """
+    unknown = model.model_extra or {}
+    for key in unknown:
+        try:
+            key.encode()
+        except UnicodeEncodeError:  # noqa: PERF203  # the message names the key
+            raise FlowStateEncodeError(
+                f"Cannot store the unknown key {key!r:.100}: a lone surrogate.", path=key
+            ) from None
+    return unknown
 
 
 def state_to_wire(state: FlowState) -> dict[str, Any]:
