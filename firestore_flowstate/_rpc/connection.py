@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import StoreUnavailableError
+from ..errors import BackendError, StoreUnavailableError
 from ..settings import FlowStateSettings
 from .client import target_of_client
 from .deadline import Deadline
@@ -191,6 +191,19 @@ class Connection:
         link = self._links.get(os.getpid())
         if link is not None:
             await link.unbind()
+
+    def refusal(self, refused: Refused, *, flow_id: str | None) -> BackendError:
+        """Return the public error of a refusal that a caller of `commit` can do nothing about."""
+        failure = refused.__cause__
+        assert isinstance(failure, CallFailed)  # noqa: S101  # `commit` raised it from one
+        link = self._links[os.getpid()]
+        return public_error(failure, what="commit", database=link.target.database_name, flow_id=flow_id)
+
+    def reference(self, name: str) -> Any:
+        """Return the client library's own reference to the document with a resource name, of any database."""
+        from .references import reference
+
+        return reference(name, client=self._client)
 
     async def close(self) -> None:
         """Close every channel that was opened here, and end the background thread. The next call connects again."""

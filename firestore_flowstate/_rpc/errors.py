@@ -1,4 +1,4 @@
-"""The one place where a failed call becomes an error of the public tree."""
+"""The one place where a failed call becomes an error of the public tree: most specific first, what to do in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from ..errors import (
     AccessDeniedError,
     BackendError,
     DeadlineError,
-    FlowStateError,
     MissingIndexError,
     QuotaError,
     StoreUnavailableError,
@@ -17,83 +16,127 @@ from ..errors import (
 from .deadline import Deadline
 from .index_link import index_entry
 from .outcome import CallFailed
-from .retry import Exhausted
+from .retry import PLUGIN_FAILED, Exhausted
 
-_NO_DATABASE: Final = re.compile(r"database \S+ does not exist|datastore mode", re.IGNORECASE)
-_NEEDS_INDEX: Final = re.compile(r"requires an? (?:\w+ )*index|no matching index", re.IGNORECASE)
+# From their start, for further on a server's text may quote the name of a document, which is anybody's.
+_NO_DATABASE: Final = re.compile(r"(?:the )?database \S+ (?:does not exist|was not found)", re.IGNORECASE)
+_NO_PROJECT: Final = re.compile(
+    r"(?:the |consumer )?'?project\b.{0,120}?\b(?:not found|does not exist|deleted|invalid)|invalid project",
+    re.IGNORECASE,
+)
+_OTHER_MODE: Final = re.compile(r".{0,80}\bdatastore mode", re.IGNORECASE)
+_NEEDS_INDEX: Final = re.compile(r"(?:the|this) query requires an? .*index|no matching index", re.IGNORECASE)
+_IS_BUILDING: Final = "currently building"
+_API_IS_OFF: Final = ("has not been used in project", "it is disabled", "SERVICE_DISABLED")
+
 _UNAVAILABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "ABORTED"})
+_ABOUT_DATABASE: Final = frozenset({"NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "PERMISSION_DENIED"})
 
 
 def is_about_database(failure: CallFailed) -> bool:
-    """Tell whether the failure is about the database or project, not about a document."""
-    return failure.code in {"NOT_FOUND", "FAILED_PRECONDITION"} and _NO_DATABASE.search(failure.message) is not None
+    """Tell whether the failure is about the database or its project, not about a document."""
+    patterns = (_NO_DATABASE, _NO_PROJECT, _OTHER_MODE)
+    return failure.code in _ABOUT_DATABASE and any(pattern.match(failure.message) for pattern in patterns)
 
 
-def public_error(failure: CallFailed, *, what: str, database: str, flow_id: str | None) -> FlowStateError:
-    """Return the error to raise from the failure. `what` names the call, such as "commit"."""
-    said = f"{failure.code}: {failure.message}"
-    if failure.code in {"PERMISSION_DENIED", "UNAUTHENTICATED"}:
-        return _access_denied(failure, said=said, database=database, flow_id=flow_id)
+def public_error(failure: CallFailed, *, what: str, database: str, flow_id: str | None) -> BackendError:
+    """Return the error to raise from the failure.
+
+    Args:
+        failure: What became of the call's last attempt.
+        what: The name of the call.
+        database: The resource name of the database.
+        flow_id: The flow state that the call was about, if it was about one.
+    """
+    message = failure.message
+    place = f"{what}{_of(flow_id)} on {database}"
+    said = f"Firestore said {failure.code}: {message}"
+    if is_about_database(failure):
+        return BackendError(_advice_on_database(message, place=place, said=said), flow_id=flow_id)
+    if failure.code in {"PERMISSION_DENIED", "UNAUTHENTICATED"} or PLUGIN_FAILED in message:
+        return AccessDeniedError(_advice_on_access(failure, place=place, said=said), flow_id=flow_id)
+    if failure.code == "FAILED_PRECONDITION" and _NEEDS_INDEX.match(message):
+        index = index_entry(message)
+        return MissingIndexError(_advice_on_index(message, index, place=place, said=said), flow_id=flow_id, index=index)
     if failure.code == "RESOURCE_EXHAUSTED":
         return QuotaError(
-            f"{what} on {database} is over a quota or limit. Look at the quotas of the project, or retry later. "
-            f"({said})",
+            f"{place} is over a quota of the project or a limit of the database: look at IAM & Admin > Quotas and at "
+            f"Firestore > Usage in the console, spread the load, or retry later. {said}",
             flow_id=flow_id,
         )
-    if is_about_database(failure):
-        return BackendError(
-            f"{database} does not exist in Firestore's native mode. Create it, or set FLOWSTATE_PROJECT and "
-            f"FLOWSTATE_DATABASE to one that does. ({said})",
-            flow_id=flow_id,
-        )
-    if failure.code == "FAILED_PRECONDITION" and _NEEDS_INDEX.search(failure.message):
-        return _missing_index(failure, said=said, database=database, flow_id=flow_id)
     if failure.code in _UNAVAILABLE:
-        return StoreUnavailableError(f"{what} on {database} failed. ({said})", flow_id=flow_id)
-    return BackendError(f"Firestore refused {what} on {database}. ({said})", flow_id=flow_id)
+        return StoreUnavailableError(f"{place} failed: retry. {said}", flow_id=flow_id)
+    return BackendError(f"{place} was refused. {said}", flow_id=flow_id)
 
 
 def exhausted_error(
-    exhausted: Exhausted, *, deadline: Deadline, what: str, database: str, flow_id: str | None
-) -> FlowStateError:
-    """Return the error to raise when the deadline has ended the attempts."""
-    last = exhausted.failure
+    end: Exhausted, *, deadline: Deadline, what: str, database: str, flow_id: str | None
+) -> BackendError:
+    """Return the error to raise when the deadline has ended the attempts. Arguments as of `public_error`."""
+    last = end.failure
     if last is not None and last.code == "RESOURCE_EXHAUSTED":
         return public_error(last, what=what, database=database, flow_id=flow_id)
-    tried = f"{exhausted.attempts} attempts" if exhausted.attempts != 1 else "1 attempt"
-    said = "" if last is None else f"; the last ended in {last.code}: {last.message}"
+    if last is None:
+        tried = "the time was up before Firestore was called"
+    else:
+        attempts = "1 attempt" if end.attempts == 1 else f"{end.attempts} attempts, the last of which"
+        tried = f"{attempts} ended in {last.code}: {last.message}"
     return DeadlineError(
-        f"{what} on {database} did not succeed within {deadline.allowed:g} s ({tried}{said}). "
-        "Nothing was changed by it. Retry, or allow more with timeout=.",
+        f"{what}{_of(flow_id)} on {database} did not succeed within {deadline.allowed:g} s: {tried}. "
+        "Retry, or allow more by `timeout`",
         flow_id=flow_id,
     )
 
 
-def credentials_error(error: Exception) -> FlowStateError:
+def credentials_error(error: Exception) -> AccessDeniedError:
     """Return the error to raise when google.auth finds no usable credentials."""
     return AccessDeniedError(
-        "no usable Google credentials: run `gcloud auth application-default login`, set "
-        "GOOGLE_APPLICATION_CREDENTIALS, "
-        f"or set FIRESTORE_EMULATOR_HOST for the emulator. ({error})"
+        "no usable Google credentials: run `gcloud auth application-default login`, or let "
+        "GOOGLE_APPLICATION_CREDENTIALS name the key file of a service account, or for the emulator set "
+        f"FIRESTORE_EMULATOR_HOST. google.auth said: {error}"
     )
 
 
-def _access_denied(failure: CallFailed, *, said: str, database: str, flow_id: str | None) -> AccessDeniedError:
-    if failure.code == "UNAUTHENTICATED":
-        advice = "Firestore does not accept the credentials: renew them or look at GOOGLE_APPLICATION_CREDENTIALS"
-    elif "has not been used" in failure.message or "is disabled" in failure.message:
-        advice = "the Cloud Firestore API is off in this project: `gcloud services enable firestore.googleapis.com`"
+def _of(flow_id: str | None) -> str:
+    return "" if flow_id is None else f" of flow state {flow_id!r}"
+
+
+def _advice_on_database(message: str, *, place: str, said: str) -> str:
+    if _NO_PROJECT.match(message):
+        advice = (
+            "there is no such project: set FLOWSTATE_PROJECT or GOOGLE_CLOUD_PROJECT to its id, not its name or number"
+        )
+    elif _OTHER_MODE.match(message):
+        advice = "the database is in Datastore mode: name one in native mode by FLOWSTATE_DATABASE"
     else:
-        advice = "grant the account roles/datastore.user on the project, and look that project and database are right"
-    return AccessDeniedError(f"access to {database} denied: {advice}. ({said})", flow_id=flow_id)
+        advice = (
+            "there is no such database: create it (`gcloud firestore databases create`), "
+            "or name another by FLOWSTATE_DATABASE"
+        )
+    return f"{place} failed: {advice}. {said}"
 
 
-def _missing_index(failure: CallFailed, *, said: str, database: str, flow_id: str | None) -> MissingIndexError:
-    entry = index_entry(failure.message)
-    add = "`index` of this error has the entry" if entry else "follow the link"
-    return MissingIndexError(
-        f"no index of {database} serves this query: add it to firestore.indexes.json ({add}) and run "
-        f"`firebase deploy --only firestore:indexes`. ({said})",
-        flow_id=flow_id,
-        index=entry,
+def _advice_on_access(failure: CallFailed, *, place: str, said: str) -> str:
+    details = failure.details.decode("utf-8", "replace")  # serialized, but their words stand in them as they are
+    if any(words in failure.message or words in details for words in _API_IS_OFF):
+        advice = "the Firestore API is off in this project: `gcloud services enable firestore.googleapis.com`"
+    elif failure.code == "PERMISSION_DENIED":
+        advice = (
+            "grant the account the role roles/datastore.user, and look that project and database are the right ones"
+        )
+    else:
+        advice = (
+            "the credentials are expired or revoked: run `gcloud auth application-default login`, or look at the key "
+            "that GOOGLE_APPLICATION_CREDENTIALS names and at the clock of this machine"
+        )
+    return f"{place} was denied: {advice}. {said}"
+
+
+def _advice_on_index(message: str, index: dict[str, object] | None, *, place: str, said: str) -> str:
+    if _IS_BUILDING in message:
+        return f"{place} needs an index that is still being built: retry in some minutes. {said}"
+    entry = "`index` of this error" if index is not None else "the index that Firestore's link shows"
+    return (
+        f"{place} needs an index: add {entry} to `indexes` in firestore.indexes.json and run "
+        f"`firebase deploy --only firestore:indexes`. {said}"
     )

@@ -24,10 +24,23 @@ _TRANSIENT: Final = frozenset(
 )
 _AMBIGUOUS: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "DATA_LOSS"})
 
-# What grpc's own client says when no connection could be made, so that the request has never left.
-_NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", CHANNEL_CLOSED)
-# What servers and grpc's client say of a message over their limit. It will not get smaller by sending it again.
-_SIZE: Final = ("larger than max", "exceeds maximum size", "exceeds the maximum", "payload size exceeds")
+PLUGIN_FAILED: Final = "Getting metadata from plugin failed"
+"""What grpc says, as UNAVAILABLE, where google.auth raised an error instead of giving a token."""
+
+# What grpc's own client says where the request has never left. Were a text to change, a commit would be judged
+# ambiguous instead, which is slower but never wrong.
+_NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", PLUGIN_FAILED, CHANNEL_CLOSED)
+# What google.auth says of credentials that no retry will make good.
+_LOST: Final = (
+    "invalid_grant",
+    "invalid_client",
+    "invalid_scope",
+    "unauthorized_client",
+    "invalid_rapt",
+    "Reauthentication",
+)
+# What servers and grpc's client say of a message over their limit, which has the code of a used up quota.
+_SIZE: Final = ("larger than max", "exceeds maximum size", "payload size exceeds")
 
 
 class Exhausted(Exception):  # noqa: N818  # an outcome that the mapper judges
@@ -45,7 +58,7 @@ class Exhausted(Exception):  # noqa: N818  # an outcome that the mapper judges
 
 
 def is_about_size(failure: CallFailed) -> bool:
-    """Tell a request or reply over a message limit from a used up quota, which has the same code."""
+    """Tell a request or reply over a message limit, which no retry makes smaller, from a used up quota."""
     return failure.code == "RESOURCE_EXHAUSTED" and any(words in failure.message for words in _SIZE)
 
 
@@ -56,6 +69,8 @@ def is_ambiguous(failure: CallFailed) -> bool:
 
 def read_again(failure: CallFailed) -> bool:
     """Tell whether a read that failed so is worth another attempt."""
+    if PLUGIN_FAILED in failure.message and any(words in failure.message for words in _LOST):
+        return False
     return failure.code in _TRANSIENT and not is_about_size(failure)
 
 

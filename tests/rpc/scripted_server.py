@@ -1,0 +1,86 @@
+"""A real grpc server in Firestore's place, which answers as a test says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+Answer = Callable[[bytes, grpc.ServicerContext], Iterable[bytes]]
+_STREAMED = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
+
+
+@dataclass
+class Call:
+    """A call that reached the server."""
+
+    method: str
+    request: bytes
+    metadata: dict[str, str]
+    seconds: float  # that the caller gave it
+
+
+@dataclass
+class ScriptedServer:
+    """Answers each call by the next of its answers, and by the last of them for ever after."""
+
+    host: str = ""
+    calls: list[Call] = field(default_factory=list)
+    _answers: list[Answer] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _server: Any = None
+
+    def __enter__(self) -> ScriptedServer:
+        self._server = grpc.server(ThreadPoolExecutor(16))
+        self._server.add_generic_rpc_handlers((_Handler(self),))
+        self.host = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.stop(grace=None).wait()
+
+    def answer(self, *answers: Answer) -> None:
+        self._answers = list(answers)
+
+    def serve(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterable[bytes]:
+        with self._lock:
+            metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+            self.calls.append(Call(method, request, metadata, context.time_remaining()))
+            answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        return answer(request, context)
+
+
+def reply(*messages: Any) -> Answer:
+    """Answer with these messages."""
+    return lambda _request, _context: [message.SerializeToString() for message in messages]
+
+
+def status(code: str, message: str = "said so", *, trailing: Sequence[tuple[str, bytes]] = ()) -> Answer:
+    """Answer with this status."""
+
+    def abort(_request: bytes, context: grpc.ServicerContext) -> Iterable[bytes]:
+        context.set_trailing_metadata(tuple(trailing))
+        context.abort(grpc.StatusCode[code], message)
+        return ()
+
+    return abort
+
+
+class _Handler(grpc.GenericRpcHandler):
+    def __init__(self, server: ScriptedServer) -> None:
+        self._server = server
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        method = details.method.rpartition("/")[2]
+        if method in _STREAMED:
+            return grpc.unary_stream_rpc_method_handler(
+                lambda request, context: iter(self._server.serve(method, request, context))
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, context: next(iter(self._server.serve(method, request, context)), b"")
+        )

@@ -1,0 +1,132 @@
+"""A TCP proxy on loopback whose faults are real ones: refused, cut, held and swallowed."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+
+_CHUNK: Final = 65536
+
+
+class TcpProxy:
+    """Passes bytes between its own port and `upstream`, until told otherwise.
+
+    Attributes:
+        upstream: Where the bytes go.
+        host: ``127.0.0.1:PORT``, to connect to in place of `upstream`.
+        connections: How many connections were accepted so far.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = upstream
+        address, _, port = upstream.rpartition(":")
+        self._address = (address, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._replies_pass = threading.Event()
+        self._replies_pass.set()
+        self._requests_pass = threading.Event()
+        self._requests_pass.set()
+        self._swallow = False
+        self._on_request: Callable[[bytes], None] | None = None
+        self._closed = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hold_replies(self) -> None:
+        """Let requests through and keep the replies back, until `let_pass`."""
+        self._replies_pass.clear()
+
+    def hold(self) -> None:
+        """Accept connections and requests, and pass nothing on, until `let_pass`."""
+        self._replies_pass.clear()
+        self._requests_pass.clear()
+
+    def swallow_replies(self) -> None:
+        """Let requests through and throw the replies away."""
+        self._swallow = True
+
+    def let_pass(self) -> None:
+        """Pass everything on again, what was held back first."""
+        self._swallow = False
+        self._requests_pass.set()
+        self._replies_pass.set()
+
+    def cut(self) -> None:
+        """Break every connection that is open, by a reset."""
+        pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
+
+    def on_request(self, hook: Callable[[bytes], None] | None) -> None:
+        """Call `hook` with each chunk of requests, before it is passed on."""
+        self._on_request = hook
+
+    def close(self) -> None:
+        """Refuse connections from now on, and break those that are open."""
+        self._closed = True
+        # A blocked accept keeps the port open: wake it up.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.let_pass()
+        self.cut()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                near, _ = self._listener.accept()
+                self.connections += 1
+                far = socket.create_connection(self._address)
+            except OSError:
+                if self._closed:
+                    return
+                near.close()
+                continue
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._pairs.append((near, far))
+            threading.Thread(target=self._pass_requests, args=(near, far), daemon=True).start()
+            threading.Thread(target=self._pass_replies, args=(far, near), daemon=True).start()
+
+    def _pass_requests(self, near: socket.socket, far: socket.socket) -> None:
+        for chunk in _chunks(near):
+            self._requests_pass.wait()
+            if self._on_request is not None:
+                self._on_request(chunk)
+            if not _send(far, chunk):
+                break
+        far.close()
+
+    def _pass_replies(self, far: socket.socket, near: socket.socket) -> None:
+        for chunk in _chunks(far):
+            self._replies_pass.wait()
+            if not self._swallow and not _send(near, chunk):
+                break
+        near.close()
+
+
+def _chunks(source: socket.socket):  # type: ignore[no-untyped-def]
+    while True:
+        try:
+            chunk = source.recv(_CHUNK)
+        except OSError:
+            return
+        if not chunk:
+            return
+        yield chunk
+
+
+def _send(sink: socket.socket, chunk: bytes) -> bool:
+    try:
+        sink.sendall(chunk)
+    except OSError:
+        return False
+    return True
