@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from typing_extensions import Self
 
 Answer = Callable[[bytes, grpc.ServicerContext], Iterable[bytes]]
 _STREAMED = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
@@ -34,7 +35,7 @@ class ScriptedServer:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _server: Any = None
 
-    def __enter__(self) -> ScriptedServer:
+    def __enter__(self) -> Self:
         self._server = grpc.server(ThreadPoolExecutor(16))
         self._server.add_generic_rpc_handlers((_Handler(self),))
         self.host = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"

@@ -130,7 +130,7 @@ async def test_a_commit_cut_off_is_sent_once(ready: Connection, proxy: TcpProxy,
     proxy.hold_replies()
     committing = asyncio.ensure_future(ready.commit([write], deadline=Deadline.after(20), flow_id="a"))
     direct = Connection(ready._settings.model_copy(update={"emulator_host": proxy.upstream}))
-    while await direct.get(name, deadline=Deadline.after(20)) is None:
+    while await direct.get(name, deadline=Deadline.after(20)) is None:  # noqa: ASYNC110  # only the server knows
         await asyncio.sleep(0.01)
     proxy.cut()
     proxy.let_pass()
