@@ -1,0 +1,60 @@
+"""Tests for any store of flow states, and tools to write your own.
+
+- `FlowStateStoreTests` and `VersionedFlowStateStoreTests`: the contracts as pytest classes; subclass one and
+  override its fixture `store`. `ExpiringFlowStateStoreTests`: what a store must do that lets states expire.
+- `FlowStateStoreMachine`: random operations on a store and on a plain dict, by hypothesis.
+- `flow_states`, `flow_ids`, `json_values`, ...: hypothesis strategies.
+- `same_state`, `exactly`: compare flow states to the last bit.
+- The pytest plugin, which is loaded by itself: fixtures `firestore_emulator`, `flow_state_settings` and
+  `flow_state_store`.
+
+Needs the extra ``testing``. Names are loaded when they are used, with what they need: pytest, hypothesis or
+neither.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .comparison import exactly, same_state
+    from .conformance import ExpiringFlowStateStoreTests, FlowStateStoreTests, VersionedFlowStateStoreTests
+    from .stateful import FlowStateStoreMachine
+    from .strategies import cache_entries, flow_ids, flow_state_dicts, flow_states, json_values, operations
+
+__all__ = [
+    "ExpiringFlowStateStoreTests",
+    "FlowStateStoreMachine",
+    "FlowStateStoreTests",
+    "VersionedFlowStateStoreTests",
+    "cache_entries",
+    "exactly",
+    "flow_ids",
+    "flow_state_dicts",
+    "flow_states",
+    "json_values",
+    "operations",
+    "same_state",
+]
+
+_MODULES = {
+    "comparison": ("exactly", "same_state"),
+    "conformance": ("ExpiringFlowStateStoreTests", "FlowStateStoreTests", "VersionedFlowStateStoreTests"),
+    "stateful": ("FlowStateStoreMachine",),
+    "strategies": ("cache_entries", "flow_ids", "flow_state_dicts", "flow_states", "json_values", "operations"),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,42 @@
+"""The contracts of `firestore_flowstate.store` as pytest classes, for stores of your own too.
+
+::
+
+    class TestMyStore(VersionedFlowStateStoreTests):
+        @pytest.fixture
+        def store(self) -> MyStore:
+            return MyStore()
+
+Every contract is the sum of suites with one subject each, which can be run alone while a store is being
+written. A test cannot be overridden: a store that fails one does not keep the contract.
+"""
+
+from __future__ import annotations
+
+from .batches import BatchTests
+from .contract import ExpiringFlowStateStoreTests, FlowStateStoreTests, VersionedFlowStateStoreTests
+from .editing import EditingTests
+from .expiry import ExpiryTests
+from .filtering import FilterTests
+from .ids import IdTests
+from .keeping import KeepingTests
+from .listing import ListingTests
+from .partial_writes import PartialWriteTests
+from .summaries import SummaryTests
+from .versions import VersionTests
+
+__all__ = [
+    "BatchTests",
+    "EditingTests",
+    "ExpiringFlowStateStoreTests",
+    "ExpiryTests",
+    "FilterTests",
+    "FlowStateStoreTests",
+    "IdTests",
+    "KeepingTests",
+    "ListingTests",
+    "PartialWriteTests",
+    "SummaryTests",
+    "VersionTests",
+    "VersionedFlowStateStoreTests",
+]

@@ -1,0 +1,28 @@
+"""The contracts: what a store must pass to be called one."""
+
+from __future__ import annotations
+
+from .batches import BatchTests
+from .editing import EditingTests
+from .expiry import ExpiryTests
+from .filtering import FilterTests
+from .ids import IdTests
+from .keeping import KeepingTests
+from .listing import ListingTests
+from .partial_writes import PartialWriteTests
+from .summaries import SummaryTests
+from .versions import VersionTests
+
+
+class FlowStateStoreTests(KeepingTests, IdTests, ListingTests):
+    """The contract of `FlowStateStore`: save, load, list. Override the fixture `store`."""
+
+
+class VersionedFlowStateStoreTests(
+    FlowStateStoreTests, VersionTests, PartialWriteTests, EditingTests, BatchTests, FilterTests, SummaryTests
+):
+    """The contract of `VersionedFlowStateStore`, which includes the other. Override the fixture `store`."""
+
+
+class ExpiringFlowStateStoreTests(ExpiryTests):
+    """What holds for a VersionedFlowStateStore whose states expire. Override the fixture `store_expiring_after`."""

@@ -1,0 +1,288 @@
+"""Reading, changing and writing back the difference: `edit` and `modify`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import pytest
+
+from ...errors import FlowStateConflictError, FlowStateEncodeError, FlowStateNotFoundError, InvalidFlowIdError
+from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation
+from ...store import VersionedFlowStateStore
+from ..comparison import exactly
+from .states import started, with_everywhere, with_steps
+from .suite import Suite
+
+
+def _rename(state: FlowState) -> None:
+    state.name = "another name"
+
+
+def _forget_everything(state: FlowState) -> None:
+    state.cache, state.events_triggered = {}, {}
+
+
+def _reorder(state: FlowState) -> None:
+    state.cache = dict(reversed(list(state.cache.items())))
+
+
+def _reach_into_a_value(state: FlowState) -> None:
+    state.cache["b"].value["deep"].append(float("nan"))
+
+
+def _replace_a_type(state: FlowState) -> None:
+    state.cache["a"].value = True  # equal to the 1 that is there, for Python
+
+
+def _make_null(state: FlowState) -> None:
+    state.input = None
+
+
+def _leave_out(state: FlowState) -> None:
+    state.cache["a"] = CacheEntry()
+    del state.events_triggered["event"]
+
+
+def _add_unknown(state: FlowState) -> None:
+    state.owner = "me"
+
+
+def _finish(state: FlowState) -> None:
+    state.operation.done = True
+    state.operation.result = FlowResult(response=0)
+    state.blocked_on_step = None
+    state.executions.append(FlowStateExecution(trace_ids=["t"]))
+
+
+def _all_of_update(state: FlowState) -> None:
+    del state.cache["b"]
+    state.cache["z"] = CacheEntry(value=[[1]])
+    state.cache["b"] = CacheEntry(value="again")
+    state.events_triggered["event"] = None
+    state.operation = Operation(name="op")
+    state.blocked_on_step = BlockedOnStep(name="wait")
+    state.trace_context = "trace"
+
+
+EDITS: Final[tuple[Callable[[FlowState], None], ...]] = (
+    _rename,
+    _forget_everything,
+    _reorder,
+    _reach_into_a_value,
+    _replace_a_type,
+    _make_null,
+    _leave_out,
+    _add_unknown,
+    _finish,
+    _all_of_update,
+)
+
+
+def _to_edit() -> FlowState:
+    state = with_everywhere({"deep": [1.0]})
+    state.cache = {"a": CacheEntry(value=1), "b": CacheEntry(value={"deep": []}), "c": CacheEntry(value=None)}
+    return state
+
+
+class EditingTests(Suite):
+    """The methods `edit` and `modify`."""
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("change", EDITS, ids=lambda change: change.__name__[1:])
+    async def test_edit_writes_whatever_the_block_changed(
+        self, store: VersionedFlowStateStore, change: Callable[[FlowState], None]
+    ) -> None:
+        """A change of any part is stored, and the state at hand has the stored version afterwards."""
+        expected = _to_edit()
+        await store.save("id", expected)
+        change(expected)
+        async with store.edit("id") as state:
+            change(state)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert exactly(expected) == exactly(loaded)
+        assert state.version == loaded.version
+        assert state.updated_at == loaded.updated_at
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("change", EDITS, ids=lambda change: change.__name__[1:])
+    async def test_modify_writes_whatever_was_changed(
+        self, store: VersionedFlowStateStore, change: Callable[[FlowState], None]
+    ) -> None:
+        """The same by a function; the state returned is the stored one."""
+        expected = _to_edit()
+        await store.save("id", expected)
+        change(expected)
+        state = await store.modify("id", change)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert exactly(expected) == exactly(state) == exactly(loaded)
+        assert state.version == loaded.version
+
+    @pytest.mark.asyncio
+    async def test_edit_writes_nothing_where_nothing_changed(self, store: VersionedFlowStateStore) -> None:
+        """A block that leaves the state as it was makes no version, though values were set to what they were."""
+        before = _to_edit()
+        before.input = float("nan")
+        await store.save("id", before)
+        async with store.edit("id") as state:
+            state.cache["a"] = CacheEntry(value=1)
+            state.input = float("nan")
+        unchanged = await store.modify("id", lambda state: None)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert before.version == loaded.version == state.version == unchanged.version
+
+    @pytest.mark.asyncio
+    async def test_edit_leaves_the_store_alone_where_the_block_raises(self, store: VersionedFlowStateStore) -> None:
+        """The block's own exception comes out, and nothing is written."""
+        before = _to_edit()
+        await store.save("id", before)
+        with pytest.raises(RuntimeError, match="of the block"):
+            async with store.edit("id") as state:
+                _all_of_update(state)
+                raise RuntimeError("of the block")
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert exactly(before) == exactly(loaded)
+        assert before.version == loaded.version
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("change", EDITS, ids=lambda change: change.__name__[1:])
+    async def test_edit_conflicts_where_another_wrote_meanwhile(
+        self, store: VersionedFlowStateStore, change: Callable[[FlowState], None]
+    ) -> None:
+        """Leaving the block raises the conflict, and the other's write stands."""
+        await store.save("id", _to_edit())
+        other = with_steps("other")
+        with pytest.raises(FlowStateConflictError) as conflict:
+            async with store.edit("id") as state:
+                change(state)
+                await store.save("id", other)
+
+        assert conflict.value.flow_id == "id"
+        assert exactly(other) == exactly(await store.load("id"))
+
+    @pytest.mark.asyncio
+    async def test_edit_conflicts_where_another_deleted_meanwhile(self, store: VersionedFlowStateStore) -> None:
+        """A state that was deleted during the block does not come back."""
+        for change in (_all_of_update, _rename):
+            await store.save("id", _to_edit())
+            with pytest.raises(FlowStateConflictError):
+                async with store.edit("id") as state:
+                    change(state)
+                    await store.delete("id")
+
+        assert await store.load("id") is None
+
+    @pytest.mark.asyncio
+    async def test_an_edit_without_change_never_conflicts(self, store: VersionedFlowStateStore) -> None:
+        """Who changed nothing does not care who wrote meanwhile."""
+        await store.save("id", started())
+        async with store.edit("id"):
+            await store.save("id", with_steps("other"))
+
+    @pytest.mark.asyncio
+    async def test_missing_state_is_not_found(self, store: VersionedFlowStateStore) -> None:
+        """There is nothing to edit; the block and the function are not run."""
+        with pytest.raises(FlowStateNotFoundError) as refusal:
+            async with store.edit("id"):
+                raise AssertionError("the block was entered")
+        assert refusal.value.flow_id == "id"
+        with pytest.raises(FlowStateNotFoundError):
+            await store.modify("id", _finish)
+        with pytest.raises(InvalidFlowIdError):
+            await store.modify("a/b", _finish)
+        with pytest.raises(InvalidFlowIdError):
+            async with store.edit("a/b"):
+                raise AssertionError("the block was entered")
+
+    @pytest.mark.asyncio
+    async def test_refuses_to_write_back_what_cannot_be_stored(self, store: VersionedFlowStateStore) -> None:
+        """A value without a JSON form is refused with its place, and the rest of the edit is not written either."""
+        await store.save("id", started())
+        for name, value in (("step", CacheEntry(value=object())), ("no entry", 5)):
+            with pytest.raises(FlowStateEncodeError, match=name) as refusal:
+                async with store.edit("id") as state:
+                    state.name = "written by halves"
+                    state.cache[name] = value  # type: ignore[assignment]  # as an app without a type checker may do
+            assert refusal.value.flow_id == "id"
+
+        assert exactly(started()) == exactly(await store.load("id"))
+
+    @pytest.mark.asyncio
+    async def test_modify_runs_again_on_a_conflict(self, store: VersionedFlowStateStore) -> None:
+        """After another's write the function sees what is there now."""
+        await store.save("id", with_steps("a"))
+        seen = []
+
+        async def add(state: FlowState) -> None:
+            seen.append(list(state.cache))
+            if len(seen) < 3:
+                await store.update("id", cache={f"other {len(seen)}": CacheEntry()})
+            state.cache["mine"] = CacheEntry(value=1)
+
+        modified = await store.modify("id", add)
+
+        assert seen == [["a"], ["a", "other 1"], ["a", "other 1", "other 2"]]
+        assert list(modified.cache) == ["a", "other 1", "other 2", "mine"]
+
+    @pytest.mark.asyncio
+    async def test_modify_gives_up_after_its_attempts(self, store: VersionedFlowStateStore) -> None:
+        """The last conflict comes out after as many attempts as were asked for."""
+        await store.save("id", started())
+        calls = 0
+
+        async def always_late(state: FlowState) -> None:
+            nonlocal calls
+            calls += 1
+            await store.update("id")
+            state.name = "late"
+
+        with pytest.raises(FlowStateConflictError):
+            await store.modify("id", always_late, attempts=3)
+
+        assert calls == 3
+
+    @pytest.mark.asyncio
+    async def test_modify_passes_on_what_the_function_raises(self, store: VersionedFlowStateStore) -> None:
+        """An exception of the function is no conflict, and nothing is written."""
+
+        def fail(state: FlowState) -> None:
+            state.name = "changed"
+            raise RuntimeError("of the function")
+
+        state = started()
+        await store.save("id", state)
+        with pytest.raises(RuntimeError, match="of the function"):
+            await store.modify("id", fail)
+
+        assert exactly(state) == exactly(await store.load("id"))
+
+    @pytest.mark.asyncio
+    async def test_concurrent_modifications_lose_nothing(self, store: VersionedFlowStateStore) -> None:
+        """16 writers, each adding a step and one to a counter in a step's value, all arrive."""
+        state = with_steps("counter")
+        await store.save("id", state)
+
+        def adding(step: str) -> Callable[[FlowState], Awaitable[None]]:
+            async def add(state: FlowState) -> None:
+                counted = state.cache["counter"].value
+                await asyncio.sleep(0)
+                state.cache["counter"].value = counted + 1
+                state.cache[step] = CacheEntry(value=step)
+
+            return add
+
+        await asyncio.gather(*(store.modify("id", adding(f"step {writer}")) for writer in range(16)))
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert loaded.cache["counter"].value == 16
+        assert {"counter", *(f"step {writer}" for writer in range(16))} == set(loaded.cache)

@@ -1,0 +1,183 @@
+"""Expiry: finished states vanish after their time, and a flow that is resumed stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+import pytest
+
+from ...errors import FlowStateConflictError, FlowStateNotFoundError
+from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation
+from ...query import FlowStateQuery
+from ...store import VersionedFlowStateStore
+from ..comparison import exactly
+from .states import started, with_steps
+from .suite import Suite
+
+AT_ONCE: Final = timedelta(microseconds=1)
+IN_AN_HOUR: Final = timedelta(hours=1)
+
+MakeStore = Callable[[timedelta], VersionedFlowStateStore]
+
+
+def _finished(*, error: str | None = None) -> FlowState:
+    state = started()
+    state.operation = Operation(name="op", done=True, result=FlowResult(error=error))
+    return state
+
+
+class ExpiryTests(Suite):
+    """A store whose finished states expire, and only those."""
+
+    @pytest.fixture
+    def store_expiring_after(self) -> Any:
+        """Return a function that returns an empty store; to be overridden by the subclass.
+
+        Its argument is how long after their last write finished states expire.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a fixture `store_expiring_after`")
+
+    @pytest.fixture
+    def store(self, store_expiring_after: MakeStore) -> VersionedFlowStateStore:
+        """Return an empty store whose finished states expire in an hour."""
+        return store_expiring_after(IN_AN_HOUR)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("error", [None, "failed"])
+    async def test_finished_states_expire(self, store: VersionedFlowStateStore, error: str | None) -> None:
+        """Whether done or failed, a finished state has its expiry, which load and summaries tell."""
+        state = _finished(error=error)
+        before = datetime.now(timezone.utc)
+        await store.save("id", state)
+        loaded = await store.load("id")
+        [summary] = (await store.list_summaries()).summaries
+
+        assert loaded is not None
+        assert state.expire_at is not None
+        assert before + IN_AN_HOUR <= state.expire_at <= datetime.now(timezone.utc) + IN_AN_HOUR
+        assert state.expire_at == loaded.expire_at == summary.expire_at
+
+    @pytest.mark.asyncio
+    async def test_unfinished_states_stay(self, store: VersionedFlowStateStore) -> None:
+        """Scheduled, running and blocked states have no expiry."""
+        state = started()
+        await store.save("id", state)
+        assert state.expire_at is None
+        state.executions = [FlowStateExecution(trace_ids=[])]
+        await store.save("id", state)
+        assert state.expire_at is None
+        state.blocked_on_step = BlockedOnStep(name="wait")
+        await store.save("id", state)
+
+        assert state.expire_at is None
+
+    @pytest.mark.asyncio
+    async def test_a_flow_that_ends_gets_its_expiry(self, store: VersionedFlowStateStore) -> None:
+        """The partial write that ends a flow sets it, by update, edit and modify."""
+
+        def finish(state: FlowState) -> None:
+            state.operation.done = True
+
+        for id in ("update", "edit", "modify"):
+            await store.save(id, started())
+        await store.update("update", operation=Operation(name="op", done=True))
+        async with store.edit("edit") as edited:
+            finish(edited)
+        modified = await store.modify("modify", finish)
+        loaded = await store.load_many(["update", "edit", "modify"])
+
+        assert None not in {state.expire_at for state in loaded.values()}
+        assert edited.expire_at == loaded["edit"].expire_at
+        assert modified.expire_at == loaded["modify"].expire_at
+
+    @pytest.mark.asyncio
+    async def test_a_flow_that_is_resumed_loses_its_expiry(self, store: VersionedFlowStateStore) -> None:
+        """Whatever makes the flow unfinished clears it: update, edit, or a whole save."""
+
+        def resume(state: FlowState) -> None:
+            state.operation = Operation(name="op", done=False)
+
+        for id in ("update", "edit", "save"):
+            await store.save(id, _finished())
+        await store.update("update", operation=Operation(name="op", done=False))
+        async with store.edit("edit") as state:
+            resume(state)
+        await store.save("save", started())
+        loaded = await store.load_many(["update", "edit", "save"])
+
+        assert {None} == {state.expire_at for state in loaded.values()}
+
+    @pytest.mark.asyncio
+    async def test_a_step_alone_leaves_the_expiry(self, store: VersionedFlowStateStore) -> None:
+        """A partial write of cache or events does not know the status, and leaves the expiry as it is."""
+        state = _finished()
+        await store.save("id", state)
+        await store.update("id", cache={"step": CacheEntry()}, events_triggered={"event": 1}, trace_context="trace")
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert state.expire_at == loaded.expire_at
+
+    @pytest.mark.asyncio
+    async def test_an_expired_state_is_gone_at_once(self, store_expiring_after: MakeStore) -> None:
+        """It is neither loaded nor listed nor edited, collected or not; a count may include it."""
+        store = store_expiring_after(AT_ONCE)
+        await store.save("stays", started(flow_id="stays"))
+        await store.save_many({"gone": _finished(), "gone too": _finished(error="failed")})
+
+        assert await store.load("gone") is None
+        assert list(await store.load_many(["gone", "stays", "gone too"])) == ["stays"]
+        assert [state.flow_id for state in (await store.list()).flow_states] == ["stays"]
+        assert [state.flow_id async for state in store.iterate()] == ["stays"]
+        assert [summary.id for summary in (await store.list_summaries()).summaries] == ["stays"]
+        assert await store.count() in (1, 3)
+        with pytest.raises(FlowStateNotFoundError):
+            await store.update("gone", cache={"step": CacheEntry()})
+        with pytest.raises(FlowStateNotFoundError):
+            await store.modify("gone", lambda state: None)
+        with pytest.raises(FlowStateNotFoundError):
+            async with store.edit("gone"):
+                raise AssertionError("the block was entered")
+
+    @pytest.mark.asyncio
+    async def test_an_expired_state_leaves_its_id_free(self, store_expiring_after: MakeStore) -> None:
+        """Create, and a save that asks for nothing there, replace it."""
+        store = store_expiring_after(AT_ONCE)
+        await store.save_many({"create": _finished(), "save": _finished()})
+        state = with_steps("new")
+        await store.create("create", state)
+        await store.save("save", state, if_version=None)
+
+        assert exactly({"create": state, "save": state}) == exactly(await store.load_many(["create", "save"]))
+        with pytest.raises(FlowStateConflictError):
+            await store.save("save", started(), if_version=None)
+
+    @pytest.mark.asyncio
+    async def test_deleting_an_expired_state_does_nothing(self, store_expiring_after: MakeStore) -> None:
+        """It counts as absent, which is no error."""
+        store = store_expiring_after(AT_ONCE)
+        await store.save("id", _finished())
+        await store.delete("id")
+        await store.delete_many(["id"])
+
+        assert await store.load("id") is None
+
+    @pytest.mark.asyncio
+    async def test_expired_states_leave_no_gaps_in_pages(self, store_expiring_after: MakeStore) -> None:
+        """Pages are filled with live states, and a token is given only where a live one follows."""
+        store = store_expiring_after(AT_ONCE)
+        states = {}
+        for place in range(30):
+            state = _finished() if place % 5 else started(flow_id=f"id-{place:02}")
+            state.start_time = place
+            states[f"id-{place:02}"] = state
+        await store.save_many(states)
+        first = await store.list(FlowStateQuery(limit=4))
+        last = await store.list(FlowStateQuery(limit=4, continuation_token=first.continuation_token))
+
+        assert [state.flow_id for state in first.flow_states] == ["id-25", "id-20", "id-15", "id-10"]
+        assert [state.flow_id for state in last.flow_states] == ["id-05", "id-00"]
+        assert (await store.list(FlowStateQuery(limit=6))).continuation_token is None
+        assert last.continuation_token is None

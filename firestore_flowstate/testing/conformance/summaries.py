@@ -1,0 +1,131 @@
+"""Summaries: what a list shows without reading payloads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ...models import BlockedOnStep, FlowResult, FlowState, FlowStateExecution, Operation
+from ...query import FlowStateQuery
+from ...store import VersionedFlowStateStore
+from .states import WIRE, started, with_steps
+from .suite import Suite
+
+
+class SummaryTests(Suite):
+    """The method `list_summaries`."""
+
+    @pytest.mark.asyncio
+    async def test_shows_the_least_state(self, store: VersionedFlowStateStore) -> None:
+        """What a state does not have is None, zero or empty."""
+        state = started(5, flow_id="flow")
+        await store.save("id", state)
+        [summary] = (await store.list_summaries()).summaries
+
+        assert {
+            "id": "id",
+            "flow_id": "flow",
+            "name": None,
+            "status": "scheduled",
+            "start_time": 5,
+            "blocked_on": None,
+            "step_count": 0,
+            "last_end_time": None,
+            "error_line": None,
+            "updated_at": state.updated_at,
+            "expire_at": state.expire_at,
+            "extra": {},
+        } == summary.model_dump(exclude={"size_bytes"})
+        assert 0 < summary.size_bytes < 1000
+
+    @pytest.mark.asyncio
+    async def test_shows_what_the_state_says(self, store: VersionedFlowStateStore) -> None:
+        """Name, blocked step, number of steps, last end, first line of the error."""
+        state = with_steps("a", "b", "c")
+        state.name = "named"
+        state.blocked_on_step = BlockedOnStep(name="wait")
+        state.executions = [
+            FlowStateExecution(start_time=1, end_time=2, trace_ids=[]),
+            FlowStateExecution(start_time=3, end_time=4.5, trace_ids=[]),
+        ]
+        state.operation = Operation(name="op", done=True, result=FlowResult(error="first line\nsecond line"))
+        await store.save("id", state)
+        [summary] = (await store.list_summaries()).summaries
+
+        assert (summary.name, summary.blocked_on, summary.step_count) == ("named", "wait", 3)
+        assert summary.last_end_time == 4.5
+        assert summary.status == "failed"
+        assert summary.error_line in ("first line", None)  # None under encryption
+
+    @pytest.mark.asyncio
+    async def test_shows_scalar_unknown_keys(self, store: VersionedFlowStateStore) -> None:
+        """Those that `where` can ask for, in their type."""
+        wire: dict[str, Any] = {
+            **WIRE,
+            "owner": "me",
+            "yes": True,
+            "count": 5,
+            "share": 0.5,
+            "list": [1],
+            "map": {"a": 1},
+            "__reserved__": 1,
+        }
+        await store.save("id", FlowState.model_validate(wire))
+        [summary] = (await store.list_summaries()).summaries
+
+        assert dict(summary.extra) == {"owner": "me", "yes": True, "count": 5, "share": 0.5}
+        assert summary.extra["yes"] is True
+
+    @pytest.mark.asyncio
+    async def test_counts_steps_through_partial_writes(self, store: VersionedFlowStateStore) -> None:
+        """New steps count, steps that an edit replaces or removes count once or not at all."""
+        await store.save("id", with_steps("a", "b"))
+        async with store.edit("id") as state:
+            state.cache["c"] = state.cache.pop("a")
+            state.cache["b"].value = "new"
+            state.cache["d"] = state.cache["b"]
+        [summary] = (await store.list_summaries()).summaries
+
+        assert summary.step_count == 3
+
+    @pytest.mark.asyncio
+    async def test_grows_with_the_state(self, store: VersionedFlowStateStore) -> None:
+        """size_bytes is about the bytes of JSON, also after partial writes."""
+        state = started()
+        state.input = "x" * 10_000
+        await store.save("id", state)
+        [before] = (await store.list_summaries()).summaries
+        async with store.edit("id") as state:
+            state.events_triggered["event"] = "y" * 20_000
+        [after] = (await store.list_summaries()).summaries
+
+        assert 10_000 <= before.size_bytes < 12_000
+        assert 30_000 <= after.size_bytes < 35_000
+
+    @pytest.mark.asyncio
+    async def test_pages_as_lists_do(self, store: VersionedFlowStateStore) -> None:
+        """The order and the pages are those of `list`, and a token of one serves the other."""
+        ids = [f"id-{place}" for place in range(9)]
+        await store.save_many({id: started(int(id[-1]) // 4, flow_id=id) for id in ids})
+        first = await store.list_summaries(FlowStateQuery(limit=4))
+        second = await store.list(FlowStateQuery(limit=4, continuation_token=first.continuation_token))
+        third = await store.list_summaries(FlowStateQuery(limit=4, continuation_token=second.continuation_token))
+
+        assert ids[::-1] == [
+            *(summary.id for summary in first.summaries),
+            *(state.flow_id for state in second.flow_states),
+            *(summary.id for summary in third.summaries),
+        ]
+        assert third.continuation_token is None
+
+    @pytest.mark.asyncio
+    async def test_summaries_are_the_readers_own(self, store: VersionedFlowStateStore) -> None:
+        """Changing the unknown keys of a summary changes nothing in the store."""
+        await store.save("id", FlowState.model_validate({**WIRE, "owner": "me"}))
+        [summary] = (await store.list_summaries()).summaries
+        if isinstance(summary.extra, dict):
+            summary.extra["owner"] = "you"
+        [again] = (await store.list_summaries()).summaries
+
+        assert dict(again.extra) == {"owner": "me"}

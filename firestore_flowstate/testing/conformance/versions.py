@@ -1,0 +1,227 @@
+"""Versions: every write makes one, and whoever names one writes on top of it or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timezone
+from typing import Any, Final
+
+import pytest
+
+from ...errors import FlowStateConflictError, FlowStateExistsError
+from ...models import CacheEntry
+from ...store import VersionedFlowStateStore
+from ..comparison import exactly
+from .states import started, with_steps
+from .suite import Suite
+
+WRITES: Final[dict[str, Callable[[VersionedFlowStateStore, Any], Awaitable[object]]]] = {
+    "save": lambda store, version: store.save("id", with_steps("mine"), if_version=version),
+    "update": lambda store, version: store.update("id", cache={"mine": CacheEntry(value=1)}, if_version=version),
+    "empty update": lambda store, version: store.update("id", if_version=version),
+    "delete": lambda store, version: store.delete("id", if_version=version),
+}
+"""Each way to write to a version."""
+
+
+class VersionTests(Suite):
+    """Versions and compare-and-swap: save, create, delete; update has a suite of its own."""
+
+    @pytest.mark.asyncio
+    async def test_a_new_state_has_no_version(self, store: VersionedFlowStateStore) -> None:
+        """A state has none until it is stored."""
+        state = started()
+
+        assert (state.version, state.updated_at, state.expire_at) == (None, None, None)
+
+    @pytest.mark.asyncio
+    async def test_save_and_load_tell_the_stored_version(self, store: VersionedFlowStateStore) -> None:
+        """After a save the state at hand has the version that load finds."""
+        state = started()
+        await store.save("id", state)
+        loaded = await store.load("id")
+        [listed] = (await store.list()).flow_states
+
+        assert loaded is not None
+        assert isinstance(state.version, str)
+        assert [state.version] * 2 == [loaded.version, listed.version]
+
+    @pytest.mark.asyncio
+    async def test_states_tell_when_they_were_written(self, store: VersionedFlowStateStore) -> None:
+        """updated_at is in UTC, set by save and load, and never goes back."""
+        state = started()
+        await store.save("id", state)
+        first = state.updated_at
+        await store.save("id", state)
+        loaded = await store.load("id")
+
+        assert first is not None
+        assert loaded is not None
+        assert state.updated_at is not None
+        assert timezone.utc.utcoffset(None) == first.utcoffset()
+        assert first <= state.updated_at
+        assert state.updated_at == loaded.updated_at
+
+    @pytest.mark.asyncio
+    async def test_every_write_makes_a_version(self, store: VersionedFlowStateStore) -> None:
+        """A write that changes nothing makes one too: its writer held the state, and another must notice."""
+        state = started()
+        seen = set()
+        for _ in range(3):
+            await store.save("id", state)
+            seen.add(state.version)
+        for _ in range(3):
+            seen.add(await store.update("id"))
+        await store.delete("id")
+        await store.save("id", state)
+        seen.add(state.version)
+
+        assert len(seen) == 7
+
+    @pytest.mark.asyncio
+    async def test_loading_makes_no_version(self, store: VersionedFlowStateStore) -> None:
+        """Reading leaves the version alone."""
+        state = started()
+        await store.save("id", state)
+        await store.load("id")
+        await store.list()
+        await store.save("id", state, if_version=state.version)
+
+    @pytest.mark.asyncio
+    async def test_version_counts_neither_in_dumps_nor_in_equality(self, store: VersionedFlowStateStore) -> None:
+        """Two states are equal by what they say, not by when they were stored."""
+        state = started()
+        before = state.model_copy(deep=True)
+        await store.save("id", state)
+
+        assert before == state
+        assert before.model_dump(by_alias=True) == state.model_dump(by_alias=True)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+    async def test_writes_to_the_stored_version(self, store: VersionedFlowStateStore, write: Any) -> None:
+        """With the stored version a write succeeds."""
+        state = started()
+        await store.save("id", state)
+        await write(store, state.version)
+
+        loaded = await store.load("id")
+        assert loaded is None or loaded.version != state.version
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+    async def test_refuses_a_version_that_was_overwritten(self, store: VersionedFlowStateStore, write: Any) -> None:
+        """With an older version a write is a conflict that tells both versions, and writes nothing."""
+        state = started()
+        await store.save("id", state)
+        old = state.version
+        await store.save("id", state)
+        with pytest.raises(FlowStateConflictError) as conflict:
+            await write(store, old)
+
+        assert conflict.value.flow_id == "id"
+        assert old == conflict.value.expected
+        assert conflict.value.found in (state.version, None)
+        loaded = await store.load("id")
+        assert loaded is not None
+        assert exactly(state) == exactly(loaded)
+        assert state.version == loaded.version
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+    async def test_refuses_what_is_no_version_of_this_state(self, store: VersionedFlowStateStore, write: Any) -> None:
+        """Another state's version, or any text, is not the stored version."""
+        state, other = started(), started()
+        await store.save("id", state)
+        await store.save("other", other)
+        for version in (other.version, "nonsense", ""):
+            with pytest.raises(FlowStateConflictError):
+                await write(store, version)
+
+        loaded = await store.load("id")
+        assert loaded is not None
+        assert state.version == loaded.version
+
+    @pytest.mark.asyncio
+    async def test_a_version_does_not_outlive_deletion(self, store: VersionedFlowStateStore) -> None:
+        """The version of a deleted state conflicts, also where a state was stored under the id again."""
+        state = started()
+        await store.save("id", state)
+        old = state.version
+        await store.delete("id")
+        with pytest.raises(FlowStateConflictError) as conflict:
+            await store.save("id", started(), if_version=old)
+        assert conflict.value.found is None
+        assert await store.load("id") is None
+        with pytest.raises(FlowStateConflictError):
+            await store.delete("id", if_version=old or "")
+        await store.save("id", started())
+        with pytest.raises(FlowStateConflictError):
+            await store.save("id", started(), if_version=old)
+
+    @pytest.mark.asyncio
+    async def test_a_failed_save_leaves_the_version_at_hand(self, store: VersionedFlowStateStore) -> None:
+        """After a conflict the state still has the version it was read as."""
+        state = started()
+        await store.save("id", state)
+        old = state.version
+        await store.save("id", started())
+        with pytest.raises(FlowStateConflictError):
+            await store.save("id", state, if_version=state.version)
+
+        assert old == state.version
+
+    @pytest.mark.asyncio
+    async def test_if_version_none_stores_new_states_only(self, store: VersionedFlowStateStore) -> None:
+        """None is the version of a state never stored: the first save succeeds, the second conflicts."""
+        state = started()
+        await store.save("id", state, if_version=state.version)
+        with pytest.raises(FlowStateConflictError) as conflict:
+            await store.save("id", started(), if_version=None)
+
+        assert conflict.value.expected is None
+        assert conflict.value.found in (state.version, None)
+        loaded = await store.load("id")
+        assert loaded is not None
+        assert state.version == loaded.version
+
+    @pytest.mark.asyncio
+    async def test_create_stores_new_states_only(self, store: VersionedFlowStateStore) -> None:
+        """Creating what is there is FlowStateExistsError and changes nothing."""
+        state = started()
+        await store.create("id", state)
+        with pytest.raises(FlowStateExistsError) as refusal:
+            await store.create("id", with_steps("other"))
+
+        assert refusal.value.flow_id == "id"
+        loaded = await store.load("id")
+        assert loaded is not None
+        assert exactly(state) == exactly(loaded)
+        assert state.version == loaded.version
+
+    @pytest.mark.asyncio
+    async def test_create_after_delete_stores_again(self, store: VersionedFlowStateStore) -> None:
+        """A deleted state leaves its id free."""
+        await store.create("id", started())
+        await store.delete("id")
+        state = with_steps("again")
+        await store.create("id", state)
+
+        assert exactly(state) == exactly(await store.load("id"))
+
+    @pytest.mark.asyncio
+    async def test_delete_removes_the_state(self, store: VersionedFlowStateStore) -> None:
+        """A deleted state is neither loaded nor listed."""
+        await store.save("id", started())
+        await store.delete("id")
+
+        assert await store.load("id") is None
+        assert list((await store.list()).flow_states) == []
+
+    @pytest.mark.asyncio
+    async def test_deleting_what_is_not_there_does_nothing(self, store: VersionedFlowStateStore) -> None:
+        """Without a version, deleting twice is no error."""
+        await store.delete("id")
+        await store.save("id", started())
+        await store.delete("id")
+        await store.delete("id")

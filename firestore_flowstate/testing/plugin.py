@@ -1,0 +1,78 @@
+"""The pytest plugin: test an app against the real Firestore emulator with one line.
+
+::
+
+    async def test_my_flow(flow_state_store):
+        await flow_state_store.save("id", FlowState.start())
+
+pytest loads this module in every run where the package is installed, so it imports nothing before a fixture is
+used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..emulator import Emulator
+    from ..firestore import FirestoreFlowStateStore
+    from ..settings import FlowStateSettings
+
+pytest.register_assert_rewrite("firestore_flowstate.testing.conformance")
+
+
+@pytest.fixture(scope="session")
+def firestore_emulator() -> Iterator[Emulator]:
+    """The Firestore emulator that FIRESTORE_EMULATOR_HOST names, or one of this session's own.
+
+    Its ``host`` is ``host:port``; its ``environment`` is for code that finds the emulator by variables. Without
+    an emulator on the machine the tests that ask for it fail and say how to get it: skipped tests prove nothing.
+    """
+    from ..emulator import start_emulator
+    from ..errors import EmulatorError
+
+    try:
+        emulator = start_emulator()
+    except EmulatorError as error:
+        pytest.fail(str(error), pytrace=False)
+    with emulator:
+        yield emulator
+
+
+@pytest.fixture
+def flow_state_settings(firestore_emulator: Emulator) -> FlowStateSettings:
+    """Settings of a fresh collection in a fresh project on the emulator.
+
+    Override it to test with others: ``flow_state_settings.model_copy(update={"layout": "native"})``.
+    """
+    import uuid
+
+    from ..settings import FlowStateSettings
+
+    fresh = uuid.uuid4().hex[:12]
+    # A project whose name begins with demo- cannot be a real one, whatever credentials are at hand.
+    return FlowStateSettings(
+        project=f"demo-{fresh}", collection=f"flows-{fresh}", emulator_host=firestore_emulator.host
+    )
+
+
+@pytest.fixture
+def flow_state_store(flow_state_settings: FlowStateSettings) -> Iterator[FirestoreFlowStateStore]:
+    """An empty FirestoreFlowStateStore on the emulator, closed after the test.
+
+    For synchronous tests too: wrap it in SyncFlowStateStore, or use it in ``asyncio.run``.
+    """
+    import asyncio
+    import threading
+
+    from ..firestore import FirestoreFlowStateStore
+
+    store = FirestoreFlowStateStore(flow_state_settings)
+    yield store
+    # On a thread of its own: whether this one has an event loop, and whose it is, differs between pytest plugins.
+    closing = threading.Thread(target=lambda: asyncio.run(store.close()))
+    closing.start()
+    closing.join()

@@ -1,0 +1,329 @@
+"""Random operations on a store and on a plain dict, which must agree.
+
+The dict's side is written anew on purpose: its order, its pages, its merging and its filters share no code with
+the stores of this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from ..errors import FlowStateConflictError, FlowStateError, FlowStateExistsError, FlowStateNotFoundError
+from ..models import CacheEntry, FlowState
+from ..query import FlowStateQuery
+from ..store import VersionedFlowStateStore
+from .comparison import exactly
+from .strategies import blocked_steps, cache_entries, executions, flow_states, json_values, operations, step_names
+
+T = TypeVar("T")
+
+IDS: Final = ("a", "b", "B", "é", "\uff5e", "🙂", " ", "a.b")
+STEPS: Final = ("", "one", "two", "__x__", "10", "9")
+
+Choice = Literal["stored", "old", "nonsense"]
+
+ids = st.sampled_from(IDS)
+steps = st.sampled_from(STEPS) | step_names()
+caches = st.dictionaries(steps, cache_entries(), max_size=3)
+choices = st.sampled_from(["stored", "stored", "old", "nonsense"])
+optional = {
+    "operation": operations(),
+    "blocked_on_step": st.none() | blocked_steps(),
+    "executions": st.lists(executions(), max_size=2),
+    "trace_context": st.none() | st.text(max_size=5),
+}
+
+
+@st.composite
+def few_states(draw: st.DrawFn) -> FlowState:
+    """Return states of few names, owners and starts, so that lists have ties and filters find something."""
+    state = draw(flow_states())
+    state.start_time = draw(st.sampled_from([0, 0.0, 1, 1.0, 1.5, -1, 2**53, 2**53 + 1]))
+    state.name = draw(st.sampled_from([None, "", "flow"]))
+    state.owner = draw(st.sampled_from(["me", "you", "", 1, True, None]))
+    return state
+
+
+@dataclass
+class Walk:
+    """A list that is paged through while others write."""
+
+    limit: int
+    expected: set[str]
+    token: str | None = None
+    seen: list[str] = field(default_factory=list)
+    moved: set[str] = field(default_factory=set)
+
+
+class FlowStateStoreMachine(RuleBasedStateMachine):
+    """A VersionedFlowStateStore against a dict.
+
+    ::
+
+        def test_store_agrees_with_a_dict(store):
+            run_state_machine_as_test(lambda: FlowStateStoreMachine(store))
+
+    The store must be empty, without expiry, and used by nobody else; each run deletes what it has stored. States
+    are stored under few ids, so that operations meet.
+    """
+
+    def __init__(self, store: VersionedFlowStateStore) -> None:
+        super().__init__()
+        self._store = store
+        self._states: dict[str, FlowState] = {}
+        self._versions: dict[str, str] = {}
+        self._all_versions: list[str] = []
+        self._walk: Walk | None = None
+        self._loop = asyncio.new_event_loop()
+
+    def teardown(self) -> None:
+        """Leave the store empty."""
+        try:
+            self._run(self._store.delete_many(IDS))
+        finally:
+            self._loop.close()
+
+    @rule(id=ids, state=few_states())
+    def save(self, id: str, state: FlowState) -> None:
+        """The last write wins."""
+        state.flow_id = id
+        self._run(self._store.save(id, state))
+        self._wrote(id, state, state.version)
+
+    @rule(id=ids, state=few_states(), choice=choices | st.none())
+    def save_if_version(self, id: str, state: FlowState, choice: Choice | None) -> None:
+        """Only the stored version is replaced."""
+        state.flow_id = id
+        version = None if choice is None else self._version(id, choice)
+        if version == self._versions.get(id):
+            self._run(self._store.save(id, state, if_version=version))
+            self._wrote(id, state, state.version)
+        else:
+            self._refused(FlowStateConflictError, self._store.save(id, state, if_version=version))
+
+    @rule(id=ids, state=few_states())
+    def create(self, id: str, state: FlowState) -> None:
+        """Only what is not there is created."""
+        state.flow_id = id
+        if id in self._states:
+            self._refused(FlowStateExistsError, self._store.create(id, state))
+        else:
+            self._run(self._store.create(id, state))
+            self._wrote(id, state, state.version)
+
+    @rule(
+        id=ids,
+        cache=caches,
+        remove=st.lists(steps, max_size=2),
+        events=st.dictionaries(steps, json_values(), max_size=2),
+        fields=st.fixed_dictionaries({}, optional=optional),
+        choice=choices | st.none(),
+    )
+    def update(
+        self,
+        id: str,
+        cache: Mapping[str, CacheEntry],
+        remove: Sequence[str],
+        events: Mapping[str, Any],
+        fields: Mapping[str, Any],
+        choice: Choice | None,
+    ) -> None:
+        """What is named is written, the rest stays."""
+        given: dict[str, Any] = {"cache": cache, "remove": remove, "events_triggered": events, **fields}
+        if choice is not None:
+            given["if_version"] = self._version(id, choice)
+        call = self._store.update(id, **given)
+        if id not in self._states:
+            self._refused(FlowStateNotFoundError, call)
+        elif choice is not None and given["if_version"] != self._versions[id]:
+            self._refused(FlowStateConflictError, call)
+        else:
+            version = self._run(call)
+            state = copy.deepcopy(self._states[id])
+            pairs = [(step, entry) for step, entry in state.cache.items() if step not in remove]
+            for step, entry in cache.items():
+                place = next((i for i, (name, _) in enumerate(pairs) if name == step), len(pairs))
+                pairs[place : place + 1] = [(step, entry)]
+            state.cache = dict(pairs)
+            for step, event in events.items():
+                state.events_triggered[step] = event
+            for name, value in fields.items():
+                setattr(state, name, value)
+            self._wrote(id, state, version)
+
+    @rule(id=ids, new=few_states(), kept=st.sets(st.sampled_from(STEPS)), by=st.sampled_from(["edit", "modify"]))
+    def change(self, id: str, new: FlowState, kept: set[str], by: str) -> None:
+        """What a block or a function did to the state is what is stored."""
+
+        def rewrite(state: FlowState) -> None:
+            state.cache = {**{step: entry for step, entry in state.cache.items() if step in kept}, **new.cache}
+            state.events_triggered.update(new.events_triggered)
+            state.operation, state.name, state.start_time = new.operation, new.name, new.start_time
+
+        if id not in self._states:
+            self._refused(FlowStateNotFoundError, self._change(id, rewrite, by))
+            return
+        expected = copy.deepcopy(self._states[id])
+        rewrite(expected)
+        changed = exactly(expected) != exactly(self._states[id])
+        state = self._run(self._change(id, rewrite, by))
+        assert exactly(expected) == exactly(state)
+        if changed:
+            self._wrote(id, state, state.version)
+        else:
+            assert self._versions[id] == state.version
+
+    @rule(id=ids, choice=choices | st.none())
+    def delete(self, id: str, choice: Choice | None) -> None:
+        """A state is deleted if it is the version asked for."""
+        if choice is None:
+            self._run(self._store.delete(id))
+        elif (version := self._version(id, choice)) == self._versions.get(id):
+            self._run(self._store.delete(id, if_version=version))
+        else:
+            self._refused(FlowStateConflictError, self._store.delete(id, if_version=version))
+            return
+        self._gone(id)
+
+    @rule(states=st.dictionaries(ids, few_states(), max_size=4))
+    def save_many(self, states: dict[str, FlowState]) -> None:
+        """Many are saved like one."""
+        for id, state in states.items():
+            state.flow_id = id
+        self._run(self._store.save_many(states))
+        for id, state in states.items():
+            self._wrote(id, state, state.version)
+
+    @rule(some=st.lists(ids, max_size=4))
+    def delete_many(self, some: list[str]) -> None:
+        """Many are deleted like one."""
+        self._run(self._store.delete_many(some))
+        for id in some:
+            self._gone(id)
+
+    @rule(some=st.lists(ids, max_size=4))
+    def load_many(self, some: list[str]) -> None:
+        """Many are loaded like one."""
+        expected = {id: self._states[id] for id in dict.fromkeys(some) if id in self._states}
+        loaded = self._run(self._store.load_many(some))
+        assert list(expected) == list(loaded)
+        assert exactly(expected) == exactly(loaded)
+
+    @rule(id=ids)
+    def load(self, id: str) -> None:
+        """What is there is loaded, with its version."""
+        loaded = self._run(self._store.load(id))
+        assert exactly(self._states.get(id)) == exactly(loaded)
+        assert self._versions.get(id) == (loaded.version if loaded is not None else None)
+
+    @rule(
+        limit=st.integers(1, 4),
+        name=st.sampled_from([None, None, "", "flow"]),
+        status=st.sampled_from([None, None, "scheduled", "running", "blocked", "done", "failed"]),
+        owner=st.sampled_from([None, None, "me", "", 1, True]),
+        after=st.sampled_from([None, None, 0, 1.0, 2**53]),
+    )
+    def query(self, limit: int, name: str | None, status: Any, owner: Any, after: float | None) -> None:
+        """Pages, summaries, iteration and count have the states that match, in order."""
+        expected = [
+            id
+            for id in self._order()
+            if (name is None or self._states[id].name == name)
+            and (status is None or self._states[id].status == status)
+            and (owner is None or exactly(owner) == exactly(self._states[id].owner))  # type: ignore[attr-defined]
+            and (after is None or self._states[id].start_time >= after)
+        ]
+        where = {} if owner is None else {"owner": owner}
+        query = FlowStateQuery(limit=limit, name=name, status=status, started_after=after, where=where)
+        first = self._run(self._store.list(query))
+        assert expected[:limit] == [state.flow_id for state in first.flow_states]
+        assert (len(expected) > limit) == (first.continuation_token is not None)
+        assert expected == [state.flow_id for state in self._run(self._iterated(query))]
+        assert len(expected) == self._run(self._store.count(query))
+        summaries = self._run(self._store.list_summaries(query)).summaries
+        assert [(id, self._states[id].status) for id in expected[:limit]] == [(s.id, s.status) for s in summaries]
+
+    @precondition(lambda self: self._walk is None)
+    @rule(limit=st.integers(1, 3))
+    def start_walking(self, limit: int) -> None:
+        """A walk through all pages begins, others write between them."""
+        self._walk = Walk(limit, expected=set(self._states))
+        self.walk_on()
+
+    @precondition(lambda self: self._walk is not None)
+    @rule()
+    def walk_on(self) -> None:
+        """No page repeats a state that did not move, and all pages together have every one that stayed."""
+        walk = self._walk
+        assert walk is not None
+        page = self._run(self._store.list(FlowStateQuery(limit=walk.limit, continuation_token=walk.token)))
+        found = [state.flow_id for state in page.flow_states]
+        assert not {*found} & {*walk.seen} - walk.moved
+        assert found == [id for id in self._order() if id in found]
+        walk.seen += found
+        walk.token = page.continuation_token
+        if walk.token is None:
+            assert walk.expected - walk.moved <= {*walk.seen}
+            self._walk = None
+        else:
+            assert len(found) == walk.limit
+
+    @invariant()
+    def all_states_agree(self) -> None:
+        """The whole list is what the dict has."""
+        listed = self._run(self._store.list(FlowStateQuery(limit=300))).flow_states
+        assert [exactly(self._states[id]) for id in self._order()] == [exactly(state) for state in listed]
+        assert [self._versions[id] for id in self._order()] == [state.version for state in listed]
+
+    def _order(self) -> list[str]:
+        return sorted(self._states, key=lambda key: (self._states[key].start_time, key.encode()), reverse=True)
+
+    def _version(self, id: str, choice: Choice) -> str:
+        if choice == "stored" and id in self._versions:
+            return self._versions[id]
+        return self._all_versions[0] if choice == "old" and self._all_versions else "nonsense"
+
+    def _wrote(self, id: str, state: FlowState, version: str | None) -> None:
+        assert version is not None
+        assert version not in self._all_versions
+        self._all_versions.append(version)
+        self._versions[id] = version
+        before = self._states.get(id)
+        if self._walk is not None and (before is None or before.start_time != state.start_time):
+            self._walk.moved.add(id)
+        self._states[id] = copy.deepcopy(state)
+
+    def _gone(self, id: str) -> None:
+        self._versions.pop(id, None)
+        if self._states.pop(id, None) is not None and self._walk is not None:
+            self._walk.moved.add(id)
+
+    async def _change(self, id: str, rewrite: Any, by: str) -> FlowState:
+        if by == "modify":
+            return await self._store.modify(id, rewrite)
+        async with self._store.edit(id) as state:
+            rewrite(state)
+        return state
+
+    async def _iterated(self, query: FlowStateQuery) -> list[FlowState]:
+        return [state async for state in self._store.iterate(query)]
+
+    def _refused(self, error: type[FlowStateError], call: Awaitable[object]) -> None:
+        try:
+            self._run(call)
+        except error:
+            return
+        raise AssertionError(f"{error.__name__} was to be raised")
+
+    def _run(self, call: Awaitable[T]) -> T:
+        async def wait() -> T:
+            return await call
+
+        return self._loop.run_until_complete(wait())
