@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -36,7 +37,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - the command is what the user asked for
         for signum in early:
             process.send_signal(signum)
-        code = process.wait()
+        code = await_end(process)
     except FileNotFoundError:
         return _NOT_FOUND, f"{command[0]}: command not found"
     except OSError as error:
@@ -45,6 +46,15 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple
         for signum, handler in before.items():
             signal.signal(signum, handler)
     return (code if code >= 0 else 128 - code), None
+
+
+def await_end(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of the process when it has ended, hearing every signal meanwhile."""
+    while True:
+        # With a timeout Popen polls. A signal that arrives right before a wait that blocks would be handled only
+        # when that returns.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=3600)
 
 
 def _comes_from_the_terminal(signum: int) -> bool:

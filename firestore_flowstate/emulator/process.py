@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import IO, Final
 
 from . import supervisor
+from .execution import await_end
 from .finding import Installation
 from .rest import answers
 
@@ -84,7 +85,7 @@ class EmulatorProcess:
 
     def wait(self) -> None:
         """Return when Java has ended."""
-        self._supervisor.wait()
+        await_end(self._supervisor)
 
     def stop(self) -> None:
         """End Java and return when it is gone; twice is harmless."""

@@ -1,0 +1,224 @@
+"""`python -m firestore_flowstate.emulator`, run as a user runs it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Programs, nothing_is_left_of, processes_with, request, write_jar, write_java
+
+from firestore_flowstate.emulator import Emulator, find_emulator
+
+MODULE = ("-m", "firestore_flowstate.emulator")
+SHOW_HOST = "import os; print(os.environ['FIRESTORE_EMULATOR_HOST'], flush=True)"
+# Tells that it is ready, then which signals come, until a second after the first.
+COUNT_SIGNALS = f"""
+import signal, sys
+wanted = {{signal.SIGINT, signal.SIGTERM, signal.SIGHUP}}
+signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+{SHOW_HOST}
+came = [signal.sigwait(wanted)]
+while more := signal.sigtimedwait(wanted, 1):
+    came.append(more.si_signo)
+print([signal.Signals(each).name for each in came])
+sys.exit(9)
+"""
+
+
+@pytest.mark.parametrize("separator", [["--"], []])
+def test_exec_runs_the_command_with_the_emulator_up(programs: Programs, separator: list[str]) -> None:
+    """The command finds it by FIRESTORE_EMULATOR_HOST; afterwards nothing is left of it."""
+    ask = (
+        "import os, urllib.request as u; print(u.urlopen(os.path.expandvars('http://$FIRESTORE_EMULATOR_HOST')).read())"
+    )
+
+    code, out, err = programs.run(*MODULE, "exec", *separator, sys.executable, "-c", f"{SHOW_HOST}; {ask}")
+
+    host, answer = out.splitlines()
+    assert (0, "b'Ok\\n'", "") == (code, answer, err)
+    assert nothing_is_left_of(int(host.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["sh", "-c", "exit 7"], 7, ""),
+        (["sh", "-c", "kill -TERM $$"], 143, ""),
+        (["sh", "-c", "kill -KILL $$"], 137, ""),
+        (["no-such-command"], 127, "no-such-command: command not found\n"),
+        (["/"], 126, "/: Permission denied\n"),
+        (["echo", "--", "--port", "x"], 0, ""),
+    ],
+)
+def test_exec_exits_as_the_command_does(
+    programs: Programs, emulator: Emulator, command: list[str], code: int, said: str
+) -> None:
+    """By the rules of a shell: 128 + n for signal n, 127 and 126 for what cannot be run."""
+    found = programs.run(*MODULE, "exec", "--", *command, FIRESTORE_EMULATOR_HOST=emulator.host)
+
+    assert (code, said) == (found[0], found[2])
+
+
+def test_exec_leaves_the_commands_arguments_alone(programs: Programs, emulator: Emulator) -> None:
+    """Only the first separator is ours."""
+    host = {"FIRESTORE_EMULATOR_HOST": emulator.host}
+
+    assert "--rules -- x\n" == programs.run(*MODULE, "exec", "--", "echo", "--rules", "--", "x", **host)[1]
+    assert "--rules -- x\n" == programs.run(*MODULE, "exec", "echo", "--rules", "--", "x", **host)[1]
+
+
+def test_exec_uses_a_named_emulator_and_leaves_it_running(programs: Programs, emulator: Emulator) -> None:
+    """As the demo and the tests do."""
+    code, out, _ = programs.run(
+        *MODULE, "exec", "--", sys.executable, "-c", SHOW_HOST, FIRESTORE_EMULATOR_HOST=emulator.host
+    )
+
+    assert (0, f"{emulator.host}\n", True) == (code, out, emulator.is_running())
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_exec_passes_signals_on(programs: Programs, signum: signal.Signals) -> None:
+    """The command decides what a signal means, and the emulator is there until it has ended."""
+    program = programs.start(*MODULE, "exec", "--", sys.executable, "-c", COUNT_SIGNALS)
+    assert program.stdout
+    port = int(program.stdout.readline().rpartition(":")[2])
+
+    program.send_signal(signum)
+
+    assert (9, f"['{signum.name}']\n") == (program.wait(), program.stdout.read())
+    assert nothing_is_left_of(port)
+
+
+def test_exec_does_not_repeat_what_the_terminal_sends(programs: Programs, emulator: Emulator) -> None:
+    """Ctrl-C in a terminal reaches the command by itself: a second one would break off its clearing up."""
+    in_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    program = programs.start(
+        *("-c", in_terminal, sys.executable, *MODULE, "exec", "--", sys.executable, "-c", COUNT_SIGNALS),
+        FIRESTORE_EMULATOR_HOST=emulator.host,
+    )
+    assert program.stdin
+    assert program.stdout
+    assert f"{emulator.host}\n" == program.stdout.readline()
+
+    program.stdin.write("\x03")
+    program.stdin.flush()
+
+    assert "['SIGINT']" in program.stdout.read()
+    assert 9 == program.wait()
+
+
+def test_exec_that_is_killed_leaves_no_java(programs: Programs) -> None:
+    """Nor does it matter that the command goes on and holds what it has inherited."""
+    program = programs.start(*MODULE, "exec", "--", sys.executable, "-c", f"{SHOW_HOST}; input()")
+    assert program.stdout
+    port = int(program.stdout.readline().rpartition(":")[2])
+
+    program.kill()
+
+    assert nothing_is_left_of(port)
+
+
+def test_exec_tells_when_the_emulator_has_ended_first(programs: Programs) -> None:
+    """A command that failed for that reason would otherwise be looked at in vain."""
+    program = programs.start(*MODULE, "exec", "--", sys.executable, "-c", f"{SHOW_HOST}; input()")
+    assert program.stdout
+    port = int(program.stdout.readline().rpartition(":")[2])
+    for pid, command in processes_with(f"--port={port}"):
+        if "supervisor.py" not in command:
+            subprocess.run(["kill", "-KILL", str(pid)], check=True)
+    assert nothing_is_left_of(port)
+
+    _, err = program.communicate("\n")
+
+    assert (0, True) == (program.returncode, "The Firestore emulator ended before the command did." in err)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_start_runs_until_it_is_stopped(programs: Programs, signum: signal.Signals) -> None:
+    """It prints the variable to set, starts one of its own whatever is named, and ends well when asked to."""
+    program = programs.start(*MODULE, "start", FIRESTORE_EMULATOR_HOST="127.0.0.1:1")
+    assert program.stdout
+    variable, _, host = program.stdout.readline().strip().partition("=")
+    status, _ = request(host, "GET", "projects/p/databases/(default)/documents/a/b")
+    assert ("FIRESTORE_EMULATOR_HOST", 404) == (variable, status)
+
+    program.send_signal(signum)
+
+    assert (0, True) == (program.wait(), nothing_is_left_of(int(host.rpartition(":")[2])))
+
+
+def test_start_fails_when_the_emulator_ends_by_itself(programs: Programs) -> None:
+    """With its last words."""
+    program = programs.start(*MODULE, "start")
+    assert program.stdout
+    port = program.stdout.readline().strip().rpartition(":")[2]
+    for pid, command in processes_with(f"--port={port}"):
+        if "supervisor.py" not in command:
+            subprocess.run(["kill", "-KILL", str(pid)], check=True)
+
+    _, err = program.communicate()
+
+    assert (1, True) == (program.returncode, err.startswith("The Firestore emulator ended by itself.\n"))
+
+
+def test_where_prints_what_would_be_used(programs: Programs) -> None:
+    """Java with its version, and the jar with who has put it there."""
+    found = find_emulator()
+
+    code, out, err = programs.run(*MODULE, "where")
+
+    java, jar = out.splitlines()
+    assert (0, "") == (code, err)
+    assert java.startswith(f"java  {found.java} (")
+    assert f"jar   {found.jar} ({found.source})" == jar
+
+
+def test_where_prints_the_emulator_that_is_named(programs: Programs, emulator: Emulator) -> None:
+    """Then neither Java nor jar matter."""
+    assert (0, f"host  {emulator.host} (FIRESTORE_EMULATOR_HOST)\n", "") == programs.run(
+        *MODULE, "where", FIRESTORE_EMULATOR_HOST=emulator.host
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["exec"], "a command is needed, such as: exec -- pytest"),
+        (["exec", "--"], "a command is needed, such as: exec -- pytest"),
+        (["exec", "--port", "0", "--", "true"], "argument --port: '0' is not a port, 1 to 65535"),
+        (["where", "--", "true"], "only exec takes a command"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+    ],
+)
+def test_wrong_arguments_are_explained(programs: Programs, arguments: list[str], said: str) -> None:
+    """Exit code 2, as everywhere, and nothing is started."""
+    code, out, err = programs.run(*MODULE, *arguments)
+
+    assert (2, "", True) == (code, out, said in err)
+
+
+@pytest.mark.parametrize("arguments", [["start", "--rules", "none"], ["exec", "--rules", "none", "--", "true"]])
+def test_errors_are_one_message(programs: Programs, arguments: list[str]) -> None:
+    """On standard error, with exit code 1 and without a trace."""
+    assert (1, "", "There is no file of security rules none.\n") == programs.run(*MODULE, *arguments)
+
+
+def test_options_for_java_are_passed_on(bare_machine: Path, programs: Programs) -> None:
+    """Each by an option of ours."""
+    write_java(bare_machine / "bin", otherwise=['echo "$@"', "exit 1"])
+    write_jar(bare_machine / ".cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar")
+
+    _, _, err = programs.run(*MODULE, "start", "--java-option=-Xmx1g", "--java-option=-Da=b", "--port=4711")
+
+    assert "-Xshare:auto -Xmx1g -Da=b -cp" in err
+
+
+def test_the_launcher_loads_neither_grpc_nor_rich(programs: Programs) -> None:
+    """It starts fast, and runs where the extra is not installed."""
+    show = "import sys, firestore_flowstate.emulator.command_line; print({'grpc', 'google', 'rich'} & {*sys.modules})"
+
+    assert "set()\n" == programs.run("-c", show)[1]
