@@ -198,6 +198,7 @@ class FlowState(WireModel):
     executions: list[FlowStateExecution]
 
     _version: str | None = PrivateAttr(default=None)
+    _history: tuple[str, ...] = PrivateAttr(default=())
     _updated_at: datetime | None = PrivateAttr(default=None)
     _expire_at: datetime | None = PrivateAttr(default=None)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import FlowStateEncodeError
-from ..models import FlowState, FlowStateExecution, Operation
+from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from .ids import MAX_NAME_BYTES
 
 MAX_INDEXED_BYTES: Final = 1500  # a longer string is cut in the index, and equality would no longer be exact
@@ -34,6 +34,15 @@ def check_head(state: FlowState) -> None:
     if isinstance(state.start_time, int) and state.start_time not in _INT64:
         raise FlowStateEncodeError(
             "Cannot store start_time: an integer beyond 64 bits, which Firestore cannot order by.", path="start_time"
+        )
+
+
+def check_blocked(blocked: BlockedOnStep | None) -> None:
+    """Raise FlowStateEncodeError where the head cannot hold the name of the blocked step."""
+    if blocked is not None and not _is_utf8(blocked.name):
+        raise FlowStateEncodeError(
+            "Cannot store blocked_on_step.name: a lone surrogate, which a string that queries see cannot have.",
+            path="blocked_on_step.name",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 MAX_IDS: Final = 64  # how many covered revisions a segment remembers
 SEGMENT_WEIGHT: Final = 1000  # what reading one more segment costs, in bytes
+_REFERENCE_WEIGHT: Final = 100
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Segment:
         return {name: value for name, value in named.items() if value is not None}
 
     def weight(self) -> int:
-        """Return what the segment weighs inside a root."""
-        return SEGMENT_WEIGHT + sum(len(value) for value in self.values().values() if isinstance(value, bytes))
+        """Return what the segment weighs inside a root. One that is all in parts cannot be folded any further."""
+        inside = [value for value in self.values().values() if isinstance(value, bytes)]
+        return SEGMENT_WEIGHT + sum(map(len, inside)) if inside or not self.values() else _REFERENCE_WEIGHT
 
 
 @dataclass(kw_only=True)

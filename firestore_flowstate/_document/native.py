@@ -13,8 +13,6 @@ from .difference import Change
 from .ids import MAX_NAME_BYTES
 from .native_values import ReferenceOf, check_key, read_value, write_value
 from .paths import in_cache, in_events
-from .root import moment_of
-from .version import Progress, Version
 from .wire import entry_of, state_from_wire, to_wire
 
 EXPIRY: Final = "expireAt"
@@ -49,17 +47,6 @@ def read_native(document: Document, *, flow_id: str, reference_of: ReferenceOf) 
     wire.setdefault("cache", {})
     wire.setdefault("eventsTriggered", {})
     return state_from_wire(wire, flow_id=flow_id)
-
-
-def version_of(document: Document, state: FlowState) -> Version:
-    """Return the version of a native document; it has no revision."""
-    return Version(
-        updated=moment_of(document.update_time),
-        revision="",
-        layout="native",
-        progress=Progress.of(state),
-        expires=EXPIRY in document.fields,
-    )
 
 
 def write_change(document: Document, change: Change) -> list[str]:

@@ -41,10 +41,8 @@ class Spill:
         """Return the ids of the part documents, in order."""
         return [name for ref, _ in self.refs for name in ref.part_names()]
 
-    def move(self, stored: Stored) -> Ref:
+    def move(self, stored: bytes) -> Ref:
         """Move the bytes out; return the reference to them."""
-        if isinstance(stored, Ref):
-            return stored
         ref = Ref(new_id().replace("-", "_"), -(-len(stored) // PART_BYTES), len(stored))
         self.refs.append((ref, stored))
         return ref
@@ -68,9 +66,9 @@ class Spill:
                 moved[name] = ref
         return kept, with_values(segment, moved)
 
-    def large(self, stored: Stored | None) -> Stored | None:
+    def large(self, stored: bytes) -> Stored:
         """Return the value, or a reference where it is too large for an update to leave in the root."""
-        return self.move(stored) if isinstance(stored, bytes) and len(stored) > INLINE_BYTES else stored
+        return self.move(stored) if len(stored) > INLINE_BYTES else stored
 
 
 def with_values(segment: Segment, values: Mapping[str, Stored]) -> Segment:
@@ -79,7 +77,7 @@ def with_values(segment: Segment, values: Mapping[str, Stored]) -> Segment:
     return replace(segment, **fields) if fields else segment
 
 
-def write_part(document: Document, ref: Ref, data: bytes, index: int, expire_at: datetime | None) -> None:
+def write_part(document: Document, data: bytes, index: int, expire_at: datetime | None) -> None:
     """Fill the document of one part."""
     document.fields[DATA].bytes_value = data[index * PART_BYTES : (index + 1) * PART_BYTES]
     if expire_at is not None:

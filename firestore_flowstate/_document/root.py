@@ -12,7 +12,7 @@ from typing import Any, Final
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from .log import Ref, Segment, Stored, distinct, ids_through
-from .version import Moment
+from .version import Kept, Moment
 
 VERSION: Final = 1
 PAYLOAD: Final = "_flowstate"
@@ -52,10 +52,14 @@ class Root:
         """The revision: the last distinct id of the log."""
         return self.ids[-1]
 
-    def refs(self) -> list[Ref]:
-        """Return every reference to parts: those of the values, then those of the log in its order."""
-        stored = [*self.values.values(), *(value for segment in self.log for value in segment.values().values())]
-        return [value for value in stored if isinstance(value, Ref)]
+    def refs(self) -> list[tuple[str, Ref]]:
+        """Return every reference to parts with its field: those of the values, then those of the log in order."""
+        in_log = (("log", value) for segment in self.log for value in segment.values().values())
+        return [(field, value) for field, value in (*self.values.items(), *in_log) if isinstance(value, Ref)]
+
+    def kept(self) -> tuple[Kept, ...]:
+        """Return the parts that the root refers to."""
+        return tuple(Kept(field, ref.name, ref.count) for field, ref in self.refs())
 
     def unique_log(self) -> list[Segment]:
         """Return the log without late duplicates."""

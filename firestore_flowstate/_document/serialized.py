@@ -19,7 +19,7 @@ from .paths import in_cache, in_events
 from .payload import Payloads
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
 from .sizes import MAX_DOCUMENT_BYTES, document_size
-from .version import Version
+from .version import Kept, Version
 from .wire import entry_of, executions_to_wire, state_from_wire, to_wire
 
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
@@ -54,6 +54,25 @@ class Place:
             raise FlowStateDecodeError(f"{logical} is not JSON: {error}") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a document was filled with.
+
+    Attributes:
+        revision: The id of the segment that was written.
+        weight: The weight of the log in the root.
+        kept: The parts that were written, as the root refers to them.
+        parts: The bytes of the parts, by the reference to them.
+        created: The id of the create that made the document, where known.
+    """
+
+    revision: str
+    weight: int
+    kept: tuple[Kept, ...]
+    parts: Sequence[tuple[Ref, bytes]]
+    created: str | None
+
+
 def write_state(
     document: Document,
     state: FlowState,
@@ -62,8 +81,8 @@ def write_state(
     base: Version | None,
     create: bool,
     expire_at: datetime | None,
-) -> Spill:
-    """Fill a document with the whole state in one segment; return what did not fit it.
+) -> Written:
+    """Fill a document with the whole state in one segment, its large values left to parts.
 
     Args:
         document: The document to fill; its name is the caller's.
@@ -98,7 +117,7 @@ def write_state(
         id=id,
         set=place.pack(set_text, f"log.{id}.set") if state.cache else None,
         events=place.pack(events_text, f"log.{id}.events") if state.events_triggered else None,
-        ids=remembered(base),
+        ids=history(state, base),
     )
     values, segment = spill.largest(values, segment)
     created = id if create else base.created if base is not None else None
@@ -113,12 +132,20 @@ def write_state(
             size=size,
             limit=MAX_DOCUMENT_BYTES,
         )
-    return spill
+    kept = tuple(
+        Kept(field, stored.name, stored.count)
+        for field, stored in (*values.items(), *(("log", stored) for stored in segment.values().values()))
+        if isinstance(stored, Ref)
+    )
+    return Written(revision=id, weight=segment.weight(), kept=kept, parts=spill.refs, created=created)
 
 
-def remembered(base: Version | None) -> tuple[str, ...]:
-    """Return the revisions that a write of the whole state on top of a version remembers."""
-    return () if base is None or not base.revision else (*base.ids, base.revision)[-MAX_IDS:]
+def history(state: FlowState, base: Version | None) -> tuple[str, ...]:
+    """Return the revisions that a write of the whole state on top of a version can remember, oldest first."""
+    if base is None or not base.revision:
+        return ()
+    known = state._history
+    return known[-MAX_IDS:] if known[-1:] == (base.revision,) else (base.revision,)
 
 
 def encode_cache(cache: Mapping[str, Any]) -> bytes:
@@ -221,15 +248,11 @@ def write_summary(
     encrypted: bool,
 ) -> None:
     """Write what summaries show, as far as it is given."""
-    fields = head["summary"].map_value.fields
-    if steps is not None:
-        fields["steps"].integer_value = steps
-    if size is not None:
-        fields["bytes"].integer_value = size
-    if (end := last_end_time(executions)) is not None:
-        write_number(fields["lastEnd"], end)
+    for name, number in (("steps", steps), ("bytes", size), ("lastEnd", last_end_time(executions))):
+        if number is not None:
+            write_number(head["summary"].map_value.fields[name], number)
     if operation is not None and not encrypted and (line := error_line(operation)) is not None:
-        fields["errorLine"].string_value = line
+        head["summary"].map_value.fields["errorLine"].string_value = line
 
 
 def write_number(value: Value, number: float) -> None:
@@ -271,13 +294,19 @@ def _write_head(document: Document, state: FlowState, place: Place) -> tuple[Any
     write_blocked(head, state.blocked_on_step)
     head["shard"].integer_value = place.shard
     for key, value in shown.items():
-        if isinstance(value, bool):
-            head[key].boolean_value = value
-        elif isinstance(value, str):
-            head[key].string_value = value
-        else:
-            write_number(head[key], value)
+        _write_scalar(head[key], value)
+        # Once more where a projection can name it: a summary shows keys that it does not know.
+        _write_scalar(head["summary"].map_value.fields["extra"].map_value.fields[key], value)
     return head, extra
+
+
+def _write_scalar(target: Value, value: Any) -> None:
+    if isinstance(value, bool):
+        target.boolean_value = value
+    elif isinstance(value, str):
+        target.string_value = value
+    else:
+        write_number(target, value)
 
 
 def _bytes_of(stored: Stored, resolved: Mapping[str, bytes]) -> bytes:

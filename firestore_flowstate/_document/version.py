@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -11,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ..models import FlowState, FlowStatus, Operation
 from ..unset import Unset
+from .log import Ref
 
 Layout = Literal["serialized", "native"]
 
@@ -66,6 +68,19 @@ class Progress(NamedTuple):
         return "running" if self.executed else "scheduled"
 
 
+class Kept(NamedTuple):
+    """The parts that one value of a root refers to: the field it belongs to, or "log", and the reference."""
+
+    field: str
+    name: str
+    size: int
+    """How many parts there are."""
+
+    def part_names(self) -> list[str]:
+        """Return the ids of the part documents."""
+        return Ref(self.name, self.size, 0).part_names()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Version:
     """A stored version of a flow state.
@@ -76,10 +91,9 @@ class Version:
         layout: How it is stored.
         progress: What its status follows from.
         weight: Bytes of the log inside the root, plus 1,000 a segment.
-        parts: The names of the parts that the root refers to.
+        parts: The parts that the root refers to.
         created: The id of the create that made the document.
-        ids: Ids of earlier segments, newest last, for a save on top; at most 64.
-        expires: Whether it has an expiry.
+        expires: When it expires, in seconds since the epoch; None where it does not.
     """
 
     updated: Moment
@@ -87,14 +101,25 @@ class Version:
     layout: Layout
     progress: Progress
     weight: int = 0
-    parts: tuple[str, ...] = ()
+    parts: tuple[Kept, ...] = ()
     created: str | None = None
-    ids: tuple[str, ...] = ()
-    expires: bool = False
+    expires: float | None = None
+
+    def part_names(self) -> list[str]:
+        """Return the ids of all part documents."""
+        return [name for kept in self.parts for name in kept.part_names()]
 
     def moved_to(self, updated: Moment) -> Version:
         """Return this version at another update_time, where maintenance has touched the document."""
         return replace(self, updated=updated)
+
+    def expire_at(self) -> datetime | None:
+        """Return when the state expires, in UTC; None where it does not."""
+        return None if self.expires is None else _EPOCH + timedelta(seconds=self.expires)
+
+    def has_expired(self) -> bool:
+        """Return whether the state has expired since."""
+        return self.expires is not None and self.expires <= time.time()
 
     def to_text(self) -> str:
         """Return the version as the opaque text that users hold."""
@@ -106,9 +131,8 @@ class Version:
             self.layout[0],
             f"{progress.ended[:1]}{'b' * progress.blocked}{'x' * progress.executed}",
             self.weight,
-            list(self.parts),
+            sorted(self.parts),
             self.created,
-            list(self.ids),
             self.expires,
         ]
         text = json.dumps(fields, separators=(",", ":"))
@@ -119,7 +143,7 @@ class Version:
         """Return the version that the text stands for; None where it stands for none."""
         try:
             fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-            form, seconds, nanos, revision, layout, flags, weight, parts, created, ids, expires = fields
+            form, seconds, nanos, revision, layout, flags, weight, parts, created, expires = fields
             if form != _FORMAT:
                 return None
             return cls(
@@ -130,12 +154,11 @@ class Version:
                     "failed" if "f" in flags else "done" if "d" in flags else "", "b" in flags, "x" in flags
                 ),
                 weight=int(weight),
-                parts=tuple(map(str, parts)),
+                parts=tuple(Kept(str(field), str(name), int(size)) for field, name, size in parts),
                 created=created,
-                ids=tuple(map(str, ids)),
-                expires=bool(expires),
+                expires=None if expires is None else float(expires),
             )
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):  # AttributeError: no text at all
             return None
 
 

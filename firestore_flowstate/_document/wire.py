@@ -43,7 +43,7 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
     for key in unknown:
         try:
             key.encode()
-        except UnicodeEncodeError:  # noqa: PERF203  # the message names the key
+        except UnicodeEncodeError:  # the message names the key
             raise FlowStateEncodeError(
                 f"Cannot store the unknown key {key!r:.100}: a lone surrogate.", path=key
             ) from None

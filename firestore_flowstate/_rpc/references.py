@@ -20,6 +20,6 @@ def reference(name: str, *, client: Any) -> Any:
     if (
         isinstance(client, (AsyncClient, Client))
         and client._database_string == f"projects/{project}/databases/{database}"
-    ):  # noqa: E501  # no public name
+    ):  # no public name
         return client.document(path)
     return AsyncClient(project=project, database=database, credentials=AnonymousCredentials()).document(path)  # type: ignore[no-untyped-call]  # google's

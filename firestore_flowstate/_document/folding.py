@@ -1,0 +1,122 @@
+"""Folding: old segments become one, and what is too heavy for the root moves to parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .json_text import encode
+from .log import MAX_IDS, Entries, Ref, Segment, Stored
+from .parts import Spill, with_values
+from .root import Root
+from .serialized import Place, merge
+
+FOLD_WEIGHT: Final = 300_000
+"""The weight of the log in the root from which on it is folded: bytes, plus 1,000 a segment."""
+
+_MOVE_BYTES: Final = FOLD_WEIGHT // 4  # a folded run with more bytes leaves the root
+_JOIN_BYTES: Final = 1_000_000  # a run is joined with the parts before it while they stay below this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folded:
+    """A log after folding.
+
+    Attributes:
+        log: The segments.
+        spill: What moved to parts.
+        gone: References that nothing refers to any more.
+    """
+
+    log: Sequence[Segment]
+    spill: Spill
+    gone: Sequence[Ref]
+
+    def weight(self) -> int:
+        """Return the weight of the log in the root."""
+        return sum(segment.weight() for segment in self.log)
+
+
+def joinable(root: Root) -> list[Ref]:
+    """Return the references that folding needs the bytes of: those of the last segment in parts, if it is small."""
+    log = root.unique_log()
+    for index in range(len(log) - 1, -1, -1):
+        refs = _refs(log[index])
+        if refs:
+            inline = sum(segment.weight() for segment in log[index + 1 :])
+            return refs if sum(ref.size for ref in refs) + inline < _JOIN_BYTES else []
+    return []
+
+
+def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
+    """Return the log with each run of inline segments folded into one.
+
+    Merged result, order and revision stay as they are.
+
+    Args:
+        root: The root.
+        resolved: The bytes of the references that `joinable` returned.
+        place: Where it is kept.
+    """
+    spill, gone = Spill(room=0), list[Ref]()
+    log: list[Segment] = []
+    run: list[Segment] = []
+
+    def close() -> None:
+        if not run:
+            return
+        if len(run) == 1 and not _refs(run[0]):
+            log.append(_moved(run[0], spill))
+        else:
+            first = not log
+            gone.extend(ref for segment in run for ref in _refs(segment))
+            log.append(_moved(_folded(run, resolved, place, keep_deletes=not first), spill))
+        run.clear()
+
+    for segment in root.unique_log():
+        refs = _refs(segment)
+        if refs and not all(ref.name in resolved for ref in refs):
+            close()
+            log.append(segment)
+        elif refs:
+            close()
+            run.append(segment)
+        else:
+            run.append(segment)
+    if len(run) == 1 and _refs(run[0]):
+        log.append(run.pop())  # nothing came after it: leave it where it is
+    close()
+    return Folded(log=log, spill=spill, gone=gone)
+
+
+def _folded(run: Sequence[Segment], resolved: Mapping[str, bytes], place: Place, *, keep_deletes: bool) -> Segment:
+    merged: Entries = merge(run, resolved, place)
+    last = run[-1]
+    covered = dict.fromkeys(id for segment in run for id in (*segment.ids, segment.id) if id != last.id)
+    values: dict[str, Stored] = {}
+    texts = {
+        "set": encode(merged.set, "cache") if merged.set else None,
+        "del": encode(list(merged.delete), "remove") if keep_deletes and merged.delete else None,
+        "events": encode(merged.events, "events_triggered") if merged.events else None,
+    }
+    for name, text in texts.items():
+        if text is not None:
+            values[name] = place.pack(text, f"log.{last.id}.{name}")
+    return with_values(Segment(id=last.id, ids=tuple(covered)[-MAX_IDS:]), values)
+
+
+def _moved(segment: Segment, spill: Spill) -> Segment:
+    """Return the segment with its values in parts where it is too heavy to stay."""
+    if segment.weight() <= _MOVE_BYTES:
+        return segment
+    large = {
+        name: spill.move(stored)
+        for name, stored in segment.values().items()
+        if isinstance(stored, bytes) and len(stored) > _MOVE_BYTES // 8
+    }
+    return with_values(segment, large)
+
+
+def _refs(segment: Segment) -> list[Ref]:
+    return [stored for stored in segment.values().values() if isinstance(stored, Ref)]

@@ -1,0 +1,165 @@
+"""A partial write in the serialized layout: a mask of the fields it replaces, and one segment for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .._rpc.messages import Document
+from ..unset import Unset
+from .difference import Change
+from .head import check_blocked
+from .json_text import encode
+from .log import Ref, Segment, Stored, new_id
+from .parts import Spill
+from .root import PAYLOAD, write_segment, write_stored
+from .serialized import Place, encode_cache, encode_events, write_blocked, write_expiry, write_summary
+from .version import Kept, Progress, Version
+from .wire import executions_to_wire, to_wire
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """A partial write, ready to be sent on top of any version of the serialized layout.
+
+    Attributes:
+        segment: What it adds to the log.
+        values: The payload values that it replaces whole, packed.
+        parts: The bytes of the parts, by the reference to them.
+        size: About how many bytes of JSON it adds.
+        change: What it was made of.
+    """
+
+    segment: Segment
+    values: dict[str, Stored]
+    parts: Sequence[tuple[Ref, bytes]]
+    size: int
+    change: Change
+
+    @property
+    def touches_expiry(self) -> bool:
+        """Whether it changes what expiry goes by: operation, blocked step or executions."""
+        return bool({"operation", "blockedOnStep", "executions"} & self.values.keys())
+
+    def progress_after(self, base: Progress) -> Progress:
+        """Return what the status follows from once it is written."""
+        change = self.change
+        return base.after(change.operation, change.blocked_on_step, change.executions)
+
+    def gone(self, base: Version) -> list[str]:
+        """Return the parts of the values that it replaces."""
+        return [name for kept in base.parts if kept.field in self.values for name in kept.part_names()]
+
+    def kept(self, base: Version) -> tuple[Kept, ...]:
+        """Return the parts that the root refers to once it is written."""
+        old = (kept for kept in base.parts if kept.field == "log" or kept.field not in self.values)
+        stored = [*self.values.items(), *(("log", value) for value in self.segment.values().values())]
+        return (*old, *(Kept(field, ref.name, ref.count) for field, ref in stored if isinstance(ref, Ref)))
+
+
+def pack_update(change: Change, place: Place) -> Update:
+    """Pack what a change names.
+
+    Raises:
+        FlowStateEncodeError: A value cannot be stored; says where.
+    """
+    id = new_id()
+    spill = Spill(room=0)
+    texts: dict[str, bytes] = {}
+    if change.cache:
+        texts["set"] = encode_cache(change.cache)
+    if change.remove:
+        texts["del"] = encode(list(change.remove), "remove")
+    if change.events_triggered:
+        texts["events"] = encode_events(change.events_triggered)
+    stored = {name: spill.large(place.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
+    replaced = {name: encode(value, name) for name, value in _replaced(change).items()}
+    values = {name: spill.large(place.pack(text, name)) for name, text in replaced.items()}
+    return Update(
+        segment=Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events")),
+        values=values,
+        parts=spill.refs,
+        size=sum(map(len, texts.values())) + sum(map(len, replaced.values())),
+        change=change,
+    )
+
+
+def write_update(
+    document: Document, update: Update, place: Place, base: Version, expire_at: datetime | Unset | None
+) -> list[str]:
+    """Fill a document with the fields that the update replaces; return the field paths of its mask.
+
+    Args:
+        document: The document to fill.
+        update: What to write.
+        place: Where.
+        base: The version it goes on top of.
+        expire_at: When the state expires from now on; UNSET: as before.
+    """
+    change, fields = update.change, document.fields
+    mask = []
+    for name, stored in update.values.items():
+        write_stored(fields[PAYLOAD].map_value.fields[name], stored)
+        mask.append(f"{PAYLOAD}.{name}")
+    if update.touches_expiry:
+        fields["status"].string_value = update.progress_after(base.progress).status
+        mask.append("status")
+    if not isinstance(change.blocked_on_step, Unset):
+        write_blocked(fields, change.blocked_on_step)
+        mask.append("blockedOnStep")
+    if not isinstance(change.executions, Unset) or not isinstance(change.operation, Unset):
+        write_summary(
+            fields,
+            executions=() if isinstance(change.executions, Unset) else change.executions,
+            operation=None if isinstance(change.operation, Unset) else change.operation,
+            encrypted=place.payloads.keyring is not None,
+        )
+    if not isinstance(change.executions, Unset):
+        mask.append("summary.lastEnd")
+    if not isinstance(change.operation, Unset):
+        mask.append("summary.errorLine")
+    if not isinstance(expire_at, Unset):
+        write_expiry(fields, expire_at)
+        mask.append("expireAt")
+    return mask
+
+
+def write_transforms(transforms: Any, update: Update, base: Version) -> None:
+    """Add what the server does to the root: append the segment, and count.
+
+    The results come back in this order: the log, weight, parts, steps, bytes.
+    """
+    write_segment(_transform(transforms, "log").append_missing_elements.values.add(), update.segment)
+    more = sum(ref.count for ref, _ in update.parts) - len(update.gone(base))
+    steps = update.change.new_steps
+    if steps is None:
+        steps = len(update.change.cache) - len(tuple(update.change.remove))
+    _transform(transforms, "weight").increment.integer_value = update.segment.weight()
+    _transform(transforms, "parts").increment.integer_value = more
+    for name, by in (("steps", steps), ("bytes", update.size)):
+        transform = transforms.add()
+        transform.field_path = f"summary.{name}"
+        transform.increment.integer_value = by
+
+
+def _transform(transforms: Any, name: str) -> Any:
+    transform = transforms.add()
+    transform.field_path = f"{PAYLOAD}.{name}"
+    return transform
+
+
+def _replaced(change: Change) -> dict[str, Any]:
+    """Return the payload values that the change replaces, in wire form."""
+    replaced: dict[str, Any] = {}
+    if not isinstance(change.operation, Unset):
+        replaced["operation"] = to_wire(change.operation)
+    if not isinstance(change.blocked_on_step, Unset):
+        check_blocked(change.blocked_on_step)
+        replaced["blockedOnStep"] = None if change.blocked_on_step is None else to_wire(change.blocked_on_step)
+    if not isinstance(change.executions, Unset):
+        replaced["executions"] = executions_to_wire(change.executions)
+    if not isinstance(change.trace_context, Unset):
+        replaced["traceContext"] = change.trace_context
+    return replaced

@@ -1,0 +1,143 @@
+"""The collection of a store: the names of its documents, and how its values are packed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+from .._document.expiry import expiry
+from .._document.parts import COLLECTION as PARTS
+from .._document.payload import Payloads, owner_of
+from .._document.serialized import Place
+from .._rpc.connection import Connection
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document, Timestamp
+from ..models import FlowStatus
+from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
+from .turns import Turns
+
+_REQUEST_MARGIN = 64 * 1024  # for what a commit carries besides its writes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """A collection of flow states in one database.
+
+    Attributes:
+        connection: Calls Firestore.
+        settings: The settings of the store.
+        payloads: Packs and unpacks values.
+        documents: ``projects/P/databases/D/documents``.
+        turns: Lets writers of this process to one flow state wait for each other.
+    """
+
+    connection: Connection
+    settings: FlowStateSettings
+    payloads: Payloads
+    documents: str
+    turns: Turns = field(default_factory=Turns)
+
+    @cached_property
+    def path(self) -> str:
+        """The path of the collection relative to the database."""
+        return self.settings.collection
+
+    @cached_property
+    def parent(self) -> str:
+        """The resource name that queries run below."""
+        above, _, _ = self.path.rpartition("/")
+        return f"{self.documents}/{above}" if above else self.documents
+
+    @cached_property
+    def collection_id(self) -> str:
+        """The last name of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def request_bytes(self) -> int:
+        """How many bytes the writes of one commit may have."""
+        limit = self.settings.max_request_bytes
+        if self.connection.is_emulator:
+            limit = min(limit, EMULATOR_REQUEST_BYTES)
+        return limit - _REQUEST_MARGIN if limit > 4 * _REQUEST_MARGIN else limit * 3 // 4
+
+    def name(self, id: str) -> str:
+        """Return the resource name of a flow state's document."""
+        return f"{self.documents}/{self.path}/{id}"
+
+    def part_name(self, id: str, part: str) -> str:
+        """Return the resource name of a part of a flow state."""
+        return f"{self.documents}/{self.path}/{id}/{PARTS}/{part}"
+
+    def id_of(self, document: Document) -> str:
+        """Return the id of a flow state's document."""
+        return str(document.name.rpartition("/")[2])
+
+    def place(self, id: str) -> Place:
+        """Return where a flow state is kept, and how its values are packed."""
+        return Place(
+            path=f"{self.path}/{id}", owner=owner_of(self.path, id), payloads=self.payloads, shard=self.shard_of(id)
+        )
+
+    def shard_of(self, id: str) -> int:
+        """Return the shard of a flow state; it never changes for as long as the number of shards does not."""
+        if self.settings.shards == 1:
+            return 0
+        from zlib import crc32
+
+        return crc32(id.encode()) % self.settings.shards
+
+    def expire_at(self, status: FlowStatus) -> datetime | None:
+        """Return when a state that is written now expires."""
+        now = datetime.now(timezone.utc)
+        return expiry(status, now, after=self.settings.expire_after, when=self.settings.expire_when)
+
+    def deadline(self, timeout: float | None) -> Deadline:
+        """Return the deadline of a call that starts now."""
+        return Deadline.after(self.settings.timeout if timeout is None else timeout)
+
+    async def get(
+        self,
+        id: str,
+        deadline: Deadline,
+        *,
+        mask: list[str] | None = None,
+        read_time: Timestamp | None = None,
+    ) -> Document | None:
+        """Return the document of a flow state."""
+        return await self.connection.get(self.name(id), deadline=deadline, flow_id=id, mask=mask, read_time=read_time)
+
+    def reference_of(self, name: str) -> Any:
+        """Return the client library's own reference to the document with a resource name."""
+        return self.connection.reference(name)
+
+
+def collection_of(connection: Connection, settings: FlowStateSettings, documents: str) -> Collection:
+    """Return the collection that the settings name."""
+    keyring = None
+    if settings.keys:
+        from .._document.encryption import Keyring
+
+        keyring = Keyring(settings.keys, settings.current_key or next(iter(settings.keys)))
+    payloads = Payloads(
+        compress_over=settings.compress_over, keyring=keyring, require_encryption=settings.require_encryption
+    )
+    return Collection(connection=connection, settings=settings, payloads=payloads, documents=documents)
+
+
+def expires_at(fields: Mapping[str, Any]) -> datetime | None:
+    """Return when a document says that it expires; None where it does not say, or not as a timestamp."""
+    value = fields.get("expireAt")
+    if value is None or value.WhichOneof("value_type") != "timestamp_value":
+        return None
+    moment: datetime = value.timestamp_value.ToDatetime(tzinfo=timezone.utc)
+    return moment
+
+
+def is_live(document: Document, now: datetime | None = None) -> bool:
+    """Return whether a document counts as there: it has not expired."""
+    moment = expires_at(document.fields)
+    return moment is None or moment > (now or datetime.now(timezone.utc))

@@ -1,0 +1,108 @@
+"""Reading, changing and writing back the difference."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from .._document.difference import Change, Snapshot
+from .._document.log import MAX_IDS
+from .._document.refusals import not_found
+from .._document.version import Version
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document
+from ..models import FlowState
+from .collection import Collection, is_live
+from .landing import Overtaken
+from .reading import load, state_of
+from .saving import save
+from .updating import update
+
+_LONGEST_WAIT = 0.3  # seconds
+
+
+@asynccontextmanager
+async def edit(collection: Collection, id: str, timeout: float | None) -> AsyncIterator[FlowState]:
+    """Yield the state; write what the block changed of it. The timeout holds for the load and the write each."""
+    state = await load(collection, id, collection.deadline(timeout))
+    if state is None:
+        raise not_found(id)
+    before = Snapshot(state)
+    yield state
+    try:
+        await write_difference(collection, id, before, state, collection.deadline(timeout))
+    except Overtaken as overtaken:
+        raise overtaken.error from None
+
+
+async def modify(
+    collection: Collection,
+    id: str,
+    change: Callable[[FlowState], Awaitable[None] | None],
+    *,
+    attempts: int,
+    deadline: Deadline,
+) -> FlowState:
+    """Change the state and write the difference, on every conflict again on what is stored then."""
+    async with collection.turns.turn(id):
+        return await _modify(collection, id, change, attempts=attempts, deadline=deadline)
+
+
+async def _modify(
+    collection: Collection,
+    id: str,
+    change: Callable[[FlowState], Awaitable[None] | None],
+    *,
+    attempts: int,
+    deadline: Deadline,
+) -> FlowState:
+    state = await load(collection, id, deadline)
+    for attempt in range(attempts):
+        if state is None:
+            raise not_found(id)
+        before = Snapshot(state)
+        pending = change(state)
+        if inspect.isawaitable(pending):
+            await pending
+        try:
+            await write_difference(collection, id, before, state, deadline)
+        except Overtaken as overtaken:
+            if attempt + 1 == attempts:
+                raise overtaken.error from None
+            # Wait about as long as others need to write: the more have been first, the more there are.
+            await asyncio.sleep(random.uniform(0, min(0.004 * 2**attempt, _LONGEST_WAIT)))  # noqa: S311  # jitter is no secret
+            state = await _latest(collection, id, overtaken.document, deadline, waited=attempt > 0)
+        else:
+            return state
+    raise ValueError(f"attempts is at least 1, not {attempts}")
+
+
+async def write_difference(
+    collection: Collection, id: str, before: Snapshot, state: FlowState, deadline: Deadline
+) -> None:
+    """Write what was changed of a state since the snapshot; afterwards the state has the version it got."""
+    base = Version.from_text(state.version or "")
+    assert base is not None  # noqa: S101  # it was loaded from here
+    difference = before.difference(state)
+    if difference is None:
+        return
+    if isinstance(difference, Change):
+        version = await update(collection, id, difference, base=base, deadline=deadline)
+        state._history = (*state._history, version.revision)[-MAX_IDS:] if version.revision else ()
+        state._version = version.to_text()
+        state._updated_at = version.updated.as_datetime()
+        state._expire_at = version.expire_at()
+    else:
+        await save(collection, id, state, base=base, absent=False, layout=base.layout, deadline=deadline)
+
+
+async def _latest(
+    collection: Collection, id: str, document: Document | None, deadline: Deadline, *, waited: bool
+) -> FlowState | None:
+    """Return the state as it is now; what was found stored serves, unless some time has passed since."""
+    if waited or document is None:
+        return await load(collection, id, deadline)
+    return await state_of(collection, document, deadline) if is_live(document) else None

@@ -1,0 +1,98 @@
+"""Folding the log of a stored flow state: maintenance, which changes no revision and may fail."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from .._document.folding import fold_log, joinable
+from .._document.root import PAYLOAD, is_serialized, read_root, write_segment
+from .._document.version import Kept, Progress, Version
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Write
+from .._rpc.outcome import Ambiguous, Refused
+from ..errors import BackendError, FlowStateDecodeError
+from .collection import Collection, expires_at
+from .landing import PRECONDITION_CODES, at
+from .reading import fetch, version_of
+from .saving import part_writes
+from .sending import Outgoing, send, withdraw
+
+_TRIES = 5
+
+
+async def fold(collection: Collection, id: str, deadline: Deadline, *, urgent: bool = False) -> Version | None:
+    """Fold the log of a flow state; return the version it has then, or None where it was not folded.
+
+    Args:
+        collection: Where.
+        id: The flow state.
+        deadline: When to give up.
+        urgent: Whether somebody waits for the room: then failures are raised, and tries are more.
+    """
+    for attempt in range(_TRIES if urgent else 2):
+        try:
+            version = await _fold_once(collection, id, deadline)
+        except (BackendError, FlowStateDecodeError):
+            if urgent:
+                raise
+            return None  # the next writer over the limit folds
+        except (Ambiguous, Refused) as failure:
+            if isinstance(failure, Refused) and failure.code not in PRECONDITION_CODES:
+                if urgent:
+                    raise
+                return None
+        else:
+            return version
+        await asyncio.sleep(0.01 * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311  # jitter is no secret
+    return None
+
+
+async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Version | None:
+    document = await collection.get(id, deadline)
+    if document is None or not is_serialized(document):
+        return None
+    root = read_root(document)
+    resolved = await fetch(collection, id, joinable(root), deadline)
+    if resolved is None:
+        return None  # replaced meanwhile
+    folded = fold_log(root, resolved, collection.place(id))
+    write = Write()
+    write.update.name = document.name
+    payload = write.update.fields[PAYLOAD].map_value.fields
+    segments = payload["log"].array_value
+    segments.SetInParent()
+    for segment in folded.log:
+        write_segment(segments.values.add(), segment)
+    gone = [name for ref in folded.gone for name in ref.part_names()]
+    payload["weight"].integer_value = folded.weight()
+    payload["parts"].integer_value = max(0, root.parts - len(gone)) + folded.spill.count
+    write.update_mask.field_paths.extend([f"{PAYLOAD}.log", f"{PAYLOAD}.weight", f"{PAYLOAD}.parts"])
+    out = Outgoing(
+        id=id,
+        root=write,
+        revision=root.revision,
+        replaces=False,
+        parts=part_writes(collection, id, folded.spill.refs, expires_at(document.fields)),
+        gone=[collection.part_name(id, name) for name in gone],
+    )
+    try:
+        landed = await send(collection, out, at(root.updated), deadline)
+    except Refused:
+        if out.parts:
+            await withdraw(collection, out, deadline)
+        raise
+    expected = version_of(document, root, Progress("", blocked=False, executed=False))
+    lost = {ref.name for ref in folded.gone}
+    kept = (
+        *(kept for kept in expected.parts if kept.name not in lost),
+        *(Kept("log", ref.name, ref.count) for ref, _ in folded.spill.refs),
+    )
+    return Version(
+        updated=landed.updated,
+        revision=root.revision,
+        layout="serialized",
+        progress=expected.progress,
+        weight=folded.weight(),
+        parts=kept,
+    )

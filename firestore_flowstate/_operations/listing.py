@@ -1,0 +1,178 @@
+"""Pages of flow states, summaries and counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from .._document.native_values import read_value
+from .._document.root import is_serialized, moment_of
+from .._query.structured import quoted, structured_query
+from .._query.token import from_token, scope_of, to_token
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document
+from ..errors import FlowStateDecodeError
+from ..models import FlowState, FlowStateSummary
+from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from .collection import Collection, expires_at
+from .progress import NATIVE_PROGRESS, native_progress
+from .reading import state_of
+from .streams import Found, merged, streams
+
+_SUMMARY: Final = ("flowId", "name", "startTime", "status", "blockedOnStep", "expireAt", "summary", *NATIVE_PROGRESS)
+_READABLE: Final = ("done", "failed", "blocked", "running", "scheduled")
+
+
+async def list_states(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateQueryResponse:
+    """Return a page of whole states."""
+    found, token = await _page(collection, query, deadline, fields=None)
+    documents = await _whole(collection, found, deadline)
+    results = await asyncio.gather(
+        *(state_of(collection, document, deadline) for document in documents), return_exceptions=True
+    )
+    states, errors = [], []
+    for result in results:
+        if isinstance(result, FlowStateDecodeError):
+            errors.append(result)
+        elif isinstance(result, FlowState):
+            states.append(result)
+        else:
+            raise result
+    skipped = tuple(error.flow_id or "" for error in errors)
+    response = FlowStateQueryResponse(flow_states=states, continuation_token=token, skipped=skipped)
+    if errors and query.on_error == "raise":
+        raise _with_response(errors, replace(response, skipped=()))
+    return response
+
+
+async def list_summaries(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateSummaryResponse:
+    """Return a page of summaries, read by projection."""
+    fields = [*_SUMMARY, *map(quoted, query.where)]
+    found, token = await _page(collection, query, deadline, fields=fields)
+    documents = await _whole(collection, found, deadline, mask=fields)
+    summaries, errors = [], []
+    for document in documents:
+        try:
+            summaries.append(_summary(collection, document, query))
+        except FlowStateDecodeError as error:
+            errors.append(error)
+    skipped = tuple(error.flow_id or "" for error in errors)
+    response = FlowStateSummaryResponse(summaries=summaries, continuation_token=token, skipped=skipped)
+    if errors and query.on_error == "raise":
+        raise _with_response(errors, replace(response, skipped=()))
+    return response
+
+
+async def count(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> int:
+    """Return how many documents the filters match; those that carry no status are looked at one by one."""
+    sources = streams(collection, query, after=None, fields=None, deadline=deadline)
+    totals = []
+    for source in sources:
+        if source.native_status is None:
+            structured = structured_query(collection.collection_id, query, limit=None, shard=source.shard)
+            totals.append(collection.connection.count(collection.parent, structured, deadline=deadline))
+    total = sum(await asyncio.gather(*totals))
+    for source in sources:
+        while source.native_status is not None:
+            await source.fill(300)
+            if source.peek() is None:
+                break
+            while source.peek() is not None:
+                source.pop()
+                total += 1
+    return total
+
+
+async def iterate(collection: Collection, query: FlowStateQuery, timeout: float | None) -> AsyncIterator[FlowState]:
+    """Yield all states, reading one page ahead of the one that is being used."""
+
+    def ask(token: str | None) -> asyncio.Task[FlowStateQueryResponse]:
+        page = list_states(collection, replace(query, continuation_token=token), collection.deadline(timeout))
+        return asyncio.ensure_future(page)
+
+    ahead: asyncio.Task[FlowStateQueryResponse] | None = ask(query.continuation_token)
+    try:
+        while ahead is not None:
+            page = await ahead
+            ahead = ask(page.continuation_token) if page.continuation_token is not None else None
+            for state in page.flow_states:
+                yield state
+    finally:
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+
+async def _page(
+    collection: Collection, query: FlowStateQuery, deadline: Deadline, *, fields: Sequence[str] | None
+) -> tuple[list[Found], str | None]:
+    """Return the documents of a page, and the token of the next page where more follows."""
+    scope = scope_of(f"{collection.settings.database}/{collection.path}", query)
+    after = None if query.continuation_token is None else from_token(query.continuation_token, scope)
+    limit = query.limit if query.limit is not None else collection.settings.page_size
+    sources = streams(collection, query, after=after, fields=fields, deadline=deadline)
+    found = await merged(sources, limit + 1)
+    if len(found) <= limit:
+        return found, None
+    return found[:limit], to_token(found[limit - 1].position, scope)
+
+
+async def _whole(
+    collection: Collection, found: Sequence[Found], deadline: Deadline, *, mask: Sequence[str] | None = None
+) -> list[Document]:
+    """Return the documents, with those read that were found by a projection; one deleted meanwhile is left out."""
+    names = [one.document.name for one in found if one.partial]
+    read = await collection.connection.batch_get(names, deadline=deadline, mask=mask) if names else {}
+    documents = (read.get(one.document.name) if one.partial else one.document for one in found)
+    return [document for document in documents if document is not None]
+
+
+def _with_response(
+    errors: Sequence[FlowStateDecodeError], response: FlowStateQueryResponse | FlowStateSummaryResponse
+) -> FlowStateDecodeError:
+    first = errors[0]
+    more = f" {len(errors) - 1} more on this page cannot be read either." if len(errors) > 1 else ""
+    error = FlowStateDecodeError(
+        f'{first}{more} The rest of the page is in `response`; on_error="skip" leaves such documents out.',
+        flow_id=first.flow_id,
+        response=response,
+    )
+    error.__cause__ = first
+    return error
+
+
+def _summary(collection: Collection, document: Document, query: FlowStateQuery) -> FlowStateSummary:
+    fields = document.fields
+    id = collection.id_of(document)
+    ours = is_serialized(document)
+    summary = fields["summary"].map_value.fields if ours and "summary" in fields else {}
+    status = fields["status"].string_value if ours else native_progress(document).status
+    if "flowId" not in fields or status not in _READABLE:
+        raise FlowStateDecodeError(f"The flow state {id!r} cannot be read: its head is damaged.", flow_id=id)
+    blocked = fields["blockedOnStep"].map_value.fields if "blockedOnStep" in fields else {}
+    extra = summary["extra"].map_value.fields if "extra" in summary else {}
+    if not ours:
+        extra = {key: fields[key] for key in query.where if key in fields}
+    error = None
+    if ours and "errorLine" in summary:
+        error = summary["errorLine"].string_value
+    elif not ours and "operation" in fields and "result" in fields["operation"].map_value.fields:
+        result = fields["operation"].map_value.fields["result"].map_value.fields
+        error = result["error"].string_value.partition("\n")[0] if "error" in result else None
+    return FlowStateSummary(
+        id=id,
+        flow_id=fields["flowId"].string_value,
+        name=fields["name"].string_value if "name" in fields else None,
+        status=status,
+        start_time=read_value(fields["startTime"], collection.reference_of),
+        blocked_on=blocked["name"].string_value if "name" in blocked else None,
+        step_count=summary["steps"].integer_value if "steps" in summary else 0,
+        size_bytes=summary["bytes"].integer_value if "bytes" in summary else 0,
+        last_end_time=read_value(summary["lastEnd"], collection.reference_of) if "lastEnd" in summary else None,
+        error_line=error,
+        updated_at=moment_of(document.update_time).as_datetime(),
+        expire_at=expires_at(fields),
+        extra={key: read_value(value, collection.reference_of) for key, value in extra.items()},
+    )

@@ -1,0 +1,45 @@
+"""The progress of documents of which only some fields were read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._document.root import PAYLOAD
+from .._document.serialized import Place
+from .._document.version import Progress
+from .._rpc.messages import Document
+
+NATIVE_PROGRESS: Final = ("operation.done", "operation.result.error", "executions", f"{PAYLOAD}.v")
+SERIALIZED_PROGRESS: Final = ("status", "blockedOnStep", f"{PAYLOAD}.executions")
+
+
+def native_progress(document: Document) -> Progress:
+    """Return the progress of a native document, from the fields `NATIVE_PROGRESS` and ``blockedOnStep``."""
+    fields = document.fields
+    operation = fields["operation"].map_value.fields if "operation" in fields else {}
+    failed = "result" in operation and "error" in operation["result"].map_value.fields
+    done = "done" in operation and operation["done"].boolean_value
+    executed = "executions" in fields and len(fields["executions"].array_value.values) > 0
+    return Progress("failed" if failed else "done" if done else "", is_blocked(document), executed)
+
+
+def serialized_progress(document: Document, place: Place) -> Progress:
+    """Return the progress of a document of ours, from the fields `SERIALIZED_PROGRESS`.
+
+    Raises:
+        FlowStateDecodeError: Its executions cannot be read.
+    """
+    status = document.fields["status"].string_value
+    payload = document.fields[PAYLOAD].map_value.fields
+    stored = payload.get("executions")
+    if stored is None or stored.WhichOneof("value_type") == "map_value":
+        executed = stored is not None  # so many that they are in parts
+    else:
+        executed = bool(place.unpack(stored.string_value.encode() or stored.bytes_value, "executions"))
+    return Progress(status if status in ("done", "failed") else "", is_blocked(document), executed)
+
+
+def is_blocked(document: Document) -> bool:
+    """Return whether a document of either layout says that the flow waits for a step."""
+    fields = document.fields
+    return "blockedOnStep" in fields and fields["blockedOnStep"].WhichOneof("value_type") == "map_value"

@@ -1,0 +1,172 @@
+"""Loading flow states: the root, then its parts, all as of one moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from .._document.log import MAX_IDS, Ref
+from .._document.native import read_native
+from .._document.parts import join
+from .._document.root import Root, is_serialized, moment_of, read_root
+from .._document.serialized import read_state
+from .._document.version import Progress, Version
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document, Timestamp
+from ..errors import FlowStateDecodeError
+from ..models import FlowState
+from .collection import Collection, expires_at, is_live
+
+_PARTS_AT_ONCE = 64  # the parts of one read: at most 64 MB arrive before they are joined
+
+
+async def load(collection: Collection, id: str, deadline: Deadline) -> FlowState | None:
+    """Return the state stored under the id, or None where there is none or it has expired."""
+    document = await collection.get(id, deadline)
+    if document is None or not is_live(document):
+        return None
+    return await state_of(collection, document, deadline)
+
+
+async def load_live_document(collection: Collection, id: str, deadline: Deadline) -> Document | None:
+    """Return the root document stored under the id, or None where there is none or it has expired."""
+    document = await collection.get(id, deadline)
+    return document if document is not None and is_live(document) else None
+
+
+def load_root(document: Document) -> Root | None:
+    """Return the root of a serialized document; None where it is native or damaged."""
+    try:
+        return read_root(document) if is_serialized(document) else None
+    except FlowStateDecodeError:
+        return None
+
+
+async def state_of(collection: Collection, document: Document, deadline: Deadline) -> FlowState:
+    """Return the flow state of a root document, whichever its layout.
+
+    Raises:
+        FlowStateDecodeError: It cannot be read; names the id.
+    """
+    id = collection.id_of(document)
+    try:
+        if not is_serialized(document):
+            return read_native_document(collection, document)
+        root = read_root(document)
+        refs = [ref for _, ref in root.refs()]
+        resolved = await fetch(collection, id, refs, deadline)
+        if resolved is None:
+            # The root was replaced between the two reads, and its parts went with it.
+            return await _state_again(collection, id, deadline)
+        return decode(collection, id, document, root, resolved)
+    except FlowStateDecodeError as error:
+        raise unreadable(error, id) from error
+
+
+def state_of_whole(collection: Collection, document: Document) -> FlowState | None:
+    """Return the flow state of a root document that has everything inside, or None where it refers to parts."""
+    id = collection.id_of(document)
+    try:
+        if not is_serialized(document):
+            return read_native_document(collection, document)
+        root = read_root(document)
+        return None if root.refs() else decode(collection, id, document, root, {})
+    except FlowStateDecodeError as error:
+        raise unreadable(error, id) from error
+
+
+def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
+    """Return a decode error that names the flow state."""
+    if error.flow_id is not None:
+        return error
+    return FlowStateDecodeError(f"The flow state {id!r} cannot be read: {error}.", flow_id=id)
+
+
+def read_native_document(collection: Collection, document: Document) -> FlowState:
+    """Return the flow state of a native document."""
+    state = read_native(document, flow_id=collection.id_of(document), reference_of=collection.reference_of)
+    return stamp(state, native_version_of(document, state), document)
+
+
+def decode(collection: Collection, id: str, document: Document, root: Root, resolved: Mapping[str, bytes]) -> FlowState:
+    """Return the flow state of a serialized root and the bytes of its references."""
+    state = read_state(root, resolved, collection.place(id), flow_id=id, native=collection.reference_of)
+    state._history = tuple(root.ids[-MAX_IDS:])
+    return stamp(state, version_of(document, root, Progress.of(state)), document)
+
+
+def native_version_of(document: Document, state: FlowState) -> Version:
+    """Return the version of a native document; it has no revision."""
+    expire_at = expires_at(document.fields)
+    return Version(
+        updated=moment_of(document.update_time),
+        revision="",
+        layout="native",
+        progress=Progress.of(state),
+        expires=None if expire_at is None else expire_at.timestamp(),
+    )
+
+
+def version_of(document: Document, root: Root, progress: Progress) -> Version:
+    """Return the version of a serialized root document."""
+    expire_at = expires_at(document.fields)
+    return Version(
+        updated=root.updated,
+        revision=root.revision,
+        layout="serialized",
+        progress=progress,
+        weight=root.weight,
+        parts=root.kept(),
+        created=root.created,
+        expires=None if expire_at is None else expire_at.timestamp(),
+    )
+
+
+def stamp(state: FlowState, version: Version, document: Document) -> FlowState:
+    """Return the state with what the store knows of it."""
+    state._version = version.to_text()
+    state._updated_at = version.updated.as_datetime()
+    state._expire_at = expires_at(document.fields)
+    return state
+
+
+async def fetch(
+    collection: Collection, id: str, refs: Sequence[Ref], deadline: Deadline, *, read_time: Timestamp | None = None
+) -> dict[str, bytes] | None:
+    """Return the bytes of each reference by its name, or None where a part is missing."""
+    if not refs:
+        return {}
+    names = [name for ref in refs for name in ref.part_names()]
+    batches = [names[i : i + _PARTS_AT_ONCE] for i in range(0, len(names), _PARTS_AT_ONCE)]
+    longer = deadline.plus(max(0.0, sum(ref.size for ref in refs) / 2**20 - 1))
+    parts: dict[str, Document] = {}
+    for found in await asyncio.gather(
+        *(_batch(collection, id, batch, longer, read_time=read_time) for batch in batches)
+    ):
+        parts.update(found)
+    if len(parts) < len(names):
+        return None
+    return {ref.name: join(ref, parts) for ref in refs}
+
+
+async def _batch(
+    collection: Collection, id: str, parts: Iterable[str], deadline: Deadline, *, read_time: Timestamp | None
+) -> dict[str, Document]:
+    names = [collection.part_name(id, part) for part in parts]
+    found = await collection.connection.batch_get(names, deadline=deadline, flow_id=id, read_time=read_time)
+    return {name.rpartition("/")[2]: document for name, document in found.items()}
+
+
+async def _state_again(collection: Collection, id: str, deadline: Deadline) -> FlowState:
+    document = await collection.get(id, deadline)
+    if document is None:
+        raise FlowStateDecodeError("its parts are gone, and so is its document: it was deleted while it was read")
+    if not is_serialized(document):
+        return read_native_document(collection, document)
+    root = read_root(document)
+    at = Timestamp(seconds=root.updated.seconds, nanos=root.updated.nanos)
+    # At the root's own time its parts were there, whatever has happened since.
+    resolved = await fetch(collection, id, [ref for _, ref in root.refs()], deadline, read_time=at)
+    if resolved is None:
+        raise FlowStateDecodeError("parts that it refers to are missing")
+    return decode(collection, id, document, root, resolved)

@@ -1,0 +1,170 @@
+"""Writing whole states: create, replace, replace a version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from .._document.log import MAX_IDS, Ref
+from .._document.native import write_native
+from .._document.parts import write_part
+from .._document.refusals import check_state, naming
+from .._document.serialized import Written, history, write_expiry, write_state
+from .._document.sizes import MAX_DOCUMENT_BYTES, document_size, value_size
+from .._document.version import Layout, Progress, Version
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document, Write
+from .._rpc.outcome import Refused
+from ..errors import FlowStateEncodeError, FlowStateTooLargeError
+from ..models import FlowState
+from .collection import Collection
+from .landing import land
+from .reading import load_root
+from .sending import Landed, Outgoing
+
+_NATIVE_LARGEST = ("cache", "eventsTriggered")
+
+
+async def save(
+    collection: Collection,
+    id: str,
+    state: FlowState,
+    *,
+    base: Version | None,
+    absent: bool,
+    layout: Layout | None = None,
+    deadline: Deadline,
+) -> None:
+    """Store the whole state, and stamp it with the version it got.
+
+    Args:
+        collection: Where.
+        id: The key.
+        state: What to store.
+        base: The version to replace; None: whatever is there.
+        absent: Whether there must be nothing yet.
+        layout: The layout to write; None: as the settings say.
+        deadline: When to give up.
+
+    Raises:
+        Overtaken: Another writer was first.
+        FlowStateEncodeError: The state cannot be stored.
+    """
+    check_state(id, state)
+    expire_at = collection.expire_at(state.status)
+    if (layout or collection.settings.layout) == "native":
+        out = outgoing_native(collection, id, state, expire_at)
+        written = None
+    else:
+        out, written = outgoing(collection, id, state, base=base, absent=absent, expire_at=expire_at)
+    if base is not None:
+        out.gone = [collection.part_name(id, name) for name in base.part_names()]
+    elif out.parts and not absent:
+        # It costs a read anyway to be large: so what is replaced can go with it.
+        out.gone = await _parts_of(collection, id, deadline)
+    try:
+        landed = await land(collection, out, base=base, absent=absent, deadline=deadline)
+    except Refused as refusal:
+        raise collection.connection.refusal(refusal, flow_id=id) from refusal
+    stamp(state, landed, written, base=base, expire_at=expire_at)
+
+
+def stamp(
+    state: FlowState, landed: Landed, written: Written | None, *, base: Version | None, expire_at: datetime | None
+) -> None:
+    """Give a state that was stored whole its version."""
+    version = Version(
+        updated=landed.updated,
+        revision="" if written is None else written.revision,
+        layout="native" if written is None else "serialized",
+        progress=Progress.of(state),
+        weight=0 if written is None else written.weight,
+        parts=() if written is None else written.kept,
+        created=None if written is None else written.created,
+        expires=None if expire_at is None else expire_at.timestamp(),
+    )
+    state._history = () if written is None else (*history(state, base), written.revision)[-MAX_IDS:]
+    state._version = version.to_text()
+    state._updated_at = landed.updated.as_datetime()
+    state._expire_at = expire_at
+
+
+def outgoing(
+    collection: Collection,
+    id: str,
+    state: FlowState,
+    *,
+    base: Version | None,
+    absent: bool,
+    expire_at: datetime | None,
+) -> tuple[Outgoing, Written]:
+    """Return the write of a whole state in the serialized layout."""
+    root = Write()
+    root.update.name = collection.name(id)
+    try:
+        written = write_state(root.update, state, collection.place(id), base=base, create=absent, expire_at=expire_at)
+    except FlowStateEncodeError as error:
+        raise naming(error, id) from error.__cause__
+    parts = part_writes(collection, id, written.parts, expire_at)
+    return Outgoing(id=id, root=root, revision=written.revision, replaces=True, parts=parts), written
+
+
+def part_writes(
+    collection: Collection, id: str, parts: Sequence[tuple[Ref, bytes]], expire_at: datetime | None
+) -> list[Write]:
+    """Return the writes of the parts that references stand for."""
+    writes = []
+    for ref, data in parts:
+        for index, name in enumerate(ref.part_names()):
+            write = Write()
+            write.update.name = collection.part_name(id, name)
+            write_part(write.update, data, index, expire_at)
+            writes.append(write)
+    return writes
+
+
+def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at: datetime | None) -> Outgoing:
+    """Return the write of a whole state in the native layout."""
+    root = Write()
+    root.update.name = collection.name(id)
+    fields = root.update.fields
+    try:
+        write_native(fields, state)
+        write_expiry(fields, expire_at)
+        _check_native_size(f"{collection.path}/{id}", fields)
+    except FlowStateEncodeError as error:
+        raise naming(error, id) from error.__cause__
+
+    def matches(document: Document) -> bool:
+        return dict(document.fields) == dict(fields)
+
+    return Outgoing(id=id, root=root, revision="", replaces=True, matches=matches)
+
+
+async def _parts_of(collection: Collection, id: str, deadline: Deadline) -> list[str]:
+    document = await collection.get(id, deadline)
+    root = None if document is None else load_root(document)
+    if root is None:
+        return []
+    return [collection.part_name(id, name) for kept in root.kept() for name in kept.part_names()]
+
+
+def _check_native_size(path: str, fields: Any) -> None:
+    size = document_size(path, fields)
+    if size <= MAX_DOCUMENT_BYTES:
+        return
+    sizes = {name: value_size(value) for name, value in fields.items()}
+    for name in _NATIVE_LARGEST:
+        inside = fields[name].map_value.fields
+        sizes.update((f"{name}[{key!r}]", value_size(value)) for key, value in inside.items())
+        sizes.pop(name)
+    largest = max(sizes, key=sizes.__getitem__)
+    raise FlowStateTooLargeError(
+        f"The flow state takes {size:,} bytes as a native document, more than Firestore's {MAX_DOCUMENT_BYTES:,}; "
+        f'the largest value is {largest} with {sizes[largest]:,}. The serialized layout (layout="serialized") '
+        "stores states of any size.",
+        path=largest,
+        size=size,
+        limit=MAX_DOCUMENT_BYTES,
+    )

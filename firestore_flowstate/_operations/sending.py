@@ -1,0 +1,147 @@
+"""Sending a write: in one commit where it fits, else its parts first and the root with the last of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._document.root import moment_of
+from .._document.version import Moment
+from .._rpc.deadline import Deadline
+from .._rpc.messages import CommitResponse, Document, Precondition, Write
+from .._rpc.outcome import Ambiguous, Refused
+from ..errors import BackendError
+from .collection import Collection
+
+_BATCHES_AT_ONCE = 3
+_PER_WRITE = 16  # bytes of framing around a write
+
+
+@dataclass(kw_only=True)
+class Outgoing:
+    """A write of one flow state, ready to be sent; the same bytes on every attempt.
+
+    Attributes:
+        id: The flow state.
+        root: The write of the root document, without its precondition.
+        revision: The revision that it makes; empty in the native layout.
+        replaces: Whether it replaces the whole document.
+        parts: The writes of its parts.
+        gone: The resource names of the parts that go with what it replaces.
+        matches: Tells whether a stored document is what this write makes, where there is no revision to tell.
+    """
+
+    id: str
+    root: Write
+    revision: str
+    replaces: bool
+    parts: Sequence[Write] = ()
+    gone: Sequence[str] = ()
+    matches: Callable[[Document], bool] = field(default=lambda _: False)
+
+    def size(self) -> int:
+        """Return the bytes of all its writes."""
+        return sum(map(size_of, [self.root, *self.parts]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landed:
+    """A write that is stored.
+
+    Attributes:
+        updated: The update_time it got; where others have written since, a time before theirs.
+        transforms: What its transforms came to; empty where the reply was lost.
+    """
+
+    updated: Moment
+    transforms: Sequence[Any] = ()
+
+
+async def send(collection: Collection, out: Outgoing, precondition: Precondition | None, deadline: Deadline) -> Landed:
+    """Commit the write once.
+
+    Raises:
+        Refused: It was not stored; parts may have been written ahead.
+        Ambiguous: It may have been stored.
+    """
+    root = out.root
+    if precondition is None:
+        root.ClearField("current_document")
+    else:
+        root.current_document.CopyFrom(precondition)
+    gone = [Write(delete=name) for name in out.gone]
+    *earlier, last = batches(out.parts, collection.request_bytes, first=sum(map(size_of, [root, *gone])))
+    if earlier:
+        await _write_ahead(collection, earlier, out.id, deadline)
+    # Parts that were written ahead must still be there when the root starts to name them.
+    touched = [_touch(part) for batch in earlier for part in batch]
+    reply = await collection.connection.commit([root, *last, *touched, *gone], deadline=deadline, flow_id=out.id)
+    return _landed(reply)
+
+
+async def withdraw(collection: Collection, out: Outgoing, deadline: Deadline) -> None:
+    """Delete the parts of a write that was not stored. Where that fails, gc finds them."""
+    deletes = [Write(delete=part.update.name) for part in out.parts]
+    try:
+        await collection.connection.commit(deletes, deadline=deadline, flow_id=out.id)
+    except (Refused, Ambiguous, BackendError):
+        return
+
+
+def batches(parts: Sequence[Write], limit: int, *, first: int) -> list[list[Write]]:
+    """Split writes into batches of at most `limit` bytes; the last one has room for `first` bytes more."""
+    done: list[list[Write]] = []
+    batch: list[Write] = []
+    room = limit - first
+    for part in reversed(parts):
+        size = size_of(part)
+        if size > room:
+            done.append(batch)
+            batch, room = [], limit
+        batch.append(part)
+        room -= size
+    done.append(batch)
+    return [batch[::-1] for batch in reversed(done)]
+
+
+def size_of(write: Write) -> int:
+    """Return the bytes a write takes in a request."""
+    return int(write.ByteSize()) + _PER_WRITE
+
+
+async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]], id: str, deadline: Deadline) -> None:
+    """Commit batches of parts, a few at once. They are immutable and random: sending one twice does no harm."""
+    turns = asyncio.Semaphore(_BATCHES_AT_ONCE)
+
+    async def commit(batch: Sequence[Write]) -> None:
+        async with turns:
+            while True:
+                try:
+                    await collection.connection.commit(batch, deadline=deadline, flow_id=id)
+                except Ambiguous:
+                    continue
+                return
+
+    tasks = [asyncio.ensure_future(commit(batch)) for batch in batches]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _touch(part: Write) -> Write:
+    touch = Write()
+    touch.update.name = part.update.name
+    touch.update_mask.SetInParent()
+    touch.current_document.exists = True
+    return touch
+
+
+def _landed(reply: CommitResponse) -> Landed:
+    first = reply.write_results[0]
+    # A write that changes nothing has no update_time of its own.
+    time_of = first.update_time if first.HasField("update_time") else reply.commit_time
+    return Landed(updated=moment_of(time_of), transforms=first.transform_results)

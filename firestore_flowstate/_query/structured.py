@@ -1,0 +1,116 @@
+"""FlowStateQuery to Firestore's structured query.
+
+Newest startTime first, ties by name descending. The query asks for numbers alone: strings, timestamps and NaN
+of damaged documents sort elsewhere, and would hide states or break tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Value
+from ..query import FlowStateQuery, milliseconds
+from .token import Position
+
+_GREATER_OR_EQUAL: Final = StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL
+_LESS: Final = StructuredQuery.FieldFilter.Operator.LESS_THAN
+_EQUAL: Final = StructuredQuery.FieldFilter.Operator.EQUAL
+_AND: Final = StructuredQuery.CompositeFilter.Operator.AND
+_DESCENDING: Final = StructuredQuery.Direction.DESCENDING
+
+
+def structured_query(
+    collection_id: str,
+    query: FlowStateQuery,
+    *,
+    limit: int | None,
+    after: Position | None = None,
+    after_name: str | None = None,
+    fields: Sequence[str] | None = None,
+    shard: int | None = None,
+    native_done: bool | None = None,
+) -> StructuredQuery:
+    """Return the structured query of a page.
+
+    Args:
+        collection_id: The last name of the collection's path.
+        query: The filters.
+        limit: How many documents to ask for; None: all, for counting.
+        after: Where the page before ended.
+        after_name: The resource name of the document there.
+        fields: The field paths to read; None: all.
+        shard: The shard to ask; None: all documents, whatever their shard.
+        native_done: Ask for native documents, by their ``operation.done``, instead of the status of ours.
+    """
+    structured = StructuredQuery()
+    structured.from_.add().collection_id = collection_id
+    where = structured.where.composite_filter
+    where.op = _AND
+    for path, value in _equalities(query, shard=shard, native_done=native_done):
+        _compare(where, path, _EQUAL).CopyFrom(value)
+    _number(_compare(where, "startTime", _GREATER_OR_EQUAL), _start(query.started_after, -math.inf))
+    if query.started_before is not None:
+        _number(_compare(where, "startTime", _LESS), milliseconds(query.started_before))
+    for path in ("startTime", "__name__"):
+        order = structured.order_by.add()
+        order.field.field_path = path
+        order.direction = _DESCENDING
+    if after is not None and after_name is not None:
+        cursor = Cursor(before=False)
+        _number(cursor.values.add(), after.start_time)
+        cursor.values.add().reference_value = after_name
+        structured.start_at.CopyFrom(cursor)
+    if limit is not None:
+        structured.limit.CopyFrom(Int32Value(value=limit))
+    for path in fields or ():
+        structured.select.fields.add().field_path = path
+    return structured
+
+
+def _equalities(query: FlowStateQuery, *, shard: int | None, native_done: bool | None) -> list[tuple[str, Value]]:
+    filters: list[tuple[str, Value]] = []
+    if shard is not None:
+        filters.append(("shard", Value(integer_value=shard)))
+    if query.name is not None:
+        filters.append(("name", Value(string_value=query.name)))
+    if native_done is not None:
+        filters.append(("operation.done", Value(boolean_value=native_done)))
+    elif query.status is not None:
+        filters.append(("status", Value(string_value=query.status)))
+    if query.blocked_on is not None:
+        filters.append(("blockedOnStep.name", Value(string_value=query.blocked_on)))
+    for key, value in query.where.items():
+        filters.append((quoted(key), _scalar(value)))
+    return filters
+
+
+def quoted(key: str) -> str:
+    """Return a field's name as a field path, quoted."""
+    escaped = key.replace("\\", "\\\\").replace("`", "\\`")
+    return f"`{escaped}`"
+
+
+def _compare(where: Any, path: str, op: int) -> Value:
+    field_filter = where.filters.add().field_filter
+    field_filter.field.field_path = path
+    field_filter.op = op
+    return field_filter.value
+
+
+def _start(bound: object, otherwise: float) -> int | float:
+    return otherwise if bound is None else milliseconds(bound)  # type: ignore[arg-type]  # checked by the query
+
+
+def _number(value: Value, number: float) -> None:
+    if isinstance(number, float):
+        value.double_value = number
+    else:
+        value.integer_value = number
+
+
+def _scalar(value: str | int | bool) -> Value:
+    if isinstance(value, bool):
+        return Value(boolean_value=value)
+    return Value(string_value=value) if isinstance(value, str) else Value(integer_value=value)

@@ -1,0 +1,322 @@
+"""Flow states in Cloud Firestore."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ._document.difference import Change
+from ._document.ids import check_flow_id
+from ._document.refusals import check_state, conflict
+from ._rpc.connection import Connection
+from ._rpc.deadline import Deadline
+from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from .settings import FlowStateSettings
+from .unset import UNSET, Unset
+
+if TYPE_CHECKING:
+    from ._document.version import Version
+    from ._operations.collection import Collection
+
+
+class FirestoreFlowStateStore:
+    """A VersionedFlowStateStore in a collection of a Firestore database.
+
+    Constructing it does no I/O; it connects at the first call, once per process, and works from any event loop
+    and thread. ``async with store`` opens a channel on the running loop, which saves a hop to another thread
+    for each call, and closes the store at the end.
+
+    Args:
+        settings: Where and how; None: from the environment.
+        client: A google.cloud.firestore AsyncClient or Client, or a firebase_admin App, whose project, database
+            and credentials to use. It stays the caller's: `close` does not close it.
+    """
+
+    def __init__(self, settings: FlowStateSettings | None = None, *, client: Any = None) -> None:
+        self._settings = FlowStateSettings() if settings is None else settings
+        self._connection = Connection(self._settings, client=client)
+        self._collection: Collection | None = None
+
+    @classmethod
+    def from_app(cls, app: Any, settings: FlowStateSettings | None = None) -> FirestoreFlowStateStore:
+        """Return a store on the project and with the credentials of a firebase_admin App."""
+        return cls(settings, client=app)
+
+    @property
+    def settings(self) -> FlowStateSettings:
+        """The settings of the store."""
+        return self._settings
+
+    async def __aenter__(self) -> FirestoreFlowStateStore:
+        await self._connection.bind()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what the store opened. It can be used again, and then connects again."""
+        await self._connection.close()
+
+    async def ping(self, *, timeout: float | None = None) -> None:
+        """Return if Firestore answers and the collection may be read.
+
+        Raises:
+            BackendError: It does not, or may not.
+        """
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        await collection.get("flowstate-ping", deadline, mask=["flowId"])
+
+    async def save(
+        self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET, timeout: float | None = None
+    ) -> None:
+        """Store the state under the id; with `if_version` in place of that version only, None for none.
+
+        Afterwards ``state.version`` is the stored version.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateEncodeError: A value cannot be stored without loss.
+            FlowStateConflictError: Another version is stored than `if_version`.
+        """
+        check_flow_id(id)
+        check_state(id, state)
+        base = None if if_version is None or isinstance(if_version, Unset) else self._version(id, if_version)
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.landing import Overtaken
+        from ._operations.saving import save
+
+        try:
+            await save(collection, id, state, base=base, absent=if_version is None, deadline=deadline)
+        except Overtaken as overtaken:
+            if if_version is None:
+                raise conflict(id, expected=None, found=overtaken.found) from None
+            raise overtaken.error from None
+
+    async def create(self, id: str, state: FlowState, *, timeout: float | None = None) -> None:
+        """Store the state under an id that has none yet. Afterwards ``state.version`` is the stored version.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateEncodeError: A value cannot be stored without loss.
+            FlowStateExistsError: There is a state under the id.
+        """
+        check_flow_id(id)
+        check_state(id, state)
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.landing import Overtaken
+        from ._operations.saving import save
+
+        try:
+            await save(collection, id, state, base=None, absent=True, deadline=deadline)
+        except Overtaken as overtaken:
+            raise overtaken.error from None
+
+    async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
+        """Return the state stored under the id, or None where there is none or it has expired.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateDecodeError: What is stored cannot be read.
+        """
+        check_flow_id(id)
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.reading import load
+
+        return await load(collection, id, deadline)
+
+    async def update(
+        self,
+        id: str,
+        *,
+        cache: Mapping[str, CacheEntry] | None = None,
+        remove: Iterable[str] = (),
+        events_triggered: Mapping[str, Any] | None = None,
+        operation: Operation | Unset = UNSET,
+        blocked_on_step: BlockedOnStep | Unset | None = UNSET,
+        executions: Sequence[FlowStateExecution] | Unset = UNSET,
+        trace_context: str | Unset | None = UNSET,
+        if_version: str | Unset = UNSET,
+        timeout: float | None = None,
+    ) -> str:
+        """Write what is named and leave the rest; return the new version.
+
+        With `if_version` this is one round trip. Without, it reads the head first and retries its own conflicts.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateEncodeError: A value cannot be stored without loss.
+            FlowStateNotFoundError: There is no state under the id.
+            FlowStateConflictError: Another version is stored than `if_version`.
+        """
+        check_flow_id(id)
+        change = Change(
+            cache={} if cache is None else cache,
+            remove=remove,
+            events_triggered={} if events_triggered is None else events_triggered,
+            operation=operation,
+            blocked_on_step=blocked_on_step,
+            executions=executions,
+            trace_context=trace_context,
+        )
+        base = None if isinstance(if_version, Unset) else self._version(id, if_version)
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.landing import Overtaken
+        from ._operations.updating import update, update_latest
+
+        if base is None:
+            return (await update_latest(collection, id, change, deadline=deadline)).to_text()
+        try:
+            return (await update(collection, id, change, base=base, deadline=deadline)).to_text()
+        except Overtaken as overtaken:
+            raise overtaken.error from None
+
+    def edit(self, id: str, *, timeout: float | None = None) -> AbstractAsyncContextManager[FlowState]:
+        """Load the state, and on leaving the block write what the block changed of it.
+
+        Nothing is written where nothing changed or where the block raised. The timeout holds for the load and
+        for the write.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateNotFoundError: On entry: there is no state under the id.
+            FlowStateConflictError: On exit: another writer changed the state meanwhile.
+        """
+        check_flow_id(id)
+        return self._edit(id, timeout)
+
+    @asynccontextmanager
+    async def _edit(self, id: str, timeout: float | None) -> AsyncIterator[FlowState]:
+        collection = await self._ready(self._deadline(timeout))
+        from ._operations.editing import edit
+
+        async with edit(collection, id, timeout) as state:
+            yield state
+
+    async def modify(
+        self,
+        id: str,
+        change: Callable[[FlowState], Awaitable[None] | None],
+        *,
+        attempts: int = 100,
+        timeout: float | None = None,
+    ) -> FlowState:
+        """Load the state, call `change` with it, write the difference; on a conflict all of it again.
+
+        `change` must be safe to call more than once. Returns the state as it was written.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateNotFoundError: There is no state under the id.
+            FlowStateConflictError: Other writers were first `attempts` times in a row.
+        """
+        check_flow_id(id)
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.editing import modify
+
+        return await modify(collection, id, change, attempts=attempts, deadline=deadline)
+
+    async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
+        """Delete the state under the id. Where there is none, and no `if_version`, this does nothing.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateConflictError: Another version is stored than `if_version`, or none.
+        """
+        check_flow_id(id)
+        base = None if isinstance(if_version, Unset) else self._version(id, if_version)
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.deleting import delete, delete_version
+
+        if base is None:
+            await delete(collection, id, deadline=deadline)
+        else:
+            await delete_version(collection, id, base, deadline=deadline)
+
+    async def list(
+        self, query: FlowStateQuery | None = None, *, timeout: float | None = None
+    ) -> FlowStateQueryResponse:
+        """Return a page of states: newest ``start_time`` first, ties by id descending.
+
+        Raises:
+            InvalidContinuationTokenError: The token was not given for this collection and these filters.
+            FlowStateDecodeError: A document cannot be read; ``response`` has the rest of the page.
+        """
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.listing import list_states
+
+        return await list_states(collection, query or FlowStateQuery(), deadline)
+
+    async def list_summaries(
+        self, query: FlowStateQuery | None = None, *, timeout: float | None = None
+    ) -> FlowStateSummaryResponse:
+        """Return a page of summaries, in the order of `list`; no payload is read for them.
+
+        Raises:
+            InvalidContinuationTokenError: The token was not given for this collection and these filters.
+            FlowStateDecodeError: A head cannot be read; ``response`` has the rest of the page.
+        """
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.listing import list_summaries
+
+        return await list_summaries(collection, query or FlowStateQuery(), deadline)
+
+    async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
+        """Return how many states the filters match, counted by the server; limit and token do not count.
+
+        States that have expired and are not yet collected are counted.
+        """
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.listing import count
+
+        return await count(collection, query or FlowStateQuery(), deadline)
+
+    async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
+        """Yield every state the filters match, in the order of `list`, reading one page ahead.
+
+        A limit of the query is the size of the pages.
+
+        Raises:
+            FlowStateDecodeError: A document cannot be read and the query does not say to skip those.
+        """
+        collection = await self._ready(self._deadline(None))
+        from ._operations.listing import iterate
+
+        async for state in iterate(collection, query or FlowStateQuery(), None):
+            yield state
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
+        return Deadline.after(self._settings.timeout if timeout is None else timeout)
+
+    async def _ready(self, deadline: Deadline) -> Collection:
+        documents = await self._connection.documents(deadline)
+        if self._collection is None or self._collection.documents != documents:
+            from ._operations.collection import collection_of
+
+            self._collection = collection_of(self._connection, self._settings, documents)
+        return self._collection
+
+    def _version(self, id: str, text: str) -> Version:
+        from ._document.version import Version
+
+        version = Version.from_text(text)
+        if version is None:
+            raise conflict(id, expected=text, found=None)
+        return version
