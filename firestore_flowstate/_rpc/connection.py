@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BackendError, StoreUnavailableError
 from ..settings import FlowStateSettings
+from . import fork
 from .client import target_of_client
 from .deadline import Deadline
 from .errors import credentials_error, exhausted_error, is_about_database, public_error
@@ -237,9 +238,10 @@ class Connection:
             ) from None
 
     def _make_link_blocking(self, pid: int) -> Link:
-        import google.auth.exceptions
+        with fork.held_off():
+            import google.auth.exceptions
 
-        from . import channel, messages  # noqa: F401  # so that no event loop is held up by these imports later
+            from . import channel, messages  # noqa: F401  # so that no event loop is held up by these imports later
 
         try:
             if self._client is None:

@@ -24,6 +24,7 @@ from typing import Final, Protocol
 _THREADS: Final = Path("/proc/self/task")
 _OF_GRPC: Final = ("event_engine", "grpc_", "lifeguard", "timer_manager")
 _OF_GRPC_AIO: Final = "_poll_wrapper"  # in the name that Python gives grpc.aio's thread
+_LOCK_SECONDS: Final = 5.0
 _QUIET_SECONDS: Final = 0.25  # after a channel of ours was closed
 _PATIENCE_SECONDS: Final = 0.02  # where others' channels may be closing
 
@@ -40,7 +41,7 @@ class _Fork:
 
     def __init__(self) -> None:
         self.users: weakref.WeakSet[Quiescent] = weakref.WeakSet()
-        self.opening = threading.Lock()  # held while a channel is opened, and from before a fork until after it
+        self.lock = threading.Lock()  # held while forks must wait, and from before a fork until after it
         self.locked = False
         self.quiet_at = 0.0  # on the monotonic clock: until then, threads of grpc may be ending
         self.spoiled: str | None = None  # why grpc.aio cannot be used in this process
@@ -49,8 +50,8 @@ class _Fork:
             os.register_at_fork(before=self.before, after_in_parent=self.in_parent, after_in_child=self.in_child)
 
     def before(self) -> None:
-        # Without the lock, where a thread hangs while it opens a channel, a fork is no worse than without us.
-        self.locked = self.opening.acquire(timeout=1.0)
+        # Without the lock, should a thread hang that holds it, a fork is no worse than without us.
+        self.locked = self.lock.acquire(timeout=_LOCK_SECONDS)
         for user in list(self.users):
             user.quiesce()
         patience = time.monotonic() + _PATIENCE_SECONDS
@@ -58,10 +59,10 @@ class _Fork:
 
     def in_parent(self) -> None:
         if self.locked:
-            self.opening.release()
+            self.lock.release()
 
     def in_child(self) -> None:
-        self.opening = threading.Lock()
+        self.lock = threading.Lock()
         self.users = weakref.WeakSet()
         self.spoiled = self.spoiled or self.spoils
 
@@ -70,9 +71,16 @@ _FORK: Final = _Fork()
 
 
 @contextmanager
+def held_off() -> Iterator[None]:
+    """Import modules within this context: a child forked in between would wait for the import's lock for ever."""
+    with _FORK.lock:
+        yield
+
+
+@contextmanager
 def opening(user: Quiescent) -> Iterator[None]:
     """Open channels within this context: no fork comes in between, and `user` is asked to close them before one."""
-    with _FORK.opening:
+    with _FORK.lock:
         _FORK.users.add(user)
         yield
 

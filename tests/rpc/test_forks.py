@@ -1,0 +1,319 @@
+"""Processes that fork, with real processes: a store works on both sides, or says why it cannot."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from firestore_flowstate.emulator import Emulator
+
+PREAMBLE = """
+import asyncio, multiprocessing, os, sys, threading, time, traceback
+from firestore_flowstate.settings import FlowStateSettings
+from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.deadline import Deadline
+
+connection = Connection(FlowStateSettings())
+
+async def get(connection=connection, seconds=20):
+    deadline = Deadline.after(seconds)
+    await connection.get(await connection.documents(deadline) + "/c/missing", deadline=deadline)
+    return "ok"
+
+def run(*arguments):
+    return asyncio.run(get(*arguments))
+
+def child(function, *, fork=os.fork):
+    "Call the function in a forked child, and return what it said, or how it ended."
+    reading, writing = os.pipe()
+    pid = fork()
+    if pid == 0:
+        try:
+            said = function()
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    status = os.waitpid(pid, 0)[1]
+    return said if status == 0 else f"status {status}"
+
+def twice():
+    return run() + run()
+"""
+
+
+# Python warns of any fork beside threads; that the children work is what these tests show.
+FORK_WARNING = "ignore:This process:DeprecationWarning"
+
+
+def run_python(emulator: Emulator, code: str, **environment: str) -> list[str]:
+    """Run the code after the preamble in a fresh interpreter; return its lines, which must be all that it says."""
+    outcome = subprocess.run(
+        [sys.executable, "-W", "error", "-W", FORK_WARNING, "-c", PREAMBLE + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        # grpc says itself, in the parent, that a fork comes at a bad time.
+        env={**os.environ, "GRPC_VERBOSITY": "NONE", **emulator.environment, **environment},
+    )
+    assert (0, "") == (outcome.returncode, outcome.stderr), outcome.stderr
+    return outcome.stdout.splitlines()
+
+
+SUPPORT = [{}, {"GRPC_ENABLE_FORK_SUPPORT": "1"}]
+
+
+@pytest.mark.parametrize("environment", SUPPORT)
+@pytest.mark.parametrize(
+    "before",
+    [
+        "pass",
+        "import grpc.aio",
+        "run()",
+        "run(); asyncio.run(connection.close())",
+        "threading.Thread(target=run).run()",
+        "other = Connection(FlowStateSettings()); run(); run(other)",
+    ],
+)
+def test_before_a_fork(emulator: Emulator, before: str, environment: dict[str, str]) -> None:
+    """Whatever the parent did with the connection before, child, second child and parent all use it afterwards."""
+    code = f"""
+    {before}
+    print(child(twice), child(twice), run())
+    """
+
+    assert ["okok okok ok"] == run_python(emulator, code, **environment)
+
+
+def test_a_bound_loop(emulator: Emulator) -> None:
+    """A fork from code that runs on a bound loop: the child makes its own channel, the parent's loop stays bound."""
+    code = """
+    async def parent():
+        await connection.bind()
+        await get()
+        said = child(twice)
+        await get()
+        print(said, sum(thread.name == "firestore-flowstate" for thread in threading.enumerate()))
+        await connection.unbind()
+        await connection.close()
+
+    asyncio.run(parent())
+    """
+
+    assert ["okok 0"] == run_python(emulator, code)
+
+
+def test_grandchildren(emulator: Emulator) -> None:
+    """A child that has used the connection may fork again."""
+    code = """
+    def middle():
+        return run() + child(twice) + run()
+
+    run()
+    print(child(middle))
+    """
+
+    assert ["okokokok"] == run_python(emulator, code)
+
+
+def test_forks_while_other_threads_call(emulator: Emulator) -> None:
+    """With calls in flight on other threads, every child works, and no call of the parent fails."""
+    code = """
+    stop = threading.Event()
+    failures, calls = [], 0
+
+    def work():
+        global calls
+        while not stop.is_set():
+            try:
+                run()
+                calls += 1
+            except Exception as error:
+                failures.append(repr(error))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    said = {child(twice) for _ in range(20)}
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print(said, failures, calls > 0)
+    """
+
+    assert ["{'okok'} [] True"] == run_python(emulator, code)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(emulator: Emulator, tmp_path: Path, method: str) -> None:
+    """Pools of each start method work beside a parent that uses the connection."""
+    script = tmp_path / "pool.py"
+    script.write_text(
+        PREAMBLE
+        + textwrap.dedent(
+            f"""
+            def task(_):
+                return twice()
+
+            if __name__ == "__main__":
+                run()
+                with multiprocessing.get_context({method!r}).Pool(2) as pool:
+                    print(set(pool.map(task, range(8))), run())
+            """
+        )
+    )
+    outcome = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **emulator.environment, "PYTHONPATH": str(Path.cwd())},
+    )
+
+    assert (0, "{'okok'} ok\n") == (outcome.returncode, outcome.stdout), outcome.stderr
+
+
+OTHERS = """
+import grpc
+address = os.environ["FIRESTORE_EMULATOR_HOST"]
+
+def use_other_channel():
+    channel = grpc.insecure_channel(address)
+    try:
+        channel.unary_unary("/nothing")(b"", timeout=10)
+    except grpc.RpcError:
+        return channel
+
+async def use_other_aio_channel():
+    channel = grpc.aio.insecure_channel(address)
+    try:
+        await channel.unary_unary("/nothing")(b"", timeout=10)
+    except grpc.RpcError:
+        return channel
+"""
+
+
+@pytest.mark.parametrize("environment", SUPPORT)
+def test_beside_an_open_channel_of_others(emulator: Emulator, environment: dict[str, str]) -> None:
+    """An open synchronous channel of others spoils grpc for the child, unless grpc's fork support is on: it is told."""
+    code = OTHERS + textwrap.dedent(
+        """
+        channel = use_other_channel()
+        run()
+        print(child(run), run())
+        channel.close()
+        print(child(twice), run())
+        """
+    )
+    [beside, afterwards] = run_python(emulator, code, **environment)
+
+    expected = "ok ok" if environment else "StoreUnavailableError: this process was forked while a channel of grpc"
+    assert beside.startswith(expected)
+    assert "okok ok" == afterwards
+
+
+@pytest.mark.parametrize("environment", SUPPORT)
+def test_beside_an_open_aio_channel_of_others(emulator: Emulator, environment: dict[str, str]) -> None:
+    """An open grpc.aio channel of others spoils grpc.aio for the child in any case: it is told, and does not crash."""
+    code = OTHERS + textwrap.dedent(
+        """
+        async def parent():
+            channel = await use_other_aio_channel()
+            await get()
+            print(child(run), await get())
+            await channel.close()
+
+        asyncio.run(parent())
+        """
+    )
+    said = "\n".join(run_python(emulator, code, **environment))
+
+    assert "StoreUnavailableError: this process was forked while a channel of grpc.aio was open" in said
+    assert said.endswith(" ok")
+
+
+def test_a_fork_behind_pythons_back(emulator: Emulator) -> None:
+    """A fork that runs none of Python's handlers leaves a child that is told, and does not crash."""
+    code = """
+    import ctypes
+    fork = ctypes.PyDLL(None).fork
+    print(child(twice, fork=fork))
+    run()
+    print(child(run, fork=fork), run())
+    """
+    [unused, used] = run_python(emulator, code)
+
+    assert "okok" == unused
+    assert used.startswith("StoreUnavailableError: this process was forked, but not by Python")
+    assert used.endswith(" ok")
+
+
+@contextmanager
+def gunicorn(emulator: Emulator, folder: Path, *options: str) -> Iterator[str]:
+    """Serve app.py of the folder; give its address, and fail where a worker did not end well."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options, "app:serve"],
+        cwd=folder,
+        env={**os.environ, **emulator.environment, "PYTHONPATH": str(Path.cwd())},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    log = ""
+    while "Booting worker" not in log:  # the socket listens by then
+        line = process.stderr.readline()
+        assert line, log
+        log += line
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        log += process.communicate(timeout=30)[1]
+    assert "signal" not in log.lower().replace("handling signal: term", ""), log
+    assert "Traceback" not in log, log
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--preload", "--workers", "1"],
+        ["--preload", "--workers", "2"],
+        ["--preload", "--workers", "2", "--worker-class", "gthread", "--threads", "4"],
+        ["--workers", "2"],
+    ],
+)
+@pytest.mark.parametrize("at_import", ["pass", "run()"])
+def test_gunicorn(emulator: Emulator, tmp_path: Path, options: list[str], at_import: str) -> None:
+    """Workers of gunicorn use a connection that the app's module made, or used already, when it was imported."""
+    (tmp_path / "app.py").write_text(
+        PREAMBLE
+        + textwrap.dedent(
+            f"""
+            {at_import}
+
+            def serve(environ, start_response):
+                start_response("200 OK", [("content-type", "text/plain")])
+                return [f"{{run()}} {{os.getpid()}}".encode()]
+            """
+        )
+    )
+    with gunicorn(emulator, tmp_path, *options) as address:
+        answers = [urllib.request.urlopen(address, timeout=20).read().decode().split() for _ in range(20)]  # noqa: S310  # loopback
+
+    assert {"ok"} == {said for said, _pid in answers}

@@ -1,0 +1,342 @@
+"""One connection from any loop and thread, and out of any of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from typing import Any
+
+import pytest
+from scripted_server import ScriptedServer, reply
+
+from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.deadline import Deadline
+from firestore_flowstate.emulator import Emulator
+from firestore_flowstate.errors import DeadlineError
+from firestore_flowstate.settings import FlowStateSettings
+
+BACKGROUND = "firestore-flowstate"
+
+
+async def get(connection: Connection) -> Any:
+    deadline = Deadline.after(20)
+    return await connection.get(f"{await connection.documents(deadline)}/c/missing", deadline=deadline)
+
+
+def background_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == BACKGROUND]
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the code in a fresh interpreter in which every warning is an error."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_importing_and_constructing_does_nothing() -> None:
+    """Neither the import of the connection nor its constructor imports grpc or google, starts a thread, or calls."""
+    outcome = run_python(
+        """
+        import sys, threading
+        from firestore_flowstate.settings import FlowStateSettings
+        from firestore_flowstate._rpc.connection import Connection
+        Connection(FlowStateSettings())
+        print(sorted({name.partition(".")[0] for name in sys.modules} & {"grpc", "google", "proto"}))
+        print(threading.active_count())
+        """
+    )
+
+    assert ("[]\n1\n", "") == (outcome.stdout, outcome.stderr)
+
+
+def test_repeated_runs(settings: FlowStateSettings) -> None:
+    """One connection serves asyncio.run after asyncio.run, over one thread."""
+    connection = Connection(settings)
+    for _ in range(5):
+        assert asyncio.run(get(connection)) is None
+
+    assert 1 == len(background_threads())
+    asyncio.run(connection.close())
+    assert [] == background_threads()
+
+
+def test_many_threads(settings: FlowStateSettings) -> None:
+    """16 threads with a loop each share one connection, and the one background thread that they start at once."""
+    connection = Connection(settings)
+    results: list[Any] = []
+    barrier = threading.Barrier(16)
+
+    async def several() -> None:
+        results.extend(await asyncio.gather(*(get(connection) for _ in range(8))))
+
+    def work() -> None:
+        barrier.wait()
+        asyncio.run(several())
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [None] * 16 * 8 == results
+    assert 1 == len(background_threads())
+    asyncio.run(connection.close())
+
+
+async def test_a_bound_loop_calls_directly(settings: FlowStateSettings) -> None:
+    """After bind, calls of this loop use no background thread; after the last unbind they do."""
+    connection = Connection(settings)
+    await connection.bind()
+    await connection.bind()
+    await get(connection)
+    await connection.unbind()
+    await get(connection)
+    assert [] == background_threads()
+
+    await connection.unbind()
+    await get(connection)
+    assert 1 == len(background_threads())
+    await connection.close()
+
+
+async def test_a_binding_is_for_its_loop_alone(settings: FlowStateSettings) -> None:
+    """While one loop is bound, another loop calls over the background thread."""
+    connection = Connection(settings)
+    await connection.bind()
+    assert await asyncio.to_thread(lambda: asyncio.run(get(connection))) is None
+
+    assert 1 == len(background_threads())
+    await connection.close()
+
+
+async def test_close_and_use_again(settings: FlowStateSettings) -> None:
+    """Closing ends the thread and every channel; the next call connects again, and close may come twice."""
+    connection = Connection(settings)
+    await connection.close()
+    for _ in range(2):
+        await get(connection)
+        await connection.close()
+        await connection.close()
+        assert [] == background_threads()
+
+
+async def test_close_ends_channels_of_other_loops(settings: FlowStateSettings) -> None:
+    """A channel bound to a loop of another thread is closed there, and its next call opens another."""
+    connection = Connection(settings)
+    bound, go_on = threading.Event(), threading.Event()
+
+    async def other() -> Any:
+        await connection.bind()
+        await get(connection)
+        bound.set()
+        await asyncio.to_thread(go_on.wait)
+        return await get(connection)
+
+    result = asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(other())))
+    await asyncio.to_thread(bound.wait)
+    await connection.close()
+    go_on.set()
+
+    assert await result is None
+    await connection.close()
+
+
+async def test_close_during_calls(server: ScriptedServer, to_server: Connection) -> None:
+    """Calls in flight during close end by themselves within a moment, or fail like broken ones; none hangs."""
+    documents = await to_server.documents(Deadline.after(20))
+    from firestore_flowstate._rpc import messages
+
+    ready = threading.Event()
+
+    def slow(request: bytes, context: Any) -> Any:
+        ready.set()
+        while context.is_active():
+            time.sleep(0.01)
+        return reply(messages.Document())(request, context)
+
+    server.answer(slow)
+    call = asyncio.ensure_future(to_server.get(f"{documents}/c/a", deadline=Deadline.after(2)))
+    await asyncio.to_thread(ready.wait)
+    await to_server.close()
+
+    with pytest.raises(DeadlineError, match="the last of which"):
+        await call
+
+
+@pytest.mark.parametrize("bound", [False, True])
+async def test_cancellation_reaches_the_call(server: ScriptedServer, to_server: Connection, bound: bool) -> None:
+    """Cancelling the caller's task cancels the call at the server, and the connection goes on working."""
+    documents = await to_server.documents(Deadline.after(20))
+    from firestore_flowstate._rpc import messages
+
+    if bound:
+        await to_server.bind()
+    ready, cancelled = threading.Event(), threading.Event()
+
+    def slow(_request: bytes, context: Any) -> Any:
+        ready.set()
+        while context.is_active():
+            time.sleep(0.005)
+        cancelled.set()
+        return iter(())
+
+    server.answer(slow, reply(messages.Document(name="x")))
+    call = asyncio.ensure_future(to_server.get(f"{documents}/c/a", deadline=Deadline.after(20)))
+    await asyncio.to_thread(ready.wait)
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await asyncio.to_thread(cancelled.wait, 5)
+    assert "x" == (await to_server.get(f"{documents}/c/a", deadline=Deadline.after(20))).name
+
+
+async def test_a_cancelled_call_is_not_retried(server: ScriptedServer, to_server: Connection) -> None:
+    """asyncio.wait_for around a call ends it, however often it would have been tried again."""
+    documents = await to_server.documents(Deadline.after(20))
+
+    def hang(_request: bytes, context: Any) -> Any:
+        while context.is_active():
+            time.sleep(0.005)
+        return iter(())
+
+    server.answer(hang)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(to_server.get(f"{documents}/c/a", deadline=Deadline.after(20)), 0.2)
+
+    assert 1 == len(server.calls)
+
+
+async def test_context_crosses_to_the_background() -> None:
+    """What the background loop runs sees the caller's context variables."""
+    from firestore_flowstate._rpc.loop_thread import LoopThread
+
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+    thread = LoopThread("test")
+
+    async def look() -> str:
+        return variable.get()
+
+    variable.set("crossed")
+    assert "crossed" == await thread.run(look())
+    thread.stop()
+
+
+async def test_errors_keep_their_traceback() -> None:
+    """An error raised on the background loop shows where, and where it was awaited."""
+    from firestore_flowstate._rpc.loop_thread import LoopThread
+
+    thread = LoopThread("test")
+
+    async def fail_there() -> None:
+        raise LookupError("there")
+
+    with pytest.raises(LookupError) as error:
+        await thread.run(fail_there())
+    names = [frame.name for frame in traceback.extract_tb(error.value.__traceback__)]
+    assert ["test_errors_keep_their_traceback", "run", "fail_there"] == names
+    thread.stop()
+
+
+def test_wait_blocks_and_hands_over_errors() -> None:
+    """The blocking way returns results, raises errors, and refuses to deadlock or to run after stop."""
+    from firestore_flowstate._rpc.loop_thread import LoopStoppedError, LoopThread
+
+    thread = LoopThread("test")
+
+    async def double(number: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * number
+
+    async def wait_for_itself() -> int:
+        return thread.wait(double(1))
+
+    assert 42 == thread.wait(double(21))
+    with pytest.raises(RuntimeError, match="cannot wait for its own"):
+        thread.wait(wait_for_itself())
+    thread.stop()
+    thread.stop()
+    with pytest.raises(LoopStoppedError):
+        thread.wait(double(1))
+
+
+async def test_stop_ends_what_runs() -> None:
+    """Who waits for a coroutine on a loop that is stopped is told, and does not wait for ever."""
+    from firestore_flowstate._rpc.loop_thread import LoopStoppedError, LoopThread
+
+    thread = LoopThread("test")
+    started = threading.Event()
+
+    async def linger() -> None:
+        started.set()
+        await asyncio.sleep(3600)
+
+    waiting = asyncio.ensure_future(thread.run(linger()))
+    await asyncio.to_thread(started.wait)
+    await asyncio.to_thread(thread.stop)
+
+    with pytest.raises(LoopStoppedError) as stopped:
+        await waiting
+    assert stopped.value.started
+    with pytest.raises(LoopStoppedError) as refused:
+        await thread.run(linger())
+    assert not refused.value.started
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "asyncio.run(get())",
+        "asyncio.run(get()); asyncio.run(get())",
+        "asyncio.run(bind_and_get())",
+        "asyncio.run(get()); asyncio.run(bind_and_get())",
+        "asyncio.run(get()); del connection",
+        "threading.Thread(target=lambda: asyncio.run(get())).start()",
+        "asyncio.run(leave_in_flight())",
+        "asyncio.run(get()); sys.exit(0)",
+    ],
+)
+def test_exit_without_close(emulator: Emulator, use: str) -> None:
+    """A process that never closes its connection ends by itself at once, and says nothing."""
+    started = time.monotonic()
+    outcome = run_python(
+        f"""
+        import asyncio, sys, threading
+        from firestore_flowstate.settings import FlowStateSettings
+        from firestore_flowstate._rpc.connection import Connection
+        from firestore_flowstate._rpc.deadline import Deadline
+
+        connection = Connection(FlowStateSettings(emulator_host=sys.argv[1]))
+
+        async def get():
+            deadline = Deadline.after(20)
+            await connection.get(await connection.documents(deadline) + "/c/a", deadline=deadline)
+
+        async def bind_and_get():
+            await connection.bind()
+            await get()
+
+        async def leave_in_flight():
+            await get()
+            tasks = [asyncio.ensure_future(get()) for _ in range(5)]
+            await asyncio.sleep(0)
+
+        {use}
+        """,
+        emulator.host,
+    )
+
+    assert (0, "", "") == (outcome.returncode, outcome.stdout, outcome.stderr)
+    assert time.monotonic() - started < 5
