@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Programs, nothing_is_left_of, processes_with, request, write_jar, write_java
+from child_processes import Programs, nothing_is_left_of, processes_with
+from fake_machine import write_jar, write_java
+from rest_call import request
 
 from firestore_flowstate.emulator import Emulator, find_emulator
 

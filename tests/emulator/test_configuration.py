@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import nothing_is_left_of, request
+from child_processes import nothing_is_left_of
+from rest_call import request
 
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.emulator.download import PINNED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import signal
 import socket
@@ -11,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import Programs, eventually, write_java
+from child_processes import Programs, eventually
+from fake_machine import write_java
 
 from firestore_flowstate.emulator import find_emulator
 from firestore_flowstate.emulator.download import Source, download_emulator
@@ -49,9 +51,10 @@ class _Answer(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(self.server.length))
         self.end_headers()
         half = len(self.server.body) // 2
-        self.wfile.write(self.server.body[:half])
-        self.server.hold.wait(30)
-        self.wfile.write(self.server.body[half:])
+        with contextlib.suppress(ConnectionError):  # of a client that has been interrupted
+            self.wfile.write(self.server.body[:half])
+            self.server.hold.wait(30)
+            self.wfile.write(self.server.body[half:])
 
     def log_message(self, format: str, *args: object) -> None:
         pass

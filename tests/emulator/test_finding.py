@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Programs, write_jar, write_java, write_program
+from child_processes import Programs
+from fake_machine import write_jar, write_java, write_program
 
 from firestore_flowstate.emulator import find_emulator, start_emulator
 from firestore_flowstate.errors import EmulatorError

@@ -10,15 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import (
-    Programs,
-    eventually,
-    nothing_is_left_of,
-    processes_with,
-    request,
-    write_jar,
-    write_java,
-)
+from child_processes import Programs, eventually, nothing_is_left_of, processes_with
+from fake_machine import write_jar, write_java
+from rest_call import request
 
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.errors import EmulatorError
