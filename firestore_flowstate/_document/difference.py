@@ -84,8 +84,7 @@ class Snapshot:
             FlowStateEncodeError: The state has a value now that cannot be stored.
         """
         before, after = self._before, to_pieces(state)
-        same_steps = before.cache == after.cache and list(before.cache) == list(after.cache)
-        if same_steps and before.fields == after.fields and before.events == after.events:
+        if before.fields == after.fields and _same(before.cache, after.cache) and _same(before.events, after.events):
             return None
         if list(after.events)[: len(before.events)] != list(before.events):
             return WHOLE  # an event is gone or has moved, and an update can only set events
@@ -124,6 +123,10 @@ def apply(change: Change, pieces: Pieces) -> Pieces:
         cache={**kept, **encode_cache(change.cache)},
         events={**pieces.events, **encode_events(change.events_triggered)},
     )
+
+
+def _same(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> bool:
+    return before == after and list(before) == list(after)
 
 
 def _mapping(name: str, value: Any) -> Mapping[Any, Any]:

@@ -9,12 +9,15 @@ import json
 import math
 from typing import Final, NamedTuple
 
-from ..errors import InvalidContinuationTokenError
+from .._document.ids import check_flow_id
+from ..errors import InvalidContinuationTokenError, InvalidFlowIdError
 from ..query import FlowStateQuery, milliseconds
 
 _VERSION: Final = 1
 _ORDER: Final = "startTime desc, id desc"
 _CHECK_BYTES: Final = 6
+_FIELDS: Final = 4
+_INT64: Final = range(-(2**63), 2**63)
 
 
 class Position(NamedTuple):
@@ -51,24 +54,40 @@ def from_token(token: str, scope: str) -> Position:
     body = raw[_CHECK_BYTES:]
     if not body or _check(body) != raw[:_CHECK_BYTES] or base64.urlsafe_b64encode(raw).decode().rstrip("=") != token:
         raise _damaged(token)
+    # Anybody could compute the check: what is inside is believed no more than a query's own fields would be.
     try:
-        version, *fields = json.loads(body)
-    except (ValueError, TypeError):
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
         raise _damaged(token) from None
-    if version != _VERSION:
+    if not isinstance(fields, list) or not fields or type(fields[0]) is not int:
+        raise _damaged(token)
+    if fields[0] != _VERSION:
         raise InvalidContinuationTokenError(
-            f"The continuation token is of version {version!r:.20}; this version of the package knows {_VERSION}. "
+            f"The continuation token is of version {fields[0]!r:.20}; this version of the package knows {_VERSION}. "
             "Start again from the first page, or upgrade."
         )
-    token_scope, start_time, id = fields
-    if token_scope != scope:
+    if len(fields) != _FIELDS or not _is_start(fields[2]) or not _is_id(fields[3]):
+        raise _damaged(token)
+    if fields[1] != scope:
         raise InvalidContinuationTokenError(
             "The continuation token was given for another collection or other filters. "
             "Ask for the next page with the query of the page before, and start again where filters change."
         )
-    if isinstance(start_time, float) and not math.isfinite(start_time):
-        raise _damaged(token)
-    return Position(start_time, id)
+    return Position(fields[2], fields[3])
+
+
+def _is_start(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return type(value) is int and value in _INT64
+
+
+def _is_id(value: object) -> bool:
+    try:
+        check_flow_id(value)  # type: ignore[arg-type]  # to be found out
+    except InvalidFlowIdError:
+        return False
+    return True
 
 
 def _check(body: bytes) -> bytes:

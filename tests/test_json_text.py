@@ -1,0 +1,184 @@
+"""JSON text gives back exactly what went in, or an error with the path of what it cannot hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import uuid
+from collections import OrderedDict, UserDict
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from pydantic import BaseModel
+
+from firestore_flowstate import CacheEntry, FlowStateEncodeError
+from firestore_flowstate._document.json_text import MAX_DEPTH, decode, encode
+from firestore_flowstate.testing import exactly, json_values
+from firestore_flowstate.testing.conformance.states import VALUES
+
+
+class _Colour(enum.Enum):
+    RED = "red"
+
+
+class _Level(enum.IntEnum):
+    HIGH = 3
+
+
+@dataclasses.dataclass
+class _Point:
+    x: int
+    y: Any
+
+
+class _Person(BaseModel):
+    name: str
+    born: date
+
+
+class _Text(str):
+    __slots__ = ()
+
+
+def _nested(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@given(json_values(max_leaves=20))
+def test_decoding_gives_back_what_was_encoded(value: Any) -> None:
+    """Types, NaN, large integers, lone surrogates and the order of keys."""
+    decoded = decode(encode(value, "value"))
+
+    assert exactly(value) == exactly(decoded)
+    assert repr(value) == repr(decoded)
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_decoding_gives_back_awkward_values(value: Any) -> None:
+    """The same for values that databases lose."""
+    assert exactly(value) == exactly(decode(encode(value, "value")))
+
+
+def test_text_has_no_spaces() -> None:
+    """Bytes are paid for."""
+    assert b'{"a":[1,null,"b c"]}' == encode({"a": [1, None, "b c"]}, "value")
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": [1.5, "é", False]}, {"a": None}, {"a": float("nan")}, 2**64, "\ud800"], ids=repr
+)
+def test_text_is_json_that_others_read(value: Any) -> None:
+    """Whichever encoder took the value, the standard library reads the text."""
+    assert exactly(value) == exactly(json.loads(encode(value, "value")))
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ((1, (2,)), [1, [2]]),
+        (CacheEntry(value=None), {"value": None}),
+        (CacheEntry(), {}),
+        (_Person(name="Ada", born=date(1815, 12, 10)), {"name": "Ada", "born": "1815-12-10"}),
+        (_Point(1, [_Point(2, None)]), {"x": 1, "y": [{"x": 2, "y": None}]}),
+        (_Colour.RED, "red"),
+        (_Level.HIGH, 3),
+        (_Text("text"), "text"),
+        (datetime(2024, 5, 1, 12, tzinfo=timezone.utc), "2024-05-01T12:00:00Z"),
+        (timedelta(hours=1), "PT1H"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (b"\xff\xfe", "//4="),
+        (Decimal("1.10"), "1.10"),
+        (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        (UserDict(a=1), {"a": 1}),
+        (MappingProxyType({"a": (1,)}), {"a": [1]}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_with_a_json_form_are_stored_as_it(value: Any, form: Any) -> None:
+    """Models, dataclasses, enums, times, ids and bytes, alone and inside others."""
+    assert exactly(form) == exactly(decode(encode(value, "value")))
+    assert exactly([{"in": form}]) == exactly(decode(encode([{"in": value}], "value")))
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (object(), "value"),
+        ({"a": [1, {"b": object()}]}, 'value["a"][1]["b"]'),
+        ({"a": {1: 2}}, 'value["a"][1]'),
+        ({"a": {None: 2}}, 'value["a"][None]'),
+        ({"a": {True: 2}}, 'value["a"][True]'),
+        ({_Colour.RED: 2}, "value[<_Colour.RED: 'red'>]"),
+        ([{1, 2}], "value[0]"),
+        ([frozenset("a")], "value[0]"),
+        ([(n for n in "ab")], "value[0]"),
+        ([lambda: None], "value[0]"),
+        ([int], "value[0]"),
+        ([_Point], "value[0]"),
+        ([_Point(1, {1, 2})], "value[0].y"),
+        ([0, 10**4300], "value[1]"),
+        ([0, -(10**4300)], "value[1]"),
+        (["\ud83d\ude42"], "value[0]"),
+        ({"a": {"\ud83d\ude42": 1}}, 'value["a"]'),
+        ({'quo"te': object()}, 'value["quo\\"te"]'),
+        ({"é": object()}, 'value["\\u00e9"]'),
+        ({"k" * 500: object()}, f'value["{"k" * 80}\\u2026"]'),
+    ],
+    ids=range(20),
+)
+def test_refusal_names_the_place(value: Any, path: str) -> None:
+    """What has no JSON form, or would not come back the same, is refused with its path."""
+    with pytest.raises(FlowStateEncodeError) as refusal:
+        encode(value, "value")
+
+    assert path == refusal.value.path
+    assert path[:100] in str(refusal.value)
+
+
+def test_depth_is_limited() -> None:
+    """Nesting goes down to 200 and not to where an interpreter breaks; the error names the limit."""
+    assert _nested(MAX_DEPTH) == decode(encode(_nested(MAX_DEPTH), "value"))
+    for depth in (1_000, 100_000):
+        with pytest.raises(FlowStateEncodeError, match="200 deep"):
+            encode(_nested(depth), "value")
+
+
+@pytest.mark.parametrize("leaf", [1, None, float("nan"), 2**70, "\ud800"], ids=ascii)
+@pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, 254, 255, 256, 300, 5_000])
+def test_deep_values_are_kept_or_refused(depth: int, leaf: Any) -> None:
+    """Up to the limit they are kept whatever they hold; beyond it kept or refused, as the fast encoder may go on."""
+    value = leaf
+    for _ in range(depth):
+        value = {"in": value}
+    try:
+        text = encode(value, "value")
+    except FlowStateEncodeError:
+        assert depth > MAX_DEPTH
+    else:
+        assert depth < 255
+        assert exactly(value) == exactly(decode(text))
+
+
+def test_self_reference_is_refused() -> None:
+    """A value inside itself has no end."""
+    value: dict[str, Any] = {}
+    value["self"] = [value]
+    with pytest.raises(FlowStateEncodeError, match="inside itself"):
+        encode(value, "value")
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"nul", b'{"a":1}x', b"'a'", b"[1,]", b"\xff", b"[" * 100_000], ids=range(8)
+)
+def test_what_is_no_json_is_a_value_error(text: bytes) -> None:
+    """Damaged text never gives another exception, however deep."""
+    with pytest.raises(ValueError):
+        decode(text)
