@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote_plus
 
 from ..errors import BackendError
 from ..settings import FlowStateSettings
@@ -69,7 +69,7 @@ class Target:
 
 def routing(key: str, value: str) -> tuple[str, str]:
     """Return the header by which Google's front ends find the database; the generated client sends the same."""
-    return ("x-goog-request-params", f"{key}={quote(value, safe='')}")
+    return ("x-goog-request-params", f"{key}={quote_plus(value, safe='/')}")
 
 
 def target_of_settings(settings: FlowStateSettings) -> Target:
