@@ -27,8 +27,12 @@ class Call:
 
 @dataclass
 class ScriptedServer:
-    """Answers each call by the next of its answers, and by the last of them for ever after."""
+    """Answers each call by the next of its answers, and by the last of them for ever after.
 
+    With a private key and certificate for `localhost`, both in PEM, it speaks TLS.
+    """
+
+    certificate: tuple[bytes, bytes] | None = None
     host: str = ""
     calls: list[Call] = field(default_factory=list)
     _answers: list[Answer] = field(default_factory=list)
@@ -38,7 +42,11 @@ class ScriptedServer:
     def __enter__(self) -> Self:
         self._server = grpc.server(ThreadPoolExecutor(16))
         self._server.add_generic_rpc_handlers((_Handler(self),))
-        self.host = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        if self.certificate is None:
+            self.host = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        else:
+            credentials = grpc.ssl_server_credentials([self.certificate])
+            self.host = f"localhost:{self._server.add_secure_port('localhost:0', credentials)}"
         self._server.start()
         return self
 
