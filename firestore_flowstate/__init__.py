@@ -39,6 +39,7 @@ from .models import (
     Operation,
 )
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from .reports import GcReport, MigrateReport
 from .store import FlowStateStore, VersionedFlowStateStore
 from .unset import UNSET, Unset
 
@@ -76,10 +77,12 @@ __all__ = [
     "FlowStateSummaryResponse",
     "FlowStateTooLargeError",
     "FlowStatus",
+    "GcReport",
     "InvalidContinuationTokenError",
     "InvalidFlowIdError",
     "InvalidQueryError",
     "MemoryFlowStateStore",
+    "MigrateReport",
     "MissingIndexError",
     "Operation",
     "QuotaError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ._rpc.connection import Connection
 from ._rpc.deadline import Deadline
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from .reports import GcReport, MigrateReport
 from .settings import FlowStateSettings
 from .unset import UNSET, Unset
 
@@ -299,6 +301,121 @@ class FirestoreFlowStateStore:
 
         async for state in iterate(collection, query or FlowStateQuery(), None):
             yield state
+
+    async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
+        """Store each state under its id, in place of what was there, in batches that are atomic each.
+
+        Raises:
+            FlowStateBatchError: Some were not stored; all others were.
+        """
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.bulk import save_many
+
+        await save_many(collection, states, deadline)
+
+    async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
+        """Return the states stored under the ids, in the order of the ids; absent ones are left out.
+
+        Raises:
+            FlowStateBatchError: Some could not be read.
+        """
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.bulk import load_many
+
+        return await load_many(collection, ids, deadline)
+
+    async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
+        """Delete the states under the ids; absent ones are passed over.
+
+        Raises:
+            FlowStateBatchError: Some were not deleted; all others were.
+        """
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.bulk import delete_many
+
+        await delete_many(collection, ids, deadline)
+
+    async def gc(self, *, dry_run: bool = False) -> GcReport:
+        """Delete the parts of large states that no state refers to and that are older than an hour.
+
+        They are left by writers that were killed, and by saves without a version over a state in parts that the
+        writer had not read. A save in flight is never hurt.
+        """
+        collection = await self._ready(self._deadline(None))
+        from ._operations.gc import collect
+
+        return await collect(collection, dry_run=dry_run)
+
+    async def purge(
+        self,
+        query: FlowStateQuery | None = None,
+        *,
+        older_than: timedelta,
+        dry_run: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Delete the states that match and were neither started nor written within `older_than`.
+
+        Expired ones too. A state that is written meanwhile stays. After a crash, call it again.
+
+        Args:
+            query: Which states; None: all. Limit and token do not count.
+            older_than: How old they are at least.
+            dry_run: Delete nothing.
+            progress: Called after each page with the number so far.
+
+        Returns:
+            How many were deleted, or would be.
+        """
+        collection = await self._ready(self._deadline(None))
+        from ._operations.purging import purge
+
+        return await purge(
+            collection, query or FlowStateQuery(), older_than=older_than, dry_run=dry_run, progress=progress
+        )
+
+    async def migrate(
+        self,
+        target: FirestoreFlowStateStore,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> MigrateReport:
+        """Bring every flow state of this collection to the target's collection, in the target's layout.
+
+        The target may be the same collection with another layout or more shards: then documents are rewritten in
+        place. Each is written by compare-and-swap, so flows may run meanwhile. Doing it again does what is left.
+
+        Args:
+            target: Where to, with the settings that new documents are to have.
+            dry_run: Write nothing; report what would be written and what could not be.
+            progress: Called after each state with the number so far.
+        """
+        source = await self._ready(self._deadline(None))
+        from ._operations.migrating import migrate
+
+        destination = await target._ready(target._deadline(None))
+        return await migrate(source, destination, dry_run=dry_run, progress=progress)
+
+    async def rewrap(self, *, progress: Callable[[int], None] | None = None) -> int:
+        """Encrypt every value again that is not encrypted with the current key; return how many states changed.
+
+        Versions at hand stay good. After a rotation this is the step before the old key is taken out of the
+        settings.
+
+        Args:
+            progress: Called after each state with the number so far.
+
+        Raises:
+            FlowStateDecodeError: A value cannot be read; those before it are done.
+        """
+        collection = await self._ready(self._deadline(None))
+        from ._operations.rewrapping import rewrap
+
+        return await rewrap(collection, progress=progress)
 
     def _deadline(self, timeout: float | None) -> Deadline:
         if timeout is not None and not timeout > 0:

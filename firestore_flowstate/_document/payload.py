@@ -80,6 +80,15 @@ class Payloads:
             return body
         return bytes((ENVELOPE,)) + ";".join(applied).encode() + b"\n" + body
 
+    def is_current(self, stored: bytes) -> bool:
+        """Return whether a stored value went through the codecs and the key that it would go through now."""
+        line = stored[1:].partition(b"\n")[0].decode("ascii", "replace") if stored[:1] == bytes((ENVELOPE,)) else ""
+        layers = [layer for layer in line.split(";") if layer and not layer.startswith(f"{_ZSTD}=")]
+        wanted = [codec.name for codec in self.codecs]
+        if self.keyring is not None:
+            wanted.append(f"{_AES}={self.keyring.current}")
+        return layers == wanted
+
     def unpack(self, stored: bytes, owner: bytes, logical: str) -> bytes:
         """Return the JSON text of a stored value.
 

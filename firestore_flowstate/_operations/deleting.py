@@ -76,6 +76,17 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
         names = [name for kept in root.kept() for name in kept.part_names()] if root is not None else []
 
 
+async def delete_version_of(collection: Collection, id: str, document: Document, *, deadline: Deadline) -> None:
+    """Delete a document as it was read, with its parts.
+
+    Raises:
+        Refused: It was written since.
+        Ambiguous: The reply was lost.
+    """
+    names = await part_names(collection, id, deadline) if _has_parts(document) else []
+    await _commit(collection, id, names, moment_of(document.update_time), deadline)
+
+
 async def part_names(collection: Collection, id: str, deadline: Deadline) -> list[str]:
     """Return the ids of every part below a flow state, named by its root or not."""
     query = StructuredQuery()

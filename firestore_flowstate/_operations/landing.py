@@ -36,7 +36,13 @@ class Overtaken(Exception):  # noqa: N818  # an outcome; the caller decides whet
 
 
 async def land(
-    collection: Collection, out: Outgoing, *, base: Version | None, absent: bool, deadline: Deadline
+    collection: Collection,
+    out: Outgoing,
+    *,
+    base: Version | None,
+    absent: bool,
+    deadline: Deadline,
+    doubt: bool = False,
 ) -> Landed:
     """Send a write until it is known to be stored or not.
 
@@ -46,6 +52,7 @@ async def land(
         base: The version it goes on top of; None: whatever is there.
         absent: Whether there must be nothing yet.
         deadline: When to give up; it is extended by a second for each MiB beyond the first.
+        doubt: Whether it was sent before, with an unknown outcome.
 
     Raises:
         Overtaken: Another writer was first: conflict, exists or not found.
@@ -54,7 +61,7 @@ async def land(
         BackendError: As Refused, where nothing can be done about it.
     """
     deadline = deadline.plus(max(0.0, out.size() / 2**20 - 1))
-    attempt = _Attempt(collection, out, base, absent, deadline)
+    attempt = _Attempt(collection, out, base, absent, deadline, doubt=doubt)
     try:
         return await attempt.land()
     except (Overtaken, Refused, FlowStateError) as error:
@@ -67,7 +74,14 @@ class _Attempt:
     """The state of landing one write."""
 
     def __init__(
-        self, collection: Collection, out: Outgoing, base: Version | None, absent: bool, deadline: Deadline
+        self,
+        collection: Collection,
+        out: Outgoing,
+        base: Version | None,
+        absent: bool,
+        deadline: Deadline,
+        *,
+        doubt: bool,
     ) -> None:
         self._collection = collection
         self._out = out
@@ -75,7 +89,7 @@ class _Attempt:
         self._absent = absent
         self._deadline = deadline
         self._began = time.time()
-        self._doubt = False
+        self._doubt = doubt
 
     async def land(self) -> Landed:
         """Send, judge what is stored, and send again on top of it, until that is decided."""
@@ -85,9 +99,12 @@ class _Attempt:
         elif self._base is not None:
             precondition = at(self._base.updated)
         delay = 0.0
+        sent_before = self._doubt
         while True:
             try:
-                return await send(self._collection, self._out, precondition, self._deadline)
+                if not sent_before:
+                    return await send(self._collection, self._out, precondition, self._deadline)
+                sent_before = False
             except Ambiguous:
                 self._doubt = True
             except Refused as refusal:

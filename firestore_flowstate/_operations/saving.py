@@ -18,6 +18,7 @@ from .._rpc.messages import Document, Write
 from .._rpc.outcome import Refused
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState
+from ..unset import UNSET, Unset
 from .collection import Collection
 from .landing import land
 from .reading import load_root
@@ -34,6 +35,7 @@ async def save(
     base: Version | None,
     absent: bool,
     layout: Layout | None = None,
+    expire_at: datetime | Unset | None = UNSET,
     deadline: Deadline,
 ) -> None:
     """Store the whole state, and stamp it with the version it got.
@@ -45,6 +47,7 @@ async def save(
         base: The version to replace; None: whatever is there.
         absent: Whether there must be nothing yet.
         layout: The layout to write; None: as the settings say.
+        expire_at: When it expires; UNSET: as the settings say.
         deadline: When to give up.
 
     Raises:
@@ -52,12 +55,7 @@ async def save(
         FlowStateEncodeError: The state cannot be stored.
     """
     check_state(id, state)
-    expire_at = collection.expire_at(state.status)
-    if (layout or collection.settings.layout) == "native":
-        out = outgoing_native(collection, id, state, expire_at)
-        written = None
-    else:
-        out, written = outgoing(collection, id, state, base=base, absent=absent, expire_at=expire_at)
+    out, written = outgoing_of(collection, id, state, base=base, absent=absent, layout=layout, expire_at=expire_at)
     if base is not None:
         out.gone = [collection.part_name(id, name) for name in base.part_names()]
     elif out.parts and not absent:
@@ -67,7 +65,25 @@ async def save(
         landed = await land(collection, out, base=base, absent=absent, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    stamp(state, landed, written, base=base, expire_at=expire_at)
+    stamp(state, landed, written, base=base, expire_at=out.expire_at)
+
+
+def outgoing_of(
+    collection: Collection,
+    id: str,
+    state: FlowState,
+    *,
+    base: Version | None = None,
+    absent: bool = False,
+    layout: Layout | None = None,
+    expire_at: datetime | Unset | None = UNSET,
+) -> tuple[Outgoing, Written | None]:
+    """Return the write of a whole state, and what it was filled with where the layout is ours."""
+    if isinstance(expire_at, Unset):
+        expire_at = collection.expire_at(state.status)
+    if (layout or collection.settings.layout) == "native":
+        return outgoing_native(collection, id, state, expire_at), None
+    return outgoing(collection, id, state, base=base, absent=absent, expire_at=expire_at)
 
 
 def stamp(
@@ -107,7 +123,8 @@ def outgoing(
     except FlowStateEncodeError as error:
         raise naming(error, id) from error.__cause__
     parts = part_writes(collection, id, written.parts, expire_at)
-    return Outgoing(id=id, root=root, revision=written.revision, replaces=True, parts=parts), written
+    out = Outgoing(id=id, root=root, revision=written.revision, replaces=True, parts=parts, expire_at=expire_at)
+    return out, written
 
 
 def part_writes(
@@ -139,7 +156,7 @@ def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at
     def matches(document: Document) -> bool:
         return dict(document.fields) == dict(fields)
 
-    return Outgoing(id=id, root=root, revision="", replaces=True, matches=matches)
+    return Outgoing(id=id, root=root, revision="", replaces=True, matches=matches, expire_at=expire_at)
 
 
 async def _parts_of(collection: Collection, id: str, deadline: Deadline) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from .._document.root import moment_of
@@ -31,6 +32,7 @@ class Outgoing:
         parts: The writes of its parts.
         gone: The resource names of the parts that go with what it replaces.
         matches: Tells whether a stored document is what this write makes, where there is no revision to tell.
+        expire_at: When the state expires once it is written.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Outgoing:
     parts: Sequence[Write] = ()
     gone: Sequence[str] = ()
     matches: Callable[[Document], bool] = field(default=lambda _: False)
+    expire_at: datetime | None = None
 
     def size(self) -> int:
         """Return the bytes of all its writes."""

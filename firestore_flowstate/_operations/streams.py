@@ -47,6 +47,7 @@ class Stream:
     Attributes:
         shard: The shard it asks; None: whatever the shard.
         native_status: Ask native documents, which carry no status, and keep those that have this one.
+        expired: Whether to keep those that have expired too.
     """
 
     collection: Collection
@@ -56,6 +57,7 @@ class Stream:
     deadline: Deadline
     shard: int | None = None
     native_status: FlowStatus | None = None
+    expired: bool = False
     _ready: list[Found] = field(default_factory=list)
     _ended: bool = False
 
@@ -90,7 +92,7 @@ class Stream:
         now = datetime.now(timezone.utc)
         for document in documents:
             self.after = Position(_number(document.fields["startTime"]), collection.id_of(document))
-            if not is_live(document, now):
+            if not self.expired and not is_live(document, now):
                 continue
             if native and (is_serialized(document) or native_progress(document).status != self.native_status):
                 continue
@@ -104,6 +106,7 @@ def streams(
     after: Position | None,
     fields: Sequence[str] | None,
     deadline: Deadline,
+    expired: bool = False,
 ) -> list[Stream]:
     """Return the streams whose documents together are those of the query.
 
@@ -115,6 +118,7 @@ def streams(
         "after": after,
         "fields": fields,
         "deadline": deadline,
+        "expired": expired,
     }
     shards = collection.settings.shards
     if shards > 1:

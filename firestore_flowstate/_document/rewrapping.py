@@ -1,0 +1,57 @@
+"""Packing stored values again: with the current key, codecs and threshold. Changes no revision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .log import Ref, Segment, Stored
+from .parts import Spill, with_values
+from .root import Root
+from .serialized import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewrapped:
+    """A root packed again.
+
+    Attributes:
+        values: The payload values beside the log.
+        log: The segments.
+        spill: What is in parts now.
+        gone: References that nothing refers to any more.
+    """
+
+    values: Mapping[str, Stored]
+    log: Sequence[Segment]
+    spill: Spill
+    gone: Sequence[Ref]
+
+
+def is_current(root: Root, resolved: Mapping[str, bytes], place: Place) -> bool:
+    """Return whether every value is packed as it would be now."""
+    stored = [*root.values.values(), *(v for segment in root.log for v in segment.values().values())]
+    return all(place.payloads.is_current(resolved[value.name] if isinstance(value, Ref) else value) for value in stored)
+
+
+def rewrap_root(root: Root, resolved: Mapping[str, bytes], place: Place) -> Rewrapped:
+    """Return what the root holds, each value unpacked and packed again; what was in parts stays in parts."""
+    spill, gone = Spill(room=0), list[Ref]()
+
+    def again(stored: Stored, logical: str) -> Stored:
+        data = resolved[stored.name] if isinstance(stored, Ref) else stored
+        packed = place.pack(place.payloads.unpack(data, place.owner, logical), logical)
+        if not isinstance(stored, Ref):
+            return packed
+        gone.append(stored)
+        return spill.move(packed)
+
+    values = {name: again(stored, name) for name, stored in root.values.items()}
+    log = [
+        with_values(
+            segment,
+            {name: again(stored, f"log.{segment.id}.{name}") for name, stored in segment.values().items()},
+        )
+        for segment in root.unique_log()
+    ]
+    return Rewrapped(values=values, log=log, spill=spill, gone=gone)

@@ -1,0 +1,214 @@
+"""Many flow states in few requests: each batch is atomic, and each id has its own outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from .._document.ids import check_flow_id
+from .._document.refusals import batch as batch_error
+from .._document.refusals import check_state
+from .._document.root import PAYLOAD, moment_of
+from .._document.serialized import Written
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document, Write
+from .._rpc.outcome import Ambiguous, Refused
+from ..errors import FlowStateError
+from ..models import FlowState
+from .collection import Collection, is_live
+from .deleting import delete
+from .landing import Overtaken, at, land
+from .reading import state_of
+from .saving import outgoing_of, stamp
+from .sending import Landed, Outgoing
+
+_BATCH: Final = 100  # documents
+_BATCH_BYTES: Final = 1024 * 1024
+_AT_ONCE: Final = 4
+
+_Item = TypeVar("_Item")
+
+
+class _Save(NamedTuple):
+    id: str
+    state: FlowState
+    out: Outgoing
+    written: Written | None
+
+
+async def save_many(collection: Collection, states: Mapping[str, FlowState], deadline: Deadline) -> None:
+    """Store each state under its id, whatever was there.
+
+    Raises:
+        FlowStateBatchError: Some were not stored.
+    """
+    errors: dict[str, FlowStateError] = {}
+    saves: list[_Save] = []
+    for id, state in states.items():
+        try:
+            check_flow_id(id)
+            check_state(id, state)
+            out, written = outgoing_of(collection, id, state)
+        except FlowStateError as error:
+            errors[id] = error
+        else:
+            saves.append(_Save(id, state, out, written))
+    alone = [save for save in saves if _is_large(save)]
+    together = _batches([save for save in saves if not _is_large(save)], lambda save: save.out.size())
+    deadline = deadline.plus(sum(save.out.size() for save in saves) / 2**20)
+
+    async def one(save: _Save, *, doubt: bool = False) -> None:
+        try:
+            landed = await land(collection, save.out, base=None, absent=False, deadline=deadline, doubt=doubt)
+        except Overtaken as overtaken:
+            errors[save.id] = overtaken.error
+        except Refused as refusal:
+            errors[save.id] = collection.connection.refusal(refusal, flow_id=save.id)
+        except FlowStateError as error:
+            errors[save.id] = error
+        else:
+            _stamp(save, landed)
+
+    async def many(batch: Sequence[_Save]) -> None:
+        try:
+            reply = await collection.connection.commit(
+                [save.out.root for save in batch], deadline=deadline, flow_id=None
+            )
+        except Ambiguous:
+            await _each(batch, lambda save: one(save, doubt=True))  # each root tells
+            return
+        except (Refused, FlowStateError):
+            await _each(batch, one)  # one of them may be the reason
+            return
+        for save, result in zip(batch, reply.write_results, strict=True):
+            _stamp(save, Landed(updated=moment_of(result.update_time)))
+
+    await asyncio.gather(_each(together, many), _each(alone, one))
+    if errors:
+        raise batch_error("saved", errors, total=len(states))
+
+
+async def load_many(collection: Collection, ids: Iterable[str], deadline: Deadline) -> dict[str, FlowState]:
+    """Return the states by id, in the order of the ids.
+
+    Raises:
+        FlowStateBatchError: Some could not be read.
+    """
+    errors: dict[str, FlowStateError] = {}
+    wanted = _checked(ids, errors)
+    found: dict[str, FlowState] = {}
+
+    async def one(document: Document) -> None:
+        id = collection.id_of(document)
+        try:
+            found[id] = await state_of(collection, document, deadline)
+        except FlowStateError as error:
+            errors[id] = error
+
+    async def many(batch: Sequence[str]) -> None:
+        try:
+            documents = await collection.connection.batch_get(list(map(collection.name, batch)), deadline=deadline)
+        except FlowStateError as error:
+            errors.update(dict.fromkeys(batch, error))
+        else:
+            await _each([document for document in documents.values() if is_live(document)], one)
+
+    await _each(_batches(wanted, lambda _: 0), many)
+    if errors:
+        raise batch_error("loaded", errors, total=len(wanted))
+    return {id: found[id] for id in wanted if id in found}
+
+
+async def delete_many(collection: Collection, ids: Iterable[str], deadline: Deadline) -> None:
+    """Delete the states with their parts.
+
+    Raises:
+        FlowStateBatchError: Some were not deleted.
+    """
+    errors: dict[str, FlowStateError] = {}
+    wanted = _checked(ids, errors)
+
+    async def one(id: str) -> None:
+        try:
+            await delete(collection, id, deadline=deadline)
+        except FlowStateError as error:
+            errors[id] = error
+
+    async def many(batch: Sequence[str]) -> None:
+        try:
+            documents = await collection.connection.batch_get(
+                list(map(collection.name, batch)), deadline=deadline, mask=[f"{PAYLOAD}.parts"]
+            )
+        except FlowStateError as error:
+            errors.update(dict.fromkeys(batch, error))
+            return
+        await delete_documents(collection, list(documents.values()), deadline, one)
+
+    await _each(_batches(wanted, lambda _: 0), many)
+    if errors:
+        raise batch_error("deleted", errors, total=len(wanted))
+
+
+async def delete_documents(
+    collection: Collection,
+    documents: Sequence[Document],
+    deadline: Deadline,
+    one: Callable[[str], Awaitable[None]],
+) -> None:
+    """Delete documents as they were read, in one commit; those that have parts, or have changed since, by `one`."""
+    simple = [document for document in documents if not _part_count(document)]
+    others = [collection.id_of(document) for document in documents if _part_count(document)]
+    deletes = [Write(delete=d.name, current_document=at(moment_of(d.update_time))) for d in simple]
+    if deletes:
+        try:
+            await collection.connection.commit(deletes, deadline=deadline, flow_id=None)
+        except (Ambiguous, Refused, FlowStateError):
+            others.extend(map(collection.id_of, simple))
+    await _each(others, one)
+
+
+def _part_count(document: Document) -> int:
+    payload = document.fields[PAYLOAD].map_value.fields if PAYLOAD in document.fields else {}
+    return payload["parts"].integer_value if "parts" in payload else 0
+
+
+def _is_large(save: _Save) -> bool:
+    return bool(save.out.parts) or save.out.size() > _BATCH_BYTES
+
+
+def _stamp(save: _Save, landed: Landed) -> None:
+    stamp(save.state, landed, save.written, base=None, expire_at=save.out.expire_at)
+
+
+def _checked(ids: Iterable[str], errors: dict[str, FlowStateError]) -> list[str]:
+    wanted = list(dict.fromkeys(ids))
+    for id in wanted:
+        try:
+            check_flow_id(id)
+        except FlowStateError as error:
+            errors[id] = error
+    return [id for id in wanted if id not in errors]
+
+
+def _batches(items: Sequence[_Item], size_of: Callable[[_Item], int]) -> list[list[_Item]]:
+    batches: list[list[_Item]] = []
+    size = 0
+    for item in items:
+        size += size_of(item)
+        if not batches or len(batches[-1]) == _BATCH or size > _BATCH_BYTES:
+            batches.append([])
+            size = size_of(item)
+        batches[-1].append(item)
+    return batches
+
+
+async def _each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]]) -> None:
+    """Do the work for each item, a few at once."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def turn(item: _Item) -> None:
+        async with turns:
+            await work(item)
+
+    await asyncio.gather(*map(turn, items))

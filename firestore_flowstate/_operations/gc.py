@@ -1,0 +1,93 @@
+"""Collecting orphans: parts that no flow state refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+from .._document.root import is_serialized, moment_of, read_root
+from .._rpc.messages import Document, Precondition, Write
+from .._rpc.outcome import Ambiguous, Refused
+from ..errors import FlowStateDecodeError
+from ..reports import GcReport
+from .collection import Collection
+from .landing import PRECONDITION_CODES, at
+from .scanning import scan_parts
+
+MIN_AGE: Final = timedelta(hours=1)
+"""Parts younger than this may belong to a save that has not switched its root yet."""
+
+_PER_COMMIT: Final = 400
+
+
+async def collect(collection: Collection, *, dry_run: bool, min_age: timedelta = MIN_AGE) -> GcReport:
+    """Find the parts that no flow state refers to, and delete them.
+
+    A deletion is conditional on the root as it was read: it cannot cross a save that starts to refer to a part.
+    """
+    orphans = deleted = young = 0
+    unreadable: list[str] = []
+    async for page in scan_parts(collection):
+        for id, parts in _by_flow(collection, page).items():
+            root = await collection.get(id, collection.deadline(None))
+            try:
+                unnamed = _unnamed(root, parts)
+            except FlowStateDecodeError:
+                if id not in unreadable:
+                    unreadable.append(id)
+                continue
+            old = [part for part in unnamed if _age(part) >= min_age]
+            orphans += len(old)
+            young += len(unnamed) - len(old)
+            if not dry_run:
+                deleted += await _delete(collection, id, root, old)
+    return GcReport(orphans=orphans, deleted=deleted, young=young, unreadable=tuple(unreadable))
+
+
+def _by_flow(collection: Collection, parts: Sequence[Document]) -> dict[str, list[Document]]:
+    flows: dict[str, list[Document]] = {}
+    for part in parts:
+        id = part.name[len(collection.name("")) :].split("/", 1)[0]
+        flows.setdefault(id, []).append(part)
+    return flows
+
+
+def _unnamed(root: Document | None, parts: Sequence[Document]) -> list[Document]:
+    """Return the parts that a root does not refer to. A root that cannot be read might refer to all of them."""
+    if root is None or not is_serialized(root):
+        return list(parts)
+    named = {name for kept in read_root(root).kept() for name in kept.part_names()}
+    return [part for part in parts if part.name.rpartition("/")[2] not in named]
+
+
+def _age(part: Document) -> timedelta:
+    return datetime.now(timezone.utc) - moment_of(part.create_time).as_datetime()
+
+
+async def _delete(collection: Collection, id: str, root: Document | None, parts: Sequence[Document]) -> int:
+    deleted = 0
+    for start in range(0, len(parts), _PER_COMMIT):
+        deletes = [Write(delete=part.name) for part in parts[start : start + _PER_COMMIT]]
+        try:
+            await collection.connection.commit(
+                [_guard(collection, id, root), *deletes], deadline=collection.deadline(None), flow_id=id
+            )
+        except Ambiguous:
+            break  # the next run sees what is left
+        except Refused as refusal:
+            if refusal.code not in PRECONDITION_CODES:
+                raise collection.connection.refusal(refusal, flow_id=id) from refusal
+            break  # the flow state was written meanwhile
+        deleted += len(deletes)
+    return deleted
+
+
+def _guard(collection: Collection, id: str, root: Document | None) -> Write:
+    """Return a write that changes nothing and fails where the root is not as it was read."""
+    if root is None:
+        return Write(delete=collection.name(id), current_document=Precondition(exists=False))
+    guard = Write(current_document=at(moment_of(root.update_time)))
+    guard.update.name = root.name
+    guard.update_mask.SetInParent()
+    return guard

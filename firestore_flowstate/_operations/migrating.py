@@ -1,0 +1,133 @@
+"""Moving flow states to another layout or collection, live: each by compare-and-swap."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from .._document.root import is_serialized
+from .._document.version import Version
+from .._rpc.messages import Document
+from ..errors import BackendError, FlowStateError, StoreUnavailableError
+from ..models import FlowState
+from ..reports import MigrateReport
+from .collection import Collection, is_live
+from .landing import Overtaken
+from .reading import load, state_of
+from .saving import outgoing_of, save
+from .scanning import scan
+
+_AT_ONCE: Final = 8
+_TRIES: Final = 10
+
+
+async def migrate(
+    source: Collection, target: Collection, *, dry_run: bool, progress: Callable[[int], None] | None
+) -> MigrateReport:
+    """Bring every live flow state of the source to the target, in the target's layout.
+
+    Where both are the same collection, documents that are as they should be are left alone. Otherwise a state that
+    the target has in a later version stays as it is there. Doing it again does what is left to do.
+    """
+    in_place = source.documents == target.documents and source.path == target.path
+    migrated = unchanged = seen = 0
+    failed: dict[str, FlowStateError] = {}
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(document: Document) -> None:
+        nonlocal migrated, unchanged, seen
+        id = source.id_of(document)
+        async with turns:
+            try:
+                if in_place:
+                    moved = await _convert(target, id, document, dry_run=dry_run)
+                else:
+                    moved = await _copy(source, target, id, document, dry_run=dry_run)
+            except StoreUnavailableError:
+                raise
+            except FlowStateError as error:
+                failed[id] = error
+            else:
+                migrated, unchanged = migrated + moved, unchanged + (not moved)
+        seen += 1
+        if progress is not None:
+            progress(seen)
+
+    async for page in scan(source):
+        await asyncio.gather(*(one(document) for document in page if is_live(document)))
+    return MigrateReport(migrated=migrated, unchanged=unchanged, failed=failed)
+
+
+async def _convert(target: Collection, id: str, document: Document | None, *, dry_run: bool) -> bool:
+    """Rewrite a document in the target's layout and shard; return whether it was not so already."""
+    for _ in range(_TRIES):
+        if document is None or not is_live(document) or _is_as_wanted(target, id, document):
+            return False
+        state = await state_of(target, document, target.deadline(None))
+        if dry_run:
+            outgoing_of(target, id, state)  # raises where it could not be stored so
+            return True
+        try:
+            await _save(target, id, state, base=_version(state), expires_like=state)
+        except Overtaken:
+            document = await target.get(id, target.deadline(None))
+        else:
+            return True
+    raise _too_busy(id)
+
+
+async def _copy(source: Collection, target: Collection, id: str, document: Document, *, dry_run: bool) -> bool:
+    """Write a state to another collection; return whether it was not there already."""
+    state = await state_of(source, document, source.deadline(None))
+    for _ in range(_TRIES):
+        there = await load(target, id, target.deadline(None))
+        if there is not None and _is_later(there, state):
+            return False
+        if dry_run:
+            outgoing_of(target, id, state)
+            return True
+        try:
+            copy = state.model_copy(deep=True)
+            base = None if there is None else _version(there)
+            await _save(target, id, copy, base=base, expires_like=state)
+        except Overtaken:
+            continue
+        return True
+    raise _too_busy(id)
+
+
+async def _save(
+    target: Collection, id: str, state: FlowState, *, base: Version | None, expires_like: FlowState
+) -> None:
+    await save(
+        target,
+        id,
+        state,
+        base=base,
+        absent=base is None,
+        expire_at=expires_like.expire_at,
+        deadline=target.deadline(None),
+    )
+
+
+def _is_as_wanted(target: Collection, id: str, document: Document) -> bool:
+    if is_serialized(document) != (target.settings.layout == "serialized"):
+        return False
+    return not is_serialized(document) or document.fields["shard"].integer_value == target.shard_of(id)
+
+
+def _is_later(there: FlowState, state: FlowState) -> bool:
+    """Return whether the target's state was written after the source's was: by an earlier run, or by a live flow."""
+    return there.updated_at is not None and state.updated_at is not None and there.updated_at >= state.updated_at
+
+
+def _version(state: FlowState) -> Version | None:
+    return None if state.version is None else Version.from_text(state.version)
+
+
+def _too_busy(id: str) -> BackendError:
+    return BackendError(
+        f"The flow state {id!r} was written {_TRIES} times while it was migrated: migrate it again when it is quieter.",
+        flow_id=id,
+    )

@@ -1,0 +1,71 @@
+"""Deleting what is old."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+from .._document.root import PAYLOAD, moment_of
+from .._rpc.messages import Document
+from .._rpc.outcome import Ambiguous, Refused
+from ..query import FlowStateQuery, milliseconds
+from .bulk import delete_documents
+from .collection import Collection
+from .deleting import delete_version_of
+from .streams import merged, streams
+
+_PAGE: Final = 100
+
+
+async def purge(
+    collection: Collection,
+    query: FlowStateQuery,
+    *,
+    older_than: timedelta,
+    dry_run: bool,
+    progress: Callable[[int], None] | None,
+) -> int:
+    """Delete the states that match and were neither started nor written within `older_than`; return how many.
+
+    In pages, newest first; what was deleted is done, so that after a crash it goes on by calling it again.
+    """
+    horizon = datetime.now(timezone.utc) - older_than
+    before = query.started_before
+    if before is None or milliseconds(before) > milliseconds(horizon):
+        query = replace(query, started_before=horizon)
+    after = None
+    done = 0
+    while True:
+        deadline = collection.deadline(None)
+        fields = ["startTime", "expireAt", f"{PAYLOAD}.parts"]
+        sources = streams(collection, query, after=after, fields=fields, deadline=deadline, expired=True)
+        found = await merged(sources, _PAGE)
+        old = [one.document for one in found if moment_of(one.document.update_time).as_datetime() < horizon]
+        if dry_run:
+            done += len(old)
+        else:
+            done += await _delete(collection, old)
+        if progress is not None and old:
+            progress(done)
+        if len(found) < _PAGE:
+            return done
+        after = found[-1].position
+
+
+async def _delete(collection: Collection, documents: list[Document]) -> int:
+    """Delete documents as they were read; one that was written since stays."""
+    stayed = 0
+    deadline = collection.deadline(None)
+    by_id = {collection.id_of(document): document for document in documents}
+
+    async def one(id: str) -> None:
+        nonlocal stayed
+        try:
+            await delete_version_of(collection, id, by_id[id], deadline=deadline)
+        except (Refused, Ambiguous):
+            stayed += 1
+
+    await delete_documents(collection, documents, deadline, one)
+    return len(documents) - stayed

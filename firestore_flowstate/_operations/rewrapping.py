@@ -1,0 +1,104 @@
+"""Encrypting what is stored again, with the current key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from .._document.rewrapping import is_current, rewrap_root
+from .._document.root import PAYLOAD, is_serialized, read_root, write_segment, write_stored
+from .._rpc.messages import Document, Write
+from .._rpc.outcome import Ambiguous, Refused
+from ..errors import BackendError, FlowStateDecodeError
+from .collection import Collection, expires_at
+from .landing import PRECONDITION_CODES, at
+from .reading import fetch, unreadable
+from .saving import part_writes
+from .scanning import scan
+from .sending import Outgoing, send, withdraw
+
+_AT_ONCE: Final = 4
+_TRIES: Final = 20
+
+
+async def rewrap(collection: Collection, *, progress: Callable[[int], None] | None) -> int:
+    """Pack every flow state again whose values are not packed as they would be now; return how many were.
+
+    Raises:
+        FlowStateDecodeError: A value cannot be read; those before it are done.
+    """
+    done = seen = 0
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(document: Document) -> None:
+        nonlocal done, seen
+        async with turns:
+            done += await _rewrap(collection, document)
+        seen += 1
+        if progress is not None:
+            progress(seen)
+
+    async for page in scan(collection, page=20):
+        await asyncio.gather(*(one(document) for document in page if is_serialized(document)))
+    return done
+
+
+async def _rewrap(collection: Collection, found: Document) -> bool:
+    id = collection.id_of(found)
+    document: Document | None = found
+    for _ in range(_TRIES):
+        if document is None or not is_serialized(document):
+            return False
+        out = await _outgoing(collection, id, document)
+        if out is None:
+            return False
+        deadline = collection.deadline(None).plus(out.size() / 2**20)
+        try:
+            await send(collection, out, at(read_root(document).updated), deadline)
+        except (Ambiguous, Refused) as failure:
+            if isinstance(failure, Refused):
+                if failure.code not in PRECONDITION_CODES:
+                    raise collection.connection.refusal(failure, flow_id=id) from failure
+                await withdraw(collection, out, deadline)
+            document = await collection.get(id, collection.deadline(None))
+        else:
+            return True
+    raise BackendError(f"The flow state {id!r} was written all the time while it was rewrapped.", flow_id=id)
+
+
+async def _outgoing(collection: Collection, id: str, document: Document) -> Outgoing | None:
+    """Return the write that packs a document again, or None where it is as it should be or was replaced."""
+    place = collection.place(id)
+    try:
+        root = read_root(document)
+        refs = [ref for _, ref in root.refs()]
+        resolved = await fetch(collection, id, refs, collection.deadline(None))
+        if resolved is None or is_current(root, resolved, place):
+            return None
+        rewrapped = rewrap_root(root, resolved, place)
+    except FlowStateDecodeError as error:
+        raise unreadable(error, id) from error
+    write = Write()
+    write.update.name = document.name
+    payload = write.update.fields[PAYLOAD].map_value.fields
+    for name, stored in rewrapped.values.items():
+        write_stored(payload[name], stored)
+    segments = payload["log"].array_value.values
+    for segment in rewrapped.log:
+        write_segment(segments.add(), segment)
+    payload["weight"].integer_value = sum(segment.weight() for segment in rewrapped.log)
+    payload["parts"].integer_value = rewrapped.spill.count
+    names = [*rewrapped.values, "log", "weight", "parts"]
+    write.update_mask.field_paths.extend(f"{PAYLOAD}.{name}" for name in names)
+    if place.payloads.keyring is not None:
+        write.update_mask.field_paths.append("summary.errorLine")  # not to be left in the clear
+    gone = [collection.part_name(id, name) for ref in rewrapped.gone for name in ref.part_names()]
+    return Outgoing(
+        id=id,
+        root=write,
+        revision=root.revision,
+        replaces=False,
+        parts=part_writes(collection, id, rewrapped.spill.refs, expires_at(document.fields)),
+        gone=gone,
+    )

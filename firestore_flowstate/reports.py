@@ -1,0 +1,40 @@
+"""What maintenance of a store reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .errors import FlowStateError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcReport:
+    """What `gc` found.
+
+    Attributes:
+        orphans: Parts that no flow state refers to, older than an hour.
+        deleted: How many of them were deleted; none in a dry run.
+        young: Parts that no flow state refers to yet, less than an hour old: a save may be about to.
+        unreadable: Ids of flow states whose document cannot be read, so that their parts were left alone.
+    """
+
+    orphans: int
+    deleted: int
+    young: int
+    unreadable: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrateReport:
+    """What `migrate` did.
+
+    Attributes:
+        migrated: Flow states that were written to the target, or would be in a dry run.
+        unchanged: Flow states that were there already as they should be.
+        failed: Why others could not be migrated, by their ids; they are as they were.
+    """
+
+    migrated: int
+    unchanged: int
+    failed: Mapping[str, FlowStateError] = field(default_factory=dict)
