@@ -52,7 +52,7 @@ def _nested(depth: int) -> Any:
     return value
 
 
-@given(json_values(max_leaves=20))
+@given(json_values())
 def test_decoding_gives_back_what_was_encoded(value: Any) -> None:
     """Types, NaN, large integers, lone surrogates and the order of keys."""
     decoded = decode(encode(value, "value"))

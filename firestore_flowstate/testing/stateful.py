@@ -41,14 +41,18 @@ optional = {
 }
 
 
-@st.composite
-def few_states(draw: st.DrawFn) -> FlowState:
-    """Return states of few names, owners and starts, so that lists have ties and filters find something."""
-    state = draw(flow_states())
-    state.start_time = draw(st.sampled_from([0, 0.0, 1, 1.0, 1.5, -1, 2**53, 2**53 + 1]))
-    state.name = draw(st.sampled_from([None, "", "flow"]))
-    state.owner = draw(st.sampled_from(["me", "you", "", 1, True, None]))
+def _as_one_of_few(state: FlowState, start_time: float, name: str | None, owner: Any) -> FlowState:
+    state.start_time, state.name, state.owner = start_time, name, owner
     return state
+
+
+few_states = st.builds(  # of few starts, names and owners, so that lists have ties and filters find something
+    _as_one_of_few,
+    flow_states(),
+    st.sampled_from([0, 0.0, 1, 1.0, 1.5, -1, 2**53, 2**53 + 1]),
+    st.sampled_from([None, "", "flow"]),
+    st.sampled_from(["me", "you", "", 1, True, None]),
+)
 
 
 @dataclass
@@ -90,14 +94,14 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         finally:
             self._loop.close()
 
-    @rule(id=ids, state=few_states())
+    @rule(id=ids, state=few_states)
     def save(self, id: str, state: FlowState) -> None:
         """The last write wins."""
         state.flow_id = id
         self._run(self._store.save(id, state))
         self._wrote(id, state, state.version)
 
-    @rule(id=ids, state=few_states(), choice=choices | st.none())
+    @rule(id=ids, state=few_states, choice=choices | st.none())
     def save_if_version(self, id: str, state: FlowState, choice: Choice | None) -> None:
         """Only the stored version is replaced."""
         state.flow_id = id
@@ -108,7 +112,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         else:
             self._refused(FlowStateConflictError, self._store.save(id, state, if_version=version))
 
-    @rule(id=ids, state=few_states())
+    @rule(id=ids, state=few_states)
     def create(self, id: str, state: FlowState) -> None:
         """Only what is not there is created."""
         state.flow_id = id
@@ -158,7 +162,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
                 setattr(state, name, value)
             self._wrote(id, state, version)
 
-    @rule(id=ids, new=few_states(), kept=st.sets(st.sampled_from(STEPS)), by=st.sampled_from(["edit", "modify"]))
+    @rule(id=ids, new=few_states, kept=st.sets(st.sampled_from(STEPS)), by=st.sampled_from(["edit", "modify"]))
     def change(self, id: str, new: FlowState, kept: set[str], by: str) -> None:
         """What a block or a function did to the state is what is stored."""
 
@@ -192,7 +196,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             return
         self._gone(id)
 
-    @rule(states=st.dictionaries(ids, few_states(), max_size=4))
+    @rule(states=st.dictionaries(ids, few_states, max_size=4))
     def save_many(self, states: dict[str, FlowState]) -> None:
         """Many are saved like one."""
         for id, state in states.items():
