@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .codecs import PayloadCodec
 from .errors import (
     AccessDeniedError,
     BackendError,
@@ -85,6 +86,7 @@ __all__ = [
     "MigrateReport",
     "MissingIndexError",
     "Operation",
+    "PayloadCodec",
     "QuotaError",
     "StoreUnavailableError",
     "Unset",

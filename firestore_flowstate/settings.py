@@ -6,7 +6,8 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, Literal
 
@@ -15,10 +16,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ._document.ids import check_collection_path
+from .codecs import PayloadCodec
 
 EMULATOR_REQUEST_BYTES: Final = 4 * 1024 * 1024  # gRPC's default message limit, which the emulator keeps
 _PREFIX: Final = "FLOWSTATE_"
 _AES_KEY_BYTES: Final = (16, 24, 32)
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
+_CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
 class FlowStateSettings(BaseSettings):
@@ -42,16 +46,23 @@ class FlowStateSettings(BaseSettings):
         compress_over: Values with more bytes than this are compressed (zstd); smaller ones stay readable JSON.
         max_request_bytes: The largest request to send, in bytes: Firestore takes 10 MiB, and the emulator
             4 MiB, which is kept to where one is used.
-        keys: Encryption keys by id, each 16, 24 or 32 bytes in base64. As a variable: a JSON object.
+        keys: Encryption keys by id, each 16, 24 or 32 bytes in base64, or in code a function that returns them as
+            bytes, called when the key is first needed (a KMS). As a variable: a JSON object.
         current_key: The id of the key to encrypt new values with; may be left out where there is one key.
         require_encryption: Refuse to read values that are not encrypted.
+        codecs: Codecs of the application's own, which values go through before compression. In code only.
         shards: How many shards to spread writes over, 1 to 500. 1 is enough up to 500 writes a second.
         emulator_host: ``host:port`` of the Firestore emulator; otherwise FIRESTORE_EMULATOR_HOST.
         endpoint: Another address of the Firestore service than the usual one, ``host`` or ``host:port``.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_default=False
+        env_prefix=_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        validate_default=False,
+        arbitrary_types_allowed=True,
     )
 
     project: str | None = None
@@ -64,9 +75,10 @@ class FlowStateSettings(BaseSettings):
     expire_when: Literal["finished", "always"] = "finished"
     compress_over: int = Field(default=4096, ge=0)
     max_request_bytes: int = Field(default=10 * 1024 * 1024, ge=64 * 1024, le=10 * 1024 * 1024)
-    keys: Mapping[str, str] | None = Field(default=None, repr=False)
+    keys: Mapping[str, str | Callable[[], bytes]] | None = Field(default=None, repr=False)
     current_key: str | None = None
     require_encryption: bool = False
+    codecs: Sequence[PayloadCodec] = ()
     shards: int = Field(default=1, ge=1, le=500)
     emulator_host: str | None = None
     endpoint: str | None = None
@@ -76,6 +88,13 @@ class FlowStateSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise _naming_variables(error, given=values) from None
+
+    @field_validator("page_size", "timeout", "compress_over", "max_request_bytes", "shards", mode="before")
+    @classmethod
+    def _is_no_bool(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # which Python counts as 0 and 1
+            raise ValueError(f"must be a number, not {value}")  # noqa: TRY004  # pydantic reports ValueError
+        return value
 
     @field_validator("collection")
     @classmethod
@@ -104,10 +123,14 @@ class FlowStateSettings(BaseSettings):
 
     @field_validator("keys")
     @classmethod
-    def _are_aes_keys(cls, keys: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    def _are_aes_keys(
+        cls, keys: Mapping[str, str | Callable[[], bytes]] | None
+    ) -> Mapping[str, str | Callable[[], bytes]] | None:
         for key_id, key in (keys or {}).items():
-            if not key_id.isascii() or not key_id.isprintable() or not 1 <= len(key_id) <= 64:
-                raise ValueError(f"key id {key_id!r} must be 1 to 64 printable ASCII characters")
+            if not _KEY_ID.fullmatch(key_id):
+                raise ValueError(f"key id {key_id!r} must be 1 to 64 ASCII letters, digits or . _ : / -")
+            if callable(key):
+                continue
             try:
                 size = len(base64.b64decode(key, validate=True))
             except (binascii.Error, ValueError):
@@ -115,6 +138,19 @@ class FlowStateSettings(BaseSettings):
             if size not in _AES_KEY_BYTES:
                 raise ValueError(f"key {key_id!r} has {size} bytes; AES takes 16, 24 or 32")
         return keys
+
+    @field_validator("codecs")
+    @classmethod
+    def _have_names_of_their_own(cls, codecs: Sequence[PayloadCodec]) -> Sequence[PayloadCodec]:
+        names = [codec.name for codec in codecs]
+        for name in names:
+            if not _CODEC_NAME.fullmatch(str(name)):
+                raise ValueError(f"the codec name {name!r} must be 1 to 40 ASCII letters, digits or . _ -")
+            if name in ("zstd", "aes-gcm"):
+                raise ValueError(f"the codec name {name!r} is the package's own")
+        if len(set(names)) < len(names):
+            raise ValueError(f"two codecs have the same name: {', '.join(names)}")
+        return tuple(codecs)
 
     @model_validator(mode="before")
     @classmethod

@@ -123,7 +123,10 @@ def collection_of(connection: Connection, settings: FlowStateSettings, documents
 
         keyring = Keyring(settings.keys, settings.current_key or next(iter(settings.keys)))
     payloads = Payloads(
-        compress_over=settings.compress_over, keyring=keyring, require_encryption=settings.require_encryption
+        compress_over=settings.compress_over,
+        keyring=keyring,
+        require_encryption=settings.require_encryption,
+        codecs=settings.codecs,
     )
     return Collection(connection=connection, settings=settings, payloads=payloads, documents=documents)
 
