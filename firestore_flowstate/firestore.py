@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ._document.difference import Change
 from ._document.ids import check_flow_id
-from ._document.refusals import check_state, conflict
+from ._document.refusals import check_state, conflict, naming
 from ._rpc.connection import Connection
 from ._rpc.deadline import Deadline
+from .errors import FlowStateEncodeError
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
-from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, query_or_all
 from .reports import GcReport, MigrateReport
 from .settings import FlowStateSettings
 from .unset import UNSET, Unset
@@ -161,15 +162,18 @@ class FirestoreFlowStateStore:
             FlowStateConflictError: Another version is stored than `if_version`.
         """
         check_flow_id(id)
-        change = Change(
-            cache={} if cache is None else cache,
-            remove=remove,
-            events_triggered={} if events_triggered is None else events_triggered,
-            operation=operation,
-            blocked_on_step=blocked_on_step,
-            executions=executions,
-            trace_context=trace_context,
-        )
+        try:
+            change = Change(
+                cache={} if cache is None else cache,
+                remove=remove,
+                events_triggered={} if events_triggered is None else events_triggered,
+                operation=operation,
+                blocked_on_step=blocked_on_step,
+                executions=executions,
+                trace_context=trace_context,
+            )
+        except FlowStateEncodeError as error:
+            raise naming(error, id) from None
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
         collection = await self._ready(deadline)
@@ -260,7 +264,7 @@ class FirestoreFlowStateStore:
         collection = await self._ready(deadline)
         from ._operations.listing import list_states
 
-        return await list_states(collection, query or FlowStateQuery(), deadline)
+        return await list_states(collection, query_or_all(query), deadline)
 
     async def list_summaries(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
@@ -275,7 +279,7 @@ class FirestoreFlowStateStore:
         collection = await self._ready(deadline)
         from ._operations.listing import list_summaries
 
-        return await list_summaries(collection, query or FlowStateQuery(), deadline)
+        return await list_summaries(collection, query_or_all(query), deadline)
 
     async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
         """Return how many states the filters match, counted by the server; limit and token do not count.
@@ -286,7 +290,7 @@ class FirestoreFlowStateStore:
         collection = await self._ready(deadline)
         from ._operations.listing import count
 
-        return await count(collection, query or FlowStateQuery(), deadline)
+        return await count(collection, query_or_all(query), deadline)
 
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         """Yield every state the filters match, in the order of `list`, reading one page ahead.
@@ -299,7 +303,7 @@ class FirestoreFlowStateStore:
         collection = await self._ready(self._deadline(None))
         from ._operations.listing import iterate
 
-        async for state in iterate(collection, query or FlowStateQuery(), None):
+        async for state in iterate(collection, query_or_all(query), None):
             yield state
 
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
@@ -373,9 +377,7 @@ class FirestoreFlowStateStore:
         collection = await self._ready(self._deadline(None))
         from ._operations.purging import purge
 
-        return await purge(
-            collection, query or FlowStateQuery(), older_than=older_than, dry_run=dry_run, progress=progress
-        )
+        return await purge(collection, query_or_all(query), older_than=older_than, dry_run=dry_run, progress=progress)
 
     async def migrate(
         self,

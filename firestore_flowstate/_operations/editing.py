@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 
 from .._document.difference import Change, Snapshot
 from .._document.log import MAX_IDS
-from .._document.refusals import not_found
+from .._document.refusals import naming, not_found
 from .._document.version import Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document
+from ..errors import FlowStateEncodeError
 from ..models import FlowState
 from .collection import Collection, is_live
 from .landing import Overtaken
@@ -86,7 +87,10 @@ async def write_difference(
     """Write what was changed of a state since the snapshot; afterwards the state has the version it got."""
     base = Version.from_text(state.version or "")
     assert base is not None  # noqa: S101  # it was loaded from here
-    difference = before.difference(state)
+    try:
+        difference = before.difference(state)
+    except FlowStateEncodeError as error:
+        raise naming(error, id) from None
     if difference is None:
         return
     if isinstance(difference, Change):
