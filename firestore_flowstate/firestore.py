@@ -180,12 +180,14 @@ class FirestoreFlowStateStore:
         from ._operations.landing import Overtaken
         from ._operations.updating import update, update_latest
 
-        if base is None:
-            return (await update_latest(collection, id, change, deadline=deadline)).to_text()
         try:
-            return (await update(collection, id, change, base=base, deadline=deadline)).to_text()
+            if base is None:
+                version = await update_latest(collection, id, change, deadline=deadline)
+            else:
+                version = await update(collection, id, change, base=base, deadline=deadline)
         except Overtaken as overtaken:
             raise overtaken.error from None
+        return version.to_text(collection.path_of(id))
 
     def edit(self, id: str, *, timeout: float | None = None) -> AbstractAsyncContextManager[FlowState]:
         """Load the state, and on leaving the block write what the block changed of it.
@@ -435,7 +437,7 @@ class FirestoreFlowStateStore:
     def _version(self, id: str, text: str) -> Version:
         from ._document.version import Version
 
-        version = Version.from_text(text)
+        version = Version.from_text(text, f"{self._settings.collection}/{id}")
         if version is None:
             raise conflict(id, expected=text, found=None)
         return version

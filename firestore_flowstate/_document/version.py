@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, Literal, NamedTuple
+from zlib import crc32
 
 from ..models import FlowState, FlowStatus, Operation
 from ..unset import Unset
@@ -121,8 +122,18 @@ class Version:
         """Return whether the state has expired since."""
         return self.expires is not None and self.expires <= time.time()
 
-    def to_text(self) -> str:
-        """Return the version as the opaque text that users hold."""
+    def stamp(self, state: FlowState, path: str) -> FlowState:
+        """Return the state with what is known of it as it is stored at the path."""
+        state._version = self.to_text(path)
+        state._updated_at = self.updated.as_datetime()
+        state._expire_at = self.expire_at()
+        return state
+
+    def to_text(self, path: str) -> str:
+        """Return the version as the opaque text that users hold, bound to the path of its document.
+
+        A commit gives all its documents the same update_time, so another's version could pass for this one's.
+        """
         progress = self.progress
         fields: list[Any] = [
             _FORMAT,
@@ -134,17 +145,18 @@ class Version:
             sorted(self.parts),
             self.created,
             self.expires,
+            crc32(path.encode()),
         ]
         text = json.dumps(fields, separators=(",", ":"))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
-    def from_text(cls, text: str) -> Version | None:
-        """Return the version that the text stands for; None where it stands for none."""
+    def from_text(cls, text: str, path: str) -> Version | None:
+        """Return the version that the text stands for; None where it stands for none of the document at the path."""
         try:
             fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-            form, seconds, nanos, revision, layout, flags, weight, parts, created, expires = fields
-            if form != _FORMAT:
+            form, seconds, nanos, revision, layout, flags, weight, parts, created, expires, bound = fields
+            if form != _FORMAT or bound != crc32(path.encode()):
                 return None
             return cls(
                 updated=Moment(int(seconds), int(nanos)),

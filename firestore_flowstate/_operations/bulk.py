@@ -68,7 +68,7 @@ async def save_many(collection: Collection, states: Mapping[str, FlowState], dea
         except FlowStateError as error:
             errors[save.id] = error
         else:
-            _stamp(save, landed)
+            _stamp(save, collection.path_of(save.id), landed)
 
     async def many(batch: Sequence[_Save]) -> None:
         try:
@@ -82,7 +82,7 @@ async def save_many(collection: Collection, states: Mapping[str, FlowState], dea
             await _each(batch, one)  # one of them may be the reason
             return
         for save, result in zip(batch, reply.write_results, strict=True):
-            _stamp(save, Landed(updated=moment_of(result.update_time)))
+            _stamp(save, collection.path_of(save.id), Landed(updated=moment_of(result.update_time)))
 
     await asyncio.gather(_each(together, many), _each(alone, one))
     if errors:
@@ -177,8 +177,8 @@ def _is_large(save: _Save) -> bool:
     return bool(save.out.parts) or save.out.size() > _BATCH_BYTES
 
 
-def _stamp(save: _Save, landed: Landed) -> None:
-    stamp(save.state, landed, save.written, base=None, expire_at=save.out.expire_at)
+def _stamp(save: _Save, path: str, landed: Landed) -> None:
+    stamp(save.state, path, landed, save.written, base=None, expire_at=save.out.expire_at)
 
 
 def _checked(ids: Iterable[str], errors: dict[str, FlowStateError]) -> list[str]:

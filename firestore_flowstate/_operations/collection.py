@@ -17,6 +17,7 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
 from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
+from .overdue import OverdueWarning
 from .turns import Turns
 
 _REQUEST_MARGIN = 64 * 1024  # for what a commit carries besides its writes
@@ -32,6 +33,7 @@ class Collection:
         payloads: Packs and unpacks values.
         documents: ``projects/P/databases/D/documents``.
         turns: Lets writers of this process to one flow state wait for each other.
+        overdue: Warns where expired states are never deleted.
     """
 
     connection: Connection
@@ -39,6 +41,7 @@ class Collection:
     payloads: Payloads
     documents: str
     turns: Turns = field(default_factory=Turns)
+    overdue: OverdueWarning = field(default_factory=OverdueWarning)
 
     @cached_property
     def path(self) -> str:
@@ -68,6 +71,10 @@ class Collection:
         """Return the resource name of a flow state's document."""
         return f"{self.documents}/{self.path}/{id}"
 
+    def path_of(self, id: str) -> str:
+        """Return the path of a flow state's document relative to the database."""
+        return f"{self.path}/{id}"
+
     def part_name(self, id: str, part: str) -> str:
         """Return the resource name of a part of a flow state."""
         return f"{self.documents}/{self.path}/{id}/{PARTS}/{part}"
@@ -79,16 +86,14 @@ class Collection:
     def place(self, id: str) -> Place:
         """Return where a flow state is kept, and how its values are packed."""
         return Place(
-            path=f"{self.path}/{id}", owner=owner_of(self.path, id), payloads=self.payloads, shard=self.shard_of(id)
+            path=self.path_of(id), owner=owner_of(self.path, id), payloads=self.payloads, shard=self.shard_of(id)
         )
 
     def shard_of(self, id: str) -> int:
-        """Return the shard of a flow state; it never changes for as long as the number of shards does not."""
-        if self.settings.shards == 1:
-            return 0
+        """Return the shard that a flow state is written to: the same for as long as the number of shards is."""
         from zlib import crc32
 
-        return crc32(id.encode()) % self.settings.shards
+        return crc32(id.encode()) % (self.settings.write_shards or self.settings.shards)
 
     def expire_at(self, status: FlowStatus) -> datetime | None:
         """Return when a state that is written now expires."""

@@ -51,14 +51,14 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
     """
     doubt = False
     updated, names = base.updated, base.part_names()
-    expected = base.to_text()
+    expected = base.to_text(collection.path_of(id))
     while True:
         try:
             return await _commit(collection, id, names, updated, deadline)
         except Ambiguous:
             doubt = True
         except Refused as refusal:
-            if refusal.code not in PRECONDITION_CODES:
+            if not _may_be_precondition(refusal):
                 raise collection.connection.refusal(refusal, flow_id=id) from refusal
         try:
             document = await collection.get(id, deadline)
@@ -74,6 +74,11 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
             raise conflict(id, expected=expected, found=found_version(collection, document))
         updated = moment_of(document.update_time)
         names = [name for kept in root.kept() for name in kept.part_names()] if root is not None else []
+
+
+def _may_be_precondition(refusal: Refused) -> bool:
+    # A version later than what is stored is an invalid argument to Firestore.
+    return refusal.code in PRECONDITION_CODES or refusal.code == "INVALID_ARGUMENT"
 
 
 async def delete_version_of(collection: Collection, id: str, document: Document, *, deadline: Deadline) -> None:

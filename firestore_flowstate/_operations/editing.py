@@ -85,7 +85,7 @@ async def write_difference(
     collection: Collection, id: str, before: Snapshot, state: FlowState, deadline: Deadline
 ) -> None:
     """Write what was changed of a state since the snapshot; afterwards the state has the version it got."""
-    base = Version.from_text(state.version or "")
+    base = Version.from_text(state.version or "", collection.path_of(id))
     assert base is not None  # noqa: S101  # it was loaded from here
     try:
         difference = before.difference(state)
@@ -96,9 +96,7 @@ async def write_difference(
     if isinstance(difference, Change):
         version = await update(collection, id, difference, base=base, deadline=deadline)
         state._history = (*state._history, version.revision)[-MAX_IDS:] if version.revision else ()
-        state._version = version.to_text()
-        state._updated_at = version.updated.as_datetime()
-        state._expire_at = version.expire_at()
+        version.stamp(state, collection.path_of(id))
     else:
         await save(collection, id, state, base=base, absent=False, layout=base.layout, deadline=deadline)
 

@@ -108,7 +108,7 @@ class _Attempt:
             except Ambiguous:
                 self._doubt = True
             except Refused as refusal:
-                if refusal.code not in PRECONDITION_CODES:
+                if refusal.code not in PRECONDITION_CODES and not await self._is_from_the_future(refusal):
                     raise
             except StoreUnavailableError as error:
                 raise self._unknown(error) from error
@@ -123,6 +123,13 @@ class _Attempt:
             if isinstance(outcome, Landed):
                 return outcome
             precondition = outcome
+
+    async def _is_from_the_future(self, refusal: Refused) -> bool:
+        """Return whether the base is later than what is stored, which Firestore calls an invalid argument."""
+        if self._base is None or refusal.code != "INVALID_ARGUMENT":
+            return False
+        document = await self._collection.get(self._out.id, self._deadline, mask=["flowId"])
+        return document is None or moment_of(document.update_time) < self._base.updated
 
     async def _judge(self) -> Landed | Precondition | None:
         """Return how it ended, or the precondition to send it with again."""
@@ -191,7 +198,7 @@ class _Attempt:
         )
 
     def _conflict(self, document: Document | None) -> FlowStateConflictError:
-        expected = self._base.to_text() if self._base is not None else None
+        expected = self._base.to_text(self._collection.path_of(self._out.id)) if self._base is not None else None
         found = None if document is None else found_version(self._collection, document)
         return conflict(self._out.id, expected=expected, found=found)
 

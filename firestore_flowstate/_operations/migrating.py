@@ -69,7 +69,7 @@ async def _convert(target: Collection, id: str, document: Document | None, *, dr
             outgoing_of(target, id, state)  # raises where it could not be stored so
             return True
         try:
-            await _save(target, id, state, base=_version(state), expires_like=state)
+            await _save(target, id, state, base=_version(target, id, state), expires_like=state)
         except Overtaken:
             document = await target.get(id, target.deadline(None))
         else:
@@ -89,7 +89,7 @@ async def _copy(source: Collection, target: Collection, id: str, document: Docum
             return True
         try:
             copy = state.model_copy(deep=True)
-            base = None if there is None else _version(there)
+            base = None if there is None else _version(target, id, there)
             await _save(target, id, copy, base=base, expires_like=state)
         except Overtaken:
             continue
@@ -122,8 +122,8 @@ def _is_later(there: FlowState, state: FlowState) -> bool:
     return there.updated_at is not None and state.updated_at is not None and there.updated_at >= state.updated_at
 
 
-def _version(state: FlowState) -> Version | None:
-    return None if state.version is None else Version.from_text(state.version)
+def _version(collection: Collection, id: str, state: FlowState) -> Version | None:
+    return None if state.version is None else Version.from_text(state.version, collection.path_of(id))
 
 
 def _too_busy(id: str) -> BackendError:

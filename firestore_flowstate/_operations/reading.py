@@ -85,14 +85,14 @@ def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
 def read_native_document(collection: Collection, document: Document) -> FlowState:
     """Return the flow state of a native document."""
     state = read_native(document, flow_id=collection.id_of(document), reference_of=collection.reference_of)
-    return stamp(state, native_version_of(document, state), document)
+    return native_version_of(document, state).stamp(state, collection.path_of(collection.id_of(document)))
 
 
 def decode(collection: Collection, id: str, document: Document, root: Root, resolved: Mapping[str, bytes]) -> FlowState:
     """Return the flow state of a serialized root and the bytes of its references."""
     state = read_state(root, resolved, collection.place(id), flow_id=id, native=collection.reference_of)
     state._history = tuple(root.ids[-MAX_IDS:])
-    return stamp(state, version_of(document, root, Progress.of(state)), document)
+    return version_of(document, root, Progress.of(state)).stamp(state, collection.path_of(id))
 
 
 def native_version_of(document: Document, state: FlowState) -> Version:
@@ -120,14 +120,6 @@ def version_of(document: Document, root: Root, progress: Progress) -> Version:
         created=root.created,
         expires=None if expire_at is None else expire_at.timestamp(),
     )
-
-
-def stamp(state: FlowState, version: Version, document: Document) -> FlowState:
-    """Return the state with what the store knows of it."""
-    state._version = version.to_text()
-    state._updated_at = version.updated.as_datetime()
-    state._expire_at = expires_at(document.fields)
-    return state
 
 
 async def fetch(

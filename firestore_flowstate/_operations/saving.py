@@ -65,7 +65,7 @@ async def save(
         landed = await land(collection, out, base=base, absent=absent, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    stamp(state, landed, written, base=base, expire_at=out.expire_at)
+    stamp(state, collection.path_of(id), landed, written, base=base, expire_at=out.expire_at)
 
 
 def outgoing_of(
@@ -87,7 +87,13 @@ def outgoing_of(
 
 
 def stamp(
-    state: FlowState, landed: Landed, written: Written | None, *, base: Version | None, expire_at: datetime | None
+    state: FlowState,
+    path: str,
+    landed: Landed,
+    written: Written | None,
+    *,
+    base: Version | None,
+    expire_at: datetime | None,
 ) -> None:
     """Give a state that was stored whole its version."""
     version = Version(
@@ -101,9 +107,7 @@ def stamp(
         expires=None if expire_at is None else expire_at.timestamp(),
     )
     state._history = () if written is None else (*history(state, base), written.revision)[-MAX_IDS:]
-    state._version = version.to_text()
-    state._updated_at = landed.updated.as_datetime()
-    state._expire_at = expire_at
+    version.stamp(state, path)
 
 
 def outgoing(
