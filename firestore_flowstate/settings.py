@@ -20,6 +20,7 @@ from .codecs import PayloadCodec
 
 EMULATOR_REQUEST_BYTES: Final = 4 * 1024 * 1024  # gRPC's default message limit, which the emulator keeps
 _PREFIX: Final = "FLOWSTATE_"
+_SECONDS: Final = re.compile(r"\d+(\.\d+)?")
 _AES_KEY_BYTES: Final = (16, 24, 32)
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 _CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
@@ -119,6 +120,13 @@ class FlowStateSettings(BaseSettings):
     def _is_positive(cls, duration: timedelta | None) -> timedelta | None:
         if duration is not None and duration <= timedelta(0):
             raise ValueError(f"must be more than no time, not {duration}; leave it out to keep states for ever")
+    @field_validator("expire_after", mode="before")
+    @classmethod
+    def _may_be_seconds(cls, duration: Any) -> Any:
+        if isinstance(duration, str) and _SECONDS.fullmatch(duration.strip()):
+            return float(duration)  # a number is seconds to pydantic, and the text of one is not
+        return duration
+
         return duration
 
     @field_validator("keys")
