@@ -1,0 +1,284 @@
+"""Settings come from code and environment, and a wrong one says which it is and what it should be."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import FlowStateSettings
+
+KEY = base64.b64encode(b"k" * 32).decode()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine has set says nothing about the defaults."""
+    for variable in tuple(os.environ):
+        if variable.startswith(("FLOWSTATE_", "GOOGLE_CLOUD_", "GCLOUD_", "FIREBASE_", "FIRESTORE_")):
+            monkeypatch.delenv(variable)
+
+
+def _message(**values: Any) -> str:
+    with pytest.raises(ValueError) as refusal:
+        FlowStateSettings(**values)
+    return str(refusal.value)
+
+
+def test_defaults() -> None:
+    """Without anything set they are Genkit's collection in the default database, and nothing expires."""
+    expected = {
+        "project": None,
+        "database": "(default)",
+        "collection": "genkit-flows",
+        "layout": "serialized",
+        "page_size": 10,
+        "timeout": 30.0,
+        "expire_after": None,
+        "expire_when": "finished",
+        "compress_over": 4096,
+        "max_request_bytes": 10 * 1024 * 1024,
+        "keys": None,
+        "current_key": None,
+        "require_encryption": False,
+        "codecs": (),
+        "shards": 1,
+        "emulator_host": None,
+        "endpoint": None,
+    }
+
+    assert expected == FlowStateSettings().model_dump(include=set(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("project", "my-project", "my-project"),
+        ("database", "other", "other"),
+        ("collection", "tenants/acme/flows", "tenants/acme/flows"),
+        ("layout", "native", "native"),
+        ("page_size", "300", 300),
+        ("timeout", "2.5", 2.5),
+        ("expire_after", "3600", timedelta(hours=1)),
+        ("expire_after", "P30D", timedelta(days=30)),
+        ("expire_when", "always", "always"),
+        ("compress_over", "0", 0),
+        ("max_request_bytes", "4194304", 4194304),
+        ("keys", json.dumps({"one": KEY}), {"one": KEY}),
+        ("shards", "8", 8),
+        ("emulator_host", "127.0.0.1:8080", "127.0.0.1:8080"),
+        ("endpoint", "firestore.example.com:443", "firestore.example.com:443"),
+    ],
+)
+def test_each_field_has_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any) -> None:
+    """FLOWSTATE_ and the name in upper case; an empty variable counts as absent, and code wins."""
+    variable = f"FLOWSTATE_{name.upper()}"
+    monkeypatch.setenv(variable, text)
+    assert value == getattr(FlowStateSettings(), name)
+
+    default = FlowStateSettings.model_fields[name].default
+    assert default == getattr(FlowStateSettings(**{name: default}), name)
+    monkeypatch.setenv(variable, "")
+    assert default == getattr(FlowStateSettings(), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("project", "", "name without slashes"),
+        ("project", "a/b", "name without slashes"),
+        ("project", " a", "surrounding spaces"),
+        ("project", 5, "valid string"),
+        ("database", "", "name without slashes"),
+        ("database", "a/b", "name without slashes"),
+        ("collection", "", "is empty"),
+        ("collection", "a/b", "odd number of names"),
+        ("collection", "/a", "is empty"),
+        ("collection", "a//b", "is empty"),
+        ("collection", "a/../b", "reserves"),
+        ("collection", "__a__", "reserves"),
+        ("collection", "é" * 751, "1,502 bytes"),
+        ("collection", "\ud800", "surrogate"),
+        ("layout", "json", "'serialized' or 'native'"),
+        ("page_size", 0, "greater than or equal to 1"),
+        ("page_size", 301, "less than or equal to 300"),
+        ("page_size", "ten", "valid integer"),
+        ("page_size", True, "must be a number, not True"),
+        ("page_size", 1.5, "valid integer"),
+        ("timeout", 0, "greater than 0"),
+        ("timeout", -1, "greater than 0"),
+        ("timeout", float("inf"), "finite number"),
+        ("timeout", float("nan"), "greater than 0|finite number"),
+        ("timeout", "soon", "valid number"),
+        ("timeout", True, "must be a number, not True"),
+        ("expire_after", timedelta(0), "more than no time"),
+        ("expire_after", timedelta(days=-1), "more than no time"),
+        ("expire_after", "a month", "valid timedelta|duration"),
+        ("expire_when", "later", "'finished' or 'always'"),
+        ("compress_over", -1, "greater than or equal to 0"),
+        ("max_request_bytes", 1000, "greater than or equal to 65536"),
+        ("max_request_bytes", 11 * 1024 * 1024, "less than or equal to 10485760"),
+        ("shards", 0, "greater than or equal to 1"),
+        ("shards", 501, "less than or equal to 500"),
+        ("shards", False, "must be a number, not False"),
+        ("emulator_host", "localhost", "host:port such as"),
+        ("emulator_host", "localhost:", "host:port such as"),
+        ("emulator_host", ":8080", "host:port such as"),
+        ("emulator_host", "localhost:70000", "host:port such as"),
+        ("emulator_host", "localhost:0", "host:port such as"),
+        ("emulator_host", "localhost:port", "host:port such as"),
+        ("emulator_host", "localhost:8080/path", "host:port such as"),
+        ("endpoint", "https://firestore.example.com", "name without slashes"),
+        ("require_encryption", "perhaps", "valid boolean"),
+        ("unknown", 1, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_value_is_refused(name: str, value: Any, rule: str) -> None:
+    """The message names the field and the rule."""
+    message = _message(**{name: value})
+
+    assert name in message
+    assert any(part in message for part in rule.split("|")), message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("COLLECTION", "a/b"),
+        ("LAYOUT", "json"),
+        ("PAGE_SIZE", "0"),
+        ("PAGE_SIZE", "ten"),
+        ("TIMEOUT", "-1"),
+        ("EXPIRE_AFTER", "a month"),
+        ("SHARDS", "1000"),
+        ("EMULATOR_HOST", "8080"),
+        ("KEYS", "no JSON"),
+        ("KEYS", '{"one": "no key"}'),
+        ("KEYS", "[1]"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    """Who reads the message sees which variable to correct."""
+    monkeypatch.setenv(f"FLOWSTATE_{name}", text)
+
+    assert f"FLOWSTATE_{name}" in _message()
+
+
+def test_the_variable_is_not_blamed_for_what_code_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong argument is named as the argument, whatever the environment says."""
+    monkeypatch.setenv("FLOWSTATE_PAGE_SIZE", "5")
+
+    assert "FLOWSTATE_PAGE_SIZE" not in _message(page_size=0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "rule"),
+    [
+        ({"": KEY}, "1 to 64"),
+        ({"é": KEY}, "1 to 64"),
+        ({"x" * 65: KEY}, "1 to 64"),
+        ({"one": "not base64!"}, "not base64"),
+        ({"one": base64.b64encode(b"short").decode()}, "has 5 bytes; AES takes 16, 24 or 32"),
+    ],
+    ids=range(5),
+)
+def test_wrong_keys_are_refused(keys: dict[str, str], rule: str) -> None:
+    """The message names the rule, and no key."""
+    message = _message(keys=keys)
+
+    assert rule in message
+    assert not any(key in message for key in keys.values())
+
+
+@pytest.mark.parametrize(
+    ("values", "rule"),
+    [
+        ({"keys": {"one": KEY}, "current_key": "two"}, "'two' is not among keys (one)"),
+        ({"current_key": "one"}, "'one' is not among keys (there are none)"),
+        ({"keys": {"one": KEY, "two": KEY}}, "current_key must name one of several keys (one, two)"),
+        ({"require_encryption": True}, "require_encryption is on, but keys has none"),
+        ({"shards": 2, "layout": "native"}, "shards need the serialized layout"),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
+)
+def test_values_that_do_not_fit_together_are_refused(values: dict[str, Any], rule: str) -> None:
+    """The message says which do not, and shows no key."""
+    message = _message(**values)
+
+    assert rule in message
+    assert KEY not in message
+
+
+def test_keys_are_not_shown() -> None:
+    """Settings that end up in a log give no key away."""
+    settings = FlowStateSettings(keys={"one": KEY})
+
+    assert KEY not in repr(settings)
+    assert KEY not in str(settings)
+
+
+@pytest.mark.parametrize(
+    ("environment", "project"),
+    [
+        ({}, None),
+        ({"GOOGLE_CLOUD_PROJECT": "google"}, "google"),
+        ({"GCLOUD_PROJECT": "gcloud"}, "gcloud"),
+        ({"GOOGLE_CLOUD_PROJECT": "google", "GCLOUD_PROJECT": "gcloud"}, "google"),
+        ({"GOOGLE_CLOUD_PROJECT": "", "GCLOUD_PROJECT": "gcloud"}, "gcloud"),
+        ({"FIREBASE_CONFIG": '{"projectId": "firebase", "databaseURL": "x"}'}, "firebase"),
+        ({"FIREBASE_CONFIG": '{"projectId": "firebase"}', "GCLOUD_PROJECT": "gcloud"}, "gcloud"),
+        ({"FIREBASE_CONFIG": "{broken"}, None),
+        ({"FIREBASE_CONFIG": '{"projectId": 5}'}, None),
+        ({"FIREBASE_CONFIG": "{}"}, None),
+        ({"FIREBASE_CONFIG": "config.json"}, None),
+        ({"FLOWSTATE_PROJECT": "ours", "GOOGLE_CLOUD_PROJECT": "google"}, "ours"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else str(value),
+)
+def test_project_is_found_where_google_looks(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], project: str | None
+) -> None:
+    """Our variable first, then Google's in the order of their own libraries; code wins over all."""
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+
+    assert project == FlowStateSettings().project
+    assert "code" == FlowStateSettings(project="code").project
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1:8080"),
+        ("localhost:8080", "localhost:8080"),
+        ("[::1]:8080", "[::1]:8080"),
+        ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+        ("http://127.0.0.1:8080/", "127.0.0.1:8080"),
+        ("", None),
+    ],
+)
+def test_the_emulators_variable_is_honoured(monkeypatch: pytest.MonkeyPatch, host: str, found: str | None) -> None:
+    """A scheme in front and an empty value, both of which break Google's client, do no harm here."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", host)
+
+    assert found == FlowStateSettings().emulator_host
+    assert "other:1" == FlowStateSettings(emulator_host="other:1").emulator_host
+
+
+def test_a_wrong_emulator_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the two variables was wrong."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "8080")
+    assert "FIRESTORE_EMULATOR_HOST" in _message()
+    monkeypatch.setenv("FLOWSTATE_EMULATOR_HOST", "8081")
+
+    assert "FLOWSTATE_EMULATOR_HOST" in _message()
+
+
+def test_settings_do_not_change() -> None:
+    """A store can rely on what it was given."""
+    with pytest.raises(ValueError, match="frozen"):
+        FlowStateSettings().page_size = 5  # type: ignore[misc]
