@@ -266,7 +266,7 @@ class FlowStateSummary(BaseModel):
         start_time: Milliseconds since the epoch.
         blocked_on: The name of the step that the flow waits for.
         step_count: How many steps are cached. A step that `update` replaces without having read the state is
-            counted again until the next save, edit or fold.
+            counted again until the next save, or until the log is folded whole.
         size_bytes: About how many bytes of JSON the state has.
         last_end_time: When the last execution ended, in milliseconds since the epoch.
         error_line: The first line of the error; None under encryption.

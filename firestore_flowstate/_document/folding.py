@@ -27,11 +27,13 @@ class Folded:
         log: The segments.
         spill: What moved to parts.
         gone: References that nothing refers to any more.
+        steps: How many steps there are, where all of the log was folded into one segment; None elsewhere.
     """
 
     log: Sequence[Segment]
     spill: Spill
     gone: Sequence[Ref]
+    steps: int | None
 
     def weight(self) -> int:
         """Return the weight of the log in the root."""
@@ -62,19 +64,24 @@ def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
     spill, gone = Spill(room=0), list[Ref]()
     log: list[Segment] = []
     run: list[Segment] = []
+    whole = root.unique_log()
+    steps: int | None = None
 
     def close() -> None:
+        nonlocal steps
         if not run:
             return
         if len(run) == 1 and not _refs(run[0]):
             log.append(_moved(run[0], spill))
         else:
-            first = not log
+            merged = merge(run, resolved, place)
             gone.extend(ref for segment in run for ref in _refs(segment))
-            log.append(_moved(_folded(run, resolved, place, keep_deletes=not first), spill))
+            if len(run) == len(whole):
+                steps = len(merged.set)
+            log.append(_moved(_folded(run, merged, place, keep_deletes=bool(log)), spill))
         run.clear()
 
-    for segment in root.unique_log():
+    for segment in whole:
         refs = _refs(segment)
         if refs and not all(ref.name in resolved for ref in refs):
             close()
@@ -87,11 +94,10 @@ def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
     if len(run) == 1 and _refs(run[0]):
         log.append(run.pop())  # nothing came after it: leave it where it is
     close()
-    return Folded(log=log, spill=spill, gone=gone)
+    return Folded(log=log, spill=spill, gone=gone, steps=steps)
 
 
-def _folded(run: Sequence[Segment], resolved: Mapping[str, bytes], place: Place, *, keep_deletes: bool) -> Segment:
-    merged: Entries = merge(run, resolved, place)
+def _folded(run: Sequence[Segment], merged: Entries, place: Place, *, keep_deletes: bool) -> Segment:
     last = run[-1]
     covered = dict.fromkeys(id for segment in run for id in (*segment.ids, segment.id) if id != last.id)
     values: dict[str, Stored] = {}

@@ -68,6 +68,9 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
     payload["weight"].integer_value = folded.weight()
     payload["parts"].integer_value = max(0, root.parts - len(gone)) + folded.spill.count
     write.update_mask.field_paths.extend([f"{PAYLOAD}.log", f"{PAYLOAD}.weight", f"{PAYLOAD}.parts"])
+    if folded.steps is not None:  # updates could only count what they set
+        write.update.fields["summary"].map_value.fields["steps"].integer_value = folded.steps
+        write.update_mask.field_paths.append("summary.steps")
     out = Outgoing(
         id=id,
         root=write,
