@@ -1,0 +1,45 @@
+"""Forms of stored documents, written by the store and read raw."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pytest
+from forms import FORMS, ID
+from notation import Normaliser, fields
+from raw_documents import RawCollection
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+
+
+@dataclass(frozen=True)
+class StoredForm:
+    """The root document of a form and its parts, in the notation of the tests."""
+
+    root: dict[str, Any]
+    parts: dict[str, Any]
+
+
+Stored: TypeAlias = Callable[[str], Awaitable[StoredForm]]
+
+
+@pytest.fixture
+def stored(flow_state_settings: FlowStateSettings) -> Stored:
+    """Writes a form and returns what Firestore has then."""
+
+    async def write_and_read(name: str) -> StoredForm:
+        form = FORMS[name]
+        settings = flow_state_settings.model_copy(update=dict(form.settings))
+        async with FirestoreFlowStateStore(settings) as store:
+            await form.write(store)
+        collection = RawCollection(settings)
+        root = collection.read(ID)
+        if "_flowstate" not in root:
+            return StoredForm(fields(root), {})
+        normaliser = Normaliser(settings.collection, ID, keys=settings.keys)
+        normalised = normaliser.root(root)
+        return StoredForm(normalised, normaliser.parts(collection.below(ID, "flowstate-parts")))
+
+    return write_and_read
