@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -117,10 +116,6 @@ class Version:
     def expire_at(self) -> datetime | None:
         """Return when the state expires, in UTC; None where it does not."""
         return None if self.expires is None else _EPOCH + timedelta(seconds=self.expires)
-
-    def has_expired(self) -> bool:
-        """Return whether the state has expired since."""
-        return self.expires is not None and self.expires <= time.time()
 
     def stamp(self, state: FlowState, path: str) -> FlowState:
         """Return the state with what is known of it as it is stored at the path."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timezone
 
 from .._document.difference import Change
+from .._document.expiry import has_expired
 from .._document.folding import FOLD_WEIGHT
 from .._document.native import EXPIRY, replaced_fields, write_change
 from .._document.refusals import naming, not_found
@@ -41,7 +42,7 @@ async def update(collection: Collection, id: str, change: Change, *, base: Versi
         FlowStateNotFoundError: The version has expired.
         FlowStateEncodeError: A value cannot be stored.
     """
-    if base.has_expired():
+    if has_expired(base.expire_at(), datetime.now(timezone.utc)):
         raise not_found(id)
     try:
         if base.layout == "native":
