@@ -22,7 +22,8 @@
     └── EmulatorError
 
 No exception of google.* or grpc leaves the public API. An error about one flow state carries its id as
-``flow_id``; where an error is not about one flow state, ``flow_id`` is None.
+``flow_id``; where an error is not about one flow state, ``flow_id`` is None. `FlowStateWarning` is the category of
+the package's own warnings.
 """
 
 from __future__ import annotations
@@ -204,3 +205,7 @@ class QuotaError(BackendError):
 
 class EmulatorError(FlowStateError):
     """The Firestore emulator could not be found, started or reached."""
+
+
+class FlowStateWarning(UserWarning):
+    """Something works, but not as it should be set up. Each is raised once per store."""

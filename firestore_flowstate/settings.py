@@ -53,6 +53,8 @@ class FlowStateSettings(BaseSettings):
         require_encryption: Refuse to read values that are not encrypted.
         codecs: Codecs of the application's own, which values go through before compression. In code only.
         shards: How many shards to spread writes over, 1 to 500. 1 is enough up to 500 writes a second.
+        write_shards: How many of the shards to write to; None: all. Lists ask all of them. For raising and
+            lowering `shards` while several processes run: docs/scale.md.
         emulator_host: ``host:port`` of the Firestore emulator; otherwise FIRESTORE_EMULATOR_HOST.
         endpoint: Another address of the Firestore service than the usual one, ``host`` or ``host:port``.
     """
@@ -81,6 +83,7 @@ class FlowStateSettings(BaseSettings):
     require_encryption: bool = False
     codecs: Sequence[PayloadCodec] = ()
     shards: int = Field(default=1, ge=1, le=500)
+    write_shards: int | None = Field(default=None, ge=1)
     emulator_host: str | None = None
     endpoint: str | None = None
 
@@ -90,7 +93,9 @@ class FlowStateSettings(BaseSettings):
         except ValidationError as error:
             raise _naming_variables(error, given=values) from None
 
-    @field_validator("page_size", "timeout", "compress_over", "max_request_bytes", "shards", mode="before")
+    @field_validator(
+        "page_size", "timeout", "compress_over", "max_request_bytes", "shards", "write_shards", mode="before"
+    )
     @classmethod
     def _is_no_bool(cls, value: Any) -> Any:
         if isinstance(value, bool):  # which Python counts as 0 and 1
@@ -115,11 +120,6 @@ class FlowStateSettings(BaseSettings):
     def _is_host_and_port(cls, host: str | None) -> str | None:
         return None if host is None else _host_and_port(host)
 
-    @field_validator("expire_after")
-    @classmethod
-    def _is_positive(cls, duration: timedelta | None) -> timedelta | None:
-        if duration is not None and duration <= timedelta(0):
-            raise ValueError(f"must be more than no time, not {duration}; leave it out to keep states for ever")
     @field_validator("expire_after", mode="before")
     @classmethod
     def _may_be_seconds(cls, duration: Any) -> Any:
@@ -127,6 +127,11 @@ class FlowStateSettings(BaseSettings):
             return float(duration)  # a number is seconds to pydantic, and the text of one is not
         return duration
 
+    @field_validator("expire_after")
+    @classmethod
+    def _is_positive(cls, duration: timedelta | None) -> timedelta | None:
+        if duration is not None and duration <= timedelta(0):
+            raise ValueError(f"must be more than no time, not {duration}; leave it out to keep states for ever")
         return duration
 
     @field_validator("keys")
@@ -183,6 +188,10 @@ class FlowStateSettings(BaseSettings):
             raise ValueError("require_encryption is on, but keys has none")
         if self.shards > 1 and self.layout == "native":
             raise ValueError("shards need the serialized layout: native documents carry no shard. Migrate them first")
+        if self.write_shards is not None and self.write_shards > self.shards:
+            raise ValueError(
+                f"write_shards is {self.write_shards}, but lists ask only the {self.shards} that shards says"
+            )
         return self
 
 

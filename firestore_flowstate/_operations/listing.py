@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .._document.native_values import read_value
@@ -19,7 +19,7 @@ from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResp
 from .collection import Collection, expires_at
 from .progress import NATIVE_PROGRESS, native_progress
 from .reading import state_of
-from .streams import Found, merged, streams
+from .streams import Found, Stream, merged, streams
 
 _SUMMARY: Final = ("flowId", "name", "startTime", "status", "blockedOnStep", "expireAt", "summary", *NATIVE_PROGRESS)
 _READABLE: Final = ("done", "failed", "blocked", "running", "scheduled")
@@ -27,30 +27,13 @@ _READABLE: Final = ("done", "failed", "blocked", "running", "scheduled")
 
 async def list_states(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateQueryResponse:
     """Return a page of whole states."""
-    found, token = await _page(collection, query, deadline, fields=None)
-    documents = await _whole(collection, found, deadline)
-    results = await asyncio.gather(
-        *(state_of(collection, document, deadline) for document in documents), return_exceptions=True
-    )
-    states, errors = [], []
-    for result in results:
-        if isinstance(result, FlowStateDecodeError):
-            errors.append(result)
-        elif isinstance(result, FlowState):
-            states.append(result)
-        else:
-            raise result
-    skipped = tuple(error.flow_id or "" for error in errors)
-    response = FlowStateQueryResponse(flow_states=states, continuation_token=token, skipped=skipped)
-    if errors and query.on_error == "raise":
-        raise _with_response(errors, replace(response, skipped=()))
-    return response
+    return await _states(_pages(collection, query, deadline, fields=None), deadline)
 
 
 async def list_summaries(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateSummaryResponse:
     """Return a page of summaries, read by projection."""
     fields = [*_SUMMARY, *map(quoted, query.where)]
-    found, token = await _page(collection, query, deadline, fields=fields)
+    found, token = await _pages(collection, query, deadline, fields=fields).next(deadline)
     documents = await _whole(collection, found, deadline, mask=fields)
     summaries, errors = [], []
     for document in documents:
@@ -87,16 +70,16 @@ async def count(collection: Collection, query: FlowStateQuery, deadline: Deadlin
 
 async def iterate(collection: Collection, query: FlowStateQuery, timeout: float | None) -> AsyncIterator[FlowState]:
     """Yield all states, reading one page ahead of the one that is being used."""
+    pages = _pages(collection, query, collection.deadline(timeout), fields=None)
 
-    def ask(token: str | None) -> asyncio.Task[FlowStateQueryResponse]:
-        page = list_states(collection, replace(query, continuation_token=token), collection.deadline(timeout))
-        return asyncio.ensure_future(page)
+    def ask() -> asyncio.Task[FlowStateQueryResponse]:
+        return asyncio.ensure_future(_states(pages, collection.deadline(timeout)))
 
-    ahead: asyncio.Task[FlowStateQueryResponse] | None = ask(query.continuation_token)
+    ahead: asyncio.Task[FlowStateQueryResponse] | None = ask()
     try:
         while ahead is not None:
             page = await ahead
-            ahead = ask(page.continuation_token) if page.continuation_token is not None else None
+            ahead = ask() if page.continuation_token is not None else None
             for state in page.flow_states:
                 yield state
     finally:
@@ -105,18 +88,65 @@ async def iterate(collection: Collection, query: FlowStateQuery, timeout: float 
             await asyncio.gather(ahead, return_exceptions=True)
 
 
-async def _page(
+@dataclass(kw_only=True)
+class _Pages:
+    """The pages of a query, one after the other; documents that were fetched for one and not shown are kept."""
+
+    collection: Collection
+    query: FlowStateQuery
+    limit: int
+    scope: str
+    sources: Sequence[Stream]
+    _left: list[Found] = field(default_factory=list)
+
+    async def next(self, deadline: Deadline) -> tuple[list[Found], str | None]:
+        """Return the documents of the next page, and the token of the one after it where more follows."""
+        for source in self.sources:
+            source.deadline = deadline
+        after = self._left[-1] if self._left else None
+        found = [*self._left, *await merged(self.sources, self.limit + 1 - len(self._left), after=after)]
+        page, self._left = found[: self.limit], found[self.limit :]
+        return page, to_token(page[-1].position, self.scope) if self._left else None
+
+
+def _pages(
     collection: Collection, query: FlowStateQuery, deadline: Deadline, *, fields: Sequence[str] | None
-) -> tuple[list[Found], str | None]:
-    """Return the documents of a page, and the token of the next page where more follows."""
+) -> _Pages:
     scope = scope_of(f"{collection.settings.database}/{collection.path}", query)
     after = None if query.continuation_token is None else from_token(query.continuation_token, scope)
-    limit = query.limit if query.limit is not None else collection.settings.page_size
-    sources = streams(collection, query, after=after, fields=fields, deadline=deadline)
-    found = await merged(sources, limit + 1)
-    if len(found) <= limit:
-        return found, None
-    return found[:limit], to_token(found[limit - 1].position, scope)
+    return _Pages(
+        collection=collection,
+        query=query,
+        limit=query.limit if query.limit is not None else collection.settings.page_size,
+        scope=scope,
+        sources=streams(collection, query, after=after, fields=fields, deadline=deadline),
+    )
+
+
+async def _states(pages: _Pages, deadline: Deadline) -> FlowStateQueryResponse:
+    """Return the next page as whole states.
+
+    Raises:
+        FlowStateDecodeError: A document cannot be read, and the query does not say to skip those.
+    """
+    found, token = await pages.next(deadline)
+    documents = await _whole(pages.collection, found, deadline)
+    results = await asyncio.gather(
+        *(state_of(pages.collection, document, deadline) for document in documents), return_exceptions=True
+    )
+    states, errors = [], []
+    for result in results:
+        if isinstance(result, FlowStateDecodeError):
+            errors.append(result)
+        elif isinstance(result, FlowState):
+            states.append(result)
+        else:
+            raise result
+    skipped = tuple(error.flow_id or "" for error in errors)
+    response = FlowStateQueryResponse(flow_states=states, continuation_token=token, skipped=skipped)
+    if errors and pages.query.on_error == "raise":
+        raise _with_response(errors, replace(response, skipped=()))
+    return response
 
 
 async def _whole(

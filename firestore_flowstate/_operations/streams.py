@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from .._document.root import is_serialized
+from .._query.matching import order
 from .._query.structured import structured_query
 from .._query.token import Position
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Value
 from ..models import FlowStatus
-from ..query import FlowStateQuery
-from .collection import Collection, is_live
+from ..query import MAX_LIMIT, FlowStateQuery
+from .collection import Collection, expires_at
 from .progress import NATIVE_PROGRESS, native_progress
 
-_LEAST: Final = 5  # documents to ask for when some that came had expired
+_MOST: Final = MAX_LIMIT  # documents of one query, which has its deadline
+_MOST_WHOLE: Final = 100  # documents of one query that may all be thrown away, with their payload
+_SPREAD: Final = 2  # standard deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +32,15 @@ class Found:
 
     Attributes:
         position: Its place.
+        key: What the order is by, greatest first.
         document: The document; where `partial`, only the fields that told that it matches.
         partial: Whether the rest of it is still to be read.
     """
 
     position: Position
+    key: tuple[float, bytes]
     document: Document
     partial: bool = False
-
-    def key(self) -> tuple[float | int, bytes]:
-        """Return what the order is by, greatest first."""
-        return (self.position.start_time, self.position.id.encode())
 
 
 @dataclass(kw_only=True)
@@ -45,6 +48,8 @@ class Stream:
     """The documents of one query, fetched in batches.
 
     Attributes:
+        after: Where it goes on.
+        deadline: When the next fetch must have ended; to be renewed for each page.
         shard: The shard it asks; None: whatever the shard.
         native_status: Ask native documents, which carry no status, and keep those that have this one.
         expired: Whether to keep those that have expired too.
@@ -58,13 +63,18 @@ class Stream:
     shard: int | None = None
     native_status: FlowStatus | None = None
     expired: bool = False
-    _ready: list[Found] = field(default_factory=list)
+    _ready: deque[Found] = field(default_factory=deque)
     _ended: bool = False
+    _least: int = 1
 
     async def fill(self, count: int) -> None:
         """Fetch until so many are ready or there are no more."""
         while len(self._ready) < count and not self._ended:
-            await self._fetch(max(count - len(self._ready), _LEAST if self.after is not None else 1))
+            await self._fetch(count - len(self._ready))
+
+    def needs_filling(self) -> bool:
+        """Return whether only a fetch can tell what is next."""
+        return not self._ready and not self._ended
 
     def peek(self) -> Found | None:
         """Return the next one."""
@@ -72,11 +82,12 @@ class Stream:
 
     def pop(self) -> Found:
         """Take the next one."""
-        return self._ready.pop(0)
+        return self._ready.popleft()
 
-    async def _fetch(self, count: int) -> None:
+    async def _fetch(self, wanted: int) -> None:
         collection = self.collection
         native = self.native_status is not None
+        count = max(wanted, self._least)
         structured = structured_query(
             collection.collection_id,
             self.query,
@@ -90,13 +101,27 @@ class Stream:
         documents = await collection.connection.run_query(collection.parent, structured, deadline=self.deadline)
         self._ended = len(documents) < count
         now = datetime.now(timezone.utc)
+        kept = 0
         for document in documents:
             self.after = Position(_number(document.fields["startTime"]), collection.id_of(document))
-            if not self.expired and not is_live(document, now):
-                continue
-            if native and (is_serialized(document) or native_progress(document).status != self.native_status):
-                continue
-            self._ready.append(Found(position=self.after, document=document, partial=native))
+            if self._is_asked_for(document, now):
+                self._ready.append(
+                    Found(position=self.after, key=order(*self.after), document=document, partial=native)
+                )
+                kept += 1
+        if kept < len(documents):
+            # Where some are not asked for, many may be: let the number of round trips grow by its logarithm.
+            most = _MOST_WHOLE if self.fields is None and not native else _MOST
+            self._least = max(self._least, min(2 * count, most))
+
+    def _is_asked_for(self, document: Document, now: datetime) -> bool:
+        expire_at = None if self.expired else expires_at(document.fields)
+        if expire_at is not None and expire_at <= now:
+            self.collection.overdue.saw(expire_at, now, path=self.collection.path)
+            return False
+        if self.native_status is None:
+            return True
+        return not is_serialized(document) and native_progress(document).status == self.native_status
 
 
 def streams(
@@ -128,17 +153,49 @@ def streams(
     return [Stream(**common), Stream(native_status=query.status, **common)]
 
 
-async def merged(sources: Sequence[Stream], count: int) -> list[Found]:
-    """Return the first so many of all streams together, newest start first, ties by id descending."""
-    await asyncio.gather(*(source.fill(count) for source in sources))
+async def merged(sources: Sequence[Stream], count: int, *, after: Found | None = None) -> list[Found]:
+    """Return the next so many of all streams together, newest start first, ties by id descending.
+
+    A document that was moved to another shard or layout between two queries is in two streams; it is taken once.
+
+    Args:
+        sources: The streams.
+        count: How many.
+        after: The one that was taken last, if any.
+    """
+    shards = sum(source.shard is not None for source in sources)
     taken: list[Found] = []
     while len(taken) < count:
-        heads = [(head.key(), index) for index, source in enumerate(sources) if (head := source.peek()) is not None]
+        await _fill(sources, share(count - len(taken), shards))
+        heads = [(head.key, index) for index, source in enumerate(sources) if (head := source.peek()) is not None]
         if not heads:
             break
-        _, index = max(heads)
-        taken.append(sources[index].pop())
+        found = sources[max(heads)[1]].pop()
+        if after is None or after.key != found.key:
+            taken.append(found)
+            after = found
     return taken
+
+
+def share(count: int, shards: int) -> int:
+    """Return how many documents to ask each shard for, to have the first so many of all of them.
+
+    Ids are spread evenly, so a shard holds about one in n of them. To ask each for all of them would read n times
+    as many as are needed, to ask for the average would often need another round trip. docs/scale.md has the figures.
+    """
+    if shards <= 1:
+        return count
+    average = count / shards
+    return min(count, math.ceil(average + _SPREAD * math.sqrt(average)))
+
+
+async def _fill(sources: Sequence[Stream], count: int) -> None:
+    """Fill the streams that have run dry, all at once: until then it is not known what comes next."""
+    dry = [source for source in sources if source.needs_filling()]
+    if len(dry) == 1:
+        await dry[0].fill(count)
+    elif dry:
+        await asyncio.gather(*(source.fill(count) for source in dry))
 
 
 def _number(value: Value) -> int | float:

@@ -1,0 +1,44 @@
+"""A store over several shards keeps both contracts, and the number of shards can be raised under it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from firestore_flowstate.testing import (
+    ExpiringFlowStateStoreTests,
+    FlowStateStoreMachine,
+    VersionedFlowStateStoreTests,
+)
+
+
+@pytest.fixture
+def flow_state_settings(flow_state_settings: FlowStateSettings) -> FlowStateSettings:
+    return flow_state_settings.model_copy(update={"shards": 8})
+
+
+class TestShardedFlowStateStore(VersionedFlowStateStoreTests):
+    @pytest.fixture
+    def store(self, flow_state_store: FirestoreFlowStateStore) -> FirestoreFlowStateStore:
+        return flow_state_store
+
+
+class TestExpiringShardedFlowStateStore(ExpiringFlowStateStoreTests):
+    @pytest.fixture
+    def store_expiring_after(
+        self, flow_state_settings: FlowStateSettings
+    ) -> Callable[[timedelta], FirestoreFlowStateStore]:
+        return lambda expire_after: FirestoreFlowStateStore(
+            flow_state_settings.model_copy(update={"expire_after": expire_after})
+        )
+
+
+def test_agrees_with_a_dict(flow_state_store: FirestoreFlowStateStore) -> None:
+    """Whatever sequence of operations leads there, the shards together hold what a dict would."""
+    machine = settings(max_examples=5, stateful_step_count=15, deadline=None)
+    run_state_machine_as_test(lambda: FlowStateStoreMachine(flow_state_store), settings=machine)
