@@ -23,7 +23,7 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),
     # A server that comes back must be noticed within a call's timeout; grpc alone waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.min_reconnect_backoff_ms", 5_000),  # in spite of its name: how long one try to connect may take
     ("grpc.use_local_subchannel_pool", 1),  # or a channel inherits the backoff, and the loss, of another's connection
 )

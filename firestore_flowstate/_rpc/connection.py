@@ -148,6 +148,21 @@ class Connection:
         results = map(BatchGetDocumentsResponse.FromString, replies)
         return {result.found.name: result.found for result in results if result.HasField("found")}
 
+    async def time_of(self, name: str, *, deadline: Deadline) -> Timestamp:
+        """Return the time at which the server reads the document with this resource name, whether it is there or not.
+
+        It is later than every commit that the server has answered before.
+        """
+        link = await self._link(deadline)
+        from .messages import BatchGetDocumentsRequest, BatchGetDocumentsResponse
+
+        database = link.target.database_name
+        request = BatchGetDocumentsRequest(database=database, documents=[name], mask=_mask([]))
+        replies = await _read(
+            link, "BatchGetDocuments", request, ("database", database), deadline=deadline, flow_id=None
+        )
+        return BatchGetDocumentsResponse.FromString(replies[-1]).read_time
+
     async def run_query(
         self, parent: str, query: StructuredQuery, *, deadline: Deadline, read_time: Timestamp | None = None
     ) -> list[Document]:

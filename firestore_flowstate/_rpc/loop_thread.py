@@ -38,7 +38,11 @@ class LoopThread:
         self._lock = threading.Lock()
         self._stopped = False
         self._thread = threading.Thread(target=_serve, args=(self.loop,), name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is ending, from Python 3.12 on, or has no thread left
+            self.loop.close()
+            raise
         # At exit too: a daemon thread that the interpreter freezes inside grpc can abort the process.
         self._end = weakref.finalize(self, _end, self.loop, self._thread)
 
@@ -55,7 +59,7 @@ class LoopThread:
         # asyncio.run_coroutine_threadsafe and wrap_future do the same at twice the time.
         hop = _Hop(self.loop, coroutine)
         with self._lock:  # what is queued before the stop still starts, and is cancelled then
-            if self._stopped:
+            if not self.is_running():
                 coroutine.close()
                 raise LoopStoppedError(started=False)
             self.loop.call_soon_threadsafe(hop.start)
@@ -64,6 +68,20 @@ class LoopThread:
         except asyncio.CancelledError:
             hop.cancel()
             raise
+
+    def submit(self, coroutine: Coroutine[Any, Any, _Result]) -> concurrent.futures.Future[_Result]:
+        """Return a future of what the coroutine returns, run in a copy of the calling thread's context.
+
+        Cancelling the future cancels the coroutine; `stop` cancels both.
+
+        Raises:
+            LoopStoppedError: `stop` came first, or the end of the interpreter.
+        """
+        with self._lock:
+            if self.is_running():
+                return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        coroutine.close()
+        raise LoopStoppedError(started=False)
 
     def wait(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         """Return what the coroutine returns, blocking the calling thread, which must not be this one.
@@ -74,16 +92,16 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a thread cannot wait for its own event loop")
-        with self._lock:
-            if self._stopped:
-                coroutine.close()
-                raise LoopStoppedError(started=False)
-            future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        future = self.submit(coroutine)
         try:
             return future.result()
         except BaseException:  # such as KeyboardInterrupt while waiting
             future.cancel()
             raise
+
+    def is_running(self) -> bool:
+        """Tell whether the loop takes coroutines: not after `stop`, nor in the child of a fork."""
+        return not self._stopped and self._end.alive and self._thread.is_alive()
 
     def stop(self) -> None:
         """Cancel what still runs, and wait until the thread has ended. Nothing happens the second time."""

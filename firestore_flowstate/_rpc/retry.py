@@ -14,7 +14,7 @@ _Result = TypeVar("_Result")
 
 _FIRST_DELAY: Final = 0.025
 _DELAY_GROWTH: Final = 2.0
-_LONGEST_DELAY: Final = 2.0
+_LONGEST_DELAY: Final = 1.0
 _ATTEMPT_SHARE: Final = 0.6  # of the time left: after a swallowed reply there is time to ask again
 _SHORTEST_ATTEMPT: Final = 0.5
 _TOO_LATE: Final = 0.01
