@@ -45,6 +45,7 @@ from .store import FlowStateStore, VersionedFlowStateStore
 from .unset import UNSET, Unset
 
 if TYPE_CHECKING:
+    from .blocking import SyncFlowStateStore
     from .firestore import FirestoreFlowStateStore
     from .memory import MemoryFlowStateStore
     from .settings import FlowStateSettings
@@ -89,6 +90,7 @@ __all__ = [
     "PayloadCodec",
     "QuotaError",
     "StoreUnavailableError",
+    "SyncFlowStateStore",
     "Unset",
     "VersionedFlowStateStore",
 ]
@@ -97,6 +99,7 @@ _LAZY = {  # what pulls in more than pydantic, loaded at first use
     "FirestoreFlowStateStore": "firestore",
     "FlowStateSettings": "settings",
     "MemoryFlowStateStore": "memory",
+    "SyncFlowStateStore": "blocking",
 }
 
 

@@ -1,0 +1,221 @@
+"""The stores for code without an event loop: every method blocks until it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from functools import partial, wraps
+from types import TracebackType
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from ._rpc.loop_thread import LoopStoppedError, LoopThread
+from ._waiting import Errands, Visit
+from .errors import FlowStateError, StoreUnavailableError
+from .firestore import FirestoreFlowStateStore
+from .store import VersionedFlowStateStore
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+_THREAD_NAME: Final = "firestore-flowstate-blocking"
+
+
+def _call(
+    method: Callable[Concatenate[Any, _Parameters], Coroutine[Any, Any, _Result]],
+) -> Callable[Concatenate[SyncFlowStateStore, _Parameters], _Result]:
+    """Return the blocking form of a method, which calls the method of that name of the store that is wrapped."""
+
+    @wraps(method)
+    def call(self: SyncFlowStateStore, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        errands = Errands()
+        with self._thread_for(method.__name__) as thread:
+            here = [errands.fetch(value) for value in args]
+            coroutine = self._own(method)(*here, **{name: errands.fetch(value) for name, value in kwargs.items()})
+            result: _Result = errands.wait(thread.submit(coroutine))
+        return result
+
+    return call
+
+
+def _block(
+    method: Callable[Concatenate[Any, _Parameters], AbstractAsyncContextManager[_Result]],
+) -> Callable[Concatenate[SyncFlowStateStore, _Parameters], AbstractContextManager[_Result]]:
+    """Return the blocking form of a method that returns an asynchronous context manager."""
+
+    @wraps(method)
+    def call(
+        self: SyncFlowStateStore, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> AbstractContextManager[_Result]:
+        with self._thread_for(method.__name__):
+            return self._inside(method.__name__, self._own(method)(*args, **kwargs))
+
+    return call
+
+
+def _iteration(
+    method: Callable[Concatenate[Any, _Parameters], AsyncIterator[_Result]],
+) -> Callable[Concatenate[SyncFlowStateStore, _Parameters], Iterator[_Result]]:
+    """Return the blocking form of a method that returns an asynchronous iterator."""
+
+    @wraps(method)
+    def call(self: SyncFlowStateStore, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Iterator[_Result]:
+        with self._thread_for(method.__name__):
+            return self._each(method.__name__, self._own(method)(*args, **kwargs))
+
+    return call
+
+
+class SyncFlowStateStore:
+    """Wraps a store for code that has no event loop; each method blocks its thread and raises the same errors.
+
+    All calls run on one event loop, on a thread that starts with the first call, once per process; so the wrapper
+    may be used from any number of threads, before and after forks, and is best made once. Functions passed to a
+    method are called on the thread that called the method.
+
+    ``with SyncFlowStateStore(store)`` enters the wrapped store on that loop, which for a FirestoreFlowStateStore
+    saves each call a hop, and closes both at the end.
+
+    On a thread whose event loop is running every method raises FlowStateError: await the wrapped store there.
+
+    Args:
+        store: The store to wrap. It may also be used by itself, but is closed with the wrapper.
+    """
+
+    def __init__(self, store: VersionedFlowStateStore) -> None:
+        self._store = store
+        # By process id: a forked child has no thread but the one it makes, and must leave its parent's loop alone.
+        self._threads: dict[int, LoopThread] = {}
+
+    def __repr__(self) -> str:
+        return f"SyncFlowStateStore({self._store!r})"
+
+    # Signatures, types and docstrings are those of the asynchronous methods; there is no second copy of them.
+    save = _call(VersionedFlowStateStore.save)
+    create = _call(VersionedFlowStateStore.create)
+    load = _call(VersionedFlowStateStore.load)
+    update = _call(VersionedFlowStateStore.update)
+    edit = _block(VersionedFlowStateStore.edit)
+    modify = _call(VersionedFlowStateStore.modify)
+    delete = _call(VersionedFlowStateStore.delete)
+    list = _call(VersionedFlowStateStore.list)
+    list_summaries = _call(VersionedFlowStateStore.list_summaries)
+    count = _call(VersionedFlowStateStore.count)
+    iterate = _iteration(VersionedFlowStateStore.iterate)
+    save_many = _call(VersionedFlowStateStore.save_many)
+    load_many = _call(VersionedFlowStateStore.load_many)
+    delete_many = _call(VersionedFlowStateStore.delete_many)
+
+    # What only a store in Firestore has: with another, these raise AttributeError.
+    ping = _call(FirestoreFlowStateStore.ping)
+    gc = _call(FirestoreFlowStateStore.gc)
+    purge = _call(FirestoreFlowStateStore.purge)
+    migrate = _call(FirestoreFlowStateStore.migrate)
+    rewrap = _call(FirestoreFlowStateStore.rewrap)
+
+    def __enter__(self) -> SyncFlowStateStore:
+        self._call_if_there("__aenter__")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._call_if_there("__aexit__", kind, error, traceback)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the wrapped store, where it can be closed, and end the thread. The next call starts another.
+
+        Calls of other threads that are under way fail with StoreUnavailableError.
+        """
+        try:
+            self._call_if_there("close")
+        finally:
+            thread = self._threads.pop(os.getpid(), None)
+            if thread is not None:
+                thread.stop()
+
+    def _call_if_there(self, name: str, *args: object) -> None:
+        method = getattr(self._store, name, None)
+        if method is not None:
+            with self._thread_for(name) as thread:
+                Errands().wait(thread.submit(method(*args)))
+
+    def _own(self, method: Callable[..., _Result]) -> Callable[..., _Result]:
+        own: Callable[..., _Result] = getattr(self._store, method.__name__)
+        return own
+
+    @contextmanager
+    def _thread_for(self, name: str) -> Iterator[LoopThread]:
+        """Give the thread of this process to call the method on; its end meanwhile becomes a public error."""
+        _check_that_it_may_block(name)
+        try:
+            yield self._thread()
+        except LoopStoppedError as stopped:
+            raise StoreUnavailableError(
+                f"{name}: the store was closed by another thread, or the process was forked or is ending",
+                outcome_unknown=stopped.started,
+            ) from None
+
+    def _thread(self) -> LoopThread:
+        pid = os.getpid()
+        thread = self._threads.get(pid)
+        if thread is None:
+            new = LoopThread(_THREAD_NAME)
+            # Without a lock, which a child forked meanwhile would find locked for ever.
+            thread = self._threads.setdefault(pid, new)
+            if thread is not new:
+                new.stop()
+        return thread
+
+    @contextmanager
+    def _inside(self, name: str, manager: AbstractAsyncContextManager[_Result]) -> Iterator[_Result]:
+        """Enter and leave the context manager on the loop; the block in between runs on the thread that is here."""
+        with self._thread_for(name) as thread:
+            visit = Visit(thread)
+            leave: Callable[[], Awaitable[object]] | None = None
+            try:
+                value = visit.step(manager.__aenter__)
+                try:
+                    yield value
+                except GeneratorExit as error:  # dropped without being left: nobody may be held up
+                    leave = partial(manager.__aexit__, GeneratorExit, error, None)
+                    raise
+                except BaseException as error:
+                    _check_that_it_may_block(name)
+                    if not visit.step(partial(manager.__aexit__, type(error), error, error.__traceback__)):
+                        raise
+                else:
+                    _check_that_it_may_block(name)
+                    visit.step(partial(manager.__aexit__, None, None, None))
+            finally:
+                visit.end(leave)
+
+    def _each(self, name: str, iterator: AsyncIterator[_Result]) -> Iterator[_Result]:
+        """Yield what the iterator does, which is advanced on the loop."""
+        with self._thread_for(name) as thread:
+            visit = Visit(thread)
+            try:
+                while True:
+                    _check_that_it_may_block(name)
+                    try:
+                        item = visit.step(iterator.__anext__)
+                    except StopAsyncIteration:
+                        return
+                    yield item
+            finally:
+                visit.end(getattr(iterator, "aclose", None))
+
+
+def _check_that_it_may_block(name: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise FlowStateError(
+        f"SyncFlowStateStore.{name} was called on a thread whose event loop is running, which it would block: await "
+        "the store that it wraps, or call it in asyncio.to_thread"
+    )

@@ -1,0 +1,64 @@
+"""Through SyncFlowStateStore a store keeps the contract: every method, the same results, the same errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowState, MemoryFlowStateStore, SyncFlowStateStore
+from firestore_flowstate.testing import VersionedFlowStateStoreTests
+from firestore_flowstate.testing.conformance import BatchTests, EditingTests, VersionTests
+
+DONE = object()
+
+
+class OnThreads:
+    """A blocking store made asynchronous again, each call on a thread of the pool: what the suites can ask."""
+
+    def __init__(self, store: SyncFlowStateStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._store, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(method, *args, **kwargs)
+
+        return call
+
+    @asynccontextmanager
+    async def edit(self, *args: Any, **kwargs: Any) -> AsyncIterator[FlowState]:
+        manager: AbstractContextManager[FlowState] = await asyncio.to_thread(self._store.edit, *args, **kwargs)
+        state = await asyncio.to_thread(manager.__enter__)
+        try:
+            yield state
+        except Exception as error:
+            if not await asyncio.to_thread(manager.__exit__, type(error), error, error.__traceback__):
+                raise
+        else:
+            await asyncio.to_thread(manager.__exit__, None, None, None)
+
+    async def iterate(self, *args: Any, **kwargs: Any) -> AsyncIterator[FlowState]:
+        iterator: Iterator[FlowState] = await asyncio.to_thread(self._store.iterate, *args, **kwargs)
+        while (state := await asyncio.to_thread(next, iterator, DONE)) is not DONE:
+            assert isinstance(state, FlowState)
+            yield state
+
+
+class TestMemoryStore(VersionedFlowStateStoreTests):
+    @pytest.fixture
+    def store(self) -> Iterator[OnThreads]:
+        with SyncFlowStateStore(MemoryFlowStateStore()) as store:
+            yield OnThreads(store)
+
+
+class TestFirestoreStore(VersionTests, EditingTests, BatchTests):
+    @pytest.fixture
+    def store(self, flow_state_store: FirestoreFlowStateStore) -> Iterator[OnThreads]:
+        store = SyncFlowStateStore(flow_state_store)
+        yield OnThreads(store)
+        store.close()
