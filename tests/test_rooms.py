@@ -202,6 +202,7 @@ def _loaded_by(code: str) -> frozenset[str]:
         "from firestore_flowstate import FlowState; FlowState.start()",
         "from firestore_flowstate import MemoryFlowStateStore; MemoryFlowStateStore()",
         "from firestore_flowstate import FirestoreFlowStateStore; FirestoreFlowStateStore()",
+        "from firestore_flowstate import *; SyncFlowStateStore(MemoryFlowStateStore())",
         "import firestore_flowstate.emulator",
         "from firestore_flowstate.testing import flow_states, same_state",
         "import firestore_flowstate.testing.plugin",
