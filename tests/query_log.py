@@ -1,0 +1,68 @@
+"""What a store asks Firestore: every query that is sent, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from firestore_flowstate._rpc.connection import Connection
+
+
+@dataclass
+class QueryLog:
+    """The queries of all stores since the log was opened.
+
+    Attributes:
+        queries: The structured queries, as they were sent.
+        counts: Those among them that only count.
+        documents: How many documents came for each query that does not.
+        received: How many bytes came with these documents.
+        before_each: Awaited with a query before it is sent.
+        after_each: Called once a query is answered.
+    """
+
+    queries: list[Any] = field(default_factory=list)
+    counts: list[Any] = field(default_factory=list)
+    documents: list[int] = field(default_factory=list)
+    received: int = 0
+    before_each: Callable[[Any], Awaitable[None]] | None = None
+    after_each: Callable[[], None] | None = None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.queries.clear()
+        self.counts.clear()
+        self.documents.clear()
+        self.received = 0
+
+
+@pytest.fixture
+def query_log(monkeypatch: pytest.MonkeyPatch) -> QueryLog:
+    """The queries that the test sends; they are answered by the emulator as ever."""
+    log = QueryLog()
+    run_query, count = Connection.run_query, Connection.count
+
+    async def run_and_note(self: Connection, parent: str, query: Any, **options: Any) -> Any:
+        sent = type(query)()
+        sent.CopyFrom(query)  # the caller may fill the same message for the next page
+        log.queries.append(sent)
+        if log.before_each is not None:
+            await log.before_each(sent)
+        documents = await run_query(self, parent, query, **options)
+        log.documents.append(len(documents))
+        log.received += sum(document.ByteSize() for document in documents)
+        if log.after_each is not None:
+            log.after_each()
+        return documents
+
+    async def count_and_note(self: Connection, parent: str, query: Any, **options: Any) -> int:
+        log.queries.append(query)
+        log.counts.append(query)
+        return await count(self, parent, query, **options)
+
+    monkeypatch.setattr(Connection, "run_query", run_and_note)
+    monkeypatch.setattr(Connection, "count", count_and_note)
+    return log
