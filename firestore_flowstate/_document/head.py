@@ -72,7 +72,12 @@ def error_line(operation: Operation) -> str | None:
     """Return the first line of the error that ended the flow, cut to a line's length."""
     if operation.result is None or operation.result.error is None:
         return None
-    line = next(iter(operation.result.error.strip().splitlines()), "")[:ERROR_LINE_CHARACTERS]
+    return first_line(operation.result.error)
+
+
+def first_line(error: str) -> str:
+    """Return the first line of an error, cut to a line's length."""
+    line = next(iter(error.strip().splitlines()), "")[:ERROR_LINE_CHARACTERS]
     return line.encode("utf-8", "replace").decode()
 
 

@@ -74,7 +74,7 @@ def decode(text: bytes | str) -> Any:
         return from_json(text)
     except ValueError:
         try:
-            return json.loads(text)
+            return json.loads(text if isinstance(text, str) else text.decode())  # of bytes it would guess the encoding
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
@@ -132,7 +132,8 @@ def _firestore_form(value: Any) -> Any:
     if not type(value).__module__.startswith(("google.cloud.firestore", "google.api_core", "proto.")):
         return None
     if hasattr(value, "rfc3339"):  # a time with nanoseconds, which datetime's own form would cut
-        return value.rfc3339()
+        year, _, rest = value.rfc3339().partition("-")
+        return f"{year:0>4}-{rest}"
     if hasattr(value, "latitude") and hasattr(value, "longitude"):
         return {"latitude": value.latitude, "longitude": value.longitude}
     if hasattr(value, "path") and hasattr(value, "parent"):

@@ -19,6 +19,7 @@ PAYLOAD: Final = "_flowstate"
 VALUES: Final = ("input", "operation", "executions", "blockedOnStep", "traceContext", "extra")
 """The payload values beside the log."""
 NATIVE_FIELDS: Final = frozenset({"input", "cache", "eventsTriggered", "operation", "executions", "traceContext"})
+MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
 HEAD_FIELDS: Final = frozenset(
     {"flowId", "name", "startTime", "status", "blockedOnStep", "shard", "expireAt", "summary", PAYLOAD}
 )
@@ -86,12 +87,7 @@ def read_root(document: Document) -> Root:
     Raises:
         FlowStateDecodeError: It is damaged, or of a newer version; says which field.
     """
-    payload = _map(document.fields[PAYLOAD], PAYLOAD)
-    version = _integer(payload, "v")
-    if version != VERSION:
-        raise FlowStateDecodeError(
-            f"it is of format version {version}; this version of the package reads {VERSION}. Upgrade the package"
-        )
+    payload = _payload(document)
     if "log" not in payload:
         raise FlowStateDecodeError(f"{PAYLOAD}.log is missing")
     log = [_segment(value, f"{PAYLOAD}.log[{i}]") for i, value in enumerate(_array(payload["log"], f"{PAYLOAD}.log"))]
@@ -107,6 +103,17 @@ def read_root(document: Document) -> Root:
         updated=moment_of(document.update_time),
         ids=ids_through(log),
     )
+
+
+def check_layout(document: Document) -> None:
+    """Raise FlowStateDecodeError where a document, read without its values, is of no layout that is known.
+
+    For writers that do not read the rest: they would mix two layouts, or add to what they do not understand.
+    """
+    if is_serialized(document):
+        _payload(document)
+    elif "operation" not in document.fields:
+        raise FlowStateDecodeError(f"it has neither {PAYLOAD} nor operation")
 
 
 def write_stored(value: Value, stored: Stored) -> None:
@@ -150,9 +157,19 @@ def write_payload(
         fields["created"].string_value = created
 
 
+def _payload(document: Document) -> Mapping[str, Value]:
+    payload = _map(document.fields[PAYLOAD], PAYLOAD)
+    version = _integer(payload, "v")
+    if version != VERSION:
+        raise FlowStateDecodeError(
+            f"it is of format version {version}; this version of the package reads {VERSION}. Upgrade the package"
+        )
+    return payload
+
+
 def _segment(value: Value, place: str) -> Segment:
     fields = _map(value, place)
-    if "id" not in fields:
+    if "id" not in fields or not _text(fields["id"], f"{place}.id"):
         raise FlowStateDecodeError(f"{place}.id is missing")
     ids = _array(fields["ids"], f"{place}.ids") if "ids" in fields else ()
     return Segment(
@@ -179,7 +196,7 @@ def _stored(value: Value, place: str) -> Stored:
             _integer(fields, "count"),
             _integer(fields, "bytes"),
         )
-        if ref.name and "/" not in ref.name and 0 < ref.count <= 100_000:
+        if ref.name and "/" not in ref.name and 0 < ref.count <= MAX_PARTS:
             return ref
     raise FlowStateDecodeError(f"{place} is neither text, bytes nor a reference to parts")
 

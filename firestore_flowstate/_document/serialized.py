@@ -220,6 +220,8 @@ def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], place: Place) -
             if type(value) is not type(parts[name]):
                 raise FlowStateDecodeError(f"log.{segment.id}.{name} is not what it should be")
             parts[name] = value
+        if not all(isinstance(step, str) for step in parts["del"]):
+            raise FlowStateDecodeError(f"log.{segment.id}.del does not name steps")
         merged.add(parts["set"], parts["del"], parts["events"])
     return merged
 

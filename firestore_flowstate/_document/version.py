@@ -115,7 +115,12 @@ class Version:
 
     def expire_at(self) -> datetime | None:
         """Return when the state expires, in UTC; None where it does not."""
-        return None if self.expires is None else _EPOCH + timedelta(seconds=self.expires)
+        if self.expires is None:
+            return None
+        try:
+            return _EPOCH + timedelta(seconds=self.expires)
+        except OverflowError:  # the last second of 9999, rounded up
+            return datetime.max.replace(tzinfo=timezone.utc)
 
     def stamp(self, state: FlowState, path: str) -> FlowState:
         """Return the state with what is known of it as it is stored at the path."""

@@ -5,24 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
-from .._document.native_values import read_value
-from .._document.root import is_serialized, moment_of
 from .._query.structured import quoted, structured_query
 from .._query.token import from_token, scope_of, to_token
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError
-from ..models import FlowState, FlowStateSummary
+from ..models import FlowState
 from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
-from .collection import Collection, expires_at
-from .progress import NATIVE_PROGRESS, native_progress
+from .collection import Collection
 from .reading import state_of
 from .streams import Found, Stream, merged, streams
-
-_SUMMARY: Final = ("flowId", "name", "startTime", "status", "blockedOnStep", "expireAt", "summary", *NATIVE_PROGRESS)
-_READABLE: Final = ("done", "failed", "blocked", "running", "scheduled")
+from .summarizing import SUMMARY_FIELDS, summary_of
 
 
 async def list_states(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateQueryResponse:
@@ -32,13 +26,15 @@ async def list_states(collection: Collection, query: FlowStateQuery, deadline: D
 
 async def list_summaries(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateSummaryResponse:
     """Return a page of summaries, read by projection."""
-    fields = [*_SUMMARY, *map(quoted, query.where)]
+    fields = [*SUMMARY_FIELDS, *map(quoted, query.where)]
     found, token = await _pages(collection, query, deadline, fields=fields).next(deadline)
     documents = await _whole(collection, found, deadline, mask=fields)
     summaries, errors = [], []
+    references = collection.reference_of
     for document in documents:
         try:
-            summaries.append(_summary(collection, document, query))
+            id = collection.id_of(document)
+            summaries.append(summary_of(document, id=id, reference_of=references, where=query.where))
         except FlowStateDecodeError as error:
             errors.append(error)
     skipped = tuple(error.flow_id or "" for error in errors)
@@ -171,38 +167,3 @@ def _with_response(
     )
     error.__cause__ = first
     return error
-
-
-def _summary(collection: Collection, document: Document, query: FlowStateQuery) -> FlowStateSummary:
-    fields = document.fields
-    id = collection.id_of(document)
-    ours = is_serialized(document)
-    summary = fields["summary"].map_value.fields if ours and "summary" in fields else {}
-    status = fields["status"].string_value if ours else native_progress(document).status
-    if "flowId" not in fields or status not in _READABLE:
-        raise FlowStateDecodeError(f"The flow state {id!r} cannot be read: its head is damaged.", flow_id=id)
-    blocked = fields["blockedOnStep"].map_value.fields if "blockedOnStep" in fields else {}
-    extra = summary["extra"].map_value.fields if "extra" in summary else {}
-    if not ours:
-        extra = {key: fields[key] for key in query.where if key in fields}
-    error = None
-    if ours and "errorLine" in summary:
-        error = summary["errorLine"].string_value
-    elif not ours and "operation" in fields and "result" in fields["operation"].map_value.fields:
-        result = fields["operation"].map_value.fields["result"].map_value.fields
-        error = result["error"].string_value.partition("\n")[0] if "error" in result else None
-    return FlowStateSummary(
-        id=id,
-        flow_id=fields["flowId"].string_value,
-        name=fields["name"].string_value if "name" in fields else None,
-        status=status,
-        start_time=read_value(fields["startTime"], collection.reference_of),
-        blocked_on=blocked["name"].string_value if "name" in blocked else None,
-        step_count=summary["steps"].integer_value if "steps" in summary else 0,
-        size_bytes=summary["bytes"].integer_value if "bytes" in summary else 0,
-        last_end_time=read_value(summary["lastEnd"], collection.reference_of) if "lastEnd" in summary else None,
-        error_line=error,
-        updated_at=moment_of(document.update_time).as_datetime(),
-        expire_at=expires_at(fields),
-        extra={key: read_value(value, collection.reference_of) for key, value in extra.items()},
-    )

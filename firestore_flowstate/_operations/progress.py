@@ -9,7 +9,7 @@ from .._document.serialized import Place
 from .._document.version import Progress
 from .._rpc.messages import Document
 
-NATIVE_PROGRESS: Final = ("operation.done", "operation.result.error", "executions", f"{PAYLOAD}.v")
+NATIVE_PROGRESS: Final = ("operation.name", "operation.done", "operation.result.error", "executions", f"{PAYLOAD}.v")
 SERIALIZED_PROGRESS: Final = ("status", "blockedOnStep", f"{PAYLOAD}.executions")
 
 
@@ -17,7 +17,8 @@ def native_progress(document: Document) -> Progress:
     """Return the progress of a native document, from the fields `NATIVE_PROGRESS` and ``blockedOnStep``."""
     fields = document.fields
     operation = fields["operation"].map_value.fields if "operation" in fields else {}
-    failed = "result" in operation and "error" in operation["result"].map_value.fields
+    result = operation["result"].map_value.fields if "result" in operation else {}
+    failed = "error" in result and result["error"].WhichOneof("value_type") != "null_value"
     done = "done" in operation and operation["done"].boolean_value
     executed = "executions" in fields and len(fields["executions"].array_value.values) > 0
     return Progress("failed" if failed else "done" if done else "", is_blocked(document), executed)

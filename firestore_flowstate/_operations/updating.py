@@ -12,21 +12,21 @@ from .._document.expiry import has_expired
 from .._document.folding import FOLD_WEIGHT
 from .._document.native import EXPIRY, replaced_fields, write_change
 from .._document.refusals import naming, not_found
-from .._document.root import PAYLOAD, is_serialized, moment_of
+from .._document.root import PAYLOAD, check_layout, is_serialized, moment_of
 from .._document.serialized import write_expiry
 from .._document.updating import Update, pack_update, write_transforms, write_update
 from .._document.version import Kept, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Refused
-from ..errors import FlowStateEncodeError, FlowStateNotFoundError
+from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError
 from ..unset import UNSET, Unset
 from .collection import Collection, expires_at, is_live
 from .expiring import clear_parts_expiry, set_parts_expiry
 from .folding import fold
 from .landing import Overtaken, land
 from .progress import NATIVE_PROGRESS, SERIALIZED_PROGRESS, native_progress, serialized_progress
-from .reading import load_root
+from .reading import load_root, unreadable
 from .saving import part_writes
 from .sending import Landed, Outgoing
 
@@ -85,12 +85,17 @@ async def head(collection: Collection, id: str, deadline: Deadline) -> Version |
         return None
     ours = is_serialized(document)
     expire_at = expires_at(document.fields)
+    try:
+        check_layout(document)
+        progress = serialized_progress(document, collection.place(id)) if ours else native_progress(document)
+    except FlowStateDecodeError as error:
+        raise unreadable(error, id) from error
     base = Version(
         updated=moment_of(document.update_time),
         revision="",
         layout="serialized" if ours else "native",
         created=_created(document) if ours else None,
-        progress=serialized_progress(document, collection.place(id)) if ours else native_progress(document),
+        progress=progress,
         expires=None if expire_at is None else expire_at.timestamp(),
     )
     if ours and document.fields[PAYLOAD].map_value.fields["parts"].integer_value > 0:
