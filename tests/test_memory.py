@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from firestore_flowstate import FlowStateSettings, MemoryFlowStateStore
+from firestore_flowstate import (
+    CacheEntry,
+    FlowState,
+    FlowStateEncodeError,
+    FlowStateExistsError,
+    FlowStateSettings,
+    MemoryFlowStateStore,
+)
 from firestore_flowstate.testing import (
     ExpiringFlowStateStoreTests,
     FlowStateStoreMachine,
     VersionedFlowStateStoreTests,
 )
+from firestore_flowstate.testing.conformance.states import started, with_steps
 
 
 class TestMemoryFlowStateStore(VersionedFlowStateStoreTests):
@@ -33,3 +43,118 @@ def test_agrees_with_a_dict() -> None:
     """Whatever sequence of operations leads there, the store holds what a dict would."""
     machine = settings(max_examples=20, stateful_step_count=20, deadline=None)
     run_state_machine_as_test(lambda: FlowStateStoreMachine(MemoryFlowStateStore()), settings=machine)
+
+
+async def _add(store: MemoryFlowStateStore, step: str) -> None:
+    def add(state: FlowState) -> None:
+        state.cache["counter"].value += 1
+        state.cache[step] = CacheEntry(value=step)
+
+    await store.modify("id", add)
+
+
+def test_threads_with_loops_of_their_own_lose_nothing() -> None:
+    """One store serves 8 threads, each with its own event loop, that all modify one state."""
+    store = MemoryFlowStateStore()
+    asyncio.run(store.save("id", with_steps("counter")))
+
+    def work(thread: int) -> None:
+        async def add_all() -> None:
+            await asyncio.gather(*(_add(store, f"step {thread}.{number}") for number in range(8)))
+
+        asyncio.run(add_all())
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    state = asyncio.run(store.load("id"))
+
+    assert state is not None
+    assert 64 == state.cache["counter"].value
+    assert 65 == len(state.cache)
+
+
+def test_threads_that_create_agree_on_one() -> None:
+    """Of many that create one id, one succeeds."""
+    store = MemoryFlowStateStore()
+
+    def create(name: str) -> str | None:
+        try:
+            asyncio.run(store.create("id", FlowState.start(name=name)))
+        except FlowStateExistsError:
+            return None
+        return name
+
+    with ThreadPoolExecutor(8) as threads:
+        created = [name for name in threads.map(create, map(str, range(40))) if name is not None]
+    state = asyncio.run(store.load("id"))
+
+    assert state is not None
+    assert [state.name] == created
+
+
+async def test_a_change_that_waits_holds_up_nobody() -> None:
+    """While the function of one modify waits, others read and write the same state; then it runs again."""
+    store = MemoryFlowStateStore()
+    await store.save("id", with_steps("counter"))
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(state: FlowState) -> None:
+        entered.set()
+        await go.wait()
+        state.cache["counter"].value += 10
+
+    waiting = asyncio.create_task(store.modify("id", wait))
+    await entered.wait()
+    await _add(store, "meanwhile")
+    go.set()
+
+    assert 11 == (await waiting).cache["counter"].value
+
+
+async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like the Firestore store, it reads them where none are passed."""
+    monkeypatch.setenv("FLOWSTATE_PAGE_SIZE", "2")
+    store = MemoryFlowStateStore()
+    await store.save_many({f"id-{place}": started(place) for place in range(3)})
+
+    assert 2 == len((await store.list()).flow_states)
+
+
+async def test_everything_may_expire() -> None:
+    """With expire_when="always" a running flow has an expiry too."""
+    store = MemoryFlowStateStore(FlowStateSettings(expire_after=timedelta(hours=1), expire_when="always"))
+    state = started()
+    await store.save("id", state)
+
+    assert state.expire_at is not None
+
+
+async def test_expired_states_are_dropped() -> None:
+    """What nobody can see takes no memory once it was met."""
+    store = MemoryFlowStateStore(FlowStateSettings(expire_after=timedelta(microseconds=1), expire_when="always"))
+    await store.save_many({f"id-{place}": started() for place in range(5)})
+    await store.list()
+
+    assert {} == store._records
+
+
+async def test_a_lone_surrogate_in_an_unknown_key_is_refused() -> None:
+    """It can get into a copy, and no model would read it back."""
+    with pytest.raises(FlowStateEncodeError, match="surrogate"):
+        await MemoryFlowStateStore().save("id", started().model_copy(update={"\ud800": 1}))
+
+
+async def test_attempts_are_at_least_one() -> None:
+    """No attempt at all is no way to modify."""
+    store = MemoryFlowStateStore()
+    await store.save("id", started())
+    with pytest.raises(ValueError, match="attempts"):
+        await store.modify("id", lambda state: None, attempts=0)
+
+
+def test_tests_of_a_contract_cannot_be_overridden() -> None:
+    """A store that fails one does not keep the contract; a subclass adds tests under names of their own."""
+    with pytest.raises(TypeError, match="test_load_returns_none_where_there_is_nothing"):
+
+        class TestPicky(VersionedFlowStateStoreTests):
+            async def test_load_returns_none_where_there_is_nothing(self) -> None: ...
