@@ -17,6 +17,7 @@ MAX_FIELD_VALUE_BYTES: Final = 1_048_487
 
 _PER_DOCUMENT: Final = 32
 _PER_NAME: Final = 16
+_EMPTY: Final = 1  # of an empty map or array: what the emulator counts, where the documentation is silent
 _FIXED: Final = {
     "integer_value": 8,
     "double_value": 8,
@@ -50,9 +51,9 @@ def value_size(value: Value) -> int:
     if kind == "bytes_value":
         return len(value.bytes_value)
     if kind == "map_value":
-        return fields_size(value.map_value.fields)
+        return fields_size(value.map_value.fields) or _EMPTY
     if kind == "array_value":
-        return sum(map(value_size, value.array_value.values))
+        return sum(map(value_size, value.array_value.values)) or _EMPTY
     if kind == "reference_value":
         return name_size(value.reference_value.split("/documents/", 1)[-1])
     return _FIXED[kind] if kind is not None else 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from .._document.ids import check_flow_id
 from .._document.refusals import batch as batch_error
@@ -28,6 +30,12 @@ _BATCH_BYTES: Final = 1024 * 1024
 _AT_ONCE: Final = 4
 
 _Item = TypeVar("_Item")
+
+
+class Deletion(Protocol):
+    """Deletes one document; `in_doubt` tells that its deletion was sent before, with an unknown outcome."""
+
+    async def __call__(self, document: Document, *, in_doubt: bool) -> None: ...
 
 
 class _Save(NamedTuple):
@@ -58,9 +66,9 @@ async def save_many(collection: Collection, states: Mapping[str, FlowState], dea
     together = _batches([save for save in saves if not _is_large(save)], lambda save: save.out.size())
     deadline = deadline.plus(sum(save.out.size() for save in saves) / 2**20)
 
-    async def one(save: _Save, *, doubt: bool = False) -> None:
+    async def one(save: _Save, *, sent_at: float | None = None) -> None:
         try:
-            landed = await land(collection, save.out, base=None, absent=False, deadline=deadline, doubt=doubt)
+            landed = await land(collection, save.out, base=None, absent=False, deadline=deadline, sent_at=sent_at)
         except Overtaken as overtaken:
             errors[save.id] = overtaken.error
         except Refused as refusal:
@@ -71,12 +79,13 @@ async def save_many(collection: Collection, states: Mapping[str, FlowState], dea
             _stamp(save, collection.path_of(save.id), landed)
 
     async def many(batch: Sequence[_Save]) -> None:
+        sent_at = time.monotonic()
         try:
             reply = await collection.connection.commit(
                 [save.out.root for save in batch], deadline=deadline, flow_id=None
             )
         except Ambiguous:
-            await _each(batch, lambda save: one(save, doubt=True))  # each root tells
+            await _each(batch, lambda save: one(save, sent_at=sent_at))  # each root tells
             return
         except (Refused, FlowStateError):
             await _each(batch, one)  # one of them may be the reason
@@ -102,9 +111,12 @@ async def load_many(collection: Collection, ids: Iterable[str], deadline: Deadli
     async def one(document: Document) -> None:
         id = collection.id_of(document)
         try:
-            found[id] = await state_of(collection, document, deadline)
+            state = await state_of(collection, document, deadline)
         except FlowStateError as error:
             errors[id] = error
+        else:
+            if state is not None:
+                found[id] = state
 
     async def many(batch: Sequence[str]) -> None:
         try:
@@ -129,9 +141,11 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
     errors: dict[str, FlowStateError] = {}
     wanted = _checked(ids, errors)
 
-    async def one(id: str) -> None:
+    async def one(document: Document, *, in_doubt: bool) -> None:
+        id = collection.id_of(document)
         try:
-            await delete(collection, id, deadline=deadline)
+            created = moment_of(document.create_time) if in_doubt else None
+            await delete(collection, id, deadline=deadline, in_doubt=created)
         except FlowStateError as error:
             errors[id] = error
 
@@ -154,18 +168,20 @@ async def delete_documents(
     collection: Collection,
     documents: Sequence[Document],
     deadline: Deadline,
-    one: Callable[[str], Awaitable[None]],
+    one: Deletion,
 ) -> None:
     """Delete documents as they were read, in one commit; those that have parts, or have changed since, by `one`."""
     simple = [document for document in documents if not _part_count(document)]
-    others = [collection.id_of(document) for document in documents if _part_count(document)]
+    others = [document for document in documents if _part_count(document)]
+    in_doubt = False
     deletes = [Write(delete=d.name, current_document=at(moment_of(d.update_time))) for d in simple]
     if deletes:
         try:
             await collection.connection.commit(deletes, deadline=deadline, flow_id=None)
-        except (Ambiguous, Refused, FlowStateError):
-            others.extend(map(collection.id_of, simple))
-    await _each(others, one)
+        except (Ambiguous, Refused, FlowStateError) as failure:
+            in_doubt = isinstance(failure, Ambiguous)
+            others.extend(simple)
+    await _each(others, partial(one, in_doubt=in_doubt))
 
 
 def _part_count(document: Document) -> int:

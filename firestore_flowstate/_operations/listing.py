@@ -134,10 +134,10 @@ async def _states(pages: _Pages, deadline: Deadline) -> FlowStateQueryResponse:
     for result in results:
         if isinstance(result, FlowStateDecodeError):
             errors.append(result)
-        elif isinstance(result, FlowState):
-            states.append(result)
-        else:
+        elif isinstance(result, BaseException):
             raise result
+        elif result is not None:
+            states.append(result)
     skipped = tuple(error.flow_id or "" for error in errors)
     response = FlowStateQueryResponse(flow_states=states, continuation_token=token, skipped=skipped)
     if errors and pages.query.on_error == "raise":

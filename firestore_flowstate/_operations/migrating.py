@@ -65,6 +65,8 @@ async def _convert(target: Collection, id: str, document: Document | None, *, dr
         if document is None or not is_live(document) or _is_as_wanted(target, id, document):
             return False
         state = await state_of(target, document, target.deadline(None))
+        if state is None:
+            return False
         if dry_run:
             outgoing_of(target, id, state)  # raises where it could not be stored so
             return True
@@ -80,6 +82,8 @@ async def _convert(target: Collection, id: str, document: Document | None, *, dr
 async def _copy(source: Collection, target: Collection, id: str, document: Document, *, dry_run: bool) -> bool:
     """Write a state to another collection; return whether it was not there already."""
     state = await state_of(source, document, source.deadline(None))
+    if state is None:
+        return False
     for _ in range(_TRIES):
         there = await load(target, id, target.deadline(None))
         if there is not None and _is_later(there, state):

@@ -42,8 +42,8 @@ def load_root(document: Document) -> Root | None:
         return None
 
 
-async def state_of(collection: Collection, document: Document, deadline: Deadline) -> FlowState:
-    """Return the flow state of a root document, whichever its layout.
+async def state_of(collection: Collection, document: Document, deadline: Deadline) -> FlowState | None:
+    """Return the flow state of a root document, whichever its layout; None where it was deleted since, parts first.
 
     Raises:
         FlowStateDecodeError: It cannot be read; names the id.
@@ -149,10 +149,10 @@ async def _batch(
     return {name.rpartition("/")[2]: document for name, document in found.items()}
 
 
-async def _state_again(collection: Collection, id: str, deadline: Deadline) -> FlowState:
+async def _state_again(collection: Collection, id: str, deadline: Deadline) -> FlowState | None:
     document = await collection.get(id, deadline)
     if document is None:
-        raise FlowStateDecodeError("its parts are gone, and so is its document: it was deleted while it was read")
+        return None
     if not is_serialized(document):
         return read_native_document(collection, document)
     root = read_root(document)

@@ -34,7 +34,8 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
     async def one(document: Document) -> None:
         nonlocal done, seen
         async with turns:
-            done += await _rewrap(collection, document)
+            changed = await _rewrap(collection, document)
+        done += changed  # not across the await: the others count too
         seen += 1
         if progress is not None:
             progress(seen)

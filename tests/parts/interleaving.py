@@ -1,0 +1,94 @@
+"""Two operations on one flow state, with every call to Firestore let through one by one in a chosen order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from firestore_flowstate import FirestoreFlowStateStore
+from firestore_flowstate._rpc.connection import Connection
+
+_CALLS = ("commit", "get", "batch_get", "run_query")
+
+
+class Schedule:
+    """Lets the calls of two actors through, one at a time, by a sequence of choices.
+
+    Where both wait the next choice decides; where one has ended the other goes on.
+    """
+
+    def __init__(self, choices: Sequence[int]) -> None:
+        self._choices = list(choices)
+        self._waiting: dict[int, list[asyncio.Future[None]]] = {}
+        self._running = 0
+        self._under_way = False
+        self.trace: list[tuple[int, str]] = []
+
+    async def run(self, *actors: Awaitable[Any]) -> list[Any]:
+        """Return what each actor returned or raised."""
+        self._running = len(actors)
+        return await asyncio.gather(*(self._actor(actor) for actor in actors), return_exceptions=True)
+
+    async def gate(self, actor: int, call: str) -> None:
+        """Wait for the turn of an actor's call."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(actor, []).append(turn)
+        self._choose()
+        await turn
+        self.trace.append((actor, call))
+
+    def leave(self) -> None:
+        """Say that a call that was let through has ended."""
+        self._under_way = False
+        self._choose()
+
+    async def _actor(self, actor: Awaitable[Any]) -> Any:
+        try:
+            return await actor
+        finally:
+            self._running -= 1
+            self._choose()
+
+    def _choose(self) -> None:
+        if self._under_way or not self._waiting or len(self._waiting) < self._running:
+            return
+        self._under_way = True
+        actors = sorted(self._waiting)
+        chosen = actors[0]
+        if len(actors) > 1:
+            chosen = actors[self._choices.pop(0) % len(actors)] if self._choices else actors[-1]
+        turns = self._waiting.pop(chosen)
+        turns.pop(0).set_result(None)
+        if turns:
+            self._waiting[chosen] = turns
+
+
+class GatedConnection:
+    """A connection of an actor whose calls wait for their turn."""
+
+    def __init__(self, connection: Connection, schedule: Schedule, actor: int) -> None:
+        self._connection = connection
+        self._schedule = schedule
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        method: Callable[..., Awaitable[Any]] = getattr(self._connection, name)
+        if name not in _CALLS:
+            return method
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            await self._schedule.gate(self._actor, name)
+            try:
+                return await method(*args, **kwargs)
+            finally:
+                self._schedule.leave()
+
+        return call
+
+
+def gated(store: FirestoreFlowStateStore, schedule: Schedule, actor: int) -> FirestoreFlowStateStore:
+    """Return a store on the same connection whose calls wait for their turn."""
+    twin = FirestoreFlowStateStore(store.settings)
+    twin._connection = GatedConnection(store._connection, schedule, actor)  # type: ignore[assignment]  # the same calls
+    return twin

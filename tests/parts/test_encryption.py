@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import zlib
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import (
+    BlockedOnStep,
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowResult,
+    FlowState,
+    FlowStateDecodeError,
+    FlowStateQuery,
+    FlowStateSettings,
+    Operation,
+)
+from firestore_flowstate._rpc.messages import Write
+
+SECRETS = [f"s3cret-{what}" for what in ("input", "step", "event", "response", "error", "trace", "name")]
+
+
+def key() -> str:
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+@pytest.fixture
+def keys() -> dict[str, str]:
+    return {"old": key(), "new": key()}
+
+
+def with_keys(settings: FlowStateSettings, **more: Any) -> FirestoreFlowStateStore:
+    return FirestoreFlowStateStore(FlowStateSettings(**{**settings.model_dump(), **more}))
+
+
+def secretive(size: int = 1) -> FlowState:
+    state = FlowState.start(name="visible", input={"password": "s3cret-input"}, flow_id="flow")
+    state.cache = {"s3cret-name": CacheEntry(value=["s3cret-step" * size])}
+    state.events_triggered = {"approval": {"by": "s3cret-event"}}
+    state.trace_context = "s3cret-trace"
+    state.blocked_on_step = BlockedOnStep(name="approval", schema_='{"s3cret": "s3cret-event"}')
+    state.operation = Operation(
+        name="flow", done=True, result=FlowResult(response="s3cret-response", error="s3cret-error: why\nmore")
+    )
+    return state
+
+
+async def raw(store: FirestoreFlowStateStore, id: str = "flow") -> bytes:
+    """Return the root document and all its parts as they are stored, in bytes."""
+    from firestore_flowstate._operations.deleting import part_names
+
+    deadline = store._deadline(None)
+    collection = await store._ready(deadline)
+    root = await collection.get(id, deadline)
+    assert root is not None
+    names = [collection.part_name(id, part) for part in await part_names(collection, id, deadline)]
+    parts = await store._connection.batch_get(names, deadline=deadline)
+    return b"".join([root.SerializeToString(), *(part.SerializeToString() for part in parts.values())])
+
+
+@pytest.mark.parametrize("size", [1, 2000, 200_000])
+async def test_no_payload_is_readable(flow_state_settings: FlowStateSettings, keys: dict[str, str], size: int) -> None:
+    """In a raw dump: input, steps and their names, events, operation and trace; nor the first line of the error."""
+    async with with_keys(flow_state_settings, keys={"old": keys["old"]}, compress_over=2**40) as store:
+        state = secretive(size)
+        await store.save("flow", state)
+        version = await store.update(
+            "flow",
+            cache={"s3cret-name": CacheEntry(value="s3cret-step")},
+            remove=["s3cret-name"],
+            events_triggered={"more": "s3cret-event"},
+            operation=state.operation,
+            if_version=state.version or "",
+        )
+        dump = await raw(store)
+
+        assert [] == [secret for secret in SECRETS if secret.encode() in dump]
+        loaded = await store.load("flow")
+        assert loaded is not None
+        assert version == loaded.version
+        assert {"approval": {"by": "s3cret-event"}, "more": "s3cret-event"} == loaded.events_triggered
+        assert [CacheEntry(value="s3cret-step")] == list(loaded.cache.values())
+
+
+async def test_name_status_and_start_stay_queryable(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """The head is in the clear: that is what it is for."""
+    async with with_keys(flow_state_settings, keys={"old": keys["old"]}) as store:
+        await store.save("flow", secretive())
+
+        for query in (
+            FlowStateQuery(name="visible"),
+            FlowStateQuery(status="failed"),
+            FlowStateQuery(blocked_on="approval"),
+        ):
+            assert ["flow"] == [state.flow_id for state in (await store.list(query)).flow_states]
+        [summary] = (await store.list_summaries()).summaries
+        assert summary.error_line is None
+
+
+async def test_rotation(flow_state_settings: FlowStateSettings, keys: dict[str, str]) -> None:
+    """Old values are read with their key, new ones written with the current; rewrap moves all, versions stay good."""
+    async with with_keys(flow_state_settings, keys={"old": keys["old"]}) as before:
+        small, large = secretive(), secretive(100_000)
+        await before.save("small", small)
+        await before.save("large", large)
+    seen: list[int] = []
+    async with with_keys(flow_state_settings, keys=keys, current_key="new") as both:
+        assert small == await both.load("small")
+        await both.save("newer", secretive())
+        assert 2 == await both.rewrap(progress=seen.append)
+        assert 0 == await both.rewrap()
+        await both.update("small", cache={"x": CacheEntry(value=1)}, if_version=small.version or "")
+        await both.save("large", large, if_version=large.version)
+    assert [1, 2, 3] == seen
+    async with with_keys(flow_state_settings, keys={"new": keys["new"]}) as after:
+        loaded = await after.load("small")
+        assert loaded is not None
+        assert {**small.cache, "x": CacheEntry(value=1)} == loaded.cache
+        assert large == await after.load("large")
+        assert (await after.gc()).young == 0
+    async with with_keys(flow_state_settings, keys={"old": keys["old"]}) as outdated:
+        with pytest.raises(FlowStateDecodeError, match="key 'new'") as error:
+            await outdated.load("large")
+        assert error.value.flow_id == "large"
+
+
+async def test_a_plain_collection_is_encrypted_by_rewrap(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """What was stored before encryption was turned on is refused when it is required, until it is rewrapped."""
+    async with FirestoreFlowStateStore(flow_state_settings) as plain:
+        await plain.save("flow", secretive(10_000))
+        assert b"s3cret-input" in await raw(plain)
+    async with with_keys(flow_state_settings, keys={"k": keys["new"]}, require_encryption=True) as strict:
+        with pytest.raises(FlowStateDecodeError, match="not encrypted"):
+            await strict.load("flow")
+    async with with_keys(flow_state_settings, keys={"k": keys["new"]}) as lenient:
+        assert 1 == await lenient.rewrap()
+        dump = await raw(lenient)
+    assert [] == [secret for secret in SECRETS if secret.encode() in dump]
+    async with with_keys(flow_state_settings, keys={"k": keys["new"]}, require_encryption=True) as strict:
+        assert secretive(10_000).cache == (await strict.load("flow") or FlowState.start()).cache
+    async with FirestoreFlowStateStore(flow_state_settings) as plain:
+        with pytest.raises(FlowStateDecodeError, match="settings have no keys"):
+            await plain.load("flow")
+
+
+async def test_another_key_under_the_same_id_is_told(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """A wrong key is an error, never a wrong value."""
+    async with with_keys(flow_state_settings, keys={"k": keys["old"]}) as store:
+        await store.save("flow", secretive())
+    async with with_keys(flow_state_settings, keys={"k": keys["new"]}) as wrong:
+        with pytest.raises(FlowStateDecodeError, match="cannot be decrypted"):
+            await wrong.load("flow")
+
+
+async def test_values_cannot_be_moved(flow_state_settings: FlowStateSettings, keys: dict[str, str]) -> None:
+    """Neither to another flow nor to another field: each is bound to its place. A restored backup still reads."""
+    async with with_keys(flow_state_settings, keys={"k": keys["old"]}) as store:
+        await store.save("flow", secretive())
+        await store.save("other", secretive())
+        deadline = store._deadline(None)
+        collection = await store._ready(deadline)
+        document = await collection.get("flow", deadline)
+        assert document is not None
+        moved, swapped, restored = (Write() for _ in range(3))
+        moved.update.name = collection.name("other")
+        swapped.update.name = collection.name("swapped")
+        for write in (moved, swapped):
+            for name, value in document.fields.items():
+                write.update.fields[name].CopyFrom(value)
+        payload = swapped.update.fields["_flowstate"].map_value.fields
+        payload["input"].CopyFrom(payload["operation"])
+        await store._connection.commit([moved, swapped], deadline=deadline, flow_id=None)
+        for id in ("other", "swapped"):
+            with pytest.raises(FlowStateDecodeError, match="belongs to another flow or field"):
+                await store.load(id)
+        # The same path in another project, as an import has it.
+        elsewhere = FlowStateSettings(
+            **{**flow_state_settings.model_dump(), "project": "demo-restored", "keys": {"k": keys["old"]}}
+        )
+        async with FirestoreFlowStateStore(elsewhere) as copy:
+            there = await copy._ready(deadline)
+            restored.update.name = there.name("flow")
+            for name, value in document.fields.items():
+                restored.update.fields[name].CopyFrom(value)
+            await copy._connection.commit([restored], deadline=deadline, flow_id=None)
+            assert await store.load("flow") == await copy.load("flow")
+
+
+async def test_a_kms_hands_out_keys_when_they_are_needed(flow_state_settings: FlowStateSettings) -> None:
+    """A key may be a function, called once, at first use."""
+    asked: list[str] = []
+
+    def kms() -> bytes:
+        asked.append("kms")
+        return b"0123456789abcdef"
+
+    async with with_keys(flow_state_settings, keys={"kms": kms}) as store:
+        assert [] == asked
+        await store.save("flow", secretive())
+        assert (await store.load("flow") or FlowState.start()).input == {"password": "s3cret-input"}
+    assert ["kms"] == asked
+
+
+class Reversed:
+    """A codec that an application might have: ten lines with the imports."""
+
+    name = "reversed"
+
+    def encode(self, data: bytes) -> bytes:
+        return zlib.compress(data)[::-1]
+
+    def decode(self, data: bytes) -> bytes:
+        return zlib.decompress(data[::-1])
+
+
+async def test_codecs_of_the_application(flow_state_settings: FlowStateSettings, keys: dict[str, str]) -> None:
+    """Every value goes through them, beside compression and encryption; without them it cannot be read."""
+    for more in ({}, {"keys": {"k": keys["old"]}}, {"compress_over": 10}):
+        async with with_keys(flow_state_settings, codecs=[Reversed()], **more) as store:
+            state = secretive(1000)
+            await store.save("flow", state)
+            assert state == await store.load("flow")
+        async with with_keys(flow_state_settings, **more) as without:
+            with pytest.raises(FlowStateDecodeError, match="codec 'reversed'"):
+                await without.load("flow")
+
+
+async def test_text_of_llm_calls_is_stored_in_two_fifths(flow_state_settings: FlowStateSettings) -> None:
+    """Large values are compressed; small ones stay JSON text that the console shows."""
+    prompt = (
+        "You are a careful assistant. Summarise the customer's request below in two sentences, then list the open "
+        "questions as bullets. Answer in the customer's language and never invent facts.\n\n"
+    )
+    answer = "The customer asks for a refund of order {n}, which arrived damaged on day {n}. Open question {n}: photos?"
+    state = FlowState.start(flow_id="flow", input={"topic": "refunds"})
+    for n in range(40):
+        messages = [
+            {"role": "user", "content": prompt + answer.format(n=n) * 3},
+            {"role": "model", "content": answer.format(n=n * 7)},
+        ]
+        state.cache[f"generate-{n}"] = CacheEntry(
+            value={"messages": messages, "usage": {"input": 812 + n, "output": 95}}
+        )
+    async with FirestoreFlowStateStore(flow_state_settings) as store:
+        await store.save("flow", state)
+        stored = len(await raw(store))
+        text = await raw(store)
+
+    assert 2.5 * stored < len(json.dumps(state.model_dump(by_alias=True)))
+    assert b'{"topic":"refunds"}' in text

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firestore_flowstate._document import folding
+from firestore_flowstate._document.folding import fold_log, joinable
+from firestore_flowstate._document.json_text import encode
+from firestore_flowstate._document.log import MAX_IDS, Ref, Segment, new_id
+from firestore_flowstate._document.payload import Payloads, owner_of
+from firestore_flowstate._document.root import Root
+from firestore_flowstate._document.serialized import Place, merge
+from firestore_flowstate._document.version import Moment
+
+PLACE = Place(path="flows/id", owner=owner_of("flows", "id"), payloads=Payloads(compress_over=200))
+STEPS = st.sampled_from(["a", "b", "c", "d", ""])
+WRITES = st.tuples(
+    st.dictionaries(STEPS, st.integers(0, 9)), st.lists(STEPS, unique=True), st.dictionaries(STEPS, st.none())
+)
+
+
+def segment_of(write: tuple[dict[str, int], list[str], dict[str, None]]) -> Segment:
+    set, delete, events = write
+    id = new_id()
+    return Segment(
+        id=id,
+        set=PLACE.pack(encode({s: {"value": v} for s, v in set.items()}, ""), f"log.{id}.set") if set else None,
+        delete=PLACE.pack(encode(delete, ""), f"log.{id}.del") if delete else None,
+        events=PLACE.pack(encode(events, ""), f"log.{id}.events") if events else None,
+    )
+
+
+def root_of(log: Sequence[Segment]) -> Root:
+    from firestore_flowstate._document.log import ids_through
+
+    return Root(
+        head={}, values={}, log=log, weight=0, parts=0, created=None, updated=Moment(0, 0), ids=ids_through(log)
+    )
+
+
+def merged(log: Sequence[Segment], resolved: dict[str, bytes]) -> tuple[list[Any], list[Any]]:
+    entries = merge(log, resolved, PLACE)
+    return list(entries.set.items()), list(entries.events.items())
+
+
+@given(
+    writes=st.lists(WRITES, min_size=1, max_size=12), cuts=st.lists(st.integers(1, 12), max_size=3), move=st.booleans()
+)
+def test_folding_changes_nothing_that_is_seen(
+    writes: list[tuple[dict[str, int], list[str], dict[str, None]]], cuts: list[int], move: bool
+) -> None:
+    """However often a log is folded as it grows, into parts or not, what it comes to stays, order included."""
+    with pytest.MonkeyPatch.context() as patch:
+        if move:
+            patch.setattr(folding, "_MOVE_BYTES", 0)
+        plain = [segment_of(write) for write in writes]
+        log: list[Segment] = []
+        resolved: dict[str, bytes] = {}
+        for count, segment in enumerate(plain, 1):
+            log.append(segment)
+            if count in cuts:
+                root = root_of(log)
+                names = [ref.name for ref in joinable(root)]
+                folded = fold_log(root, {name: resolved[name] for name in names}, PLACE)
+                log = list(folded.log)
+                resolved.update((ref.name, data) for ref, data in folded.spill.refs)
+                assert root.revision == root_of(log).revision
+
+    assert merged(plain, {}) == merged(log, resolved)
+    assert [segment.id for segment in plain][-MAX_IDS:] == list(root_of(log).ids)[-MAX_IDS:]
+
+
+@given(writes=st.lists(WRITES, min_size=1, max_size=8))
+def test_merging_is_what_a_dict_does(writes: list[tuple[dict[str, int], list[str], dict[str, None]]]) -> None:
+    """Removed first, then set; a step that is set again keeps its place, a removed one comes back last."""
+    steps: dict[str, Any] = {}
+    events: dict[str, Any] = {}
+    for set, delete, event in writes:
+        for step in delete:
+            steps.pop(step, None)
+        steps.update((step, {"value": value}) for step, value in set.items())
+        events.update(event)
+
+    assert (list(steps.items()), list(events.items())) == merged([segment_of(write) for write in writes], {})
+
+
+def test_late_duplicates_count_once() -> None:
+    """A segment that arrives again does not put an old value back."""
+    first, second = segment_of(({"a": 1}, [], {})), segment_of(({"a": 2}, [], {}))
+    root = root_of([first, second, first])
+
+    assert ([("a", {"value": 2})], []) == merged(root.unique_log(), {})
+    assert second.id == root.revision
+
+
+def test_a_log_in_parts_is_not_folded_again() -> None:
+    """Segments in parts weigh little, so that a state of hundreds of megabytes is not folded at every write."""
+    refs = [Segment(id=new_id(), set=Ref(new_id(), 1, 900_000)) for _ in range(500)]
+
+    assert sum(segment.weight() for segment in refs) < folding.FOLD_WEIGHT
