@@ -37,7 +37,7 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
     """Return the unknown keys with their values.
 
     Raises:
-        FlowStateEncodeError: A key has a lone surrogate: it can be set as an attribute, but not be read back.
+        FlowStateEncodeError: A key has a lone surrogate: `model_copy` takes it, and validation would not read it back.
     """
     unknown = model.model_extra or {}
     for key in unknown:
