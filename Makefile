@@ -12,6 +12,10 @@ EXEC_FOLDER = build/firebase-exec
 # firebase-tools otherwise looks for a newer self in the background.
 OFFLINE = CI=1 NO_UPDATE_NOTIFIER=1
 
+# By default npm waits 5 minutes for a connection that stalls, three times over.
+NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error \
+	--fetch-timeout=60000 --fetch-retries=5
+
 .DELETE_ON_ERROR:
 .PHONY: help demo test check test-all firebase-exec firebase-tools find-emulator clean
 
@@ -58,5 +62,5 @@ $(FIREBASE_TOOLS)/.ready: tests/firebase_tools/package.json
 	@command -v npm >/dev/null || { echo "npm (Node 20 or newer) is needed for firebase-tools: https://nodejs.org" >&2; exit 1; }
 	@mkdir -p $(FIREBASE_TOOLS)
 	@cp $< $(FIREBASE_TOOLS)/package.json
-	npm install --prefix $(FIREBASE_TOOLS) --no-package-lock --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
+	npm install --prefix $(FIREBASE_TOOLS) $(NPM_OPTIONS)
 	@touch $@
