@@ -19,7 +19,7 @@ from .saving import outgoing_of, save
 from .scanning import scan
 
 _AT_ONCE: Final = 8
-_TRIES: Final = 10
+_TRIES: Final = 100
 
 
 async def migrate(
@@ -72,8 +72,8 @@ async def _convert(target: Collection, id: str, document: Document | None, *, dr
             return True
         try:
             await _save(target, id, state, base=_version(target, id, state), expires_like=state)
-        except Overtaken:
-            document = await target.get(id, target.deadline(None))
+        except Overtaken as overtaken:
+            document = overtaken.document  # as it is now, so that the next try is at once
         else:
             return True
     raise _too_busy(id)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import (
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateBatchError,
+    FlowStateDecodeError,
+    FlowStateEncodeError,
+    FlowStateSettings,
+    InvalidFlowIdError,
+    StoreUnavailableError,
+)
+from firestore_flowstate._operations.deleting import part_names
+from firestore_flowstate._rpc.outcome import Ambiguous
+from firestore_flowstate.testing import exactly
+
+
+def flow(number: int, size: int = 10) -> FlowState:
+    state = FlowState.start(name="flow", flow_id=f"flow-{number}")
+    state.start_time = number
+    state.cache = {"step": CacheEntry(value="x" * size)}
+    return state
+
+
+async def test_batches_are_few_and_bounded(flow_state_settings: FlowStateSettings) -> None:
+    """By count and by bytes; what is large goes by itself, with its parts."""
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"compress_over": 2**40})) as store:
+        commits: list[tuple[int, int]] = []
+        commit = store._connection.commit
+
+        async def counted(writes: Any, **options: Any) -> Any:
+            commits.append((len(writes), sum(write.ByteSize() for write in writes)))
+            return await commit(writes, **options)
+
+        store._connection.commit = counted  # type: ignore[method-assign]  # looks at the writes, sends them on
+        small = {f"small-{i}": flow(i) for i in range(450)}
+        middle = {f"middle-{i}": flow(i, 300_000) for i in range(9)}
+        large = {f"large-{i}": flow(i, 2_000_000) for i in range(2)}
+        await store.save_many({**small, **middle, **large})
+
+        assert exactly({**large, **small}) == exactly(await store.load_many([*large, *small]))
+        assert exactly(middle) == exactly(await store.load_many(middle))
+        assert 461 == await store.count()
+        assert len(commits) < 20
+        assert max(size for _, size in commits) < 4 * 1024 * 1024
+
+
+async def test_each_failure_is_told_by_its_id(flow_state_store: FirestoreFlowStateStore) -> None:
+    """What cannot be stored does not keep the others from it."""
+    store = flow_state_store
+    bad = flow(1)
+    bad.input = object()
+    states = {f"good-{i}": flow(i) for i in range(150)}
+    with pytest.raises(FlowStateBatchError) as error:
+        await store.save_many({**states, "bad": bad, "a/b": flow(2), "": flow(3)})
+
+    assert {"bad": FlowStateEncodeError, "a/b": InvalidFlowIdError, "": InvalidFlowIdError} == {
+        id: type(one) for id, one in error.value.errors.items()
+    }
+    assert exactly(states) == exactly(await store.load_many(states))
+    assert all(state.version is not None for state in states.values())
+
+
+async def test_lost_replies_are_looked_into(flow_state_store: FirestoreFlowStateStore) -> None:
+    """A batch whose reply was lost is stored once; one whose request was lost is sent again, state by state."""
+    store = flow_state_store
+    commit = store._connection.commit
+    lost: list[str] = ["reply", "request"]
+
+    async def losing(writes: Any, **options: Any) -> Any:
+        what = lost.pop(0) if lost else ""
+        reply = None if what == "request" else await commit(writes, **options)
+        if what:
+            raise Ambiguous(what)
+        return reply
+
+    store._connection.commit = losing  # type: ignore[method-assign]  # what the connection says of a cut
+    states = {f"id-{i:03}": flow(i) for i in range(150)}
+    await store.save_many(states)
+    store._connection.commit = commit  # type: ignore[method-assign]  # as it was
+
+    loaded = await store.load_many(states)
+    assert exactly(states) == exactly(loaded)
+    assert {id: state.version for id, state in states.items()} == {id: state.version for id, state in loaded.items()}
+
+
+async def test_an_unreadable_state_is_told(flow_state_store: FirestoreFlowStateStore) -> None:
+    """Loading many says which cannot be read."""
+    from firestore_flowstate._rpc.messages import Write
+
+    store = flow_state_store
+    await store.save("good", flow(1))
+    collection = await store._ready(store._deadline(None))
+    write = Write()
+    write.update.name = collection.name("bad")
+    write.update.fields["flowId"].integer_value = 5
+    await store._connection.commit([write], deadline=store._deadline(None), flow_id=None)
+    with pytest.raises(FlowStateBatchError) as error:
+        await store.load_many(["good", "bad", "absent"])
+
+    assert {"bad": FlowStateDecodeError} == {id: type(one) for id, one in error.value.errors.items()}
+    await store.delete_many(["good", "bad", "absent"])
+    assert {} == await store.load_many(["good", "bad", "absent"])
+
+
+async def test_parts_are_deleted_with_their_states(flow_state_settings: FlowStateSettings) -> None:
+    """Also where a state grew parts after it was looked at."""
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"compress_over": 2**40})) as store:
+        await store.save_many({"small": flow(1), "grows": flow(2), "large": flow(3, 2_000_000)})
+        batch_get = store._connection.batch_get
+
+        async def and_then_grow(*args: Any, **options: Any) -> Any:
+            found = await batch_get(*args, **options)
+            await store.save("grows", flow(2, 2_000_000))
+            return found
+
+        store._connection.batch_get = and_then_grow  # type: ignore[method-assign]  # another writer's moment
+        await store.delete_many(["small", "grows", "large"])
+
+        assert 0 == await store.count()
+        collection = await store._ready(store._deadline(None))
+        for id in ("grows", "large"):
+            assert [] == await part_names(collection, id, store._deadline(None))
+
+
+async def test_a_server_that_is_away_fails_each(flow_state_settings: FlowStateSettings) -> None:
+    """Within the timeout, with an error by id."""
+    gone = flow_state_settings.model_copy(update={"emulator_host": "127.0.0.1:9", "timeout": 1.0})
+    async with FirestoreFlowStateStore(gone) as store:
+        for call in (store.save_many({"a": flow(1), "b": flow(2)}), store.load_many("ab"), store.delete_many("ab")):
+            with pytest.raises(FlowStateBatchError) as error:
+                await call
+            assert {"a", "b"} == set(error.value.errors)
+            assert all(isinstance(one, StoreUnavailableError) for one in error.value.errors.values())

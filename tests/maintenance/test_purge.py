@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from firestore_flowstate import (
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateQuery,
+    FlowStateSettings,
+    Operation,
+    SyncFlowStateStore,
+)
+from firestore_flowstate._operations.deleting import part_names
+
+NOW = timedelta(0)
+
+
+def flow(name: str = "flow", *, start: int = 1, steps: dict[str, str] | None = None, done: bool = False) -> FlowState:
+    state = FlowState.start(name=name)
+    state.start_time = start
+    state.cache = {step: CacheEntry(value=value) for step, value in (steps or {}).items()}
+    state.operation = Operation(name="op", done=done)
+    return state
+
+
+async def ids(store: FirestoreFlowStateStore) -> list[str]:
+    summaries = (await store.list_summaries(FlowStateQuery(limit=300))).summaries
+    return sorted(summary.id for summary in summaries)
+
+
+async def test_purges_what_matches_and_is_old(flow_state_store: FirestoreFlowStateStore) -> None:
+    """Only what the query matches; a dry run counts the same and deletes nothing."""
+    store = flow_state_store
+    await store.save_many({f"done-{i:03}": flow(start=i % 7, done=True) for i in range(230)})
+    await store.save_many({f"running-{i}": flow() for i in range(3)})
+    query = FlowStateQuery(status="done")
+    seen: list[int] = []
+
+    assert 230 == await store.purge(query, older_than=NOW, dry_run=True)
+    assert 233 == await store.count()
+    assert 230 == await store.purge(query, older_than=NOW, progress=seen.append)
+    assert ["running-0", "running-1", "running-2"] == await ids(store)
+    assert sorted(seen) == seen
+    assert 230 == seen[-1]
+    assert len(seen) > 1
+    assert 0 == await store.purge(query, older_than=NOW)
+
+
+async def test_spares_what_was_started_or_written_lately(flow_state_store: FirestoreFlowStateStore) -> None:
+    """A flow that started long ago and was written a moment ago is not old, nor one that says it starts tomorrow."""
+    store = flow_state_store
+    await store.save("old start", flow(start=1))
+    await store.save("future", FlowState.start())
+    assert 0 == await store.purge(older_than=timedelta(hours=1))
+    tomorrow = flow(start=FlowState.start().start_time + 86_400_000)  # type: ignore[arg-type]  # whole milliseconds
+    await store.save("tomorrow", tomorrow)
+
+    assert 2 == await store.purge(older_than=NOW)
+    assert ["tomorrow"] == await ids(store)
+
+
+async def test_parts_go_with_their_state(flow_state_settings: FlowStateSettings) -> None:
+    """And expired states go too, though nothing else sees them."""
+    settings = flow_state_settings.model_copy(
+        update={"compress_over": 2**40, "expire_after": timedelta(microseconds=1), "expire_when": "finished"}
+    )
+    async with FirestoreFlowStateStore(settings) as store:
+        await store.save("large", flow(steps={str(i): "x" * 400_000 for i in range(4)}))
+        await store.save("expired", flow(done=True))
+        collection = await store._ready(store._deadline(None))
+        assert await part_names(collection, "large", store._deadline(None)) != []
+        assert await store.load("expired") is None
+
+        assert 2 == await store.purge(older_than=NOW)
+        assert await part_names(collection, "large", store._deadline(None)) == []
+        assert await collection.get("expired", store._deadline(None)) is None
+
+
+async def test_a_flow_that_is_written_meanwhile_stays(flow_state_store: FirestoreFlowStateStore) -> None:
+    """Deletion is conditional on what was read: the flow that resumed keeps its state, and is not counted."""
+    store = flow_state_store
+    await store.save_many({f"{i}": flow() for i in range(5)})
+    run_query = store._connection.run_query
+
+    async def and_then_resume(*args: object, **options: object) -> object:
+        documents = await run_query(*args, **options)  # type: ignore[arg-type]  # as it was called
+        await store.update("3", cache={"resumed": CacheEntry(value=1)})
+        return documents
+
+    store._connection.run_query = and_then_resume  # type: ignore[assignment,method-assign]  # another writer's moment
+    assert 4 == await store.purge(older_than=NOW)
+    store._connection.run_query = run_query  # type: ignore[method-assign]  # as it was
+    assert ["3"] == await ids(store)
+
+
+async def test_goes_on_after_a_crash(flow_state_store: FirestoreFlowStateStore) -> None:
+    """What was deleted is done; calling it again does the rest."""
+    store = flow_state_store
+    await store.save_many({f"{i}": flow(start=i) for i in range(250)})
+
+    def crash(done: int) -> None:
+        raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError, match="crash"):
+        await store.purge(older_than=NOW, progress=crash)
+    left = await store.count()
+    assert 0 < left < 250
+    assert left == await store.purge(older_than=NOW)
+    assert 0 == await store.count()
+
+
+def test_is_there_for_blocking_code(flow_state_store: FirestoreFlowStateStore) -> None:
+    """Maintenance is done by scripts."""
+    with SyncFlowStateStore(flow_state_store) as store:
+        store.save("flow", flow())
+        assert 1 == store.purge(older_than=NOW)
+        assert store.load("flow") is None
