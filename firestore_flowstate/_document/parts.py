@@ -50,10 +50,13 @@ class Spill:
     def largest(self, values: Mapping[str, Stored], segment: Segment) -> tuple[dict[str, Stored], Segment]:
         """Return the values and the segment with the largest moved out, until the rest fits the room."""
         kept: dict[str, Stored] = dict(values)
-        named = [*((name, stored, None) for name, stored in kept.items())]
-        inside = [("", stored, name) for name, stored in segment.values().items()]
-        candidates = [(len(s), top, s, name) for top, s, name in (*named, *inside) if isinstance(s, bytes)]
-        total = sum(size for size, *_ in candidates)
+        inside = segment.values()
+        total = sum(len(stored) for stored in (*kept.values(), *inside.values()) if isinstance(stored, bytes))
+        if total <= self.room:
+            return kept, segment
+        named = [(name, stored, None) for name, stored in kept.items()]
+        of_log = [("", stored, name) for name, stored in inside.items()]
+        candidates = [(len(s), top, s, name) for top, s, name in (*named, *of_log) if isinstance(s, bytes)]
         moved: dict[str, Ref] = {}
         for size, top, stored, name in sorted(candidates, key=lambda c: c[0], reverse=True):
             if total <= self.room or size <= _REF_BYTES:

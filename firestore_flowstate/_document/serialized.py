@@ -18,7 +18,7 @@ from .parts import Spill
 from .paths import in_cache, in_events
 from .payload import Payloads
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
-from .sizes import MAX_DOCUMENT_BYTES, document_size
+from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
 from .version import Kept, Version
 from .wire import entry_of, executions_to_wire, state_from_wire, to_wire
 
@@ -111,7 +111,7 @@ def write_state(
         encrypted=place.payloads.keyring is not None,
     )
     id = new_id()
-    spill = Spill(room=ROOT_BYTES - document_size(place.path, head))
+    spill = Spill(room=ROOT_BYTES - size_at_most(place.path, document))
     values: dict[str, Stored] = {name: place.pack(text, name) for name, text in texts.items()}
     segment = Segment(
         id=id,
@@ -123,15 +123,8 @@ def write_state(
     created = id if create else base.created if base is not None else None
     payload = head["_flowstate"].map_value.fields
     write_payload(payload, values, [segment], parts=spill.count, created=created)
-    size = document_size(place.path, head)
-    if size > MAX_DOCUMENT_BYTES:
-        raise FlowStateTooLargeError(
-            f"The flow state takes {size:,} bytes in its document, more than Firestore's {MAX_DOCUMENT_BYTES:,}, and "
-            "what takes them cannot be moved to parts: the scalar unknown keys, flow id and name.",
-            path="flow_id",
-            size=size,
-            limit=MAX_DOCUMENT_BYTES,
-        )
+    if size_at_most(place.path, document) > MAX_DOCUMENT_BYTES:
+        _check_size(place.path, head)
     kept = tuple(
         Kept(field, stored.name, stored.count)
         for field, stored in (*values.items(), *(("log", stored) for stored in segment.values().values()))
@@ -309,6 +302,18 @@ def _write_scalar(target: Value, value: Any) -> None:
         target.string_value = value
     else:
         write_number(target, value)
+
+
+def _check_size(path: str, fields: Any) -> None:
+    size = document_size(path, fields)
+    if size > MAX_DOCUMENT_BYTES:
+        raise FlowStateTooLargeError(
+            f"The flow state takes {size:,} bytes in its document, more than Firestore's {MAX_DOCUMENT_BYTES:,}, and "
+            "what takes them cannot be moved to parts: the scalar unknown keys, flow id and name.",
+            path="flow_id",
+            size=size,
+            limit=MAX_DOCUMENT_BYTES,
+        )
 
 
 def _bytes_of(stored: Stored, resolved: Mapping[str, bytes]) -> bytes:

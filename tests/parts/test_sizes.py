@@ -11,7 +11,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     FlowStateTooLargeError,
 )
-from firestore_flowstate._document.sizes import MAX_DOCUMENT_BYTES, document_size
+from firestore_flowstate._document.sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
 from firestore_flowstate._rpc.messages import Write
 from firestore_flowstate._rpc.outcome import Refused
 
@@ -72,6 +72,18 @@ async def test_sizes_are_firestores_to_the_byte(
     with pytest.raises(Refused) as refused:
         await store._connection.commit([write], deadline=deadline, flow_id=None)
     assert refused.value.code == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("kind", ["text", "scalars", "nested", "reference", "integers"])
+@pytest.mark.parametrize("count", [0, 1, 10, 3_000])
+def test_the_quick_bound_is_never_below_the_size(kind: str, count: int) -> None:
+    """What is taken to fit without a look at each value does fit: documents of the densest values too."""
+    write = Write()
+    fill(write, kind)
+    for _ in range(count):
+        write.update.fields["a"].array_value.values.add().integer_value = 0
+
+    assert size_at_most("flows/id", write.update) >= document_size("flows/id", write.update.fields)
 
 
 async def test_a_native_state_of_a_byte_too_many_is_never_sent(native_settings: FlowStateSettings) -> None:
