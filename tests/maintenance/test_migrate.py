@@ -104,7 +104,7 @@ async def test_live(flow_state_settings: FlowStateSettings) -> None:
     """Flows write all the while: no step is lost, and every document ends in the new layout."""
     native, serialized = (store_of(flow_state_settings, layout=layout) for layout in ("native", "serialized"))
     async with native, serialized:
-        ids = [f"id-{i}" for i in range(12)]
+        ids = [f"id-{i}" for i in range(5)]
         await native.save_many({id: flow(i) for i, id in enumerate(ids)})
         stop = asyncio.Event()
         written = dict.fromkeys(ids, 0)
