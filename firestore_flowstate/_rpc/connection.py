@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BackendError, StoreUnavailableError
 from ..settings import FlowStateSettings
 from . import fork
+from .calling import Absent, parsed, read, send
 from .client import target_of_client
 from .deadline import Deadline
 from .errors import credentials_error, exhausted_error, is_about_database, public_error
 from .link import Link
 from .loop_thread import on_thread
 from .outcome import Ambiguous, CallFailed, Refused
-from .retry import Exhausted, commit_again, is_about_size, is_ambiguous, read_again, until
-from .target import routing, target_of_settings
+from .retry import Exhausted, commit_again, is_about_size, is_ambiguous
+from .target import target_of_settings
 
 if TYPE_CHECKING:
     from .messages import CommitResponse, Document, StructuredQuery, Timestamp, Write
@@ -82,9 +83,7 @@ class Connection:
         database = link.target.database_name
         request = CommitRequest(database=database, writes=writes)
         try:
-            [reply] = await _call(
-                link, "Commit", request, ("database", database), deadline=deadline, again=commit_again
-            )
+            [reply] = await send(link, "Commit", request, ("database", database), deadline=deadline, again=commit_again)
         except CallFailed as failure:
             if is_ambiguous(failure):
                 raise Ambiguous(str(failure)) from failure
@@ -95,7 +94,10 @@ class Connection:
             raise exhausted_error(
                 end, deadline=deadline, what="commit", database=database, flow_id=flow_id
             ) from end.failure
-        return CommitResponse.FromString(reply)
+        try:
+            return parsed(CommitResponse, reply)
+        except BackendError as error:  # it was applied, but its reply does not say so
+            raise Ambiguous(str(error)) from error
 
     async def get(
         self,
@@ -120,10 +122,10 @@ class Connection:
 
         request = GetDocumentRequest(name=name, mask=_mask(mask), read_time=read_time)
         try:
-            [reply] = await _read(link, "GetDocument", request, ("name", name), deadline=deadline, flow_id=flow_id)
-        except _Absent:
+            [reply] = await read(link, "GetDocument", request, ("name", name), deadline=deadline, flow_id=flow_id)
+        except Absent:
             return None
-        return Document.FromString(reply)
+        return parsed(Document, reply)
 
     async def batch_get(
         self,
@@ -142,10 +144,10 @@ class Connection:
 
         database = link.target.database_name
         request = BatchGetDocumentsRequest(database=database, documents=names, mask=_mask(mask), read_time=read_time)
-        replies = await _read(
+        replies = await read(
             link, "BatchGetDocuments", request, ("database", database), deadline=deadline, flow_id=flow_id
         )
-        results = map(BatchGetDocumentsResponse.FromString, replies)
+        results = (parsed(BatchGetDocumentsResponse, reply) for reply in replies)
         return {result.found.name: result.found for result in results if result.HasField("found")}
 
     async def time_of(self, name: str, *, deadline: Deadline) -> Timestamp:
@@ -158,10 +160,11 @@ class Connection:
 
         database = link.target.database_name
         request = BatchGetDocumentsRequest(database=database, documents=[name], mask=_mask([]))
-        replies = await _read(
+        replies = await read(
             link, "BatchGetDocuments", request, ("database", database), deadline=deadline, flow_id=None
         )
-        return BatchGetDocumentsResponse.FromString(replies[-1]).read_time
+        time: Timestamp = parsed(BatchGetDocumentsResponse, replies[-1]).read_time
+        return time
 
     async def run_query(
         self, parent: str, query: StructuredQuery, *, deadline: Deadline, read_time: Timestamp | None = None
@@ -175,8 +178,8 @@ class Connection:
         from .messages import RunQueryRequest, RunQueryResponse
 
         request = RunQueryRequest(parent=parent, structured_query=query, read_time=read_time)
-        replies = await _read(link, "RunQuery", request, ("parent", parent), deadline=deadline, flow_id=None)
-        results = map(RunQueryResponse.FromString, replies)
+        replies = await read(link, "RunQuery", request, ("parent", parent), deadline=deadline, flow_id=None)
+        results = (parsed(RunQueryResponse, reply) for reply in replies)
         return [result.document for result in results if result.HasField("document")]  # others tell progress
 
     async def count(self, parent: str, query: StructuredQuery, *, deadline: Deadline) -> int:
@@ -190,8 +193,8 @@ class Connection:
 
         aggregation = StructuredAggregationQuery(structured_query=query, aggregations=[{"alias": "n", "count": {}}])
         request = RunAggregationQueryRequest(parent=parent, structured_aggregation_query=aggregation)
-        replies = await _read(link, "RunAggregationQuery", request, ("parent", parent), deadline=deadline, flow_id=None)
-        results = map(RunAggregationQueryResponse.FromString, replies)
+        replies = await read(link, "RunAggregationQuery", request, ("parent", parent), deadline=deadline, flow_id=None)
+        results = (parsed(RunAggregationQueryResponse, reply) for reply in replies)
         return sum(r.result.aggregate_fields["n"].integer_value for r in results if r.HasField("result"))
 
     async def bind(self) -> None:
@@ -270,42 +273,6 @@ class Connection:
             raise credentials_error(error) from error
         finally:
             self._linking.pop(pid, None)
-
-
-class _Absent(Exception):  # noqa: N818  # an outcome, as in `outcome`
-    """There is no document of that name."""
-
-
-async def _read(
-    link: Link, method: str, request: Any, route: tuple[str, str], *, deadline: Deadline, flow_id: str | None
-) -> list[bytes]:
-    database = link.target.database_name
-    try:
-        return await _call(link, method, request, route, deadline=deadline, again=read_again)
-    except CallFailed as failure:
-        if failure.code == "NOT_FOUND" and method == "GetDocument" and not is_about_database(failure):
-            raise _Absent from failure
-        raise public_error(failure, what=method, database=database, flow_id=flow_id) from failure
-    except Exhausted as end:
-        raise exhausted_error(end, deadline=deadline, what=method, database=database, flow_id=flow_id) from end.failure
-
-
-async def _call(
-    link: Link,
-    method: str,
-    request: Any,
-    route: tuple[str, str],
-    *,
-    deadline: Deadline,
-    again: Callable[[CallFailed], bool],
-) -> list[bytes]:
-    metadata = (*link.metadata, routing(*route))
-    payload = request.SerializeToString()  # once, here: each attempt sends the same bytes
-
-    async def attempt(timeout: float) -> list[bytes]:
-        return await link.call(method, payload, metadata=metadata, timeout=timeout)
-
-    return await until(deadline, attempt, again=again)
 
 
 def _mask(field_paths: Sequence[str] | None) -> Any:

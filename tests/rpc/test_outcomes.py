@@ -281,3 +281,14 @@ async def test_a_missing_index_comes_as_its_entry(
         assert text in str(error.value)
         advice = "still being built" if "building" in text else "firebase deploy --only firestore:indexes"
         assert advice in str(error.value)
+
+
+@pytest.mark.parametrize("kind", READS)
+async def test_a_reply_that_is_no_message(server: ScriptedServer, to_server: Connection, kind: str) -> None:
+    """Bytes that are not Firestore's are an error of the public tree, and of a commit an outcome that is not known."""
+    server.answer(lambda _request, _context: [b"\xff"])
+
+    with pytest.raises(BackendError, match="look at the endpoint"):
+        await read(to_server, kind)
+    with pytest.raises(Ambiguous):
+        await commit(to_server)

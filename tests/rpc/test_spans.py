@@ -1,0 +1,72 @@
+"""Spans of OpenTelemetry, with its own SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from scripted_server import ScriptedServer, reply, status
+
+from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.deadline import Deadline
+from firestore_flowstate.errors import BackendError
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)  # the global provider can be set only once
+    yield exporter
+    provider.shutdown()
+
+
+async def get(connection: Connection, seconds: float) -> Any:
+    deadline = Deadline.after(seconds)
+    return await connection.get(f"{await connection.documents(deadline)}/c/a", deadline=deadline)
+
+
+async def test_one_span_covers_all_attempts(
+    spans: InMemorySpanExporter, server: ScriptedServer, to_server: Connection
+) -> None:
+    """A call that is tried again has one span, below the caller's, with names that tools know."""
+    await to_server.documents(Deadline.after(10))
+    from firestore_flowstate._rpc import messages
+
+    server.answer(status("UNAVAILABLE"), reply(messages.Document()))
+    with trace.get_tracer("test").start_as_current_span("caller") as caller:
+        await get(to_server, 10)
+
+    [span, _caller] = spans.get_finished_spans()
+    assert "Firestore/GetDocument" == span.name
+    assert caller.get_span_context().span_id == span.parent.span_id
+    assert {
+        "rpc.system": "grpc",
+        "rpc.service": "google.firestore.v1.Firestore",
+        "rpc.method": "GetDocument",
+        "db.namespace": "projects/demo-scripted/databases/(default)",
+    } == dict(span.attributes)
+    assert span.status.is_ok
+
+
+@pytest.mark.parametrize(("code", "is_ok"), [("NOT_FOUND", True), ("PERMISSION_DENIED", False), ("UNAVAILABLE", False)])
+async def test_failures_are_in_the_span(
+    spans: InMemorySpanExporter, server: ScriptedServer, to_server: Connection, code: str, is_ok: bool
+) -> None:
+    """A span names the status that the call ended in; a missing document is no error."""
+    server.answer(status(code))
+    if is_ok:
+        await get(to_server, 10)
+    else:
+        with pytest.raises(BackendError):
+            await get(to_server, 0.3)
+
+    [span] = spans.get_finished_spans()
+    assert code == span.attributes["error.type"]
+    assert is_ok == span.status.is_ok
