@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Value
 from ..query import FlowStateQuery, milliseconds
+from .field_paths import quoted
 from .token import Position
 
 _GREATER_OR_EQUAL: Final = StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL
@@ -84,12 +85,6 @@ def _equalities(query: FlowStateQuery, *, shard: int | None, native_done: bool |
     for key, value in query.where.items():
         filters.append((quoted(key), _scalar(value)))
     return filters
-
-
-def quoted(key: str) -> str:
-    """Return a field's name as a field path, quoted."""
-    escaped = key.replace("\\", "\\\\").replace("`", "\\`")
-    return f"`{escaped}`"
 
 
 def _compare(where: Any, path: str, op: int) -> Value:

@@ -1,0 +1,42 @@
+"""The index configuration that a store needs, to be deployed once per database.
+
+``flowstate indexes`` prints the same. docs/indexes.md says how to deploy it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from ._query.index_formats import to_firebase, to_terraform
+from ._query.indexes import index_configuration
+from .settings import FlowStateSettings
+
+
+def index_file(
+    settings: FlowStateSettings | None = None,
+    *,
+    where: Iterable[str] = (),
+    format: Literal["firebase", "terraform"] = "firebase",
+    unsharded_too: bool = False,
+) -> str:
+    """Return the text of a file with all composite indexes, exemptions and TTL policies.
+
+    Args:
+        settings: Collection and shards; for Terraform database and project too. None: from the environment.
+        where: The unknown keys that queries filter by, such as ``["owner"]``: each needs an index of its own.
+        format: "firebase" for firestore.indexes.json, "terraform" for resources of the google provider.
+        unsharded_too: Keep the indexes of ``shards=1`` beside those of more, while stores of both settings run.
+
+    Raises:
+        InvalidQueryError: `where` has a key that no query can filter by.
+    """
+    settings = FlowStateSettings() if settings is None else settings
+    configuration = index_configuration(
+        settings.collection, shards=settings.shards, where=where, unsharded_too=unsharded_too
+    )
+    if format == "terraform":
+        return to_terraform(configuration, database=settings.database, project=settings.project)
+    if format != "firebase":
+        raise ValueError(f"format is 'firebase' or 'terraform', not {format!r}")
+    return to_firebase(configuration)
