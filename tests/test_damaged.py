@@ -79,21 +79,24 @@ async def test_load_names_what_it_cannot_read(name: str, raw: RawCollection, sto
     assert before == (raw.read(id), raw.update_time(id))
 
 
-@pytest.mark.parametrize("name", UNREADABLE)
 async def test_edit_and_modify_write_nothing_to_what_they_cannot_read(
-    name: str, raw: RawCollection, store: FirestoreFlowStateStore
+    raw: RawCollection, store: FirestoreFlowStateStore
 ) -> None:
     """What cannot be read cannot be changed."""
-    id = id_of(name)
-    before = raw.update_time(id)
-    with pytest.raises(FlowStateDecodeError) as edited:
-        async with store.edit(id):
-            pass
-    with pytest.raises(FlowStateDecodeError) as modified:
-        await store.modify(id, lambda _: None)
+    ids = [id_of(name) for name in UNREADABLE]
+    before = [raw.update_time(id) for id in ids]
 
-    assert [id, id] == [edited.value.flow_id, modified.value.flow_id]
-    assert before == raw.update_time(id)
+    async def edit(id: str) -> None:
+        async with store.edit(id):
+            pytest.fail("the block is not entered")
+
+    edits = await asyncio.gather(*map(edit, ids), return_exceptions=True)
+    changes = await asyncio.gather(*(store.modify(id, lambda _: None) for id in ids), return_exceptions=True)
+
+    assert [(FlowStateDecodeError, id) for id in [*ids, *ids]] == [
+        (type(error), getattr(error, "flow_id", None)) for error in [*edits, *changes]
+    ]
+    assert before == [raw.update_time(id) for id in ids]
 
 
 async def test_list_serves_what_is_around_damaged_documents(raw: RawCollection, store: FirestoreFlowStateStore) -> None:
