@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -12,6 +12,25 @@ from ...store import VersionedFlowStateStore
 from ..comparison import exactly
 from .states import STEPS, VALUES, started, with_everywhere, with_steps
 from .suite import Suite
+
+UNSTORABLE: Final[dict[str, dict[str, Any]]] = {
+    "value without a JSON form": {"cache": {"step": CacheEntry(value=object())}},
+    "no entry": {"cache": {"step": 5}},
+    "step that is no string": {"cache": {5: CacheEntry()}},
+    "cache that is no mapping": {"cache": [("step", CacheEntry())]},
+    "event without a JSON form": {"events_triggered": {"event": {1, 2}}},
+    "event under no string": {"events_triggered": {5: 1}},
+    "remove that is a string": {"remove": "step"},
+    "remove of no string": {"remove": [5]},
+    "no operation": {"operation": None},
+    "operation as a dict": {"operation": {"name": "op"}},
+    "metadata without a JSON form": {"operation": Operation(name="op", metadata=object())},
+    "blocked step as a string": {"blocked_on_step": "wait"},
+    "no executions": {"executions": None},
+    "execution as a string": {"executions": ["now"]},
+    "trace context that is no string": {"trace_context": 5},
+}
+"""Parameters of `update` that no store can take."""
 
 
 class PartialWriteTests(Suite):
@@ -181,27 +200,7 @@ class PartialWriteTests(Suite):
         assert seen == ["running", "blocked", "done", "failed", "blocked", "running", "scheduled"]
 
     @pytest.mark.asyncio
-    @pytest.mark.parametrize(
-        "parameters",
-        [
-            {"cache": {"step": CacheEntry(value=object())}},
-            {"cache": {"step": 5}},
-            {"cache": {5: CacheEntry()}},
-            {"cache": [("step", CacheEntry())]},
-            {"events_triggered": {"event": {1, 2}}},
-            {"events_triggered": {5: 1}},
-            {"remove": "step"},
-            {"remove": [5]},
-            {"operation": None},
-            {"operation": {"name": "op"}},
-            {"operation": Operation(name="op", metadata=object())},
-            {"blocked_on_step": "wait"},
-            {"executions": None},
-            {"executions": ["now"]},
-            {"trace_context": 5},
-        ],
-        ids=repr,
-    )
+    @pytest.mark.parametrize("parameters", UNSTORABLE.values(), ids=UNSTORABLE)
     async def test_refuses_what_cannot_be_stored(
         self, store: VersionedFlowStateStore, parameters: dict[str, Any]
     ) -> None:
