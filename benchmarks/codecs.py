@@ -1,0 +1,83 @@
+"""Compression of payload values: which level, and from how many bytes on.
+
+    python benchmarks/codecs.py
+
+Two kinds of text: the cache of our states (half structure, half words that do not repeat themselves), and prose, the
+language reference that Python carries with it. What calls of language models hold lies between; a conversation that
+each step repeats compresses better than both.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pydoc_data.topics import topics
+from typing import Final
+
+from report import at_least, table, title
+from rounds import Spread, number
+from states import L, Size, wire_form
+
+from firestore_flowstate._document.compression import compress, decompress, zstd
+
+_LENGTHS: Final = (1_000, 2_000, 4_096, 16_000, 64_000, 500_000)
+_LEVELS: Final = (-1, 1, 2, 3, 6, 9)
+_SECONDS: Final = 0.03
+_ROUNDS: Final = 7
+
+
+def main() -> None:
+    """Measure all levels and lengths."""
+    texts = {"states": _states(500_000), "prose": _prose(400_000)}
+    title("Compression by level: how many times smaller, and microseconds of CPU in and out")
+    rows = []
+    for name, whole in texts.items():
+        for level in _LEVELS:
+            packed = zstd.compress(whole, level)
+            taken = _micros(lambda: zstd.compress(whole, level))  # noqa: B023  # called at once
+            given = _micros(lambda: decompress(packed, len(whole)))  # noqa: B023  # as above
+            rows.append(
+                (f"{name}, {len(whole):,} bytes, level {level}", f"{len(whole) / len(packed):.2f}", taken, given)
+            )
+    table(rows, head=["", "smaller", "us in", "us out"])
+
+    title("Compression as the store does it, by length")
+    rows = []
+    for name, whole in texts.items():
+        for length in _LENGTHS:
+            text = whole[:length]
+            packed = compress(text)
+            taken, given = _micros(lambda: compress(text)), _micros(lambda: decompress(packed, len(text)))  # noqa: B023
+            saved = len(text) - len(packed)
+            rows.append((f"{name}, {len(text):,} bytes", f"{len(text) / len(packed):.2f}", taken, given, f"{saved:,}"))
+    table(rows, head=["", "smaller", "us in", "us out", "bytes saved"])
+    for name, whole in texts.items():
+        for length in (16_000, 400_000):
+            text = whole[:length]
+            at_least(f"{name}, {length:,} bytes, times smaller", len(text) / len(compress(text)), 2.5)
+
+
+def _states(length: int) -> bytes:
+    text = json.dumps(wire_form(Size(L.name, L.steps + 10, L.step_bytes))["cache"], separators=(",", ":")).encode()
+    return text[:length]
+
+
+def _prose(length: int) -> bytes:
+    return json.dumps("\n".join(topics[name] for name in sorted(topics)), ensure_ascii=False).encode()[:length]
+
+
+def _micros(call: Callable[[], object]) -> str:
+    call()
+    figures = []
+    for _ in range(_ROUNDS):
+        count, began = 0, time.process_time()
+        while time.process_time() - began < _SECONDS:
+            call()
+            count += 1
+        figures.append((time.process_time() - began) / count * 1e6)
+    return number(Spread.of(figures).median)
+
+
+if __name__ == "__main__":
+    main()
