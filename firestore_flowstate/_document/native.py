@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from .._rpc.messages import Document
+from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError
 from ..models import FlowState, WireModel
 from ..unset import Unset
@@ -71,6 +72,28 @@ def write_change(document: Document, change: Change) -> list[str]:
     return list(mask)
 
 
+def changed_fields(fields: Mapping[str, Value], written: Mapping[str, Value], mask: Sequence[str]) -> dict[str, Value]:
+    """Return the fields of a document after a partial write.
+
+    Args:
+        fields: The fields before.
+        written: The fields that the write carries.
+        mask: Its field paths, as of `write_change`.
+    """
+    document, change = Document(fields=fields), Document(fields=written)
+    for path in mask:
+        name, _, quoted = path.partition(".")
+        to, source, key = document.fields, change.fields, name
+        if quoted:
+            # A path makes a map of whatever stands there.
+            to, source, key = to[name].map_value.fields, source[name].map_value.fields, _unquoted(quoted)
+        if key in source:
+            to[key].CopyFrom(source[key])
+        else:
+            to.pop(key, None)
+    return dict(document.fields)
+
+
 def replaced_fields(change: Change) -> dict[str, Any]:
     """Return the fields that a change replaces whole, in native wire form."""
     replaced: dict[str, Any] = {}
@@ -109,6 +132,10 @@ def _without_nulls(model: WireModel, but: Sequence[str] = ("input", "blockedOnSt
 
 def _map_of(document: Document, name: str) -> Any:
     return document.fields[name].map_value.fields
+
+
+def _unquoted(quoted: str) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted[1:-1], flags=re.DOTALL)
 
 
 def _member(field: str, key: str, place: str) -> str:

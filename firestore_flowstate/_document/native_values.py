@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -84,6 +85,28 @@ def read_value(value: Value, reference_of: ReferenceOf) -> Any:
     if kind in ("string_value", "integer_value", "double_value", "boolean_value", "bytes_value"):
         return getattr(value, kind)
     raise FlowStateDecodeError(f"a value has the type {kind}, which this version of the package does not know")
+
+
+def same_fields(fields: Mapping[str, Value], others: Mapping[str, Value]) -> bool:
+    """Return whether two maps hold the same values, as Firestore keeps them: NaN equals itself."""
+    return fields.keys() == others.keys() and all(_is_same(value, others[name]) for name, value in fields.items())
+
+
+def _is_same(value: Value, other: Value) -> bool:
+    kind = value.WhichOneof("value_type")
+    if kind != other.WhichOneof("value_type"):
+        return False
+    if kind == "map_value":
+        return same_fields(value.map_value.fields, other.map_value.fields)
+    if kind == "array_value":
+        members, others = value.array_value.values, other.array_value.values
+        return len(members) == len(others) and all(map(_is_same, members, others))
+    if kind == "timestamp_value":  # Firestore cuts what is below a microsecond
+        cut, other_cut = value.timestamp_value, other.timestamp_value
+        return bool(cut.seconds == other_cut.seconds and cut.nanos // 1000 == other_cut.nanos // 1000)
+    if kind == "double_value" and math.isnan(value.double_value):
+        return math.isnan(other.double_value)
+    return bool(value == other)
 
 
 def check_key(key: object, path: str) -> str:

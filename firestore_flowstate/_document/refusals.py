@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import (
+    DeadlineError,
     FlowStateBatchError,
     FlowStateConflictError,
     FlowStateEncodeError,
     FlowStateError,
     FlowStateExistsError,
     FlowStateNotFoundError,
+    StoreUnavailableError,
 )
 from ..models import FlowState
 
@@ -53,6 +55,18 @@ def not_found(id: str) -> FlowStateNotFoundError:
     return FlowStateNotFoundError(
         f"There is no flow state {id!r}, or it has expired. Nothing was written: save() or create() it first.",
         flow_id=id,
+    )
+
+
+def outcome_unknown(id: str, reason: Exception) -> StoreUnavailableError:
+    """Return the error of a write whose reply was lost, where something kept us from finding out whether it landed."""
+    kind = DeadlineError if isinstance(reason, DeadlineError) else StoreUnavailableError
+    why = str(reason) or "what is stored now does not tell"
+    return kind(
+        f"Whether the write to the flow state {id!r} was stored is not known: its reply was lost, and {why}. "
+        "Load it to see what is there.",
+        flow_id=id,
+        outcome_unknown=True,
     )
 
 

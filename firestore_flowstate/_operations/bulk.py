@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -18,6 +19,7 @@ from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateError
 from ..models import FlowState
+from ..unset import UNSET
 from .collection import Collection, is_live
 from .deleting import delete
 from .landing import Overtaken, at, land
@@ -45,8 +47,20 @@ class _Save(NamedTuple):
     written: Written | None
 
 
-async def save_many(collection: Collection, states: Mapping[str, FlowState], deadline: Deadline) -> None:
+async def save_many(
+    collection: Collection,
+    states: Mapping[str, FlowState],
+    deadline: Deadline,
+    *,
+    expire_at: Mapping[str, datetime | None] | None = None,
+) -> None:
     """Store each state under its id, whatever was there.
+
+    Args:
+        collection: Where.
+        states: The states.
+        deadline: When to give up.
+        expire_at: When each of them expires; None: as the settings say.
 
     Raises:
         FlowStateBatchError: Some were not stored.
@@ -57,7 +71,7 @@ async def save_many(collection: Collection, states: Mapping[str, FlowState], dea
         try:
             check_flow_id(id)
             check_state(id, state)
-            out, written = outgoing_of(collection, id, state)
+            out, written = outgoing_of(collection, id, state, expire_at=UNSET if expire_at is None else expire_at[id])
         except FlowStateError as error:
             errors[id] = error
         else:

@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
+import time
 
 from .._document.parts import COLLECTION as PARTS
-from .._document.refusals import conflict
+from .._document.refusals import conflict, outcome_unknown
 from .._document.root import PAYLOAD, moment_of
 from .._document.version import Moment, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, StructuredQuery, Write
 from .._rpc.outcome import Ambiguous, Refused
-from ..errors import StoreUnavailableError
+from ..errors import BackendError, StoreUnavailableError
+from .backoff import Backoff
 from .collection import Collection
-from .landing import PRECONDITION_CODES, at, found_version
+from .history import Forgotten, history_since
+from .landing import PRECONDITION_CODES, at, found_version, is_version
 from .reading import load_root
 
 _MASK = ["flowId", f"{PAYLOAD}.parts"]
 
 
-async def delete(collection: Collection, id: str, *, deadline: Deadline) -> None:
-    """Delete what is stored under the id, if anything is."""
-    created: Moment | None = None
-    delay = 0.0
+async def delete(collection: Collection, id: str, *, deadline: Deadline, in_doubt: Moment | None = None) -> None:
+    """Delete what is stored under the id, if anything is.
+
+    Args:
+        collection: Where.
+        id: The flow state.
+        deadline: When to give up.
+        in_doubt: The create_time of a document whose deletion was sent before, with an unknown outcome.
+
+    Raises:
+        StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
+    """
+    backoff = Backoff(deadline)
+    document: Document | None = None
     while True:
-        document = await collection.get(id, deadline, mask=_MASK)
-        if document is None or (created is not None and moment_of(document.create_time) > created):
-            return  # gone, or gone and there again since our delete was sent
-        names = await part_names(collection, id, deadline) if _has_parts(document) else []
         try:
+            document = await collection.get(id, deadline, mask=_MASK)
+            if document is None or (in_doubt is not None and moment_of(document.create_time) > in_doubt):
+                return  # gone, or gone and there again since our delete was sent
+            names = await part_names(collection, id, deadline) if _has_parts(document) else []
             await _commit(collection, id, names, moment_of(document.update_time), deadline)
         except Ambiguous:
-            created = moment_of(document.create_time)
+            assert document is not None  # noqa: S101  # for mypy: it is what was to be deleted
+            in_doubt = moment_of(document.create_time)
         except Refused as refusal:
             if refusal.code not in PRECONDITION_CODES:
                 raise collection.connection.refusal(refusal, flow_id=id) from refusal
+        except BackendError as error:
+            if in_doubt is None:
+                raise
+            raise outcome_unknown(id, error) from error
         else:
             return
-        await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311  # jitter is no secret
-        delay = min(delay * 2 + 0.01, 1.0)
+        await backoff.pause()
 
 
 async def delete_version(collection: Collection, id: str, base: Version, *, deadline: Deadline) -> None:
@@ -49,9 +64,10 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
         FlowStateConflictError: It is another, or there is nothing.
         StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
     """
+    began = time.monotonic()
     doubt = False
     updated, names = base.updated, base.part_names()
-    expected = base.to_text(collection.path_of(id))
+    backoff = Backoff(deadline, at_once=1)
     while True:
         try:
             return await _commit(collection, id, names, updated, deadline)
@@ -60,20 +76,37 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
         except Refused as refusal:
             if not _may_be_precondition(refusal):
                 raise collection.connection.refusal(refusal, flow_id=id) from refusal
+        except StoreUnavailableError as error:
+            if not doubt:
+                raise
+            raise outcome_unknown(id, error) from error
+        await backoff.pause()
         try:
             document = await collection.get(id, deadline)
-        except StoreUnavailableError as error:
-            error.outcome_unknown = error.outcome_unknown or doubt
-            raise
-        if document is None or (doubt and moment_of(document.create_time) > base.updated):
-            if doubt:
-                return None  # gone; or gone and there again since
-            raise conflict(id, expected=expected, found=None)
+            if document is None or not is_version(document, base):
+                if doubt and await _was_deleted(collection, id, base, document, began, deadline):
+                    return None
+                found = None if document is None else found_version(collection, document)
+                raise conflict(id, expected=base.to_text(collection.path_of(id)), found=found)
+        except (BackendError, Forgotten) as error:
+            if not doubt:
+                raise
+            raise outcome_unknown(id, error) from error
         root = load_root(document)
-        if moment_of(document.update_time) != base.updated and (root is None or root.revision != base.revision):
-            raise conflict(id, expected=expected, found=found_version(collection, document))
         updated = moment_of(document.update_time)
         names = [name for kept in root.kept() for name in kept.part_names()] if root is not None else []
+
+
+async def _was_deleted(
+    collection: Collection, id: str, base: Version, document: Document | None, began: float, deadline: Deadline
+) -> bool:
+    """Return whether the version was deleted, by us or by another, which nothing tells apart."""
+    root = None if document is None else load_root(document)
+    if root is not None and base.revision in root.ids:
+        return False  # it goes on in what is there now
+    history = await history_since(collection, id, began, deadline)
+    topped = await history.first_on(lambda stored: is_version(stored, base), base.updated, document)
+    return topped is not None and topped.top is None
 
 
 def _may_be_precondition(refusal: Refused) -> bool:

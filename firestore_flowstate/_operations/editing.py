@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -16,13 +14,12 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Document
 from ..errors import FlowStateEncodeError
 from ..models import FlowState
+from .backoff import Backoff
 from .collection import Collection, is_live
 from .landing import Overtaken
 from .reading import load, state_of
 from .saving import save
 from .updating import update
-
-_LONGEST_WAIT = 0.3  # seconds
 
 
 @asynccontextmanager
@@ -48,7 +45,7 @@ async def modify(
     deadline: Deadline,
 ) -> FlowState:
     """Change the state and write the difference, on every conflict again on what is stored then."""
-    async with collection.turns.turn(id):
+    async with collection.turns.turn(id, deadline):
         return await _modify(collection, id, change, attempts=attempts, deadline=deadline)
 
 
@@ -60,6 +57,8 @@ async def _modify(
     attempts: int,
     deadline: Deadline,
 ) -> FlowState:
+    # About as long as others need to write: the more have been first, the more there are.
+    backoff = Backoff(deadline, first=0.004, longest=0.3)
     state = await load(collection, id, deadline)
     for attempt in range(attempts):
         if state is None:
@@ -73,8 +72,7 @@ async def _modify(
         except Overtaken as overtaken:
             if attempt + 1 == attempts:
                 raise overtaken.error from None
-            # Wait about as long as others need to write: the more have been first, the more there are.
-            await asyncio.sleep(random.uniform(0, min(0.004 * 2**attempt, _LONGEST_WAIT)))  # noqa: S311  # jitter is no secret
+            await backoff.pause()
             state = await _latest(collection, id, overtaken.document, deadline, waited=attempt > 0)
         else:
             return state

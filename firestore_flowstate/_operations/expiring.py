@@ -10,6 +10,7 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError
+from .backoff import Backoff
 from .collection import Collection
 
 
@@ -27,14 +28,16 @@ async def set_parts_expiry(
 async def clear_parts_expiry(collection: Collection, id: str, parts: Sequence[str], deadline: Deadline) -> None:
     """Let the parts stay, before their root is told to stay: at no time may they go before it."""
     writes = [_expiry(collection, id, part, None) for part in parts]
+    backoff = Backoff(deadline)
     while True:
         try:
             await collection.connection.commit(writes, deadline=deadline, flow_id=id)
         except Ambiguous:
-            continue
+            await backoff.pause()
         except Refused:
             return  # a part is gone: so is the version at hand, which the write of the root will find
-        return
+        else:
+            return
 
 
 def _expiry(collection: Collection, id: str, part: str, expire_at: datetime | None) -> Write:

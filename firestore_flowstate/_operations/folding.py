@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-
 from .._document.folding import fold_log, joinable
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment
 from .._document.version import Kept, Progress, Version
@@ -12,6 +9,7 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError
+from .backoff import Backoff
 from .collection import Collection, expires_at
 from .landing import PRECONDITION_CODES, at
 from .reading import fetch, version_of
@@ -19,6 +17,7 @@ from .saving import part_writes
 from .sending import Outgoing, send, withdraw
 
 _TRIES = 5
+_PATIENCE = 5.0  # seconds that a writer gives to maintenance, its own write being stored already
 
 
 async def fold(collection: Collection, id: str, deadline: Deadline, *, urgent: bool = False) -> Version | None:
@@ -30,7 +29,10 @@ async def fold(collection: Collection, id: str, deadline: Deadline, *, urgent: b
         deadline: When to give up.
         urgent: Whether somebody waits for the room: then failures are raised, and tries are more.
     """
-    for attempt in range(_TRIES if urgent else 2):
+    if not urgent:
+        deadline = Deadline.after(min(_PATIENCE, deadline.remaining()))
+    backoff = Backoff(deadline)
+    for _ in range(_TRIES if urgent else 2):
         try:
             version = await _fold_once(collection, id, deadline)
         except (BackendError, FlowStateDecodeError):
@@ -40,11 +42,11 @@ async def fold(collection: Collection, id: str, deadline: Deadline, *, urgent: b
         except (Ambiguous, Refused) as failure:
             if isinstance(failure, Refused) and failure.code not in PRECONDITION_CODES:
                 if urgent:
-                    raise
+                    raise collection.connection.refusal(failure, flow_id=id) from failure
                 return None
         else:
             return version
-        await asyncio.sleep(0.01 * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311  # jitter is no secret
+        await backoff.pause()
     return None
 
 

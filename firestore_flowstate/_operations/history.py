@@ -1,12 +1,17 @@
-"""Looking at earlier versions of a document, within what Firestore retains (an hour, or seven days with PITR).
+"""What was stored in between: earlier versions of a document, found by reading it as of a time.
 
-Source: https://firebase.google.com/docs/firestore/pitr
+Firestore can answer for the past hour: https://firebase.google.com/docs/firestore/pitr. Times here are whole
+microseconds of the server's clock, which is how finely it tells versions apart; our own clock may be wrong.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from .._document.root import moment_of
 from .._document.version import Moment
@@ -15,95 +20,160 @@ from .._rpc.messages import Document, Timestamp
 from ..errors import BackendError, StoreUnavailableError
 from .collection import Collection
 
-_STEPS = 50
-_CLOCK_SKEW = 60  # seconds that a server's clock may differ from ours
+_STEPS: Final = 50  # versions to look at, one by one
+_STEPS_BACK: Final = 8  # versions to look at, before the time between is halved instead
+_MARGIN: Final = 2_000  # microseconds: for two clocks that do not go at the same speed
+_GLIMPSES: Final = 1.2  # each lies so many times farther from the beginning than the one before
+_GLIMPSES_AT_ONCE: Final = 16
 
 
 class Forgotten(Exception):  # noqa: N818  # an outcome for the caller to judge
     """Firestore cannot say any more."""
 
 
-async def was_stored(
-    collection: Collection,
-    id: str,
-    document: Document | None,
-    *,
-    ours: Callable[[Document], bool],
-    base: Callable[[Document], bool] | None,
-    since: Moment | None,
-    began: float,
-    deadline: Deadline,
-) -> bool:
-    """Return whether any version before the document was ours, walking back from it.
+@dataclass(frozen=True, kw_only=True)
+class Topped:
+    """A version that another one came on top of.
 
-    Args:
+    Attributes:
+        base: The version.
+        top: What came next; None where the document was deleted.
+    """
+
+    base: Document
+    top: Document | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What became of a flow state's document since a write was first sent.
+
+    Attributes:
         collection: Where.
         id: The flow state.
-        document: What is stored now, which is not ours; None: nothing.
-        ours: Tells our version, or one that remembers it.
-        base: Tells the version that ours would have replaced; None where it could have been any.
-        since: The update_time of that version.
-        began: When we first sent ours, by our own clock, in seconds.
         deadline: When to give up.
+        since: Not later than the first sending.
+        until: When the present was looked at.
+    """
+
+    collection: Collection
+    id: str
+    deadline: Deadline
+    since: int
+    until: int
+
+    async def first_on(
+        self, is_base: Callable[[Document], bool], updated: Moment, present: Document | None
+    ) -> Topped | None:
+        """Return what came on top of a version first; None where that was before the first sending.
+
+        Args:
+            is_base: Tells the version, and what maintenance has made of it.
+            updated: The update_time of the version as it was known to the writer.
+            present: What is stored now, which is another version; None: nothing.
+
+        Raises:
+            Forgotten: The history does not reach far enough back.
+            BackendError: Firestore could not be asked.
+        """
+        low = max(self.since, _micros(updated))
+        high = self.until if present is None else _micros(moment_of(present.update_time))
+        top = present
+        base = await self._as_of(low) if low < high else None
+        if base is None or not is_base(base):
+            return None
+        # Between low, where the version is known to be there, and high, where it is known not to be, there is one
+        # time at which it ended. Usually not much lies on top of it, so take some steps back first.
+        steps = 0
+        while high - low > 1:
+            steps += 1
+            middle = high - 1 if top is not None and steps <= _STEPS_BACK else (low + high) // 2
+            found = await self._as_of(middle)
+            if found is not None and is_base(found):
+                low, base = middle, found
+            else:
+                top = found
+                high = middle if found is None else _micros(moment_of(found.update_time))
+        return Topped(base=base, top=top)
+
+    async def last_of(self, is_ours: Callable[[Document], bool], present: Document | None) -> Document | None:
+        """Return the last version since the first sending that is ours or remembers it; None where none was seen.
+
+        Where the document was absent in between, what was stored for a very short time only may not be seen.
+
+        Args:
+            is_ours: Tells such a version.
+            present: What is stored now; None: nothing.
+
+        Raises:
+            Forgotten: The history does not reach far enough back.
+            BackendError: Firestore could not be asked.
+        """
+        found, high = present, self.until + 1
+        absent: int | None = None
+        for _ in range(_STEPS):
+            if found is None:
+                absent, found = absent or high, await self._before_absence(high)
+            high = self.since - 1 if found is None else _micros(moment_of(found.update_time))
+            if found is None or high < self.since:
+                return None if absent is None else await self._glimpse(is_ours, absent)
+            if is_ours(found):
+                return found
+            found = await self._as_of(high - 1)
+        raise Forgotten
+
+    async def _before_absence(self, absent: int) -> Document | None:
+        """Return a version that was deleted, before a time of absence; None where there was none at the beginning."""
+        low, high = self.since, absent
+        found = await self._as_of(low)
+        while found is not None and high - low > 1:
+            middle = (low + high) // 2
+            document = await self._as_of(middle)
+            if document is None:
+                high = middle
+            else:
+                found, low = document, middle
+        return found
+
+    async def _glimpse(self, is_ours: Callable[[Document], bool], absent: int) -> Document | None:
+        """Look at times between the beginning and a time of absence, most of them near the beginning.
+
+        A write arrives soon after it was sent, and whoever deleted it needed some time to do so.
+        """
+        turns = asyncio.Semaphore(_GLIMPSES_AT_ONCE)
+
+        async def look(micros: int) -> Document | None:
+            async with turns:
+                return await self._as_of(micros)
+
+        first = math.log(1_000, _GLIMPSES)  # a millisecond
+        last = math.log(max(absent - self.since, 1_001), _GLIMPSES)
+        times = [self.since + round(_GLIMPSES ** (first + i)) for i in range(math.ceil(last - first))]
+        seen = await asyncio.gather(*(look(micros) for micros in times if micros < absent))
+        new = (d for d in seen if d is not None and _micros(moment_of(d.update_time)) >= self.since)
+        return next((document for document in new if is_ours(document)), None)
+
+    async def _as_of(self, micros: int) -> Document | None:
+        at = Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+        try:
+            return await self.collection.get(self.id, self.deadline, read_time=at)
+        except StoreUnavailableError:
+            raise
+        except BackendError as error:  # too long ago
+            raise Forgotten from error
+
+
+async def history_since(collection: Collection, id: str, began: float, deadline: Deadline) -> History:
+    """Return the history of a flow state since a time on our monotonic clock, up to now.
 
     Raises:
-        Forgotten: The history does not reach far enough back.
-        StoreUnavailableError: Firestore could not be reached.
+        BackendError: Firestore could not be asked.
     """
-    seen = document
-    before = _now() if seen is None else moment_of(seen.update_time)
-    for _ in range(_STEPS):
-        if base is None and before.seconds < began - _CLOCK_SKEW:
-            return False  # everything since we began has been looked at
-        earlier = await _as_of(collection, id, before.just_before(), deadline)
-        if earlier is None:
-            if since is None:
-                return False
-            earlier = await _before_deletion(collection, id, since, before, deadline)
-        if ours(earlier):
-            return True
-        if base is not None and base(earlier):
-            return False  # what came next on our base was another's
-        before = moment_of(earlier.update_time)
-    raise Forgotten
-
-
-async def _before_deletion(
-    collection: Collection, id: str, there: Moment, absent: Moment, deadline: Deadline
-) -> Document:
-    """Return the last version before a deletion, known to be there at one time and absent just before another."""
-    low, high = _micros(there), _micros(absent) - 1
-    found = await _as_of(collection, id, _moment(low), deadline)
-    while found is not None and high - low > 1:
-        middle = (low + high) // 2
-        document = await _as_of(collection, id, _moment(middle), deadline)
-        if document is None:
-            high = middle
-        else:
-            found, low = document, middle
-    if found is None:
-        raise Forgotten
-    return found
-
-
-async def _as_of(collection: Collection, id: str, moment: Moment, deadline: Deadline) -> Document | None:
-    at = Timestamp(seconds=moment.seconds, nanos=moment.nanos)
-    try:
-        return await collection.get(id, deadline, read_time=at)
-    except StoreUnavailableError:
-        raise
-    except BackendError as error:  # too long ago
-        raise Forgotten from error
-
-
-def _now() -> Moment:
-    nanos = time.time_ns()
-    return Moment(nanos // 1_000_000_000, nanos % 1_000_000_000)
+    now = moment_of(await collection.connection.time_of(collection.name(id), deadline=deadline))
+    passed = math.ceil((time.monotonic() - began) * 1_000_000)
+    until = _micros(now)
+    return History(collection=collection, id=id, deadline=deadline, since=until - passed - _MARGIN, until=until)
 
 
 def _micros(moment: Moment) -> int:
     return moment.seconds * 1_000_000 + moment.nanos // 1000
-
-
-def _moment(micros: int) -> Moment:
-    return Moment(micros // 1_000_000, micros % 1_000_000 * 1000)

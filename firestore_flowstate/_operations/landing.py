@@ -6,20 +6,21 @@ itself tells after a lost reply whether it landed, also when others wrote on top
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
+from dataclasses import replace
 
-from .._document.refusals import conflict, exists, not_found
-from .._document.root import Root, moment_of
+from .._document.refusals import conflict, exists, not_found, outcome_unknown
+from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.version import Moment, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Precondition, Timestamp
 from .._rpc.outcome import Ambiguous, Refused
-from ..errors import FlowStateConflictError, FlowStateDecodeError, FlowStateError, StoreUnavailableError
-from .collection import Collection, is_live
-from .history import Forgotten, was_stored
-from .reading import load_root, state_of_whole
+from ..errors import BackendError, FlowStateConflictError, FlowStateDecodeError, FlowStateError, StoreUnavailableError
+from .backoff import Backoff
+from .collection import Collection, expires_at, is_live
+from .history import Forgotten, History, history_since
+from .progress import native_progress, serialized_progress
+from .reading import load_root, version_of
 from .sending import Landed, Outgoing, send, withdraw
 
 PRECONDITION_CODES = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND"})
@@ -42,7 +43,7 @@ async def land(
     base: Version | None,
     absent: bool,
     deadline: Deadline,
-    doubt: bool = False,
+    sent_at: float | None = None,
 ) -> Landed:
     """Send a write until it is known to be stored or not.
 
@@ -52,7 +53,7 @@ async def land(
         base: The version it goes on top of; None: whatever is there.
         absent: Whether there must be nothing yet.
         deadline: When to give up; it is extended by a second for each MiB beyond the first.
-        doubt: Whether it was sent before, with an unknown outcome.
+        sent_at: When it was sent before with an unknown outcome, on the monotonic clock; None: it was not.
 
     Raises:
         Overtaken: Another writer was first: conflict, exists or not found.
@@ -61,7 +62,7 @@ async def land(
         BackendError: As Refused, where nothing can be done about it.
     """
     deadline = deadline.plus(max(0.0, out.size() / 2**20 - 1))
-    attempt = _Attempt(collection, out, base, absent, deadline, doubt=doubt)
+    attempt = _Attempt(collection, out, base, absent, deadline, sent_at=sent_at)
     try:
         return await attempt.land()
     except (Overtaken, Refused, FlowStateError) as error:
@@ -81,15 +82,16 @@ class _Attempt:
         absent: bool,
         deadline: Deadline,
         *,
-        doubt: bool,
+        sent_at: float | None,
     ) -> None:
         self._collection = collection
         self._out = out
         self._base = base
         self._absent = absent
         self._deadline = deadline
-        self._began = time.time()
-        self._doubt = doubt
+        self._began = time.monotonic() if sent_at is None else sent_at
+        self._doubt = sent_at is not None
+        self._rebased: Root | None = None
 
     async def land(self) -> Landed:
         """Send, judge what is stored, and send again on top of it, until that is decided."""
@@ -98,12 +100,13 @@ class _Attempt:
             precondition = Precondition(exists=False)
         elif self._base is not None:
             precondition = at(self._base.updated)
-        delay = 0.0
+        backoff = Backoff(self._deadline, at_once=1)
         sent_before = self._doubt
         while True:
             try:
                 if not sent_before:
-                    return await send(self._collection, self._out, precondition, self._deadline)
+                    landed = await send(self._collection, self._out, precondition, self._deadline)
+                    return replace(landed, rebased=self._rebased)
                 sent_before = False
             except Ambiguous:
                 self._doubt = True
@@ -111,15 +114,16 @@ class _Attempt:
                 if refusal.code not in PRECONDITION_CODES and not await self._is_from_the_future(refusal):
                     raise
             except StoreUnavailableError as error:
-                raise self._unknown(error) from error
-            await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311  # jitter is no secret
-            delay = min(delay * 2 + 0.01, 1.0)
+                if not self._doubt:
+                    raise
+                raise outcome_unknown(self._out.id, error) from error
+            await backoff.pause()
             try:
                 outcome = await self._judge()
-            except StoreUnavailableError as error:
-                raise self._unknown(error) from error
-            except Forgotten as error:
-                raise self._unknown(None) from error
+            except (BackendError, Forgotten) as error:
+                if not self._doubt:
+                    raise
+                raise outcome_unknown(self._out.id, error) from error
             if isinstance(outcome, Landed):
                 return outcome
             precondition = outcome
@@ -134,19 +138,14 @@ class _Attempt:
     async def _judge(self) -> Landed | Precondition | None:
         """Return how it ended, or the precondition to send it with again."""
         document = await self._collection.get(self._out.id, self._deadline)
-        if document is not None and self._is_ours(document):
-            root = load_root(document)
-            updated = moment_of(document.update_time)
-            on_top = root is not None and root.revision != self._out.revision
-            return Landed(updated=updated.just_before() if on_top else updated)
+        if document is not None and self._remembers_ours(document):
+            return self._landed(document)
         if self._base is not None:
             return await self._judge_version(document, self._base)
+        if self._doubt and (stored := await self._find_ours(document)) is not None:
+            return self._landed(stored)
         if document is None:
             return Precondition(exists=False) if self._absent else None
-        if self._absent and is_live(document) and not self._doubt:
-            raise Overtaken(exists(self._out.id), document, found_version(self._collection, document))
-        if self._doubt and await self._was_stored(document):
-            return Landed(updated=moment_of(document.update_time).just_before())
         if self._absent and is_live(document):
             raise Overtaken(exists(self._out.id), document, found_version(self._collection, document))
         if not self._doubt and not self._absent:
@@ -154,64 +153,66 @@ class _Attempt:
         return self._on_top_of(document)
 
     async def _judge_version(self, document: Document | None, base: Version) -> Landed | Precondition:
-        updated = None if document is None else moment_of(document.update_time)
         root = None if document is None else load_root(document)
-        if document is not None and (updated == base.updated or _is_revision(root, base)):
+        if document is not None and is_version(document, base):
             return self._on_top_of(document)  # nothing since, or only maintenance: the same revision at another time
         descends = root is not None and base.revision in root.ids  # and would remember ours
-        if self._doubt and not descends and await self._was_stored(document):
-            return Landed(updated=base.updated if updated is None else updated.just_before())
+        if self._doubt and not descends and (stored := await self._find_ours_on(base, document)) is not None:
+            return self._landed(stored)
         if document is None and not self._out.replaces:
             raise Overtaken(not_found(self._out.id), None)
         raise Overtaken(self._conflict(document), document)
 
-    def _is_ours(self, document: Document) -> bool:
+    async def _find_ours(self, document: Document | None) -> Document | None:
+        """Return what our write, which may have replaced anything, has left; None where it was never stored."""
+
+        def is_ours(stored: Document) -> bool:
+            return self._remembers_ours(stored) or self._out.makes(stored, None)
+
+        if document is not None and not self._absent and self._out.makes(document, None):
+            return document  # which is what was to be stored, whoever did it
+        return await (await self._history()).last_of(is_ours, document)
+
+    async def _find_ours_on(self, base: Version, document: Document | None) -> Document | None:
+        """Return our write, which could only be stored directly on top of the base; None where another's was."""
+        history = await self._history()
+        topped = await history.first_on(lambda stored: is_version(stored, base), base.updated, document)
+        if topped is None or topped.top is None:
+            return None
+        if self._out.makes(topped.base, topped.base):
+            raise Forgotten  # it changes nothing, so nothing tells whether it came before what is there now
+        is_ours = self._remembers_ours(topped.top) or self._out.makes(topped.top, topped.base)
+        return topped.top if is_ours else None
+
+    async def _history(self) -> History:
+        return await history_since(self._collection, self._out.id, self._began, self._deadline)
+
+    def _remembers_ours(self, document: Document) -> bool:
         root = load_root(document)
-        if root is not None:
-            return root.has_seen(self._out.revision)
-        return self._doubt and self._out.matches(document)
+        return root is not None and root.has_seen(self._out.revision)
+
+    def _landed(self, stored: Document) -> Landed:
+        """Return our write as a document has it, or what others have made of it since."""
+        root = load_root(stored)
+        updated = moment_of(stored.update_time)
+        if root is None:
+            return Landed(updated=updated)
+        if root.revision != self._out.revision:
+            return Landed(updated=updated.just_before())  # a time before theirs, and no version that is stored
+        return Landed(updated=updated, root=root)
 
     def _on_top_of(self, document: Document) -> Precondition:
         """Return the precondition for another try on the document; what it replaces then is the document's parts."""
-        root = load_root(document)
+        root = self._rebased = load_root(document)
         if self._out.replaces and root is not None:
             parts = [name for kept in root.kept() for name in kept.part_names()]
             self._out.gone = [self._collection.part_name(self._out.id, name) for name in parts]
         return at(moment_of(document.update_time))
 
-    async def _was_stored(self, document: Document | None) -> bool:
-        base = self._base
-
-        def is_base(earlier: Document) -> bool:
-            assert base is not None  # noqa: S101  # for mypy: only asked where there is one
-            return moment_of(earlier.update_time) == base.updated or _is_revision(load_root(earlier), base)
-
-        return await was_stored(
-            self._collection,
-            self._out.id,
-            document,
-            ours=self._is_ours,
-            base=None if base is None else is_base,
-            since=None if base is None else base.updated,
-            began=self._began,
-            deadline=self._deadline,
-        )
-
     def _conflict(self, document: Document | None) -> FlowStateConflictError:
         expected = self._base.to_text(self._collection.path_of(self._out.id)) if self._base is not None else None
         found = None if document is None else found_version(self._collection, document)
         return conflict(self._out.id, expected=expected, found=found)
-
-    def _unknown(self, error: StoreUnavailableError | None) -> StoreUnavailableError:
-        if not self._doubt and error is not None:
-            return error
-        kind = StoreUnavailableError if error is None else type(error)
-        return kind(
-            f"Whether the write to the flow state {self._out.id!r} was stored is not known: its reply was lost, and "
-            f"{error or 'what is stored now does not tell'}. Load it to see what is there.",
-            flow_id=self._out.id,
-            outcome_unknown=True,
-        )
 
 
 def at(updated: Moment) -> Precondition:
@@ -220,15 +221,31 @@ def at(updated: Moment) -> Precondition:
 
 
 def found_version(collection: Collection, document: Document) -> str | None:
-    """Return the version of a document for an error, or None where it cannot be told without its parts."""
+    """Return the version of a document for an error; None where it has expired or cannot be read."""
     if not is_live(document):
         return None
+    id = collection.id_of(document)
     try:
-        state = state_of_whole(collection, document)
+        if is_serialized(document):
+            root = read_root(document)
+            version = version_of(document, root, serialized_progress(document, collection.place(id)))
+        else:
+            expire_at = expires_at(document.fields)
+            version = Version(
+                updated=moment_of(document.update_time),
+                revision="",
+                layout="native",
+                progress=native_progress(document),
+                expires=None if expire_at is None else expire_at.timestamp(),
+            )
     except FlowStateDecodeError:
         return None
-    return None if state is None else state.version
+    return version.to_text(collection.path_of(id))
 
 
-def _is_revision(root: Root | None, base: Version) -> bool:
+def is_version(document: Document, base: Version) -> bool:
+    """Return whether the document is the version, or what maintenance has made of it."""
+    if moment_of(document.update_time) == base.updated:
+        return True
+    root = load_root(document)
     return root is not None and root.revision == base.revision

@@ -58,12 +58,11 @@ async def _delete(collection: Collection, documents: list[Document]) -> int:
     """Delete documents as they were read; one that was written since stays."""
     stayed = 0
     deadline = collection.deadline(None)
-    by_id = {collection.id_of(document): document for document in documents}
 
-    async def one(id: str) -> None:
+    async def one(document: Document, *, in_doubt: bool) -> None:
         nonlocal stayed
         try:
-            await delete_version_of(collection, id, by_id[id], deadline=deadline)
+            await delete_version_of(collection, collection.id_of(document), document, deadline=deadline)
         except (Refused, Ambiguous):
             stayed += 1
 

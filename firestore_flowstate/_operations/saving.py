@@ -8,6 +8,7 @@ from typing import Any
 
 from .._document.log import MAX_IDS, Ref
 from .._document.native import write_native
+from .._document.native_values import same_fields
 from .._document.parts import write_part
 from .._document.refusals import check_state, naming
 from .._document.serialized import Written, history, write_expiry, write_state
@@ -101,8 +102,8 @@ def stamp(
         revision="" if written is None else written.revision,
         layout="native" if written is None else "serialized",
         progress=Progress.of(state),
-        weight=0 if written is None else written.weight,
-        parts=() if written is None else written.kept,
+        weight=0 if written is None else written.weight if landed.root is None else landed.root.weight,
+        parts=() if written is None else written.kept if landed.root is None else landed.root.kept(),
         created=None if written is None else written.created,
         expires=None if expire_at is None else expire_at.timestamp(),
     )
@@ -157,10 +158,10 @@ def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at
     except FlowStateEncodeError as error:
         raise naming(error, id) from error.__cause__
 
-    def matches(document: Document) -> bool:
-        return dict(document.fields) == dict(fields)
+    def makes(stored: Document, base: Document | None) -> bool:
+        return same_fields(stored.fields, fields)
 
-    return Outgoing(id=id, root=root, revision="", replaces=True, matches=matches, expire_at=expire_at)
+    return Outgoing(id=id, root=root, revision="", replaces=True, makes=makes, expire_at=expire_at)
 
 
 async def _parts_of(collection: Collection, id: str, deadline: Deadline) -> list[str]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .._document.root import moment_of
+from .._document.root import Root, moment_of
 from .._document.version import Moment
 from .._rpc.deadline import Deadline
 from .._rpc.messages import CommitResponse, Document, Precondition, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError
+from .backoff import Backoff
 from .collection import Collection
 
 _BATCHES_AT_ONCE = 3
@@ -31,7 +32,8 @@ class Outgoing:
         replaces: Whether it replaces the whole document.
         parts: The writes of its parts.
         gone: The resource names of the parts that go with what it replaces.
-        matches: Tells whether a stored document is what this write makes, where there is no revision to tell.
+        makes: Tells whether a stored document is what this write makes of another one, where there is no revision
+            to tell; the other one is None where the write replaces whatever there is.
         expire_at: When the state expires once it is written.
     """
 
@@ -41,7 +43,7 @@ class Outgoing:
     replaces: bool
     parts: Sequence[Write] = ()
     gone: Sequence[str] = ()
-    matches: Callable[[Document], bool] = field(default=lambda _: False)
+    makes: Callable[[Document, Document | None], bool] = field(default=lambda stored, base: False)
     expire_at: datetime | None = None
 
     def size(self) -> int:
@@ -56,10 +58,14 @@ class Landed:
     Attributes:
         updated: The update_time it got; where others have written since, a time before theirs.
         transforms: What its transforms came to; empty where the reply was lost.
+        rebased: What it was put on top of, where maintenance had changed that since the version at hand.
+        root: The root that it made, where the reply was lost and nobody has written since.
     """
 
     updated: Moment
     transforms: Sequence[Any] = ()
+    rebased: Root | None = None
+    root: Root | None = None
 
 
 async def send(collection: Collection, out: Outgoing, precondition: Precondition | None, deadline: Deadline) -> Landed:
@@ -119,13 +125,15 @@ async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]
     turns = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
     async def commit(batch: Sequence[Write]) -> None:
+        backoff = Backoff(deadline)
         async with turns:
             while True:
                 try:
                     await collection.connection.commit(batch, deadline=deadline, flow_id=id)
                 except Ambiguous:
-                    continue
-                return
+                    await backoff.pause()
+                else:
+                    return
 
     tasks = [asyncio.ensure_future(commit(batch)) for batch in batches]
     try:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 from weakref import WeakValueDictionary
 
+from .._rpc.deadline import Deadline
+
 _PATIENCE: Final = 2.0  # seconds
 
 
@@ -21,18 +23,27 @@ class Turns:
         self._locks: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str], asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def turn(self, id: str) -> AsyncIterator[None]:
-        """Enter the block when those who asked before have left theirs, or after two seconds."""
+    async def turn(self, id: str, deadline: Deadline) -> AsyncIterator[None]:
+        """Enter the block when those who asked before have left theirs, or after two seconds or half of one's time."""
         key = (asyncio.get_running_loop(), id)
         lock = self._locks.get(key)
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()
-        try:
-            await asyncio.wait_for(lock.acquire(), _PATIENCE)
-        except asyncio.TimeoutError:
-            yield
-            return
+        taken = await _take(lock, min(_PATIENCE, max(0.0, deadline.remaining() / 2)))
         try:
             yield
         finally:
+            if taken:
+                lock.release()
+
+
+async def _take(lock: asyncio.Lock, seconds: float) -> bool:
+    """Return whether the lock was taken in time. Unlike `asyncio.wait_for`, this never loses a cancellation."""
+    taking = asyncio.ensure_future(lock.acquire())
+    try:
+        await asyncio.wait([taking], timeout=seconds)
+    except asyncio.CancelledError:
+        if not taking.cancel():
             lock.release()
+        raise
+    return not taking.cancel()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from dataclasses import replace
 from datetime import datetime, timezone
 
 from .._document.difference import Change
 from .._document.expiry import has_expired
 from .._document.folding import FOLD_WEIGHT
-from .._document.native import EXPIRY, replaced_fields, write_change
+from .._document.native import EXPIRY, changed_fields, replaced_fields, write_change
+from .._document.native_values import same_fields
 from .._document.refusals import naming, not_found
 from .._document.root import PAYLOAD, check_layout, is_serialized, moment_of
 from .._document.serialized import write_expiry
@@ -21,6 +20,7 @@ from .._rpc.messages import Document, Write
 from .._rpc.outcome import Refused
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError
 from ..unset import UNSET, Unset
+from .backoff import Backoff
 from .collection import Collection, expires_at, is_live
 from .expiring import clear_parts_expiry, set_parts_expiry
 from .folding import fold
@@ -59,12 +59,12 @@ async def update_latest(collection: Collection, id: str, change: Change, *, dead
     Raises:
         FlowStateNotFoundError: There is nothing.
     """
-    async with collection.turns.turn(id):
+    async with collection.turns.turn(id, deadline):
         return await _update_latest(collection, id, change, deadline=deadline)
 
 
 async def _update_latest(collection: Collection, id: str, change: Change, *, deadline: Deadline) -> Version:
-    delay = 0.0
+    backoff = Backoff(deadline, first=0.005, longest=0.5)
     while True:
         base = await head(collection, id, deadline)
         if base is None:
@@ -74,8 +74,7 @@ async def _update_latest(collection: Collection, id: str, change: Change, *, dea
         except Overtaken as overtaken:
             if isinstance(overtaken.error, FlowStateNotFoundError):
                 raise overtaken.error from None
-        await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311  # jitter is no secret
-        delay = min(delay * 2 + 0.005, 0.5)
+        await backoff.pause()
 
 
 async def head(collection: Collection, id: str, deadline: Deadline) -> Version | None:
@@ -164,10 +163,13 @@ def _outgoing(
 
 
 def _version_after(packed: Update, landed: Landed, base: Version, expire_at: datetime | Unset | None) -> Version:
+    if landed.rebased is not None:
+        base = replace(base, weight=landed.rebased.weight, parts=landed.rebased.kept())
+    weight, parts = base.weight + packed.segment.weight(), packed.kept(base)
     if len(landed.transforms) > 1:
         weight = landed.transforms[1].integer_value
-    else:
-        weight = base.weight + packed.segment.weight()
+    elif landed.root is not None:
+        weight, parts = landed.root.weight, landed.root.kept()
     if isinstance(expire_at, Unset):
         expires = base.expires
     else:
@@ -178,7 +180,7 @@ def _version_after(packed: Update, landed: Landed, base: Version, expire_at: dat
         layout="serialized",
         progress=packed.progress_after(base.progress),
         weight=weight,
-        parts=packed.kept(base),
+        parts=parts,
         created=base.created,
         expires=expires,
     )
@@ -200,26 +202,12 @@ async def _update_native(
     root.update_mask.field_paths.extend(mask)
     root.update_mask.SetInParent()
 
-    def matches(document: Document) -> bool:
-        return _holds(document.fields, root.update.fields)
+    def makes(stored: Document, base: Document | None) -> bool:
+        return base is not None and same_fields(stored.fields, changed_fields(base.fields, root.update.fields, mask))
 
-    out = Outgoing(id=id, root=root, revision="", replaces=False, matches=matches)
+    out = Outgoing(id=id, root=root, revision="", replaces=False, makes=makes)
     try:
         landed = await land(collection, out, base=base, absent=False, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
     return Version(updated=landed.updated, revision="", layout="native", progress=progress, expires=expires)
-
-
-def _holds(stored: object, written: object) -> bool:
-    """Return whether a stored map has every entry that a partial write named, as it wrote it."""
-    for name, value in written.items():  # type: ignore[attr-defined]  # protobuf's maps are untyped
-        if name not in stored:  # type: ignore[operator]  # as above
-            return False
-        found = stored[name]  # type: ignore[index]  # as above
-        if name in ("cache", "eventsTriggered"):
-            if not _holds(found.map_value.fields, value.map_value.fields):
-                return False
-        elif found != value:
-            return False
-    return True

@@ -1,0 +1,105 @@
+"""Commits on their way through a proxy, recognised by their bytes, and what becomes of them there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tcp_proxy import TcpProxy
+
+Result = TypeVar("Result")
+
+# A CommitRequest begins with the name of its database and then its first Write, which begins with `update` or `delete`.
+_BEGINNING = re.compile(rb"/databases/\(default\)\x12[\x80-\xff]*[\x00-\x7f](?=[\x0a\x12])")
+_UPDATE = 0x0A
+
+
+def first_documents(chunk: bytes) -> list[str]:
+    """Return, for each commit that begins in a chunk of requests, the name of the first document that it writes."""
+    names = []
+    for beginning in _BEGINNING.finditer(chunk):
+        at = beginning.end()
+        if chunk[at] == _UPDATE:  # a Write, whose Document begins with its name
+            at = _skip_length(chunk, at + 1)[1]
+        size, at = _skip_length(chunk, at + 1)
+        names.append(chunk[at : at + size].decode("utf-8", "replace"))
+    return names
+
+
+async def lose_reply(
+    proxy: TcpProxy,
+    write: Awaitable[Result],
+    *,
+    root: str,
+    is_stored: Callable[[], Awaitable[bool]],
+    then: Callable[[], Awaitable[None]] | None = None,
+) -> Result:
+    """Await a write whose first commit of the root reaches Firestore, and whose reply is cut off.
+
+    Args:
+        proxy: What the write goes through.
+        write: The write.
+        root: The id of the flow state.
+        is_stored: Tells, by another way than the proxy, whether the commit was applied.
+        then: What others do before the writer hears of the cut.
+    """
+    sent = _on_commit(proxy, root, proxy.hold_replies)
+    writing = asyncio.ensure_future(write)
+    await sent
+    while not await is_stored():
+        await asyncio.sleep(0.002)
+    if then is not None:
+        await then()
+    proxy.cut()
+    proxy.let_pass()
+    return await writing
+
+
+async def lose_request(
+    proxy: TcpProxy, write: Awaitable[Result], *, root: str, then: Callable[[], Awaitable[None]] | None = None
+) -> Result:
+    """Await a write whose first commit of the root is cut off on its way to Firestore; arguments as of `lose_reply`."""
+    loop = asyncio.get_running_loop()
+
+    def cut() -> None:
+        if then is not None:
+            asyncio.run_coroutine_threadsafe(_call(then), loop).result()
+        proxy.cut()
+
+    _on_commit(proxy, root, cut)
+    return await write
+
+
+def _on_commit(proxy: TcpProxy, root: str, action: Callable[[], None]) -> asyncio.Future[None]:
+    """Do something, once, before a commit is passed on that writes this root first; return a future of that."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    once = threading.Lock()
+
+    def look(chunk: bytes) -> None:
+        if any(name.endswith(f"/{root}") for name in first_documents(chunk)) and once.acquire(blocking=False):
+            proxy.on_request(None)
+            action()
+            loop.call_soon_threadsafe(done.set_result, None)
+
+    proxy.on_request(look)
+    return done
+
+
+async def _call(function: Callable[[], Awaitable[None]]) -> None:
+    await function()
+
+
+def _skip_length(chunk: bytes, at: int) -> tuple[int, int]:
+    """Return the number that a varint at this place is, and the place behind it."""
+    size = shift = 0
+    while True:
+        byte = chunk[at]
+        at += 1
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return size, at

@@ -1,0 +1,54 @@
+"""The store through a proxy that loses, holds and cuts, and beside it one that nothing happens to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+from tcp_proxy import TcpProxy
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+
+Troubled = Callable[..., AbstractAsyncContextManager[tuple[TcpProxy, FirestoreFlowStateStore]]]
+
+
+@pytest.fixture
+def proxy(flow_state_settings: FlowStateSettings) -> Iterator[TcpProxy]:
+    """A proxy in front of the emulator."""
+    assert flow_state_settings.emulator_host is not None
+    proxy = TcpProxy(flow_state_settings.emulator_host)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+async def direct(flow_state_settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStateStore]:
+    """A store that calls the emulator itself."""
+    async with FirestoreFlowStateStore(flow_state_settings) as store:
+        yield store
+
+
+@pytest.fixture
+async def troubled(flow_state_settings: FlowStateSettings, proxy: TcpProxy) -> AsyncIterator[FirestoreFlowStateStore]:
+    """A store on the same collection, through the proxy."""
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": proxy.host})) as store:
+        yield store
+
+
+@pytest.fixture
+def through_a_proxy(flow_state_settings: FlowStateSettings) -> Troubled:
+    """Makes a proxy and a store of its own that goes through it, for tests that need many."""
+
+    @asynccontextmanager
+    async def make(**settings: object) -> AsyncIterator[tuple[TcpProxy, FirestoreFlowStateStore]]:
+        assert flow_state_settings.emulator_host is not None
+        proxy = TcpProxy(flow_state_settings.emulator_host)
+        update = {**settings, "emulator_host": proxy.host}
+        try:
+            async with FirestoreFlowStateStore(flow_state_settings.model_copy(update=update)) as store:
+                yield proxy, store
+        finally:
+            proxy.close()
+
+    return make

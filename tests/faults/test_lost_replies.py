@@ -1,0 +1,213 @@
+"""A write whose request or reply is lost: the caller hears of success exactly when it is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import pytest
+from commits import lose_reply, lose_request
+from conftest import Troubled
+from writes import (
+    CREATE,
+    SAVE_NEW,
+    UPDATE_VERSION,
+    WRITES,
+    Store,
+    Write,
+    a_state,
+    incompressible,
+    marks,
+    others_create,
+    others_delete,
+    others_delete_and_create,
+    others_fold,
+    others_save,
+    others_save_twice,
+    others_save_version,
+    others_update,
+    others_update_and_fold,
+    others_update_delete_and_create,
+    outcome_of,
+)
+
+Others = Callable[[Store, str], Awaitable[None]]
+Outcomes = Mapping[str, tuple[str, str]]
+
+ON_SOMETHING = (
+    others_update,
+    others_save_version,
+    others_save,
+    others_save_twice,
+    others_delete,
+    others_delete_and_create,
+    others_update_delete_and_create,
+    others_fold,
+    others_update_and_fold,
+)
+ON_NOTHING = (others_create, others_save)
+AS_IT_WAS = (None, others_fold)
+OF_SERIALIZED = (others_fold, others_update_and_fold)
+LARGE = incompressible(100_000)  # into one part
+HUGE = incompressible(6_000_000)  # into so many that they do not fit one request of the emulator
+
+
+@pytest.fixture
+async def lose(direct: Store, through_a_proxy: Troubled):  # type: ignore[no-untyped-def]
+    """Runs a write whose request or reply is lost, once for each of what others do meanwhile."""
+
+    async def one(lost: str, write: Write, others: Others | None, layout: str, value: object) -> tuple[str, str]:
+        id = f"{write.name} {_name(others)}".replace("=", "")
+        read = a_state(id)
+        as_written = _in_layout(direct, layout)
+        async with through_a_proxy(layout=layout, timeout=20.0) as (proxy, store):
+            if not write.creates:
+                await as_written.save(id, read)
+            before = read.version
+            await store.load(id)  # so that there is a connection to cut
+
+            async def is_stored() -> bool:
+                state = await direct.load(id)
+                return (None if state is None else state.version) != before
+
+            async def then() -> None:
+                if others is not None:
+                    await others(as_written, id)
+
+            running = write.run(store, id, read, value)
+            if lost == "reply":
+                running = lose_reply(proxy, running, root=id, is_stored=is_stored, then=then)
+            else:
+                running = lose_request(proxy, running, root=id, then=then)
+            return await outcome_of(running), await marks(direct, id)
+
+    async def many(
+        lost: str, write: Write, while_others: Sequence[Others | None], layout: str = "serialized", value: object = 1
+    ) -> Outcomes:
+        if layout == "native":
+            while_others = [others for others in while_others if others not in OF_SERIALIZED]
+        results = await asyncio.gather(*(one(lost, write, others, layout, value) for others in while_others))
+        return {_name(others): result for others, result in zip(while_others, results, strict=True)}
+
+    return many
+
+
+@pytest.mark.parametrize("write", [write for write in WRITES if not write.deletes], ids=str)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_stored_write_is_a_success(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
+    """Whatever others did on top of a write whose reply was lost, it is a success, and theirs is not undone."""
+    expected = {
+        "nobody": ("stored", "ours"),
+        "others_update": ("stored", "ours theirs"),
+        "others_save_version": ("stored", "ours theirs"),
+        "others_save": ("stored", "theirs"),
+        "others_save_twice": ("stored", "theirs"),
+        "others_delete": ("stored", "gone"),
+        "others_delete_and_create": ("stored", "theirs"),
+        "others_update_delete_and_create": ("stored", "theirs"),
+        "others_fold": ("stored", "ours"),
+        "others_update_and_fold": ("stored", "ours theirs"),
+    }
+
+    outcomes = await lose("reply", write, [None, *ON_SOMETHING], layout)
+    assert {name: expected[name] for name in outcomes} == outcomes
+
+
+@pytest.mark.parametrize("write", [write for write in WRITES if write.deletes], ids=str)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_delete_is_not_done_twice(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
+    """A delete whose reply was lost is a success, and what others stored afterwards is left alone."""
+    expected = {
+        "nobody": ("stored", "gone"),
+        "others_create": ("stored", "theirs"),
+        "others_save": ("stored", "theirs"),
+    }
+
+    assert expected == await lose("reply", write, [None, *ON_NOTHING], layout)
+
+
+@pytest.mark.parametrize("write", [write for write in WRITES if write.versioned and not write.deletes], ids=str)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_lost_versioned_write_conflicts(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
+    """A write to a version that never arrived conflicts with what others wrote before it is sent again."""
+    outcomes = await lose("request", write, [None, *ON_SOMETHING], layout)
+    expected = dict.fromkeys(outcomes, ("conflict", "theirs"))
+    expected["others_delete"] = ("not found" if write is UPDATE_VERSION else "conflict", "gone")
+    for others in AS_IT_WAS:
+        expected[_name(others)] = ("stored", "ours")
+
+    assert {name: expected[name] for name in outcomes} == outcomes
+
+
+@pytest.mark.parametrize("write", [write for write in WRITES if write.creates], ids=str)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_lost_first_write(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
+    """A create that never arrived finds what others created before it is sent again; a save replaces it."""
+    if write in (CREATE, SAVE_NEW):
+        of_others = ("exists" if write is CREATE else "conflict", "theirs")
+    else:
+        of_others = ("stored", "ours")
+    expected = {"nobody": ("stored", "ours"), "others_create": of_others, "others_save": of_others}
+
+    assert expected == await lose("request", write, [None, *ON_NOTHING], layout)
+
+
+@pytest.mark.parametrize(
+    "write", [w for w in WRITES if not w.versioned and not w.creates and not w.deletes], ids=str
+)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_lost_write_to_whatever_is_stored(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
+    """A write that asks for no version and never arrived goes on top of what others wrote; a save replaces it."""
+    outcomes = await lose("request", write, [None, *ON_SOMETHING], layout)
+    expected = dict.fromkeys(outcomes, ("stored", "ours" if write.whole else "ours theirs"))
+    for others in AS_IT_WAS:
+        expected[_name(others)] = ("stored", "ours")
+    if not write.whole:
+        expected["others_delete"] = ("not found", "gone")
+
+    assert {name: expected[name] for name in outcomes} == outcomes
+
+
+@pytest.mark.parametrize("write", [write for write in WRITES if write.deletes], ids=str)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_lost_delete(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
+    """A delete that never arrived is sent again unless others deleted the state; one to a version conflicts."""
+    outcomes = await lose("request", write, [None, *ON_SOMETHING], layout)
+    expected = dict.fromkeys(outcomes, ("conflict", "theirs") if write.versioned else ("stored", "gone"))
+    for others in AS_IT_WAS:
+        expected[_name(others)] = ("stored", "gone")
+    # Nothing tells one deletion from another: what was to be deleted is gone, and others' new state is left alone.
+    expected["others_delete"] = ("stored", "gone")
+    expected["others_delete_and_create"] = ("stored", "theirs")
+    if not write.versioned:
+        expected["others_update_delete_and_create"] = ("stored", "theirs")
+
+    assert {name: expected[name] for name in outcomes} == outcomes
+
+
+@pytest.mark.parametrize("write", [write for write in WRITES if not write.deletes], ids=str)
+@pytest.mark.parametrize("value", [LARGE, HUGE], ids=["in a part", "in several requests"])
+async def test_states_in_parts(lose, direct: Store, write: Write, value: str) -> None:  # type: ignore[no-untyped-def]
+    """The same holds where values are in parts, and none of them is left over."""
+    on_top = [None] if value is HUGE else [None, others_update, others_save, others_delete_and_create]
+    before = [None] if value is HUGE else [None, others_create if write.creates else others_update]
+
+    replies = await lose("reply", write, on_top, value=value)
+    requests = await lose("request", write, before, value=value)
+    assert {"stored"} == {outcome for outcome, _ in replies.values()}
+    assert ("stored", "ours") == requests["nobody"]
+    report = await direct.gc(dry_run=True)
+    assert (0, 0) == (report.orphans, report.young)
+
+
+def _name(others: Others | None) -> str:
+    return "nobody" if others is None else others.__name__
+
+
+def _in_layout(store: Store, layout: str) -> Store:
+    """Return a store that writes this layout, over the same connection."""
+    if store.settings.layout == layout:
+        return store
+    other = Store(store.settings.model_copy(update={"layout": layout}))
+    other._connection = store._connection
+    return other
