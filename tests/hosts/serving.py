@@ -1,0 +1,111 @@
+"""Apps served by real processes on loopback, and requests to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+PATIENCE = 60.0
+
+Result = TypeVar("Result")
+
+
+def environment(host: str, project: str, **more: str) -> dict[str, str]:
+    """Return the environment of a process that uses the emulator on this host, and has no credentials."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GOOGLE_", "FLOWSTATE_"))}
+    return {
+        **inherited,
+        "FIRESTORE_EMULATOR_HOST": host,
+        "GOOGLE_CLOUD_PROJECT": project,
+        "PYTHONPATH": str(ROOT),
+        **more,
+    }
+
+
+class Server:
+    """``python -m module`` with arguments that end in the address to listen at.
+
+    It starts at once, and is waited for by the first request. Leaving it ends it by SIGTERM, and fails where it did
+    not end well by that, or has said anything of an error.
+    """
+
+    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in __exit__
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *(argument.replace("PORT", str(self.port)) for argument in arguments)],
+            env=dict(environment),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that its workers can be ended with it
+        )
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.http.close()
+        self.terminate()
+        try:
+            self._process.wait(PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            log = self.log()
+            self._log.close()
+        if kind is None:
+            for bad in ("Traceback", "Exception", "SIGSEGV", "SIGABRT", "SIGKILL", "WORKER TIMEOUT", "never awaited"):
+                assert bad not in log, log
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
+    def log(self) -> str:
+        """Return what it has said so far."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def wait(self) -> Server:
+        """Wait until it listens."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return self
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
+
+    def workers(self) -> list[int]:
+        """Return the process ids of its children."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+
+def in_turn(call: Callable[[int], Result], count: int) -> list[Result]:
+    """Return what the calls return, one after another."""
+    return [call(number) for number in range(count)]
+
+
+def at_once(call: Callable[[int], Result], count: int) -> list[Result]:
+    """Return what the calls return, all under way at the same time."""
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(call, range(count)))
