@@ -1,0 +1,94 @@
+"""One line of a backup: a flow state under its id, as JSON that reads back exactly.
+
+docs/backup.md has the format. A value may be whatever a store can keep: the pieces of the state are encoded one by one,
+as stores do, so the line adds nothing to their depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, Final, NamedTuple
+
+from ..errors import FlowStateDecodeError, FlowStateEncodeError
+from ..models import FlowState
+from .ids import check_flow_id
+from .json_text import decode, encode
+from .pieces import to_pieces
+from .refusals import naming
+from .wire import state_from_wire
+
+VERSION: Final = 1
+
+_LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+"""What Unicode calls the end of a line and JSON does not: they stand in strings only, where they can be escaped."""
+
+
+class Entry(NamedTuple):
+    """What a line holds.
+
+    Attributes:
+        id: The id that the state is stored under.
+        state: The state.
+        expire_at: When it expires; None where it does not.
+    """
+
+    id: str
+    state: FlowState
+    expire_at: datetime | None
+
+
+def to_line(id: str, state: FlowState) -> str:
+    """Return the line of a flow state, with its end.
+
+    Raises:
+        FlowStateEncodeError: A value has no JSON form; says where.
+    """
+    try:
+        pieces = to_pieces(state)
+    except FlowStateEncodeError as error:
+        raise naming(error, id) from None
+    members = {**pieces.fields, "cache": _object(pieces.cache), "eventsTriggered": _object(pieces.events)}
+    entry = {"v": b"%d" % VERSION, "id": encode(id, "id"), "state": _object(members)}
+    if state.expire_at is not None:
+        entry["expireAt"] = encode(state.expire_at.astimezone(timezone.utc).isoformat(), "expire_at")
+    return _object(entry).decode().translate(_LINE_ENDS) + "\n"
+
+
+def from_line(line: str | bytes) -> Entry:
+    """Return what a line holds.
+
+    Raises:
+        FlowStateDecodeError: It is damaged, or of a newer version; says what is wrong with it.
+        InvalidFlowIdError: Nothing can be stored under its id.
+    """
+    try:
+        entry = decode(line)
+    except ValueError as error:
+        raise FlowStateDecodeError(f"it is not JSON: {error}") from error
+    if not isinstance(entry, dict) or not {"v", "id", "state"} <= entry.keys():
+        raise FlowStateDecodeError('it is no flow state of a backup: {"v": 1, "id": ..., "state": {...}}')
+    if entry["v"] != VERSION:
+        raise FlowStateDecodeError(
+            f"it is of version {entry['v']!r:.50}; this version of the package reads {VERSION}. Upgrade the package"
+        )
+    id = check_flow_id(entry["id"])
+    if not isinstance(entry["state"], dict):
+        raise FlowStateDecodeError(f"the state of {id!r} is no object", flow_id=id)
+    return Entry(id, state_from_wire(entry["state"], flow_id=id), _moment(entry.get("expireAt"), id))
+
+
+def _object(members: Mapping[str, bytes]) -> bytes:
+    return b"{%s}" % b",".join(b"%s:%s" % (encode(name, "key"), text) for name, text in members.items())
+
+
+def _moment(text: Any, id: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise FlowStateDecodeError(f"expireAt of {id!r} is no time with a time zone: {text!r:.100}", flow_id=id)
+    return moment

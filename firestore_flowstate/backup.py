@@ -1,0 +1,251 @@
+"""Flow states as JSON Lines, out of any store and into any other.
+
+::
+
+    with open("backup.jsonl", "w", encoding="utf-8") as file:
+        async for line in export_states(store):
+            file.write(line)
+    with open("backup.jsonl", encoding="utf-8") as file:
+        report = await import_states(store, file)
+
+``import(export(x)) == x``: id, state and expiry, whatever JSON is in them. Both hold a few megabytes of states at a
+time, however many there are. ``flowstate export`` and ``flowstate import`` do the same. docs/backup.md has the format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Final, Literal
+
+from ._document.backup_line import Entry, from_line, to_line
+from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError
+from .firestore import FirestoreFlowStateStore
+from .models import FlowState
+from .query import FlowStateQuery, query_or_all
+from .store import VersionedFlowStateStore
+
+_BATCH: Final = 100  # states of a page, and of one read
+_BATCH_BYTES: Final = 4 * 1024 * 1024
+_IMPORT_BATCH: Final = 400  # states, which save_many sends in several commits at once
+_UNKNOWN_BYTES: Final = 64 * 1024  # of a native document, which does not say how large it is
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What `import_states` did.
+
+    Attributes:
+        imported: How many states were stored.
+        expired: How many were left out, since they have expired meanwhile.
+    """
+
+    imported: int
+    expired: int
+
+
+async def export_states(
+    store: VersionedFlowStateStore,
+    query: FlowStateQuery | None = None,
+    *,
+    on_unreadable: Callable[[str, FlowStateError], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> AsyncIterator[str]:
+    r"""Yield a line, with its "\n", for each state the filters match, newest start first.
+
+    Each state is exported as it is when its turn comes; what is written meanwhile may be in or not. States that a
+    list cannot see are not exported: `flowstate doctor` finds them.
+
+    Args:
+        store: Where from.
+        query: Which states; None: all. Limit and on_error do not count.
+        on_unreadable: Called with the id and the error of each state that cannot be read, which is left out; None:
+            the first such error is raised.
+        progress: Called after each batch with the number of states so far.
+
+    Raises:
+        FlowStateDecodeError: A state cannot be read.
+    """
+    done = 0
+    batches = _batches(store, query_or_all(query), on_unreadable)
+
+    async def load() -> Mapping[str, FlowState] | None:
+        ids = await anext(batches, None)
+        return None if ids is None else await _load(store, ids, on_unreadable)
+
+    ahead = asyncio.ensure_future(load())
+    try:
+        while (states := await ahead) is not None:
+            ahead = asyncio.ensure_future(load())
+            for id, state in states.items():
+                yield to_line(id, state)
+            done += len(states)
+            if progress is not None:
+                progress(done)
+    finally:
+        ahead.cancel()
+        await asyncio.gather(ahead, return_exceptions=True)
+        await batches.aclose()
+
+
+async def import_states(
+    store: VersionedFlowStateStore,
+    lines: Iterable[str | bytes] | AsyncIterable[str | bytes],
+    *,
+    expiry: Literal["keep", "renew"] = "keep",
+    progress: Callable[[int], None] | None = None,
+) -> ImportReport:
+    """Store the state of each line under its id, in place of what is there.
+
+    After an error, what came before it is stored: importing all of it once more does no harm.
+
+    Args:
+        store: Where to.
+        lines: The lines, such as an open file. Empty ones are passed over.
+        expiry: "keep": states expire when they did in the store they were exported from, and those that have expired
+            since are left out; a store that is not Firestore's goes by its own settings. "renew": they expire as the
+            settings of the store say for states that are written now.
+        progress: Called after each batch with the number of lines so far.
+
+    Raises:
+        FlowStateDecodeError: A line cannot be read; names its number.
+        InvalidFlowIdError: A line has an id that nothing can be stored under; names its number.
+        FlowStateBatchError: States cannot be stored; names the numbers of their lines.
+    """
+    if expiry not in ("keep", "renew"):
+        raise ValueError(f"expiry is 'keep' or 'renew', not {expiry!r}")
+    number = imported = expired = 0
+    batch = _Batch()
+    async for line in _each(lines):
+        number += 1
+        if not line.strip():
+            continue
+        entry = _entry(line, number)
+        if expiry == "keep" and entry.expire_at is not None and entry.expire_at <= datetime.now(timezone.utc):
+            expired += 1
+            continue
+        batch.add(entry, number, len(line))
+        imported += 1
+        if batch.is_full():
+            await _save(store, batch, expiry)
+            batch = _Batch()
+            if progress is not None:
+                progress(number)
+    await _save(store, batch, expiry)
+    if progress is not None:
+        progress(number)
+    return ImportReport(imported=imported, expired=expired)
+
+
+@dataclass
+class _Batch:
+    """States that are saved together, with the lines they come from. The last line of an id counts."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    size: int = 0
+
+    def add(self, entry: Entry, number: int, size: int) -> None:
+        self.entries[entry.id] = entry
+        self.numbers[entry.id] = number
+        self.size += size
+
+    def is_full(self) -> bool:
+        return len(self.entries) >= _IMPORT_BATCH or self.size >= _BATCH_BYTES
+
+
+async def _save(store: VersionedFlowStateStore, batch: _Batch, expiry: Literal["keep", "renew"]) -> None:
+    states = {id: entry.state for id, entry in batch.entries.items()}
+    if not states:
+        return
+    try:
+        if expiry == "keep" and isinstance(store, FirestoreFlowStateStore):
+            await _save_with_expiry(store, states, {id: entry.expire_at for id, entry in batch.entries.items()})
+        else:
+            await store.save_many(states)
+    except FlowStateBatchError as error:
+        raise FlowStateBatchError(_naming_lines(error, batch), errors=error.errors) from error
+
+
+async def _save_with_expiry(
+    store: FirestoreFlowStateStore, states: Mapping[str, FlowState], expire_at: Mapping[str, datetime | None]
+) -> None:
+    deadline = store._deadline(None)
+    collection = await store._ready(deadline)
+    from ._operations.bulk import save_many
+
+    await save_many(collection, states, deadline, expire_at=expire_at)
+
+
+def _naming_lines(error: FlowStateBatchError, batch: _Batch) -> str:
+    shown = [f"line {batch.numbers[id]}: {one}" for id, one in list(error.errors.items())[:_SHOWN]]
+    more = f"; and {len(error.errors) - _SHOWN} more" if len(error.errors) > _SHOWN else ""
+    return (
+        f"{len(error.errors)} flow states could not be imported (errors has each by id): {'; '.join(shown)}{more}. "
+        "What came before them was: import it all again once they are corrected."
+    )
+
+
+def _entry(line: str | bytes, number: int) -> Entry:
+    try:
+        return from_line(line)
+    except FlowStateDecodeError as error:
+        raise FlowStateDecodeError(f"line {number}: {error}", flow_id=error.flow_id) from error
+    except InvalidFlowIdError as error:
+        raise InvalidFlowIdError(f"line {number}: {error}", flow_id=error.flow_id) from error
+
+
+async def _each(lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> AsyncIterator[str | bytes]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line
+
+
+async def _batches(
+    store: VersionedFlowStateStore,
+    query: FlowStateQuery,
+    on_unreadable: Callable[[str, FlowStateError], None] | None,
+) -> AsyncGenerator[Sequence[str], None]:
+    """Yield the ids of states that together are not too large to be held, as far as their summaries tell."""
+    query = replace(query, limit=_BATCH, on_error="raise" if on_unreadable is None else "skip")
+    ids: list[str] = []
+    size = 0
+    while True:
+        page = await store.list_summaries(query)
+        for id in page.skipped:
+            if on_unreadable is not None:
+                error = FlowStateDecodeError(f"The flow state {id!r} cannot be read: its head is damaged.", flow_id=id)
+                on_unreadable(id, error)
+        for summary in page.summaries:
+            own = summary.size_bytes or _UNKNOWN_BYTES
+            if ids and (len(ids) == _BATCH or size + own > _BATCH_BYTES):
+                yield ids
+                ids, size = [], 0
+            ids.append(summary.id)
+            size += own
+        if page.continuation_token is None:
+            break
+        query = replace(query, continuation_token=page.continuation_token)
+    if ids:
+        yield ids
+
+
+async def _load(
+    store: VersionedFlowStateStore,
+    ids: Sequence[str],
+    on_unreadable: Callable[[str, FlowStateError], None] | None,
+) -> Mapping[str, FlowState]:
+    try:
+        return await store.load_many(ids)
+    except FlowStateBatchError as failed:
+        for id, error in failed.errors.items():
+            if on_unreadable is None or not isinstance(error, FlowStateDecodeError):
+                raise error from failed
+            on_unreadable(id, error)
+        return await store.load_many([id for id in ids if id not in failed.errors])
