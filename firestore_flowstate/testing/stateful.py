@@ -83,7 +83,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         self._store = store
         self._states: dict[str, FlowState] = {}
         self._versions: dict[str, str] = {}
-        self._all_versions: list[str] = []
+        self._all_versions: dict[str, str] = {}  # with the id each was made for
         self._walk: Walk | None = None
         self._loop = asyncio.new_event_loop()
 
@@ -145,9 +145,9 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             given["if_version"] = self._version(id, choice)
         call = self._store.update(id, **given)
         if id not in self._states:
-            # A text that was never a version can be refused without a look at what is there.
-            never = (FlowStateConflictError,) if given.get("if_version") == "nonsense" else ()
-            self._refused((FlowStateNotFoundError, *never), call)
+            # What was never a version of this state can be refused without a look at what is there.
+            never = choice is not None and self._all_versions.get(given["if_version"]) != id
+            self._refused((FlowStateNotFoundError, FlowStateConflictError) if never else FlowStateNotFoundError, call)
         elif choice is not None and given["if_version"] != self._versions[id]:
             self._refused(FlowStateConflictError, call)
         else:
@@ -294,12 +294,12 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
     def _version(self, id: str, choice: Choice) -> str:
         if choice == "stored" and id in self._versions:
             return self._versions[id]
-        return self._all_versions[0] if choice == "old" and self._all_versions else "nonsense"
+        return next(iter(self._all_versions), "nonsense") if choice == "old" else "nonsense"
 
     def _wrote(self, id: str, state: FlowState, version: str | None) -> None:
         assert version is not None
         assert version not in self._all_versions
-        self._all_versions.append(version)
+        self._all_versions[version] = id
         self._versions[id] = version
         before = self._states.get(id)
         if self._walk is not None and (before is None or before.start_time != state.start_time):
