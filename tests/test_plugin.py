@@ -32,6 +32,8 @@ def test_my_app(flow_state_store, flow_state_settings, firestore_emulator):
         assert asyncio.run(flow_state_store.load("id")) == state
 """
 OWN_SETTINGS = """
+import pytest
+
 @pytest.fixture
 def flow_state_settings(flow_state_settings):
     return flow_state_settings.model_copy(update={"collection": "tenants/acme/flows", "page_size": 1})
@@ -95,6 +97,8 @@ def test_without_an_emulator_tests_fail_and_say_how_to_get_it(tmp_path: Path) ->
 def test_contracts_show_what_differs(tmp_path: Path) -> None:
     """A failed assertion of a suite is explained as those of one's own tests are; a missing fixture is named."""
     test = """
+import pytest
+from firestore_flowstate import MemoryFlowStateStore
 from firestore_flowstate.testing import FlowStateStoreTests
 
 class Forgetful(MemoryFlowStateStore):
