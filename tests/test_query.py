@@ -1,0 +1,125 @@
+"""A query with a wrong value is refused when it is made, with the rule."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import FlowStateQuery, InvalidQueryError
+from firestore_flowstate._document.expiry import expiry, has_expired
+from firestore_flowstate.query import milliseconds
+
+NOW = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("limit", 0, "from 1 to 300"),
+        ("limit", -1, "from 1 to 300"),
+        ("limit", 301, "from 1 to 300.*iterate"),
+        ("limit", 10**30, "from 1 to 300"),
+        ("limit", True, "not True"),
+        ("limit", False, "not False"),
+        ("limit", "5", "not '5'"),
+        ("limit", 5.0, "not 5.0"),
+        ("limit", float("nan"), "not nan"),
+        ("continuation_token", 5, "continuation_token is a string, not int"),
+        ("continuation_token", b"token", "continuation_token is a string, not bytes"),
+        ("name", 5, "name is a string, not int"),
+        ("name", "\ud800", "name contains a lone surrogate"),
+        ("blocked_on", ["step"], "blocked_on is a string, not list"),
+        ("status", "Done", "scheduled, running, blocked, done, failed"),
+        ("status", "", "scheduled, running, blocked, done, failed"),
+        ("status", 5, "scheduled, running, blocked, done, failed"),
+        ("on_error", "ignore", "'raise' or 'skip'"),
+        ("on_error", None, "'raise' or 'skip'"),
+        ("started_after", datetime(2024, 5, 1), "started_after needs a time zone"),  # noqa: DTZ001  # the mistake
+        ("started_before", "2024-05-01", "started_before is a datetime or milliseconds, not str"),
+        ("started_after", True, "not bool"),
+        ("started_after", float("nan"), "is no moment"),
+        ("started_before", float("inf"), "is no moment"),
+        ("started_after", 2**63, "is no moment"),
+        ("where", [("owner", "me")], "where maps keys to scalars, not list"),
+        ("where", {5: "me"}, "a key of where is a string, not int"),
+        ("where", {"": "me"}, "empty"),
+        ("where", {"owner": None}, "a string, a whole number of 64 bits or a bool"),
+        ("where", {"owner": 1.5}, "a string, a whole number of 64 bits or a bool"),
+        ("where", {"owner": ["me"]}, "a string, a whole number of 64 bits or a bool"),
+        ("where", {"owner": 2**63}, "a string, a whole number of 64 bits or a bool"),
+        ("where", {"owner": "\ud800"}, "lone surrogate"),
+        ("where", {"\ud800": "me"}, "lone surrogate"),
+    ],
+)
+def test_a_wrong_value_is_refused(field: str, value: Any, rule: str) -> None:
+    """The message names the field and the rule it breaks."""
+    with pytest.raises(InvalidQueryError, match=rule) as refusal:
+        FlowStateQuery(**{field: value})
+
+    assert field in str(refusal.value)
+
+
+@pytest.mark.parametrize("limit", [None, 1, 10, 300])
+def test_limits(limit: int | None) -> None:
+    """From one state to three hundred, or as many as the store's page size says."""
+    assert limit == FlowStateQuery(limit=limit).limit
+
+
+def test_a_wrong_query_is_a_value_error() -> None:
+    """Code that knows nothing of this package can tell that an argument was wrong."""
+    with pytest.raises(ValueError):
+        FlowStateQuery(limit=0)
+
+
+def test_queries_do_not_change() -> None:
+    """A page is asked for with another query, made by dataclasses.replace, which checks again."""
+    query = FlowStateQuery(limit=5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        query.limit = 0  # type: ignore[misc]
+    with pytest.raises(InvalidQueryError):
+        dataclasses.replace(query, limit=0)
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        (datetime(1970, 1, 1, tzinfo=timezone.utc), 0),
+        (datetime(1970, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), 0),
+        (datetime(2024, 5, 1, 12, 0, 0, 123_000, tzinfo=timezone.utc), 1_714_564_800_123),
+        (datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=timezone.utc), 1_714_564_800_123.456),
+        (datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=timezone.utc), -1),
+        (5, 5),
+        (5.5, 5.5),
+    ],
+    ids=str,
+)
+def test_moments_are_milliseconds(moment: datetime | float, expected: float) -> None:
+    """Whole milliseconds are whole numbers, so that they compare and print exactly."""
+    assert expected == milliseconds(moment)
+    assert type(expected) is type(milliseconds(moment))
+
+
+@pytest.mark.parametrize("status", ["scheduled", "running", "blocked", "done", "failed"])
+def test_what_expires(status: Any) -> None:
+    """Finished states, or all of them, or none."""
+    hour = timedelta(hours=1)
+    finished = NOW + hour if status in ("done", "failed") else None
+
+    assert finished == expiry(status, NOW, after=hour, when="finished")
+    assert NOW + hour == expiry(status, NOW, after=hour, when="always")
+    assert expiry(status, NOW, after=None, when="always") is None
+
+
+def test_an_expiry_beyond_all_calendars_is_none() -> None:
+    """A very long time is as good as for ever."""
+    assert expiry("done", NOW, after=timedelta.max, when="finished") is None
+
+
+def test_a_state_has_expired_from_its_moment_on() -> None:
+    """At the very moment it is gone."""
+    assert has_expired(NOW, NOW)
+    assert not has_expired(NOW + timedelta(microseconds=1), NOW)
+    assert not has_expired(None, NOW)
