@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 from .._document.difference import Change, Snapshot
 from .._document.log import MAX_IDS
-from .._document.refusals import naming, not_found
+from .._document.refusals import conflict, naming, not_found
 from .._document.version import Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document
-from ..errors import FlowStateEncodeError
+from ..errors import FlowStateEncodeError, FlowStateNotFoundError
 from ..models import FlowState
 from .backoff import Backoff
 from .collection import Collection, is_live
@@ -28,12 +28,16 @@ async def edit(collection: Collection, id: str, timeout: float | None) -> AsyncI
     state = await load(collection, id, collection.deadline(timeout))
     if state is None:
         raise not_found(id)
-    before = Snapshot(state)
+    before, version = Snapshot(state), state.version
     yield state
     try:
         await write_difference(collection, id, before, state, collection.deadline(timeout))
     except Overtaken as overtaken:
-        raise overtaken.error from None
+        if not isinstance(overtaken.error, FlowStateNotFoundError):
+            raise overtaken.error from None
+        raise conflict(id, expected=version, found=None) from None
+    except FlowStateNotFoundError:  # it has expired since
+        raise conflict(id, expected=version, found=None) from None
 
 
 async def modify(

@@ -15,6 +15,8 @@ Result = TypeVar("Result")
 # A CommitRequest begins with the name of its database and then its first Write, which begins with `update` or `delete`.
 _BEGINNING = re.compile(rb"/databases/\(default\)\x12[\x80-\xff]*[\x00-\x7f](?=[\x0a\x12])")
 _UPDATE = 0x0A
+_FRAME_HEADER = 9  # bytes: three of the length, one of the type, flags and stream
+_HEADERS = 0x01
 
 
 def first_documents(chunk: bytes) -> list[str]:
@@ -46,13 +48,20 @@ async def lose_reply(
         is_stored: Tells, by another way than the proxy, whether the commit was applied.
         then: What others do before the writer hears of the cut.
     """
-    sent = _on_commit(proxy, root, proxy.hold_replies)
+
+    def hold(chunk: bytes) -> None:
+        # Of a large request the server tells in between how much more it takes, which must pass.
+        if _begins_reply(chunk):
+            proxy.hold_replies()
+
+    sent = _on_commit(proxy, root, lambda: proxy.on_reply(hold))
     writing = asyncio.ensure_future(write)
     await sent
-    while not await is_stored():
-        await asyncio.sleep(0.002)
+    while not await is_stored():  # noqa: ASYNC110
+        await asyncio.sleep(0.002)  # only the server knows
     if then is not None:
         await then()
+    proxy.on_reply(None)
     proxy.cut()
     proxy.let_pass()
     return await writing
@@ -91,6 +100,16 @@ def _on_commit(proxy: TcpProxy, root: str, action: Callable[[], None]) -> asynci
 
 async def _call(function: Callable[[], Awaitable[None]]) -> None:
     await function()
+
+
+def _begins_reply(chunk: bytes) -> bool:
+    """Return whether one of the HTTP/2 frames in a chunk has the headers of a reply."""
+    at = 0
+    while at + _FRAME_HEADER <= len(chunk):
+        if chunk[at + 3] == _HEADERS:
+            return True
+        at += _FRAME_HEADER + int.from_bytes(chunk[at : at + 3], "big")
+    return False
 
 
 def _skip_length(chunk: bytes, at: int) -> tuple[int, int]:

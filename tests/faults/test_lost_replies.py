@@ -48,7 +48,7 @@ ON_SOMETHING = (
 ON_NOTHING = (others_create, others_save)
 AS_IT_WAS = (None, others_fold)
 OF_SERIALIZED = (others_fold, others_update_and_fold)
-LARGE = incompressible(100_000)  # into one part
+LARGE = incompressible(800_000)  # into one part
 HUGE = incompressible(6_000_000)  # into so many that they do not fit one request of the emulator
 
 
@@ -57,7 +57,7 @@ async def lose(direct: Store, through_a_proxy: Troubled):  # type: ignore[no-unt
     """Runs a write whose request or reply is lost, once for each of what others do meanwhile."""
 
     async def one(lost: str, write: Write, others: Others | None, layout: str, value: object) -> tuple[str, str]:
-        id = f"{write.name} {_name(others)}".replace("=", "")
+        id = f"{write.name} {_name(others)} {lost}"
         read = a_state(id)
         as_written = _in_layout(direct, layout)
         async with through_a_proxy(layout=layout, timeout=20.0) as (proxy, store):
@@ -189,7 +189,7 @@ async def test_a_lost_delete(lose, write: Write, layout: str) -> None:  # type: 
 @pytest.mark.parametrize("value", [LARGE, HUGE], ids=["in a part", "in several requests"])
 async def test_states_in_parts(lose, direct: Store, write: Write, value: str) -> None:  # type: ignore[no-untyped-def]
     """The same holds where values are in parts, and none of them is left over."""
-    on_top = [None] if value is HUGE else [None, others_update, others_save, others_delete_and_create]
+    on_top = [None] if value is HUGE else [None, others_update, others_save_version, others_delete_and_create]
     before = [None] if value is HUGE else [None, others_create if write.creates else others_update]
 
     replies = await lose("reply", write, on_top, value=value)

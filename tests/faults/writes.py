@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -180,8 +181,8 @@ def a_state(id: str) -> FlowState:
 
 
 def incompressible(size: int) -> str:
-    """Return text of so many bytes that no codec makes much smaller."""
-    return random.Random(size).randbytes(size // 2).hex()
+    """Return text of so many bytes that no codec makes smaller by more than a quarter."""
+    return base64.b64encode(random.Random(size).randbytes(size * 3 // 4)).decode()
 
 
 async def outcome_of(write: Awaitable[object]) -> str:

@@ -34,6 +34,7 @@ class TcpProxy:
         self._requests_pass.set()
         self._swallow = False
         self._on_request: Callable[[bytes], None] | None = None
+        self._on_reply: Callable[[bytes], None] | None = None
         self._closed = False
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -68,6 +69,10 @@ class TcpProxy:
     def on_request(self, hook: Callable[[bytes], None] | None) -> None:
         """Call `hook` with each chunk of requests, before it is passed on."""
         self._on_request = hook
+
+    def on_reply(self, hook: Callable[[bytes], None] | None) -> None:
+        """Call `hook` with each chunk of replies, before it is passed on, or held where the hook says so."""
+        self._on_reply = hook
 
     def close(self) -> None:
         """Refuse connections from now on, and break those that are open."""
@@ -107,6 +112,8 @@ class TcpProxy:
 
     def _pass_replies(self, far: socket.socket, near: socket.socket) -> None:
         for chunk in _chunks(far):
+            if self._on_reply is not None:
+                self._on_reply(chunk)
             self._replies_pass.wait()
             if not self._swallow and not _send(near, chunk):
                 break
