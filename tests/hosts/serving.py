@@ -37,19 +37,20 @@ def environment(host: str, project: str, **more: str) -> dict[str, str]:
 
 
 class Server:
-    """``python -m module`` with arguments that end in the address to listen at.
+    """``python -m module``; the text {port} in its arguments and environment becomes the port that it is to listen at.
 
     It starts at once, and is waited for by the first request. Leaving it ends it by SIGTERM, and fails where it did
     not end well by that, or has said anything of an error.
     """
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str], cwd: Path | None = None) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *(argument.replace("PORT", str(self.port)) for argument in arguments)],
-            env=dict(environment),
+            [sys.executable, "-m", module, *(argument.replace("{port}", str(self.port)) for argument in arguments)],
+            env={name: value.replace("{port}", str(self.port)) for name, value in environment.items()},
+            cwd=cwd,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that its workers can be ended with it

@@ -10,7 +10,7 @@ from serving import EXAMPLES, Server, at_once, in_turn
 
 def test_uvicorn(host_environment: dict[str, str]) -> None:
     """A store entered by the lifespan and handed out by Depends serves 50 requests in turn and 50 at once."""
-    arguments = ("--host", "127.0.0.1", "--port", "PORT", "--app-dir", str(EXAMPLES), "fastapi_app:app")
+    arguments = ("--host", "127.0.0.1", "--port", "{port}", "--app-dir", str(EXAMPLES), "fastapi_app:app")
     with Server("uvicorn", *arguments, environment=host_environment) as server:
         http = server.wait().http
         started = in_turn(lambda number: http.put(f"/runs/run-{number}").status_code, 50)

@@ -61,7 +61,7 @@ def functions(emulator: Emulator) -> Iterator[dict[str, Server]]:
     servers = {
         name: Server(
             "functions_framework",
-            *("--source", source, "--target", name, "--host", "127.0.0.1", "--port", "PORT"),
+            *("--source", source, "--target", name, "--host", "127.0.0.1", "--port", "{port}"),
             environment=variables,
         )
         for name in ("start_run", "run_step", "show_run")
@@ -72,6 +72,15 @@ def functions(emulator: Emulator) -> Iterator[dict[str, Server]]:
         yield servers
         for server in servers.values():
             server.terminate()  # all at once; each is waited for afterwards
+
+
+def test_deployment() -> None:
+    """Firebase's tools find the functions by importing the module, where there are no credentials and no server."""
+    variables = environment("", "", ADMIN_PORT="{port}", FIRESTORE_EMULATOR_HOST="", GOOGLE_CLOUD_PROJECT="")
+    with Server("firebase_functions.private.serving", environment=variables, cwd=FOLDER) as server:
+        found = server.wait().http.get("/__/functions.yaml").text
+
+    assert [True] * 3 == [f"entryPoint: {name}\n" in found for name in ("start_run", "run_step", "show_run")]
 
 
 def call(server: Server, data: object, *, uid: str | None = None) -> httpx.Response:

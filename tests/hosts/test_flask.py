@@ -16,7 +16,7 @@ THREADS = ("--worker-class", "gthread", "--threads", "4")
 def test_gunicorn(host_environment: dict[str, str], workers: int, options: tuple[str, ...]) -> None:
     """A store that is made when the module is loaded serves every request of every worker, and loses no step."""
     app = ("--chdir", str(EXAMPLES), "--workers", str(workers), *options, "flask_app:app")
-    with Server("gunicorn", "--bind", "127.0.0.1:PORT", *app, environment=host_environment) as server:
+    with Server("gunicorn", "--bind", "127.0.0.1:{port}", *app, environment=host_environment) as server:
         http = server.wait().http
         started = in_turn(lambda number: http.put(f"/runs/run-{number}").status_code, 8)
         at_once(lambda number: http.put(f"/runs/run-0/steps/step-{number}").raise_for_status(), 20)
