@@ -44,12 +44,12 @@ class Payloads:
     require_encryption: bool = False
     codecs: Sequence[PayloadCodec] = field(default_factory=tuple)
 
-    def pack(self, text: bytes, owner: bytes, logical: str) -> bytes:
+    def pack(self, text: bytes, path: str, logical: str) -> bytes:
         """Return JSON text as it is to be stored: itself, or an envelope.
 
         Args:
             text: The JSON text, in UTF-8.
-            owner: Names the document, relative to its database; see `owner_of`.
+            path: The path of the document relative to the database, so that a restored backup still reads.
             logical: The field the value belongs to; the same wherever the value is kept.
 
         Raises:
@@ -74,7 +74,7 @@ class Payloads:
                 applied.append(f"{_ZSTD}={len(body)}")
                 body = smaller
         if self.keyring is not None:
-            key_id, body = self.keyring.encrypt(body, _bound_to(owner, logical))
+            key_id, body = self.keyring.encrypt(body, _bound_to(path, logical))
             applied.append(f"{_AES}={key_id}")
         if not applied and len(body) <= self.compress_over:
             return body
@@ -89,7 +89,7 @@ class Payloads:
             wanted.append(f"{_AES}={self.keyring.current}")
         return layers == wanted
 
-    def unpack(self, stored: bytes, owner: bytes, logical: str) -> bytes:
+    def unpack(self, stored: bytes, path: str, logical: str) -> bytes:
         """Return the JSON text of a stored value.
 
         Raises:
@@ -106,7 +106,7 @@ class Payloads:
         for layer in reversed(applied):
             name, _, parameter = layer.partition("=")
             if name == _AES:
-                body = self._decrypt(parameter, body, owner, logical)
+                body = self._decrypt(parameter, body, path, logical)
                 encrypted = True
             elif name == _ZSTD:
                 body = _decompress(parameter, body, logical)
@@ -116,10 +116,10 @@ class Payloads:
             raise FlowStateDecodeError(f"{logical} is not encrypted, and the settings require encryption")
         return body
 
-    def _decrypt(self, key_id: str, body: bytes, owner: bytes, logical: str) -> bytes:
+    def _decrypt(self, key_id: str, body: bytes, path: str, logical: str) -> bytes:
         if self.keyring is None:
             raise FlowStateDecodeError(f"{logical} is encrypted with the key {key_id!r}, and the settings have no keys")
-        return self.keyring.decrypt(key_id, body, _bound_to(owner, logical))
+        return self.keyring.decrypt(key_id, body, _bound_to(path, logical))
 
     def _decode(self, name: str, body: bytes, logical: str) -> bytes:
         for codec in self.codecs:
@@ -133,13 +133,9 @@ class Payloads:
         )
 
 
-def owner_of(collection: str, id: str) -> bytes:
-    """Return what names a document relative to its database, so that a restored backup still reads."""
-    return json.dumps([collection, id], separators=(",", ":")).encode()
-
-
-def _bound_to(owner: bytes, logical: str) -> bytes:
-    return owner + b"\n" + logical.encode()
+def _bound_to(path: str, logical: str) -> bytes:
+    collection, _, id = path.rpartition("/")
+    return json.dumps([collection, id], separators=(",", ":")).encode() + b"\n" + logical.encode()
 
 
 def _decompress(size: str, body: bytes, logical: str) -> bytes:

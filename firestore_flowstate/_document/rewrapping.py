@@ -40,7 +40,7 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], place: Place) -> Rewr
 
     def again(stored: Stored, logical: str) -> Stored:
         data = resolved[stored.name] if isinstance(stored, Ref) else stored
-        packed = place.pack(place.payloads.unpack(data, place.owner, logical), logical)
+        packed = place.pack(place.payloads.unpack(data, place.path, logical), logical)
         if not isinstance(stored, Ref):
             return packed
         gone.append(stored)

@@ -31,23 +31,21 @@ class Place:
 
     Attributes:
         path: The path of its document relative to the database.
-        owner: What encrypted values are bound to.
         payloads: Packs and unpacks values.
         shard: The shard it is in.
     """
 
     path: str
-    owner: bytes
     payloads: Payloads
     shard: int = 0
 
     def pack(self, text: bytes, logical: str) -> bytes:
         """Return JSON text packed for storage."""
-        return self.payloads.pack(text, self.owner, logical)
+        return self.payloads.pack(text, self.path, logical)
 
     def unpack(self, stored: bytes, logical: str) -> Any:
         """Return the value of a packed payload value."""
-        text = self.payloads.unpack(stored, self.owner, logical)
+        text = self.payloads.unpack(stored, self.path, logical)
         try:
             return decode(text)
         except ValueError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .._document.expiry import expiry
 from .._document.parts import COLLECTION as PARTS
-from .._document.payload import Payloads, owner_of
+from .._document.payload import Payloads
 from .._document.serialized import Place
 from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
@@ -85,9 +85,7 @@ class Collection:
 
     def place(self, id: str) -> Place:
         """Return where a flow state is kept, and how its values are packed."""
-        return Place(
-            path=self.path_of(id), owner=owner_of(self.path, id), payloads=self.payloads, shard=self.shard_of(id)
-        )
+        return Place(path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id))
 
     def shard_of(self, id: str) -> int:
         """Return the shard that a flow state is written to: the same for as long as the number of shards is."""

@@ -11,12 +11,12 @@ from firestore_flowstate._document import folding
 from firestore_flowstate._document.folding import fold_log, joinable
 from firestore_flowstate._document.json_text import encode
 from firestore_flowstate._document.log import MAX_IDS, Ref, Segment, new_id
-from firestore_flowstate._document.payload import Payloads, owner_of
+from firestore_flowstate._document.payload import Payloads
 from firestore_flowstate._document.root import Root
 from firestore_flowstate._document.serialized import Place, merge
 from firestore_flowstate._document.version import Moment
 
-PLACE = Place(path="flows/id", owner=owner_of("flows", "id"), payloads=Payloads(compress_over=200))
+PLACE = Place(path="flows/id", payloads=Payloads(compress_over=200))
 STEPS = st.sampled_from(["a", "b", "c", "d", ""])
 WRITES = st.tuples(
     st.dictionaries(STEPS, st.integers(0, 9)), st.lists(STEPS, unique=True), st.dictionaries(STEPS, st.none())
