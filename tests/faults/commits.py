@@ -14,6 +14,7 @@ Result = TypeVar("Result")
 
 # A CommitRequest begins with the name of its database and then its first Write, which begins with `update` or `delete`.
 _BEGINNING = re.compile(rb"/databases/\(default\)\x12[\x80-\xff]*[\x00-\x7f](?=[\x0a\x12])")
+_WHOLE = re.compile(rb"(?s)\x00(.{4})(?=\x0a.projects/[^/]+/databases/\(default\)\x12[\x80-\xff]*[\x00-\x7f][\x0a\x12])")
 _UPDATE = 0x0A
 _FRAME_HEADER = 9  # bytes: three of the length, one of the type, flags and stream
 _HEADERS = 0x01
@@ -29,6 +30,12 @@ def first_documents(chunk: bytes) -> list[str]:
         size, at = _skip_length(chunk, at + 1)
         names.append(chunk[at : at + size].decode("utf-8", "replace"))
     return names
+
+
+def whole_commits(chunk: bytes) -> list[bytes]:
+    """Return the commits in a chunk of requests, as their messages; they must be small enough for one HTTP/2 frame."""
+    found = _WHOLE.finditer(chunk)  # a message of gRPC begins with a zero and its length
+    return [chunk[match.end() : match.end() + int.from_bytes(match[1], "big")] for match in found]
 
 
 async def lose_reply(
@@ -54,7 +61,7 @@ async def lose_reply(
         if _begins_reply(chunk):
             proxy.hold_replies()
 
-    sent = _on_commit(proxy, root, lambda: proxy.on_reply(hold))
+    sent = on_commit(proxy, root, lambda: proxy.on_reply(hold))
     writing = asyncio.ensure_future(write)
     await sent
     while not await is_stored():  # noqa: ASYNC110
@@ -78,11 +85,11 @@ async def lose_request(
             asyncio.run_coroutine_threadsafe(_call(then), loop).result()
         proxy.cut()
 
-    _on_commit(proxy, root, cut)
+    on_commit(proxy, root, cut)
     return await write
 
 
-def _on_commit(proxy: TcpProxy, root: str, action: Callable[[], None]) -> asyncio.Future[None]:
+def on_commit(proxy: TcpProxy, root: str, action: Callable[[], None]) -> asyncio.Future[None]:
     """Do something, once, before a commit is passed on that writes this root first; return a future of that."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()

@@ -16,6 +16,7 @@ from writes import (
     Store,
     Write,
     a_state,
+    in_layout,
     incompressible,
     marks,
     others_create,
@@ -59,7 +60,7 @@ async def lose(direct: Store, through_a_proxy: Troubled):  # type: ignore[no-unt
     async def one(lost: str, write: Write, others: Others | None, layout: str, value: object) -> tuple[str, str]:
         id = f"{write.name} {_name(others)} {lost}"
         read = a_state(id)
-        as_written = _in_layout(direct, layout)
+        as_written = in_layout(direct, layout)
         async with through_a_proxy(layout=layout, timeout=20.0) as (proxy, store):
             if not write.creates:
                 await as_written.save(id, read)
@@ -202,12 +203,3 @@ async def test_states_in_parts(lose, direct: Store, write: Write, value: str) ->
 
 def _name(others: Others | None) -> str:
     return "nobody" if others is None else others.__name__
-
-
-def _in_layout(store: Store, layout: str) -> Store:
-    """Return a store that writes this layout, over the same connection."""
-    if store.settings.layout == layout:
-        return store
-    other = Store(store.settings.model_copy(update={"layout": layout}))
-    other._connection = store._connection
-    return other

@@ -12,7 +12,9 @@ from firestore_flowstate import (
     CacheEntry,
     FirestoreFlowStateStore,
     FlowState,
+    FlowStateBatchError,
     FlowStateConflictError,
+    FlowStateError,
     FlowStateExistsError,
     FlowStateNotFoundError,
     StoreUnavailableError,
@@ -189,15 +191,23 @@ async def outcome_of(write: Awaitable[object]) -> str:
     """Return how a write ended, in one word."""
     try:
         await write
-    except FlowStateConflictError:
-        return "conflict"
-    except FlowStateExistsError:
-        return "exists"
-    except FlowStateNotFoundError:
-        return "not found"
-    except StoreUnavailableError as error:
-        return "unknown" if error.outcome_unknown else "unavailable"
+    except FlowStateBatchError as batch:
+        [error] = batch.errors.values()
+        return _in_a_word(error)
+    except FlowStateError as error:
+        return _in_a_word(error)
     return "stored"
+
+
+def _in_a_word(error: FlowStateError) -> str:
+    if isinstance(error, StoreUnavailableError):
+        return "unknown" if error.outcome_unknown else "unavailable"
+    words = {
+        FlowStateConflictError: "conflict",
+        FlowStateExistsError: "exists",
+        FlowStateNotFoundError: "not found",
+    }
+    return words.get(type(error), repr(error))
 
 
 async def marks(store: Store, id: str) -> str:
@@ -206,6 +216,15 @@ async def marks(store: Store, id: str) -> str:
     if state is None:
         return "gone"
     return " ".join(mark for mark in (MARK, "theirs") if mark in state.cache) or "none"
+
+
+def in_layout(store: Store, layout: str) -> Store:
+    """Return a store that writes this layout, over the same connection."""
+    if store.settings.layout == layout:
+        return store
+    other = Store(store.settings.model_copy(update={"layout": layout}))
+    other._connection = store._connection
+    return other
 
 
 def _marked(read: FlowState, value: Any) -> FlowState:

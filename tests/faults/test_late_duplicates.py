@@ -1,0 +1,75 @@
+"""A commit that arrives once more, late, as networks and proxies may let it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+from commits import whole_commits
+from tcp_proxy import TcpProxy
+from writes import WRITES, Store, Write, a_state, in_layout, marks, others_update, outcome_of
+
+Send = Callable[[bytes], str]
+
+
+@pytest.fixture
+def send(direct: Store) -> Iterator[Send]:
+    """Sends a commit to the emulator as it is, and returns the status."""
+    with grpc.insecure_channel(direct.settings.emulator_host) as channel:
+        commit = channel.unary_unary("/google.firestore.v1.Firestore/Commit")
+
+        def send(message: bytes) -> str:
+            try:
+                commit(message, metadata=(("authorization", "Bearer owner"),), timeout=20)
+            except grpc.RpcError as error:
+                return str(error.code().name)
+            return "OK"
+
+        yield send
+
+
+@pytest.mark.parametrize("write", [w for w in WRITES if not w.deletes and (w.creates or not w.whole or w.versioned)], ids=str)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_late_duplicates_change_nothing(
+    direct: Store, troubled: Store, proxy: TcpProxy, send: Send, write: Write, layout: str
+) -> None:
+    """A commit that comes again after others have written is refused by its precondition."""
+    id, read = "id", a_state("id")
+    if not write.creates:
+        await in_layout(direct, layout).save(id, read)
+    seen: list[bytes] = []
+    proxy.on_request(lambda chunk: seen.extend(whole_commits(chunk)))
+    assert "stored" == await outcome_of(write.run(in_layout(troubled, layout), id, read, 1))
+    [message] = seen
+    await others_update(in_layout(direct, layout), id)
+    before = (await direct.load(id)).version
+
+    status = await asyncio.to_thread(send, message)
+    if write.name == "save first":  # blind, so it has no precondition: the last one wins
+        assert ("OK", "ours") == (status, await marks(direct, id))
+        return
+    assert status in ("FAILED_PRECONDITION", "ALREADY_EXISTS")
+    assert before == (await direct.load(id)).version
+    assert "ours theirs" == await marks(direct, id)
+
+
+@pytest.mark.parametrize("write", [write for write in WRITES if not write.deletes], ids=str)
+async def test_a_duplicate_that_comes_first(
+    direct: Store, troubled: Store, proxy: TcpProxy, send: Send, write: Write
+) -> None:
+    """A commit whose own copy was faster is a success, and applied once."""
+    id, read = "id", a_state("id")
+    if not write.creates:
+        await direct.save(id, read)
+    statuses: list[str] = []
+
+    def send_first(chunk: bytes) -> None:
+        statuses.extend(send(message) for message in whole_commits(chunk))
+
+    await troubled.load(id)
+    proxy.on_request(send_first)
+    assert "stored" == await outcome_of(write.run(troubled, id, read, 1))
+    assert "OK" == statuses[0]
+    assert "ours" == await marks(direct, id)

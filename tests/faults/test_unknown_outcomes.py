@@ -1,0 +1,160 @@
+"""What cannot be known is said to be unknown, in time; what is known never is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from commits import lose_reply, lose_request, on_commit
+from conftest import Troubled
+from tcp_proxy import TcpProxy
+from writes import (
+    MARK,
+    SAVE,
+    SAVE_VERSION,
+    UPDATE,
+    UPDATE_VERSION,
+    WRITES,
+    Store,
+    Write,
+    a_state,
+    in_layout,
+    marks,
+    others_save,
+    others_update,
+    outcome_of,
+)
+
+from firestore_flowstate import CacheEntry, FlowStateConflictError
+
+SECONDS = 1.0
+
+
+@pytest.fixture
+async def run_all(direct: Store, through_a_proxy: Troubled):  # type: ignore[no-untyped-def]
+    """Runs every kind of write at once, each through a proxy that does something when the commit comes."""
+
+    async def one(write: Write, trouble: str, layout: str) -> tuple[str, str]:
+        read = a_state(write.name)
+        async with through_a_proxy(layout=layout, timeout=SECONDS) as (proxy, store):
+            if not write.creates:
+                await in_layout(direct, layout).save(write.name, read)
+            if trouble == "down":
+                proxy.close()
+            else:
+                await store.load(write.name, timeout=20)  # so that there is a connection
+            if trouble == "reply lost":
+                on_commit(proxy, write.name, proxy.hold_replies)
+            elif trouble == "request lost":
+                on_commit(proxy, write.name, proxy.close)
+            began = time.monotonic()
+            outcome = await outcome_of(write.run(store, write.name, read, 1))
+            assert time.monotonic() - began < 1.1 * SECONDS + 0.5  # for a machine that is busy
+            return outcome, await marks(direct, write.name)
+
+    async def all_of_them(trouble: str, layout: str) -> dict[str, tuple[str, str]]:
+        results = await asyncio.gather(*(one(write, trouble, layout) for write in WRITES))
+        return {write.name: result for write, result in zip(WRITES, results, strict=True)}
+
+    return all_of_them
+
+
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_away_after_the_commit(run_all, layout: str) -> None:  # type: ignore[no-untyped-def]
+    """Where the reply is lost and Firestore is away until the deadline, the outcome is unknown; a later load tells."""
+    expected = {write.name: ("unknown", "gone" if write.deletes else "ours") for write in WRITES}
+
+    assert expected == await run_all("reply lost", layout)
+
+
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_away_before_the_commit_arrives(run_all, layout: str) -> None:  # type: ignore[no-untyped-def]
+    """Where the request is lost, nobody can know that either; a later load tells."""
+    expected = {write.name: ("unknown", "gone" if write.creates else "none") for write in WRITES}
+
+    assert expected == await run_all("request lost", layout)
+
+
+async def test_down(run_all) -> None:  # type: ignore[no-untyped-def]
+    """Where no connection could be made, the outcome is known: nothing was stored."""
+    expected = {write.name: ("unavailable", "gone" if write.creates else "none") for write in WRITES}
+
+    assert expected == await run_all("down", "serialized")
+
+
+@pytest.mark.parametrize("write", [UPDATE, UPDATE_VERSION, SAVE_VERSION], ids=str)
+async def test_what_nobody_remembers(direct: Store, troubled: Store, proxy: TcpProxy, write: Write) -> None:
+    """A native write that changes nothing and is overtaken leaves no trace: whether it came first is unknown."""
+    native, id = in_layout(direct, "native"), "id"
+    read = a_state(id)
+    read.cache[MARK] = CacheEntry(value=1)
+    await native.save(id, read)
+
+    async def then() -> None:
+        await native.update(id, cache={MARK: CacheEntry(value="theirs")})
+
+    writing = write.run(in_layout(troubled, "native"), id, read, 1)
+    assert "unknown" == await outcome_of(lose_request(proxy, writing, root=id, then=then))
+    assert "theirs" == (await direct.load(id)).cache[MARK].value
+
+
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_versions_of_what_was_overtaken(
+    direct: Store, troubled: Store, proxy: TcpProxy, layout: str
+) -> None:
+    """The version that a write gets which others have written on top of since is good for nothing but a conflict."""
+    as_written, id = in_layout(direct, layout), "id"
+    await as_written.save(id, a_state(id))
+    version = (await direct.load(id)).version
+
+    async def is_stored() -> bool:
+        return (await direct.load(id)).version != version
+
+    async def then() -> None:
+        await others_update(as_written, id)
+
+    await troubled.load(id)
+    writing = troubled.update(id, cache={MARK: CacheEntry(value=1)}, if_version=version)
+    ours = await lose_reply(proxy, writing, root=id, is_stored=is_stored, then=then)
+    with pytest.raises(FlowStateConflictError) as conflict:
+        await troubled.update(id, cache={MARK: CacheEntry(value=2)}, if_version=ours)
+    assert (id, ours, (await direct.load(id)).version) == (
+        conflict.value.flow_id, conflict.value.expected, conflict.value.found,
+    )
+    assert "ours theirs" == await marks(direct, id)
+
+
+async def test_removing_from_a_native_document(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
+    """A native update that only removes, and never arrived, is no success because what it removes is still there."""
+    native, id = in_layout(direct, "native"), "id"
+    read = a_state(id)
+    await native.save(id, read)
+
+    async def then() -> None:
+        await others_update(native, id)
+
+    await troubled.load(id)
+    writing = troubled.update(id, remove=["before"], if_version=read.version)
+    assert "conflict" == await outcome_of(lose_request(proxy, writing, root=id, then=then))
+    assert ["before", "theirs"] == list((await direct.load(id)).cache)
+
+
+@pytest.mark.parametrize("write", [UPDATE_VERSION, SAVE_VERSION, SAVE], ids=str)
+async def test_much_on_top(direct: Store, troubled: Store, proxy: TcpProxy, write: Write) -> None:
+    """Of a write under many others the outcome is found, where it has a base; of a blind one it may be unknown."""
+    read = a_state("id")
+    await direct.save("id", read)
+
+    async def is_stored() -> bool:
+        return (await direct.load("id")).version != read.version
+
+    async def then() -> None:
+        for _ in range(60):
+            await others_save(direct, "id")
+
+    await troubled.load("id")
+    writing = write.run(troubled, "id", read, 1)
+    outcome = await outcome_of(lose_reply(proxy, writing, root="id", is_stored=is_stored, then=then))
+    assert ("stored" if write.versioned else "unknown") == outcome
+    assert "theirs" == await marks(direct, "id")
