@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..unset import UNSET, Unset
-from .paths import in_cache
 from .pieces import Pieces, encode_cache, encode_events, encode_field, to_pieces
 from .wire import entry_of, execution_of, not_a
 
@@ -41,7 +40,7 @@ class Change:
         )
 
     def __post_init__(self) -> None:
-        cache = {step: entry_of(entry, in_cache(step)) for step, entry in _mapping("cache", self.cache).items()}
+        cache = {step: entry_of(entry, step) for step, entry in _mapping("cache", self.cache).items()}
         object.__setattr__(self, "cache", cache)
         _mapping("events_triggered", self.events_triggered)
         if isinstance(self.remove, str):  # an iterable of strings too, of other ones than was meant

@@ -26,7 +26,7 @@ def write_native(fields: Any, state: FlowState) -> None:
         FlowStateEncodeError: Firestore cannot hold a value; says where and how else to store it.
     """
     wire = _without_nulls(state)
-    wire["cache"] = {step: _entry_wire(entry, in_cache(step)) for step, entry in state.cache.items()}
+    wire["cache"] = {step: _entry_wire(entry, step) for step, entry in state.cache.items()}
     wire["executions"] = [_without_nulls(execution) for execution in state.executions]
     wire["operation"] = operation_wire(state.operation)
     if state.blocked_on_step is not None:
@@ -60,7 +60,7 @@ def write_change(document: Document, change: Change) -> list[str]:
     for step, entry in change.cache.items():
         place = in_cache(step)
         mask[_member("cache", step, place)] = None
-        write_value(_map_of(document, "cache")[step], _entry_wire(entry, place), place, depth=1)
+        write_value(_map_of(document, "cache")[step], _entry_wire(entry, step), place, depth=1)
     for step, payload in change.events_triggered.items():
         place = in_events(step)
         mask[_member("eventsTriggered", step, place)] = None
@@ -121,8 +121,8 @@ def operation_wire(operation: WireModel) -> dict[str, Any]:
     return wire
 
 
-def _entry_wire(entry: Any, place: str) -> dict[str, Any]:
-    return _without_nulls(entry_of(entry, place), but=("value",))
+def _entry_wire(entry: Any, step: str) -> dict[str, Any]:
+    return _without_nulls(entry_of(entry, step), but=("value",))
 
 
 def _without_nulls(model: WireModel, but: Sequence[str] = ("input", "blockedOnStep")) -> dict[str, Any]:

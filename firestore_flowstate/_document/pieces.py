@@ -77,7 +77,7 @@ def encode_cache(cache: Mapping[str, Any]) -> dict[str, bytes]:
     encoded = {}
     for step, entry in cache.items():
         path = in_cache(step)
-        encoded[_name(step, "cache")] = encode(to_wire(entry_of(entry, path)), path)
+        encoded[_name(step, "cache")] = encode(to_wire(entry_of(entry, step)), path)
     return encoded
 
 

@@ -145,7 +145,7 @@ def encode_cache(cache: Mapping[str, Any]) -> bytes:
     Raises:
         FlowStateEncodeError: An entry cannot be stored; names it.
     """
-    wire = {step: to_wire(entry_of(entry, in_cache(step))) for step, entry in cache.items()}
+    wire = {step: to_wire(entry_of(entry, step)) for step, entry in cache.items()}
     try:
         return encode(wire, "cache")
     except FlowStateEncodeError:

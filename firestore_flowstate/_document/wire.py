@@ -57,7 +57,7 @@ def state_to_wire(state: FlowState) -> dict[str, Any]:
         FlowStateEncodeError: An item that was put into one of its containers is not what belongs there.
     """
     wire = to_wire(state)
-    wire["cache"] = {step: to_wire(entry_of(entry, in_cache(step))) for step, entry in state.cache.items()}
+    wire["cache"] = {step: to_wire(entry_of(entry, step)) for step, entry in state.cache.items()}
     wire["executions"] = executions_to_wire(state.executions)
     return wire
 
@@ -86,13 +86,13 @@ def state_from_wire(wire: Mapping[str, Any], *, flow_id: str) -> FlowState:
         ) from error
 
 
-def entry_of(value: Any, path: str = "cache") -> CacheEntry:
-    """Return a cache entry: the value itself where it is one, else what its wire form says.
+def entry_of(value: Any, step: str) -> CacheEntry:
+    """Return the cache entry of a step: the value itself where it is one, else what its wire form says.
 
     Raises:
         FlowStateEncodeError: It is neither.
     """
-    return _model_of(CacheEntry, value, path)
+    return value if isinstance(value, CacheEntry) else _model_of(CacheEntry, value, in_cache(step))
 
 
 def execution_of(value: Any, path: str) -> FlowStateExecution:
