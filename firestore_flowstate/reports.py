@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .errors import FlowStateError
 
@@ -38,3 +39,20 @@ class MigrateReport:
     migrated: int
     unchanged: int
     failed: Mapping[str, FlowStateError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What `doctor.examine` found wrong.
+
+    Attributes:
+        kind: "hidden": lists cannot see the document. "native": they cannot, since it is native and the store has
+            shards. "unreadable": it cannot be decoded. "head": its head says something else than its state.
+            "overdue": states that expired long ago are still stored. "index": an index is missing.
+        id: The id of the document; None where it is not about one.
+        message: What is wrong, and what to do.
+    """
+
+    kind: Literal["hidden", "native", "unreadable", "head", "overdue", "index"]
+    id: str | None
+    message: str
