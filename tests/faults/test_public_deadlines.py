@@ -1,0 +1,127 @@
+"""Every public method ends in time: with Firestore down, hung, and back again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from methods import METHODS, Method, Store, uncovered
+from tcp_proxy import TcpProxy
+from writes import a_state
+
+from firestore_flowstate import (
+    CacheEntry,
+    DeadlineError,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateBatchError,
+    FlowStateError,
+    FlowStateSettings,
+    StoreUnavailableError,
+)
+from firestore_flowstate.emulator import start_emulator
+
+SECONDS = 1.0
+BUSY = 0.4  # seconds that a busy machine may keep a task waiting
+
+
+async def errors_of(store: Store, timeout: float | None) -> dict[str, FlowStateError]:
+    """Return the error that each method ends in, all called at once; fails where one takes too long."""
+
+    async def one(name: str, method: Method) -> FlowStateError:
+        began = time.monotonic()
+        with pytest.raises((StoreUnavailableError, FlowStateBatchError)) as error:
+            await method(store, name.replace(" ", "-"), timeout)
+        assert time.monotonic() - began < 1.1 * SECONDS + BUSY, name
+        return error.value
+
+    errors = await asyncio.gather(*(one(name, method) for name, method in METHODS.items()))
+    return dict(zip(METHODS, errors, strict=True))
+
+
+def test_every_method_is_covered() -> None:
+    """No public method is left out here."""
+    assert set() == uncovered()
+
+
+@pytest.mark.parametrize("given", ["call", "settings"])
+@pytest.mark.parametrize("trouble", ["down", "hung"])
+async def test_ends_in_time(
+    troubled: Store, direct: Store, proxy: TcpProxy, given: str, trouble: str
+) -> None:
+    """With Firestore down or hung each method fails within its timeout and 10%, from the call or the settings."""
+    for name in METHODS:
+        await direct.save(name.replace(" ", "-"), a_state(name))
+    await troubled.load("any")
+    settings = troubled.settings.model_copy(update={"timeout": SECONDS if given == "settings" else 60.0})
+    store = FirestoreFlowStateStore(settings)
+    store._connection = troubled._connection
+    if trouble == "down":
+        proxy.close()
+    else:
+        proxy.hold()
+
+    errors = await errors_of(store, SECONDS if given == "call" else None)
+    assert {"edit", "load", "ping"} <= {name for name, error in errors.items() if isinstance(error, DeadlineError)}
+    proxy.let_pass()
+
+
+async def test_never_connected(proxy: TcpProxy, flow_state_settings: FlowStateSettings) -> None:
+    """A store whose first call meets nobody fails in time too, and what it writes is known not to be stored."""
+    proxy.close()
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": proxy.host})) as store:
+        errors = await errors_of(store, SECONDS)
+
+    assert not [name for name, error in errors.items() if getattr(error, "outcome_unknown", False)]
+
+
+@pytest.mark.parametrize("trouble", ["down", "hung"])
+async def test_leaving_an_edit_ends_in_time(troubled: Store, proxy: TcpProxy, trouble: str) -> None:
+    """The timeout of an edit holds for its write as for its load."""
+    await troubled.save("id", a_state("id"))
+
+    with pytest.raises(StoreUnavailableError):
+        async with troubled.edit("id", timeout=SECONDS) as state:
+            state.cache["step"] = CacheEntry(value=1)
+            proxy.close() if trouble == "down" else proxy.hold()
+            began = time.monotonic()
+    assert time.monotonic() - began < 1.1 * SECONDS + BUSY
+    proxy.let_pass()
+
+
+async def test_waiting_for_a_turn_ends_in_time(troubled: Store, proxy: TcpProxy) -> None:
+    """Who waits for another writer of the same process fails in its own time, not in the other's."""
+    await troubled.save("id", a_state("id"))
+    proxy.hold()
+    patient = asyncio.ensure_future(troubled.modify("id", lambda state: None, timeout=60))
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    for call in (troubled.modify("id", lambda state: None, timeout=0.5), troubled.update("id", timeout=0.5)):
+        with pytest.raises(DeadlineError):
+            await call
+
+    assert time.monotonic() - began < 2 * 1.1 * 0.5 + BUSY
+    proxy.let_pass()
+    assert isinstance(await patient, FlowState)
+
+
+async def test_the_same_store_outlives_a_crash_of_the_server() -> None:
+    """After kill -9 and a start on the same port, with all data lost, the same store goes on working."""
+    emulator = await asyncio.to_thread(start_emulator, attach=False)
+    settings = FlowStateSettings(emulator_host=emulator.host, project="demo-crash", timeout=20.0)
+    hopping = FirestoreFlowStateStore(settings)
+    async with FirestoreFlowStateStore(settings) as bound:
+        for store in (bound, hopping):
+            await store.save("before", a_state("before"))
+        emulator.kill()
+        for store in (bound, hopping):
+            with pytest.raises(StoreUnavailableError):
+                await store.save("between", a_state("between"), timeout=0.3)
+        again = await asyncio.to_thread(start_emulator, port=emulator.port, attach=False)
+        for store in (bound, hopping):
+            assert await store.load("before") is None
+            await store.save("after", a_state("after"))
+            assert await store.load("after") is not None
+    await hopping.close()
+    again.stop()
