@@ -306,7 +306,7 @@ def _each(ids: Iterable[str], call: Callable[[str], T], done: str) -> dict[str, 
     for id in dict.fromkeys(ids):
         try:
             results[id] = call(id)
-        except FlowStateError as error:  # noqa: PERF203  # each is to fail by itself
+        except FlowStateError as error:  # each is to fail by itself
             errors[id] = error
     if errors:
         raise batch(done, errors, total=len(results) + len(errors))

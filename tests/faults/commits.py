@@ -13,8 +13,9 @@ from tcp_proxy import TcpProxy
 Result = TypeVar("Result")
 
 # A CommitRequest begins with the name of its database and then its first Write, which begins with `update` or `delete`.
-_BEGINNING = re.compile(rb"/databases/\(default\)\x12[\x80-\xff]*[\x00-\x7f](?=[\x0a\x12])")
-_WHOLE = re.compile(rb"(?s)\x00(.{4})(?=\x0a.projects/[^/]+/databases/\(default\)\x12[\x80-\xff]*[\x00-\x7f][\x0a\x12])")
+_START = rb"/databases/\(default\)\x12[\x80-\xff]*[\x00-\x7f]"
+_BEGINNING = re.compile(_START + rb"(?=[\x0a\x12])")
+_WHOLE = re.compile(rb"(?s)\x00(.{4})(?=\x0a.projects/[^/]+" + _START + rb"[\x0a\x12])")
 _UPDATE = 0x0A
 _FRAME_HEADER = 9  # bytes: three of the length, one of the type, flags and stream
 _HEADERS = 0x01

@@ -153,9 +153,7 @@ async def test_a_lost_first_write(lose, write: Write, layout: str) -> None:  # t
     assert expected == await lose("request", write, [None, *ON_NOTHING], layout)
 
 
-@pytest.mark.parametrize(
-    "write", [w for w in WRITES if not w.versioned and not w.creates and not w.deletes], ids=str
-)
+@pytest.mark.parametrize("write", [w for w in WRITES if not w.versioned and not w.creates and not w.deletes], ids=str)
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_a_lost_write_to_whatever_is_stored(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
     """A write that asks for no version and never arrived goes on top of what others wrote; a save replaces it."""

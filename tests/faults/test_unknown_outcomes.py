@@ -100,9 +100,7 @@ async def test_what_nobody_remembers(direct: Store, troubled: Store, proxy: TcpP
 
 
 @pytest.mark.parametrize("layout", ["serialized", "native"])
-async def test_versions_of_what_was_overtaken(
-    direct: Store, troubled: Store, proxy: TcpProxy, layout: str
-) -> None:
+async def test_versions_of_what_was_overtaken(direct: Store, troubled: Store, proxy: TcpProxy, layout: str) -> None:
     """The version that a write gets which others have written on top of since is good for nothing but a conflict."""
     as_written, id = in_layout(direct, layout), "id"
     await as_written.save(id, a_state(id))
@@ -120,7 +118,9 @@ async def test_versions_of_what_was_overtaken(
     with pytest.raises(FlowStateConflictError) as conflict:
         await troubled.update(id, cache={MARK: CacheEntry(value=2)}, if_version=ours)
     assert (id, ours, (await direct.load(id)).version) == (
-        conflict.value.flow_id, conflict.value.expected, conflict.value.found,
+        conflict.value.flow_id,
+        conflict.value.expected,
+        conflict.value.found,
     )
     assert "ours theirs" == await marks(direct, id)
 

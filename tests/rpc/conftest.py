@@ -60,6 +60,7 @@ def proxy(emulator: Emulator) -> Iterator[TcpProxy]:
 @pytest.fixture
 async def through_proxy(proxy: TcpProxy) -> AsyncIterator[Connection]:
     connection = Connection(FlowStateSettings(emulator_host=proxy.host))
+    await connection.documents(Deadline.after(60.0))
     yield connection
     await connection.close()
 
@@ -73,6 +74,7 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture
 async def to_server(server: ScriptedServer) -> AsyncIterator[Connection]:
     connection = Connection(FlowStateSettings(emulator_host=server.host, project="demo-scripted"))
+    await connection.documents(Deadline.after(60.0))  # imports google; deadlines of tests begin afterwards
     yield connection
     await connection.close()
 
