@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
+from ._document.head import is_queryable_name
 from .errors import InvalidQueryError
 from .models import FlowState, FlowStateSummary, FlowStatus
 
@@ -30,7 +31,8 @@ class FlowStateQuery:
         blocked_on: The name of the step that the flow waits for.
         started_after: The earliest start, inclusive; a datetime with a time zone, or milliseconds.
         started_before: The end of the starts, exclusive; a datetime with a time zone, or milliseconds.
-        where: Unknown keys of the state with the scalar each must equal, such as ``{"owner": uid}``.
+        where: Unknown keys of the state with the scalar each must equal, such as ``{"owner": uid}``. Fields of the
+            schema are no unknown keys.
         on_error: What to do about a document that cannot be read: "raise" FlowStateDecodeError, which carries
             the page, or "skip" it and name it in the response.
 
@@ -150,8 +152,11 @@ def _check_where(where: object) -> None:
         raise InvalidQueryError(f"where maps keys to scalars, not {type(where).__name__}")
     for key, value in where.items():
         _check_text("a key of where", key)
-        if not key:
-            raise InvalidQueryError("a key of where is empty, which Firestore does not allow")
+        if not is_queryable_name(key):
+            raise InvalidQueryError(
+                f"where has the key {key!r:.100}, under which no unknown key of a state is kept: empty, reserved, "
+                "too long, or a field of the schema, some of which have filters of their own"
+            )
         if isinstance(value, str):
             _check_text(f"where[{key!r:.100}]", value)
         elif not isinstance(value, int) or value not in _INT64:
