@@ -46,7 +46,10 @@ NOW = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
         ("where", [("owner", "me")], "where maps keys to scalars, not list"),
         ("where", {5: "me"}, "a key of where is a string, not int"),
         *(("where", {key: "me"}, "no unknown key of a state is kept") for key in ("", "__x__", "k" * 1501)),
-        *(("where", {key: "me"}, "a field of the schema") for key in ("name", "flowId", "status", "shard", "_flowstate")),
+        *(
+            ("where", {key: "me"}, "a field of the schema")
+            for key in ("name", "flowId", "status", "shard", "_flowstate")
+        ),
         ("where", {"owner": None}, "a string, a whole number of 64 bits or a bool"),
         ("where", {"owner": 1.5}, "a string, a whole number of 64 bits or a bool"),
         ("where", {"owner": ["me"]}, "a string, a whole number of 64 bits or a bool"),
