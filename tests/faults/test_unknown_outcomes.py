@@ -137,7 +137,7 @@ async def test_removing_from_a_native_document(direct: Store, troubled: Store, p
     await troubled.load(id)
     writing = troubled.update(id, remove=["before"], if_version=read.version)
     assert "conflict" == await outcome_of(lose_request(proxy, writing, root=id, then=then))
-    assert ["before", "theirs"] == list((await direct.load(id)).cache)
+    assert {"before", "theirs"} == set((await direct.load(id)).cache)  # Firestore's own maps have no order
 
 
 @pytest.mark.parametrize("write", [UPDATE_VERSION, SAVE_VERSION, SAVE], ids=str)
