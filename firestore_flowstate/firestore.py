@@ -203,10 +203,12 @@ class FirestoreFlowStateStore:
     @asynccontextmanager
     async def _edit(self, id: str, timeout: float | None) -> AsyncIterator[FlowState]:
         collection = await self._ready(self._deadline(timeout))
-        from ._operations.editing import edit
+        from ._operations.editing import Edit
 
-        async with edit(collection, id, timeout) as state:
-            yield state
+        edit = await Edit.begin(collection, id, timeout=timeout)
+        # Not a generator around another: a loop that ends closes those that are left in no order, which fails.
+        yield edit.state
+        await edit.write()
 
     async def modify(
         self,

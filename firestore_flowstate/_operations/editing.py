@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 from .._document.difference import Change, Snapshot
 from .._document.log import MAX_IDS
@@ -22,22 +21,36 @@ from .saving import save
 from .updating import update
 
 
-@asynccontextmanager
-async def edit(collection: Collection, id: str, timeout: float | None) -> AsyncIterator[FlowState]:
-    """Yield the state; write what the block changed of it. The timeout holds for the load and the write each."""
-    state = await load(collection, id, collection.deadline(timeout))
-    if state is None:
-        raise not_found(id)
-    before, version = Snapshot(state), state.version
-    yield state
-    try:
-        await write_difference(collection, id, before, state, collection.deadline(timeout))
-    except Overtaken as overtaken:
-        if not isinstance(overtaken.error, FlowStateNotFoundError):
-            raise overtaken.error from None
-        raise conflict(id, expected=version, found=None) from None
-    except FlowStateNotFoundError:  # it has expired since
-        raise conflict(id, expected=version, found=None) from None
+class Edit:
+    """A state to be changed and written back. The timeout holds for the load and for the write each."""
+
+    def __init__(self, collection: Collection, id: str, state: FlowState, *, timeout: float | None) -> None:
+        self.state = state
+        self._collection = collection
+        self._id = id
+        self._before = Snapshot(state)
+        self._version = state.version
+        self._timeout = timeout
+
+    @classmethod
+    async def begin(cls, collection: Collection, id: str, *, timeout: float | None) -> Edit:
+        """Load the state, or raise FlowStateNotFoundError."""
+        state = await load(collection, id, collection.deadline(timeout))
+        if state is None:
+            raise not_found(id)
+        return cls(collection, id, state, timeout=timeout)
+
+    async def write(self) -> None:
+        """Write what was changed of the state, or raise FlowStateConflictError where another writer was first."""
+        deadline = self._collection.deadline(self._timeout)
+        try:
+            await write_difference(self._collection, self._id, self._before, self.state, deadline)
+        except Overtaken as overtaken:
+            if not isinstance(overtaken.error, FlowStateNotFoundError):
+                raise overtaken.error from None
+            raise conflict(self._id, expected=self._version, found=None) from None
+        except FlowStateNotFoundError:  # it has expired since
+            raise conflict(self._id, expected=self._version, found=None) from None
 
 
 async def modify(
