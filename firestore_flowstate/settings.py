@@ -52,6 +52,7 @@ class FlowStateSettings(BaseSettings):
         current_key: The id of the key to encrypt new values with; may be left out where there is one key.
         require_encryption: Refuse to read values that are not encrypted.
         codecs: Codecs of the application's own, which values go through before compression. In code only.
+        retired_codecs: Codecs that values were stored with before, for reading alone. In code only.
         shards: How many shards to spread writes over, 1 to 500. 1 is enough up to 500 writes a second.
         write_shards: How many of the shards to write to; None: all. Lists ask all of them. For raising and
             lowering `shards` while several processes run: docs/scale.md.
@@ -82,6 +83,7 @@ class FlowStateSettings(BaseSettings):
     current_key: str | None = None
     require_encryption: bool = False
     codecs: Sequence[PayloadCodec] = ()
+    retired_codecs: Sequence[PayloadCodec] = ()
     shards: int = Field(default=1, ge=1, le=500)
     write_shards: int | None = Field(default=None, ge=1)
     emulator_host: str | None = None
@@ -152,7 +154,7 @@ class FlowStateSettings(BaseSettings):
                 raise ValueError(f"key {key_id!r} has {size} bytes; AES takes 16, 24 or 32")
         return keys
 
-    @field_validator("codecs")
+    @field_validator("codecs", "retired_codecs")
     @classmethod
     def _have_names_of_their_own(cls, codecs: Sequence[PayloadCodec]) -> Sequence[PayloadCodec]:
         names = [codec.name for codec in codecs]
@@ -192,6 +194,8 @@ class FlowStateSettings(BaseSettings):
             raise ValueError(
                 f"write_shards is {self.write_shards}, but lists ask only the {self.shards} that shards says"
             )
+        if both := {codec.name for codec in self.codecs} & {codec.name for codec in self.retired_codecs}:
+            raise ValueError(f"codecs and retired_codecs both have the name {min(both)!r}")
         return self
 
 

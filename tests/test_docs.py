@@ -71,6 +71,23 @@ def test_links_lead_somewhere(paper: Path) -> None:
             assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
 
 
+def test_the_examples_of_payloads_run(firestore_emulator: Emulator) -> None:
+    """Each makes a store that keeps a flow state."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (PROJECT / "docs" / "payloads.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    use = (
+        "import os\nos.environ['WRAPPED_KEY'] = 'MDEyMzQ1Njc4OWFiY2RlZg=='\n{}\n"
+        "from firestore_flowstate import FlowState, SyncFlowStateStore\n"
+        "with SyncFlowStateStore(store) as blocking:\n"
+        "    blocking.create('flow', FlowState.start(input='You are a helpful assistant.'))\n"
+        "    print(blocking.load('flow').input)\n"
+    )
+
+    ran = [python("-c", use.format(block), emulator=firestore_emulator) for block in blocks]
+    assert 2 * [("", "You are a helpful assistant.\n")] == [(run.stderr, run.stdout) for run in ran]
+
+
 def test_modules_that_the_architecture_names_are_there() -> None:
     """A file that was renamed is renamed in the papers."""
     text = (PROJECT / "docs" / "architecture.md").read_text()
@@ -98,7 +115,7 @@ def test_the_example_of_the_format_is_a_saved_document() -> None:
 def row(name: str) -> tuple[str, str, str]:
     """Return the first cells of a setting's row."""
     default = FlowStateSettings.model_fields[name].default
-    variable = "" if name == "codecs" else f"`FLOWSTATE_{name.upper()}`"
+    variable = "" if name.endswith("codecs") else f"`FLOWSTATE_{name.upper()}`"
     return name, variable, "" if default in (None, ()) else f"`{default}`"
 
 

@@ -29,6 +29,16 @@ def _message(**values: Any) -> str:
     return str(refusal.value)
 
 
+class Codec:
+    name = "mine"
+
+    def encode(self, data: bytes) -> bytes:
+        return data
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+
 def test_defaults() -> None:
     """Without anything set they are Genkit's collection in the default database, and nothing expires."""
     expected = {
@@ -46,6 +56,7 @@ def test_defaults() -> None:
         "current_key": None,
         "require_encryption": False,
         "codecs": (),
+        "retired_codecs": (),
         "shards": 1,
         "emulator_host": None,
         "endpoint": None,
@@ -202,6 +213,7 @@ def test_wrong_keys_are_refused(keys: dict[str, str], rule: str) -> None:
         ({"keys": {"one": KEY, "two": KEY}}, "current_key must name one of several keys (one, two)"),
         ({"require_encryption": True}, "require_encryption is on, but keys has none"),
         ({"shards": 2, "layout": "native"}, "shards need the serialized layout"),
+        ({"codecs": [Codec()], "retired_codecs": [Codec()]}, "codecs and retired_codecs both have the name 'mine'"),
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
 )

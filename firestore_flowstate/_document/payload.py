@@ -37,12 +37,14 @@ class Payloads:
         keyring: Encrypts and decrypts; None: neither.
         require_encryption: Refuse to unpack what was not encrypted.
         codecs: Codecs of the application, applied to every value before compression.
+        retired: Codecs of the application that values were stored with before; for unpacking alone.
     """
 
     compress_over: int
     keyring: Keyring | None = None
     require_encryption: bool = False
     codecs: Sequence[PayloadCodec] = field(default_factory=tuple)
+    retired: Sequence[PayloadCodec] = field(default_factory=tuple)
 
     def pack(self, text: bytes, path: str, logical: str) -> bytes:
         """Return JSON text as it is to be stored: itself, or an envelope.
@@ -122,7 +124,7 @@ class Payloads:
         return self.keyring.decrypt(key_id, body, _bound_to(path, logical))
 
     def _decode(self, name: str, body: bytes, logical: str) -> bytes:
-        for codec in self.codecs:
+        for codec in (*self.codecs, *self.retired):
             if codec.name == name:
                 try:
                     return bytes(codec.decode(body))

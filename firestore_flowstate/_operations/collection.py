@@ -130,6 +130,7 @@ def collection_of(connection: Connection, settings: FlowStateSettings, documents
         keyring=keyring,
         require_encryption=settings.require_encryption,
         codecs=settings.codecs,
+        retired=settings.retired_codecs,
     )
     return Collection(connection=connection, settings=settings, payloads=payloads, documents=documents)
 

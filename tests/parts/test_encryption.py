@@ -235,6 +235,18 @@ async def test_codecs_of_the_application(flow_state_settings: FlowStateSettings,
                 await without.load("flow")
 
 
+async def test_a_retired_codec_reads_and_no_longer_writes(flow_state_settings: FlowStateSettings) -> None:
+    """It is needed until rewrap has stored everything without it."""
+    state = secretive()
+    async with with_keys(flow_state_settings, codecs=[Reversed()]) as store:
+        await store.save("flow", state)
+    async with with_keys(flow_state_settings, retired_codecs=[Reversed()]) as store:
+        assert state == await store.load("flow")
+        assert (1, 0) == (await store.rewrap(), await store.rewrap())
+    async with with_keys(flow_state_settings) as store:
+        assert state == await store.load("flow")
+
+
 async def test_text_of_llm_calls_is_stored_in_two_fifths(flow_state_settings: FlowStateSettings) -> None:
     """Large values are compressed; small ones stay JSON text that the console shows."""
     prompt = (
