@@ -40,7 +40,7 @@ class ScriptedServer:
     _server: Any = None
 
     def __enter__(self) -> Self:
-        self._server = grpc.server(ThreadPoolExecutor(16))
+        self._server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)])
         self._server.add_generic_rpc_handlers((_Handler(self),))
         if self.certificate is None:
             self.host = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from scripted_server import ScriptedServer, reply
 
+from firestore_flowstate import FirestoreFlowStateStore, FlowState
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.errors import AccessDeniedError, DeadlineError
@@ -140,6 +141,35 @@ async def test_tokens_that_come_later(
 
     await calling
     assert 1 == len(production.calls)
+
+
+@pytest.mark.parametrize("limit", [None, 2_500_000])
+async def test_requests_fill_what_production_takes(
+    production: ScriptedServer, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    """A large state goes in requests of up to 10 MiB, not of the emulator's 4, or of what the settings say."""
+    monkeypatch.setattr("google.auth.default", lambda **_: (Token(), None))
+    more = {} if limit is None else {"max_request_bytes": limit}
+    settings = FlowStateSettings(project="p", endpoint=production.host, compress_over=2**40, **more)
+    state = FlowState.start(flow_id="large", input="x" * 25_000_000)
+    production.calls.clear()
+    production.answer(answer_commit)
+    async with FirestoreFlowStateStore(settings) as store:
+        await store.create("large", state)
+
+    sizes = [len(call.request) for call in production.calls if call.method == "Commit"]
+    assert sum(sizes) > 25_000_000
+    assert (limit or 10 * 2**20) - 1_100_000 < max(sizes) <= (limit or 10 * 2**20)
+
+
+def answer_commit(request: bytes, _: object) -> list[bytes]:
+    """Say that every write of a commit is stored."""
+    from firestore_flowstate._rpc import messages
+
+    commit = messages.CommitRequest.FromString(request)
+    now = messages.Timestamp(seconds=1_700_000_000)
+    results = [messages.WriteResult(update_time=now) for _ in commit.writes]
+    return [messages.CommitResponse(write_results=results, commit_time=now).SerializeToString()]
 
 
 async def test_tokens_that_never_come(
