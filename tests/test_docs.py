@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from strict_python import STRICT_PYTHON
 
 import firestore_flowstate
 from firestore_flowstate import FlowStateSettings
@@ -122,7 +123,7 @@ def row(name: str) -> tuple[str, str, str]:
 def python(*arguments: str, emulator: Emulator) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **emulator.environment, "GOOGLE_CLOUD_PROJECT": f"demo-{uuid.uuid4().hex[:12]}"}
     return subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
+        [*STRICT_PYTHON, *arguments],
         env=environment,
         cwd=PROJECT,
         capture_output=True,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from strict_python import STRICT_PYTHON
 
 from firestore_flowstate.emulator import Emulator
 
@@ -49,7 +50,7 @@ def _pytest(folder: Path, test: str, *options: str, environment: dict[str, str])
     variables.update(environment)
     if "no:asyncio" not in options:
         options = ("-o", "asyncio_default_fixture_loop_scope=function", *options)  # which it warns to set
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "-q", *options, str(folder)]
+    command = [*STRICT_PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", *options, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=variables)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from strict_python import STRICT_PYTHON
 
 from firestore_flowstate.emulator import Emulator
 
@@ -62,7 +63,7 @@ def test_fails_where_a_result_is_wrong(tmp_path: Path, firestore_emulator: Emula
 
 def run(script: Path = QUICKSTART, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", script],
+        [*STRICT_PYTHON, script],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
