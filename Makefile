@@ -7,6 +7,7 @@ RUN = $(VENV)/bin/python
 EMULATOR = $(RUN) -m firestore_flowstate.emulator
 READY = $(VENV)/.ready
 FIREBASE_TOOLS = .firebase-tools
+GENKIT_JS = .genkit-js
 FIREBASE = $(FIREBASE_TOOLS)/node_modules/.bin/firebase
 EXEC_FOLDER = build/firebase-exec
 # firebase-tools otherwise looks for a newer self in the background.
@@ -17,7 +18,7 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 	--fetch-timeout=60000 --fetch-retries=5
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check test-all firebase-exec firebase-tools find-emulator clean
+.PHONY: help demo test check test-all firebase-exec firebase-tools genkit-js find-emulator clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,7 +26,7 @@ help: ## what there is to make
 demo: $(READY) ## the quickstart, on the emulator
 	@$(EMULATOR) exec -- $(RUN) examples/quickstart.py
 
-test: $(READY) find-emulator firebase-tools ## all tests, on the emulator
+test: $(READY) find-emulator firebase-tools genkit-js ## all tests, on the emulator
 	$(RUN) -m pytest $(ARGS)
 
 check: $(READY) ## what CI runs: lint, format, types, all tests
@@ -45,11 +46,13 @@ firebase-exec: $(READY) firebase-tools ## the quickstart, on the emulator that f
 
 firebase-tools: $(FIREBASE_TOOLS)/.ready ## firebase-tools, which some tests need
 
+genkit-js: $(GENKIT_JS)/.ready ## Genkit JS with its own store, which some tests need
+
 find-emulator: $(READY)
 	@$(EMULATOR) where
 
 clean: ## remove what the targets above have made
-	rm -rf .venv .venv-3.* $(FIREBASE_TOOLS) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.* $(FIREBASE_TOOLS) $(GENKIT_JS) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
@@ -59,8 +62,10 @@ $(READY): pyproject.toml
 	@touch $@
 
 $(FIREBASE_TOOLS)/.ready: tests/firebase_tools/package.json
-	@command -v npm >/dev/null || { echo "npm (Node 20 or newer) is needed for firebase-tools: https://nodejs.org" >&2; exit 1; }
-	@mkdir -p $(FIREBASE_TOOLS)
-	@cp $< $(FIREBASE_TOOLS)/package.json
-	npm install --prefix $(FIREBASE_TOOLS) $(NPM_OPTIONS)
+$(GENKIT_JS)/.ready: tests/genkit_js/package.json
+$(FIREBASE_TOOLS)/.ready $(GENKIT_JS)/.ready:
+	@command -v npm >/dev/null || { echo "npm (Node 20 or newer) is needed for some tests: https://nodejs.org" >&2; exit 1; }
+	@mkdir -p $(@D)
+	@cp $< $(@D)/package.json
+	npm install --prefix $(@D) $(NPM_OPTIONS)
 	@touch $@
