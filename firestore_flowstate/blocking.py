@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial, wraps
@@ -20,6 +22,7 @@ _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 _THREAD_NAME: Final = "firestore-flowstate-blocking"
+_FREEZING_SECONDS: Final = 2.0
 
 
 def _call(
@@ -131,8 +134,10 @@ class SyncFlowStateStore:
 
         Calls of other threads that are under way fail with StoreUnavailableError.
         """
+        thread = self._threads.get(os.getpid())
         try:
-            self._call_if_there("close")
+            if thread is None or not thread.is_over:  # at exit it has all been ended
+                self._call_if_there("close")
         finally:
             thread = self._threads.pop(os.getpid(), None)
             if thread is not None:
@@ -155,6 +160,9 @@ class SyncFlowStateStore:
         try:
             yield self._thread()
         except LoopStoppedError as stopped:
+            thread = self._threads.get(os.getpid())
+            if thread is not None and thread.is_over and threading.current_thread().daemon:
+                time.sleep(_FREEZING_SECONDS)  # the interpreter freezes this thread; an error would only be printed
             raise StoreUnavailableError(
                 f"{name}: the store was closed by another thread, or the process was forked or is ending",
                 outcome_unknown=stopped.started,

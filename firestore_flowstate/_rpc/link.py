@@ -58,6 +58,13 @@ class Link:
         try:
             return await background.run(channel.call(name, request, metadata=metadata, timeout=timeout))
         except LoopStoppedError as stopped:
+            # A daemon thread goes on trying: it is about to be frozen, and an error would only be printed.
+            if background.is_over and not threading.current_thread().daemon:
+                raise StoreUnavailableError(
+                    "the process is ending, and its connection to Firestore has ended: a handler of atexit that calls "
+                    "a store must be registered after the store is imported",
+                    outcome_unknown=stopped.started,
+                ) from None
             raise CallFailed("CANCELLED" if stopped.started else "UNAVAILABLE", CHANNEL_CLOSED) from stopped
 
     def bind(self) -> None:

@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
+from ..errors import StoreUnavailableError
+
 _Result = TypeVar("_Result")
 
 _STOP_SECONDS: Final = 2.0
@@ -30,6 +32,9 @@ class LoopThread:
     """An event loop that runs on a daemon thread from construction until `stop`, or the end of the interpreter.
 
     It belongs to the process that made it: a forked child has no such thread and must make its own.
+
+    Raises:
+        StoreUnavailableError: No thread can be started.
     """
 
     def __init__(self, name: str) -> None:
@@ -40,9 +45,9 @@ class LoopThread:
         self._thread = threading.Thread(target=_serve, args=(self.loop,), name=name, daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # the interpreter is ending, from Python 3.12 on, or has no thread left
+        except RuntimeError as error:  # the interpreter has no thread left, or is ending, as which 3.12.0 starts none
             self.loop.close()
-            raise
+            raise StoreUnavailableError(f"Firestore cannot be called without a thread of its own: {error}") from error
         # At exit too: a daemon thread that the interpreter freezes inside grpc can abort the process.
         self._end = weakref.finalize(self, _end, self.loop, self._thread)
 
@@ -103,11 +108,22 @@ class LoopThread:
         """Tell whether the loop takes coroutines: not after `stop`, nor in the child of a fork."""
         return not self._stopped and self._end.alive and self._thread.is_alive()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the interpreter is ending, and has ended the loop."""
+        return not self._stopped and not self._end.alive
+
     def stop(self) -> None:
         """Cancel what still runs, and wait until the thread has ended. Nothing happens the second time."""
         with self._lock:
             self._stopped = True
-        self._end()
+        if self._end.detach() is not None:  # calling it would do nothing once weakref's handler at exit has run
+            _end(self.loop, self._thread)
+
+
+# Loops are ended by a handler of atexit that weakref registers with its first finalizer. Such handlers run in reverse:
+# with this one made at import, those that an application registers later may call a store, whenever it connected.
+_REGISTERED: Final = weakref.finalize(LoopThread, int)
 
 
 class _Hop(Generic[_Result]):
@@ -180,7 +196,10 @@ def on_thread(function: Callable[[], _Result]) -> concurrent.futures.Future[_Res
         else:
             outcome.set_result(result)
 
-    threading.Thread(target=work, name="firestore-flowstate-wait", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="firestore-flowstate-wait", daemon=True).start()
+    except RuntimeError:  # as above; then nothing else is held up
+        work()
     return outcome
 
 

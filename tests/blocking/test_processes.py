@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from strict_python import STRICT_PYTHON
 
 from firestore_flowstate.emulator import Emulator
 
@@ -41,10 +41,10 @@ def child(function):
 """
 
 
-def command(code: str) -> list[str]:
+def command(code: str, before: str = "") -> list[str]:
     # Python warns of any fork beside threads; that the children work is what these tests show.
     no_fork_warning = "ignore:This process:DeprecationWarning"
-    return [sys.executable, "-W", "error", "-W", no_fork_warning, "-c", PREAMBLE + textwrap.dedent(code)]
+    return [*STRICT_PYTHON, "-W", no_fork_warning, "-c", textwrap.dedent(before) + PREAMBLE + textwrap.dedent(code)]
 
 
 def environment(emulator: Emulator) -> Mapping[str, str]:
@@ -52,10 +52,10 @@ def environment(emulator: Emulator) -> Mapping[str, str]:
     return {**os.environ, **emulator.environment, "GRPC_VERBOSITY": "NONE", "PYTHONPATH": str(Path.cwd())}
 
 
-def run_python(emulator: Emulator, code: str) -> str:
-    """Run the code after the preamble, every warning an error; return what it prints, which must be all it says."""
+def run_python(emulator: Emulator, code: str, *, before: str = "") -> str:
+    """Run the code around the preamble, every warning an error; return what it prints, which must be all it says."""
     outcome = subprocess.run(
-        command(code), capture_output=True, text=True, timeout=60, check=False, env=environment(emulator)
+        command(code, before), capture_output=True, text=True, timeout=60, check=False, env=environment(emulator)
     )
     assert (0, "") == (outcome.returncode, outcome.stderr)
     return outcome.stdout
@@ -96,20 +96,45 @@ def test_exit_without_close(firestore_emulator: Emulator, use: str) -> None:
 
 
 def test_calls_at_exit(firestore_emulator: Emulator) -> None:
-    """A handler of atexit may call the store if it was registered after the store's first call; others are told."""
-    code = """
+    """A handler of atexit may call and close the store if it was registered after the import; others are told."""
+    before = """
+    import atexit
+
     def flush(when):
         try:
             print(when, store.count() > 0)
         except FlowStateError as error:
             print(when, type(error).__name__)
 
-    atexit.register(flush, "registered first")
+    atexit.register(lambda: store.close())
+    atexit.register(flush, "before the import")
+    """
+    code = """
+    atexit.register(flush, "before the first call")
     store.save("a", FlowState.start())
-    atexit.register(flush, "registered last")
+    atexit.register(flush, "after it")
+    """
+    said = run_python(firestore_emulator, code, before=before)
+
+    assert "after it True\nbefore the first call True\nbefore the import StoreUnavailableError\n" == said
+
+
+def test_daemons_at_exit(firestore_emulator: Emulator) -> None:
+    """Daemon threads in the middle of calls are frozen by the interpreter; they hold nothing up and print nothing."""
+    code = """
+    def work():
+        while True:
+            store.count()
+            called.release()
+
+    called = threading.Semaphore(0)
+    for _ in range(3):
+        threading.Thread(target=work, daemon=True).start()
+    for _ in range(9):
+        called.acquire()
     """
 
-    assert "registered last True\nregistered first StoreUnavailableError\n" == run_python(firestore_emulator, code)
+    assert "" == run_python(firestore_emulator, code)
 
 
 @pytest.mark.parametrize("before", ["pass", "store.count()", "store.__enter__()", "store.__enter__(); store.close()"])

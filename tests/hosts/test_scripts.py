@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import textwrap
 
 import pytest
+from strict_python import STRICT_PYTHON
 
 PREAMBLE = """
-import asyncio, atexit, threading, time
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState
+import asyncio, atexit, signal, threading, time
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateError, SyncFlowStateStore
 
 store = FirestoreFlowStateStore()
+blocking = SyncFlowStateStore(store)
 """
 
 
-def run_python(environment: dict[str, str], code: str) -> str:
-    """Run the code after the preamble, every warning an error; return what it prints, which must be all it says."""
+def run_python(environment: dict[str, str], code: str, *, before: str = "") -> str:
+    """Run the code around the preamble, every warning an error; return what it prints, which must be all it says."""
     outcome = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(code)],
+        [*STRICT_PYTHON, "-c", textwrap.dedent(before) + PREAMBLE + textwrap.dedent(code)],
         env=environment,
         capture_output=True,
         text=True,
@@ -65,19 +66,110 @@ def test_loops_and_threads(host_environment: dict[str, str]) -> None:
     [
         "asyncio.run(store.save('a', FlowState.start()))",
         "asyncio.run(store.__aenter__())",
-        "threading.Thread(target=lambda: asyncio.run(store.save('a', FlowState.start()))).start()",
+        "begun = threading.Event(); threading.Thread(target=outlive, args=(begun,)).start(); begun.wait()",
         "loop = asyncio.new_event_loop(); loop.run_until_complete(store.count()); loop.close()",
+        "asyncio.run(store.save('a', FlowState.start())); asyncio.run(store.edit('a').__aenter__())",
+        "asyncio.run(store.save('a', FlowState.start())); asyncio.run(leave(store.iterate()))",
+        "called = threading.Event(); threading.Thread(target=call, args=(called,), daemon=True).start(); called.wait()",
     ],
 )
 def test_exit_without_close(host_environment: dict[str, str], use: str) -> None:
-    """A program that never closes its store ends at once and without a word."""
+    """A program that never closes its store ends at once and without a word, whatever was under way."""
     code = f"""
+    async def leave(states):
+        await states.__anext__()
+
+    def call(called):
+        while True:
+            asyncio.run(store.count())
+            called.set()
+
+    def outlive(begun):
+        asyncio.run(store.count())
+        begun.set()
+        threading.main_thread().join()
+        asyncio.run(store.count())
+
     {use}
     ended = time.monotonic()
     atexit.register(lambda: print("ended", time.monotonic() - ended < 10))
     """
 
     assert "ended True\n" == run_python(host_environment, code)
+
+
+@pytest.mark.parametrize("count", ["asyncio.run(store.count())", "blocking.count()"])
+def test_a_first_call_at_the_end(host_environment: dict[str, str], count: str) -> None:
+    """A thread that first calls when the program has ended is served, or told where Python starts no thread then."""
+    code = f"""
+    def outlive():
+        threading.main_thread().join()
+        try:
+            print({count})
+        except FlowStateError as error:
+            print(error)
+
+    threading.Thread(target=outlive).start()
+    """
+    told = "Firestore cannot be called without a thread of its own: can't create new thread at interpreter shutdown"
+
+    assert run_python(host_environment, code) in ("0\n", f"{told}\n")
+
+
+def test_calls_at_exit(host_environment: dict[str, str]) -> None:
+    """A handler of atexit may call the store if it was registered after the import; others are told at once."""
+    before = """
+    import asyncio, atexit, time
+
+    def flush(when):
+        began = time.monotonic()
+        try:
+            print(when, asyncio.run(store.count()))
+        except FlowStateError as error:
+            print(when, str(error).partition(":")[0], time.monotonic() - began < 5)
+
+    atexit.register(lambda: asyncio.run(store.close()))
+    atexit.register(flush, "before the import")
+    """
+    code = """
+    atexit.register(flush, "before the first call")
+    asyncio.run(store.save("a", FlowState.start()))
+    """
+
+    assert [
+        "before the first call 1",
+        "before the import the process is ending, and its connection to Firestore has ended True",
+    ] == run_python(host_environment, code, before=before).splitlines()
+
+
+def test_sigterm(host_environment: dict[str, str]) -> None:
+    """A handler of SIGTERM may write a last state and exit, in the middle of a call and on a running loop too."""
+    blocking = """
+    def end(*_):
+        blocking.save("ended", FlowState.start())
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    blocking.save("begun", FlowState.start())
+    threading.Timer(0.2, signal.raise_signal, (signal.SIGTERM,)).start()
+    while True:
+        blocking.count()
+    """
+    awaiting = """
+    async def main():
+        ending = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+        async with store:
+            await store.count()
+            signal.raise_signal(signal.SIGTERM)
+            await ending.wait()
+            print(await store.count())
+
+    asyncio.run(main())
+    """
+
+    assert "" == run_python(host_environment, blocking)
+    assert "2\n" == run_python(host_environment, awaiting)
 
 
 def test_a_firebase_admin_app(host_environment: dict[str, str]) -> None:

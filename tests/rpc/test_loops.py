@@ -304,7 +304,7 @@ async def test_stop_ends_what_runs() -> None:
         "asyncio.run(bind_and_get())",
         "asyncio.run(get()); asyncio.run(bind_and_get())",
         "asyncio.run(get()); del connection",
-        "threading.Thread(target=lambda: asyncio.run(get())).start()",
+        "threading.Thread(target=outlive).start(); begun.wait()",
         "asyncio.run(leave_in_flight())",
         "asyncio.run(get()); sys.exit(0)",
     ],
@@ -314,7 +314,7 @@ def test_exit_without_close(emulator: Emulator, use: str) -> None:
     started = time.monotonic()
     outcome = run_python(
         f"""
-        import asyncio, sys, threading
+        import asyncio, sys, threading, time
         from firestore_flowstate.settings import FlowStateSettings
         from firestore_flowstate._rpc.connection import Connection
         from firestore_flowstate._rpc.deadline import Deadline
@@ -328,6 +328,14 @@ def test_exit_without_close(emulator: Emulator, use: str) -> None:
         async def bind_and_get():
             await connection.bind()
             await get()
+
+        begun = threading.Event()
+
+        def outlive():
+            asyncio.run(get())
+            begun.set()
+            threading.main_thread().join()
+            asyncio.run(get())
 
         async def leave_in_flight():
             await get()
