@@ -70,6 +70,7 @@ class Link:
     def bind(self) -> None:
         """Open a channel on the running loop, which its calls go over from now on. Bindings are counted."""
         loop = asyncio.get_running_loop()
+        self._forget_closed_loops()
         bindings = self._bindings.get(loop, 0)
         self._bindings[loop] = bindings + 1
         try:
@@ -174,6 +175,15 @@ class Link:
 
                 self._background = (thread, thread.wait(open_here()))
             return self._background
+
+    def _forget_closed_loops(self) -> None:
+        """Close the channels of loops that were closed while bound, or they would pile up."""
+        for loop in list(self._bindings):
+            if loop.is_closed():
+                self._bindings.pop(loop, None)
+                if (channel := self._bound.pop(loop, None)) is not None:
+                    channel.close_at_once()
+                    fork.closed()
 
     @staticmethod
     def _close_elsewhere(loop: asyncio.AbstractEventLoop, channel: Channel) -> None:

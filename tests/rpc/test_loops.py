@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,6 +121,21 @@ async def test_a_binding_is_for_its_loop_alone(settings: FlowStateSettings) -> N
 
     assert 1 == len(background_threads())
     await connection.close()
+
+
+def test_loops_that_ended_while_bound(settings: FlowStateSettings) -> None:
+    """Channels of loops that were closed without an unbind are closed, and do not pile up."""
+    connection = Connection(settings)
+
+    async def bind_and_get() -> int:
+        await connection.bind()
+        await get(connection)
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    opened = [asyncio.run(bind_and_get()) for _ in range(12)]
+    asyncio.run(connection.close())
+
+    assert opened[-1] - opened[1] < 5
 
 
 async def test_close_and_use_again(settings: FlowStateSettings) -> None:
