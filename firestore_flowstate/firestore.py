@@ -374,7 +374,12 @@ class FirestoreFlowStateStore:
 
         Returns:
             How many were deleted, or would be.
+
+        Raises:
+            ValueError: `older_than` is negative.
         """
+        if older_than < timedelta(0):
+            raise ValueError(f"older_than is a duration, not less than none: {older_than}")
         collection = await self._ready(self._deadline(None))
         from ._operations.purging import purge
 

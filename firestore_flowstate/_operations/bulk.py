@@ -142,7 +142,7 @@ async def load_many(collection: Collection, ids: Iterable[str], deadline: Deadli
 
     await _each(_batches(wanted, lambda _: 0), many)
     if errors:
-        raise batch_error("loaded", errors, total=len(wanted))
+        raise batch_error("loaded", errors, total=len(errors.keys() | wanted))
     return {id: found[id] for id in wanted if id in found}
 
 
@@ -175,7 +175,7 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
 
     await _each(_batches(wanted, lambda _: 0), many)
     if errors:
-        raise batch_error("deleted", errors, total=len(wanted))
+        raise batch_error("deleted", errors, total=len(errors.keys() | wanted))
 
 
 async def delete_documents(

@@ -31,7 +31,7 @@ async def purge(
 
     In pages, newest first; what was deleted is done, so that after a crash it goes on by calling it again.
     """
-    horizon = datetime.now(timezone.utc) - older_than
+    horizon = _before_now(older_than)
     before = query.started_before
     if before is None or milliseconds(before) > milliseconds(horizon):
         query = replace(query, started_before=horizon)
@@ -52,6 +52,14 @@ async def purge(
         if len(found) < _PAGE:
             return done
         after = found[-1].position
+
+
+def _before_now(age: timedelta) -> datetime:
+    """Return when something of that age began; the first moment of the calendar for what is older still."""
+    try:
+        return datetime.now(timezone.utc) - age
+    except OverflowError:
+        return datetime.min.replace(tzinfo=timezone.utc)
 
 
 async def _delete(collection: Collection, documents: list[Document]) -> int:

@@ -104,6 +104,10 @@ async def test_an_unreadable_state_is_told(flow_state_store: FirestoreFlowStateS
         await store.load_many(["good", "bad", "absent"])
 
     assert {"bad": FlowStateDecodeError} == {id: type(one) for id, one in error.value.errors.items()}
+    assert str(error.value).startswith("1 of 3 flow states could not be loaded")
+    with pytest.raises(FlowStateBatchError, match=r"^1 of 2 flow states could not be deleted") as error:
+        await store.delete_many(["a/b", "absent", "absent"])
+    assert ["a/b"] == list(error.value.errors)
     await store.delete_many(["good", "bad", "absent"])
     assert {} == await store.load_many(["good", "bad", "absent"])
 

@@ -96,6 +96,17 @@ async def test_a_flow_that_is_written_meanwhile_stays(flow_state_store: Firestor
     assert ["3"] == await ids(store)
 
 
+async def test_ages_beyond_the_calendar(flow_state_store: FirestoreFlowStateStore) -> None:
+    """Nothing is as old as that; and nothing is younger than now."""
+    store = flow_state_store
+    await store.save("flow", flow())
+
+    assert 0 == await store.purge(older_than=timedelta.max)
+    with pytest.raises(ValueError, match="older_than is a duration"):
+        await store.purge(older_than=timedelta(microseconds=-1))
+    assert ["flow"] == await ids(store)
+
+
 async def test_goes_on_after_a_crash(flow_state_store: FirestoreFlowStateStore) -> None:
     """What was deleted is done; calling it again does the rest."""
     store = flow_state_store
