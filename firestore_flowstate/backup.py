@@ -53,7 +53,7 @@ async def export_states(
     *,
     on_unreadable: Callable[[str, FlowStateError], None] | None = None,
     progress: Callable[[int], None] | None = None,
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     r"""Yield a line, with its "\n", for each state the filters match, newest start first.
 
     Each state is exported as it is when its turn comes; what is written meanwhile may be in or not. States that a
@@ -81,7 +81,7 @@ async def export_states(
         while (states := await ahead) is not None:
             ahead = asyncio.ensure_future(load())
             for id, state in states.items():
-                yield to_line(id, state)
+                yield export_line(id, state)
             done += len(states)
             if progress is not None:
                 progress(done)
@@ -91,11 +91,21 @@ async def export_states(
         await batches.aclose()
 
 
+def export_line(id: str, state: FlowState) -> str:
+    r"""Return the line, with its "\n", of one flow state under its id.
+
+    Raises:
+        FlowStateEncodeError: A value has no JSON form; says where.
+    """
+    return to_line(id, state)
+
+
 async def import_states(
     store: VersionedFlowStateStore,
     lines: Iterable[str | bytes] | AsyncIterable[str | bytes],
     *,
     expiry: Literal["keep", "renew"] = "keep",
+    dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Store the state of each line under its id, in place of what is there.
@@ -108,6 +118,7 @@ async def import_states(
         expiry: "keep": states expire when they did in the store they were exported from, and those that have expired
             since are left out; a store that is not Firestore's goes by its own settings. "renew": they expire as the
             settings of the store say for states that are written now.
+        dry_run: Read all lines and store nothing; report what would be stored.
         progress: Called after each batch with the number of lines so far.
 
     Raises:
@@ -130,11 +141,13 @@ async def import_states(
         batch.add(entry, number, len(line))
         imported += 1
         if batch.is_full():
-            await _save(store, batch, expiry)
+            if not dry_run:
+                await _save(store, batch, expiry)
             batch = _Batch()
             if progress is not None:
                 progress(number)
-    await _save(store, batch, expiry)
+    if not dry_run:
+        await _save(store, batch, expiry)
     if progress is not None:
         progress(number)
     return ImportReport(imported=imported, expired=expired)

@@ -75,6 +75,14 @@ def test_a_line_holds_a_state_exactly(id: str, state: FlowState) -> None:
     assert exactly(entry) == exactly(from_line(line.encode()))
 
 
+def test_equal_states_have_equal_lines() -> None:
+    """A document does not keep the order of unknown keys; backups can be compared all the same."""
+    wire = started().model_dump(by_alias=True)
+    one, other = (FlowState.model_validate({**wire, **dict.fromkeys(keys)}) for keys in ("ab", "ba"))
+
+    assert to_line("id", one) == to_line("id", other)
+
+
 async def test_import_gives_back_what_export_took(store: VersionedFlowStateStore) -> None:
     """Every id with its state, and the same lines once more."""
     originals = states()
@@ -263,6 +271,17 @@ async def test_what_came_before_a_wrong_line_may_be_imported_again() -> None:
     assert 400 == await store.count()
     assert ImportReport(imported=500, expired=0) == await import_states(store, lines)
     assert 500 == await store.count()
+
+
+async def test_a_dry_run_stores_nothing() -> None:
+    """It reads all lines, and reports what would be stored."""
+    store = MemoryFlowStateStore()
+    lines = [to_line(f"id-{place}", started(place)) for place in range(500)]
+
+    assert ImportReport(imported=500, expired=0) == await import_states(store, lines, dry_run=True)
+    with pytest.raises(FlowStateDecodeError, match="line 501"):
+        await import_states(store, [*lines, "{"], dry_run=True)
+    assert 0 == await store.count()
 
 
 async def test_the_last_line_of_an_id_counts() -> None:

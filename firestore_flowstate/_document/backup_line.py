@@ -20,6 +20,8 @@ from .wire import state_from_wire
 
 VERSION: Final = 1
 
+_SCHEMA: Final = frozenset(FlowState.wire_names.values())
+
 _LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 """What Unicode calls the end of a line and JSON does not: they stand in strings only, where they can be escaped."""
 
@@ -39,7 +41,7 @@ class Entry(NamedTuple):
 
 
 def to_line(id: str, state: FlowState) -> str:
-    """Return the line of a flow state, with its end.
+    """Return the line of a flow state, with its end: the same for states that are the same.
 
     Raises:
         FlowStateEncodeError: A value has no JSON form; says where.
@@ -48,7 +50,10 @@ def to_line(id: str, state: FlowState) -> str:
         pieces = to_pieces(state)
     except FlowStateEncodeError as error:
         raise naming(error, id) from None
-    members = {**pieces.fields, "cache": _object(pieces.cache), "eventsTriggered": _object(pieces.events)}
+    fields = dict(pieces.fields)
+    # Documents do not keep the order of the unknown keys.
+    unknown = {name: fields.pop(name) for name in sorted(fields.keys() - _SCHEMA)}
+    members = {**fields, "cache": _object(pieces.cache), "eventsTriggered": _object(pieces.events), **unknown}
     entry = {"v": b"%d" % VERSION, "id": encode(id, "id"), "state": _object(members)}
     if state.expire_at is not None:
         entry["expireAt"] = encode(state.expire_at.astimezone(timezone.utc).isoformat(), "expire_at")
@@ -87,8 +92,8 @@ def _moment(text: Any, id: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise FlowStateDecodeError(f"expireAt of {id!r} is no time with a time zone: {text!r:.100}", flow_id=id)
-    return moment
+        if moment.tzinfo is not None:
+            return moment.astimezone(timezone.utc)
+    except (TypeError, ValueError, OverflowError):  # OverflowError: before the year 1 or after 9999 in UTC
+        pass
+    raise FlowStateDecodeError(f"expireAt of {id!r} is no time with a time zone: {text!r:.100}", flow_id=id)
