@@ -16,7 +16,8 @@ FOLD_WEIGHT: Final = 300_000
 """The weight of the log in the root from which on it is folded: bytes, plus 1,000 a segment."""
 
 _MOVE_BYTES: Final = FOLD_WEIGHT // 4  # a folded run with more bytes leaves the root
-_JOIN_BYTES: Final = 1_000_000  # a run is joined with the parts before it while they stay below this
+_JOIN_BYTES: Final = 1_000_000  # segments in parts are joined with a run once they come to this together
+_FULL_BYTES: Final = _JOIN_BYTES // 2  # one in parts with more is not joined again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +42,32 @@ class Folded:
 
 
 def joinable(root: Root) -> list[Ref]:
-    """Return the references that folding needs the bytes of: those of the last segment in parts, if it is small."""
-    log = root.unique_log()
-    for index in range(len(log) - 1, -1, -1):
-        refs = _refs(log[index])
+    """Return the references that folding needs the bytes of: those it joins with the run at the end of the log.
+
+    It joins the last segments in parts once they fill a part, together with the run, and none that was joined before:
+    so each byte is written a few times at most, however long the flow, and there are few parts.
+    """
+    joined: list[Ref] = []
+    size = 0
+    for segment in reversed(root.unique_log()):
+        refs = _refs(segment)
         if refs:
-            inline = sum(segment.weight() for segment in log[index + 1 :])
-            return refs if sum(ref.size for ref in refs) + inline < _JOIN_BYTES else []
+            own = sum(ref.size for ref in refs)
+            if own >= _FULL_BYTES:
+                break
+            joined.extend(refs)
+            size += own
+        elif joined:
+            break
+        else:
+            size += segment.weight()
+        if joined and size >= _JOIN_BYTES:
+            return joined
     return []
 
 
 def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
-    """Return the log with each run of inline segments folded into one.
+    """Return the log with each run of segments that are inline or resolved folded into one.
 
     Merged result, order and revision stay as they are.
 
@@ -82,17 +97,11 @@ def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
         run.clear()
 
     for segment in whole:
-        refs = _refs(segment)
-        if refs and not all(ref.name in resolved for ref in refs):
-            close()
-            log.append(segment)
-        elif refs:
-            close()
+        if all(ref.name in resolved for ref in _refs(segment)):
             run.append(segment)
         else:
-            run.append(segment)
-    if len(run) == 1 and _refs(run[0]):
-        log.append(run.pop())  # nothing came after it: leave it where it is
+            close()
+            log.append(segment)
     close()
     return Folded(log=log, spill=spill, gone=gone, steps=steps)
 

@@ -17,6 +17,7 @@ from firestore_flowstate._document.serialized import Place, merge
 from firestore_flowstate._document.version import Moment
 
 PLACE = Place(path="flows/id", payloads=Payloads(compress_over=200))
+RAW = Place(path="flows/id", payloads=Payloads(compress_over=2**40))
 STEPS = st.sampled_from(["a", "b", "c", "d", ""])
 WRITES = st.tuples(
     st.dictionaries(STEPS, st.integers(0, 9)), st.lists(STEPS, unique=True), st.dictionaries(STEPS, st.none())
@@ -34,6 +35,11 @@ def segment_of(write: tuple[dict[str, int], list[str], dict[str, None]]) -> Segm
     )
 
 
+def segment_of_text(step: str, text: str) -> Segment:
+    id = new_id()
+    return Segment(id=id, set=RAW.pack(encode({step: {"value": text}}, ""), f"log.{id}.set"))
+
+
 def root_of(log: Sequence[Segment]) -> Root:
     from firestore_flowstate._document.log import ids_through
 
@@ -48,15 +54,19 @@ def merged(log: Sequence[Segment], resolved: dict[str, bytes]) -> tuple[list[Any
 
 
 @given(
-    writes=st.lists(WRITES, min_size=1, max_size=12), cuts=st.lists(st.integers(1, 12), max_size=3), move=st.booleans()
+    writes=st.lists(WRITES, min_size=1, max_size=12),
+    cuts=st.lists(st.integers(1, 12), max_size=5),
+    move=st.booleans(),
+    join=st.sampled_from([0, 1100, 10**6]),
 )
 def test_folding_changes_nothing_that_is_seen(
-    writes: list[tuple[dict[str, int], list[str], dict[str, None]]], cuts: list[int], move: bool
+    writes: list[tuple[dict[str, int], list[str], dict[str, None]]], cuts: list[int], move: bool, join: int
 ) -> None:
     """However often a log is folded as it grows, into parts or not, what it comes to stays, order included."""
     with pytest.MonkeyPatch.context() as patch:
         if move:
             patch.setattr(folding, "_MOVE_BYTES", 0)
+        patch.setattr(folding, "_JOIN_BYTES", join)
         plain = [segment_of(write) for write in writes]
         log: list[Segment] = []
         resolved: dict[str, bytes] = {}
@@ -95,6 +105,29 @@ def test_late_duplicates_count_once() -> None:
 
     assert ([("a", {"value": 2})], []) == merged(root.unique_log(), {})
     assert second.id == root.revision
+
+
+def test_a_long_flow_writes_each_byte_a_few_times() -> None:
+    """A fold moves what came since the last one; the parts of some are joined to one, once, when they fill it."""
+    log: list[Segment] = []
+    stored: dict[str, bytes] = {}
+    written = folds = 0
+    for step in range(1500):
+        log.append(segment_of_text(f"step {step}", "x" * 3_000))
+        if sum(segment.weight() for segment in log) >= folding.FOLD_WEIGHT:
+            root = root_of(log)
+            joined = {ref.name: stored[ref.name] for ref in joinable(root)}
+            folded = fold_log(root, joined, RAW)
+            log, folds = list(folded.log), folds + 1
+            stored.update((ref.name, data) for ref, data in folded.spill.refs)
+            for ref in folded.gone:
+                del stored[ref.name]
+            written += sum(len(data) for _, data in folded.spill.refs)
+
+    assert 4_500_000 <= sum(map(len, stored.values())) + 300_000
+    assert 2.1 >= written / sum(map(len, stored.values()))
+    assert (20, 8) >= (folds, len(stored))
+    assert [f"step {step}" for step in range(1500)] == list(merge(log, stored, RAW).set)
 
 
 def test_a_log_in_parts_is_not_folded_again() -> None:
