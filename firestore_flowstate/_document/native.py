@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from ..errors import FlowStateEncodeError
 from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
+from .field_paths import quoted, unquoted
 from .ids import MAX_NAME_BYTES
 from .native_values import ReferenceOf, check_key, read_value, write_value
 from .paths import in_cache, in_events
@@ -82,11 +82,11 @@ def changed_fields(fields: Mapping[str, Value], written: Mapping[str, Value], ma
     """
     document, change = Document(fields=fields), Document(fields=written)
     for path in mask:
-        name, _, quoted = path.partition(".")
+        name, _, member = path.partition(".")
         to, source, key = document.fields, change.fields, name
-        if quoted:
+        if member:
             # A path makes a map of whatever stands there.
-            to, source, key = to[name].map_value.fields, source[name].map_value.fields, _unquoted(quoted)
+            to, source, key = to[name].map_value.fields, source[name].map_value.fields, unquoted(member)
         if key in source:
             to[key].CopyFrom(source[key])
         else:
@@ -134,15 +134,10 @@ def _map_of(document: Document, name: str) -> Any:
     return document.fields[name].map_value.fields
 
 
-def _unquoted(quoted: str) -> str:
-    return re.sub(r"\\(.)", r"\1", quoted[1:-1], flags=re.DOTALL)
-
-
 def _member(field: str, key: str, place: str) -> str:
     """Return the field path of a map's entry, quoted."""
     check_key(key, place)
-    quoted = key.replace("\\", "\\\\").replace("`", "\\`")
-    path = f"{field}.`{quoted}`"
+    path = f"{field}.{quoted(key)}"
     if len(path.encode()) > MAX_NAME_BYTES:
         raise FlowStateEncodeError(
             f"Cannot update {place} of a native document: with its name the field path has more than "

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from .._query.field_paths import quoted
+from .._document.field_paths import quoted
 from .._query.structured import structured_query
 from .._query.token import from_token, scope_of, to_token
 from .._rpc.deadline import Deadline

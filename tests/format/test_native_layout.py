@@ -13,7 +13,7 @@ from forms import FIFTY_YEARS, ID, START, TRACE, state
 from notation import Time, fields, same
 from raw_documents import RawCollection
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings
 
 FOLDER = Path(__file__).parents[1] / "data" / "genkit-js"
 GOLDEN = {path.stem: json.loads(path.read_text())["document"]["fields"] for path in sorted(FOLDER.glob("*.json"))}
@@ -55,6 +55,29 @@ async def test_an_update_writes_native_fields(stored: Stored) -> None:
         "operation": {"name": ID, "done": True, "result": {"response": None}},
     }
     assert same(expected) == same(document.root)
+
+
+async def test_an_update_names_each_step_as_it_is(native_settings: FlowStateSettings) -> None:
+    """A field path has a way to write every character; Firestore reads a bare carriage return as a line feed."""
+    odd = [chr(code) for code in (*range(0x180), 0x2028, 0x2029, 0xFEFF, 0xFFFF, 0x1F600)]
+    names = [*odd, *(f"a{char}b" for char in odd), "\r\n", "\n\r", "\\r", "\\\r", "``", "\\`", "`\\"]
+    async with FirestoreFlowStateStore(native_settings) as store:
+        state = FlowState.start(flow_id=ID)
+        await store.save(ID, state)
+        version = state.version or ""
+        for step in ("\r", "a\rb"):
+            version = await store.update(ID, cache={step: CacheEntry(value="one")}, if_version=version)
+        await store.update(ID, cache={name: CacheEntry(value=name) for name in names}, if_version=version)
+        assert {name: name for name in names} == await values(store)
+
+        await store.update(ID, remove=names[1:])
+        assert {names[0]: names[0]} == await values(store)
+
+
+async def values(store: FirestoreFlowStateStore) -> dict[str, Any]:
+    loaded = await store.load(ID)
+    assert loaded is not None
+    return {step: entry.value for step, entry in loaded.cache.items()}
 
 
 async def test_an_expiry_is_the_one_field_of_ours(stored: Stored) -> None:
