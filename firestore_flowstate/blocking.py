@@ -91,6 +91,9 @@ class SyncFlowStateStore:
         # By process id: a forked child has no thread but the one it makes, and must leave its parent's loop alone.
         self._threads: dict[int, LoopThread] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_threads": {}}  # a copy, and the process that it is sent to, starts threads of its own
+
     def __repr__(self) -> str:
         return f"SyncFlowStateStore({self._store!r})"
 

@@ -42,6 +42,9 @@ class FirestoreFlowStateStore:
         self._connection = Connection(self._settings, client=client)
         self._collection: Collection | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_collection": None}  # a copy, and the process that it is sent to, connects by itself
+
     @classmethod
     def from_app(cls, app: Any, settings: FlowStateSettings | None = None) -> FirestoreFlowStateStore:
         """Return a store on the project and with the credentials of a firebase_admin App."""

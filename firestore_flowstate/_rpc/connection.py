@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import BackendError, StoreUnavailableError
+from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..settings import FlowStateSettings
 from . import fork
 from .calling import Absent, parsed, read, send
@@ -46,6 +46,10 @@ class Connection:
         # By process id: a forked child must neither use nor collect what it inherits.
         self._links: dict[int, Link] = {}
         self._linking: dict[int, concurrent.futures.Future[Link]] = {}
+
+    def __reduce__(self) -> tuple[Callable[..., Connection], tuple[FlowStateSettings]]:
+        """Give copies, and processes that it is sent to, a connection of their own."""
+        return partial(Connection, client=self._client), (self._settings,)
 
     async def documents(self, deadline: Deadline) -> str:
         """Return ``projects/P/databases/D/documents``.
@@ -207,6 +211,7 @@ class Connection:
 
     async def unbind(self) -> None:
         """Undo one `bind` on the running loop; the last one closes the channel."""
+        _check_loop()
         link = self._links.get(os.getpid())
         if link is not None:
             await link.unbind()
@@ -226,11 +231,13 @@ class Connection:
 
     async def close(self) -> None:
         """Close every channel that was opened here, and end the background thread. The next call connects again."""
+        _check_loop()
         link = self._links.pop(os.getpid(), None)
         if link is not None:
             await link.close()
 
     async def _link(self, deadline: Deadline) -> Link:
+        _check_loop()
         link = self._links.get(os.getpid())
         return link if link is not None else await self._make_link(deadline)
 
@@ -273,6 +280,16 @@ class Connection:
             raise credentials_error(error) from error
         finally:
             self._linking.pop(pid, None)
+
+
+def _check_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise FlowStateError(
+            "a store is awaited on an event loop of asyncio, and none is running here: under trio, and in a child that "
+            "was forked within a coroutine, call SyncFlowStateStore, or asyncio.run, on a thread"
+        ) from None
 
 
 def _mask(field_paths: Sequence[str] | None) -> Any:

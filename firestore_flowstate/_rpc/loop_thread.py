@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
@@ -34,10 +35,16 @@ class LoopThread:
     It belongs to the process that made it: a forked child has no such thread and must make its own.
 
     Raises:
-        StoreUnavailableError: No thread can be started.
+        StoreUnavailableError: No thread can be started, or what is started is none.
     """
 
     def __init__(self, name: str) -> None:
+        monkey = sys.modules.get("gevent.monkey")
+        if monkey is not None and monkey.is_module_patched("threading"):
+            raise StoreUnavailableError(
+                "gevent has put greenlets in the place of threads, and on one thread there is one event loop: serve by "
+                "threads, as gunicorn does by `--worker-class gthread`"
+            )
         # The selector loop, whatever the policy: only grpc's sockets are waited for here.
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
         self._lock = threading.Lock()

@@ -98,6 +98,22 @@ def test_exit_without_close(host_environment: dict[str, str], use: str) -> None:
     assert "ended True\n" == run_python(host_environment, code)
 
 
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+def test_sent_to_a_process(host_environment: dict[str, str], start_method: str) -> None:
+    """A store that has been used may be sent to another process, and copied: each connects by itself."""
+    code = f"""
+    import copy, multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    blocking.save("a", FlowState.start(name="sent"))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context({start_method!r})) as pool:
+        print(pool.submit(blocking.load, "a").result().name)
+    print(asyncio.run(copy.deepcopy(store).load("a")).name)
+    """
+
+    assert "sent\nsent\n" == run_python(host_environment, code)
+
+
 @pytest.mark.parametrize("count", ["asyncio.run(store.count())", "blocking.count()"])
 def test_a_first_call_at_the_end(host_environment: dict[str, str], count: str) -> None:
     """A thread that first calls when the program has ended is served, or told where Python starts no thread then."""
@@ -170,6 +186,24 @@ def test_sigterm(host_environment: dict[str, str]) -> None:
 
     assert "" == run_python(host_environment, blocking)
     assert "2\n" == run_python(host_environment, awaiting)
+
+
+@pytest.mark.parametrize("count", ["asyncio.run(store.count())", "blocking.count()"])
+def test_gevent(host_environment: dict[str, str], count: str) -> None:
+    """Where gevent has patched threads there is no room for another event loop: the error says what to use."""
+    before = """
+    from gevent import monkey
+
+    monkey.patch_all()
+    """
+    code = f"""
+    try:
+        {count}
+    except FlowStateError as error:
+        print(error)
+    """
+
+    assert run_python(host_environment, code, before=before).endswith("gunicorn does by `--worker-class gthread`\n")
 
 
 def test_a_firebase_admin_app(host_environment: dict[str, str]) -> None:

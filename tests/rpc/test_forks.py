@@ -121,6 +121,28 @@ def test_a_bound_loop(emulator: Emulator) -> None:
     assert ["okok 0"] == run_python(emulator, code)
 
 
+def test_a_child_within_a_coroutine(emulator: Emulator) -> None:
+    """A child that goes on in the coroutine that forked has no running loop, and is told; its parent goes on."""
+    code = """
+    async def parent():
+        await get()
+        pid = os.fork()
+        try:
+            print(await get(), flush=True)
+        except Exception as error:
+            print(type(error).__name__, str(error).partition(":")[0], flush=True)
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        await connection.close()
+
+    asyncio.run(parent())
+    """
+
+    told = "FlowStateError a store is awaited on an event loop of asyncio, and none is running here"
+    assert {"ok", told} == set(run_python(emulator, code))
+
+
 def test_grandchildren(emulator: Emulator) -> None:
     """A child that has used the connection may fork again."""
     code = """

@@ -19,7 +19,7 @@ from scripted_server import ScriptedServer, reply
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.emulator import Emulator
-from firestore_flowstate.errors import DeadlineError
+from firestore_flowstate.errors import DeadlineError, FlowStateError
 from firestore_flowstate.settings import FlowStateSettings
 
 BACKGROUND = "firestore-flowstate"
@@ -138,6 +138,13 @@ def test_loops_that_ended_while_bound(settings: FlowStateSettings) -> None:
     asyncio.run(connection.close())
 
     assert opened[-1] - opened[1] < 5
+
+
+@pytest.mark.parametrize("call", [get, Connection.bind, Connection.unbind, Connection.close])
+def test_outside_of_asyncio(settings: FlowStateSettings, call: Any) -> None:
+    """Where no loop of asyncio runs, as under trio, the error says so."""
+    with pytest.raises(FlowStateError, match="awaited on an event loop of asyncio, and none is running here"):
+        call(Connection(settings)).send(None)
 
 
 async def test_close_and_use_again(settings: FlowStateSettings) -> None:
