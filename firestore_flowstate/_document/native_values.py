@@ -10,7 +10,7 @@ import enum
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
@@ -27,6 +27,9 @@ MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: dept
 ReferenceOf: TypeAlias = Callable[[str], Any]
 """Makes the client's own DocumentReference of a resource name."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_TIMESTAMPS: Final = range(-62_135_596_800, 253_402_300_800)  # seconds: the years 1 to 9999
+_NANOS: Final = range(1_000_000_000)
 _INT64: Final = range(-(2**63), 2**63)
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 _ADVICE: Final = 'The serialized layout (layout="serialized") holds any JSON.'
@@ -66,7 +69,11 @@ def write_value(target: Value, value: Any, path: str, depth: int = 0) -> None:
 
 
 def read_value(value: Value, reference_of: ReferenceOf) -> Any:
-    """Return what a protobuf value holds."""
+    """Return what a protobuf value holds.
+
+    Raises:
+        FlowStateDecodeError: It has a type that is not known, or is none that Python has of that type.
+    """
     kind = value.WhichOneof("value_type")
     if kind == "map_value":
         return _read_map(value, reference_of)
@@ -75,13 +82,16 @@ def read_value(value: Value, reference_of: ReferenceOf) -> Any:
     if kind == "null_value" or kind is None:
         return None
     if kind == "timestamp_value":
-        return DatetimeWithNanoseconds.from_timestamp_pb(value.timestamp_value)  # type: ignore[no-untyped-call]  # google's
+        return _read_timestamp(value.timestamp_value)
     if kind == "geo_point_value":
         from google.cloud.firestore_v1 import GeoPoint
 
         return GeoPoint(value.geo_point_value.latitude, value.geo_point_value.longitude)
     if kind == "reference_value":
-        return reference_of(value.reference_value)
+        try:
+            return reference_of(value.reference_value)
+        except ValueError as error:
+            raise FlowStateDecodeError(f"a reference names no document: {value.reference_value!r:.200}") from error
     if kind in ("string_value", "integer_value", "double_value", "boolean_value", "bytes_value"):
         return getattr(value, kind)
     raise FlowStateDecodeError(f"a value has the type {kind}, which this version of the package does not know")
@@ -158,7 +168,7 @@ def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str,
 
 def _write_other(target: Value, value: Any, path: str, depth: int) -> None:
     if isinstance(value, datetime):
-        target.timestamp_value.CopyFrom(_timestamp(value))
+        _write_timestamp(target, value, path)
     elif isinstance(value, (bytes, bytearray, memoryview)):
         target.bytes_value = bytes(value)
     elif isinstance(value, WireModel):
@@ -193,13 +203,25 @@ def _write_firestore_type(target: Value, value: Any) -> bool:
     return True
 
 
-def _timestamp(moment: datetime) -> Timestamp:
-    if isinstance(moment, DatetimeWithNanoseconds):
-        return moment.timestamp_pb()  # type: ignore[no-any-return, no-untyped-call]  # google's
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
-    timestamp = Timestamp()
-    timestamp.FromDatetime(aware.astimezone(timezone.utc))
-    return timestamp
+def _write_timestamp(target: Value, moment: datetime, path: str) -> None:
+    # In whole numbers, as below: the methods of DatetimeWithNanoseconds take floats in between, which are off by up to
+    # a second before 1970 and after 2255.
+    since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)) - _EPOCH
+    seconds = since.days * 86_400 + since.seconds
+    if seconds not in _TIMESTAMPS:
+        raise _refusal(path, f"{moment.isoformat()} is not of the years 1 to 9999 in UTC")
+    nanos = moment.nanosecond if isinstance(moment, DatetimeWithNanoseconds) else 0
+    target.timestamp_value.seconds = seconds
+    target.timestamp_value.nanos = nanos or since.microseconds * 1000
+
+
+def _read_timestamp(timestamp: Timestamp) -> datetime:
+    if timestamp.seconds not in _TIMESTAMPS or timestamp.nanos not in _NANOS:
+        raise FlowStateDecodeError("a timestamp is not of the years 1 to 9999")
+    moment = _EPOCH + timedelta(seconds=timestamp.seconds)
+    date_and_time = moment.timetuple()[:6]
+    exact: datetime = DatetimeWithNanoseconds(*date_and_time, nanosecond=timestamp.nanos, tzinfo=timezone.utc)  # type: ignore[no-untyped-call]  # google's
+    return exact
 
 
 def _read_map(value: Value, reference_of: ReferenceOf) -> Any:
@@ -208,7 +230,10 @@ def _read_map(value: Value, reference_of: ReferenceOf) -> Any:
     if mapping.get("__type__") == "__vector__" and isinstance(mapping.get("value"), list):
         from google.cloud.firestore_v1.vector import Vector
 
-        return Vector(mapping["value"])
+        try:
+            return Vector(mapping["value"])
+        except (TypeError, ValueError) as error:
+            raise FlowStateDecodeError("a vector has a member that is no number") from error
     return mapping
 
 

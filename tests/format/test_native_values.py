@@ -1,0 +1,96 @@
+"""Values that JSON has not, in native documents: read as Python's, and written back exactly as they were."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+import pytest
+from forms import state
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from firestore_flowstate import FlowStateDecodeError, FlowStateEncodeError
+from firestore_flowstate._document.native import read_native, write_native
+from firestore_flowstate._document.native_values import read_value, write_value
+from firestore_flowstate._rpc.messages import Document, Timestamp, Value
+from firestore_flowstate._rpc.references import reference
+
+OFFSETS: Final = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+FIRST, LAST = -62_135_596_800, 253_402_300_799
+
+
+def reference_of(name: str) -> Any:
+    return reference(name, client=None)
+
+
+@given(st.integers(FIRST, LAST), st.integers(0, 999_999_999))
+@example(FIRST, 0)
+@example(-1, 500_000_000)
+@example(LAST, 999_999_999)
+def test_timestamps_keep_every_nanosecond(seconds: int, nanos: int) -> None:
+    """Also those that the client library itself gets a second wrong: with a fraction before 1970, and late ones."""
+    stored = Value(timestamp_value=Timestamp(seconds=seconds, nanos=nanos))
+    read = read_value(stored, reference_of)
+    again = Value()
+    write_value(again, read, "input")
+
+    assert (seconds, nanos // 1000) == _whole(read)
+    assert stored == again
+
+
+@given(st.datetimes(timezones=st.none() | OFFSETS))
+def test_datetimes_are_written_to_the_microsecond(moment: datetime) -> None:
+    """In any time zone; without one they are in UTC."""
+    target = Value()
+    try:
+        write_value(target, moment, "input")
+    except FlowStateEncodeError:  # the first and last hours of all, which UTC has not
+        assert moment.year in (1, 9999)
+        return
+
+    assert (target.timestamp_value.seconds, target.timestamp_value.nanos // 1000) == _whole(moment)
+
+
+def test_moments_outside_of_firestores_years_are_refused() -> None:
+    """What is before the year 1 or after 9999 in UTC cannot be stored natively."""
+    for moment, hours in ((datetime.min, 14), (datetime.max, -12)):  # noqa: DTZ901  # the zone follows
+        local = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
+        with pytest.raises(FlowStateEncodeError, match="years 1 to 9999") as refusal:
+            write_native(Document().fields, state(input={"at": local}))
+        assert "input['at']" == refusal.value.path
+
+
+WRONG: Final = {
+    "a timestamp before the year 1": Value(timestamp_value=Timestamp(seconds=FIRST - 1)),
+    "a timestamp after 9999": Value(timestamp_value=Timestamp(seconds=LAST + 1)),
+    "a timestamp of a second and more": Value(timestamp_value=Timestamp(nanos=10**9)),
+    "a reference to nothing": Value(reference_value=""),
+    "a reference to a collection": Value(reference_value="projects/p/databases/d/documents/c"),
+    "a vector of text": Value(
+        map_value={
+            "fields": {
+                "__type__": Value(string_value="__vector__"),
+                "value": Value(array_value={"values": [Value(string_value="x")]}),
+            }
+        }
+    ),
+    "a value of a type to come": Value(pipeline_value={}),
+}
+
+
+@pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
+def test_what_is_no_value_is_refused(value: Value) -> None:
+    """Firestore does not give out such values; should it do so, they are damage like any other."""
+    document = Document()
+    write_native(document.fields, state())
+    document.fields["input"].CopyFrom(value)
+
+    with pytest.raises(FlowStateDecodeError):
+        read_native(document, flow_id="id", reference_of=reference_of)
+
+
+def _whole(moment: datetime) -> tuple[int, int]:
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+    since = aware - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return since // timedelta(seconds=1), since.microseconds
