@@ -56,7 +56,23 @@ def drop(path: str) -> Damage:
 
 def packed(path: str, line: str, body: bytes) -> Damage:
     """Return the damage that puts an envelope at a path."""
-    return put(path, raw_bytes(b"\xf5" + line.encode() + b"\n" + body))
+    return put(path, envelope(line, body))
+
+
+def envelope(line: str, body: bytes) -> dict[str, Any]:
+    return raw_bytes(b"\xf5" + line.encode() + b"\n" + body)
+
+
+def log_of(count: int, **values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a log of so many segments with the same values; references get names of their own."""
+    segments = []
+    for index in range(count):
+        named = copy.deepcopy(values)
+        for value in named.values():
+            if "mapValue" in value:
+                value["mapValue"]["fields"]["part"] = text(f"part-{index}")
+        segments.append({"mapValue": {"fields": {"id": text(f"id-{index}"), **named}}})
+    return {"arrayValue": {"values": segments}}
 
 
 def text(value: str) -> dict[str, Any]:
@@ -78,7 +94,14 @@ def ref(part: object = "missing-000", count: object = 1, size: object = 5) -> di
     return {"mapValue": {"fields": raw}}
 
 
-BOMB = zstd.compress(b'"' + bytes(64 * 1024 * 1024) + b'"')
+def bomb(mebibytes: int) -> bytes:
+    """Return a string of JSON, compressed, that is many mebibytes long; made in pieces, so that it takes none here."""
+    compressor = zstd.ZstdCompressor()
+    pieces = [b'"a', *[b"a" * 1024 * 1024] * (mebibytes - 1), b"a" * (1024 * 1024 - 3) + b'"']
+    return b"".join([*map(compressor.compress, pieces), compressor.flush()])
+
+
+BOMB = bomb(64)
 """64 MiB in some kilobytes."""
 
 INPUT, OPERATION, SET = "_flowstate.input", "_flowstate.operation", "_flowstate.log.0.set"
@@ -130,6 +153,7 @@ SERIALIZED: dict[str, Damage] = {
     "codec is unknown": packed(INPUT, "brotli=16", b'{"topic":"cats"}'),
     "codec has no name": packed(INPUT, ";;", b"1"),
     "codec is not ASCII": packed(INPUT, "zst\u0111=1", b"1"),
+    "codec comes twice": packed(INPUT, "zstd=4000;zstd=4000", zstd.compress(b"1" * 4000)),
     "key where there are none": packed(INPUT, "aes-gcm=key-1", bytes(40)),
     "zstd of garbage": packed(INPUT, "zstd=16", b"garbage garbage!"),
     "zstd of truncated data": packed(INPUT, "zstd=4000", zstd.compress(b"1" * 4000)[:-3]),
@@ -141,6 +165,7 @@ SERIALIZED: dict[str, Damage] = {
     "zstd declares a digit of another script": packed(INPUT, "zstd=\u0661", zstd.compress(b"1")),
     "zstd is a bomb": packed(INPUT, "zstd=10", BOMB),
     "zstd is a bomb that says so": packed(INPUT, f"zstd={10**12}", BOMB),
+    "zstd is one bomb of many": put("_flowstate.log", log_of(20, events=envelope(f"zstd={64 * 2**20}", BOMB))),
     "reference to a part that is missing": put(INPUT, ref()),
     "reference without a name": put(INPUT, ref(part="")),
     "reference to a path": put(INPUT, ref(part="a/b")),
@@ -149,6 +174,12 @@ SERIALIZED: dict[str, Damage] = {
     "reference to no parts": put(INPUT, ref(count=0)),
     "reference to fewer than no parts": put(INPUT, ref(count=-1)),
     "reference to more parts than there can be": put(INPUT, ref(count=90_000)),
+    "reference to more parts than there can be together": put("_flowstate.log", log_of(21, set=ref(count=1000))),
+    "reference to more bytes than its parts can have": put(INPUT, ref(size=1_000_001)),
+    "reference to fewer than no bytes": put(INPUT, ref(size=-1)),
+    "reference to a name that is too long": put(INPUT, ref(part="x" * 1500)),
+    "reference to a name with a zero": put(INPUT, ref(part="\0")),
+    "references to the same parts that differ": put("_flowstate.log", log_of(2, set=ref(size=4), events=ref(size=5))),
     "reference with a count of text": put(INPUT, ref(count="1")),
     "reference of no size": put(INPUT, {"mapValue": {"fields": {"part": text("a"), "count": integer(1)}}}),
     "reference of nothing": put(INPUT, {"mapValue": {}}),

@@ -28,6 +28,8 @@ from .wire import to_wire
 
 MAX_DEPTH: Final = 200
 MAX_INTEGER_DIGITS: Final = 4300  # what Python reads back from text unless told otherwise
+MAX_DEPTH_READ: Final = 300
+"""More than is ever written, with what packed values and backups have around it; Python itself goes to 1,000 frames."""
 
 _TOO_LARGE_INTEGER: Final = 10**MAX_INTEGER_DIGITS
 _PLAIN_ONLY: Final = (
@@ -68,15 +70,31 @@ def decode(text: bytes | str) -> Any:
     """Return the value of JSON text.
 
     Raises:
-        ValueError: The text is not JSON, or nested deeper than this interpreter can follow.
+        ValueError: The text is not JSON, or nested deeper than anything that is written.
     """
     try:
         return from_json(text)
-    except ValueError:
-        try:
-            return json.loads(text if isinstance(text, str) else text.decode())  # of bytes it would guess the encoding
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
+    except (ValueError, TypeError):  # deeper than 200, among others; TypeError: a string with a lone surrogate
+        return _decode_deep(text if isinstance(text, str) else text.decode())  # of bytes json would guess the encoding
+
+
+def _decode_deep(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level = _containers([value])
+    for _ in range(MAX_DEPTH_READ + 1):
+        if not level:
+            return value
+        level = [inner for outer in level for inner in _containers(outer)]
+    # How deep json itself goes differs between interpreters, and copies and comparisons go less deep.
+    raise ValueError("nested too deeply")
+
+
+def _containers(container: dict[str, Any] | list[Any]) -> list[dict[str, Any] | list[Any]]:
+    members = container.values() if isinstance(container, dict) else container
+    return [member for member in members if isinstance(member, (dict, list))]
 
 
 def plain(value: Any, path: str, depth: int = 0) -> Any:

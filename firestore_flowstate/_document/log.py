@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,11 @@ from typing import Any, Final, TypeAlias
 
 MAX_IDS: Final = 64  # how many covered revisions a segment remembers
 SEGMENT_WEIGHT: Final = 1000  # what reading one more segment costs, in bytes
+MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
+MAX_STATE_PARTS: Final = 20_000  # of one state; a root of nothing but references has room for about 16,000
+PART_BYTES: Final = 1_000_000
 _REFERENCE_WEIGHT: Final = 100
+_PART_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,12 @@ class Ref:
     def part_names(self) -> list[str]:
         """Return the ids of the part documents, in order."""
         return [f"{self.name}-{index}" for index in range(self.count)]
+
+    def is_sound(self) -> bool:
+        """Return whether documents can have such names, and hold as many bytes."""
+        if not _PART_NAME.fullmatch(self.name):
+            return False
+        return 0 < self.count <= MAX_PARTS and 0 <= self.size <= self.count * PART_BYTES
 
 
 Stored: TypeAlias = bytes | Ref

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError
-from .log import Ref, Segment, Stored, new_id
+from .log import PART_BYTES, Ref, Segment, Stored, new_id
 
 COLLECTION: Final = "flowstate-parts"
 DATA: Final = "data"
-PART_BYTES: Final = 1_000_000
 INLINE_BYTES: Final = 64 * 1024  # larger values of an update go to parts at once
 EXPIRY_MARGIN: Final = timedelta(days=7)  # parts outlive their root
 
@@ -84,7 +83,26 @@ def write_part(document: Document, data: bytes, index: int, expire_at: datetime 
     """Fill the document of one part."""
     document.fields[DATA].bytes_value = data[index * PART_BYTES : (index + 1) * PART_BYTES]
     if expire_at is not None:
-        document.fields["expireAt"].timestamp_value.FromDatetime(expire_at + EXPIRY_MARGIN)
+        document.fields["expireAt"].timestamp_value.FromDatetime(outlived(expire_at))
+
+
+def outlived(expire_at: datetime) -> datetime:
+    """Return when the parts of a root expire that expires then."""
+    try:
+        return expire_at + EXPIRY_MARGIN
+    except OverflowError:  # after the year 9999, which neither datetime nor Firestore can hold
+        return datetime.max.replace(tzinfo=timezone.utc)
+
+
+def resolve(refs: Sequence[Ref], parts: Mapping[str, Document]) -> dict[str, bytes] | None:
+    """Return the bytes of each reference by its name; None where a part is missing.
+
+    Raises:
+        FlowStateDecodeError: A part is damaged.
+    """
+    if any(name not in parts for ref in refs for name in ref.part_names()):
+        return None
+    return {ref.name: join(ref, parts) for ref in refs}
 
 
 def join(ref: Ref, parts: Mapping[str, Document]) -> bytes:

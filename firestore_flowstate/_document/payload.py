@@ -11,7 +11,7 @@ Reading is fail-closed: whatever the line names must be known and succeed.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ENVELOPE: Final = 0xF5
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # ours: what one value may unpack to, so that a bomb ends somewhere
+MAX_EXPANSION: Final = 100  # ours: how many times more bytes the values of a state may unpack to, beyond as many again
 _ZSTD: Final = "zstd"
 _AES: Final = "aes-gcm"
 
@@ -104,6 +105,8 @@ class Payloads:
             if not newline:
                 raise FlowStateDecodeError(f"the envelope of {logical} has no end")
             applied = line.decode("ascii", "replace").split(";") if line else []
+            if len({layer.partition("=")[0] for layer in applied}) < len(applied):  # or there would be no end of them
+                raise FlowStateDecodeError(f"the envelope of {logical} names a layer twice")
         encrypted = False
         for layer in reversed(applied):
             name, _, parameter = layer.partition("=")
@@ -135,15 +138,43 @@ class Payloads:
         )
 
 
+def check_together(values: Iterable[bytes]) -> None:
+    """Raise FlowStateDecodeError where stored values, each small enough, together say that they unpack to too much.
+
+    A document has room for thousands of bombs.
+    """
+    stored = unpacked = 0
+    for value in values:
+        stored += len(value)
+        unpacked += _unpacked_size(value)
+    if unpacked > MAX_VALUE_BYTES + MAX_EXPANSION * stored:
+        raise FlowStateDecodeError(f"its values take {stored:,} bytes and would unpack to {unpacked:,}")
+
+
+def _unpacked_size(stored: bytes) -> int:
+    if stored[:1] != bytes((ENVELOPE,)):
+        return len(stored)
+    line, _, body = stored[1:].partition(b"\n")
+    for layer in line.decode("ascii", "replace").split(";"):
+        name, _, size = layer.partition("=")
+        if name == _ZSTD and _is_size(size):
+            return int(size)
+    return len(body)
+
+
 def _bound_to(path: str, logical: str) -> bytes:
     collection, _, id = path.rpartition("/")
     return json.dumps([collection, id], separators=(",", ":")).encode() + b"\n" + logical.encode()
 
 
 def _decompress(size: str, body: bytes, logical: str) -> bytes:
-    if not (size.isascii() and size.isdigit() and len(size) <= 12) or int(size) > MAX_VALUE_BYTES:
+    if not _is_size(size):
         raise FlowStateDecodeError(f"{logical} declares a size of {size!r:.40} bytes; {MAX_VALUE_BYTES:,} are allowed")
     try:
         return decompress(body, int(size))
     except ValueError as error:
         raise FlowStateDecodeError(f"{logical} cannot be decompressed: {error}") from error
+
+
+def _is_size(size: str) -> bool:
+    return size.isascii() and size.isdigit() and len(size) <= 12 and int(size) <= MAX_VALUE_BYTES

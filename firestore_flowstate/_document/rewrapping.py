@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .log import Ref, Segment, Stored
 from .parts import Spill, with_values
+from .payload import check_together
 from .root import Root
 from .serialized import Place
 
@@ -30,12 +31,18 @@ class Rewrapped:
 
 def is_current(root: Root, resolved: Mapping[str, bytes], place: Place) -> bool:
     """Return whether every value is packed as it would be now."""
-    stored = [*root.values.values(), *(v for segment in root.log for v in segment.values().values())]
-    return all(place.payloads.is_current(resolved[value.name] if isinstance(value, Ref) else value) for value in stored)
+    return all(
+        place.payloads.is_current(resolved[value.name] if isinstance(value, Ref) else value) for value in _stored(root)
+    )
 
 
 def rewrap_root(root: Root, resolved: Mapping[str, bytes], place: Place) -> Rewrapped:
-    """Return what the root holds, each value unpacked and packed again; what was in parts stays in parts."""
+    """Return what the root holds, each value unpacked and packed again; what was in parts stays in parts.
+
+    Raises:
+        FlowStateDecodeError: A value cannot be unpacked.
+    """
+    check_together(resolved[value.name] if isinstance(value, Ref) else value for value in _stored(root))
     spill, gone = Spill(room=0), list[Ref]()
 
     def again(stored: Stored, logical: str) -> Stored:
@@ -55,3 +62,7 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], place: Place) -> Rewr
         for segment in root.unique_log()
     ]
     return Rewrapped(values=values, log=log, spill=spill, gone=gone)
+
+
+def _stored(root: Root) -> list[Stored]:
+    return [*root.values.values(), *(value for segment in root.log for value in segment.values().values())]

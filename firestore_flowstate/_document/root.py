@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
-from .log import Ref, Segment, Stored, distinct, ids_through
+from .log import MAX_STATE_PARTS, Ref, Segment, Stored, distinct, ids_through
 from .version import Kept, Moment
 
 VERSION: Final = 1
@@ -19,7 +19,6 @@ PAYLOAD: Final = "_flowstate"
 VALUES: Final = ("input", "operation", "executions", "blockedOnStep", "traceContext", "extra")
 """The payload values beside the log."""
 NATIVE_FIELDS: Final = frozenset({"input", "cache", "eventsTriggered", "operation", "executions", "traceContext"})
-MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
 HEAD_FIELDS: Final = frozenset(
     {"flowId", "name", "startTime", "status", "blockedOnStep", "shard", "expireAt", "summary", PAYLOAD}
 )
@@ -93,9 +92,11 @@ def read_root(document: Document) -> Root:
     log = [_segment(value, f"{PAYLOAD}.log[{i}]") for i, value in enumerate(_array(payload["log"], f"{PAYLOAD}.log"))]
     if not log:
         raise FlowStateDecodeError(f"{PAYLOAD}.log is empty")
+    values = {name: _stored(payload[name], f"{PAYLOAD}.{name}") for name in VALUES if name in payload}
+    _check_refs(values, log)
     return Root(
         head={name: value for name, value in document.fields.items() if name != PAYLOAD},
-        values={name: _stored(payload[name], f"{PAYLOAD}.{name}") for name in VALUES if name in payload},
+        values=values,
         log=log,
         weight=_integer(payload, "weight"),
         parts=_integer(payload, "parts"),
@@ -157,6 +158,16 @@ def write_payload(
         fields["created"].string_value = created
 
 
+def _check_refs(values: Mapping[str, Stored], log: Sequence[Segment]) -> None:
+    inside = (stored for segment in log for stored in (segment.set, segment.delete, segment.events))
+    # As a set: a late duplicate of a segment repeats its references.
+    refs = {stored for stored in (*values.values(), *inside) if isinstance(stored, Ref)}
+    if len({ref.name for ref in refs}) < len(refs):
+        raise FlowStateDecodeError("two references to the same parts differ")
+    if (count := sum(ref.count for ref in refs)) > MAX_STATE_PARTS:
+        raise FlowStateDecodeError(f"it refers to {count:,} parts; {MAX_STATE_PARTS:,} are allowed")
+
+
 def _payload(document: Document) -> Mapping[str, Value]:
     payload = _map(document.fields[PAYLOAD], PAYLOAD)
     version = _integer(payload, "v")
@@ -196,7 +207,7 @@ def _stored(value: Value, place: str) -> Stored:
             _integer(fields, "count"),
             _integer(fields, "bytes"),
         )
-        if ref.name and "/" not in ref.name and 0 < ref.count <= MAX_PARTS:
+        if ref.is_sound():
             return ref
     raise FlowStateDecodeError(f"{place} is neither text, bytes nor a reference to parts")
 

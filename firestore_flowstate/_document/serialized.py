@@ -16,7 +16,7 @@ from .log import MAX_IDS, Entries, Ref, Segment, Stored, new_id
 from .native_values import ReferenceOf, read_value
 from .parts import Spill
 from .paths import in_cache, in_events
-from .payload import Payloads
+from .payload import Payloads, check_together
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
 from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
 from .version import Kept, Version
@@ -191,6 +191,7 @@ def read_state(
     }
     if clash := NATIVE_FIELDS & wire.keys():
         raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
+    check_together(_bytes_of(stored, resolved) for stored in root.values.values())
     values = {name: place.unpack(_bytes_of(stored, resolved), name) for name, stored in root.values.items()}
     extra = values.pop("extra", {})
     if not isinstance(extra, dict):
@@ -202,7 +203,12 @@ def read_state(
 
 
 def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], place: Place) -> Entries:
-    """Return what the segments come to, one on top of the other."""
+    """Return what the segments come to, one on top of the other.
+
+    Raises:
+        FlowStateDecodeError: A value cannot be read; says which.
+    """
+    check_together(_bytes_of(stored, resolved) for segment in log for stored in segment.values().values())
     merged = Entries()
     for segment in log:
         parts: dict[str, Any] = {"set": {}, "del": [], "events": {}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -12,12 +13,17 @@ from zlib import crc32
 
 from ..models import FlowState, FlowStatus, Operation
 from ..unset import Unset
-from .log import Ref
+from .log import MAX_STATE_PARTS, Ref
 
 Layout = Literal["serialized", "native"]
 
 _FORMAT: Final = 1
+_SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # the years 1 to 9999
+_NANOS: Final = range(1_000_000_000)
+_INT64: Final = range(-(2**63), 2**63)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
+_LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
 
 
 class Moment(NamedTuple):
@@ -120,7 +126,7 @@ class Version:
         try:
             return _EPOCH + timedelta(seconds=self.expires)
         except OverflowError:  # the last second of 9999, rounded up
-            return datetime.max.replace(tzinfo=timezone.utc)
+            return _LAST if self.expires > 0 else _FIRST
 
     def stamp(self, state: FlowState, path: str) -> FlowState:
         """Return the state with what is known of it as it is stored at the path."""
@@ -152,26 +158,57 @@ class Version:
 
     @classmethod
     def from_text(cls, text: str, path: str) -> Version | None:
-        """Return the version that the text stands for; None where it stands for none of the document at the path."""
+        """Return the version that the text stands for; None where it stands for none of the document at the path.
+
+        Callers may have let it travel: what is inside is believed no more than a document is.
+        """
         try:
             fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
             form, seconds, nanos, revision, layout, flags, weight, parts, created, expires, bound = fields
             if form != _FORMAT or bound != crc32(path.encode()):
                 return None
             return cls(
-                updated=Moment(int(seconds), int(nanos)),
-                revision=str(revision),
+                updated=Moment(_within(_SECONDS, seconds), _within(_NANOS, nanos)),
+                revision=_text(revision),
                 layout="native" if layout == "n" else "serialized",
                 progress=Progress(
                     "failed" if "f" in flags else "done" if "d" in flags else "", "b" in flags, "x" in flags
                 ),
-                weight=int(weight),
-                parts=tuple(Kept(str(field), str(name), int(size)) for field, name, size in parts),
-                created=created,
-                expires=None if expires is None else float(expires),
+                weight=_within(_INT64, weight),
+                parts=_kept(parts),
+                created=None if created is None else _text(created),
+                expires=None if expires is None else _finite(expires),
             )
-        except (ValueError, TypeError, AttributeError):  # AttributeError: no text at all
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # AttributeError: no text at all
             return None
+
+
+def _kept(parts: Sequence[Sequence[object]]) -> tuple[Kept, ...]:
+    kept = tuple(Kept(_text(field), _text(name), _within(_INT64, size)) for field, name, size in parts)
+    if not all(Ref(one.name, one.size, 0).is_sound() for one in kept):
+        raise ValueError
+    if sum(one.size for one in set(kept)) > MAX_STATE_PARTS:
+        raise ValueError
+    return kept
+
+
+def _within(numbers: range, value: object) -> int:
+    if not isinstance(value, int) or value not in numbers:
+        raise ValueError
+    return int(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    value.encode()  # ValueError: a lone surrogate, which no message can hold
+    return value
+
+
+def _finite(value: object) -> float:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
 
 
 def _ended(operation: Operation) -> Literal["", "done", "failed"]:

@@ -73,17 +73,16 @@ def state_from_wire(wire: Mapping[str, Any], *, flow_id: str) -> FlowState:
     Raises:
         FlowStateDecodeError: It does not match Genkit's schema; says where.
     """
+    if (place := _wrong_member(wire)) is not None:
+        raise _unreadable(flow_id, f"{place}: not of the type that belongs there")
     try:
         # Names of fields are wire names here; a Python name among them is an unknown key, to be kept.
         return FlowState.model_validate(wire, by_alias=True, by_name=False)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the document"
-        raise FlowStateDecodeError(
-            f"The flow state {flow_id!r} cannot be read: {place}: {first['msg']}"
-            + (f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""),
-            flow_id=flow_id,
-        ) from error
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise _unreadable(flow_id, f"{place:.200}: {first['msg']}{more}") from error
 
 
 def entry_of(value: Any, step: str) -> CacheEntry:
@@ -111,6 +110,30 @@ def execution_of(value: Any, path: str) -> FlowStateExecution:
 def not_a(what: str, path: str, value: object) -> FlowStateEncodeError:
     """Return the error of a value that is of another type than its place takes."""
     return FlowStateEncodeError(f"Cannot store {path}: {value!r:.100} is not {what}.", path=path)
+
+
+def _wrong_member(wire: Mapping[str, Any]) -> str | None:
+    """Return the place of the first member of a list or map that is of a wrong type.
+
+    Validation gathers an error for each, of hundreds of times the bytes that such a member takes in a document.
+    """
+    cache, executions = wire.get("cache"), wire.get("executions")
+    if isinstance(cache, dict):
+        for step, entry in cache.items():
+            if not isinstance(entry, dict):
+                return f"cache.{step:.100}"
+    if isinstance(executions, list):
+        for index, execution in enumerate(executions):
+            if not isinstance(execution, dict):
+                return f"executions.{index}"
+            trace_ids = execution.get("traceIds")
+            if isinstance(trace_ids, list) and not all(isinstance(trace_id, str) for trace_id in trace_ids):
+                return f"executions.{index}.traceIds"
+    return None
+
+
+def _unreadable(flow_id: str, why: str) -> FlowStateDecodeError:
+    return FlowStateDecodeError(f"The flow state {flow_id!r} cannot be read: {why}", flow_id=flow_id)
 
 
 def _model_of(model: type[Model], value: Any, path: str) -> Model:

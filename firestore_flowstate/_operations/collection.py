@@ -140,7 +140,10 @@ def expires_at(fields: Mapping[str, Any]) -> datetime | None:
     value = fields.get("expireAt")
     if value is None or value.WhichOneof("value_type") != "timestamp_value":
         return None
-    moment: datetime = value.timestamp_value.ToDatetime(tzinfo=timezone.utc)
+    try:
+        moment: datetime = value.timestamp_value.ToDatetime(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):  # none of the years 1 to 9999
+        return None
     return moment
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from .._document.parts import EXPIRY_MARGIN
+from .._document.parts import outlived
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused
@@ -18,7 +18,7 @@ async def set_parts_expiry(
     collection: Collection, id: str, parts: Sequence[str], expire_at: datetime, deadline: Deadline
 ) -> None:
     """Let the parts expire some days after their root, which expires already. Where that fails, gc finds them."""
-    writes = [_expiry(collection, id, part, expire_at + EXPIRY_MARGIN) for part in parts]
+    writes = [_expiry(collection, id, part, outlived(expire_at)) for part in parts]
     try:
         await collection.connection.commit(writes, deadline=deadline, flow_id=id)
     except (Refused, Ambiguous, BackendError):

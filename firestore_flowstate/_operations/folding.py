@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from .._document.folding import fold_log, joinable
+from .._document.refusals import naming
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment
 from .._document.version import Kept, Progress, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused
-from ..errors import BackendError, FlowStateDecodeError
+from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from .backoff import Backoff
 from .collection import Collection, expires_at
 from .landing import PRECONDITION_CODES, at
-from .reading import fetch, version_of
+from .reading import fetch, unreadable, version_of
 from .saving import part_writes
 from .sending import Outgoing, send, withdraw
 
@@ -35,10 +36,14 @@ async def fold(collection: Collection, id: str, deadline: Deadline, *, urgent: b
     for _ in range(_TRIES if urgent else 2):
         try:
             version = await _fold_once(collection, id, deadline)
-        except (BackendError, FlowStateDecodeError):
-            if urgent:
-                raise
-            return None  # the next writer over the limit folds
+        except (BackendError, FlowStateDecodeError, FlowStateEncodeError) as error:
+            if not urgent:
+                return None  # the next writer over the limit folds
+            if isinstance(error, FlowStateDecodeError):
+                raise unreadable(error, id) from error
+            if isinstance(error, FlowStateEncodeError):  # nested deeper than is ever written
+                raise naming(error, id) from error.__cause__
+            raise
         except (Ambiguous, Refused) as failure:
             if isinstance(failure, Refused) and failure.code not in PRECONDITION_CODES:
                 if urgent:

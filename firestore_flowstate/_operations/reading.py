@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .._document.log import MAX_IDS, Ref
 from .._document.native import read_native
-from .._document.parts import join
+from .._document.parts import resolve
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.serialized import read_state
 from .._document.version import Progress, Version
@@ -128,6 +128,7 @@ async def fetch(
     """Return the bytes of each reference by its name, or None where a part is missing."""
     if not refs:
         return {}
+    refs = list(dict.fromkeys(refs))  # a late duplicate of a segment repeats its references
     names = [name for ref in refs for name in ref.part_names()]
     batches = [names[i : i + _PARTS_AT_ONCE] for i in range(0, len(names), _PARTS_AT_ONCE)]
     longer = deadline.plus(max(0.0, sum(ref.size for ref in refs) / 2**20 - 1))
@@ -136,9 +137,7 @@ async def fetch(
         *(_batch(collection, id, batch, longer, read_time=read_time) for batch in batches)
     ):
         parts.update(found)
-    if len(parts) < len(names):
-        return None
-    return {ref.name: join(ref, parts) for ref in refs}
+    return resolve(refs, parts)
 
 
 async def _batch(

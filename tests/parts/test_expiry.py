@@ -108,3 +108,19 @@ async def test_an_expired_version_writes_nothing(flow_state_settings: FlowStateS
         await store.create("flow", FlowState.start(flow_id="flow"))
         collection = await store._ready(store._deadline(None))
         assert [] == await part_names(collection, "flow", store._deadline(None))
+
+
+async def test_at_the_end_of_time(flow_state_settings: FlowStateSettings) -> None:
+    """Parts of a root that expires in the last week that Firestore can hold expire in its last moment."""
+    last = datetime.max.replace(tzinfo=timezone.utc)
+    settings = flow_state_settings.model_copy(update={"expire_after": last - DAY - datetime.now(timezone.utc)})
+    async with FirestoreFlowStateStore(settings) as store:
+        for write in (
+            store.save("flow", large(done=True)),
+            store.update("flow", operation=Operation(name="a", done=True)),
+        ):
+            await write
+            root, parts = await expiries(store)
+            assert root is not None
+            assert timedelta(0) < last - root < 2 * DAY
+            assert {last} == parts

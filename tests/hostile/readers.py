@@ -1,0 +1,153 @@
+"""All that a store makes of a document that it has read, without a call: each step, and what it may refuse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from sound_documents import COLLECTION, ID, KEYS, READER, Backwards, Stored
+
+from firestore_flowstate import (
+    FlowState,
+    FlowStateDecodeError,
+    FlowStateEncodeError,
+    FlowStateError,
+    FlowStateSettings,
+)
+from firestore_flowstate._document.backup_line import from_line, to_line
+from firestore_flowstate._document.difference import Snapshot
+from firestore_flowstate._document.folding import fold_log, joinable
+from firestore_flowstate._document.log import Ref
+from firestore_flowstate._document.native import write_native
+from firestore_flowstate._document.parts import resolve, write_part
+from firestore_flowstate._document.pieces import to_pieces
+from firestore_flowstate._document.rewrapping import is_current, rewrap_root
+from firestore_flowstate._document.root import Root, check_layout, is_serialized, read_root
+from firestore_flowstate._document.serialized import write_state
+from firestore_flowstate._document.version import Version
+from firestore_flowstate._operations.collection import Collection, expires_at, is_live
+from firestore_flowstate._operations.examining import _contradictions, _hidden
+from firestore_flowstate._operations.landing import found_version
+from firestore_flowstate._operations.progress import native_progress, serialized_progress
+from firestore_flowstate._operations.reading import decode, load_root, read_native_document, state_of_whole
+from firestore_flowstate._operations.summarizing import summary_of
+from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.messages import Document
+
+Result = TypeVar("Result")
+SECONDS: Final = 5.0  # of this thread's own time, which others on the machine do not add to
+
+_SETTINGS: Final = FlowStateSettings(project="demo-hostile", collection=COLLECTION, keys=KEYS, codecs=(Backwards(),))
+_COLLECTION: Final = Collection(
+    connection=Connection(_SETTINGS),
+    settings=_SETTINGS,
+    payloads=READER,
+    documents="projects/demo-hostile/databases/(default)/documents",
+)
+_PLACE: Final = _COLLECTION.place(ID)
+
+
+def within(call: Callable[[], Result]) -> Result:
+    """Return what the call returns; fails where it takes longer than any document may."""
+    began = time.thread_time()
+    try:
+        return call()
+    finally:
+        assert time.thread_time() - began < SECONDS
+
+
+def load(stored: Stored) -> FlowState:
+    """Return the state as `load` does, once its documents are there."""
+    stored.root.name = _COLLECTION.name(ID)
+    if not is_serialized(stored.root):
+        return read_native_document(_COLLECTION, stored.root)
+    root = read_root(stored.root)
+    return decode(_COLLECTION, ID, stored.root, root, _resolved(root, stored))
+
+
+def look_at(stored: Stored) -> None:
+    """Do all with a document that lists, writers and maintenance do; raises what must not be raised."""
+    document = stored.root
+    document.name = _COLLECTION.name(ID)
+    for step in _steps(stored):
+        _unless(step, FlowStateDecodeError)
+    if is_serialized(document):
+        _unless(lambda: _fold(stored), FlowStateDecodeError, FlowStateEncodeError)
+        _unless(lambda: _rewrap(stored), FlowStateDecodeError)
+
+
+def _steps(stored: Stored) -> Iterator[Callable[[], object]]:
+    document, collection = stored.root, _COLLECTION
+    yield lambda: check_layout(document)
+    yield lambda: summary_of(document, id=ID, reference_of=collection.reference_of, where=["owner", "a"])
+    yield lambda: (expires_at(document.fields), is_live(document))
+    yield lambda: (load_root(document), found_version(collection, document))
+    yield lambda: serialized_progress(document, _PLACE) if is_serialized(document) else native_progress(document)
+    yield lambda: list(_hidden(collection, document))
+    yield lambda: state_of_whole(collection, document)
+
+
+def use(stored: Stored, state: FlowState) -> None:
+    """Show, copy, compare and write a state that was read: it can be stored again, or is refused for its values."""
+    list(_contradictions(stored.root, state))
+    assert repr(state)
+    assert state == state.model_copy(deep=True)
+    assert state.model_dump(by_alias=True)
+    assert state.expire_at is None or state.status
+    version = Version.from_text(state.version or "", _PLACE.path)
+    assert version is not None
+    assert state.version == version.to_text(_PLACE.path)
+    _unless(lambda: _again(state, version), FlowStateEncodeError)
+    _unless(lambda: _natively(state), FlowStateEncodeError)
+    _unless(lambda: _in_a_backup(state), FlowStateEncodeError)
+    _unless(lambda: _unchanged(state), FlowStateEncodeError)
+
+
+def _again(state: FlowState, version: Version) -> None:
+    """Write the state on top of itself, and read that."""
+    again = Stored(Document(), {})
+    written = write_state(again.root, state, _PLACE, base=version, create=False, expire_at=state.expire_at)
+    for ref, data in written.parts:
+        for index, name in enumerate(ref.part_names()):
+            write_part(again.parts.setdefault(name, Document()), data, index, state.expire_at)
+    assert to_pieces(state) == to_pieces(load(again))
+
+
+def _natively(state: FlowState) -> None:
+    again = Stored(Document(), {})
+    write_native(again.root.fields, state)
+    load(again)
+
+
+def _in_a_backup(state: FlowState) -> None:
+    assert to_pieces(state) == to_pieces(from_line(to_line(ID, state)).state)
+
+
+def _unchanged(state: FlowState) -> None:
+    assert Snapshot(state).difference(state) is None
+
+
+def _fold(stored: Stored) -> None:
+    root = read_root(stored.root)
+    fold_log(root, _resolved(root, stored, joinable(root)), _PLACE)
+
+
+def _rewrap(stored: Stored) -> None:
+    root = read_root(stored.root)
+    resolved = _resolved(root, stored)
+    is_current(root, resolved, _PLACE)
+    rewrap_root(root, resolved, _PLACE)
+
+
+def _resolved(root: Root, stored: Stored, refs: list[Ref] | None = None) -> dict[str, bytes]:
+    resolved = resolve([ref for _, ref in root.refs()] if refs is None else refs, stored.parts)
+    if resolved is None:
+        raise FlowStateDecodeError("parts that it refers to are missing")
+    return resolved
+
+
+def _unless(call: Callable[[], object], *refusals: type[FlowStateError]) -> None:
+    with suppress(*refusals):
+        within(call)

@@ -1,0 +1,158 @@
+"""Sound documents of every form that is stored, as Firestore's own messages: what mutations start from."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf.json_format import ParseDict
+from hypothesis import strategies as st
+
+from firestore_flowstate import FlowState, FlowStateEncodeError
+from firestore_flowstate._document.difference import Change
+from firestore_flowstate._document.encryption import Keyring
+from firestore_flowstate._document.native import write_native
+from firestore_flowstate._document.parts import Spill, write_part
+from firestore_flowstate._document.payload import Payloads
+from firestore_flowstate._document.root import PAYLOAD, write_segment, write_stored
+from firestore_flowstate._document.serialized import Place, write_state
+from firestore_flowstate._document.updating import pack_update
+from firestore_flowstate._rpc.messages import Document
+from firestore_flowstate.testing import strategies
+
+DATA: Final = Path(__file__).parents[1] / "data"
+COLLECTION: Final = "flows"  # what golden ciphertexts are bound to
+ID: Final = "flow-1"
+KEYS: Final = {"key-1": base64.b64encode(b"0123456789abcdef").decode()}
+PARTS: Final = "flowstate-parts"
+
+
+class Backwards:
+    """The codec of golden documents."""
+
+    name = "backwards"
+
+    def encode(self, data: bytes, /) -> bytes:
+        return data[::-1]
+
+    def decode(self, data: bytes, /) -> bytes:
+        return data[::-1]
+
+
+KEYRING: Final = Keyring(KEYS, "key-1")
+READER: Final = Payloads(compress_over=100, keyring=KEYRING, codecs=(Backwards(),))
+"""Reads every form."""
+
+
+@dataclass
+class Stored:
+    """A flow state as it is stored.
+
+    Attributes:
+        root: Its root document.
+        parts: Its parts by their ids.
+    """
+
+    root: Document
+    parts: dict[str, Document]
+
+    def copy(self) -> Stored:
+        return copy.deepcopy(self)
+
+    def documents(self) -> list[Document]:
+        return [self.root, *self.parts.values()]
+
+
+def _golden(folder: str) -> dict[str, Stored]:
+    found = {}
+    for path in sorted((DATA / folder).iterdir()):
+        text = path.read_bytes() if path.suffix == ".json" else gzip.decompress(path.read_bytes())
+        if len(text) > 1_000_000:  # a form of which there are smaller ones
+            continue
+        golden = json.loads(text)
+        documents = golden["documents"] if "documents" in golden else {ID: golden["document"]["fields"]}
+        found[path.name.partition(".")[0]] = stored_of(documents)
+    return found
+
+
+def stored_of(documents: Mapping[str, Any]) -> Stored:
+    """Return documents in the form of the REST interface, of `ID` and its parts by their paths, as messages."""
+    parts = {}
+    for name, fields in documents.items():
+        document = ParseDict({"fields": fields}, Document())
+        document.update_time.seconds = 1_795_336_740
+        if name == ID:
+            root = document
+        else:
+            parts[name.rpartition("/")[2]] = document
+    return Stored(root, parts)
+
+
+GOLDEN: Final = {**_golden("format-v1"), **_golden("genkit-js")}
+
+
+@st.composite
+def stored_states(draw: st.DrawFn) -> Stored:
+    """Flow states of any form: golden ones, and new ones in either layout, packed in any way."""
+    if draw(st.booleans()):
+        return GOLDEN[draw(st.sampled_from(sorted(GOLDEN)))].copy()
+    state = draw(strategies.flow_states())
+    if draw(st.integers(0, 3)) == 0 and (native := _native(state)) is not None:
+        return native
+    return _serialized(draw, state)
+
+
+def _native(state: FlowState) -> Stored | None:
+    document = Document()
+    try:
+        write_native(document.fields, state)
+    except FlowStateEncodeError:
+        return None
+    document.update_time.seconds = 1_795_336_740
+    return Stored(document, {})
+
+
+def _serialized(draw: st.DrawFn, state: FlowState) -> Stored:
+    payloads = Payloads(
+        compress_over=draw(st.sampled_from([0, 30, 10**9])),
+        keyring=KEYRING if draw(st.integers(0, 3)) == 0 else None,
+        codecs=(Backwards(),) if draw(st.integers(0, 3)) == 0 else (),
+    )
+    place = Place(path=f"{COLLECTION}/{ID}", payloads=payloads)
+    document = Document()
+    write_state(document, state, place, base=None, create=draw(st.booleans()), expire_at=None)
+    document.update_time.seconds = 1_795_336_740
+    log = document.fields[PAYLOAD].map_value.fields["log"].array_value.values
+    for _ in range(draw(st.integers(0, 2))):
+        change = Change(
+            cache=draw(st.dictionaries(strategies.step_names(), strategies.cache_entries(), max_size=2)),
+            remove=draw(st.lists(strategies.step_names(), max_size=2)),
+        )
+        write_segment(log.add(), pack_update(change, place).segment)
+    stored = Stored(document, {})
+    for name in draw(st.lists(st.sampled_from(["input", "operation", "executions"]), max_size=2, unique=True)):
+        _move_to_parts(stored, name, draw(st.integers(1, 3)))
+    return stored
+
+
+def _move_to_parts(stored: Stored, name: str, count: int) -> None:
+    """Put a value into parts that could have stayed in the root: readers take parts of any size."""
+    value = stored.root.fields[PAYLOAD].map_value.fields.get(name)
+    if value is None:
+        return
+    data = value.string_value.encode() or value.bytes_value
+    spill = Spill(room=0)
+    ref = spill.move(data)
+    for index in range(count):
+        part = Document()
+        write_part(part, data, 0, None)
+        part.fields["data"].bytes_value = data[index * len(data) // count : (index + 1) * len(data) // count]
+        stored.parts[f"{ref.name}-{index}"] = part
+    value.Clear()
+    write_stored(value, type(ref)(ref.name, count, ref.size))
