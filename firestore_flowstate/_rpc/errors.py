@@ -79,7 +79,7 @@ def exhausted_error(
     if last is None:
         tried = "the time was up before Firestore was called"
     else:
-        attempts = "1 attempt" if end.attempts == 1 else f"{end.attempts} attempts, the last of which"
+        attempts = "1 attempt" if end.attempts == 1 else f"{end.attempts} attempts"
         tried = f"{attempts} ended in {last.code}: {last.message}"
     return DeadlineError(
         f"{what}{_of(flow_id)} on {database} did not succeed within {deadline.allowed:g} s: {tried}. "

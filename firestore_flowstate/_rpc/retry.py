@@ -44,11 +44,11 @@ _SIZE: Final = ("larger than max", "exceeds maximum size", "payload size exceeds
 
 
 class Exhausted(Exception):  # noqa: N818  # an outcome that the mapper judges
-    """The deadline does not allow another attempt. The cause is the last failure.
+    """The deadline does not allow another attempt. The cause is the last failure that was told.
 
     Attributes:
         attempts: How many attempts were made, possibly none.
-        failure: How the last one failed; None where none was made.
+        failure: How the last one that was answered failed; None where none was made.
     """
 
     def __init__(self, attempts: int, failure: CallFailed | None) -> None:
@@ -101,7 +101,9 @@ async def until(
         except CallFailed as failed:
             if not again(failed):
                 raise
-            failure = failed
+            # What an earlier attempt was told says more than that the last one had no time left.
+            if failure is None or failed.code != "DEADLINE_EXCEEDED" or deadline.remaining() > _TOO_LATE:
+                failure = failed
         remaining = deadline.remaining()
         # Jitter keeps writers that collided from colliding again; half of what is left keeps time for an attempt.
         await asyncio.sleep(max(0.0, min(delay * random.uniform(0.5, 1.5), remaining / 2)))  # noqa: S311  # no secret
