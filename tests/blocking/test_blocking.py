@@ -7,9 +7,11 @@ import contextvars
 import gc
 import inspect
 import threading
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,6 +144,17 @@ def test_errors_are_those_of_the_store(either: SyncFlowStateStore) -> None:
     loaded = either.load("a")
     assert loaded is not None
     assert "theirs" == loaded.name
+
+
+def test_errors_show_where(store: SyncFlowStateStore) -> None:
+    """The traceback of an error leads from the blocking call to the line of the store, on its other thread."""
+    for call in (lambda: store.load("a/b"), lambda: next(store.iterate(FlowStateQuery(continuation_token="x")))):
+        with pytest.raises(FlowStateError) as caught:
+            call()
+        frames = traceback.extract_tb(caught.value.__traceback__)
+
+        assert "test_errors_show_where" == frames[0].name
+        assert "memory.py" in {Path(frame.filename).name for frame in frames}
 
 
 def test_a_block_that_raises_writes_nothing(either: SyncFlowStateStore) -> None:

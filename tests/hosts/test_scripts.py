@@ -10,7 +10,7 @@ from strict_python import STRICT_PYTHON
 
 PREAMBLE = """
 import asyncio, atexit, signal, threading, time
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateError, SyncFlowStateStore
+from firestore_flowstate import *
 
 store = FirestoreFlowStateStore()
 blocking = SyncFlowStateStore(store)
@@ -206,22 +206,67 @@ def test_gevent(host_environment: dict[str, str], count: str) -> None:
     assert run_python(host_environment, code, before=before).endswith("gunicorn does by `--worker-class gthread`\n")
 
 
-def test_a_firebase_admin_app(host_environment: dict[str, str]) -> None:
-    """On the emulator an App needs no credentials, and names the project; the store leaves it to the caller."""
-    code = """
-    import warnings
-    warnings.simplefilter("ignore")  # of Google's libraries, about old Pythons
-    import firebase_admin
-    from firebase_admin import firestore
+MAKE = "client = {}(project='demo-theirs')"
+USE = "client.collection('genkit-flows').document('a').get()"
 
-    app = firebase_admin.initialize_app(options={"projectId": "demo-from-app"})
-    store = FirestoreFlowStateStore.from_app(app)
-    asyncio.run(store.save("a", FlowState.start(name="from an app")))
-    asyncio.run(store.close())
-    other = FirestoreFlowStateStore(store.settings.model_copy(update={"project": "demo-from-app"}))
-    print(asyncio.run(other.load("a")).name)
-    print(asyncio.run(FirestoreFlowStateStore().load("a")))
-    firebase_admin.delete_app(app)
+
+@pytest.mark.parametrize(
+    ("make", "stays_usable"),
+    [
+        (f"{MAKE.format('AsyncClient')}; asyncio.run(use())", "asyncio.run(client._firestore_api.transport.close())"),
+        (f"{MAKE.format('Client')}; {USE}", f"assert {USE}.exists; client.close()"),
+        ("client = initialize_app(options={'projectId': 'demo-theirs'})", "delete_app(client)"),
+    ],
+    ids=["AsyncClient", "Client", "App"],
+)
+def test_clients_of_the_caller(host_environment: dict[str, str], make: str, stays_usable: str) -> None:
+    """A client that was passed, and used on another loop before, serves all loops and threads, and stays open."""
+    code = f"""
+    from firebase_admin import delete_app, initialize_app
+    from google.cloud.firestore import AsyncClient, Client
+
+    async def use():
+        await {USE}
+
+    {make}
+    store = FirestoreFlowStateStore(client=client)
+    blocking = SyncFlowStateStore(store)
+    found = []
+
+    def look():
+        found.append(asyncio.run(store.load("a")).name)
+
+    async def enter():
+        async with store:
+            found.append((await store.load("a")).name)
+
+    asyncio.run(store.save("a", FlowState.start(name="theirs")))
+    look()
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    asyncio.run(enter())
+    found.append(blocking.load("a").name)
+    print(found == ["theirs"] * 7, asyncio.run(FirestoreFlowStateStore().load("a")))
+    blocking.close()
+    {stays_usable}
     """
 
-    assert "from an app\nNone\n" == run_python(host_environment, code)
+    assert "True None\n" == run_python(host_environment, code)
+
+
+def test_an_app_of_firebase_admin(host_environment: dict[str, str]) -> None:
+    """from_app takes the project of the App and leaves the rest to the settings; no credentials on the emulator."""
+    code = """
+    from firebase_admin import initialize_app
+
+    app = initialize_app(options={"projectId": "demo-from-app"})
+    runs = FirestoreFlowStateStore.from_app(app, FlowStateSettings(collection="runs"))
+    asyncio.run(runs.save("a", FlowState.start(name="from an app")))
+    other = FirestoreFlowStateStore(FlowStateSettings(project="demo-from-app", collection="runs"))
+    print(asyncio.run(other.load("a")).name)
+    """
+
+    assert "from an app\n" == run_python(host_environment, code)

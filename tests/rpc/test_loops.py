@@ -123,6 +123,29 @@ async def test_a_binding_is_for_its_loop_alone(settings: FlowStateSettings) -> N
     await connection.close()
 
 
+def sockets() -> int:
+    return sum(path.is_socket() for path in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.parametrize("bound", [False, True])
+async def test_close_closes_connections(settings: FlowStateSettings, bound: bool) -> None:
+    """After close nothing is connected any more, where the close of Google's client leaves its channel open."""
+    connection = Connection(settings)
+    await get(connection)
+    await connection.close()
+    before = sockets()
+    if bound:
+        await connection.bind()
+    await get(connection)
+    assert sockets() > before
+
+    await connection.close()
+    patience = time.monotonic() + 10
+    while sockets() > before:  # grpc closes them on a thread of its own
+        assert time.monotonic() < patience
+        await asyncio.sleep(0.01)
+
+
 def test_loops_that_ended_while_bound(settings: FlowStateSettings) -> None:
     """Channels of loops that were closed without an unbind are closed, and do not pile up."""
     connection = Connection(settings)

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from scripted_server import ScriptedServer, reply, status
 
+from firestore_flowstate import FirestoreFlowStateStore, FlowState, SyncFlowStateStore
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.errors import BackendError
@@ -53,6 +54,28 @@ async def test_one_span_covers_all_attempts(
         "db.namespace": "projects/demo-scripted/databases/(default)",
     } == dict(span.attributes)
     assert span.status.is_ok
+
+
+@pytest.mark.parametrize("method", ["load", "iterate", "edit"])
+def test_spans_cross_from_blocking_code(
+    spans: InMemorySpanExporter, flow_state_store: FirestoreFlowStateStore, method: str
+) -> None:
+    """What a blocking call sends has its span below that of the thread that blocks, though another thread sends it."""
+    with SyncFlowStateStore(flow_state_store) as store:
+        store.save("a", FlowState.start())
+        spans.clear()
+        with trace.get_tracer("test").start_as_current_span("caller") as caller:
+            if method == "load":
+                store.load("a")
+            elif method == "iterate":
+                list(store.iterate())
+            else:
+                with store.edit("a") as state:
+                    state.name = "changed"
+
+    *calls, _caller = spans.get_finished_spans()
+    assert {"load": 1, "iterate": 1, "edit": 2}[method] == len(calls)
+    assert {caller.get_span_context().span_id} == {span.parent.span_id for span in calls}
 
 
 @pytest.mark.parametrize(("code", "is_ok"), [("NOT_FOUND", True), ("PERMISSION_DENIED", False), ("UNAVAILABLE", False)])
