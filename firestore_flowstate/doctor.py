@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from .firestore import FirestoreFlowStateStore
 from .reports import Finding
@@ -15,7 +15,7 @@ __all__ = ["Finding", "examine"]
 
 async def examine(
     store: FirestoreFlowStateStore, *, progress: Callable[[int], None] | None = None
-) -> AsyncIterator[Finding]:
+) -> AsyncGenerator[Finding, None]:
     """Yield what is wrong with the store's collection, and change nothing.
 
     Reads every document with its parts once, so it costs as many reads, and takes as long as an export.

@@ -1,0 +1,7 @@
+"""The entry point of `python -m firestore_flowstate.cli`."""
+
+import sys
+
+from .entry import main
+
+sys.exit(main())

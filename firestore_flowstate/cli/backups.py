@@ -1,0 +1,134 @@
+"""Commands that move flow states to files and back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager, nullcontext
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import click
+
+from ..backup import ImportReport, export_states, import_states
+from ..errors import FlowStateError, InvalidFlowIdError
+from ..firestore import FirestoreFlowStateStore
+from ..query import FlowStateQuery
+from ..settings import FlowStateSettings
+from .options import as_json_option, dry_run_option, filter_options, given_query, given_settings, store_options
+from .output import about, counted, progress_bar, report, say, shown
+
+_STANDARD: Final = "-"
+
+
+@click.command("export")
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--skip-unreadable", is_flag=True, help="Leave out what cannot be read, say so, and exit with 1.")
+@filter_options
+@store_options
+def export_command(file: str, skip_unreadable: bool) -> int:
+    """Write flow states to a file of JSON Lines.
+
+    FILE may be - for standard output. Otherwise it appears once it is complete, in place of one that was there, for
+    its owner alone to read.
+    """
+    skipped: list[str] = []
+
+    def skip(id: str, error: FlowStateError) -> None:
+        skipped.append(id)
+        say(shown(f"left out: {error}"))
+
+    async def export(settings: FlowStateSettings, query: FlowStateQuery, out: BinaryIO) -> int:
+        written = 0
+        async with FirestoreFlowStateStore(settings) as store:
+            with progress_bar("flow states", await about(store, query)) as progress:
+                lines = export_states(store, query, on_unreadable=skip if skip_unreadable else None, progress=progress)
+                async with aclosing(lines):
+                    async for line in lines:
+                        out.write(line.encode())
+                        written += 1
+        return written
+
+    settings, query = given_settings(), given_query()
+    with _complete(file) as out:
+        written = asyncio.run(export(settings, query, out))
+    say(f"{counted(written)} exported" + (f", {len(skipped):,} left out" if skipped else ""))
+    return 1 if skipped else 0
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--renew-expiry", is_flag=True, help="Let states expire as if they were written now, not as they did.")
+@dry_run_option
+@as_json_option
+@store_options
+def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) -> None:
+    """Store the flow states of a file that export has written.
+
+    FILE may be - for standard input. Each replaces what is there under its id, so after an error the whole file may be
+    imported once more. States that have expired since are left out.
+    """
+
+    async def store_lines(settings: FlowStateSettings, source: BinaryIO, size: int | None) -> ImportReport:
+        async with FirestoreFlowStateStore(settings) as store:
+            with progress_bar("imported", size, in_bytes=True) as progress:
+                return await import_states(
+                    store,
+                    _counted(source, progress),
+                    expiry="renew" if renew_expiry else "keep",
+                    dry_run=dry_run,
+                )
+
+    settings = given_settings()
+    standard = file == _STANDARD
+    with nullcontext(sys.stdin.buffer) if standard else Path(file).open("rb") as source:
+        size = None if standard else os.fstat(source.fileno()).st_size
+        try:
+            found = asyncio.run(store_lines(settings, source, size))
+        except InvalidFlowIdError as error:  # of the file, and no argument
+            raise click.ClickException(str(error)) from error
+    done = "would be imported" if dry_run else "imported"
+    report(
+        f"{counted(found.imported)} {done}" + (f", {found.expired:,} left out: expired" if found.expired else ""),
+        {"imported": found.imported, "expired": found.expired, "dryRun": dry_run},
+        as_json=as_json,
+    )
+
+
+def _counted(source: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
+    done = 0
+    for line in source:
+        yield line
+        done += len(line)
+        progress(done)
+
+
+@contextmanager
+def _complete(file: str) -> Iterator[BinaryIO]:
+    """Open a file to be written, which gets its name once nothing has gone wrong."""
+    if file == _STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(file)
+    if path.exists() and not path.is_file():  # a pipe or a device, which must stay one
+        with path.open("wb") as out:
+            yield out
+        return
+    target = path.resolve()  # of a link too
+    try:
+        descriptor, unfinished = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise click.ClickException(f"Cannot write {file!r}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        Path(unfinished).replace(target)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,116 @@
+"""The entry point: whatever goes wrong becomes one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, TextIO
+
+from ..errors import (
+    FlowStateError,
+    FlowStateWarning,
+    InvalidContinuationTokenError,
+    InvalidFlowIdError,
+    InvalidQueryError,
+)
+
+_FAILED: Final = 1
+_MISUSED: Final = 2
+_SIGNALLED: Final = 128  # plus the number of the signal, as shells have it
+_ARGUMENTS: Final = (InvalidFlowIdError, InvalidContinuationTokenError, InvalidQueryError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code; None: the arguments of this process.
+
+    0: done. 1: it failed, or found something. 2: the arguments or settings are wrong. 128 and more: a signal ended it.
+    """
+    try:
+        import click
+        import rich  # noqa: F401  # here, to say together what is missing
+    except ImportError as error:
+        _say(f"{error.name} is missing: the command needs pip install 'firestore-flowstate[cli]'")
+        return _FAILED
+    from .group import SignalledError, flowstate
+
+    given = None if arguments is None else list(arguments)
+    try:
+        with _own_warnings(), _signals_raise():
+            result = flowstate.main(given, prog_name="flowstate", standalone_mode=False)
+    except click.exceptions.Abort:
+        _say("aborted")
+        return _FAILED
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return _MISUSED
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        _say(error.format_message() + (f" See {context.command_path} --help" if context is not None else ""))
+        return error.exit_code
+    except SignalledError as signalled:
+        if isinstance(signalled.__cause__, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it exits
+        else:
+            _say("interrupted")
+        return _SIGNALLED + signalled.number
+    except FlowStateError as error:
+        _say(str(error))
+        return _MISUSED if isinstance(error, _ARGUMENTS) else _FAILED
+    except OSError as error:
+        _say(str(error))
+        return _FAILED
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str) -> None:
+    line = "".join(char if char.isprintable() else " " for char in message)
+    print(f"flowstate: {line}", file=sys.stderr)
+
+
+@contextmanager
+def _own_warnings() -> Iterator[None]:
+    """Show warnings of the package, as lines of the command's own; those of libraries, only where asked for."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", FlowStateWarning)
+        warnings.showwarning = _say_warning
+        yield
+
+
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    _say(f"warning: {message}")
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end what runs at once, so that it tidies up, also where it waits for a file.
+
+    asyncio's own way with SIGINT is to cancel the task, which waits for the file itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)

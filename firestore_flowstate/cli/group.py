@@ -1,0 +1,74 @@
+"""All commands together."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any, Final
+
+import click
+from typing_extensions import override
+
+from .. import __version__
+from .backups import export_command, import_command
+from .indexing import indexes
+from .inspecting import count, delete, doctor, list_command, show
+from .maintaining import gc, migrate, purge, rewrap
+
+_SIGPIPE: Final = 13  # which not every system has a name for
+
+
+class SignalledError(Exception):
+    """Something from outside has ended the command.
+
+    Attributes:
+        number: The number of the signal: SIGPIPE where nobody reads on, as in ``flowstate list | head``.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class _Commands(click.Group):
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        # Click would take both for failures.
+        except BrokenPipeError as error:
+            raise SignalledError(_SIGPIPE) from error
+        except KeyboardInterrupt as interrupt:
+            raise SignalledError(next(iter(interrupt.args), signal.SIGINT)) from interrupt
+        return result
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="flowstate")
+def flowstate() -> None:
+    """Look at, move and maintain flow states in Firestore.
+
+    Where they are is said by options, or by the environment as for the package: FLOWSTATE_PROJECT,
+    FLOWSTATE_COLLECTION, FLOWSTATE_SHARDS, FLOWSTATE_KEYS and so on, GOOGLE_CLOUD_PROJECT and FIRESTORE_EMULATOR_HOST.
+
+    Results go to standard output; questions, progress, warnings and errors to standard error. Exit codes: 0 done, 1
+    failed or something was found, 2 wrong arguments or settings, 128 + n ended by signal n.
+    """
+
+
+for _command in (
+    list_command,
+    show,
+    count,
+    delete,
+    export_command,
+    import_command,
+    indexes,
+    doctor,
+    gc,
+    purge,
+    migrate,
+    rewrap,
+):
+    flowstate.add_command(_command)

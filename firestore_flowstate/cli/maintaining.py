@@ -1,0 +1,150 @@
+"""Commands that keep a collection in order."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import click
+
+from ..firestore import FirestoreFlowStateStore
+from ..reports import GcReport, MigrateReport
+from ..settings import FlowStateSettings
+from .options import (
+    as_json_option,
+    confirm,
+    confirmation_option,
+    dry_run_option,
+    filter_options,
+    given_query,
+    given_settings,
+    store_options,
+)
+from .output import about, counted, place, progress_bar, report, say, shown
+from .parameters import duration, spelled
+
+
+@click.command()
+@dry_run_option
+@as_json_option
+@store_options
+def gc(dry_run: bool, as_json: bool) -> None:
+    """Delete parts that no flow state refers to.
+
+    Large flow states are kept in parts, and writers that were killed leave some. Those younger than an hour are left
+    alone: a save may be about to refer to them.
+    """
+
+    async def collect(settings: FlowStateSettings) -> GcReport:
+        async with FirestoreFlowStateStore(settings) as store:
+            return await store.gc(dry_run=dry_run)
+
+    found = asyncio.run(collect(given_settings()))
+    done = (
+        f"{counted(found.orphans, 'part')} would be deleted" if dry_run else f"{counted(found.deleted, 'part')} deleted"
+    )
+    fields = {"orphans": found.orphans, "deleted": found.deleted, "young": found.young}
+    report(
+        f"{done}, {found.young:,} too young to tell",
+        {**fields, "unreadable": list(found.unreadable), "dryRun": dry_run},
+        as_json=as_json,
+    )
+    for id in found.unreadable:
+        say(f"{shown(id)} cannot be read: its parts were left alone")
+
+
+@click.command()
+@click.option(
+    "--older-than",
+    type=duration,
+    metavar="DURATION",
+    required=True,
+    help="Neither started nor written for this long, such as 90d, 12h or 1d12h.",
+)
+@dry_run_option
+@confirmation_option
+@as_json_option
+@filter_options
+@store_options
+def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete old flow states with their parts.
+
+    Expired ones too. A flow state that is written meanwhile stays. After an interruption, run it again.
+    """
+    settings, query = given_settings(), given_query()
+    if not dry_run:
+        only = "" if query == type(query)() else " that match"
+        age = f"neither started nor written for {spelled(older_than)}"
+        confirm(f"Delete the flow states of {place(settings)}{only}, {age}?", yes=yes)
+
+    async def purge_them() -> int:
+        async with FirestoreFlowStateStore(settings) as store:
+            with progress_bar("flow states deleted") as progress:
+                return await store.purge(query, older_than=older_than, dry_run=dry_run, progress=progress)
+
+    purged = asyncio.run(purge_them())
+    done = "would be deleted" if dry_run else "deleted"
+    report(f"{counted(purged)} {done}", {"purged": purged, "dryRun": dry_run}, as_json=as_json)
+
+
+@click.command()
+@click.option("--to-collection", metavar="PATH", help="The collection to copy to, instead of in place.")
+@click.option(
+    "--to-layout",
+    type=click.Choice(["serialized", "native"]),
+    default="serialized",
+    metavar="LAYOUT",
+    show_default=True,
+    help="serialized or native.",
+)
+@dry_run_option
+@confirmation_option
+@as_json_option
+@store_options
+def migrate(to_collection: str | None, to_layout: str, dry_run: bool, yes: bool, as_json: bool) -> int:
+    """Bring flow states to another layout, collection or number of shards.
+
+    In place, or as copies in another collection. Flows may run meanwhile. Run again, it does what is left. Exits with 1
+    where some could not be migrated; these are as they were.
+    """
+    source = given_settings()
+    changes = {"layout": to_layout} if to_collection is None else {"layout": to_layout, "collection": to_collection}
+    target = given_settings(changes, named={"collection": "--to-collection", "layout": "--to-layout"})
+    if to_collection is None and not dry_run:
+        confirm(f"Rewrite the flow states of {place(source)} in the {to_layout} layout?", yes=yes)
+
+    async def migrate_them() -> MigrateReport:
+        async with FirestoreFlowStateStore(source) as old, FirestoreFlowStateStore(target) as new:
+            with progress_bar("flow states", await about(old)) as progress:
+                return await old.migrate(new, dry_run=dry_run, progress=progress)
+
+    found = asyncio.run(migrate_them())
+    failed = {id: str(error) for id, error in found.failed.items()}
+    done = "would be migrated" if dry_run else "migrated"
+    report(
+        f"{counted(found.migrated)} {done}, {found.unchanged:,} as they should be, {len(failed):,} failed",
+        {"migrated": found.migrated, "unchanged": found.unchanged, "failed": failed, "dryRun": dry_run},
+        as_json=as_json,
+    )
+    for message in () if as_json else failed.values():
+        say(shown(message))
+    return 1 if failed else 0
+
+
+@click.command()
+@as_json_option
+@store_options
+def rewrap(as_json: bool) -> None:
+    """Store anew what is not stored as the settings say now.
+
+    Above all what is not encrypted with the current key: after a rotation, this comes before the old key is taken out
+    of FLOWSTATE_KEYS. Flows may run meanwhile. Run again, it does what is left.
+    """
+
+    async def rewrap_them(settings: FlowStateSettings) -> int:
+        async with FirestoreFlowStateStore(settings) as store:
+            with progress_bar("flow states", await about(store)) as progress:
+                return await store.rewrap(progress=progress)
+
+    done = asyncio.run(rewrap_them(given_settings()))
+    report(f"{counted(done)} stored anew", {"rewrapped": done}, as_json=as_json)

@@ -1,0 +1,156 @@
+"""Options that commands share, and what they stand for.
+
+They are no arguments of the commands: `given_settings` and `given_query` return what all of them together say.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, get_args
+
+import click
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from ..errors import InvalidQueryError
+from ..models import FlowStatus
+from ..query import FlowStateQuery
+from ..settings import FlowStateSettings
+from .parameters import key_value, moment
+
+Command: TypeAlias = Callable[..., Any]
+
+
+class MisusedError(click.ClickException):
+    """What was asked for cannot be, as the message says; help would say no more."""
+
+    exit_code = 2
+
+
+_STORE: Final = "firestore_flowstate.store"
+_FILTERS: Final = "firestore_flowstate.filters"
+
+
+def _option(place: str, name: str, help: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Return an option whose value is kept with others in one place of the context."""
+
+    def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None and value != ():
+            ctx.meta.setdefault(place, {})[param.name] = value
+
+    return click.option(name, help=help, expose_value=False, callback=keep, **attributes)
+
+
+_STORE_OPTIONS: Final = (
+    _option(_STORE, "--project", "The project.  [FLOWSTATE_PROJECT, or as Google's libraries find it]", metavar="ID"),
+    _option(_STORE, "--database", "The database.  [FLOWSTATE_DATABASE or (default)]", metavar="ID"),
+    _option(_STORE, "--collection", "The collection.  [FLOWSTATE_COLLECTION or genkit-flows]", metavar="PATH"),
+    _option(
+        _STORE, "--shards", "Over how many shards writes are spread.  [FLOWSTATE_SHARDS or 1]", type=int, metavar="N"
+    ),
+    _option(_STORE, "--emulator-host", "The emulator to use.  [FIRESTORE_EMULATOR_HOST]", metavar="HOST:PORT"),
+)
+_FILTER_OPTIONS: Final = (
+    _option(
+        _FILTERS,
+        "--status",
+        f"Only those that are so: {', '.join(get_args(FlowStatus))}.",
+        type=click.Choice(get_args(FlowStatus)),
+        metavar="STATUS",
+    ),
+    _option(_FILTERS, "--name", "Only flows of this name.", metavar="NAME"),
+    _option(_FILTERS, "--blocked-on", "Only those that wait for this step.", metavar="STEP"),
+    _option(
+        _FILTERS,
+        "--started-after",
+        "Only those started then or later: 2024-05-31, 2024-05-31T12:00+02:00 or milliseconds; UTC without a zone.",
+        type=moment,
+        metavar="TIME",
+    ),
+    _option(_FILTERS, "--started-before", "Only those started before.", type=moment, metavar="TIME"),
+    _option(
+        _FILTERS,
+        "--where",
+        "Only those with this unknown key, such as owner=ana; KEY:=JSON for numbers and bools. Repeatable.",
+        type=key_value,
+        metavar="KEY=TEXT",
+        multiple=True,
+    ),
+)
+
+as_json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+dry_run_option: Final = click.option("--dry-run", is_flag=True, help="Change nothing, and say what would be.")
+confirmation_option: Final = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+def store_options(command: Command) -> Command:
+    """Add the options that say which collection."""
+    for option in reversed(_STORE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def filter_options(command: Command) -> Command:
+    """Add the options that say which flow states."""
+    for option in reversed(_FILTER_OPTIONS):
+        command = option(command)
+    return command
+
+
+def given_settings(
+    changes: Mapping[str, Any] | None = None, *, named: Mapping[str, str] | None = None
+) -> FlowStateSettings:
+    """Return the settings that the options of the running command and the environment give.
+
+    Args:
+        changes: Settings that are otherwise.
+        named: The options that these come from, by setting, where they are not called like it.
+
+    Raises:
+        MisusedError: They are wrong; names the option or variable.
+    """
+    given = {**click.get_current_context().meta.get(_STORE, {}), **(changes or {})}
+    options = {name: f"--{name.replace('_', '-')}" for name in given} | dict(named or {})
+    try:
+        return FlowStateSettings(**given)
+    except ValidationError as error:
+        raise MisusedError("; ".join(_wrong(line, options) for line in error.errors(include_input=False))) from None
+    except SettingsError as error:  # a variable that is no JSON
+        raise MisusedError(f"FLOWSTATE_*: {error}") from None
+
+
+def given_query(*, token: str | None = None) -> FlowStateQuery:
+    """Return the query that the options of the running command give.
+
+    Raises:
+        MisusedError: No query can be so.
+    """
+    given = dict(click.get_current_context().meta.get(_FILTERS, {}))
+    where = given.pop("where", ())
+    keys = [key for key, _ in where]
+    if repeated := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+        raise MisusedError(f"--where names {repeated[0]!r} twice, which can equal one value only")
+    try:
+        return FlowStateQuery(**given, where=dict(where), continuation_token=token)
+    except InvalidQueryError as error:
+        raise MisusedError(str(error)) from error
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless the answer was given as an option.
+
+    Raises:
+        MisusedError: Nobody is there to ask.
+        click.Abort: The answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise MisusedError(f"{question} Say --yes where nobody can be asked.")
+    click.confirm(question, abort=True, err=True)
+
+
+def _wrong(line: Mapping[str, Any], options: Mapping[str, str]) -> str:
+    location = [options.get(str(part), str(part)) for part in line["loc"]]
+    return ": ".join(filter(None, [".".join(location), line["msg"].removeprefix("Value error, ")]))

@@ -1,0 +1,140 @@
+"""What commands print: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import BackendError
+from ..firestore import FirestoreFlowStateStore
+from ..models import FlowStateSummary
+from ..query import FlowStateQuery
+from ..settings import FlowStateSettings
+
+_UNBOUNDED = 10_000  # characters: what is piped is not to be cut
+
+
+def say(message: str) -> None:
+    """Print a line for people."""
+    _print(message, sys.stderr)
+
+
+def tell(result: str) -> None:
+    """Print a line of the result."""
+    _print(result, sys.stdout)
+
+
+def tell_json(value: object, *, indent: int | None = None) -> None:
+    """Print the result as JSON."""
+    tell(_json(value, indent))
+
+
+def report(sentence: str, fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print the result of a command that has done something."""
+    if as_json:
+        tell_json(fields)
+    else:
+        tell(sentence)
+
+
+def print_table(summaries: Sequence[FlowStateSummary]) -> None:
+    """Print a line for each flow state."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("id", "name", "status", "started", "steps", "bytes", "about"):
+        table.add_column(heading, justify="right" if heading in ("steps", "bytes") else "left", overflow="fold")
+    for summary in summaries:
+        about = summary.error_line or ""
+        if summary.status == "blocked":
+            about = f"waits for {summary.blocked_on}"
+        table.add_row(
+            Text(shown(summary.id)),
+            Text(shown(summary.name or "")),
+            summary.status,
+            when(summary.start_time),
+            f"{summary.step_count:,}",
+            f"{summary.size_bytes:,}" if summary.size_bytes else "",
+            Text(shown(about)),
+        )
+    console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED, highlight=False)
+    with console.capture() as capture:  # written by itself, rich exits where nobody reads
+        console.print(table)
+    for line in capture.get().splitlines():
+        tell(line.rstrip())
+
+
+def shown(text: str) -> str:
+    """Return text as a terminal may show it: what moves the cursor or colours is escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def when(milliseconds: float) -> str:
+    """Return a start as people read it, in UTC; as a number where it is beyond the years of a calendar."""
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return f"{milliseconds}"
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def counted(number: int, what: str = "flow state") -> str:
+    """Return a number of things."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def place(settings: FlowStateSettings) -> str:
+    """Return where the flow states are."""
+    emulator = f" on the emulator {settings.emulator_host}" if settings.emulator_host else ""
+    database = "" if settings.database == "(default)" else f", database {settings.database}"
+    return f"{settings.collection} in {settings.project or 'the default project'}{database}{emulator}"
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show how far it is, where standard error is a terminal; yield what is to be told so."""
+    amount = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        amount,
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # a result goes above the bar, or where it was sent
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+async def about(store: FirestoreFlowStateStore, query: FlowStateQuery | None = None) -> int | None:
+    """Return how many flow states there are, for a progress bar; None where none is shown or it cannot be told."""
+    if not sys.stderr.isatty():
+        return None
+    try:
+        return await store.count(query)
+    except BackendError:
+        return None
+
+
+def _print(text: str, file: TextIO) -> None:
+    encoding = file.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=file)
+
+
+def _json(value: object, indent: int | None) -> str:
+    """Return JSON that standard output can print; lone surrogates and what its encoding lacks are escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text

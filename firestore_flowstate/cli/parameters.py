@@ -1,0 +1,57 @@
+"""What options take: durations, times, keys with values."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+import click
+
+_UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def duration(text: str) -> timedelta:
+    """Return a duration such as 90d, 12h or 1d12h."""
+    if not re.fullmatch(r"(\d{1,6}[smhdw])+", text, re.ASCII):
+        raise click.BadParameter(f"{text!r} is no duration such as 90d, 12h or 1d12h (units: s, m, h, d, w)")
+    parts = re.findall(r"(\d+)([smhdw])", text)
+    try:
+        return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
+    except OverflowError:
+        raise click.BadParameter(f"{text!r:.100} is longer than any calendar") from None
+
+
+def spelled(duration: timedelta) -> str:
+    """Return a duration as people say it, to the second."""
+    hours, seconds = divmod(duration.seconds, 3600)
+    numbers = {"day": duration.days, "hour": hours, "minute": seconds // 60, "second": seconds % 60}
+    said = [f"{number:,} {unit}{'' if number == 1 else 's'}" for unit, number in numbers.items() if number]
+    return " ".join(said) or "0 seconds"
+
+
+def moment(text: str) -> datetime | int:
+    """Return a time: ISO 8601, in UTC where it names no zone, or milliseconds since the epoch."""
+    if re.fullmatch(r"-?\d{5,18}", text, re.ASCII):  # four digits are a year
+        return int(text)
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time such as 2024-05-31, 2024-05-31T12:00Z or milliseconds since the epoch"
+        ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
+
+
+def key_value(text: str) -> tuple[str, str | int | bool]:
+    """Return the key and value of KEY=TEXT, or of KEY:=JSON, which is for numbers and bools."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not KEY=TEXT or KEY:=JSON")
+    if not key.endswith(":"):
+        return key, value
+    try:
+        return key[:-1], json.loads(value)
+    except (ValueError, RecursionError):
+        raise click.BadParameter(f"{value!r:.100} in {key}= is not JSON; for text it is KEY=TEXT") from None

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from command import Outcome, Processes, run_here
+from story import story
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, SyncFlowStateStore
+
+
+@pytest.fixture
+def environment(flow_state_settings: FlowStateSettings) -> dict[str, str]:
+    """The environment of someone who works on the collection of the test."""
+    assert flow_state_settings.project is not None
+    assert flow_state_settings.emulator_host is not None
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FLOWSTATE_", "GOOGLE_", "GCLOUD_", "FIREBASE_", "PYTHON", "COLUMNS", "FORCE_COLOR"))
+    }
+    return {
+        **inherited,
+        "FIRESTORE_EMULATOR_HOST": flow_state_settings.emulator_host,
+        "GOOGLE_CLOUD_PROJECT": flow_state_settings.project,
+        "FLOWSTATE_COLLECTION": flow_state_settings.collection,
+    }
+
+
+@pytest.fixture
+def flowstate(environment: dict[str, str]) -> Iterator[Processes]:
+    """The command, as processes."""
+    processes = Processes(environment)
+    yield processes
+    processes.end()
+
+
+@pytest.fixture
+def here(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """The command, in this process."""
+    for name in os.environ.keys() - environment.keys():
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return run_here
+
+
+@pytest.fixture
+def store(flow_state_store: FirestoreFlowStateStore) -> SyncFlowStateStore:
+    """The collection that the command works on, with the flow states of the story."""
+    blocking = SyncFlowStateStore(flow_state_store)
+    blocking.save_many(story())
+    return blocking

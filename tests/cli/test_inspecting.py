@@ -1,0 +1,218 @@
+"""`flowstate list`, `show`, `count`, `delete` and `doctor`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from command import Outcome, Processes
+from damage import put, sound
+from raw_documents import RawCollection
+from story import flow, story
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSettings, SyncFlowStateStore
+from firestore_flowstate.testing import exactly
+
+TABLE = """\
+id          name      status   started              steps  bytes  about
+draft-7     draft     running  2024-05-31 09:03:00      0    133
+order-1003  checkout  failed   2024-05-31 09:02:00      0    216  Card declined
+order-1002  checkout  blocked  2024-05-31 09:01:00      1    183  waits for approve
+order-1001  checkout  done     2024-05-31 09:00:00      3    260
+"""
+
+
+def ids(outcome: Outcome) -> list[str]:
+    return [json.loads(line)["id"] for line in outcome.out.splitlines()]
+
+
+def test_list(flowstate: Processes, store: SyncFlowStateStore) -> None:
+    """A table, newest start first."""
+    assert Outcome(0, TABLE, "") == flowstate("list")
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ("--status blocked", ["order-1002"]),
+        ("--status done --name checkout", ["order-1001"]),
+        ("--name draft", ["draft-7"]),
+        ("--blocked-on approve", ["order-1002"]),
+        ("--started-after 2024-05-31T09:02", ["draft-7", "order-1003"]),
+        ("--started-after 2024-05-31T11:02+02:00", ["draft-7", "order-1003"]),
+        ("--started-before 1717146060000", ["order-1001"]),
+        ("--started-after 2024-05-31T09:01Z --started-before 2024-05-31T09:02Z", ["order-1002"]),
+        ("--where owner=ana", ["order-1003", "order-1001"]),
+        ("--where owner=ana --status failed", ["order-1003"]),
+        ("--where priority:=2", ["draft-7"]),
+        ("--where priority=2", []),
+    ],
+)
+def test_filters(here: Callable[..., Outcome], store: SyncFlowStateStore, filters: str, expected: list[str]) -> None:
+    """Alone and together, for lists and counts alike."""
+    assert expected == ids(here("list", "--json", *filters.split()))
+    assert f"{len(expected)}\n" == here("count", *filters.split()).out
+
+
+def test_list_as_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """All that a summary has, one object a line, under the names that it has in JSON."""
+    found = json.loads(here("list", "--json", "--status", "failed").out)
+
+    assert found.pop("updatedAt").endswith("Z")
+    assert found == {
+        "id": "order-1003",
+        "flowId": "order-1003",
+        "name": "checkout",
+        "status": "failed",
+        "startTime": 1717146120000,
+        "blockedOn": None,
+        "stepCount": 0,
+        "sizeBytes": 216,
+        "lastEndTime": None,
+        "errorLine": "Card declined",
+        "expireAt": None,
+        "extra": {"owner": "ana"},
+    }
+
+
+def test_list_tells_how_to_go_on(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """With a token, beside the result; where there is no more, it says nothing."""
+    first = here("list", "--json", "--limit", "3")
+    token = first.err.rpartition(" ")[2].strip()
+    rest = here("list", "--json", "--limit", "3", "--token", token)
+
+    assert f"There are more: --token {token}\n" == first.err
+    assert ["draft-7", "order-1003", "order-1002", "order-1001"] == ids(first) + ids(rest)
+    assert (0, "") == (rest.code, rest.err)
+
+
+def test_list_is_as_long_as_asked(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """Also where that takes several pages of Firestore."""
+    store.save_many({f"id-{number:03}": flow("x", startTime=number) for number in range(310)})
+
+    assert 314 == len(ids(here("list", "--json", "--limit", "1000")))
+    assert 301 == len(ids(here("list", "--json", "--limit", "301")))
+
+
+def test_nothing_to_list(here: Callable[..., Outcome]) -> None:
+    """What reads the result gets none; people are told."""
+    assert Outcome(0, "", "no flow states\n") == here("list")
+    assert Outcome(0, "0\n", "") == here("count")
+
+
+def test_list_goes_past_what_cannot_be_read(
+    here: Callable[..., Outcome], store: SyncFlowStateStore, flow_state_settings: FlowStateSettings
+) -> None:
+    """It is named."""
+    fields = sound()
+    put("status", {"stringValue": "?"})(fields)
+    RawCollection(flow_state_settings).write("damaged", fields)
+    outcome = here("list", "--json")
+
+    assert 4 == len(ids(outcome))
+    assert (0, "damaged cannot be read; flowstate doctor says why\n") == (outcome.code, outcome.err)
+
+
+def test_nothing_moves_the_cursor(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """What a flow is called does not colour the terminal, nor spread over lines; the JSON has it as it is."""
+    store.save("\x1b[2J\n", flow("x", name="\x1b[31mred", startTime=0))
+
+    assert r"\x1b[2J\n   \x1b[31mred  running" in here("list").out
+    assert "\x1b[2J\n" == ids(here("list", "--json"))[-1]
+
+
+def test_show(flowstate: Processes, store: SyncFlowStateStore) -> None:
+    """In Genkit's form and order, what the application added last."""
+    outcome = flowstate("show", "order-1002")
+
+    assert (0, "") == (outcome.code, outcome.err)
+    assert exactly(story()["order-1002"]) == exactly(FlowState.model_validate(json.loads(outcome.out)))
+    assert [
+        *("flowId", "name", "input", "startTime", "cache", "eventsTriggered", "blockedOnStep", "operation"),
+        *("executions", "owner"),
+    ] == list(json.loads(outcome.out))
+
+
+def test_show_changes_nothing(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """Neither numbers nor text, not even what is no text."""
+    state = flow("odd", input=[-0.0, 2**70, math.inf, 1e-300, "naïve 🙂", "\ud800", [[]], {"": {"__x__": None}}])
+    store.save("odd", state)
+    outcome = here("show", "odd")
+
+    assert exactly(state) == exactly(FlowState.model_validate(json.loads(outcome.out)))
+
+
+def test_an_encoding_without_the_characters(flowstate: Processes, store: SyncFlowStateStore) -> None:
+    """JSON stays JSON, text is readable."""
+    outcome = flowstate("list", "--json", "--name", "draft", PYTHONIOENCODING="ascii")
+
+    assert "café" == json.loads(outcome.out)["extra"]["topic"]
+
+
+def test_show_what_is_not_there(here: Callable[..., Outcome], flow_state_settings: FlowStateSettings) -> None:
+    """Never, or no longer."""
+    settings = flow_state_settings.model_copy(update={"expire_after": timedelta(microseconds=1)})
+    with SyncFlowStateStore(FirestoreFlowStateStore(settings)) as expiring:
+        expiring.save("expired", story()["order-1001"])
+    for id in ("never", "expired"):
+        assert Outcome(1, "", f"flowstate: There is no flow state {id!r}, or it has expired.\n") == here("show", id)
+
+
+def test_count(flowstate: Processes, store: SyncFlowStateStore) -> None:
+    """A number, for scripts."""
+    assert Outcome(0, "2\n", "") == flowstate("count", "--where", "owner=ana")
+
+
+def test_delete(flowstate: Processes, here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """By name; what is not there is passed over; without a word."""
+    assert Outcome(0, "", "") == flowstate("delete", "--yes", "order-1001", "draft-7", "never")
+    assert {"order-1002", "order-1003"} == set(store.load_many(story()))
+    assert Outcome(0, "", "") == here("delete", "--yes", "order-1002")
+    assert 1 == store.count()
+
+
+def test_delete_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """Where nobody can answer it deletes nothing."""
+    outcome = here("delete", "order-1001")
+
+    assert 2 == outcome.code
+    assert outcome.err.startswith("flowstate: Delete the flow state 'order-1001' of flows-")
+    assert 4 == store.count()
+
+
+def test_delete_names_wrong_ids(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """The others are deleted."""
+    outcome = here("delete", "--yes", "order-1001", "a/b")
+
+    assert (1, True) == (outcome.code, outcome.err.startswith("flowstate: 1 of 2 flow states could not be deleted"))
+    assert store.load("order-1001") is None
+
+
+def test_doctor(
+    flowstate: Processes,
+    here: Callable[..., Outcome],
+    store: SyncFlowStateStore,
+    flow_state_settings: FlowStateSettings,
+) -> None:
+    """It says where it looks and what it finds; finding something is exit code 1."""
+    where = (
+        f"{flow_state_settings.collection} in {flow_state_settings.project} "
+        f"on the emulator {flow_state_settings.emulator_host}\n"
+    )
+    assert Outcome(0, "", f"{where}nothing is wrong\n") == here("doctor")
+    fields = sound()
+    put("startTime", {"stringValue": "5"})(fields)
+    RawCollection(flow_state_settings).write("a\nb", fields)
+    found = flowstate("doctor")
+    as_json = [json.loads(line) for line in here("doctor", "--json").out.splitlines()]
+
+    assert (1, f"{where}2 findings\n") == (found.code, found.err)
+    assert [
+        r"hidden a\nb startTime is a string, so no list shows it. Correct it, or delete the document.",
+        r"unreadable a\nb The flow state 'a\nb' cannot be read",
+    ] == [line.partition(": ")[0] for line in found.out.splitlines()]
+    assert [("hidden", "a\nb"), ("unreadable", "a\nb")] == [(one["kind"], one["id"]) for one in as_json]
+    assert as_json[0]["message"].startswith("startTime is a string")

@@ -1,0 +1,177 @@
+"""`flowstate purge`, `migrate`, `rewrap` and `gc`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+
+import pytest
+from command import Outcome, Processes
+from raw_documents import RawCollection
+from story import flow, story
+from tcp_proxy import TcpProxy
+
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowStateSettings, SyncFlowStateStore
+from firestore_flowstate.testing import exactly
+
+KEYS = {name: base64.b64encode(name.encode() * 32).decode() for name in "ab"}
+
+
+def test_purge(flowstate: Processes, here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """First what it would delete, then that; only what matches and is old."""
+    options = ("purge", "--older-than", "0s", "--status", "done")
+
+    assert Outcome(0, "0 flow states deleted\n", "") == here("purge", "--older-than", "1d12h", "--yes")
+    assert Outcome(0, "1 flow state would be deleted\n", "") == here(*options, "--dry-run")
+    assert 4 == store.count()
+    assert Outcome(0, '{"purged": 1, "dryRun": false}\n', "") == flowstate(*options, "--yes", "--json")
+    assert story().keys() - {"order-1001"} == store.load_many(story()).keys()
+
+
+@pytest.mark.parametrize("age", ["999999w", "999999w" * 200, "0s"])
+def test_purge_of_any_age(here: Callable[..., Outcome], store: SyncFlowStateStore, age: str) -> None:
+    """Older than all calendars, nothing is; more than that is no age."""
+    outcome = here("purge", "--older-than", age, "--dry-run")
+
+    assert (2 if len(age) > 9 else 0) == outcome.code
+    assert outcome.out in ("", "0 flow states would be deleted\n", "4 flow states would be deleted\n")
+
+
+def test_purge_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """It says what, where, and how old."""
+    outcome = here("purge", "--older-than", "1d12h", "--status", "done")
+
+    assert 2 == outcome.code
+    assert " that match, neither started nor written for 1 day 12 hours? Say --yes" in outcome.err
+
+
+def test_purge_goes_on_after_it_was_killed(
+    flowstate: Processes,
+    here: Callable[..., Outcome],
+    store: SyncFlowStateStore,
+    flow_state_settings: FlowStateSettings,
+) -> None:
+    """What was deleted is done, and the next run does the rest."""
+    store.save_many({f"id-{number:03}": flow("x", startTime=number) for number in range(396)})
+    assert flow_state_settings.emulator_host is not None
+    proxy = TcpProxy(flow_state_settings.emulator_host)
+    named = 0
+
+    def hold_the_third_page(chunk: bytes) -> None:
+        nonlocal named
+        named += chunk.count(b"/id-")
+        if named > 150:  # two pages of 100, and the cursors between them
+            proxy.hold()
+
+    proxy.on_request(hold_the_third_page)
+    try:
+        process = flowstate.start("purge", "--older-than", "0s", "--yes", "--emulator-host", proxy.host)
+        while store.count() > 250:
+            assert process.poll() is None
+        process.kill()
+        process.wait()
+        left = store.count()
+    finally:
+        proxy.close()
+
+    assert 0 < left < 400
+    assert Outcome(0, f"{left} flow states deleted\n", "") == here("purge", "--older-than", "0s", "--yes")
+    assert 0 == store.count()
+
+
+def test_migrate_there_and_back(
+    flowstate: Processes,
+    here: Callable[..., Outcome],
+    store: SyncFlowStateStore,
+    flow_state_settings: FlowStateSettings,
+) -> None:
+    """A dry run says what a run does, and a second run does nothing."""
+    raw = RawCollection(flow_state_settings)
+    to_native = ("migrate", "--to-layout", "native")
+
+    assert Outcome(0, "4 flow states would be migrated, 0 as they should be, 0 failed\n", "") == here(
+        *to_native, "--dry-run"
+    )
+    assert "_flowstate" in raw.read("order-1001")
+    assert Outcome(0, "4 flow states migrated, 0 as they should be, 0 failed\n", "") == flowstate(*to_native, "--yes")
+    assert "_flowstate" not in raw.read("order-1001")
+    assert Outcome(0, "0 flow states migrated, 4 as they should be, 0 failed\n", "") == here(*to_native, "--yes")
+    assert story() == store.load_many(story())
+    assert Outcome(0, '{"migrated": 4, "unchanged": 0, "failed": {}, "dryRun": false}\n', "") == here(
+        "migrate", "--yes", "--json"
+    )
+    assert "_flowstate" in raw.read("order-1001")
+    assert story() == store.load_many(story())
+
+
+def test_migrate_to_another_collection(
+    here: Callable[..., Outcome], store: SyncFlowStateStore, flow_state_settings: FlowStateSettings
+) -> None:
+    """As copies, without a question, since nothing is lost."""
+    assert 0 == here("migrate", "--to-collection", "moved").code
+    settings = flow_state_settings.model_copy(update={"collection": "moved"})
+    with SyncFlowStateStore(FirestoreFlowStateStore(settings)) as moved:
+        assert exactly(story()) == exactly(moved.load_many(story()))
+    assert 4 == store.count()
+
+
+def test_migrate_to_more_shards(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """In place; then lists over the shards are complete."""
+    assert 0 == here("migrate", "--shards", "8", "--yes").code
+    assert 4 == len(here("list", "--shards", "8", "--json").out.splitlines())
+
+
+def test_migrate_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """Others may read the layout as it is."""
+    outcome = here("migrate", "--to-layout", "native")
+
+    assert (2, "") == (outcome.code, outcome.out)
+    assert " in the native layout? Say --yes where nobody can be asked." in outcome.err
+
+
+def test_migrate_reports_what_failed(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """Each with its reason; the others are migrated, and the exit code is 1."""
+    store.update("order-1001", cache={"matrix": CacheEntry(value=[[1]])})
+    told = here("migrate", "--to-layout", "native", "--yes")
+    failed = json.loads(here("migrate", "--to-layout", "native", "--yes", "--json").out)
+
+    assert (1, "3 flow states migrated, 0 as they should be, 1 failed\n") == (told.code, told.out)
+    assert "cache['matrix']['value'][0]" in told.err
+    assert ["order-1001"] == list(failed["failed"])
+    assert (0, 3) == (failed["migrated"], failed["unchanged"])
+
+
+def test_rewrap(
+    flowstate: Processes,
+    here: Callable[..., Outcome],
+    store: SyncFlowStateStore,
+    flow_state_settings: FlowStateSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After it the new key alone reads everything; before it the old one is needed."""
+    both, new = json.dumps(KEYS), json.dumps({"b": KEYS["b"]})
+    monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"a": KEYS["a"]}))
+
+    assert Outcome(0, "4 flow states stored anew\n", "") == here("rewrap")
+    monkeypatch.setenv("FLOWSTATE_KEYS", new)
+    early = here("rewrap")
+    assert (1, "") == (early.code, early.out)
+    assert "the key 'a'" in early.err
+    assert Outcome(0, '{"rewrapped": 4}\n', "") == flowstate(
+        "rewrap", "--json", FLOWSTATE_KEYS=both, FLOWSTATE_CURRENT_KEY="b"
+    )
+    only = flow_state_settings.model_copy(update={"keys": {"b": KEYS["b"]}, "require_encryption": True})
+    with SyncFlowStateStore(FirestoreFlowStateStore(only)) as encrypted:
+        assert exactly(story()) == exactly(encrypted.load_many(story()))
+
+
+def test_gc(flowstate: Processes, here: Callable[..., Outcome], flow_state_settings: FlowStateSettings) -> None:
+    """Parts that a save may be about to refer to are left alone."""
+    RawCollection(flow_state_settings).write("gone/flowstate-parts/part", {"data": {"bytesValue": ""}})
+
+    assert Outcome(0, "0 parts would be deleted, 1 too young to tell\n", "") == here("gc", "--dry-run")
+    assert Outcome(0, "0 parts deleted, 1 too young to tell\n", "") == flowstate("gc")
+    assert {"orphans": 0, "deleted": 0, "young": 1, "unreadable": [], "dryRun": False} == json.loads(
+        here("gc", "--json").out
+    )

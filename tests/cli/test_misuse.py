@@ -1,0 +1,160 @@
+"""Wrong arguments, settings and surroundings: one line that says what to do, and an exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from command import Outcome, Processes
+
+from firestore_flowstate.cli import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nope"], "No such command 'nope'"),
+        (["list", "--nope"], "No such option '--nope'"),
+        (["show"], "Missing argument 'ID'. See flowstate show --help"),
+        (["delete"], "Missing argument 'ID...'"),
+        (["export"], "Missing argument 'FILE'"),
+        (["purge"], "Missing option '--older-than'"),
+        (["list", "--limit", "0"], "Invalid value for '--limit'"),
+        (["list", "--limit", "many"], "Invalid value for '--limit'"),
+        (["list", "--status", "nix"], "'nix' is not one of 'scheduled', 'running', 'blocked', 'done', 'failed'"),
+        (["list", "--started-after", "yesterday"], "'yesterday' is no time such as 2024-05-31"),
+        (["list", "--started-before", "2024-13-01"], "is no time such as"),
+        (["list", "--token", "garbage"], "The continuation token 'garbage' is damaged"),
+        (["list", "--token", ""], "The continuation token '' is damaged"),
+        (["count", "--where", "owner"], "'owner' is not KEY=TEXT or KEY:=JSON"),
+        (["count", "--where", "n:=one"], "'one' in n:= is not JSON; for text it is KEY=TEXT"),
+        (["count", "--where", "n:=[1]"], "where['n'] is a string, a whole number of 64 bits or a bool"),
+        (["count", "--where", f"n:={'[' * 100_000}"], "is not JSON"),
+        (["count", "--where", "status=done"], "where has the key 'status'"),
+        (["count", "--where", "a=1", "--where", "a=2"], "--where names 'a' twice"),
+        (["count", "--name", "\ud800"], "name contains a lone surrogate"),
+        (["count", "--collection", "a/b"], "--collection: the path 'a/b' names a document"),
+        (["count", "--project", ""], "--project: must be a name"),
+        (["count", "--shards", "501"], "--shards: Input should be less than or equal to 500"),
+        (["count", "--emulator-host", "nowhere"], "--emulator-host: must be host:port"),
+        (["migrate", "--to-collection", "a/b"], "--to-collection: the path 'a/b' names a document"),
+        (["migrate", "--to-layout", "native", "--shards", "2"], "shards need the serialized layout"),
+        (["purge", "--older-than", "90"], "'90' is no duration such as 90d, 12h or 1d12h"),
+        (["purge", "--older-than", "-1d"], "'-1d' is no duration"),
+        (["purge", "--older-than", "1d", "--yes", "--yes", "extra"], "unexpected extra argument"),
+        (["show", "a/b"], "The flow id 'a/b' contains a slash"),
+        (["show", ""], "The flow id '' is empty"),
+        (["delete", "--yes", "__x__"], "matches __.*__, which Firestore reserves"),
+        (["indexes", "--format", "yaml"], "'yaml' is not one of 'firebase', 'terraform'"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_wrong_arguments(here: Callable[..., Outcome], arguments: list[str], says: str) -> None:
+    """Exit code 2, one line, and no result."""
+    outcome = here(*arguments)
+
+    assert (2, "", 1) == (outcome.code, outcome.out, outcome.err.count("\n"))
+    assert outcome.err.startswith("flowstate: ")
+    assert says in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("FLOWSTATE_SHARDS", "999", "FLOWSTATE_SHARDS: Input should be less than or equal to 500"),
+        ("FLOWSTATE_TIMEOUT", "soon", "FLOWSTATE_TIMEOUT: Input should be a valid number"),
+        ("FLOWSTATE_COLLECTION", "a/b", "FLOWSTATE_COLLECTION: the path 'a/b' names a document"),
+        ("FLOWSTATE_KEYS", "{bad", "FLOWSTATE_KEYS: "),
+        ("FLOWSTATE_KEYS", json.dumps({"a": "c2VjcmV0"}), "FLOWSTATE_KEYS: key 'a' has 6 bytes"),
+        ("FLOWSTATE_CURRENT_KEY", "a", "current_key 'a' is not among keys"),
+        ("FLOWSTATE_CODECS", "x", 'error parsing value for field "codecs"'),
+        ("FIRESTORE_EMULATOR_HOST", "nowhere", "FIRESTORE_EMULATOR_HOST: must be host:port"),
+    ],
+)
+def test_wrong_settings(
+    here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    """The variable is named; a key is not shown."""
+    monkeypatch.setenv(variable, value)
+    outcome = here("count")
+
+    assert (2, "", 1) == (outcome.code, outcome.out, outcome.err.count("\n"))
+    assert says in outcome.err
+    assert "c2VjcmV0" not in outcome.err
+
+
+def test_no_arguments(here: Callable[..., Outcome]) -> None:
+    """Help, where errors go."""
+    outcome = here()
+
+    assert (2, "") == (outcome.code, outcome.out)
+    assert "Usage: flowstate [OPTIONS] COMMAND" in outcome.err
+
+
+def test_nobody_answers(flowstate: Processes) -> None:
+    """Within the timeout, as an error of its own kind."""
+    outcome = flowstate("list", FIRESTORE_EMULATOR_HOST="127.0.0.1:9", FLOWSTATE_TIMEOUT="0.3")
+
+    assert (1, "", 1) == (outcome.code, outcome.out, outcome.err.count("\n"))
+    assert "did not succeed within 0.3 s" in outcome.err
+
+
+def test_no_credentials(environment: dict[str, str], flowstate: Processes) -> None:
+    """What to do is said."""
+    del environment["FIRESTORE_EMULATOR_HOST"]
+    nowhere = {"HOME": "/nonexistent", "CLOUDSDK_CONFIG": "/nonexistent", "NO_GCE_CHECK": "true"}
+    outcome = flowstate("count", **nowhere)
+
+    assert (1, "", 1) == (outcome.code, outcome.out, outcome.err.count("\n"))
+    assert "flowstate: no usable Google credentials: run `gcloud auth application-default login`" in outcome.err
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_the_extra_is_missing(missing: str) -> None:
+    """What to install is said."""
+    code = f"import sys; sys.modules[{missing!r}] = None; from firestore_flowstate.cli import main; sys.exit(main())"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (1, "") == (ran.returncode, ran.stdout)
+    assert f"flowstate: {missing} is missing: the command needs pip install 'firestore-flowstate[cli]'\n" == ran.stderr
+
+
+def test_the_command_is_installed() -> None:
+    """By the name that the documentation has."""
+    [script] = importlib.metadata.entry_points(group="console_scripts", name="flowstate")
+
+    assert main is script.load()
+
+
+def test_libraries_keep_their_warnings_to_themselves(
+    here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those about old Pythons; the package's own are lines like others."""
+    import warnings
+
+    from firestore_flowstate import FlowStateWarning
+    from firestore_flowstate.cli import inspecting
+
+    def warn(*_: object) -> str:
+        warnings.warn("You are using an old Python", FutureWarning, stacklevel=1)
+        warnings.warn("Deploy a TTL policy", FlowStateWarning, stacklevel=1)
+        return "here"
+
+    monkeypatch.setattr(inspecting, "place", warn)
+
+    assert "flowstate: warning: Deploy a TTL policy\nhere\nnothing is wrong\n" == here("doctor").err
+
+
+def test_help_is_fast(flowstate: Processes) -> None:
+    """It loads neither grpc nor Google's libraries."""
+    start = time.monotonic()
+    outcome = flowstate("--help", PYTHONPROFILEIMPORTTIME="1")
+
+    assert 0 == outcome.code
+    assert time.monotonic() - start < 30
+    assert not {"grpc", "google.protobuf"} & {line.rpartition("|")[2].strip() for line in outcome.err.splitlines()}

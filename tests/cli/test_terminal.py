@@ -1,0 +1,159 @@
+"""In a terminal, and where something ends early: signals, closed pipes, questions, progress."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+from command import PATIENCE, Processes
+from story import flow, story
+from tcp_proxy import TcpProxy
+
+from firestore_flowstate import FlowStateSettings, SyncFlowStateStore
+from firestore_flowstate.backup import export_line
+
+
+class Terminal:
+    """A terminal of 100 columns; what is typed and what is shown."""
+
+    def __init__(self) -> None:
+        self._near, self.end = pty.openpty()
+        os.set_blocking(self._near, False)
+        self.shown = ""
+
+    def type(self, text: str) -> None:
+        """Type."""
+        os.write(self._near, text.encode())
+
+    def read(self) -> str:
+        """Return what was shown so far."""
+        with suppress(OSError):
+            while data := os.read(self._near, 65536):
+                self.shown += data.decode()
+        return self.shown
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it is shown."""
+        eventually(lambda: text in self.read(), lambda: self.shown)
+
+    def close(self) -> None:
+        """Hang up."""
+        os.close(self._near)
+        os.close(self.end)
+
+
+def eventually(condition: Callable[[], bool], what: Callable[[], object] = lambda: "") -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture
+def proxy(flow_state_settings: FlowStateSettings) -> Iterator[TcpProxy]:
+    assert flow_state_settings.emulator_host is not None
+    proxy = TcpProxy(flow_state_settings.emulator_host)
+    yield proxy
+    proxy.close()
+
+
+def test_progress_is_shown_where_people_look(
+    flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal
+) -> None:
+    """On standard error, and only on a terminal; the result is what it is without."""
+    process = flowstate.start("export", "-", stderr=terminal.end)
+    out, _ = process.communicate(timeout=PATIENCE)
+
+    assert 0 == process.returncode
+    assert 4 == len(out.splitlines())
+    assert b"\x1b" not in out
+    assert "flow states" in terminal.read()
+    assert "0/4" in terminal.shown
+    assert "4 flow states exported" in terminal.shown
+
+
+def test_findings_go_where_they_are_sent(flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal) -> None:
+    """Also while progress is shown elsewhere."""
+    process = flowstate.start("doctor", "--shards", "2", stderr=terminal.end)
+    out, _ = process.communicate(timeout=PATIENCE)
+
+    assert (0, b"") == (process.returncode, out)
+    assert "documents" in terminal.read()
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, 3), ("n", 1, 4)])
+def test_a_question_is_answered(
+    flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal, answer: str, code: int, left: int
+) -> None:
+    """On the terminal, and not in the result."""
+    process = flowstate.start("delete", "draft-7", stdin=terminal.end, stderr=terminal.end)
+    terminal.wait_for("? [y/N]: ")
+    terminal.type(f"{answer}\n")
+    out, _ = process.communicate(timeout=PATIENCE)
+
+    assert (code, b"") == (process.returncode, out)
+    assert left == store.count()
+    assert "Delete the flow state 'draft-7' of flows-" in terminal.read()
+    assert ("aborted" in terminal.shown) is (answer == "n")
+
+
+def test_ctrl_c_ends_what_waits_for_a_file(flowstate: Processes, store: SyncFlowStateStore) -> None:
+    """At once, with the exit code that shells have for it; what was stored stays stored."""
+    process = flowstate.start("import", "-", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(b"".join(export_line(f"id-{place}", flow("x")).encode() for place in range(450)))
+    process.stdin.flush()
+    eventually(lambda: store.count() == 404)
+    process.send_signal(signal.SIGINT)
+    process.wait(PATIENCE)
+
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert (130, b"", b"flowstate: interrupted\n") == (
+        process.returncode,
+        process.stdout.read(),
+        process.stderr.read(),
+    )
+
+
+@pytest.mark.parametrize("command", [["export", "-"], ["list", "--limit", "2000"]])
+def test_nobody_reads_on(flowstate: Processes, store: SyncFlowStateStore, command: list[str]) -> None:
+    """As in `| head -1`: without a word, and with the exit code that shells have for it."""
+    store.save_many({f"id-{place}": flow("x" * 200, name="x" * 200) for place in range(450)})
+    process = flowstate.start(*command)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    process.wait(PATIENCE)
+
+    assert (141, b"") == (process.returncode, process.stderr.read())
+
+
+def test_a_signal_ends_what_waits_for_firestore(
+    flowstate: Processes, store: SyncFlowStateStore, proxy: TcpProxy, tmp_path: os.PathLike[str]
+) -> None:
+    """Long before the timeout; nothing is left of a file that is not complete."""
+    folder = os.fspath(tmp_path)
+    proxy.hold()
+    process = flowstate.start("export", f"{folder}/flows.jsonl", "--emulator-host", proxy.host, FLOWSTATE_TIMEOUT="300")
+    eventually(lambda: proxy.connections > 0)
+    assert 1 == len(os.listdir(folder))  # noqa: PTH208  # the folder is text here
+    process.terminate()
+    process.wait(PATIENCE)
+
+    assert (143, []) == (process.returncode, os.listdir(folder))  # noqa: PTH208  # as above
+    assert len(story()) == store.count()
