@@ -25,6 +25,8 @@ from firestore_flowstate import (
 )
 from firestore_flowstate._query.structured import structured_query
 from firestore_flowstate._query.token import Position
+from firestore_flowstate.backup import export_states
+from firestore_flowstate.doctor import examine
 from firestore_flowstate.indexes import index_file
 
 __all__ = ["query_log"]  # a fixture
@@ -253,6 +255,9 @@ async def test_whatever_a_store_asks_is_served(store: FirestoreFlowStateStore, q
     async for _ in store.iterate(FlowStateQuery(limit=2, status="running")):
         pass
     await store.load_many([f"id-{place}" for place in range(6)])
+    assert [] == [finding async for finding in examine(store)]
+    async for _ in export_states(store):
+        pass
     await store.migrate(store)
     await store.rewrap()
     await store.gc()

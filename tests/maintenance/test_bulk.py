@@ -50,6 +50,32 @@ async def test_batches_are_few_and_bounded(flow_state_settings: FlowStateSetting
         assert max(size for _, size in commits) < 4 * 1024 * 1024
 
 
+async def test_few_requests_are_under_way_at_once(flow_state_store: FirestoreFlowStateStore) -> None:
+    """However many states there are, four commits or reads: neither server nor memory is flooded."""
+    store = flow_state_store
+    under_way = most = 0
+
+    def counted(call: Any) -> Any:
+        async def counting(*arguments: Any, **options: Any) -> Any:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                return await call(*arguments, **options)
+            finally:
+                under_way -= 1
+
+        return counting
+
+    connection = store._connection
+    connection.commit, connection.batch_get = counted(connection.commit), counted(connection.batch_get)  # type: ignore[method-assign]  # counts, and sends them on
+    states = {f"id-{number:04}": flow(number) for number in range(1000)}
+    for call in (store.save_many(states), store.load_many(states), store.delete_many(states)):
+        most = 0
+        await call
+        assert 4 == most
+
+
 async def test_each_failure_is_told_by_its_id(flow_state_store: FirestoreFlowStateStore) -> None:
     """What cannot be stored does not keep the others from it."""
     store = flow_state_store

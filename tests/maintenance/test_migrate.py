@@ -100,6 +100,19 @@ async def test_to_another_collection(flow_state_settings: FlowStateSettings) -> 
         assert "resumed there" in (await _load(target, "id-4")).cache
 
 
+async def test_to_another_project(flow_state_settings: FlowStateSettings) -> None:
+    """Where only the database differs, the states are copied too."""
+    source = store_of(flow_state_settings, layout="native")
+    target = store_of(flow_state_settings, project=f"{flow_state_settings.project}-2")
+    async with source, target:
+        states = {f"id-{i}": flow(i) for i in range(3)}
+        await source.save_many(states)
+
+        assert 3 == (await source.migrate(target)).migrated
+        assert states == await target.load_many(states)
+        assert [False, False, False] == await layouts(source)
+
+
 async def test_live(flow_state_settings: FlowStateSettings) -> None:
     """Flows write all the while: no step is lost, and every document ends in the new layout."""
     native, serialized = (store_of(flow_state_settings, layout=layout) for layout in ("native", "serialized"))
