@@ -1,7 +1,10 @@
-# Each target sets up what it needs. PYTHON is what makes the virtual environment VENV; ARGS goes to pytest.
+# Each target sets up what it needs. PYTHON is what makes the virtual environment VENV; ARGS goes to pytest; SEED and
+# SECONDS go to the torture test.
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+SECONDS ?= 180
+SEED ?=
 
 RUN = $(VENV)/bin/python
 EMULATOR = $(RUN) -m firestore_flowstate.emulator
@@ -18,7 +21,7 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 	--fetch-timeout=60000 --fetch-retries=5
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check test-all firebase-exec firebase-tools genkit-js find-emulator clean
+.PHONY: help demo test check test-all torture firebase-exec firebase-tools genkit-js find-emulator clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +40,9 @@ check: $(READY) ## what CI runs: lint, format, types, all tests
 
 test-all: ## all tests, on every Python from 3.10 that is installed
 	@MAKE="$(MAKE)" tests/on_every_python
+
+torture: $(READY) find-emulator ## everything at once, while connections break and the server is killed, for SECONDS
+	@PYTHONPATH=tests:tests/rpc:tests/faults $(RUN) -m torture --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
 firebase-exec: $(READY) firebase-tools ## the quickstart, on the emulator that firebase-tools starts
 	@$(RUN) tests/firebase_tools/exec_folder.py $(EXEC_FOLDER)

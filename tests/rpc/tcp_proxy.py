@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
 _CHUNK: Final = 65536
+_TRIES: Final = 100  # to listen again on a port that others may use meanwhile
 
 
 class TcpProxy:
@@ -33,10 +35,10 @@ class TcpProxy:
         self._requests_pass = threading.Event()
         self._requests_pass.set()
         self._swallow = False
+        self._delay = 0.0
         self._on_request: Callable[[bytes], None] | None = None
         self._on_reply: Callable[[bytes], None] | None = None
-        self._closed = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._start()
 
     def hold_replies(self) -> None:
         """Let requests through and keep the replies back, until `let_pass`."""
@@ -51,9 +53,32 @@ class TcpProxy:
         """Let requests through and throw the replies away."""
         self._swallow = True
 
+    def delay(self, seconds: float) -> None:
+        """Pass each chunk on so much later, until `let_pass`."""
+        self._delay = seconds
+
+    def refuse(self) -> None:
+        """Refuse connections, and break those that are open, until `listen`."""
+        # A blocked accept keeps the port open: wake it up.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def listen(self) -> None:
+        """Accept connections again, on the same port."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(OSError):
+                self._listener = socket.create_server(("127.0.0.1", int(self.host.rpartition(":")[2])))
+                self._start()
+                return
+            time.sleep(0.05)
+        raise OSError(f"{self.host} is taken by others")
+
     def let_pass(self) -> None:
         """Pass everything on again, what was held back first."""
         self._swallow = False
+        self._delay = 0.0
         self._requests_pass.set()
         self._replies_pass.set()
 
@@ -76,23 +101,23 @@ class TcpProxy:
 
     def close(self) -> None:
         """Refuse connections from now on, and break those that are open."""
-        self._closed = True
-        # A blocked accept keeps the port open: wake it up.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.refuse()
         self.let_pass()
         self.cut()
 
-    def _accept(self) -> None:
-        while not self._closed:
+    def _start(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
             try:
-                near, _ = self._listener.accept()
-                self.connections += 1
+                near, _ = listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            try:
                 far = socket.create_connection(self._address)
             except OSError:
-                if self._closed:
-                    return
                 near.close()
                 continue
             for end in (near, far):
@@ -103,6 +128,7 @@ class TcpProxy:
 
     def _pass_requests(self, near: socket.socket, far: socket.socket) -> None:
         for chunk in _chunks(near):
+            time.sleep(self._delay)
             self._requests_pass.wait()
             if self._on_request is not None:
                 self._on_request(chunk)
@@ -114,6 +140,7 @@ class TcpProxy:
         for chunk in _chunks(far):
             if self._on_reply is not None:
                 self._on_reply(chunk)
+            time.sleep(self._delay)
             self._replies_pass.wait()
             if not self._swallow and not _send(near, chunk):
                 break

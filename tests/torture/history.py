@@ -1,0 +1,197 @@
+"""What was asked and answered, and what it tells: records of operations, which become events of the model."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from firestore_flowstate import FlowStateError, StoreUnavailableError
+
+from .model import Append, Case, Event, Requirement, anything, nothing, present, remove
+from .wrong import WrongError
+
+Outcome = Literal["done", "refused", "unavailable", "unknown", "cancelled"]
+"""How an operation ended: `unavailable` is for certain not done, `unknown` and `cancelled` may be done or not."""
+
+_AFTERMATH: Final = 0.5  # seconds until a client has noticed that its connection is broken
+_LATENESS: Final = 3.0  # seconds until what a fault held up has arrived or is lost
+now = time.monotonic
+
+
+class UnexpectedError(WrongError):
+    """An operation ended in an error that no fault and no other writer explains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """What an operation was to do to one flow state.
+
+    Attributes:
+        success: What it did if it was done.
+        refusals: What each error says of the flow state, where it may end in one.
+        mark: What it leaves.
+        began: When it began, where that is later than the call.
+        since: When the version was read that the operation rests on, where only its time tells it.
+        or_else: What else a success may mean where a reply was lost.
+    """
+
+    success: Case
+    refusals: Mapping[type[FlowStateError], Requirement] = field(default_factory=dict)
+    mark: str | None = None
+    began: float | None = None
+    since: float = math.inf
+    or_else: Case | None = None
+
+    def outcome(self, error: FlowStateError) -> tuple[Outcome, Requirement]:
+        """Return how an operation ended that raised this, and what that says of the flow state.
+
+        Raises:
+            UnexpectedError: It may not end so.
+        """
+        if type(error) in self.refusals:
+            return "refused", self.refusals[type(error)]
+        if isinstance(error, StoreUnavailableError):
+            return ("unknown" if error.outcome_unknown else "unavailable"), anything
+        raise UnexpectedError(f"{type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """An operation on one flow state.
+
+    Attributes:
+        key: The flow state, as collection and id.
+        what: What it was, for people.
+        line: The connection that it went over.
+        began: When it was called.
+        ended: When it returned.
+        outcome: How it ended.
+        attempt: What it was to do.
+        refusal: What was required for its refusal.
+    """
+
+    key: str
+    what: str
+    line: str
+    began: float
+    ended: float
+    outcome: Outcome
+    attempt: Attempt
+    refusal: Requirement = anything
+
+
+class Trouble(NamedTuple):
+    """A time in which requests or replies of one connection, or of all, were lost or late.
+
+    Attributes:
+        line: The connection; None: all of them.
+        began: When it began.
+        ended: When it ended.
+        late: Whether requests may have arrived after their sender had given them up.
+    """
+
+    line: str | None
+    began: float
+    ended: float
+    late: bool = True
+
+    def meets(self, record: Record) -> bool:
+        """Return whether the operation was under way then."""
+        on_it = self.line is None or self.line == record.line
+        return on_it and record.began <= self.ended + _AFTERMATH and self.began <= record.ended
+
+
+@dataclass
+class History:
+    """Everything that was recorded of a round, from any thread.
+
+    Attributes:
+        records: The operations on single flow states.
+        troubles: When faults were at work.
+        kills: When the server was killed, in this round and before.
+        repeats: Commits that were sent once more, with the time.
+        counts: How many calls of which kind ended how.
+        late: The most seconds by which a call has missed its deadline, and which it was.
+        wrong: What is seen to be wrong without looking for an order.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+    kills: list[Trouble] = field(default_factory=list)
+    repeats: list[tuple[float, bytes]] = field(default_factory=list)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    late: tuple[float, str] = (-math.inf, "")
+    wrong: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, *records: Record) -> None:
+        """Record operations."""
+        with self._lock:
+            self.records.extend(records)
+
+    def count(self, kind: str, outcome: str) -> None:
+        """Count a call of the store."""
+        with self._lock:
+            self.counts[kind, outcome] += 1
+
+    def took(self, what: str, seconds: float, *, allowed: float) -> None:
+        """Note how long a call took that was to end in its time."""
+        with self._lock:
+            self.late = max(self.late, (seconds - allowed, what))
+
+    def events_of(self, records: Iterable[Record]) -> list[Event]:
+        """Return what records say has happened, and what may have."""
+        events = (self._event(record) for record in records)
+        return [event for event in events if event is not None]
+
+    def echoes_of(self, records: Iterable[Record]) -> list[Event]:
+        """Return what may have happened once more: requests that came late although another was sent in their place.
+
+        These are the known limits of docs/reliability.md: a save without a version, and a create where there is
+        nothing again, do not tell that they come late. A server that was killed has forgotten even more.
+        """
+        echoes: list[Event] = []
+        for record in records:
+            mark, case = record.attempt.mark, record.attempt.success
+            if mark is None:
+                continue
+            # Known to the byte: these were sent once more by the test itself, also those that were refused before.
+            times = [(at, at + _LATENESS) for at, message in self.repeats if mark.encode() in message]
+            kills = [kill for kill in self.kills if kill.meets(record)]
+            troubles = [trouble for trouble in self.troubles if trouble.late and trouble.meets(record)]
+            if (troubles := [*troubles, *kills]) and record.outcome not in ("refused", "unavailable"):
+                times.append((record.began, max(trouble.ended for trouble in troubles) + _LATENESS))
+            if isinstance(case.effect, Append):  # on top of a version, which is there once, if nothing was forgotten
+                case, times = Case(present, case.effect), times if kills else []
+            what = f"{record.line}: {record.what}: late"
+            echoes += (
+                Event(what=what, began=began, ended=ended, cases=(case,), certain=False) for began, ended in times
+            )
+        return echoes
+
+    def _event(self, record: Record) -> Event | None:
+        attempt, began, ended = record.attempt, record.began, record.ended
+        what = f"{record.line}: {record.what}: {record.outcome}"
+        # A server that has lost its history cannot tell of a write before whether it was stored.
+        forgotten = any(kill.began <= ended and kill.ended >= min(began, attempt.since) for kill in self.kills)
+        if record.outcome == "done":
+            cases = (attempt.success,)
+            if attempt.or_else is not None and any(t.meets(record) for t in (*self.troubles, *self.kills)):
+                cases = (attempt.or_else, attempt.success)
+            return Event(what=what, began=began, ended=ended, cases=cases, mark=attempt.mark)
+        if record.outcome == "unavailable":
+            return None
+        if record.outcome == "refused" and not forgotten:
+            return Event(what=what, began=began, ended=ended, cases=(Case(record.refusal, nothing),))
+        return Event(what=what, began=began, cases=(attempt.success,), certain=False, mark=attempt.mark)
+
+
+def wipe(key: str, began: float, ended: float) -> Record:
+    """Return the record of a kill with which everything was lost."""
+    attempt = Attempt(success=Case(anything, remove))
+    return Record(key=key, what="killed", line="server", began=began, ended=ended, outcome="done", attempt=attempt)

@@ -1,0 +1,98 @@
+"""What a run has survived, in figures."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .checking import Verdict
+from .examining import Inventory
+from .history import History
+
+_COLUMNS = ("done", "refused", "unknown", "unavailable", "cancelled", "nothing there")
+
+
+@dataclass
+class Report:
+    """The figures of a run.
+
+    Attributes:
+        seed: What it was drawn from.
+        rounds: How many rounds there were.
+        seconds: How long it took.
+        calls: How many calls of which kind ended how.
+        faults: How many faults of which kind there were.
+        kills: How often the server was killed, and came back how.
+        events: How many operations on single flow states were put in an order.
+        late: How many flow states only a request that came late, once more, could explain.
+        overdue: The most seconds by which a call has missed its deadline, and which it was.
+        in_parts: How many flow states were found in parts after a round.
+        folded: How many flow states were found with a folded log after a round.
+        orphans: How many parts were left to gc.
+    """
+
+    seed: int
+    rounds: int = 0
+    seconds: float = 0.0
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)
+    events: int = 0
+    late: list[str] = field(default_factory=list)
+    overdue: tuple[float, str] = (-math.inf, "")
+    in_parts: int = 0
+    folded: int = 0
+    orphans: int = 0
+
+    def add(
+        self,
+        history: History,
+        verdict: Verdict,
+        inventories: Sequence[Inventory],
+        faults: Counter[str],
+    ) -> None:
+        """Add the figures of a round."""
+        self.calls.update(history.counts)
+        self.faults.update(faults)
+        self.overdue = max(self.overdue, history.late)
+        self.events += verdict.events
+        self.late += verdict.late
+        for inventory in inventories:
+            self.in_parts += inventory.in_parts
+            self.folded += inventory.folded
+            self.orphans += inventory.orphans
+
+    def line(self) -> str:
+        """Return one line on the run so far."""
+        return (
+            f"{self.rounds} rounds, {self.calls.total()} operations, {self.faults.total()} faults, "
+            f"{self.kills.total()} kills: all explained"
+        )
+
+    def __str__(self) -> str:
+        kinds = sorted({kind for kind, _ in self.calls})
+        rows = [["operation", *_COLUMNS]]
+        rows += [[kind, *(str(self.calls[kind, outcome]) for outcome in _COLUMNS)] for kind in kinds]
+        rows.append(["all", *(str(sum(self.calls[kind, outcome] for kind in kinds)) for outcome in _COLUMNS)])
+        table = "\n".join(
+            "  ".join(cell.rjust(12) if i else cell.ljust(16) for i, cell in enumerate(row)) for row in rows
+        )
+        faults = ", ".join(f"{kind} {count}" for kind, count in self.faults.most_common())
+        kills = ", ".join(f"{kind} {count}" for kind, count in self.kills.most_common())
+        return "\n".join(
+            [
+                f"seed {self.seed}: {self.rounds} rounds, {self.seconds:.0f} s",
+                "",
+                table,
+                "",
+                f"faults: {faults}",
+                f"kills of the server, which came back: {kills}",
+                f"events on single flow states put in order: {self.events}",
+                f"histories with a save or create that was applied once more, late: {len(self.late)}",
+                f"states found in parts: {self.in_parts}, with a folded log: {self.folded}",
+                f"parts left to gc: {self.orphans}",
+                f"latest return after a deadline: {self.overdue[0]:+.2f} s ({self.overdue[1]})",
+            ]
+        )
