@@ -79,7 +79,7 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
 
     async def purge_them() -> int:
         async with FirestoreFlowStateStore(settings) as store:
-            with progress_bar("flow states deleted") as progress:
+            with progress_bar("flow states") as progress:
                 return await store.purge(query, older_than=older_than, dry_run=dry_run, progress=progress)
 
     purged = asyncio.run(purge_them())

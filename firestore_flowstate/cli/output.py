@@ -50,7 +50,12 @@ def print_table(summaries: Sequence[FlowStateSummary]) -> None:
     """Print a line for each flow state."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "name", "status", "started", "steps", "bytes", "about"):
-        table.add_column(heading, justify="right" if heading in ("steps", "bytes") else "left", overflow="fold")
+        table.add_column(
+            heading,
+            justify="right" if heading in ("steps", "bytes") else "left",
+            overflow="fold",
+            no_wrap=heading not in ("id", "name", "about"),
+        )
     for summary in summaries:
         about = summary.error_line or ""
         if summary.status == "blocked":

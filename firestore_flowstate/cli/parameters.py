@@ -33,7 +33,7 @@ def spelled(duration: timedelta) -> str:
 
 def moment(text: str) -> datetime | int:
     """Return a time: ISO 8601, in UTC where it names no zone, or milliseconds since the epoch."""
-    if re.fullmatch(r"-?\d{5,18}", text, re.ASCII):  # four digits are a year
+    if re.fullmatch(r"\d{11,18}", text, re.ASCII):  # since 1973: fewer digits are a date, or seconds by mistake
         return int(text)
     try:
         found = datetime.fromisoformat(text.replace("Z", "+00:00"))

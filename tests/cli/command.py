@@ -61,9 +61,9 @@ class Processes:
             process.communicate()
 
 
-def run_here(*arguments: str) -> Outcome:
+def run_here(*arguments: str, encoding: str = "utf-8") -> Outcome:
     """Run the command in this process, by its entry point."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True) for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(arguments)
     return checked(Outcome(code, *(stream.buffer.getvalue().decode() for stream in (out, err))))  # type: ignore[attr-defined]  # a BytesIO

@@ -29,6 +29,7 @@ from firestore_flowstate.cli import main
         (["list", "--status", "nix"], "'nix' is not one of 'scheduled', 'running', 'blocked', 'done', 'failed'"),
         (["list", "--started-after", "yesterday"], "'yesterday' is no time such as 2024-05-31"),
         (["list", "--started-before", "2024-13-01"], "is no time such as"),
+        (["list", "--started-before", "1717146000"], "'1717146000' is no time such as"),
         (["list", "--token", "garbage"], "The continuation token 'garbage' is damaged"),
         (["list", "--token", ""], "The continuation token '' is damaged"),
         (["count", "--where", "owner"], "'owner' is not KEY=TEXT or KEY:=JSON"),
@@ -96,9 +97,10 @@ def test_no_arguments(here: Callable[..., Outcome]) -> None:
     assert "Usage: flowstate [OPTIONS] COMMAND" in outcome.err
 
 
-def test_nobody_answers(flowstate: Processes) -> None:
+def test_nobody_answers(here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the timeout, as an error of its own kind."""
-    outcome = flowstate("list", FIRESTORE_EMULATOR_HOST="127.0.0.1:9", FLOWSTATE_TIMEOUT="0.3")
+    monkeypatch.setenv("FLOWSTATE_TIMEOUT", "0.3")
+    outcome = here("list", "--emulator-host", "127.0.0.1:9")
 
     assert (1, "", 1) == (outcome.code, outcome.out, outcome.err.count("\n"))
     assert "did not succeed within 0.3 s" in outcome.err

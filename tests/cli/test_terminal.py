@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 from command import PATIENCE, Processes
+from raw_documents import RawCollection
 from story import flow, story
 from tcp_proxy import TcpProxy
 
@@ -85,13 +86,19 @@ def test_progress_is_shown_where_people_look(
     assert "4 flow states exported" in terminal.shown
 
 
-def test_findings_go_where_they_are_sent(flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal) -> None:
-    """Also while progress is shown elsewhere."""
-    process = flowstate.start("doctor", "--shards", "2", stderr=terminal.end)
+def test_findings_go_where_they_are_sent(
+    flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal, flow_state_settings: FlowStateSettings
+) -> None:
+    """Also while progress is shown on the terminal."""
+    RawCollection(flow_state_settings).write("damaged", {"startTime": {"stringValue": "5"}})
+    process = flowstate.start("doctor", stderr=terminal.end)
     out, _ = process.communicate(timeout=PATIENCE)
 
-    assert (0, b"") == (process.returncode, out)
+    assert 1 == process.returncode
+    assert [b"hidden", b"unreadable"] == [line.split()[0] for line in out.splitlines()]
+    assert b"\x1b" not in out
     assert "documents" in terminal.read()
+    assert "2 findings" in terminal.shown
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, 3), ("n", 1, 4)])
