@@ -21,13 +21,16 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 	--fetch-timeout=60000 --fetch-retries=5
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check test-all torture firebase-exec firebase-tools genkit-js find-emulator clean
+.PHONY: help demo docs test check test-all torture firebase-exec firebase-tools genkit-js find-emulator clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(READY) ## the quickstart, on the emulator
 	@$(EMULATOR) exec -- $(RUN) examples/quickstart.py
+
+docs: $(READY) ## what is generated of the docs: the reference of the command
+	$(RUN) tests/cli/reference.py
 
 test: $(READY) find-emulator firebase-tools genkit-js ## all tests, on the emulator
 	$(RUN) -m pytest $(ARGS)
