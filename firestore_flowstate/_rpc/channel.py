@@ -60,8 +60,7 @@ class Channel:
             return [message async for message in self._streamed[name](request, timeout=timeout, metadata=metadata)]
         except grpc.aio.AioRpcError as error:
             details = dict(error.trailing_metadata() or ()).get(_STATUS_DETAILS, b"")
-            failed = CallFailed(error.code().name, error.details() or "", details=details)
-            raise failed from error.with_traceback(None)
+            raise CallFailed(error.code().name, error.details() or "", details=details) from error.with_traceback(None)
         except grpc.aio.UsageError as error:  # the caller has closed the channel of the client passed
             self.is_closed = True
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from error.with_traceback(None)

@@ -80,6 +80,10 @@ class LoopThread:
         except asyncio.CancelledError:
             hop.cancel()
             raise
+        finally:
+            del (
+                hop
+            )  # or an error, this frame and the hop keep each other, and the connection, until the collector comes
 
     def submit(self, coroutine: Coroutine[Any, Any, _Result]) -> concurrent.futures.Future[_Result]:
         """Return a future of what the coroutine returns, run in a copy of the calling thread's context.

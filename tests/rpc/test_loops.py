@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import subprocess
 import sys
 import textwrap
@@ -179,6 +180,17 @@ async def test_close_and_use_again(settings: FlowStateSettings) -> None:
         await connection.close()
         await connection.close()
         assert [] == background_threads()
+
+
+def test_dropped_without_close(settings: FlowStateSettings) -> None:
+    """A connection that is dropped takes its thread with it; those made for one call each do not pile up."""
+    for _ in range(5):
+        asyncio.run(get(Connection(settings)))
+
+    patience = time.monotonic() + 10
+    while background_threads():  # the last call's own thread may still hold it for a moment
+        assert time.monotonic() < patience
+        gc.collect()
 
 
 async def test_close_ends_channels_of_other_loops(settings: FlowStateSettings) -> None:
