@@ -81,9 +81,8 @@ class LoopThread:
             hop.cancel()
             raise
         finally:
-            del (
-                hop
-            )  # or an error, this frame and the hop keep each other, and the connection, until the collector comes
+            # Or an error, this frame and the hop would keep each other, and the connection, until the collector comes.
+            del hop
 
     def submit(self, coroutine: Coroutine[Any, Any, _Result]) -> concurrent.futures.Future[_Result]:
         """Return a future of what the coroutine returns, run in a copy of the calling thread's context.
