@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -307,8 +307,9 @@ class FirestoreFlowStateStore:
         collection = await self._ready(self._deadline(None))
         from ._operations.listing import iterate
 
-        async for state in iterate(collection, query_or_all(query), None):
-            yield state
+        async with aclosing(iterate(collection, query_or_all(query), None)) as states:
+            async for state in states:
+                yield state
 
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         """Store each state under its id, in place of what was there, in batches that are atomic each.

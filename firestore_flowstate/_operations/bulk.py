@@ -26,6 +26,7 @@ from .landing import Overtaken, at, land
 from .reading import state_of
 from .saving import outgoing_of, stamp
 from .sending import Landed, Outgoing
+from .together import together
 
 _BATCH: Final = 100  # documents
 _BATCH_BYTES: Final = 1024 * 1024
@@ -77,7 +78,7 @@ async def save_many(
         else:
             saves.append(_Save(id, state, out, written))
     alone = [save for save in saves if _is_large(save)]
-    together = _batches([save for save in saves if not _is_large(save)], lambda save: save.out.size())
+    small = _batches([save for save in saves if not _is_large(save)], lambda save: save.out.size())
     deadline = deadline.plus(sum(save.out.size() for save in saves) / 2**20)
 
     async def one(save: _Save, *, sent_at: float | None = None) -> None:
@@ -107,7 +108,7 @@ async def save_many(
         for save, result in zip(batch, reply.write_results, strict=True):
             _stamp(save, collection.path_of(save.id), Landed(updated=moment_of(result.update_time)))
 
-    await asyncio.gather(_each(together, many), _each(alone, one))
+    await together([_each(small, many), _each(alone, one)])
     if errors:
         raise batch_error("saved", errors, total=len(states))
 
@@ -241,4 +242,4 @@ async def _each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]]
         async with turns:
             await work(item)
 
-    await asyncio.gather(*map(turn, items))
+    await together(map(turn, items))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 
 from .._document.field_paths import quoted
@@ -18,6 +18,7 @@ from .collection import Collection
 from .reading import state_of
 from .streams import Found, Stream, merged, streams
 from .summarizing import SUMMARY_FIELDS, summary_of
+from .together import together
 
 
 async def list_states(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateQueryResponse:
@@ -53,7 +54,7 @@ async def count(collection: Collection, query: FlowStateQuery, deadline: Deadlin
         if source.native_status is None:
             structured = structured_query(collection.collection_id, query, limit=None, shard=source.shard)
             totals.append(collection.connection.count(collection.parent, structured, deadline=deadline))
-    total = sum(await asyncio.gather(*totals))
+    total = sum(await together(totals))
     for source in sources:
         while source.native_status is not None:
             await source.fill(300)
@@ -65,7 +66,9 @@ async def count(collection: Collection, query: FlowStateQuery, deadline: Deadlin
     return total
 
 
-async def iterate(collection: Collection, query: FlowStateQuery, timeout: float | None) -> AsyncIterator[FlowState]:
+async def iterate(
+    collection: Collection, query: FlowStateQuery, timeout: float | None
+) -> AsyncGenerator[FlowState, None]:
     """Yield all states, reading one page ahead of the one that is being used."""
     pages = _pages(collection, query, collection.deadline(timeout), fields=None)
 

@@ -17,6 +17,7 @@ from .landing import Overtaken
 from .reading import load, state_of
 from .saving import outgoing_of, save
 from .scanning import scan
+from .together import together
 
 _AT_ONCE: Final = 8
 _TRIES: Final = 100
@@ -55,7 +56,7 @@ async def migrate(
             progress(seen)
 
     async for page in scan(source):
-        await asyncio.gather(*(one(document) for document in page if is_live(document)))
+        await together(one(document) for document in page if is_live(document))
     return MigrateReport(migrated=migrated, unchanged=unchanged, failed=failed)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from .._document.log import MAX_IDS, Ref
@@ -16,6 +15,7 @@ from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from .collection import Collection, expires_at, is_live
+from .together import together
 
 _PARTS_AT_ONCE = 64  # the parts of one read: at most 64 MB arrive before they are joined
 
@@ -133,9 +133,7 @@ async def fetch(
     batches = [names[i : i + _PARTS_AT_ONCE] for i in range(0, len(names), _PARTS_AT_ONCE)]
     longer = deadline.plus(max(0.0, sum(ref.size for ref in refs) / 2**20 - 1))
     parts: dict[str, Document] = {}
-    for found in await asyncio.gather(
-        *(_batch(collection, id, batch, longer, read_time=read_time) for batch in batches)
-    ):
+    for found in await together(_batch(collection, id, batch, longer, read_time=read_time) for batch in batches):
         parts.update(found)
     return resolve(refs, parts)
 

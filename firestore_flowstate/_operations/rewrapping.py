@@ -17,6 +17,7 @@ from .reading import fetch, unreadable
 from .saving import part_writes
 from .scanning import scan
 from .sending import Outgoing, send, withdraw
+from .together import together
 
 _AT_ONCE: Final = 4
 _TRIES: Final = 20
@@ -41,7 +42,7 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
             progress(seen)
 
     async for page in scan(collection, page=20):
-        await asyncio.gather(*(one(document) for document in page if is_serialized(document)))
+        await together(one(document) for document in page if is_serialized(document))
     return done
 
 

@@ -16,6 +16,7 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError
 from .backoff import Backoff
 from .collection import Collection
+from .together import together
 
 _BATCHES_AT_ONCE = 3
 _PER_WRITE = 16  # bytes of framing around a write
@@ -135,12 +136,7 @@ async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]
                 else:
                     return
 
-    tasks = [asyncio.ensure_future(commit(batch)) for batch in batches]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    await together(commit(batch) for batch in batches)
 
 
 def _touch(part: Write) -> Write:

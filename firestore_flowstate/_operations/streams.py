@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery
 from .collection import Collection, expires_at
 from .progress import NATIVE_PROGRESS, native_progress
+from .together import together
 
 _MOST: Final = MAX_LIMIT  # documents of one query, which has its deadline
 _MOST_WHOLE: Final = 100  # documents of one query that may all be thrown away, with their payload
@@ -195,7 +195,7 @@ async def _fill(sources: Sequence[Stream], count: int) -> None:
     if len(dry) == 1:
         await dry[0].fill(count)
     elif dry:
-        await asyncio.gather(*(source.fill(count) for source in dry))
+        await together(source.fill(count) for source in dry)
 
 
 def _number(value: Value) -> int | float:

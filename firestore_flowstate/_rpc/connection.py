@@ -251,16 +251,17 @@ class Connection:
         linking = self._linking.get(pid)
         if linking is None or linking.done():
             linking = self._linking[pid] = on_thread(partial(self._make_link_blocking, pid))
+        waiting = asyncio.wrap_future(linking)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(linking), max(deadline.remaining(), 0.0))
-        except asyncio.TimeoutError:
-            raise exhausted_error(
-                Exhausted(0, None),
-                deadline=deadline,
-                what="looking for credentials",
-                database="Firestore",
-                flow_id=None,
-            ) from None
+            await asyncio.wait([waiting], timeout=max(deadline.remaining(), 0.0))  # wait_for may lose a cancellation
+            if waiting.done():
+                return waiting.result()
+        finally:
+            if not waiting.cancel():
+                waiting.exception()  # nobody else may ask for it
+        raise exhausted_error(
+            Exhausted(0, None), deadline=deadline, what="looking for credentials", database="Firestore", flow_id=None
+        )
 
     def _make_link_blocking(self, pid: int) -> Link:
         with fork.held_off():

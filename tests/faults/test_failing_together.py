@@ -1,0 +1,101 @@
+"""Calls that an operation makes at once: where one of them fails, the others end with it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Final
+
+import grpc
+import pytest
+from cancelling import nothing_left, ours, until
+from scripted_server import Answer, ScriptedServer, reply, status
+from writes import Store, a_state, incompressible
+
+from firestore_flowstate import AccessDeniedError, CacheEntry, FlowStateSettings
+from firestore_flowstate._document.log import Ref
+from firestore_flowstate._document.payload import Payloads
+from firestore_flowstate._document.root import PAYLOAD, write_stored
+from firestore_flowstate._document.serialized import Place, write_state
+from firestore_flowstate._rpc.messages import Document
+
+
+class Trouble:
+    """Never answers the second call; denies the first one once that has come, and all others at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._second = threading.Event()
+        self.given_up = threading.Event()
+
+    def __call__(self, request: bytes, context: grpc.ServicerContext) -> Iterable[bytes]:
+        with self._lock:
+            self._calls += 1
+            number = self._calls
+        if number == 2:
+            self._second.set()
+            while context.is_active():
+                time.sleep(0.005)
+            self.given_up.set()
+        elif number == 1:
+            assert self._second.wait(10)
+        return status("PERMISSION_DENIED")(request, context)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def store(server: ScriptedServer) -> AsyncIterator[Store]:
+    settings = FlowStateSettings(
+        emulator_host=server.host, project="demo-scripted", shards=3, max_request_bytes=256 * 1024, compress_over=2**40
+    )
+    async with Store(settings) as store:
+        yield store
+
+
+async def _save_in_parts(store: Store) -> None:
+    state = a_state("id")
+    state.cache["large"] = CacheEntry(value=incompressible(3_000_000))
+    await store.create("id", state)
+
+
+def _root_of_many_parts() -> Answer:
+    """Answer with a state whose input is in more parts than one read asks for."""
+    root = Document(name="projects/demo-scripted/databases/(default)/documents/genkit-flows/id")
+    place = Place(path="genkit-flows/id", payloads=Payloads(compress_over=2**40))
+    write_state(root, a_state("id"), place, base=None, create=True, expire_at=None)
+    write_stored(root.fields[PAYLOAD].map_value.fields["input"], Ref("part", 200, 5))
+    return reply(root)
+
+
+CALLS: Final[dict[str, tuple[Callable[[Store], Awaitable[object]], Callable[[], list[Answer]]]]] = {
+    "list": (lambda store: store.list(), list),
+    "list_summaries": (lambda store: store.list_summaries(), list),
+    "count": (lambda store: store.count(), list),
+    "load in parts": (lambda store: store.load("id"), lambda: [_root_of_many_parts()]),
+    "save in parts": (_save_in_parts, list),
+}
+
+
+@pytest.mark.parametrize(("call", "before"), CALLS.values(), ids=CALLS)
+async def test_nothing_goes_on_after_an_error(
+    server: ScriptedServer,
+    store: Store,
+    call: Callable[[Store], Awaitable[object]],
+    before: Callable[[], list[Answer]],
+) -> None:
+    """The error comes at once, and what it made superfluous is cancelled, at the server too."""
+    trouble = Trouble()
+    server.answer(*before(), trouble)
+    async with nothing_left(store):
+        with pytest.raises(AccessDeniedError):
+            await asyncio.wait_for(call(store), 10)
+        assert [] == ours()
+        await until(trouble.given_up.is_set)
