@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Final
 
 from report import at_most, machine, table, title
-from rounds import Spread, number
+from rounds import QUICK, Spread, number, several
 from states import S, wire_form
 
 from firestore_flowstate.emulator import start_emulator
 
-ROUNDS = 15
+ROUNDS = several(15)
+WARM_UP = several(1, quick=0)  # fills the file cache and the emulator's own
 EXTRA_MILLISECONDS = 25
 
 _MODEL: Final = "import pydantic\nclass Model(pydantic.BaseModel):\n    name: str"
@@ -55,7 +56,7 @@ def measure(programs: Mapping[str, str], environment: Mapping[str, str]) -> dict
     """Return the milliseconds from the start of a process until its program is done, by program."""
     took: dict[str, list[float]] = {name: [] for name in programs}
     order = list(programs)
-    for round in range(ROUNDS + 1):
+    for round in range(WARM_UP + ROUNDS):
         for name in order:
             started = time.perf_counter()
             with subprocess.Popen(
@@ -67,7 +68,7 @@ def measure(programs: Mapping[str, str], environment: Mapping[str, str]) -> dict
                 assert process.stdout is not None
                 assert process.stdout.readline() == b"\n", f"{name} failed"
                 passed = time.perf_counter() - started
-            if round:  # the first one fills the file cache and the emulator's own
+            if round >= WARM_UP:
                 took[name].append(passed * 1e3)
         order.append(order.pop(0))
     return took
@@ -100,7 +101,7 @@ def main() -> None:
     imports = measure(IMPORTS, os.environ)
     print(f"\nThe interpreter alone: {number(statistics.median(imports['bare']))} ms")
     report(imports, "pydantic")
-    with start_emulator(attach=False) as emulator:
+    with start_emulator(attach=QUICK) as emulator:
         environment = {**os.environ, **emulator.environment, "GOOGLE_CLOUD_PROJECT": "demo-benchmarks"}
         first_saves = measure(FIRST_SAVES, environment)
     report(first_saves, "AsyncClient")
@@ -109,7 +110,7 @@ def main() -> None:
     extra = more(imports["its models"], imports["pydantic"]).median
     at_most("with its models, ms more than pydantic", extra, EXTRA_MILLISECONDS)
     print()
-    machine()
+    print(machine())
 
 
 if __name__ == "__main__":

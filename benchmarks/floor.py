@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import grpc.aio
+import grpc.aio  # type: ignore[import-untyped]  # grpcio has no types of its own
 from google.cloud.firestore_v1 import types
 
 _SERVICE = "/google.firestore.v1.Firestore/"

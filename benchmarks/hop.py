@@ -14,15 +14,16 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from emulators import fresh_emulator
 from report import at_most, machine, table, title
-from rounds import Spread, cpu_ratio, take_turns
+from rounds import Spread, cpu_ratio, several, take_turns
 from states import S, flow_state
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, SyncFlowStateStore
-from firestore_flowstate.emulator import start_emulator
 
-CALLS = 1_500
-ROUNDS = 15
+CALLS = several(1_500, quick=3)
+WARM_UP = several(50, quick=1)
+ROUNDS = several(15)
 EXTRA_MICROSECONDS = 100
 EXTRA_SHARE = 0.1
 
@@ -31,12 +32,12 @@ async def one_by_one(contenders: Mapping[str, Callable[[], Awaitable[object]]]) 
     """Return the microseconds of each call, the contenders taking turns call by call."""
     took: dict[str, list[float]] = {name: [] for name in contenders}
     gc.collect()
-    for index in range(CALLS + 50):
+    for index in range(CALLS + WARM_UP):
         for name, call in contenders.items():
             started = time.perf_counter()
             await call()
             passed = time.perf_counter() - started
-            if index >= 50:  # after the first connection and the first imports
+            if index >= WARM_UP:  # after the first connection and the first imports
                 took[name].append(passed * 1e6)
     return took
 
@@ -57,7 +58,7 @@ def blocking(call: Callable[[], object]) -> Callable[[], Awaitable[object]]:
 
 async def measure() -> None:
     """Measure and print."""
-    emulator = await asyncio.to_thread(start_emulator, attach=False, java_options=["-Xmx4g"])
+    emulator = await fresh_emulator()
     with emulator:
         settings = FlowStateSettings(project="demo-benchmarks", emulator_host=emulator.host)
         direct, default = FirestoreFlowStateStore(settings), FirestoreFlowStateStore(settings)
@@ -103,7 +104,7 @@ def main() -> None:
     title("The hop to the background loop: median (quartiles)")
     asyncio.run(measure())
     print()
-    machine()
+    print(machine())
 
 
 if __name__ == "__main__":

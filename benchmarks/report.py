@@ -1,7 +1,12 @@
-"""What a benchmark prints: a table, and its targets with whether they are met. For information: nothing fails."""
+"""What a benchmark prints: tables, and figures with their targets and whether they are met. Nothing fails.
+
+`run.py` asks by BENCHMARK_RESULTS for the figures once more, one JSON object a line.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import subprocess
 import sys
@@ -10,10 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from rounds import number
+from rounds import Spread, number
 
-MISSED: Final = "  missed  "
-MET: Final = "  met     "
+_MISSED: Final = "missed"
+_MET: Final = "met"
 _PACKAGES: Final = ("firestore-flowstate", "google-cloud-firestore", "grpcio", "protobuf", "pydantic", "orjson")
 
 
@@ -36,23 +41,40 @@ def table(rows: Sequence[Sequence[object]], *, head: Sequence[str]) -> None:
     print()
 
 
-def at_most(what: str, figure: float, limit: float) -> None:
-    """Print a target that a figure must not exceed."""
-    print(f"{MET if figure <= limit else MISSED}{what}: {number(figure)} (at most {number(limit)})")
+def at_most(what: str, figure: Spread | float, limit: float) -> None:
+    """Print a figure, or the median of a spread, that must not exceed a limit."""
+    _figure(what, figure, _MET if _median(figure) <= limit else _MISSED, f"at most {number(limit)}")
 
 
-def at_least(what: str, figure: float, limit: float) -> None:
-    """Print a target that a figure must reach."""
-    print(f"{MET if figure >= limit else MISSED}{what}: {number(figure)} (at least {number(limit)})")
+def at_least(what: str, figure: Spread | float, limit: float) -> None:
+    """Print a figure, or the median of a spread, that must reach a limit."""
+    _figure(what, figure, _MET if _median(figure) >= limit else _MISSED, f"at least {number(limit)}")
 
 
-def machine() -> None:
-    """Print the machine and the versions that the figures belong to."""
-    import os
+def shown(what: str, figure: Spread | float) -> None:
+    """Print a figure that has no limit."""
+    _figure(what, figure, "", "")
 
+
+def machine() -> str:
+    """Return the machine and the versions that figures belong to, in two lines."""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    print(f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}")
-    print(f"Python {platform.python_version()}, {packages}")
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}\n"
+        f"Python {platform.python_version()}, {packages}"
+    )
+
+
+def _figure(what: str, figure: Spread | float, verdict: str, target: str) -> None:
+    shown = str(figure) if isinstance(figure, Spread) else number(figure)
+    print(f"  {verdict:6}  {what}: {shown}" + (f" ({target})" if target else ""))
+    if results := os.environ.get("BENCHMARK_RESULTS"):
+        with Path(results).open("a") as file:
+            file.write(json.dumps({"what": what, "figure": shown, "verdict": verdict, "target": target}) + "\n")
+
+
+def _median(figure: Spread | float) -> float:
+    return figure.median if isinstance(figure, Spread) else figure
 
 
 def _processor() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,7 +15,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 IN_FLIGHT: Final = 16
-"""How many operations of a contender run at once."""
+"""How many operations of a contender run at once, where a benchmark does not say otherwise."""
+
+QUICK: Final = bool(os.environ.get("BENCHMARK_QUICK"))
+"""Whether to measure next to nothing, to see whether the benchmarks still run."""
 
 Operation: TypeAlias = Callable[[int], Awaitable[object]]
 """One operation; called with a number that goes up."""
@@ -53,8 +57,13 @@ class Spread:
         return f"{number(self.median)} ({number(self.low)} to {number(self.high)})"
 
 
+def several(count: int, *, quick: int = 1) -> int:
+    """Return the count, or next to nothing where only that is to be done."""
+    return quick if QUICK else count
+
+
 async def take_turns(
-    contenders: Mapping[str, Operation], *, rounds: int, seconds: float = 0.1, at_least: int = IN_FLIGHT
+    contenders: Mapping[str, Operation], *, rounds: int, seconds: float = 0.1, in_flight: int = IN_FLIGHT
 ) -> dict[str, list[Cost]]:
     """Return the costs of each contender, one a round; the order of contenders changes from round to round.
 
@@ -62,23 +71,37 @@ async def take_turns(
         contenders: The operation of each contender, by its name.
         rounds: How many rounds.
         seconds: About how much processor time a contender has in a round.
-        at_least: How many operations a contender does in a round, however long they take.
+        in_flight: How many operations of a contender run at once; so many it does in a round, however long they take.
     """
     done = dict.fromkeys(contenders, 0)
     counts = {}
     for name, operation in contenders.items():  # warm up, and find out how many take that long
-        await _run(operation, 0, IN_FLIGHT)
-        cost = await _run(operation, IN_FLIGHT, IN_FLIGHT)
-        done[name] = 2 * IN_FLIGHT
-        counts[name] = max(at_least, round(seconds / cost.cpu))
+        await mean_cost(operation, 0, in_flight, in_flight)
+        cost = await mean_cost(operation, in_flight, in_flight, in_flight)
+        done[name] = 2 * in_flight
+        counts[name] = in_flight if QUICK else max(in_flight, round(seconds / cost.cpu))
     costs: dict[str, list[Cost]] = {name: [] for name in contenders}
     order = list(contenders)
     for _ in range(rounds):
         for name in order:
-            costs[name].append(await _run(contenders[name], done[name], counts[name]))
+            costs[name].append(await mean_cost(contenders[name], done[name], counts[name], in_flight))
             done[name] += counts[name]
         order.append(order.pop(0))
     return costs
+
+
+async def mean_cost(operation: Operation, first: int, count: int, in_flight: int) -> Cost:
+    """Return the mean cost of so many operations, with `in_flight` of them at a time."""
+
+    async def worker(offset: int) -> None:
+        for index in range(first + offset, first + count, in_flight):
+            await operation(index)
+
+    gc.collect()  # nobody pays for what another has left behind; collections while it runs are its own
+    wall, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(worker(offset) for offset in range(min(in_flight, count))))
+    spent, passed = time.process_time() - cpu, time.perf_counter() - wall
+    return Cost(spent / count, passed / count)
 
 
 def cpu_ratio(costs: Sequence[Cost], to: Sequence[Cost]) -> Spread:
@@ -96,17 +119,3 @@ def number(figure: float) -> str:
     if figure >= 100:
         return f"{figure:,.0f}"
     return f"{figure:.1f}" if figure >= 10 else f"{figure:.2f}"
-
-
-async def _run(operation: Operation, first: int, count: int) -> Cost:
-    """Return the mean cost of so many operations, with `IN_FLIGHT` of them at a time."""
-
-    async def worker(offset: int) -> None:
-        for index in range(first + offset, first + count, IN_FLIGHT):
-            await operation(index)
-
-    gc.collect()  # nobody pays for what another has left behind; collections while it runs are its own
-    wall, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(worker(offset) for offset in range(min(IN_FLIGHT, count))))
-    spent, passed = time.process_time() - cpu, time.perf_counter() - wall
-    return Cost(spent / count, passed / count)

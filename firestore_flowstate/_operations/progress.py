@@ -9,8 +9,14 @@ from .._document.serialized import Place
 from .._document.version import Progress
 from .._rpc.messages import Document
 
-NATIVE_PROGRESS: Final = ("operation.name", "operation.done", "operation.result.error", "executions", f"{PAYLOAD}.v")
-SERIALIZED_PROGRESS: Final = ("status", "blockedOnStep", f"{PAYLOAD}.executions")
+NATIVE_PROGRESS: Final[tuple[str, ...]] = (
+    "operation.name",
+    "operation.done",
+    "operation.result.error",
+    "executions",
+    f"{PAYLOAD}.v",
+)
+SERIALIZED_PROGRESS: Final[tuple[str, ...]] = ("status", "blockedOnStep", f"{PAYLOAD}.executions")
 
 
 def native_progress(document: Document) -> Progress:
