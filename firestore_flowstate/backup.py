@@ -24,10 +24,10 @@ from ._document.backup_line import Entry, from_line, to_line
 from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError
 from .firestore import FirestoreFlowStateStore
 from .models import FlowState
-from .query import FlowStateQuery, query_or_all
+from .query import MAX_LIMIT, FlowStateQuery, query_or_all
 from .store import VersionedFlowStateStore
 
-_BATCH: Final = 100  # states of a page, and of one read
+_BATCH: Final = 100  # states of one read
 _BATCH_BYTES: Final = 4 * 1024 * 1024
 _IMPORT_BATCH: Final = 400  # states, which save_many sends in several commits at once
 _UNKNOWN_BYTES: Final = 64 * 1024  # of a native document, which does not say how large it is
@@ -226,7 +226,7 @@ async def _batches(
     on_unreadable: Callable[[str, FlowStateError], None] | None,
 ) -> AsyncGenerator[Sequence[str], None]:
     """Yield the ids of states that together are not too large to be held, as far as their summaries tell."""
-    query = replace(query, limit=_BATCH, on_error="raise" if on_unreadable is None else "skip")
+    query = replace(query, limit=MAX_LIMIT, on_error="raise" if on_unreadable is None else "skip")
     ids: list[str] = []
     size = 0
     while True:

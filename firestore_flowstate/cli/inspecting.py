@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
-from typing import Any
 
 import click
 from pydantic.alias_generators import to_camel
@@ -44,7 +43,8 @@ def list_command(limit: int, token: str | None, as_json: bool) -> None:
     summaries, token = asyncio.run(_summaries(given_settings(), given_query(token=token), limit))
     if as_json:
         for summary in summaries:
-            tell_json(_camel(summary.model_dump(mode="json")))
+            fields = summary.model_dump(mode="json", exclude={"extra"})  # in which NaN would become null
+            tell_json({to_camel(name): value for name, value in fields.items()} | {"extra": dict(summary.extra)})
     elif summaries:
         print_table(summaries)
     else:
@@ -159,7 +159,3 @@ async def _examine(settings: FlowStateSettings, *, as_json: bool) -> int:
 
 def _line(finding: Finding) -> str:
     return shown(" ".join(filter(None, [finding.kind, finding.id, finding.message])))
-
-
-def _camel(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {to_camel(name): value for name, value in fields.items()}

@@ -78,6 +78,16 @@ def test_list_as_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -
     }
 
 
+def test_list_as_json_keeps_numbers(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """Also those that JSON has no word for."""
+    store.save("odd", flow("odd", startTime=0.5, score=math.nan, large=2**62, ratio=-0.0))
+    found = json.loads(here("list", "--json", "--started-before", "2024-01-01").out)
+
+    assert exactly((0.5, {"score": math.nan, "large": 2**62, "ratio": -0.0})) == exactly(
+        (found["startTime"], found["extra"])
+    )
+
+
 def test_list_tells_how_to_go_on(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
     """With a token, beside the result; where there is no more, it says nothing."""
     first = here("list", "--json", "--limit", "3")

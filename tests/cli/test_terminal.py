@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from command import PATIENCE, Processes
@@ -151,16 +152,17 @@ def test_nobody_reads_on(flowstate: Processes, store: SyncFlowStateStore, comman
 
 
 def test_a_signal_ends_what_waits_for_firestore(
-    flowstate: Processes, store: SyncFlowStateStore, proxy: TcpProxy, tmp_path: os.PathLike[str]
+    flowstate: Processes, store: SyncFlowStateStore, proxy: TcpProxy, tmp_path: Path
 ) -> None:
     """Long before the timeout; nothing is left of a file that is not complete."""
-    folder = os.fspath(tmp_path)
     proxy.hold()
-    process = flowstate.start("export", f"{folder}/flows.jsonl", "--emulator-host", proxy.host, FLOWSTATE_TIMEOUT="300")
+    process = flowstate.start(
+        "export", str(tmp_path / "flows.jsonl"), "--emulator-host", proxy.host, FLOWSTATE_TIMEOUT="300"
+    )
     eventually(lambda: proxy.connections > 0)
-    assert 1 == len(os.listdir(folder))  # noqa: PTH208  # the folder is text here
+    assert 1 == len(list(tmp_path.iterdir()))
     process.terminate()
     process.wait(PATIENCE)
 
-    assert (143, []) == (process.returncode, os.listdir(folder))  # noqa: PTH208  # as above
+    assert (143, []) == (process.returncode, list(tmp_path.iterdir()))
     assert len(story()) == store.count()
