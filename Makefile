@@ -1,8 +1,9 @@
-# Each target sets up what it needs. PYTHON is what makes the virtual environment VENV; ARGS goes to pytest; SEED and
+# Each target sets up what it needs. PYTHON is what makes the virtual environment VENV; ARGS goes to pytest, BENCH to benchmarks/run.py; SEED and
 # SECONDS go to the torture test.
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+BENCH ?=
 SECONDS ?= 180
 SEED ?=
 
@@ -21,7 +22,7 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 	--fetch-timeout=60000 --fetch-retries=5
 
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test check test-all torture firebase-exec firebase-tools genkit-js find-emulator clean
+.PHONY: help demo docs test check test-all bench torture firebase-exec firebase-tools genkit-js find-emulator clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +41,9 @@ check: $(READY) ## what CI runs: lint, format, types, all tests
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	@$(MAKE) --no-print-directory test
+
+bench: $(READY) find-emulator ## all benchmarks; BENCH="save_load steps" for some, BENCH=--readme to keep the figures
+	$(RUN) benchmarks/run.py $(BENCH)
 
 test-all: ## all tests, on every Python from 3.10 that is installed
 	@MAKE="$(MAKE)" tests/on_every_python
