@@ -1,5 +1,5 @@
-# Each target sets up what it needs. PYTHON is what makes the virtual environment VENV; ARGS goes to pytest, BENCH to benchmarks/run.py; SEED and
-# SECONDS go to the torture test.
+# Each target sets up what it needs. PYTHON is what makes the virtual environment VENV; ARGS goes to pytest; BENCH to
+# benchmarks/run.py; SEED and SECONDS go to the torture test.
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
