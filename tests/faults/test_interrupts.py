@@ -1,0 +1,128 @@
+"""Ctrl-C while a blocking store waits for Firestore: the old state or the new one, and a store that goes on working."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+from cancelling import SECONDS, background
+from tcp_proxy import TcpProxy
+from writes import MARK, Store, a_state, incompressible
+
+from firestore_flowstate import CacheEntry, FlowState, FlowStateQuery, FlowStateSettings, SyncFlowStateStore
+
+LARGE: Final = incompressible(600_000)  # into a part, in several commits where a request has 256 KiB
+Blocking = Callable[[SyncFlowStateStore, FlowState], object]
+
+
+def _edit(store: SyncFlowStateStore, read: FlowState) -> None:
+    with store.edit("id") as state:
+        state.cache[MARK] = CacheEntry(value=1)
+
+
+def _save_in_parts(store: SyncFlowStateStore, read: FlowState) -> None:
+    store.save("id", _marked(read, LARGE), if_version=read.version)
+
+
+def _marked(read: FlowState, value: Any) -> FlowState:
+    state = read.model_copy(deep=True)
+    state.cache[MARK] = CacheEntry(value=value)
+    return state
+
+
+WRITES: Final[dict[str, tuple[Blocking, Any]]] = {
+    "save": (lambda store, read: store.save("id", _marked(read, 1)), 1),
+    "save in parts": (_save_in_parts, LARGE),
+    "update": (lambda store, read: store.update("id", cache={MARK: CacheEntry(value=1)}), 1),
+    "edit": (_edit, 1),
+    "modify": (lambda store, _: store.modify("id", lambda state: state.cache.update({MARK: CacheEntry(value=1)})), 1),
+    "save_many": (lambda store, read: store.save_many({"id": _marked(read, 1)}), 1),
+    "list": (lambda store, _: store.list(), None),
+    "iterate": (lambda store, _: list(store.iterate(FlowStateQuery(limit=1))), None),
+}
+
+
+@contextmanager
+def interrupts() -> Iterator[list[bool]]:
+    """Raise KeyboardInterrupt on the main thread where it is interrupted while the value yielded says so."""
+    armed = [False]
+
+    def handle(*_: object) -> None:
+        if armed[0]:
+            armed[0] = False
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield armed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("call", "value"), WRITES.values(), ids=WRITES)
+def test_an_interrupt(flow_state_settings: FlowStateSettings, proxy: TcpProxy, call: Blocking, value: Any) -> None:
+    """Whichever chunk on the wire it comes with."""
+    settings = flow_state_settings.model_copy(update={"max_request_bytes": 256 * 1024, "compress_over": 2**40})
+    through_proxy = Store(settings.model_copy(update={"emulator_host": proxy.host}))
+    outcomes = set()
+    with (
+        SyncFlowStateStore(Store(settings)) as direct,
+        SyncFlowStateStore(through_proxy) as store,
+        interrupts() as armed,
+    ):
+        for count in itertools.count(0, 2):
+            read = a_state("id")
+            direct.save("id", read)
+            store.load("id")
+            interrupted, reached = _interrupted(proxy, armed, count, lambda read=read: call(store, read))  # type: ignore[misc]
+            found = store.load("id")
+            assert found in ([read, _marked(read, value)] if interrupted or value is None else [_marked(read, value)])
+            outcomes.add(interrupted)
+            if not reached:
+                break
+        _nothing_runs(store, through_proxy)
+
+    assert {True, False} == outcomes
+
+
+def _interrupted(proxy: TcpProxy, armed: list[bool], count: int, call: Callable[[], object]) -> tuple[bool, bool]:
+    """Return whether the call was interrupted, and whether it got to the chunk after so many."""
+    main = threading.get_ident()
+    seen = itertools.count()
+    reached = False
+
+    def look(_: bytes) -> None:
+        nonlocal reached
+        if next(seen) == count:
+            reached = True
+            signal.pthread_kill(main, signal.SIGINT)
+
+    proxy.on_request(look)
+    proxy.on_reply(look)
+    armed[0] = True
+    try:
+        call()
+        armed[0] = False
+    except KeyboardInterrupt:
+        return True, reached
+    finally:
+        proxy.on_request(None)
+        proxy.on_reply(None)
+    return False, reached
+
+
+def _nothing_runs(store: SyncFlowStateStore, through_proxy: Store) -> None:
+    """See that no task is left on the loop that the calls ran on; the store of a ``with`` is bound to it."""
+    assert background(through_proxy) is None
+    [thread] = store._threads.values()
+    deadline = time.monotonic() + SECONDS
+    while asyncio.all_tasks(thread.loop):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
