@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ENVELOPE: Final = 0xF5
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # ours: what one value may unpack to, so that a bomb ends somewhere
 MAX_EXPANSION: Final = 100  # ours: how many times more bytes the values of a state may unpack to, beyond as many again
+FREE_EXPANSION_BYTES: Final = 64 * 1024  # a log that is folded as it should has no room for many that are this small
 _ZSTD: Final = "zstd"
 _AES: Final = "aes-gcm"
 
@@ -73,7 +74,7 @@ class Payloads:
             applied.append(codec.name)
         if len(body) > self.compress_over:
             smaller = compress(body)
-            if len(smaller) < len(body):
+            if len(smaller) < len(body) and _may_expand(len(smaller), len(body)):
                 applied.append(f"{_ZSTD}={len(body)}")
                 body = smaller
         if self.keyring is not None:
@@ -160,6 +161,11 @@ def _unpacked_size(stored: bytes) -> int:
         if name == _ZSTD and _is_size(size):
             return int(size)
     return len(body)
+
+
+def _may_expand(stored: int, unpacked: int) -> bool:
+    """Return whether a state of any number of such values passes `check_together`, and so can be read again."""
+    return unpacked <= max(FREE_EXPANSION_BYTES, MAX_EXPANSION * stored)
 
 
 def _bound_to(path: str, logical: str) -> bytes:

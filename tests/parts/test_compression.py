@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from firestore_flowstate._document.payload import MAX_VALUE_BYTES, Payloads, check_together
+
+PAYLOADS = Payloads(compress_over=4096)
+
+
+def packed(text: bytes) -> bytes:
+    return PAYLOADS.pack(text, "flows/flow", "input")
+
+
+def test_what_compresses_beyond_measure_is_never_a_bomb() -> None:
+    """However many values of one letter a state has, they are stored so that a reader takes them for honest."""
+    text = b'"' + b"x" * (64 * 2**20) + b'"'
+    stored = packed(text)
+    count = MAX_VALUE_BYTES // len(text) + 1
+    check_together([stored] * count)
+
+    assert text == PAYLOADS.unpack(stored, "flows/flow", "input")
+
+
+def test_small_values_compress_as_far_as_they_go() -> None:
+    """Nobody can make a bomb of what a log has room for."""
+    text = b'"' + b"x" * 60_000 + b'"'
+
+    assert len(packed(text)) < len(text) / 500
+    check_together([packed(text)] * 8_000)
+    assert text == PAYLOADS.unpack(packed(text), "flows/flow", "input")
