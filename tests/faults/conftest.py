@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+from relay import Relay
 from tcp_proxy import TcpProxy
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
@@ -33,6 +34,21 @@ async def direct(flow_state_settings: FlowStateSettings) -> AsyncIterator[Firest
 async def troubled(flow_state_settings: FlowStateSettings, proxy: TcpProxy) -> AsyncIterator[FirestoreFlowStateStore]:
     """A store on the same collection, through the proxy."""
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": proxy.host})) as store:
+        yield store
+
+
+@pytest.fixture
+def relay(flow_state_settings: FlowStateSettings) -> Iterator[Relay]:
+    """A server in front of the emulator that knows calls, where the proxy knows bytes."""
+    assert flow_state_settings.emulator_host is not None
+    with Relay(flow_state_settings.emulator_host) as relay:
+        yield relay
+
+
+@pytest.fixture
+async def relayed(flow_state_settings: FlowStateSettings, relay: Relay) -> AsyncIterator[FirestoreFlowStateStore]:
+    """A store on the same collection, through the relay."""
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": relay.host})) as store:
         yield store
 
 

@@ -182,6 +182,16 @@ def a_state(id: str) -> FlowState:
     return state
 
 
+def adding(number: int) -> Callable[[FlowState], None]:
+    """Return a change that adds a step of its own, and one to a counter inside the value of a step."""
+
+    def change(state: FlowState) -> None:
+        state.cache[f"step-{number}"] = CacheEntry(value=number)
+        state.cache["counter"].value["count"] += 1
+
+    return change
+
+
 def incompressible(size: int) -> str:
     """Return text of so many bytes that no codec makes smaller by more than a quarter."""
     return base64.b64encode(random.Random(size).randbytes(size * 3 // 4)).decode()

@@ -1,0 +1,103 @@
+"""A real grpc server in front of the emulator, which notes the calls that come by and refuses those it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
+
+import grpc
+from typing_extensions import Self
+
+_SERVICE: Final = "/google.firestore.v1.Firestore/"
+_STREAMED: Final = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
+
+
+class Call(NamedTuple):
+    """A call of a store."""
+
+    method: str
+    request: bytes
+
+
+class Refusal(NamedTuple):
+    """A status in place of an answer, after so many messages of it."""
+
+    code: str
+    text: str = "said so"
+    after: int = 0
+
+
+class Relay:
+    """Passes calls on to `upstream`.
+
+    Attributes:
+        host: ``127.0.0.1:PORT``, to connect to in place of `upstream`.
+        calls: The calls so far, refused ones too.
+        refusal: Gives the refusal of a call, or None to pass it on.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.calls: list[Call] = []
+        self.refusal: Callable[[Call], Refusal | None] = lambda _: None
+        self._channel = grpc.insecure_channel(upstream)
+        self._server = grpc.server(ThreadPoolExecutor(32))
+        self._server.add_generic_rpc_handlers((_Handler(self),))
+        self.host = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.stop(grace=None).wait()
+        self._channel.close()
+
+    def methods(self) -> list[str]:
+        """Return the methods called since the last time that this was asked."""
+        calls, self.calls = self.calls, []
+        return [call.method for call in calls]
+
+    def refuse(self, code: str, text: str = "said so", *, only: str | None = None, after: int = 0) -> None:
+        """Refuse every call of a method from now on, or of all methods."""
+        refusal = Refusal(code, text, after)
+        self.refusal = lambda call: refusal if only in (None, call.method) else None
+
+    def pass_on(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Yield the messages of the answer."""
+        call = Call(method, request)
+        self.calls.append(call)
+        refusal = self.refusal(call)
+        metadata = [item for item in context.invocation_metadata() if item.key == "authorization"]
+        seconds = min(context.time_remaining() or 60.0, 60.0)
+        if refusal is None or refusal.after:
+            kind = self._channel.unary_stream if method in _STREAMED else self._channel.unary_unary
+            try:
+                answer = kind(_SERVICE + method)(request, metadata=metadata, timeout=seconds)
+                for number, message in enumerate(answer if method in _STREAMED else [answer]):
+                    if refusal is not None and number == refusal.after:
+                        break
+                    yield message
+            except grpc.RpcError as error:
+                context.abort(error.code(), error.details())
+        if refusal is not None:
+            context.abort(grpc.StatusCode[refusal.code], refusal.text)
+
+
+class _Handler(grpc.GenericRpcHandler):
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        method = details.method.rpartition("/")[2]
+
+        def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            return self._relay.pass_on(method, request, context)
+
+        def unary(request: bytes, context: grpc.ServicerContext) -> Any:
+            [message] = self._relay.pass_on(method, request, context)
+            return message
+
+        if method in _STREAMED:
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(unary)
