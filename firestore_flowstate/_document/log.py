@@ -66,13 +66,22 @@ class Segment:
 
     def values(self) -> dict[str, Stored]:
         """Return the packed values by the name they have in the document."""
-        named = {"set": self.set, "del": self.delete, "events": self.events}
-        return {name: value for name, value in named.items() if value is not None}
+        values: dict[str, Stored] = {}
+        if self.set is not None:
+            values["set"] = self.set
+        if self.delete is not None:
+            values["del"] = self.delete
+        if self.events is not None:
+            values["events"] = self.events
+        return values
 
     def weight(self) -> int:
         """Return what the segment weighs inside a root. One that is all in parts cannot be folded any further."""
-        inside = [value for value in self.values().values() if isinstance(value, bytes)]
-        return SEGMENT_WEIGHT + sum(map(len, inside)) if inside or not self.values() else _REFERENCE_WEIGHT
+        values = (self.set, self.delete, self.events)
+        inside = [value for value in values if isinstance(value, bytes)]
+        if inside or values == (None, None, None):
+            return SEGMENT_WEIGHT + sum(map(len, inside))
+        return _REFERENCE_WEIGHT
 
 
 @dataclass(kw_only=True)

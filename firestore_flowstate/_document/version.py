@@ -11,6 +11,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
 
+import orjson
+
 from ..models import FlowState, FlowStatus, Operation
 from ..unset import Unset
 from .log import MAX_STATE_PARTS, Ref
@@ -148,13 +150,12 @@ class Version:
             self.layout[0],
             f"{progress.ended[:1]}{'b' * progress.blocked}{'x' * progress.executed}",
             self.weight,
-            sorted(self.parts),
+            [list(kept) for kept in sorted(self.parts)],
             self.created,
             self.expires,
             crc32(path.encode()),
         ]
-        text = json.dumps(fields, separators=(",", ":"))
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        return base64.urlsafe_b64encode(orjson.dumps(fields)).decode().rstrip("=")
 
     @classmethod
     def from_text(cls, text: str, path: str) -> Version | None:

@@ -61,7 +61,8 @@ async def land(
         StoreUnavailableError: The deadline passed, or the outcome cannot be known.
         BackendError: As Refused, where nothing can be done about it.
     """
-    deadline = deadline.plus(max(0.0, out.size() / 2**20 - 1))
+    if (size := out.size()) > 2**20:
+        deadline = deadline.plus(size / 2**20 - 1)
     attempt = _Attempt(collection, out, base, absent, deadline, sent_at=sent_at)
     try:
         return await attempt.land()
@@ -91,6 +92,7 @@ class _Attempt:
         self._deadline = deadline
         self._began = time.monotonic() if sent_at is None else sent_at
         self._doubt = sent_at is not None
+        self._lost: Ambiguous | None = None
         self._rebased: Root | None = None
 
     async def land(self) -> Landed:
@@ -106,24 +108,24 @@ class _Attempt:
             try:
                 if not sent_before:
                     landed = await send(self._collection, self._out, precondition, self._deadline)
-                    return replace(landed, rebased=self._rebased)
+                    return landed if self._rebased is None else replace(landed, rebased=self._rebased)
                 sent_before = False
-            except Ambiguous:
-                self._doubt = True
+            except Ambiguous as lost:
+                self._doubt, self._lost = True, lost
             except Refused as refusal:
                 if refusal.code not in PRECONDITION_CODES and not await self._is_from_the_future(refusal):
                     raise
             except StoreUnavailableError as error:
                 if not self._doubt:
                     raise
-                raise outcome_unknown(self._out.id, error) from error
+                raise outcome_unknown(self._out.id, error, lost=self._lost) from error
             await backoff.pause()
             try:
                 outcome = await self._judge()
             except (BackendError, Forgotten) as error:
                 if not self._doubt:
                     raise
-                raise outcome_unknown(self._out.id, error) from error
+                raise outcome_unknown(self._out.id, error, lost=self._lost) from error
             if isinstance(outcome, Landed):
                 return outcome
             precondition = outcome

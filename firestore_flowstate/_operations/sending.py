@@ -81,6 +81,8 @@ async def send(collection: Collection, out: Outgoing, precondition: Precondition
         root.ClearField("current_document")
     else:
         root.current_document.CopyFrom(precondition)
+    if not out.parts and not out.gone:
+        return _landed(await collection.connection.commit([root], deadline=deadline, flow_id=out.id))
     gone = [Write(delete=name) for name in out.gone]
     *earlier, last = batches(out.parts, collection.request_bytes, first=sum(map(size_of, [root, *gone])))
     if earlier:

@@ -79,9 +79,11 @@ def parsed(message: Any, reply: bytes) -> Any:
     Raises:
         BackendError: It is none.
     """
-    from google.protobuf.message import DecodeError
-
     try:
         return message.FromString(reply)
-    except DecodeError as error:
+    except Exception as error:
+        from google.protobuf.message import DecodeError  # as late as this: an import costs as much as a small reply
+
+        if not isinstance(error, DecodeError):
+            raise
         raise BackendError("the server's reply is not one of Firestore's: look at the endpoint") from error

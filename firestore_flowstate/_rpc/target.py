@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote_plus
 
@@ -15,6 +17,7 @@ _SCOPES: Final = (
     "https://www.googleapis.com/auth/cloud-platform",
     "https://www.googleapis.com/auth/datastore",
 )
+_SIMPLE_NAME: Final = re.compile(r"[A-Za-z0-9_.~/()-]*")
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -39,12 +42,12 @@ class Target:
     credentials: Any = field(default=None, repr=False)
     certificate: tuple[bytes, bytes] | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def database_name(self) -> str:
         """The resource name of the database."""
         return f"projects/{self.project}/databases/{self.database}"
 
-    @property
+    @cached_property
     def documents(self) -> str:
         """The resource name that the names of all documents start with."""
         return f"{self.database_name}/documents"
@@ -69,7 +72,11 @@ class Target:
 
 def routing(key: str, value: str) -> tuple[str, str]:
     """Return the header by which Google's front ends find the database; the generated client sends the same."""
-    return ("x-goog-request-params", f"{key}={quote_plus(value, safe='/')}")
+    if _SIMPLE_NAME.fullmatch(value):  # quote_plus looks at each character in Python
+        quoted = value.replace("(", "%28").replace(")", "%29")
+    else:
+        quoted = quote_plus(value, safe="/")
+    return ("x-goog-request-params", f"{key}={quoted}")
 
 
 def target_of_settings(settings: FlowStateSettings) -> Target:
