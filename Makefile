@@ -1,8 +1,9 @@
-# Each target sets up what it needs. PYTHON is what makes the virtual environment VENV; ARGS goes to pytest; BENCH to
-# benchmarks/run.py; SEED and SECONDS go to the torture test.
+# Each target sets up what it needs. PYTHON is what makes the virtual environment VENV; ARGS goes to pytest, which runs
+# in WORKERS processes, each with an emulator; BENCH to benchmarks/run.py; SEED and SECONDS go to the torture test.
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= 2
 BENCH ?=
 SECONDS ?= 180
 SEED ?=
@@ -34,7 +35,7 @@ docs: $(READY) ## what is generated of the docs: the reference of the command
 	$(RUN) tests/cli/reference.py
 
 test: $(READY) find-emulator firebase-tools genkit-js ## all tests, on the emulator
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(READY) ## what CI runs: lint, format, types, all tests
 	$(RUN) -m ruff check
