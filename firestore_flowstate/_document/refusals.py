@@ -58,12 +58,21 @@ def not_found(id: str) -> FlowStateNotFoundError:
     )
 
 
-def outcome_unknown(id: str, reason: Exception) -> StoreUnavailableError:
-    """Return the error of a write whose reply was lost, where something kept us from finding out whether it landed."""
+def outcome_unknown(id: str, reason: Exception, *, lost: Exception | None) -> StoreUnavailableError:
+    """Return the error of a write whose reply was lost.
+
+    Args:
+        id: The flow state.
+        reason: What kept us from finding out whether it was stored; to be the cause of the error.
+        lost: How the reply was lost, where that is known.
+    """
     kind = DeadlineError if isinstance(reason, DeadlineError) else StoreUnavailableError
     why = str(reason) or "what is stored now does not tell"
+    how = "" if lost is None else f" ({lost})"
+    if reason.__cause__ is None:  # such as no time left: what took the time is behind it
+        reason.__cause__ = lost
     return kind(
-        f"Whether the write to the flow state {id!r} was stored is not known: its reply was lost, and {why}. "
+        f"Whether the write to the flow state {id!r} was stored is not known: its reply was lost{how}, and {why}. "
         "Load it to see what is there.",
         flow_id=id,
         outcome_unknown=True,

@@ -17,7 +17,7 @@ from .._document.serialized import Written
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
-from ..errors import FlowStateError
+from ..errors import FlowStateError, QuotaError, StoreUnavailableError
 from ..models import FlowState
 from ..unset import UNSET
 from .collection import Collection, is_live
@@ -101,6 +101,9 @@ async def save_many(
             )
         except Ambiguous:
             await _each(batch, lambda save: one(save, sent_at=sent_at))  # each root tells
+            return
+        except (StoreUnavailableError, QuotaError) as error:
+            errors.update((save.id, error) for save in batch)  # no time is left to try them one by one
             return
         except (Refused, FlowStateError):
             await _each(batch, one)  # one of them may be the reason

@@ -35,6 +35,7 @@ async def delete(collection: Collection, id: str, *, deadline: Deadline, in_doub
     """
     backoff = Backoff(deadline)
     document: Document | None = None
+    lost: Ambiguous | None = None
     while True:
         try:
             document = await collection.get(id, deadline, mask=_MASK)
@@ -42,16 +43,16 @@ async def delete(collection: Collection, id: str, *, deadline: Deadline, in_doub
                 return  # gone, or gone and there again since our delete was sent
             names = await part_names(collection, id, deadline) if _has_parts(document) else []
             await _commit(collection, id, names, moment_of(document.update_time), deadline)
-        except Ambiguous:
+        except Ambiguous as ambiguous:
             assert document is not None  # noqa: S101  # for mypy: it is what was to be deleted
-            in_doubt = moment_of(document.create_time)
+            in_doubt, lost = moment_of(document.create_time), ambiguous
         except Refused as refusal:
             if refusal.code not in PRECONDITION_CODES:
                 raise collection.connection.refusal(refusal, flow_id=id) from refusal
         except BackendError as error:
             if in_doubt is None:
                 raise
-            raise outcome_unknown(id, error) from error
+            raise outcome_unknown(id, error, lost=lost) from error
         else:
             return
         await backoff.pause()
@@ -65,21 +66,21 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
         StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
     """
     began = time.monotonic()
-    doubt = False
+    doubt, lost = False, None
     updated, names = base.updated, base.part_names()
     backoff = Backoff(deadline, at_once=1)
     while True:
         try:
             return await _commit(collection, id, names, updated, deadline)
-        except Ambiguous:
-            doubt = True
+        except Ambiguous as ambiguous:
+            doubt, lost = True, ambiguous
         except Refused as refusal:
             if not _may_be_precondition(refusal):
                 raise collection.connection.refusal(refusal, flow_id=id) from refusal
         except StoreUnavailableError as error:
             if not doubt:
                 raise
-            raise outcome_unknown(id, error) from error
+            raise outcome_unknown(id, error, lost=lost) from error
         await backoff.pause()
         try:
             document = await collection.get(id, deadline)
@@ -91,7 +92,7 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
         except (BackendError, Forgotten) as error:
             if not doubt:
                 raise
-            raise outcome_unknown(id, error) from error
+            raise outcome_unknown(id, error, lost=lost) from error
         root = load_root(document)
         updated = moment_of(document.update_time)
         names = [name for kept in root.kept() for name in kept.part_names()] if root is not None else []

@@ -221,7 +221,9 @@ class Connection:
         failure = refused.__cause__
         assert isinstance(failure, CallFailed)  # noqa: S101  # `commit` raised it from one
         link = self._links[os.getpid()]
-        return public_error(failure, what="commit", database=link.target.database_name, flow_id=flow_id)
+        error = public_error(failure, what="commit", database=link.target.database_name, flow_id=flow_id)
+        error.__cause__ = refused  # also where nobody raises it, as in a batch
+        return error
 
     def reference(self, name: str) -> Any:
         """Return the client library's own reference to the document with a resource name, of any database."""
