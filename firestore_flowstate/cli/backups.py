@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,8 +20,10 @@ from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
 from .options import as_json_option, dry_run_option, filter_options, given_query, given_settings, store_options
 from .output import about, counted, progress_bar, report, say, shown
+from .running import in_thread, run
 
 _STANDARD: Final = "-"
+_AT_ONCE: Final = 1024 * 1024  # bytes of a file
 
 
 @click.command("export")
@@ -54,7 +56,7 @@ def export_command(file: str, skip_unreadable: bool) -> int:
 
     settings, query = given_settings(), given_query()
     with _complete(file) as out:
-        written = asyncio.run(export(settings, query, out))
+        written = run(export(settings, query, out))
     say(f"{counted(written)} exported" + (f", {len(skipped):,} left out" if skipped else ""))
     return 1 if skipped else 0
 
@@ -72,12 +74,12 @@ def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) 
     imported once more. States that have expired since are left out.
     """
 
-    async def store_lines(settings: FlowStateSettings, source: BinaryIO, size: int | None) -> ImportReport:
+    async def store_lines(settings: FlowStateSettings, source: int, size: int | None) -> ImportReport:
         async with FirestoreFlowStateStore(settings) as store:
             with progress_bar("imported", size, in_bytes=True) as progress:
                 return await import_states(
                     store,
-                    _counted(source, progress),
+                    _lines(source, progress),
                     expiry="renew" if renew_expiry else "keep",
                     dry_run=dry_run,
                 )
@@ -87,7 +89,7 @@ def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) 
     with nullcontext(sys.stdin.buffer) if standard else Path(file).open("rb") as source:
         size = None if standard else os.fstat(source.fileno()).st_size
         try:
-            found = asyncio.run(store_lines(settings, source, size))
+            found = run(store_lines(settings, source.fileno(), size))
         except InvalidFlowIdError as error:  # of the file, and no argument
             raise click.ClickException(str(error)) from error
     done = "would be imported" if dry_run else "imported"
@@ -98,12 +100,18 @@ def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) 
     )
 
 
-def _counted(source: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
+async def _lines(source: int, progress: Callable[[int], None]) -> AsyncIterator[bytes]:
+    """Yield the lines of an open file, which another thread waits for: a signal is not to."""
     done = 0
-    for line in source:
-        yield line
-        done += len(line)
+    begun = b""
+    while data := await in_thread(partial(os.read, source, _AT_ONCE)):
+        *lines, begun = (begun + data).split(b"\n")
+        for line in lines:
+            yield line
+        done += len(data)
         progress(done)
+    if begun:
+        yield begun
 
 
 @contextmanager

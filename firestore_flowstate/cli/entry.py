@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Final, TextIO
 
 from ..errors import (
@@ -41,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     given = None if arguments is None else list(arguments)
     try:
-        with _own_warnings(), _signals_raise():
+        with _own_warnings():
             result = flowstate.main(given, prog_name="flowstate", standalone_mode=False)
     except click.exceptions.Abort:
         _say("aborted")
@@ -93,24 +90,3 @@ def _say_warning(
     line: str | None = None,
 ) -> None:
     _say(f"warning: {message}")
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end what runs at once, so that it tidies up, also where it waits for a file.
-
-    asyncio's own way with SIGINT is to cancel the task, which waits for the file itself.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(number)

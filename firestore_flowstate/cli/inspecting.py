@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -27,6 +26,7 @@ from .options import (
     store_options,
 )
 from .output import about, counted, place, print_table, progress_bar, say, shown, tell, tell_json
+from .running import run
 
 
 @click.command("list")
@@ -40,7 +40,7 @@ def list_command(limit: int, token: str | None, as_json: bool) -> None:
 
     Reads no payload. Starts are in UTC.
     """
-    summaries, token = asyncio.run(_summaries(given_settings(), given_query(token=token), limit))
+    summaries, token = run(_summaries(given_settings(), given_query(token=token), limit))
     if as_json:
         for summary in summaries:
             fields = summary.model_dump(mode="json", exclude={"extra"})  # in which NaN would become null
@@ -81,7 +81,7 @@ def show(id: str) -> None:
             raise FlowStateNotFoundError(f"There is no flow state {id!r}, or it has expired.", flow_id=id)
         return export_line(id, state)
 
-    state = json.loads(asyncio.run(load(given_settings())))["state"]
+    state = json.loads(run(load(given_settings())))["state"]
     known = {name: state[name] for name in FlowState.wire_names.values() if name in state}
     tell_json(known | state, indent=2)
 
@@ -99,7 +99,7 @@ def count() -> None:
         async with FirestoreFlowStateStore(settings) as store:
             return await store.count(query)
 
-    tell(str(asyncio.run(ask(given_settings(), given_query()))))
+    tell(str(run(ask(given_settings(), given_query()))))
 
 
 @click.command()
@@ -122,7 +122,7 @@ def delete(ids: Sequence[str], yes: bool) -> None:
             else:
                 await store.delete_many(ids)
 
-    asyncio.run(delete_them())
+    run(delete_them())
 
 
 @click.command()
@@ -137,7 +137,7 @@ def doctor(as_json: bool) -> int:
     """
     settings = given_settings()
     say(place(settings))
-    found = asyncio.run(_examine(settings, as_json=as_json))
+    found = run(_examine(settings, as_json=as_json))
     say(f"{counted(found, 'finding')}" if found else "nothing is wrong")
     return 1 if found else 0
 

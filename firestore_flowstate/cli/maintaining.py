@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 import click
@@ -22,6 +21,7 @@ from .options import (
 )
 from .output import about, counted, place, progress_bar, report, say, shown
 from .parameters import duration, spelled
+from .running import run
 
 
 @click.command()
@@ -39,7 +39,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
         async with FirestoreFlowStateStore(settings) as store:
             return await store.gc(dry_run=dry_run)
 
-    found = asyncio.run(collect(given_settings()))
+    found = run(collect(given_settings()))
     done = (
         f"{counted(found.orphans, 'part')} would be deleted" if dry_run else f"{counted(found.deleted, 'part')} deleted"
     )
@@ -82,7 +82,7 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
             with progress_bar("flow states") as progress:
                 return await store.purge(query, older_than=older_than, dry_run=dry_run, progress=progress)
 
-    purged = asyncio.run(purge_them())
+    purged = run(purge_them())
     done = "would be deleted" if dry_run else "deleted"
     report(f"{counted(purged)} {done}", {"purged": purged, "dryRun": dry_run}, as_json=as_json)
 
@@ -118,7 +118,7 @@ def migrate(to_collection: str | None, to_layout: str, dry_run: bool, yes: bool,
             with progress_bar("flow states", await about(old)) as progress:
                 return await old.migrate(new, dry_run=dry_run, progress=progress)
 
-    found = asyncio.run(migrate_them())
+    found = run(migrate_them())
     failed = {id: str(error) for id, error in found.failed.items()}
     done = "would be migrated" if dry_run else "migrated"
     report(
@@ -146,5 +146,5 @@ def rewrap(as_json: bool) -> None:
             with progress_bar("flow states", await about(store)) as progress:
                 return await store.rewrap(progress=progress)
 
-    done = asyncio.run(rewrap_them(given_settings()))
+    done = run(rewrap_them(given_settings()))
     report(f"{counted(done)} stored anew", {"rewrapped": done}, as_json=as_json)

@@ -56,6 +56,17 @@ def test_from_pipe_to_pipe(
     assert exported.out == file.read_text("utf-8")
 
 
+def test_lines_of_any_length(here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path) -> None:
+    """Also those that are read in several goes."""
+    large = flow("large", input=["x" * 1_500_000, "y" * 1_500_000])
+    store.save("large", large)
+    here("export", str(file))
+    store.delete("large")
+
+    assert 0 == here("import", str(file)).code
+    assert exactly(large) == exactly(store.load("large"))
+
+
 def test_only_what_matches(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
     """By the filters that lists have."""
     outcome = here("export", "-", "--where", "owner=ana")
