@@ -22,7 +22,7 @@ from .compression import compress, decompress
 if TYPE_CHECKING:
     from .encryption import Keyring
 
-ENVELOPE: Final = 0xF5
+_ENVELOPE: Final = b"\xf5"
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # ours: what one value may unpack to, so that a bomb ends somewhere
 MAX_EXPANSION: Final = 100  # ours: how many times more bytes the values of a state may unpack to, beyond as many again
 FREE_EXPANSION_BYTES: Final = 64 * 1024  # a log that is folded as it should has no room for many that are this small
@@ -82,11 +82,11 @@ class Payloads:
             applied.append(f"{_AES}={key_id}")
         if not applied and len(body) <= self.compress_over:
             return body
-        return bytes((ENVELOPE,)) + ";".join(applied).encode() + b"\n" + body
+        return _ENVELOPE + ";".join(applied).encode() + b"\n" + body
 
     def is_current(self, stored: bytes) -> bool:
         """Return whether a stored value went through the codecs and the key that it would go through now."""
-        line = stored[1:].partition(b"\n")[0].decode("ascii", "replace") if stored[:1] == bytes((ENVELOPE,)) else ""
+        line = stored[1:].partition(b"\n")[0].decode("ascii", "replace") if stored.startswith(_ENVELOPE) else ""
         layers = [layer for layer in line.split(";") if layer and not layer.startswith(f"{_ZSTD}=")]
         wanted = [codec.name for codec in self.codecs]
         if self.keyring is not None:
@@ -101,7 +101,7 @@ class Payloads:
         """
         applied: list[str] = []
         body = stored
-        if stored[:1] == bytes((ENVELOPE,)):
+        if stored.startswith(_ENVELOPE):
             line, newline, body = stored[1:].partition(b"\n")
             if not newline:
                 raise FlowStateDecodeError(f"the envelope of {logical} has no end")
@@ -153,7 +153,7 @@ def check_together(values: Iterable[bytes]) -> None:
 
 
 def _unpacked_size(stored: bytes) -> int:
-    if stored[:1] != bytes((ENVELOPE,)):
+    if not stored.startswith(_ENVELOPE):
         return len(stored)
     line, _, body = stored[1:].partition(b"\n")
     for layer in line.decode("ascii", "replace").split(";"):

@@ -54,8 +54,9 @@ class Root:
 
     def refs(self) -> list[tuple[str, Ref]]:
         """Return every reference to parts with its field: those of the values, then those of the log in order."""
-        in_log = (("log", value) for segment in self.log for value in segment.values().values())
-        return [(field, value) for field, value in (*self.values.items(), *in_log) if isinstance(value, Ref)]
+        of_values = [(field, value) for field, value in self.values.items() if isinstance(value, Ref)]
+        in_log = (value for segment in self.log for value in (segment.set, segment.delete, segment.events))
+        return [*of_values, *(("log", value) for value in in_log if isinstance(value, Ref))]
 
     def kept(self) -> tuple[Kept, ...]:
         """Return the parts that the root refers to."""
@@ -89,12 +90,9 @@ def read_root(document: Document) -> Root:
     payload = _payload(document)
     if "log" not in payload:
         raise FlowStateDecodeError(f"{PAYLOAD}.log is missing")
-    log = [_segment(value, f"{PAYLOAD}.log[{i}]") for i, value in enumerate(_array(payload["log"], f"{PAYLOAD}.log"))]
-    if not log:
-        raise FlowStateDecodeError(f"{PAYLOAD}.log is empty")
+    log = _log(payload["log"])
     values = {name: _stored(payload[name], f"{PAYLOAD}.{name}") for name in VALUES if name in payload}
-    _check_refs(values, log)
-    return Root(
+    root = Root(
         head={name: value for name, value in document.fields.items() if name != PAYLOAD},
         values=values,
         log=log,
@@ -104,6 +102,8 @@ def read_root(document: Document) -> Root:
         updated=moment_of(document.update_time),
         ids=ids_through(log),
     )
+    _check_refs([ref for _, ref in root.refs()])
+    return root
 
 
 def check_layout(document: Document) -> None:
@@ -158,13 +158,11 @@ def write_payload(
         fields["created"].string_value = created
 
 
-def _check_refs(values: Mapping[str, Stored], log: Sequence[Segment]) -> None:
-    inside = (stored for segment in log for stored in (segment.set, segment.delete, segment.events))
-    # As a set: a late duplicate of a segment repeats its references.
-    refs = {stored for stored in (*values.values(), *inside) if isinstance(stored, Ref)}
-    if len({ref.name for ref in refs}) < len(refs):
+def _check_refs(refs: Sequence[Ref]) -> None:
+    different = set(refs)  # a late duplicate of a segment repeats its references
+    if len({ref.name for ref in different}) < len(different):
         raise FlowStateDecodeError("two references to the same parts differ")
-    if (count := sum(ref.count for ref in refs)) > MAX_STATE_PARTS:
+    if (count := sum(ref.count for ref in different)) > MAX_STATE_PARTS:
         raise FlowStateDecodeError(f"it refers to {count:,} parts; {MAX_STATE_PARTS:,} are allowed")
 
 
@@ -178,18 +176,32 @@ def _payload(document: Document) -> Mapping[str, Value]:
     return payload
 
 
-def _segment(value: Value, place: str) -> Segment:
-    fields = _map(value, place)
-    if "id" not in fields or not _text(fields["id"], f"{place}.id"):
-        raise FlowStateDecodeError(f"{place}.id is missing")
-    ids = _array(fields["ids"], f"{place}.ids") if "ids" in fields else ()
-    return Segment(
-        id=_text(fields["id"], f"{place}.id"),
-        set=_stored(fields["set"], f"{place}.set") if "set" in fields else None,
-        delete=_stored(fields["del"], f"{place}.del") if "del" in fields else None,
-        events=_stored(fields["events"], f"{place}.events") if "events" in fields else None,
-        ids=tuple(_text(id, f"{place}.ids") for id in ids),
-    )
+def _log(value: Value) -> list[Segment]:
+    log: list[Segment] = []
+    for segment in _array(value, f"{PAYLOAD}.log"):
+        try:
+            log.append(_segment(segment))
+        except FlowStateDecodeError as error:  # it tells what is wrong after the place
+            raise FlowStateDecodeError(f"{PAYLOAD}.log[{len(log)}]{error}") from None
+    if not log:
+        raise FlowStateDecodeError(f"{PAYLOAD}.log is empty")
+    return log
+
+
+def _segment(value: Value) -> Segment:
+    id = ""
+    ids: tuple[str, ...] = ()
+    stored: dict[str, Stored] = {}
+    for name, inside in _map(value, "").items():
+        if name == "id":
+            id = _text(inside, ".id")
+        elif name in ("set", "del", "events"):
+            stored[name] = _stored(inside, f".{name}")
+        elif name == "ids":
+            ids = tuple(_text(earlier, ".ids") for earlier in _array(inside, ".ids"))
+    if not id:
+        raise FlowStateDecodeError(".id is missing")
+    return Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events"), ids=ids)
 
 
 def _stored(value: Value, place: str) -> Stored:
@@ -204,8 +216,8 @@ def _stored(value: Value, place: str) -> Stored:
         fields = value.map_value.fields
         ref = Ref(
             _text(fields["part"], f"{place}.part") if "part" in fields else "",
-            _integer(fields, "count"),
-            _integer(fields, "bytes"),
+            _integer(fields, "count", place),
+            _integer(fields, "bytes", place),
         )
         if ref.is_sound():
             return ref
@@ -230,7 +242,7 @@ def _text(value: Value, place: str) -> str:
     return value.string_value  # type: ignore[no-any-return]  # as above
 
 
-def _integer(fields: Mapping[str, Value], name: str) -> int:
+def _integer(fields: Mapping[str, Value], name: str, place: str = PAYLOAD) -> int:
     if name not in fields or fields[name].WhichOneof("value_type") != "integer_value":
-        raise FlowStateDecodeError(f"{PAYLOAD}.{name} is not an integer")
+        raise FlowStateDecodeError(f"{place}.{name} is not an integer")
     return fields[name].integer_value  # type: ignore[no-any-return]  # as above
