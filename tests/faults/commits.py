@@ -17,6 +17,8 @@ _START = rb"/databases/\(default\)\x12[\x80-\xff]*[\x00-\x7f]"
 _BEGINNING = re.compile(_START + rb"(?=[\x0a\x12])")
 _WHOLE = re.compile(rb"(?s)\x00(.{4})(?=\x0a.projects/[^/]+" + _START + rb"[\x0a\x12])")
 _UPDATE = 0x0A
+_FRAME = 16_384  # bytes, the most that a frame has where no more was agreed on
+_MESSAGE_HEADER = 5
 _FRAME_HEADER = 9  # bytes: three of the length, one of the type, flags and stream
 _HEADERS = 0x01
 
@@ -34,9 +36,13 @@ def first_documents(chunk: bytes) -> list[str]:
 
 
 def whole_commits(chunk: bytes) -> list[bytes]:
-    """Return the commits in a chunk of requests, as their messages; they must be small enough for one HTTP/2 frame."""
-    found = _WHOLE.finditer(chunk)  # a message of gRPC begins with a zero and its length
-    return [chunk[match.end() : match.end() + int.from_bytes(match[1], "big")] for match in found]
+    """Return the commits in a chunk of requests, as their messages; without those that take several HTTP/2 frames."""
+    messages = []
+    for match in _WHOLE.finditer(chunk):  # a message of gRPC begins with a zero and its length
+        begin, size = match.end(), int.from_bytes(match[1], "big")
+        if begin + size <= len(chunk) and size + _MESSAGE_HEADER <= _FRAME:
+            messages.append(chunk[begin : begin + size])
+    return messages
 
 
 async def lose_reply(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from firestore_flowstate import (
@@ -16,10 +15,10 @@ from firestore_flowstate import (
     FlowStateNotFoundError,
 )
 from firestore_flowstate._operations.folding import fold
-from firestore_flowstate._operations.gc import collect
 
 from . import listing
 from .asking import Asker, UnansweredError
+from .examining import sweep
 from .history import Attempt, now
 from .knowledge import LONG, Known
 from .marks import Look, add, changes_of, look_of
@@ -245,13 +244,7 @@ class Actor:
         return await listing.walk(self.asker, operation, allowed=self._allowed(operation), summaries=True)
 
     async def _gc(self, operation: Operation, ids: Sequence[str]) -> str:
-        store = self.asker.store
-
-        async def sweep() -> None:
-            # Without the hour that it leaves to saves in flight: even then none may be hurt.
-            await collect(await store._ready(store._deadline(None)), dry_run=False, min_age=timedelta(0))
-
-        await self.asker.read("gc", sweep())
+        await sweep(self.asker, "gc")
         return "done"
 
     async def _fold(self, operation: Operation, ids: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from firestore_flowstate import (
     FirestoreFlowStateStore,
     FlowState,
     FlowStateBatchError,
+    FlowStateDecodeError,
     FlowStateError,
     StoreUnavailableError,
 )
@@ -95,8 +96,10 @@ class Asker:
             return await call
         except FlowStateError as error:
             for one in error.errors.values() if isinstance(error, FlowStateBatchError) else [error]:
-                if not isinstance(one, StoreUnavailableError):
-                    raise UnexpectedError(f"{type(one).__name__}: {one}") from one
+                if isinstance(one, FlowStateDecodeError):
+                    self.history.unreadable.append((began, now(), f"{what}: {one}"))
+                elif not isinstance(one, StoreUnavailableError):
+                    raise UnexpectedError(f"{what}: {type(one).__name__}: {one}") from one
             raise UnansweredError(str(error)) from error
         finally:
             self.history.took(what, now() - began, allowed=allowed)

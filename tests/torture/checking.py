@@ -31,7 +31,7 @@ class Verdict:
 
 def judge(history: History, starts: Mapping[str, State]) -> Verdict:
     """Look for an order of the operations on each flow state."""
-    verdict = Verdict(wrong=list(history.wrong))
+    verdict = Verdict(wrong=[*history.wrong, *history.torn()])
     by_key: dict[str, list[Record]] = {}
     for record in history.records:
         by_key.setdefault(record.key, []).append(record)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from firestore_flowstate import FlowState, FlowStateQuery
+from firestore_flowstate import FlowState, FlowStateQuery, GcReport
 from firestore_flowstate._operations.collection import Collection
 from firestore_flowstate._operations.gc import collect
 from firestore_flowstate._operations.reading import load_root
@@ -34,14 +34,12 @@ class Inventory:
         parts: How many parts the flow states have.
         in_parts: How many flow states have parts.
         folded: How many flow states have a log that was folded, or saved on top of a version.
-        orphans: How many parts nobody refers to, all of which gc has found and deleted.
     """
 
     looks: Mapping[str, Look]
     parts: int
     in_parts: int
     folded: int
-    orphans: int
 
 
 async def examine(asker: Asker) -> Inventory:
@@ -62,8 +60,7 @@ async def examine(asker: Asker) -> Inventory:
     _agree("parts that gc knows of", len(stored - named), report.orphans + report.young)
     _agree("states that gc cannot read", (), report.unreadable)
     _agree("missing parts", set(), named - stored)
-    swept = await collect(collection, dry_run=False, min_age=timedelta(0))
-    _agree("orphans deleted", len(stored - named), swept.deleted)
+    await sweep(asker, "final gc")
     _agree("parts left after gc", (named, named), (await _parts(collection))[:2])
     _agree("states after gc", looks, await _load_all(asker))
     return Inventory(
@@ -71,8 +68,18 @@ async def examine(asker: Asker) -> Inventory:
         parts=len(named),
         in_parts=len({name.split("/", 1)[0] for name in named}),
         folded=folded,
-        orphans=len(stored - named),
     )
+
+
+async def sweep(asker: Asker, what: str) -> None:
+    """Collect garbage without the hour that gc leaves to saves in flight: even then none may be hurt."""
+    store = asker.store
+
+    async def collect_now() -> GcReport:
+        return await collect(await store._ready(store._deadline(None)), dry_run=False, min_age=timedelta(0))
+
+    report = await asker.read(what, collect_now())
+    asker.history.count("parts", "collected", report.deleted)
 
 
 async def _load_all(asker: Asker) -> dict[str, Look]:

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from firestore_flowstate import FlowStateError, StoreUnavailableError
 
-from .model import Append, Case, Event, Requirement, anything, nothing, present, remove
+from .model import Append, Case, Event, Requirement, Shows, anything, nothing, present, remove
 from .wrong import WrongError
 
 Outcome = Literal["done", "refused", "unavailable", "unknown", "cancelled"]
@@ -20,6 +20,7 @@ Outcome = Literal["done", "refused", "unavailable", "unknown", "cancelled"]
 
 _AFTERMATH: Final = 0.5  # seconds until a client has noticed that its connection is broken
 _LATENESS: Final = 3.0  # seconds until what a fault held up has arrived or is lost
+_SERVER: Final = "server"
 now = time.monotonic
 
 
@@ -117,6 +118,7 @@ class History:
         repeats: Commits that were sent once more, with the time.
         counts: How many calls of which kind ended how.
         late: The most seconds by which a call has missed its deadline, and which it was.
+        unreadable: What could not be read, with the times.
         wrong: What is seen to be wrong without looking for an order.
     """
 
@@ -126,6 +128,7 @@ class History:
     repeats: list[tuple[float, bytes]] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     late: tuple[float, str] = (-math.inf, "")
+    unreadable: list[tuple[float, float, str]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -134,15 +137,27 @@ class History:
         with self._lock:
             self.records.extend(records)
 
-    def count(self, kind: str, outcome: str) -> None:
-        """Count a call of the store."""
+    def count(self, kind: str, outcome: str, number: int = 1) -> None:
+        """Count calls of the store, or what came of them."""
         with self._lock:
-            self.counts[kind, outcome] += 1
+            self.counts[kind, outcome] += number
 
     def took(self, what: str, seconds: float, *, allowed: float) -> None:
         """Note how long a call took that was to end in its time."""
         with self._lock:
             self.late = max(self.late, (seconds - allowed, what))
+
+    def torn(self) -> list[str]:
+        """Return what could not be read, though the server had lost nothing meanwhile.
+
+        Large states are read in several requests. Where the server has lost everything in between, no reading of its
+        past can give the rest.
+        """
+        return [
+            what
+            for began, ended, what in self.unreadable
+            if not any(kill.began <= ended and began <= kill.ended for kill in self.kills)
+        ]
 
     def events_of(self, records: Iterable[Record]) -> list[Event]:
         """Return what records say has happened, and what may have."""
@@ -150,29 +165,39 @@ class History:
         return [event for event in events if event is not None]
 
     def echoes_of(self, records: Iterable[Record]) -> list[Event]:
-        """Return what may have happened once more: requests that came late although another was sent in their place.
+        """Return what may have happened once more, as the known limits of docs/reliability.md have it.
 
-        These are the known limits of docs/reliability.md: a save without a version, and a create where there is
-        nothing again, do not tell that they come late. A server that was killed has forgotten even more.
+        A save without a version, and a create where there is nothing again, do not tell that they come late, or
+        twice. What they bring back is the version that it was, on which another write may then go on top again. A
+        server that was killed and has forgotten what it had stored may store any write twice.
         """
         echoes: list[Event] = []
         for record in records:
             mark, case = record.attempt.mark, record.attempt.success
-            if mark is None:
+            killed = any(kill.meets(record) for kill in self.kills)
+            if isinstance(case.effect, Append) and killed:
+                case = Case(present, case.effect)
+            elif case.effect is nothing or case.required is present or record.line == _SERVER:
                 continue
             # Known to the byte: these were sent once more by the test itself, also those that were refused before.
-            times = [(at, at + _LATENESS) for at, message in self.repeats if mark.encode() in message]
-            kills = [kill for kill in self.kills if kill.meets(record)]
-            troubles = [trouble for trouble in self.troubles if trouble.late and trouble.meets(record)]
-            if (troubles := [*troubles, *kills]) and record.outcome not in ("refused", "unavailable"):
-                times.append((record.began, max(trouble.ended for trouble in troubles) + _LATENESS))
-            if isinstance(case.effect, Append):  # on top of a version, which is there once, if nothing was forgotten
-                case, times = Case(present, case.effect), times if kills else []
-            what = f"{record.line}: {record.what}: late"
+            times = [(at, at + _LATENESS) for at, sent in self.repeats if mark is not None and mark.encode() in sent]
+            if record.outcome not in ("refused", "unavailable"):
+                times += self._times_of_another(record, killed=killed)
+            what = f"{record.line}: {record.what}: once more"
             echoes += (
                 Event(what=what, began=began, ended=ended, cases=(case,), certain=False) for began, ended in times
             )
         return echoes
+
+    def _times_of_another(self, record: Record, *, killed: bool) -> list[tuple[float, float]]:
+        """Return when a write that was stored may have been stored once more."""
+        met = [trouble for trouble in (*self.troubles, *self.kills) if trouble.meets(record)]
+        required, effect = record.attempt.success
+        on_a_version = isinstance(required, Shows)
+        blind = effect is not remove and any(trouble.late for trouble in met)  # a deletion names what it deletes
+        if not (killed or (on_a_version and met) or blind):
+            return []
+        return [(record.began, max(record.ended, *(trouble.ended for trouble in met)) + _LATENESS)]
 
     def _event(self, record: Record) -> Event | None:
         attempt, began, ended = record.attempt, record.began, record.ended
@@ -194,4 +219,4 @@ class History:
 def wipe(key: str, began: float, ended: float) -> Record:
     """Return the record of a kill with which everything was lost."""
     attempt = Attempt(success=Case(anything, remove))
-    return Record(key=key, what="killed", line="server", began=began, ended=ended, outcome="done", attempt=attempt)
+    return Record(key=key, what="killed", line=_SERVER, began=began, ended=ended, outcome="done", attempt=attempt)

@@ -30,7 +30,7 @@ class Report:
         overdue: The most seconds by which a call has missed its deadline, and which it was.
         in_parts: How many flow states were found in parts after a round.
         folded: How many flow states were found with a folded log after a round.
-        orphans: How many parts were left to gc.
+        collected: How many parts were left over and collected.
     """
 
     seed: int
@@ -44,7 +44,7 @@ class Report:
     overdue: tuple[float, str] = (-math.inf, "")
     in_parts: int = 0
     folded: int = 0
-    orphans: int = 0
+    collected: int = 0
 
     def add(
         self,
@@ -54,6 +54,7 @@ class Report:
         faults: Counter[str],
     ) -> None:
         """Add the figures of a round."""
+        self.collected += history.counts.pop(("parts", "collected"), 0)
         self.calls.update(history.counts)
         self.faults.update(faults)
         self.overdue = max(self.overdue, history.late)
@@ -62,7 +63,6 @@ class Report:
         for inventory in inventories:
             self.in_parts += inventory.in_parts
             self.folded += inventory.folded
-            self.orphans += inventory.orphans
 
     def line(self) -> str:
         """Return one line on the run so far."""
@@ -90,9 +90,9 @@ class Report:
                 f"faults: {faults}",
                 f"kills of the server, which came back: {kills}",
                 f"events on single flow states put in order: {self.events}",
-                f"histories with a save or create that was applied once more, late: {len(self.late)}",
+                f"histories in which a save or create arrived once more, late: {len(self.late)}",
                 f"states found in parts: {self.in_parts}, with a folded log: {self.folded}",
-                f"parts left to gc: {self.orphans}",
+                f"parts left over by writers, and collected: {self.collected}",
                 f"latest return after a deadline: {self.overdue[0]:+.2f} s ({self.overdue[1]})",
             ]
         )

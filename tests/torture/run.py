@@ -14,7 +14,7 @@ from firestore_flowstate import FirestoreFlowStateStore
 
 from .asking import Asker, UnansweredError
 from .checking import judge
-from .examining import examine
+from .examining import examine, sweep
 from .history import History, Trouble, now, wipe
 from .model import State
 from .plan import Plan
@@ -27,6 +27,7 @@ _PATIENCE: Final = 30.0  # seconds that a call may take of whoever looks at what
 _OVERDUE: Final = 5.0  # seconds after its deadline that a call may return on a machine that is busy
 _LONGEST_ROUND: Final = 200.0
 _BETWEEN_LOOKS: Final = 0.02
+_BETWEEN_SWEEPS: Final = 0.2
 _SHOWN: Final = 3
 _CALM: Final = 0.3  # seconds until what was on its way has arrived or is lost
 
@@ -139,7 +140,9 @@ class Run:
         ]
         turns = [asyncio.Lock() for _ in self._directs]
         watching = [
-            asyncio.ensure_future(_watch(asker, turn)) for asker, turn in zip(self._directs, turns, strict=True)
+            asyncio.ensure_future(work(asker, turn))
+            for asker, turn in zip(self._directs, turns, strict=True)
+            for work in (_watch, _sweep)
         ]
         killing = asyncio.ensure_future(self._kill(number, before, total, history, report, turns))
         try:
@@ -188,3 +191,12 @@ async def _watch(asker: Asker, turn: asyncio.Lock) -> None:
                 for id in asker.site.ids:
                     asker.saw("watch", id, states.get(id), began)
         await asyncio.sleep(_BETWEEN_LOOKS)
+
+
+async def _sweep(asker: Asker, turn: asyncio.Lock) -> None:
+    """Collect garbage again and again, without the hour that is left to saves in flight: none of them may be hurt."""
+    while True:
+        await asyncio.sleep(_BETWEEN_SWEEPS)
+        async with turn:
+            with contextlib.suppress(UnansweredError):
+                await sweep(asker, "sweep")

@@ -11,12 +11,14 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Final
 
+from firestore_flowstate import EmulatorError
 from firestore_flowstate.emulator import Emulator, start_emulator
 
 from .faults import Line
 from .history import History, Trouble, now
 
 _SETTLING: Final = 0.3  # seconds until what has arrived at the server is done
+_TRIES: Final = 5
 _HEADERS: Final = {"Authorization": "Bearer owner", "Content-Type": "application/json"}
 
 
@@ -75,7 +77,16 @@ class Server:
             history.kills.append(Trouble(None, began, now()))
 
     async def _start_again(self) -> None:
-        self._emulator = await asyncio.to_thread(_start, self._emulator.port)
+        port = self._emulator.port
+        for left in reversed(range(_TRIES)):
+            try:
+                self._emulator = await asyncio.to_thread(_start, port)
+            except EmulatorError:  # another program had the port meanwhile, if only for a connection
+                if left == 0:
+                    raise
+                await asyncio.sleep(1.0)
+            else:
+                return
 
     def _export(self, folder: Path) -> None:
         self._call("export", {"export_directory": str(folder), "export_name": "torture"})
