@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import inspect
 import queue
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from ._rpc.loop_thread import LoopStoppedError, LoopThread
+from ._rpc.loop_thread import LoopStoppedError, LoopThread, result_of
 
 _Result = TypeVar("_Result")
 
@@ -21,7 +20,7 @@ class Errands:
     """What a coroutine asks of the thread that waits for it: functions passed to it run there, not on the loop."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Callable[[], None] | asyncio.Task[Any]] = queue.SimpleQueue()
 
     def fetch(self, argument: Any) -> Any:
         """Return what to pass to the coroutine in place of the argument. An iterator is read here and now."""
@@ -29,23 +28,24 @@ class Errands:
             return partial(self._ask, argument)
         return list(argument) if isinstance(argument, Iterator) else argument
 
-    def wait(self, outcome: concurrent.futures.Future[_Result]) -> _Result:
-        """Return the result, and do the errands until then. One that raises cancels the coroutine.
+    def wait(self, thread: LoopThread, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+        """Return what the coroutine returns on the thread's loop, and do its errands. One that raises cancels it.
 
         Raises:
             LoopStoppedError: The loop was stopped first.
         """
-        outcome.add_done_callback(lambda _: self._queue.put(None))
+        cancel = thread.submit(coroutine, self._queue.put)
         try:
-            while (errand := self._queue.get()) is not None:
+            while not isinstance(errand := self._queue.get(), asyncio.Task):
                 errand()
         except BaseException:  # the errand's own, or KeyboardInterrupt while waiting
-            outcome.cancel()
+            cancel()
             raise
+        ended: asyncio.Task[_Result] = errand
         try:
-            return outcome.result()
-        except concurrent.futures.CancelledError:
-            raise LoopStoppedError(started=True) from None
+            return result_of(ended)
+        finally:
+            del errand, ended  # or an error and this frame keep each other until the collector comes
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Return a future of what the function returns. It is called whether or not anybody awaits that."""
@@ -70,8 +70,7 @@ class Visit:
         self._thread = thread
         self._steps: asyncio.Queue[_Step] = asyncio.Queue()
         self._replies: queue.SimpleQueue[tuple[Any, Exception | None] | None] = queue.SimpleQueue()
-        self._task = thread.submit(self._work())
-        self._task.add_done_callback(lambda _: self._replies.put(None))
+        self._cancel = thread.submit(self._work(), lambda _: self._replies.put(None))
 
     def step(self, action: Callable[[], Awaitable[_Result]]) -> _Result:
         """Return what the awaitable gives that `action` returns, which is called on the loop.
@@ -84,7 +83,7 @@ class Visit:
         try:
             reply = self._replies.get()
         except BaseException:  # such as KeyboardInterrupt while waiting
-            self._task.cancel()
+            self._cancel()
             raise
         if reply is None:
             self._replies.put(None)  # it holds for every further step too

@@ -36,7 +36,7 @@ def _call(
         with self._thread_for(method.__name__) as thread:
             here = [errands.fetch(value) for value in args]
             coroutine = self._own(method)(*here, **{name: errands.fetch(value) for name, value in kwargs.items()})
-            result: _Result = errands.wait(thread.submit(coroutine))
+            result: _Result = errands.wait(thread, coroutine)
         return result
 
     return call
@@ -150,7 +150,7 @@ class SyncFlowStateStore:
         method = getattr(self._store, name, None)
         if method is not None:
             with self._thread_for(name) as thread:
-                Errands().wait(thread.submit(method(*args)))
+                Errands().wait(thread, method(*args))
 
     def _own(self, method: Callable[..., _Result]) -> Callable[..., _Result]:
         own: Callable[..., _Result] = getattr(self._store, method.__name__)

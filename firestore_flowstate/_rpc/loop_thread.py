@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import queue
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from ..errors import StoreUnavailableError
@@ -47,7 +49,7 @@ class LoopThread:
             )
         # The selector loop, whatever the policy: only grpc's sockets are waited for here.
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # taken again by a handler of a signal, which may come at any point
         self._stopped = False
         self._thread = threading.Thread(target=_serve, args=(self.loop,), name=name, daemon=True)
         try:
@@ -66,37 +68,36 @@ class LoopThread:
         Raises:
             LoopStoppedError: `stop` came first, or in between.
         """
-        if asyncio.get_running_loop() is self.loop:
+        caller = asyncio.get_running_loop()
+        if caller is self.loop:
             return await coroutine
         # asyncio.run_coroutine_threadsafe and wrap_future do the same at twice the time.
-        hop = _Hop(self.loop, coroutine)
-        with self._lock:  # what is queued before the stop still starts, and is cancelled then
-            if not self.is_running():
-                coroutine.close()
-                raise LoopStoppedError(started=False)
-            self.loop.call_soon_threadsafe(hop.start)
+        arrival: asyncio.Future[_Result] = caller.create_future()
+        hop = self._send(coroutine, partial(_send_back, caller, arrival))
         try:
-            return await hop.arrival
+            return await arrival
         except asyncio.CancelledError:
             hop.cancel()
             raise
         finally:
-            # Or an error, this frame and the hop would keep each other, and the connection, until the collector comes.
-            del hop
+            # Or an error, this frame and these would keep each other, and the connection, until the collector comes.
+            del hop, arrival
 
-    def submit(self, coroutine: Coroutine[Any, Any, _Result]) -> concurrent.futures.Future[_Result]:
-        """Return a future of what the coroutine returns, run in a copy of the calling thread's context.
+    def submit(
+        self, coroutine: Coroutine[Any, Any, _Result], then: Callable[[asyncio.Task[_Result]], None]
+    ) -> Callable[[], None]:
+        """Run the coroutine in a copy of the calling thread's context; return what cancels it.
 
-        Cancelling the future cancels the coroutine; `stop` cancels both.
+        Args:
+            coroutine: What to run.
+            then: Called on the loop with the task when that has ended; see `result_of`. It must not wait for anything:
+                the thread that submits may hold what it waits for, since a handler of a signal may call in the middle
+                of a call.
 
         Raises:
             LoopStoppedError: `stop` came first, or the end of the interpreter.
         """
-        with self._lock:
-            if self.is_running():
-                return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        coroutine.close()
-        raise LoopStoppedError(started=False)
+        return self._send(coroutine, then).cancel
 
     def wait(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         """Return what the coroutine returns, blocking the calling thread, which must not be this one.
@@ -107,12 +108,14 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a thread cannot wait for its own event loop")
-        future = self.submit(coroutine)
+        ended: queue.SimpleQueue[asyncio.Task[_Result]] = queue.SimpleQueue()
+        cancel = self.submit(coroutine, ended.put)
         try:
-            return future.result()
+            task = ended.get()
         except BaseException:  # such as KeyboardInterrupt while waiting
-            future.cancel()
+            cancel()
             raise
+        return result_of(task)
 
     def is_running(self) -> bool:
         """Tell whether the loop takes coroutines: not after `stop`, nor in the child of a fork."""
@@ -122,6 +125,16 @@ class LoopThread:
     def is_over(self) -> bool:
         """Whether the interpreter is ending, and has ended the loop."""
         return not self._stopped and not self._end.alive
+
+    def _send(
+        self, coroutine: Coroutine[Any, Any, _Result], then: Callable[[asyncio.Task[_Result]], None]
+    ) -> _Hop[_Result]:
+        hop = _Hop(self.loop, coroutine, then)
+        with self._lock:  # what is queued before the stop still starts, and is cancelled then
+            if self.is_running() and _from_afar(self.loop, hop.start):
+                return hop
+        coroutine.close()
+        raise LoopStoppedError(started=False)
 
     def stop(self) -> None:
         """Cancel what still runs, and wait until the thread has ended. Nothing happens the second time."""
@@ -137,57 +150,79 @@ _REGISTERED: Final = weakref.finalize(LoopThread, int)
 
 
 class _Hop(Generic[_Result]):
-    """A coroutine on its way to another loop, and its result on the way back."""
+    """A coroutine on its way to another loop; `then` is called there with the task that it became, at its end."""
 
-    __slots__ = ("_caller", "_cancelled", "_coroutine", "_loop", "_task", "arrival")
+    __slots__ = ("_cancelled", "_coroutine", "_loop", "_task", "_then")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _Result]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, _Result],
+        then: Callable[[asyncio.Task[_Result]], None],
+    ) -> None:
         self._loop = loop
         self._coroutine = coroutine
-        self._caller = asyncio.get_running_loop()
+        self._then = then
         self._task: asyncio.Task[_Result] | None = None
         self._cancelled = False
-        self.arrival: asyncio.Future[_Result] = self._caller.create_future()
 
     def start(self) -> None:
-        if self._cancelled:
-            self._coroutine.close()
-            return
         self._task = self._loop.create_task(self._coroutine)
-        self._task.add_done_callback(self._send_back)
+        self._task.add_done_callback(self._end)
+        if self._cancelled:
+            self._task.cancel()
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._from_afar(self._loop, self._cancel_task)
+        _from_afar(self._loop, self._cancel_task)
 
     def _cancel_task(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
-    def _send_back(self, task: asyncio.Task[_Result]) -> None:
-        if not self._from_afar(self._caller, self._arrive) and not task.cancelled():
-            task.exception()  # nobody is left to hear of it
+    def _end(self, task: asyncio.Task[_Result]) -> None:
+        if not task.cancelled():
+            task.exception()  # is told to whoever still waits; nobody else needs to hear of it
+        self._then(task)
 
-    def _arrive(self) -> None:
-        task = self._task
-        assert task is not None  # noqa: S101  # `start` made it
-        if self.arrival.done():
-            if not task.cancelled():
-                task.exception()
-        elif task.cancelled():  # by `stop`, for the caller would not be waiting any more
-            self.arrival.set_exception(LoopStoppedError(started=True))
-        elif (error := task.exception()) is not None:
-            self.arrival.set_exception(error)
-        else:
-            self.arrival.set_result(task.result())
 
-    @staticmethod
-    def _from_afar(loop: asyncio.AbstractEventLoop, callback: Any) -> bool:
-        try:
-            loop.call_soon_threadsafe(callback)
-        except RuntimeError:  # that loop is closed
-            return False
-        return True
+def result_of(task: asyncio.Task[_Result]) -> _Result:
+    """Return what the task of a coroutine that was submitted has returned, or raise what it has raised.
+
+    Raises:
+        LoopStoppedError: It was cancelled, as by `stop`.
+    """
+    try:
+        if task.cancelled():
+            raise LoopStoppedError(started=True)
+        return task.result()
+    finally:
+        del task  # or an error and this frame keep each other until the collector comes
+
+
+def _send_back(
+    caller: asyncio.AbstractEventLoop, arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]
+) -> None:
+    _from_afar(caller, partial(_arrive, arrival, task))
+
+
+def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> None:
+    if arrival.done():  # cancelled by the caller
+        return
+    if task.cancelled():  # by `stop`, for the caller would not be waiting any more
+        arrival.set_exception(LoopStoppedError(started=True))
+    elif (error := task.exception()) is not None:
+        arrival.set_exception(error)
+    else:
+        arrival.set_result(task.result())
+
+
+def _from_afar(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:  # that loop is closed
+        return False
+    return True
 
 
 def on_thread(function: Callable[[], _Result]) -> concurrent.futures.Future[_Result]:

@@ -220,3 +220,28 @@ def test_interrupt(firestore_emulator: Emulator, wait: str) -> None:
     process.send_signal(signal.SIGINT)
 
     assert ("interrupted True 0\n", "") == process.communicate(timeout=20)
+
+
+def test_signals_at_any_point(firestore_emulator: Emulator) -> None:
+    """A handler of a signal may call the store in the middle of a call, at whatever point that was."""
+    code = """
+    store = SyncFlowStateStore(MemoryFlowStateStore())
+    inside, handled = False, 0
+
+    def handle(*_):
+        global inside, handled
+        if not inside:
+            inside = True
+            store.load("a")
+            handled += 1
+            inside = False
+
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+    while handled < 1000:
+        store.load("a")
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print("done")
+    """
+
+    assert "done\n" == run_python(firestore_emulator, code)
