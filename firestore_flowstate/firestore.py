@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -305,11 +305,12 @@ class FirestoreFlowStateStore:
             FlowStateDecodeError: A document cannot be read and the query does not say to skip those.
         """
         collection = await self._ready(self._deadline(None))
-        from ._operations.listing import iterate
+        from ._operations.listing import PagesAhead
 
-        async with aclosing(iterate(collection, query_or_all(query), None)) as states:
-            async for state in states:
-                yield state
+        async with PagesAhead(collection, query_or_all(query)) as pages:
+            async for page in pages:
+                for state in page:
+                    yield state
 
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         """Store each state under its id, in place of what was there, in batches that are atomic each.

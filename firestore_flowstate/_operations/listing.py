@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from .._document.field_paths import quoted
@@ -66,26 +66,39 @@ async def count(collection: Collection, query: FlowStateQuery, deadline: Deadlin
     return total
 
 
-async def iterate(
-    collection: Collection, query: FlowStateQuery, timeout: float | None
-) -> AsyncGenerator[FlowState, None]:
-    """Yield all states, reading one page ahead of the one that is being used."""
-    pages = _pages(collection, query, collection.deadline(timeout), fields=None)
+class PagesAhead:
+    """The pages of whole states, each of them read while the one before it is being used. To be entered, and left.
 
-    def ask() -> asyncio.Task[FlowStateQueryResponse]:
-        return asyncio.ensure_future(_states(pages, collection.deadline(timeout)))
+    This is no generator. The store's own goes over it, and generators that a loop ends with are closed by asyncio in no
+    order, which fails for one within another.
+    """
 
-    ahead: asyncio.Task[FlowStateQueryResponse] | None = ask()
-    try:
-        while ahead is not None:
-            page = await ahead
-            ahead = ask() if page.continuation_token is not None else None
-            for state in page.flow_states:
-                yield state
-    finally:
-        if ahead is not None:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
+    def __init__(self, collection: Collection, query: FlowStateQuery) -> None:
+        self._collection = collection
+        self._pages = _pages(collection, query, collection.deadline(None), fields=None)
+        self._ahead: asyncio.Task[FlowStateQueryResponse] | None = None
+
+    async def __aenter__(self) -> PagesAhead:
+        self._ahead = self._ask()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
+
+    def __aiter__(self) -> PagesAhead:
+        return self
+
+    async def __anext__(self) -> Sequence[FlowState]:
+        if self._ahead is None:
+            raise StopAsyncIteration
+        page = await self._ahead
+        self._ahead = self._ask() if page.continuation_token is not None else None
+        return page.flow_states
+
+    def _ask(self) -> asyncio.Task[FlowStateQueryResponse]:
+        return asyncio.ensure_future(_states(self._pages, self._collection.deadline(None)))
 
 
 @dataclass(kw_only=True)
