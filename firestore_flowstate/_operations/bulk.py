@@ -36,9 +36,9 @@ _Item = TypeVar("_Item")
 
 
 class Deletion(Protocol):
-    """Deletes one document; `in_doubt` tells that its deletion was sent before, with an unknown outcome."""
+    """Deletes one document; `lost` tells how the reply was lost where its deletion was sent before."""
 
-    async def __call__(self, document: Document, *, in_doubt: bool) -> None: ...
+    async def __call__(self, document: Document, *, lost: Ambiguous | None) -> None: ...
 
 
 class _Save(NamedTuple):
@@ -81,9 +81,11 @@ async def save_many(
     small = _batches([save for save in saves if not _is_large(save)], lambda save: save.out.size())
     deadline = deadline.plus(sum(save.out.size() for save in saves) / 2**20)
 
-    async def one(save: _Save, *, sent_at: float | None = None) -> None:
+    async def one(save: _Save, *, sent_at: float | None = None, lost: Ambiguous | None = None) -> None:
         try:
-            landed = await land(collection, save.out, base=None, absent=False, deadline=deadline, sent_at=sent_at)
+            landed = await land(
+                collection, save.out, base=None, absent=False, deadline=deadline, sent_at=sent_at, lost=lost
+            )
         except Overtaken as overtaken:
             errors[save.id] = overtaken.error
         except Refused as refusal:
@@ -99,8 +101,8 @@ async def save_many(
             reply = await collection.connection.commit(
                 [save.out.root for save in batch], deadline=deadline, flow_id=None
             )
-        except Ambiguous:
-            await _each(batch, lambda save: one(save, sent_at=sent_at))  # each root tells
+        except Ambiguous as lost:
+            await _each(batch, partial(one, sent_at=sent_at, lost=lost))  # each root tells
             return
         except (StoreUnavailableError, QuotaError) as error:
             errors.update((save.id, error) for save in batch)  # no time is left to try them one by one
@@ -159,11 +161,11 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
     errors: dict[str, FlowStateError] = {}
     wanted = _checked(ids, errors)
 
-    async def one(document: Document, *, in_doubt: bool) -> None:
+    async def one(document: Document, *, lost: Ambiguous | None) -> None:
         id = collection.id_of(document)
         try:
-            created = moment_of(document.create_time) if in_doubt else None
-            await delete(collection, id, deadline=deadline, in_doubt=created)
+            created = None if lost is None else moment_of(document.create_time)
+            await delete(collection, id, deadline=deadline, in_doubt=created, lost=lost)
         except FlowStateError as error:
             errors[id] = error
 
@@ -175,7 +177,10 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
         except FlowStateError as error:
             errors.update(dict.fromkeys(batch, error))
             return
-        await delete_documents(collection, list(documents.values()), deadline, one)
+        try:
+            await delete_documents(collection, list(documents.values()), deadline, one)
+        except (StoreUnavailableError, QuotaError) as error:
+            errors.update((collection.id_of(document), error) for document in documents.values())
 
     await _each(_batches(wanted, lambda _: 0), many)
     if errors:
@@ -188,18 +193,25 @@ async def delete_documents(
     deadline: Deadline,
     one: Deletion,
 ) -> None:
-    """Delete documents as they were read, in one commit; those that have parts, or have changed since, by `one`."""
+    """Delete documents as they were read, in one commit; those that have parts, or have changed since, by `one`.
+
+    Raises:
+        StoreUnavailableError: Firestore cannot be reached.
+        QuotaError: A quota is used up.
+    """
     simple = [document for document in documents if not _part_count(document)]
     others = [document for document in documents if _part_count(document)]
-    in_doubt = False
+    lost: Ambiguous | None = None
     deletes = [Write(delete=d.name, current_document=at(moment_of(d.update_time))) for d in simple]
     if deletes:
         try:
             await collection.connection.commit(deletes, deadline=deadline, flow_id=None)
+        except (StoreUnavailableError, QuotaError):
+            raise  # no time is left to try them one by one
         except (Ambiguous, Refused, FlowStateError) as failure:
-            in_doubt = isinstance(failure, Ambiguous)
+            lost = failure if isinstance(failure, Ambiguous) else None
             others.extend(simple)
-    await _each(others, partial(one, in_doubt=in_doubt))
+    await _each(others, partial(one, lost=lost))
 
 
 def _part_count(document: Document) -> int:

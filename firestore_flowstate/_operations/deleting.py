@@ -21,7 +21,14 @@ from .reading import load_root
 _MASK = ["flowId", f"{PAYLOAD}.parts"]
 
 
-async def delete(collection: Collection, id: str, *, deadline: Deadline, in_doubt: Moment | None = None) -> None:
+async def delete(
+    collection: Collection,
+    id: str,
+    *,
+    deadline: Deadline,
+    in_doubt: Moment | None = None,
+    lost: Ambiguous | None = None,
+) -> None:
     """Delete what is stored under the id, if anything is.
 
     Args:
@@ -29,13 +36,14 @@ async def delete(collection: Collection, id: str, *, deadline: Deadline, in_doub
         id: The flow state.
         deadline: When to give up.
         in_doubt: The create_time of a document whose deletion was sent before, with an unknown outcome.
+        lost: How the reply was lost then.
 
     Raises:
         StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
     """
     backoff = Backoff(deadline)
     document: Document | None = None
-    lost: Ambiguous | None = None
+    refusal: Refused | None = None
     while True:
         try:
             document = await collection.get(id, deadline, mask=_MASK)
@@ -46,10 +54,12 @@ async def delete(collection: Collection, id: str, *, deadline: Deadline, in_doub
         except Ambiguous as ambiguous:
             assert document is not None  # noqa: S101  # for mypy: it is what was to be deleted
             in_doubt, lost = moment_of(document.create_time), ambiguous
-        except Refused as refusal:
-            if refusal.code not in PRECONDITION_CODES:
-                raise collection.connection.refusal(refusal, flow_id=id) from refusal
+        except Refused as refused:
+            if refused.code not in PRECONDITION_CODES:
+                raise collection.connection.refusal(refused, flow_id=id) from refused
+            refusal = refused
         except BackendError as error:
+            error.__cause__ = error.__cause__ or lost or refusal  # what took the time
             if in_doubt is None:
                 raise
             raise outcome_unknown(id, error, lost=lost) from error
@@ -66,7 +76,7 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
         StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
     """
     began = time.monotonic()
-    doubt, lost = False, None
+    doubt, lost, refusal = False, None, None
     updated, names = base.updated, base.part_names()
     backoff = Backoff(deadline, at_once=1)
     while True:
@@ -74,10 +84,12 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
             return await _commit(collection, id, names, updated, deadline)
         except Ambiguous as ambiguous:
             doubt, lost = True, ambiguous
-        except Refused as refusal:
-            if not _may_be_precondition(refusal):
-                raise collection.connection.refusal(refusal, flow_id=id) from refusal
+        except Refused as refused:
+            if not _may_be_precondition(refused):
+                raise collection.connection.refusal(refused, flow_id=id) from refused
+            refusal = refused
         except StoreUnavailableError as error:
+            error.__cause__ = error.__cause__ or lost or refusal
             if not doubt:
                 raise
             raise outcome_unknown(id, error, lost=lost) from error
@@ -90,9 +102,12 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
                 found = None if document is None else found_version(collection, document)
                 raise conflict(id, expected=base.to_text(collection.path_of(id)), found=found)
         except (BackendError, Forgotten) as error:
+            error.__cause__ = error.__cause__ or lost or refusal
             if not doubt:
                 raise
             raise outcome_unknown(id, error, lost=lost) from error
+        if refusal is not None and refusal.code == "INVALID_ARGUMENT" and moment_of(document.update_time) == updated:
+            raise collection.connection.refusal(refusal, flow_id=id) from refusal  # its time is no reason
         root = load_root(document)
         updated = moment_of(document.update_time)
         names = [name for kept in root.kept() for name in kept.part_names()] if root is not None else []

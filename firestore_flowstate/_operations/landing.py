@@ -44,6 +44,7 @@ async def land(
     absent: bool,
     deadline: Deadline,
     sent_at: float | None = None,
+    lost: Ambiguous | None = None,
 ) -> Landed:
     """Send a write until it is known to be stored or not.
 
@@ -54,6 +55,7 @@ async def land(
         absent: Whether there must be nothing yet.
         deadline: When to give up; it is extended by a second for each MiB beyond the first.
         sent_at: When it was sent before with an unknown outcome, on the monotonic clock; None: it was not.
+        lost: How it was lost then.
 
     Raises:
         Overtaken: Another writer was first: conflict, exists or not found.
@@ -63,7 +65,7 @@ async def land(
     """
     if (size := out.size()) > 2**20:
         deadline = deadline.plus(size / 2**20 - 1)
-    attempt = _Attempt(collection, out, base, absent, deadline, sent_at=sent_at)
+    attempt = _Attempt(collection, out, base, absent, deadline, sent_at=sent_at, lost=lost)
     try:
         return await attempt.land()
     except (Overtaken, Refused, FlowStateError) as error:
@@ -84,6 +86,7 @@ class _Attempt:
         deadline: Deadline,
         *,
         sent_at: float | None,
+        lost: Ambiguous | None,
     ) -> None:
         self._collection = collection
         self._out = out
@@ -92,7 +95,8 @@ class _Attempt:
         self._deadline = deadline
         self._began = time.monotonic() if sent_at is None else sent_at
         self._doubt = sent_at is not None
-        self._lost: Ambiguous | None = None
+        self._lost = lost
+        self._refusal: Refused | None = None
         self._rebased: Root | None = None
 
     async def land(self) -> Landed:
@@ -113,9 +117,13 @@ class _Attempt:
             except Ambiguous as lost:
                 self._doubt, self._lost = True, lost
             except Refused as refusal:
+                if precondition is None and not self._out.parts:
+                    raise  # it asked for nothing that others could have changed
                 if refusal.code not in PRECONDITION_CODES and not await self._is_from_the_future(refusal):
                     raise
+                self._refusal = refusal
             except StoreUnavailableError as error:
+                error.__cause__ = error.__cause__ or self._lost or self._refusal  # what took the time
                 if not self._doubt:
                     raise
                 raise outcome_unknown(self._out.id, error, lost=self._lost) from error
@@ -123,6 +131,7 @@ class _Attempt:
             try:
                 outcome = await self._judge()
             except (BackendError, Forgotten) as error:
+                error.__cause__ = error.__cause__ or self._lost or self._refusal
                 if not self._doubt:
                     raise
                 raise outcome_unknown(self._out.id, error, lost=self._lost) from error

@@ -67,12 +67,16 @@ async def _delete(collection: Collection, documents: list[Document]) -> int:
     stayed = 0
     deadline = collection.deadline(None)
 
-    async def one(document: Document, *, in_doubt: bool) -> None:
+    async def one(document: Document, *, lost: Ambiguous | None) -> None:
         nonlocal stayed
+        id = collection.id_of(document)
         try:
-            await delete_version_of(collection, collection.id_of(document), document, deadline=deadline)
-        except (Refused, Ambiguous):
-            stayed += 1
+            await delete_version_of(collection, id, document, deadline=deadline)
+        except (Refused, Ambiguous) as failure:
+            lost = failure if isinstance(failure, Ambiguous) else lost
+            # Where a reply was lost it may be gone by us, and whether by another nothing tells.
+            if lost is None or await collection.get(id, deadline, mask=["flowId"]) is not None:
+                stayed += 1
 
     await delete_documents(collection, documents, deadline, one)
     return len(documents) - stayed

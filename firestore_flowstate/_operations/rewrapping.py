@@ -49,16 +49,18 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
 async def _rewrap(collection: Collection, found: Document) -> bool:
     id = collection.id_of(found)
     document: Document | None = found
+    in_doubt = False
     for _ in range(_TRIES):
         if document is None or not is_serialized(document):
             return False
         out = await _outgoing(collection, id, document)
         if out is None:
-            return False
+            return in_doubt  # where a reply was lost it is so by us
         deadline = collection.deadline(None).plus(out.size() / 2**20)
         try:
             await send(collection, out, at(read_root(document).updated), deadline)
         except (Ambiguous, Refused) as failure:
+            in_doubt = in_doubt or isinstance(failure, Ambiguous)
             if isinstance(failure, Refused):
                 if failure.code not in PRECONDITION_CODES:
                     raise collection.connection.refusal(failure, flow_id=id) from failure

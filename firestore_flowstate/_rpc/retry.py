@@ -18,6 +18,8 @@ _LONGEST_DELAY: Final = 1.0
 _ATTEMPT_SHARE: Final = 0.6  # of the time left: after a swallowed reply there is time to ask again
 _SHORTEST_ATTEMPT: Final = 0.5
 _TOO_LATE: Final = 0.01
+_TOO_LATE_TO_DOUBT: Final = 0.05
+_TIMES_THE_LAST: Final = 3.0
 
 _TRANSIENT: Final = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "ABORTED", "RESOURCE_EXHAUSTED"}
@@ -91,9 +93,10 @@ async def until(
     failure: CallFailed | None = None
     attempts = 0
     delay = _FIRST_DELAY
+    too_late = _TOO_LATE
     while True:
         remaining = deadline.remaining()
-        if remaining <= _TOO_LATE:
+        if remaining <= too_late:
             raise Exhausted(attempts, failure) from failure
         attempts += 1
         try:
@@ -104,6 +107,10 @@ async def until(
             # What an earlier attempt was told says more than that the last one had no time left.
             if failure is None or failed.code != "DEADLINE_EXCEEDED" or deadline.remaining() > _TOO_LATE:
                 failure = failed
+            if not is_ambiguous(failed):
+                # So far it is known how it failed: a last attempt that the deadline cuts off would put that in doubt.
+                took = remaining - deadline.remaining()
+                too_late = max(_TOO_LATE_TO_DOUBT, _TIMES_THE_LAST * took)
         remaining = deadline.remaining()
         # Jitter keeps writers that collided from colliding again; half of what is left keeps time for an attempt.
         await asyncio.sleep(max(0.0, min(delay * random.uniform(0.5, 1.5), remaining / 2)))  # noqa: S311  # no secret

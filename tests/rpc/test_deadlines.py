@@ -19,6 +19,7 @@ from firestore_flowstate.errors import DeadlineError, StoreUnavailableError
 from firestore_flowstate.settings import FlowStateSettings
 
 SECONDS = 1.0
+BUSY = 0.4  # seconds that a busy machine may keep a task waiting
 Method = Callable[[Connection, Deadline, str], Awaitable[Any]]
 
 
@@ -74,7 +75,7 @@ async def test_server_down(ready: Connection, proxy: TcpProxy, method: Method) -
     started = time.monotonic()
     with pytest.raises((DeadlineError, Ambiguous)) as error:
         await method(ready, Deadline.after(SECONDS), documents)
-    assert time.monotonic() - started < 1.1 * SECONDS
+    assert time.monotonic() - started < 1.1 * SECONDS + BUSY
     if method is not _commit:  # a commit on a connection that breaks may have been applied
         assert "attempts ended in UNAVAILABLE" in str(error.value)
 
@@ -88,7 +89,7 @@ async def test_server_down_from_the_start(proxy: TcpProxy) -> None:
     started = time.monotonic()
     with pytest.raises(DeadlineError) as error:
         await _commit(connection, Deadline.after(SECONDS), documents)
-    assert time.monotonic() - started < 1.1 * SECONDS
+    assert time.monotonic() - started < 1.1 * SECONDS + BUSY
     assert not error.value.outcome_unknown
     assert "a" == error.value.flow_id
     await connection.close()
@@ -103,7 +104,7 @@ async def test_server_hung(ready: Connection, proxy: TcpProxy, method: Method) -
     started = time.monotonic()
     with pytest.raises((StoreUnavailableError, Ambiguous)):
         await method(ready, Deadline.after(SECONDS), documents)
-    assert time.monotonic() - started < 1.1 * SECONDS
+    assert time.monotonic() - started < 1.1 * SECONDS + BUSY
     proxy.let_pass()
 
 
@@ -115,7 +116,7 @@ async def test_a_swallowed_reply_leaves_time_to_ask(ready: Connection, proxy: Tc
 
     with pytest.raises(Ambiguous):
         await _commit(ready, deadline, documents)
-    assert 0.4 < deadline.remaining() < 1.2
+    assert 0.1 < deadline.remaining() < 1.2
     proxy.let_pass()
 
 
@@ -169,7 +170,7 @@ async def test_the_same_connection_outlives_a_restart_of_the_server() -> None:
     again = await asyncio.to_thread(start_emulator, port=emulator.port, attach=False)
     back = time.monotonic()
     assert await _get(connection, deadline, documents) is None
-    assert time.monotonic() - back < 3
+    assert time.monotonic() - back < 10  # grpc alone would wait for up to two minutes
     await connection.close()
     again.stop()
 
@@ -195,9 +196,9 @@ async def test_attempts_get_a_share_of_the_deadline(server: ScriptedServer, to_s
         await _get(to_server, Deadline.after(seconds), documents)
 
     long, short, shortest = (call.seconds for call in server.calls)
-    assert 5.8 < long < 6.1
-    assert 0.5 < short < 0.61
-    assert 0.3 < shortest < 0.41
+    assert 5.0 < long < 6.1
+    assert 0.3 < short < 0.61
+    assert 0.1 < shortest < 0.41
 
 
 async def test_backoff_grows_and_has_jitter(server: ScriptedServer, to_server: Connection) -> None:

@@ -1,0 +1,114 @@
+"""Maintenance whose replies are lost: done once, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+import pytest
+from commits import lose_reply
+from tcp_proxy import TcpProxy
+from writes import Store, a_state, in_layout, incompressible
+
+from firestore_flowstate import CacheEntry, FlowStateSettings
+from firestore_flowstate._operations.gc import collect
+
+KEY: Final = {"key-1": "MDEyMzQ1Njc4OWFiY2RlZg=="}
+IDS: Final = [f"id-{number}" for number in range(5)]
+
+
+@pytest.fixture
+def flow_state_settings(flow_state_settings: FlowStateSettings) -> FlowStateSettings:
+    return flow_state_settings.model_copy(update={"timeout": 20.0})
+
+
+async def lost(direct: Store, proxy: TcpProxy, work: Awaitable[object], *, root: str, id: str) -> object:
+    """Return what comes of work whose commit of a root is stored, as another version of `id` tells, with no reply."""
+
+    async def version() -> str | None:
+        state = await direct.load(id)
+        return None if state is None else state.version
+
+    before = await version()
+
+    async def is_stored() -> bool:
+        return await version() != before
+
+    return await lose_reply(proxy, work, root=root, is_stored=is_stored)
+
+
+async def test_purge(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
+    """What was deleted is counted, whatever became of the reply."""
+    await direct.save_many({id: a_state(id) for id in IDS})
+    await troubled.load("any")
+
+    purging = troubled.purge(older_than=timedelta(0))
+    assert 5 == await lost(direct, proxy, purging, root=IDS[-1], id=IDS[-1])
+    assert 0 == await direct.count()
+
+
+async def test_rewrap(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
+    """Each state is encrypted once, and counted."""
+    await direct.save_many({id: a_state(id) for id in IDS})
+    await troubled.load("any")
+    encrypting = Store(troubled.settings.model_copy(update={"keys": KEY}))
+    encrypting._connection = troubled._connection
+    reading = Store(direct.settings.model_copy(update={"keys": KEY}))
+    reading._connection = direct._connection
+
+    assert 5 == await lost(reading, proxy, encrypting.rewrap(), root=IDS[2], id=IDS[2])
+    assert 0 == await encrypting.rewrap()
+    assert set(IDS) == set(await reading.load_many(IDS))
+
+
+async def test_migrate(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
+    """Each state is rewritten once, and none is told to have failed."""
+    await direct.save_many({id: a_state(id) for id in IDS})
+    await troubled.load("any")
+
+    migrating = troubled.migrate(in_layout(troubled, "native"))
+    report = await lost(direct, proxy, migrating, root=IDS[2], id=IDS[2])
+    again = await troubled.migrate(in_layout(troubled, "native"))
+    assert (5, 0, {}) == (report.migrated, report.unchanged, report.failed)  # type: ignore[attr-defined]
+    assert (0, 5, {}) == (again.migrated, again.unchanged, again.failed)
+
+
+async def test_gc(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
+    """Nothing that a state refers to is deleted, and the next run finds what is left."""
+    state = a_state("id")
+    state.cache["large"] = CacheEntry(value=incompressible(800_000))
+    await direct.save("id", state)
+    state.cache["large"] = CacheEntry(value=1)
+    await direct.save("id", state)
+    collection = await troubled._ready(troubled._deadline(None))
+    await troubled.load("any")
+
+    async def is_collected() -> bool:
+        return 0 == (await direct.gc(dry_run=True)).young
+
+    work = collect(collection, dry_run=False, min_age=timedelta(0))
+    await lose_reply(proxy, work, root="id", is_stored=is_collected)
+    report = await collect(collection, dry_run=False, min_age=timedelta(0))
+    assert (0, 0, 0) == (report.orphans, report.deleted, report.young)
+    assert 1 == (await _loaded(direct))["large"]
+
+
+async def _loaded(store: Store) -> dict[str, object]:
+    state = await store.load("id")
+    assert state is not None
+    return {step: entry.value for step, entry in state.cache.items()}
+
+
+@pytest.mark.parametrize("many", [Store.save_many, Store.delete_many], ids=["save_many", "delete_many"])
+async def test_many(direct: Store, troubled: Store, proxy: TcpProxy, many: Callable[..., Awaitable[None]]) -> None:
+    """Of a batch each id is looked into by itself, and none of them is an error."""
+    await direct.save_many({id: a_state(id) for id in IDS})
+    states = {id: a_state(id) for id in IDS}
+    for state in states.values():
+        state.cache["again"] = CacheEntry(value=1)
+    await troubled.load("any")
+
+    await lost(direct, proxy, many(troubled, states), root=IDS[0], id=IDS[0])
+    expected = states if many is Store.save_many else {}
+    assert expected == await direct.load_many(IDS)

@@ -1,0 +1,220 @@
+"""Each status of grpc, in answer to each method: an error of the public tree that says what to do, the cause kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import grpc
+import pytest
+from methods import METHODS, Method
+from relay import Relay
+from writes import WRITES, Store, Write, a_state
+
+from firestore_flowstate import (
+    AccessDeniedError,
+    BackendError,
+    DeadlineError,
+    FlowStateBatchError,
+    FlowStateConflictError,
+    FlowStateError,
+    FlowStateNotFoundError,
+    MissingIndexError,
+    QuotaError,
+    StoreUnavailableError,
+)
+from firestore_flowstate.backup import export_states, import_states
+from firestore_flowstate.doctor import examine
+
+KINDS: Final[dict[str, type[FlowStateError]]] = {
+    "CANCELLED": StoreUnavailableError,
+    "UNKNOWN": StoreUnavailableError,
+    "DEADLINE_EXCEEDED": StoreUnavailableError,
+    "ABORTED": StoreUnavailableError,
+    "INTERNAL": StoreUnavailableError,
+    "UNAVAILABLE": StoreUnavailableError,
+    "RESOURCE_EXHAUSTED": QuotaError,
+    "PERMISSION_DENIED": AccessDeniedError,
+    "UNAUTHENTICATED": AccessDeniedError,
+    "INVALID_ARGUMENT": BackendError,
+    "NOT_FOUND": BackendError,
+    "ALREADY_EXISTS": BackendError,
+    "FAILED_PRECONDITION": BackendError,
+    "OUT_OF_RANGE": BackendError,
+    "UNIMPLEMENTED": BackendError,
+    "DATA_LOSS": BackendError,
+}
+
+AGAIN: Final = ("ABORTED", "RESOURCE_EXHAUSTED")
+"""After which a commit was not applied, and is tried again; the last try may end with the time."""
+IN_DOUBT: Final = ("CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+"""After which a commit may have been applied."""
+PRECONDITIONS: Final = ("NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION")
+"""Statuses of what others may have changed: a write that asks for something is tried again while there is time."""
+
+
+async def _export(store: Store, id: str, timeout: float | None) -> None:
+    _ = [line async for line in export_states(_with_timeout(store, timeout))]
+
+
+async def _import(store: Store, id: str, timeout: float | None) -> None:
+    line = '{"v":1,"id":"x","state":{"flowId":"x","startTime":1,"cache":{},"eventsTriggered":{},"blockedOnStep":null,'
+    await import_states(_with_timeout(store, timeout), [line + '"operation":{"name":"x"},"executions":[]}}'])
+
+
+async def _examine(store: Store, id: str, timeout: float | None) -> None:
+    _ = [finding async for finding in examine(_with_timeout(store, timeout))]
+
+
+def _with_timeout(store: Store, timeout: float | None) -> Store:
+    other = Store(store.settings.model_copy(update={"timeout": timeout}))
+    other._connection = store._connection
+    return other
+
+
+ALL: Final[dict[str, Method]] = {**METHODS, "export": _export, "import": _import, "doctor": _examine}
+
+
+async def outcomes(store: Store, code: str, methods: Mapping[str, Method]) -> dict[str, Any]:
+    """Return what each method returns or raises, all called at once; where they try again, not for long."""
+    seconds = 1.0 if code in (*AGAIN, *IN_DOUBT, *PRECONDITIONS) else 20.0
+    results = await asyncio.gather(
+        *(method(store, name.replace(" ", "-"), seconds) for name, method in methods.items()), return_exceptions=True
+    )
+    return dict(zip(methods, results, strict=True))
+
+
+def expected(code: str) -> tuple[type[FlowStateError], ...]:
+    """Return the classes of which the error after a status may be."""
+    return (KINDS[code], StoreUnavailableError) if code in AGAIN else (KINDS[code],)
+
+
+def answers(error: BaseException) -> set[str]:
+    """Return the statuses among the causes of an error, as the client library has them."""
+    found = set()
+    cause = error.__cause__
+    while cause is not None:
+        if isinstance(cause, grpc.aio.AioRpcError):
+            found.add(cause.code().name)
+        cause = cause.__cause__
+    return found
+
+
+def each_of(outcome: Any) -> list[Any]:
+    """Return the errors of a batch, or else the outcome itself."""
+    return list(outcome.errors.values()) if isinstance(outcome, FlowStateBatchError) else [outcome]
+
+
+@pytest.mark.parametrize("code", KINDS)
+async def test_every_status_of_every_method(relayed: Store, relay: Relay, code: str) -> None:
+    """Whatever Firestore answers, no exception of grpc or Google comes out, and theirs is the cause of ours."""
+    await relayed.load("any")  # so that there is a connection
+    relay.refuse(code)
+    for name, outcome in (await outcomes(relayed, code, ALL)).items():
+        for error in each_of(outcome):
+            if code == "NOT_FOUND" and (
+                error is None or isinstance(error, (FlowStateNotFoundError, FlowStateConflictError))
+            ):
+                continue  # a document that is not there is no error of Firestore's
+            assert isinstance(error, expected(code)), (name, error)
+            assert answers(error) & {code, "DEADLINE_EXCEEDED"}, (name, error)
+
+
+@pytest.mark.parametrize("code", KINDS)
+async def test_every_status_of_every_commit(direct: Store, relayed: Store, relay: Relay, code: str) -> None:
+    """Where Firestore answers all but commits, a write ends in its own time, and tells whether it may be stored."""
+    for write in WRITES:
+        if not write.creates:
+            await direct.save(write.name, a_state(write.name))
+    before = {write.name: await direct.load(write.name) for write in WRITES}
+    relay.refuse(code, only="Commit")
+
+    def method(write: Write) -> Method:
+        async def call(store: Store, id: str, timeout: float | None) -> None:
+            read = before[write.name]
+            with_timeout = _with_timeout(store, timeout)
+            await write.run(with_timeout, write.name, a_state(write.name) if read is None else read, 1)
+
+        return call
+
+    for name, outcome in (await outcomes(relayed, code, {write.name: method(write) for write in WRITES})).items():
+        for error in each_of(outcome):
+            assert isinstance(error, StoreUnavailableError if code in IN_DOUBT else expected(code)), (name, error)
+            assert answers(error) & {code, "DEADLINE_EXCEEDED"}, (name, error)
+            if "DEADLINE_EXCEEDED" not in answers(error):
+                assert (code in IN_DOUBT) == getattr(error, "outcome_unknown", False), (name, error)
+            if name in ("save", "save first", "save_many") and code in PRECONDITIONS:
+                assert not isinstance(error, DeadlineError), (name, error)  # it asks for nothing, so it knows at once
+    assert before == {write.name: await direct.load(write.name) for write in WRITES}
+
+
+STREAMS: Final[dict[str, Method]] = {
+    name: method for name, method in ALL.items() if name in ("list", "list_summaries", "load_many", "iterate", "export")
+}
+
+
+@pytest.mark.parametrize("code", KINDS)
+async def test_every_status_in_the_middle_of_a_stream(direct: Store, relayed: Store, relay: Relay, code: str) -> None:
+    """A stream that always breaks after its first message is an error too, and not a short answer."""
+    await direct.save_many({name: a_state(name) for name in ("load_many", "load_many-2", "another")})
+    relay.refuse(code, after=1)
+    for name, outcome in (await outcomes(relayed, code, STREAMS)).items():
+        for error in each_of(outcome):
+            assert isinstance(error, expected(code)), (name, error)
+            assert answers(error) & {code, "DEADLINE_EXCEEDED"}, (name, error)
+
+
+INDEX_LINK: Final = (
+    "https://console.firebase.google.com/v1/r/project/p/firestore/indexes?create_composite="
+    "CkZwcm9qZWN0cy9wL2RhdGFiYXNlcy8oZGVmYXVsdCkvY29sbGVjdGlvbkdyb3Vwcy9nZW5raXQtZmxvd3MvaW5kZXhlcy9fEAEaCgoGc3RhdHVz"
+    "EAEaDQoJc3RhcnRUaW1lEAIaDAoIX19uYW1lX18QAg"
+)
+INDEX: Final = {
+    "collectionGroup": "genkit-flows",
+    "queryScope": "COLLECTION",
+    "fields": [{"fieldPath": "status", "order": "ASCENDING"}, {"fieldPath": "startTime", "order": "DESCENDING"}],
+}
+QUERYING: Final = ("list", "list_summaries", "count", "iterate", "purge", "gc", "migrate", "rewrap", "export")
+TEXTS: Final[dict[str, tuple[str, str, type[FlowStateError], str]]] = {
+    "permission": ("PERMISSION_DENIED", "Missing permissions.", AccessDeniedError, "roles/datastore.user"),
+    "api": (
+        "PERMISSION_DENIED",
+        "Cloud Firestore API has not been used in project 4",
+        AccessDeniedError,
+        "gcloud serv",
+    ),
+    "credentials": ("UNAUTHENTICATED", "Invalid authentication credentials.", AccessDeniedError, "gcloud auth"),
+    "quota": ("RESOURCE_EXHAUSTED", "Quota exceeded.", QuotaError, "retry later"),
+    "database": (
+        "NOT_FOUND",
+        "The database (default) does not exist for project p",
+        BackendError,
+        "FLOWSTATE_DATABASE",
+    ),
+    "project": ("PERMISSION_DENIED", "Project 'nowhere' not found or deleted.", BackendError, "FLOWSTATE_PROJECT"),
+    "mode": ("FAILED_PRECONDITION", "The database is in Datastore Mode.", BackendError, "native mode"),
+}
+
+
+@pytest.mark.parametrize(("code", "text", "kind", "advice"), TEXTS.values(), ids=TEXTS)
+async def test_what_is_wrong_is_said(
+    relayed: Store, relay: Relay, code: str, text: str, kind: type[FlowStateError], advice: str
+) -> None:
+    """Whichever method meets it: what to do about permission, credentials, quota, database and project."""
+    await relayed.load("any")
+    relay.refuse(code, text)
+    for name, outcome in (await outcomes(relayed, code, ALL)).items():
+        for error in each_of(outcome):
+            assert kind is type(error), (name, error)
+            assert advice in str(error), (name, error)
+
+
+async def test_a_missing_index(relayed: Store, relay: Relay) -> None:
+    """Every method that queries raises it with the entry to add."""
+    relay.refuse("FAILED_PRECONDITION", f"The query requires an index. You can create it here: {INDEX_LINK}")
+    methods = {name: ALL[name] for name in QUERYING}
+    for name, error in (await outcomes(relayed, "FAILED_PRECONDITION", methods)).items():
+        assert isinstance(error, MissingIndexError), (name, error)
+        assert INDEX == error.index, name
+        assert "firebase deploy --only firestore:indexes" in str(error), name
