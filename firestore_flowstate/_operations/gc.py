@@ -7,13 +7,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from .._document.root import is_serialized, moment_of, read_root
-from .._rpc.messages import Document, Precondition, Write
+from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateDecodeError
 from ..reports import GcReport
 from .collection import Collection
-from .landing import PRECONDITION_CODES, at
+from .landing import PRECONDITION_CODES
 from .scanning import scan_parts
+from .sending import guard
 
 MIN_AGE: Final = timedelta(hours=1)
 """Parts younger than this may belong to a save that has not switched its root yet."""
@@ -71,7 +72,7 @@ async def _delete(collection: Collection, id: str, root: Document | None, parts:
         deletes = [Write(delete=part.name) for part in parts[start : start + _PER_COMMIT]]
         try:
             await collection.connection.commit(
-                [_guard(collection, id, root), *deletes], deadline=collection.deadline(None), flow_id=id
+                [guard(collection, id, root), *deletes], deadline=collection.deadline(None), flow_id=id
             )
         except Ambiguous:
             break  # the next run sees what is left
@@ -81,13 +82,3 @@ async def _delete(collection: Collection, id: str, root: Document | None, parts:
             break  # the flow state was written meanwhile
         deleted += len(deletes)
     return deleted
-
-
-def _guard(collection: Collection, id: str, root: Document | None) -> Write:
-    """Return a write that changes nothing and fails where the root is not as it was read."""
-    if root is None:
-        return Write(delete=collection.name(id), current_document=Precondition(exists=False))
-    guard = Write(current_document=at(moment_of(root.update_time)))
-    guard.update.name = root.name
-    guard.update_mask.SetInParent()
-    return guard

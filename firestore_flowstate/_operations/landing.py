@@ -16,6 +16,7 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Precondition, Timestamp
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateConflictError, FlowStateDecodeError, FlowStateError, StoreUnavailableError
+from ..unset import UNSET
 from .backoff import Backoff
 from .collection import Collection, expires_at, is_live
 from .history import Forgotten, History, history_since
@@ -70,7 +71,8 @@ async def land(
         return await attempt.land()
     except (Overtaken, Refused, FlowStateError) as error:
         if out.parts and not (isinstance(error, StoreUnavailableError) and error.outcome_unknown):
-            await withdraw(collection, out, deadline)
+            stored = error.document if isinstance(error, Overtaken) else UNSET
+            await withdraw(collection, out, deadline, stored=stored)
         raise
 
 

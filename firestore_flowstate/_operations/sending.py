@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .._document.root import Root, moment_of
+from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.version import Moment
 from .._rpc.deadline import Deadline
 from .._rpc.messages import CommitResponse, Document, Precondition, Write
 from .._rpc.outcome import Ambiguous, Refused
-from ..errors import BackendError
+from ..errors import BackendError, FlowStateDecodeError
+from ..unset import UNSET, Unset
 from .backoff import Backoff
 from .collection import Collection
 from .together import together
 
 _BATCHES_AT_ONCE = 3
+_WITHDRAWALS = 3  # tries to delete parts, while others write
 _PER_WRITE = 16  # bytes of framing around a write
 
 
@@ -93,13 +95,47 @@ async def send(collection: Collection, out: Outgoing, precondition: Precondition
     return _landed(reply)
 
 
-async def withdraw(collection: Collection, out: Outgoing, deadline: Deadline) -> None:
-    """Delete the parts of a write that was not stored. Where that fails, gc finds them."""
-    deletes = [Write(delete=part.update.name) for part in out.parts]
-    try:
-        await collection.connection.commit(deletes, deadline=deadline, flow_id=out.id)
-    except (Refused, Ambiguous, BackendError):
-        return
+async def withdraw(
+    collection: Collection, out: Outgoing, deadline: Deadline, *, stored: Document | Unset | None = UNSET
+) -> None:
+    """Delete the parts of a write that was not stored. Where that fails, gc finds them.
+
+    The root is to be as it was read: the write may still come, and bring a root that names its parts, and one that was
+    refused may have been refused because its own duplicate was faster.
+
+    Args:
+        collection: Where.
+        out: The write.
+        deadline: When to give up.
+        stored: The root that is stored now and does not name the parts, or None; UNSET: to be read.
+    """
+    names = [part.update.name for part in out.parts]
+    for _ in range(_WITHDRAWALS):
+        try:
+            if isinstance(stored, Unset):
+                stored = await collection.get(out.id, deadline)
+                if stored is not None and is_serialized(stored):
+                    kept = (name for kept in read_root(stored).kept() for name in kept.part_names())
+                    if not {collection.part_name(out.id, name) for name in kept}.isdisjoint(names):
+                        return
+            writes = [guard(collection, out.id, stored), *(Write(delete=name) for name in names)]
+            await collection.connection.commit(writes, deadline=deadline, flow_id=out.id)
+        except Refused:  # somebody has written meanwhile
+            stored = UNSET
+        except (Ambiguous, BackendError, FlowStateDecodeError):
+            return
+        else:
+            return
+
+
+def guard(collection: Collection, id: str, root: Document | None) -> Write:
+    """Return a write that changes nothing and fails where the root is not as it was read."""
+    if root is None:
+        return Write(delete=collection.name(id), current_document=Precondition(exists=False))
+    write = Write(current_document=Precondition(update_time=root.update_time))
+    write.update.name = root.name
+    write.update_mask.SetInParent()
+    return write
 
 
 def batches(parts: Sequence[Write], limit: int, *, first: int) -> list[list[Write]]:
