@@ -93,7 +93,8 @@ def use(stored: Stored, state: FlowState) -> None:
     """Show, copy, compare and write a state that was read: it can be stored again, or is refused for its values."""
     list(_contradictions(stored.root, state))
     assert repr(state)
-    assert state == state.model_copy(deep=True)
+    copied = state.model_copy(deep=True)
+    _unless(lambda: _is_same(state, copied), FlowStateEncodeError)
     assert state.model_dump(by_alias=True)
     assert state.expire_at is None or state.status
     version = Version.from_text(state.version or "", _PLACE.path)
@@ -105,6 +106,10 @@ def use(stored: Stored, state: FlowState) -> None:
     _unless(lambda: _unchanged(state), FlowStateEncodeError)
 
 
+def _is_same(state: FlowState, other: FlowState) -> None:
+    assert to_pieces(state) == to_pieces(other)  # by text: a place without a longitude is not equal to itself
+
+
 def _again(state: FlowState, version: Version) -> None:
     """Write the state on top of itself, and read that."""
     again = Stored(Document(), {})
@@ -112,7 +117,7 @@ def _again(state: FlowState, version: Version) -> None:
     for ref, data in written.parts:
         for index, name in enumerate(ref.part_names()):
             write_part(again.parts.setdefault(name, Document()), data, index, state.expire_at)
-    assert to_pieces(state) == to_pieces(load(again))
+    _is_same(state, load(again))
 
 
 def _natively(state: FlowState) -> None:
@@ -122,7 +127,7 @@ def _natively(state: FlowState) -> None:
 
 
 def _in_a_backup(state: FlowState) -> None:
-    assert to_pieces(state) == to_pieces(from_line(to_line(ID, state)).state)
+    _is_same(state, from_line(to_line(ID, state)).state)
 
 
 def _unchanged(state: FlowState) -> None:
