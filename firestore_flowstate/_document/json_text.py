@@ -18,6 +18,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from datetime import timezone
 from typing import Any, Final
 
 import orjson
@@ -164,9 +165,8 @@ def _firestore_form(value: Any) -> Any:
     """Return the JSON form of a value of Firestore's own types: time, place, reference, vector."""
     if not type(value).__module__.startswith(("google.cloud.firestore", "google.api_core", "proto.")):
         return None
-    if hasattr(value, "rfc3339"):  # a time with nanoseconds, which datetime's own form would cut
-        year, _, rest = value.rfc3339().partition("-")
-        return f"{year:0>4}-{rest}"
+    if hasattr(value, "nanosecond"):
+        return _time_form(value)
     if hasattr(value, "latitude") and hasattr(value, "longitude"):
         return {"latitude": value.latitude, "longitude": value.longitude}
     if hasattr(value, "path") and hasattr(value, "parent"):
@@ -174,6 +174,17 @@ def _firestore_form(value: Any) -> Any:
     if hasattr(value, "to_map_value"):
         return list(value)
     return None
+
+
+def _time_form(moment: Any) -> str:
+    """Return a time with nanoseconds in RFC 3339, the same for all that are equal: a copy has microseconds alone."""
+    try:
+        utc = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+    except OverflowError:  # before the year 1 or after 9999 in UTC
+        return str(moment.isoformat())
+    nanos = moment.nanosecond or moment.microsecond * 1000
+    digits = f"{nanos // 1000:06}" if nanos % 1000 == 0 else f"{nanos:09}"
+    return f"{utc.year:04}-{utc.month:02}-{utc.day:02}T{utc.hour:02}:{utc.minute:02}:{utc.second:02}.{digits}Z"
 
 
 def _key(key: Any, path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from firestore_flowstate import FlowStateDecodeError, FlowStateEncodeError
+from firestore_flowstate._document.json_text import encode
 from firestore_flowstate._document.native import read_native, write_native
 from firestore_flowstate._document.native_values import read_value, write_value
 from firestore_flowstate._rpc.messages import Document, Timestamp, Value
@@ -37,6 +39,19 @@ def test_timestamps_keep_every_nanosecond(seconds: int, nanos: int) -> None:
 
     assert (seconds, nanos // 1000) == _whole(read)
     assert stored == again
+
+
+@pytest.mark.parametrize(
+    ("nanos", "fraction"),
+    [(0, "000000"), (500_000_000, "500000"), (1_000, "000001"), (123_456_789, "123456789"), (1, "000000001")],
+)
+def test_the_json_of_a_time(nanos: int, fraction: str) -> None:
+    """Times that are equal are the same text, copied or not; what a microsecond cannot tell is kept."""
+    read = read_value(Value(timestamp_value=Timestamp(seconds=-1, nanos=nanos)), reference_of)
+
+    assert f'"1969-12-31T23:59:59.{fraction}Z"' == encode(read, "input").decode()
+    if nanos % 1000 == 0:
+        assert encode(read, "input") == encode(copy.deepcopy(read), "input")
 
 
 @given(st.datetimes(timezones=st.none() | OFFSETS))
