@@ -239,6 +239,13 @@ class FlowState(WireModel):
             return "blocked"
         return "running" if self.executions else "scheduled"
 
+    def _note_stored(self, version: str, *, updated_at: datetime, expire_at: datetime | None) -> None:
+        private = self.__pydantic_private__  # directly: pydantic makes four calls of each attribute that is set
+        assert private is not None  # noqa: S101  # every model with private attributes has it
+        private["_version"] = version
+        private["_updated_at"] = updated_at
+        private["_expire_at"] = expire_at
+
     @property
     def version(self) -> str | None:
         """The stored version that this state was read or written as; opaque; None until stored."""

@@ -32,9 +32,7 @@ class Record:
 
     def stamp(self, state: FlowState) -> None:
         """Note on the state that it is this version."""
-        state._version = self.version
-        state._updated_at = self.summary.updated_at
-        state._expire_at = self.summary.expire_at
+        state._note_stored(self.version, updated_at=self.summary.updated_at, expire_at=self.summary.expire_at)
 
 
 def read_head(id: str, pieces: Pieces) -> FlowState:

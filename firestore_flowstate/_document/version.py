@@ -132,9 +132,7 @@ class Version:
 
     def stamp(self, state: FlowState, path: str) -> FlowState:
         """Return the state with what is known of it as it is stored at the path."""
-        state._version = self.to_text(path)
-        state._updated_at = self.updated.as_datetime()
-        state._expire_at = self.expire_at()
+        state._note_stored(self.to_text(path), updated_at=self.updated.as_datetime(), expire_at=self.expire_at())
         return state
 
     def to_text(self, path: str) -> str:

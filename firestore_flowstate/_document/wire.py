@@ -21,11 +21,11 @@ def to_wire(model: WireModel) -> dict[str, Any]:
         FlowStateEncodeError: An unknown key could not be read back.
     """
     fields = model.__dict__
-    if model.model_extra:
+    if model.__pydantic_extra__:  # what model_extra and model_fields_set return, by a call each
         present = {alias: fields[name] for name, alias in model.wire_names.items() if model.has(name)}
         present.update(unknown_of(model))
     else:
-        given = model.model_fields_set
+        given = model.__pydantic_fields_set__
         present = {alias: fields[name] for name, alias in model.wire_names.items() if name in given}
     for key, value in present.items():
         if isinstance(value, WireModel):
