@@ -96,6 +96,8 @@ class Line:
             await asyncio.sleep(seconds)
         finally:
             self.proxy.on_request(None)
+        # Whoever is refused because its own copy was faster, is told so by a revision alone: deletions have none.
+        await asyncio.sleep(2 * _UNTIL_APPLIED)
         async with grpc.aio.insecure_channel(self.proxy.upstream) as channel:
             commit = channel.unary_unary("/google.firestore.v1.Firestore/Commit")
             for message in messages:

@@ -24,7 +24,7 @@ from .teams import Team, sites, teams
 from .wrong import WrongError
 
 _PATIENCE: Final = 30.0  # seconds that a call may take of whoever looks at what there is
-_OVERDUE: Final = 5.0  # seconds after its deadline that a call may return on a machine that is busy
+_OVERDUE: Final = 10.0  # seconds after its deadline that a call may return on a machine that is busy
 _LONGEST_ROUND: Final = 200.0
 _BETWEEN_LOOKS: Final = 0.02
 _BETWEEN_SWEEPS: Final = 0.2

@@ -42,6 +42,7 @@ from .wrong import WrongError
 OPERATIONS = 60
 
 
+@pytest.mark.timeout(300)  # a machine that is busy besides takes its time
 async def test_a_short_torture() -> None:
     """Whatever breaks, nothing acknowledged is lost, nothing is half there, and every answer can be explained."""
     report = await torture(Plan(seed=20, operations_a_round=20), seconds=0, rounds=2)
