@@ -276,12 +276,15 @@ def test_beside_an_open_aio_channel_of_others(emulator: Emulator, environment: d
 def test_a_fork_behind_pythons_back(emulator: Emulator) -> None:
     """A fork by C code, as of uWSGI, which gives nobody notice, leaves a child that is told, and does not crash."""
     code = """
-    import ctypes
+    import _imp, ctypes
 
     def fork():
+        _imp.acquire_lock()  # which the child is to find taken, from Python 3.13 on
         pid = ctypes.PyDLL(None).fork()
         if pid == 0:
             ctypes.pythonapi.PyOS_AfterFork_Child()
+        else:
+            _imp.release_lock()
         return pid
 
     print(child(twice, fork=fork))
