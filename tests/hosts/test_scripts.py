@@ -124,7 +124,7 @@ def test_exit_without_close(host_environment: dict[str, str], use: str) -> None:
     """
     began_to_end = float(run_python(host_environment, code))
 
-    assert time.time() - began_to_end < 5
+    assert time.time() - began_to_end < 10
 
 
 def test_entered_on_several_loops(host_environment: dict[str, str]) -> None:
@@ -192,7 +192,7 @@ def test_calls_at_exit(host_environment: dict[str, str]) -> None:
         try:
             print(when, asyncio.run(store.count()))
         except FlowStateError as error:
-            print(when, str(error).partition(":")[0], time.monotonic() - began < 5)
+            print(when, str(error).partition(":")[0], time.monotonic() - began < 10)
 
     atexit.register(lambda: asyncio.run(store.close()))
     atexit.register(flush, "before the import")
