@@ -77,12 +77,21 @@ ALL: Final[dict[str, Method]] = {**METHODS, "export": _export, "import": _import
 
 
 async def outcomes(store: Store, code: str, methods: Mapping[str, Method]) -> dict[str, Any]:
-    """Return what each method returns or raises, all called at once; where they try again, not for long."""
-    seconds = 1.0 if code in (*AGAIN, *IN_DOUBT, *PRECONDITIONS) else 20.0
-    results = await asyncio.gather(
-        *(method(store, name.replace(" ", "-"), seconds) for name, method in methods.items()), return_exceptions=True
-    )
-    return dict(zip(methods, results, strict=True))
+    """Return what each method returns or raises, all called at once; where they try again, not for long.
+
+    A machine that is busy may leave some of them no time to be answered: those are called once more.
+    """
+    found: dict[str, Any] = {}
+    for seconds in (0.5, 5.0) if code in (*AGAIN, *IN_DOUBT, *PRECONDITIONS) else (20.0,):
+        late = {n: methods[n] for n in methods if n not in found or any(_was_late(e, code) for e in each_of(found[n]))}
+        calls = (method(store, name.replace(" ", "-"), seconds) for name, method in late.items())
+        found.update(zip(late, await asyncio.gather(*calls, return_exceptions=True), strict=True))
+    return {name: found[name] for name in methods}
+
+
+def _was_late(outcome: Any, code: str) -> bool:
+    told = {code} if code in AGAIN else {code, "DEADLINE_EXCEEDED"}  # of a commit in doubt, the last try
+    return isinstance(outcome, StoreUnavailableError) and not told & answers(outcome)
 
 
 def expected(code: str) -> tuple[type[FlowStateError], ...]:
@@ -154,8 +163,8 @@ STREAMS: Final[dict[str, Method]] = {
 }
 
 
-@pytest.mark.parametrize("code", KINDS)
-async def test_every_status_in_the_middle_of_a_stream(direct: Store, relayed: Store, relay: Relay, code: str) -> None:
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "DATA_LOSS"])
+async def test_a_status_in_the_middle_of_a_stream(direct: Store, relayed: Store, relay: Relay, code: str) -> None:
     """A stream that always breaks after its first message is an error too, and not a short answer."""
     await direct.save_many({name: a_state(name) for name in ("load_many", "load_many-2", "another")})
     relay.refuse(code, after=1)
