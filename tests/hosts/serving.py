@@ -32,6 +32,7 @@ def environment(host: str, project: str, **more: str) -> dict[str, str]:
         "FIRESTORE_EMULATOR_HOST": host,
         "GOOGLE_CLOUD_PROJECT": project,
         "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore:You are using a:FutureWarning",  # Google's libraries, of old Pythons
         **more,
     }
 
