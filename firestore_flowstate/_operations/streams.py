@@ -53,6 +53,8 @@ class Stream:
         shard: The shard it asks; None: whatever the shard.
         native_status: Ask native documents, which carry no status, and keep those that have this one.
         expired: Whether to keep those that have expired too.
+        ready: Those that were fetched and are still to be taken, in order.
+        ended: Whether there are no more than these.
     """
 
     collection: Collection
@@ -63,26 +65,26 @@ class Stream:
     shard: int | None = None
     native_status: FlowStatus | None = None
     expired: bool = False
-    _ready: deque[Found] = field(default_factory=deque)
-    _ended: bool = False
+    ready: deque[Found] = field(default_factory=deque)
+    ended: bool = False
     _least: int = 1
 
     async def fill(self, count: int) -> None:
         """Fetch until so many are ready or there are no more."""
-        while len(self._ready) < count and not self._ended:
-            await self._fetch(count - len(self._ready))
+        while len(self.ready) < count and not self.ended:
+            await self._fetch(count - len(self.ready))
 
     def needs_filling(self) -> bool:
         """Return whether only a fetch can tell what is next."""
-        return not self._ready and not self._ended
+        return not self.ready and not self.ended
 
     def peek(self) -> Found | None:
         """Return the next one."""
-        return self._ready[0] if self._ready else None
+        return self.ready[0] if self.ready else None
 
     def pop(self) -> Found:
         """Take the next one."""
-        return self._ready.popleft()
+        return self.ready.popleft()
 
     async def _fetch(self, wanted: int) -> None:
         collection = self.collection
@@ -99,15 +101,13 @@ class Stream:
             native_done=self.native_status in ("done", "failed") if native else None,
         )
         documents = await collection.connection.run_query(collection.parent, structured, deadline=self.deadline)
-        self._ended = len(documents) < count
+        self.ended = len(documents) < count
         now = datetime.now(timezone.utc)
         kept = 0
         for document in documents:
             self.after = Position(_number(document.fields["startTime"]), collection.id_of(document))
             if self._is_asked_for(document, now):
-                self._ready.append(
-                    Found(position=self.after, key=order(*self.after), document=document, partial=native)
-                )
+                self.ready.append(Found(position=self.after, key=order(*self.after), document=document, partial=native))
                 kept += 1
         if kept < len(documents):
             # Where some are not asked for, many may be: let the number of round trips grow by its logarithm.
@@ -166,14 +166,17 @@ async def merged(sources: Sequence[Stream], count: int, *, after: Found | None =
     shards = sum(source.shard is not None for source in sources)
     taken: list[Found] = []
     while len(taken) < count:
-        await _fill(sources, share(count - len(taken), shards))
-        heads = [(head.key, index) for index, source in enumerate(sources) if (head := source.peek()) is not None]
-        if not heads:
+        await _fill(sources, count - len(taken), shards)
+        ready = _in_order(sources)
+        if not ready:
             break
-        found = sources[max(heads)[1]].pop()
-        if after is None or after.key != found.key:
-            taken.append(found)
-            after = found
+        for _, index in ready:
+            found = sources[index].pop()
+            if after is None or after.key != found.key:
+                taken.append(found)
+                after = found
+            if len(taken) == count or sources[index].needs_filling():
+                break
     return taken
 
 
@@ -189,13 +192,31 @@ def share(count: int, shards: int) -> int:
     return min(count, math.ceil(average + _SPREAD * math.sqrt(average)))
 
 
-async def _fill(sources: Sequence[Stream], count: int) -> None:
-    """Fill the streams that have run dry, all at once: until then it is not known what comes next."""
+async def _fill(sources: Sequence[Stream], missing: int, shards: int) -> None:
+    """Fill the streams that have run dry, all at once: until then it is not known what comes next.
+
+    With them go those that will run dry before the page is full: one after the other they would take a round trip each.
+    """
     dry = [source for source in sources if source.needs_filling()]
+    if not dry:
+        return
+    before_last = _in_order(sources)[: missing - 1]
+    if before_last and len(before_last) == missing - 1:
+        last, _ = before_last[-1]
+        dry += [source for source in sources if source.ready and not source.ended and source.ready[-1].key > last]
+    elif missing > 1:
+        dry += [source for source in sources if source.ready and not source.ended]
+    more = share(missing, shards)
     if len(dry) == 1:
-        await dry[0].fill(count)
-    elif dry:
-        await together(source.fill(count) for source in dry)
+        await dry[0].fill(more)
+    else:
+        await together(source.fill(len(source.ready) + more) for source in dry)
+
+
+def _in_order(sources: Sequence[Stream]) -> list[tuple[tuple[float, bytes], int]]:
+    """Return the keys of all that is ready, each with the index of its stream, in the order of the list."""
+    keys = ((found.key, index) for index, source in enumerate(sources) for found in source.ready)
+    return sorted(keys, reverse=True)
 
 
 def _number(value: Value) -> int | float:
