@@ -199,7 +199,7 @@ async def test_golden_documents(flow_state_settings: FlowStateSettings) -> None:
             if id != "done-rich":  # which has a date and bytes, and comes back with their JSON form
                 assert state == after[id]
         rich = after["done-rich"].cache
-        assert ("2023-11-14T22:13:20.123Z", "aGk=") == (rich["date"].value, rich["bytes"].value)
+        assert ("2023-11-14T22:13:20.123000Z", "aGk=") == (rich["date"].value, rich["bytes"].value)
 
 
 async def _load(store: FirestoreFlowStateStore, id: str) -> FlowState:
