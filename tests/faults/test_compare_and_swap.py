@@ -197,4 +197,6 @@ async def test_64_writers_in_4_processes(direct: Store, flow_state_settings: Flo
 
 def _process(*arguments: str) -> subprocess.Popen[str]:
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([sys.executable, "-c", _WRITER, ":".join(sys.path), *arguments], text=True, **pipes)
+    # Google's libraries warn of old Pythons.
+    python = [sys.executable, "-Wignore:You are using a:FutureWarning"]
+    return subprocess.Popen([*python, "-c", _WRITER, ":".join(sys.path), *arguments], text=True, **pipes)
