@@ -49,6 +49,7 @@ class LoopThread:
             )
         # The selector loop, whatever the policy: only grpc's sockets are waited for here.
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
+        self.loop.set_exception_handler(_report)
         self._lock = threading.RLock()  # taken again by a handler of a signal, which may come at any point
         self._stopped = False
         self._thread = threading.Thread(target=_serve, args=(self.loop,), name=name, daemon=True)
@@ -223,6 +224,14 @@ def _from_afar(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) 
     except RuntimeError:  # that loop is closed
         return False
     return True
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # Each loop that grpc.aio runs on is given the events of all, and cannot pass on those of one that was closed, as
+    # where an AsyncClient was used within asyncio.run: grpc's affair and of no consequence, but printed by us.
+    is_of_grpc = "PollerCompletionQueue" in repr(context.get("handle"))
+    if not (is_of_grpc and isinstance(context.get("exception"), RuntimeError)):
+        loop.default_exception_handler(context)
 
 
 def on_thread(function: Callable[[], _Result]) -> concurrent.futures.Future[_Result]:
