@@ -29,7 +29,7 @@ class FirestoreFlowStateStore:
 
     Constructing it does no I/O; it connects at the first call, once per process, and works from any event loop
     and thread. ``async with store`` opens a channel on the running loop, which saves a hop to another thread
-    for each call, and closes the store at the end.
+    for each call, and closes it at the end; where no other loop has entered the store, it closes the store.
 
     Args:
         settings: Where and how; None: from the environment.
@@ -60,7 +60,7 @@ class FirestoreFlowStateStore:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.close()
+        await self._connection.unbind()
 
     async def close(self) -> None:
         """Close what the store opened. It can be used again, and then connects again."""

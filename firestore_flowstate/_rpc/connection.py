@@ -210,7 +210,7 @@ class Connection:
         link.bind()
 
     async def unbind(self) -> None:
-        """Undo one `bind` on the running loop; the last one closes the channel."""
+        """Undo one `bind` on the running loop; the last one closes its channel, the last of all loops everything."""
         _check_loop()
         link = self._links.get(os.getpid())
         if link is not None:

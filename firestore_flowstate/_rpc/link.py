@@ -80,7 +80,7 @@ class Link:
             raise
 
     async def unbind(self) -> None:
-        """Undo one `bind`; the last one closes the channel."""
+        """Undo one `bind`; the last one of a loop closes its channel, the last one of all the background thread too."""
         loop = asyncio.get_running_loop()
         left = self._bindings.pop(loop, 1) - 1
         if left > 0:
@@ -88,6 +88,9 @@ class Link:
         elif (channel := self._bound.pop(loop, None)) is not None:
             await channel.close()
             fork.closed()
+        self._forget_closed_loops()
+        if not self._bindings:
+            await self._close_background()
 
     @property
     def is_open(self) -> bool:
@@ -110,16 +113,18 @@ class Link:
         """Close every channel that this opened, and end the background thread."""
         self._bindings.clear()
         here = asyncio.get_running_loop()
+        elsewhere = []
         while self._bound:
             loop, channel = self._bound.popitem()
             if loop is here:
                 await channel.close()
-            else:
-                self._close_elsewhere(loop, channel)
-        with self._lock:
-            background, self._background = self._background, None
-        if background is not None:
-            await asyncio.wrap_future(on_thread(partial(_end_background, *background)))
+            elif (closing := _close_on(loop, channel)) is not None:
+                elsewhere.append((asyncio.wrap_future(closing), channel))
+        if elsewhere:
+            await asyncio.wait([closing for closing, _ in elsewhere], timeout=_QUIESCE_SECONDS)
+        for _, channel in elsewhere:
+            channel.close_at_once()  # where its loop has ended meanwhile
+        await self._close_background()
         fork.closed()
 
     def quiesce(self) -> None:
@@ -128,7 +133,11 @@ class Link:
             fork.closed()
         self._client_channel = None
         while self._bound:
-            self._close_elsewhere(*self._bound.popitem())
+            loop, channel = self._bound.popitem()
+            closing = None if _is_running_here(loop) else _close_on(loop, channel)
+            if closing is not None:
+                concurrent.futures.wait([closing], _QUIESCE_SECONDS)
+            channel.close_at_once()
         background, self._background = self._background, None
         if background is not None:
             _end_background(*background)
@@ -185,13 +194,31 @@ class Link:
                     channel.close_at_once()
                     fork.closed()
 
-    @staticmethod
-    def _close_elsewhere(loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
-        if loop.is_running() and not _is_running_here(loop):
-            with suppress(concurrent.futures.TimeoutError, RuntimeError):
-                asyncio.run_coroutine_threadsafe(channel.close(), loop).result(_QUIESCE_SECONDS)
-                return
-        channel.close_at_once()
+    async def _close_background(self) -> None:
+        with self._lock:
+            background, self._background = self._background, None
+        if background is not None:
+            await asyncio.wrap_future(on_thread(partial(_end_background, *background)))
+            fork.closed()
+
+
+def _close_on(loop: asyncio.AbstractEventLoop, channel: Channel) -> concurrent.futures.Future[None] | None:
+    """Close the channel on its loop; return when that is done or given up, or None where its loop does not run.
+
+    grpc bears it on no other thread, while the loop runs.
+    """
+    closing: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def start() -> None:
+        task = loop.create_task(channel.close())
+        task.add_done_callback(lambda _: closing.set_result(None))  # cancelled, where the loop ends
+
+    if loop.is_running():
+        with suppress(RuntimeError):  # it was closed in between
+            loop.call_soon_threadsafe(start)
+            return closing
+    channel.close_at_once()
+    return None
 
 
 def _end_background(thread: LoopThread, channel: Channel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import subprocess
 import sys
 import textwrap
@@ -169,6 +170,51 @@ def test_outside_of_asyncio(settings: FlowStateSettings, call: Any) -> None:
     """Where no loop of asyncio runs, as under trio, the error says so."""
     with pytest.raises(FlowStateError, match="awaited on an event loop of asyncio, and none is running here"):
         call(Connection(settings)).send(None)
+
+
+async def test_a_loop_leaves_alone(settings: FlowStateSettings) -> None:
+    """A loop that unbinds closes its own channel; one that is still bound goes on calling over its own."""
+    connection = Connection(settings)
+    bound, go_on = threading.Event(), threading.Event()
+
+    async def other() -> list[threading.Thread]:
+        await connection.bind()
+        bound.set()
+        await asyncio.to_thread(go_on.wait)
+        await get(connection)
+        threads = background_threads()
+        await connection.unbind()
+        return threads
+
+    threads = asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(other())))
+    await asyncio.to_thread(bound.wait)
+    await connection.bind()
+    await get(connection)
+    await connection.unbind()
+    go_on.set()
+
+    assert [] == await threads
+    assert not connection._links[os.getpid()].is_open
+
+
+async def test_loops_that_close_each_other(settings: FlowStateSettings) -> None:
+    """Loops that bind, call and close at their own times neither wait for each other nor break each other's calls."""
+    connection = Connection(settings)
+
+    async def turn() -> None:
+        await connection.bind()
+        await get(connection)
+        await get(connection)
+        await connection.close()
+
+    def turns() -> None:
+        for _ in range(10):
+            asyncio.run(turn())
+
+    started = time.monotonic()
+    await asyncio.gather(*(asyncio.to_thread(turns) for _ in range(4)))
+
+    assert time.monotonic() - started < 30
 
 
 async def test_close_and_use_again(settings: FlowStateSettings) -> None:
