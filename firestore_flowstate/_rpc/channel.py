@@ -57,7 +57,7 @@ class Channel:
         try:
             if name in self._unary:
                 return [await self._unary[name](request, timeout=timeout, metadata=metadata)]
-            return [message async for message in self._streamed[name](request, timeout=timeout, metadata=metadata)]
+            return await _all_of(self._streamed[name](request, timeout=timeout, metadata=metadata))
         except grpc.aio.AioRpcError as error:
             details = dict(error.trailing_metadata() or ()).get(_STATUS_DETAILS, b"")
             raise CallFailed(error.code().name, error.details() or "", details=details) from error.with_traceback(None)
@@ -93,6 +93,16 @@ class Channel:
         self._unary.clear()
         self._streamed.clear()
         return channel
+
+
+async def _all_of(stream: Any) -> list[bytes]:
+    try:
+        return [message async for message in stream]
+    except asyncio.CancelledError:
+        stream.cancel()  # grpc overlooks it between two of its waits, and the collector would come for it much later
+        raise
+    finally:
+        del stream  # as in `call`
 
 
 def open_channel(target: Target) -> Channel:

@@ -6,8 +6,8 @@ import asyncio
 import gc
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from tcp_proxy import TcpProxy
@@ -82,8 +82,8 @@ async def nothing_left(*stores: Store) -> AsyncIterator[None]:
         loop.set_exception_handler(complain)
     try:
         yield
-        await until(lambda: asyncio.all_tasks() <= before)
-        await until(lambda: not any(asyncio.all_tasks(loop) for loop in loops))
+        await _until_none(lambda: asyncio.all_tasks() - before)
+        await _until_none(lambda: [task for loop in loops for task in asyncio.all_tasks(loop)])
         gc.collect()
         await asyncio.sleep(0)
     finally:
@@ -110,3 +110,11 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.005)
+
+
+async def _until_none(left: Callable[[], Collection[asyncio.Task[Any]]]) -> None:
+    """Wait until no task is left; fails where one is, and says at what it waits."""
+    with suppress(AssertionError):
+        await until(lambda: not left())
+    if still := left():
+        raise AssertionError("\n".join(f"{task!r} at {task.get_stack()}" for task in still))

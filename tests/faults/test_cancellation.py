@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -167,6 +168,29 @@ async def test_a_read(direct: Store, store: Store, proxy: TcpProxy, read: Callab
                 break
         assert {CANCELLED, "read"} == outcomes
     assert expected == await read(store)
+
+
+@pytest.mark.parametrize("store", ["bound"], indirect=True)
+async def test_a_stream_whose_request_has_just_gone(store: Store) -> None:
+    """Cancelled in the turn of the loop in which grpc itself does not notice, a stream is given up nevertheless."""
+    channel = store._connection._links[os.getpid()]._bound[asyncio.get_running_loop()]
+    calls: list[Any] = []
+    for name, query in channel._streamed.items():
+
+        def record(*args: Any, query: Any = query, **options: Any) -> Any:
+            calls.append(query(*args, **options))
+            return calls[-1]
+
+        channel._streamed[name] = record
+
+    listing = asyncio.ensure_future(store.list())
+    while not (calls and calls[-1]._preparation.done()):  # noqa: ASYNC110  # the very turn counts
+        await asyncio.sleep(0)
+    listing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listing
+
+    assert [True] == [call.cancelled() for call in calls]
 
 
 async def _at_every_chunk(proxy: TcpProxy, cancelled: Cancelled) -> None:
