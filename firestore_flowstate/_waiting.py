@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from ._rpc.loop_thread import LoopStoppedError, LoopThread, result_of
+from ._rpc.loop_thread import Hop, LoopStoppedError, LoopThread, result_of
 
 _Result = TypeVar("_Result")
 
@@ -34,12 +34,13 @@ class Errands:
         Raises:
             LoopStoppedError: The loop was stopped first.
         """
-        cancel = thread.submit(coroutine, self._queue.put)
+        hop = thread.hop(coroutine, self._queue.put)
         try:
+            hop.send()
             while not isinstance(errand := self._queue.get(), asyncio.Task):
                 errand()
         except BaseException:  # the errand's own, or KeyboardInterrupt while waiting
-            cancel()
+            hop.cancel()
             raise
         ended: asyncio.Task[_Result] = errand
         try:
@@ -64,13 +65,22 @@ class Visit:
 
     What one step of a context manager or generator enters, another one leaves, and timeouts and spans ask for the
     same task and the same context both times.
+
+    Args:
+        thread: Where the steps are taken.
+        last: The last step, taken at `end` or when the visit is dropped, wherever an interrupt had come. After a step
+            that was interrupted there is none but this.
     """
 
-    def __init__(self, thread: LoopThread) -> None:
+    _hop: Hop[None] | None = None  # of the class: one that is interrupted while it is made is dropped too
+
+    def __init__(self, thread: LoopThread, last: Callable[[], Awaitable[object]] | None = None) -> None:
         self._thread = thread
-        self._steps: asyncio.Queue[_Step] = asyncio.Queue()
-        self._replies: queue.SimpleQueue[tuple[Any, Exception | None] | None] = queue.SimpleQueue()
-        self._cancel = thread.submit(self._work(), lambda _: self._replies.put(None))
+        self._last = last
+        self._worker = _Worker()
+
+    def __del__(self) -> None:
+        self.end()
 
     def step(self, action: Callable[[], Awaitable[_Result]]) -> _Result:
         """Return what the awaitable gives that `action` returns, which is called on the loop.
@@ -78,15 +88,18 @@ class Visit:
         Raises:
             LoopStoppedError: The loop was stopped, or is the loop of the process that this one was forked from.
         """
-        if not self._ask((action, False)):
-            raise LoopStoppedError(started=True)
         try:
-            reply = self._replies.get()
+            if self._hop is None:
+                self._hop = self._thread.hop(self._worker.work(), self._worker.ended)
+                self._hop.send()
+            reply = self._worker.replies.get() if self._ask((action, False)) else None
         except BaseException:  # such as KeyboardInterrupt while waiting
-            self._cancel()
+            self._worker.is_interrupted = True
+            if self._hop is not None:
+                self._hop.cancel()
             raise
         if reply is None:
-            self._replies.put(None)  # it holds for every further step too
+            self._worker.replies.put(None)  # it holds for every further step too
             raise LoopStoppedError(started=True)
         result: _Result
         result, error = reply
@@ -97,28 +110,59 @@ class Visit:
         finally:
             del reply, error  # or the error and this frame keep each other until the collector comes
 
-    def end(self, action: Callable[[], Awaitable[object]] | None = None) -> None:
-        """End the task after a last step, without waiting: a generator may be dropped by the collector anywhere."""
-        self._ask((action, True))
+    def end(self) -> None:
+        """End the task after the last step, without waiting: a generator may be dropped by the collector anywhere."""
+        if self._hop is not None:
+            self._ask((self._last, True))
+            self._hop = None
 
     def _ask(self, step: _Step) -> bool:
         if not self._thread.is_running():
             return False
         try:
-            self._thread.loop.call_soon_threadsafe(self._steps.put_nowait, step)
+            self._thread.loop.call_soon_threadsafe(self._worker.steps.put_nowait, step)
         except RuntimeError:  # closed in between
             return False
         return True
 
-    async def _work(self) -> None:
+
+class _Worker:
+    """Who takes the steps of a visit, on the loop; knows nothing of the visit, which may be dropped.
+
+    Attributes:
+        steps: Those to take.
+        replies: What each but the last came to; None: the task has ended.
+        is_interrupted: Whether the next cancellation is the visitor's, and is of the step, not of the task.
+    """
+
+    def __init__(self) -> None:
+        self.steps: asyncio.Queue[_Step] = asyncio.Queue()
+        self.replies: queue.SimpleQueue[tuple[Any, Exception | None] | None] = queue.SimpleQueue()
+        self.is_interrupted = False
+
+    async def work(self) -> None:
         last = False
         while not last:
-            action, last = await self._steps.get()
-            if action is not None:
-                try:
-                    self._replies.put((await action(), None))
-                except Exception as error:  # noqa: BLE001  # the visitor raises it
-                    self._replies.put((None, error))
+            try:
+                action, last = await self.steps.get()
+                if action is not None:
+                    self.replies.put((await action(), None))
+            except Exception as error:  # noqa: BLE001  # the visitor raises it
+                self.replies.put((None, error))
+            except asyncio.CancelledError:
+                if last or not self.is_interrupted:
+                    raise
+                self.is_interrupted = False
+                _uncancel()
+
+    def ended(self, _: asyncio.Task[None]) -> None:
+        self.replies.put(None)
+
+
+def _uncancel() -> None:
+    task: Any = asyncio.current_task()
+    if hasattr(task, "uncancel"):  # new in Python 3.11
+        task.uncancel()
 
 
 def _settle(answer: asyncio.Future[Any], result: Any) -> None:

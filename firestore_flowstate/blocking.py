@@ -6,11 +6,11 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
 from ._rpc.loop_thread import LoopStoppedError, LoopThread
 from ._waiting import Errands, Visit
@@ -186,29 +186,28 @@ class SyncFlowStateStore:
     def _inside(self, name: str, manager: AbstractAsyncContextManager[_Result]) -> Iterator[_Result]:
         """Enter and leave the context manager on the loop; the block in between runs on the thread that is here."""
         with self._thread_for(name) as thread:
-            visit = Visit(thread)
-            leave: Callable[[], Awaitable[object]] | None = None
+            inside = _Inside(manager)
+            visit = Visit(thread, inside.drop)
             try:
-                value = visit.step(manager.__aenter__)
+                value = visit.step(inside.enter)
                 try:
                     yield value
-                except GeneratorExit as error:  # dropped without being left: nobody may be held up
-                    leave = partial(manager.__aexit__, GeneratorExit, error, None)
+                except GeneratorExit:  # dropped without being left: nobody may be held up
                     raise
                 except BaseException as error:
                     _check_that_it_may_block(name)
-                    if not visit.step(partial(manager.__aexit__, type(error), error, error.__traceback__)):
+                    if not visit.step(partial(inside.leave, type(error), error, error.__traceback__)):
                         raise
                 else:
                     _check_that_it_may_block(name)
-                    visit.step(partial(manager.__aexit__, None, None, None))
+                    visit.step(partial(inside.leave, None, None, None))
             finally:
-                visit.end(leave)
+                visit.end()
 
     def _each(self, name: str, iterator: AsyncIterator[_Result]) -> Iterator[_Result]:
         """Yield what the iterator does, which is advanced on the loop."""
         with self._thread_for(name) as thread:
-            visit = Visit(thread)
+            visit = Visit(thread, getattr(iterator, "aclose", None))
             try:
                 while True:
                     _check_that_it_may_block(name)
@@ -218,7 +217,31 @@ class SyncFlowStateStore:
                         return
                     yield item
             finally:
-                visit.end(getattr(iterator, "aclose", None))
+                visit.end()
+
+
+class _Inside(Generic[_Result]):
+    """Whether a context manager is entered, as the loop knows on which that happens."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[_Result]) -> None:
+        self._manager = manager
+        self._is_entered = False
+
+    async def enter(self) -> _Result:
+        value = await self._manager.__aenter__()
+        self._is_entered = True
+        return value
+
+    async def leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self._is_entered = False
+        return await self._manager.__aexit__(kind, error, traceback)
+
+    async def drop(self) -> None:
+        """Leave it, where that was not done, as a generator that is dropped leaves its own."""
+        if self._is_entered:
+            await self.leave(GeneratorExit, GeneratorExit(), None)
 
 
 def _check_that_it_may_block(name: str) -> None:

@@ -74,7 +74,8 @@ class LoopThread:
             return await coroutine
         # asyncio.run_coroutine_threadsafe and wrap_future do the same at twice the time.
         arrival: asyncio.Future[_Result] = caller.create_future()
-        hop = self._send(coroutine, partial(_send_back, caller, arrival))
+        hop = self.hop(coroutine, partial(_send_back, caller, arrival))
+        hop.send()
         try:
             return await arrival
         except asyncio.CancelledError:
@@ -84,21 +85,18 @@ class LoopThread:
             # Or an error, this frame and these would keep each other, and the connection, until the collector comes.
             del hop, arrival
 
-    def submit(
+    def hop(
         self, coroutine: Coroutine[Any, Any, _Result], then: Callable[[asyncio.Task[_Result]], None]
-    ) -> Callable[[], None]:
-        """Run the coroutine in a copy of the calling thread's context; return what cancels it.
+    ) -> Hop[_Result]:
+        """Return the way of a coroutine to the loop, where it will run in a copy of the context of who sends it.
 
         Args:
             coroutine: What to run.
             then: Called on the loop with the task when that has ended; see `result_of`. It must not wait for anything:
-                the thread that submits may hold what it waits for, since a handler of a signal may call in the middle
+                the thread that sends may hold what it waits for, since a handler of a signal may call in the middle
                 of a call.
-
-        Raises:
-            LoopStoppedError: `stop` came first, or the end of the interpreter.
         """
-        return self._send(coroutine, then).cancel
+        return Hop(self, coroutine, then)
 
     def wait(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         """Return what the coroutine returns, blocking the calling thread, which must not be this one.
@@ -110,11 +108,12 @@ class LoopThread:
             coroutine.close()
             raise RuntimeError("a thread cannot wait for its own event loop")
         ended: queue.SimpleQueue[asyncio.Task[_Result]] = queue.SimpleQueue()
-        cancel = self.submit(coroutine, ended.put)
+        hop = self.hop(coroutine, ended.put)
         try:
+            hop.send()
             task = ended.get()
         except BaseException:  # such as KeyboardInterrupt while waiting
-            cancel()
+            hop.cancel()
             raise
         return result_of(task)
 
@@ -127,15 +126,10 @@ class LoopThread:
         """Whether the interpreter is ending, and has ended the loop."""
         return not self._stopped and not self._end.alive
 
-    def _send(
-        self, coroutine: Coroutine[Any, Any, _Result], then: Callable[[asyncio.Task[_Result]], None]
-    ) -> _Hop[_Result]:
-        hop = _Hop(self.loop, coroutine, then)
+    def start(self, hop: Hop[Any]) -> bool:
+        """Have the hop start on the loop; tell whether it will, which it does not after `stop` or at the end."""
         with self._lock:  # what is queued before the stop still starts, and is cancelled then
-            if self.is_running() and _from_afar(self.loop, hop.start):
-                return hop
-        coroutine.close()
-        raise LoopStoppedError(started=False)
+            return self.is_running() and _from_afar(self.loop, hop.start)
 
     def stop(self) -> None:
         """Cancel what still runs, and wait until the thread has ended. Nothing happens the second time."""
@@ -150,32 +144,47 @@ class LoopThread:
 _REGISTERED: Final = weakref.finalize(LoopThread, int)
 
 
-class _Hop(Generic[_Result]):
-    """A coroutine on its way to another loop; `then` is called there with the task that it became, at its end."""
+class Hop(Generic[_Result]):
+    """A coroutine on its way to the loop of a thread; `then` is called there with the task that it became, at its end.
 
-    __slots__ = ("_cancelled", "_coroutine", "_loop", "_task", "_then")
+    It can be cancelled from the moment that it exists, so that no interrupt comes in between.
+    """
+
+    __slots__ = ("_cancelled", "_coroutine", "_task", "_then", "_thread")
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        thread: LoopThread,
         coroutine: Coroutine[Any, Any, _Result],
         then: Callable[[asyncio.Task[_Result]], None],
     ) -> None:
-        self._loop = loop
+        self._thread = thread
         self._coroutine = coroutine
         self._then = then
         self._task: asyncio.Task[_Result] | None = None
         self._cancelled = False
 
+    def send(self) -> None:
+        """Let the coroutine run.
+
+        Raises:
+            LoopStoppedError: `stop` came first, or the end of the interpreter.
+        """
+        if not self._thread.start(self):
+            self._coroutine.close()
+            raise LoopStoppedError(started=False)
+
     def start(self) -> None:
-        self._task = self._loop.create_task(self._coroutine)
+        """Run the coroutine; to be called on the loop."""
+        self._task = self._thread.loop.create_task(self._coroutine)
         self._task.add_done_callback(self._end)
         if self._cancelled:
             self._task.cancel()
 
     def cancel(self) -> None:
+        """Cancel the coroutine, wherever on its way it is."""
         self._cancelled = True
-        _from_afar(self._loop, self._cancel_task)
+        _from_afar(self._thread.loop, self._cancel_task)
 
     def _cancel_task(self) -> None:
         if self._task is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Final
 
 import pytest
@@ -19,6 +21,7 @@ from writes import MARK, Store, a_state, incompressible
 from firestore_flowstate import CacheEntry, FlowState, FlowStateQuery, FlowStateSettings, SyncFlowStateStore
 
 LARGE: Final = incompressible(600_000)  # into a part, in several commits where a request has 256 KiB
+WAITING: Final = ("blocking.py", "_waiting.py", "loop_thread.py", "contextlib.py")  # where a thread waits for a loop
 Blocking = Callable[[SyncFlowStateStore, FlowState], object]
 
 
@@ -90,6 +93,61 @@ def test_an_interrupt(flow_state_settings: FlowStateSettings, proxy: TcpProxy, c
         _nothing_runs(store, through_proxy)
 
     assert {True, False} == outcomes
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # those of the lines before the loop has it
+@pytest.mark.parametrize(("call", "value"), WRITES.values(), ids=WRITES)
+def test_an_interrupt_at_any_line(flow_state_settings: FlowStateSettings, call: Blocking, value: Any) -> None:
+    """Whichever line of the waiting it comes at; a signal of the system cannot be aimed so."""
+    behind = Store(flow_state_settings)
+    outcomes = set()
+    with SyncFlowStateStore(behind) as store:
+        for line in itertools.count():
+            read = a_state("id")
+            store.save("id", read)
+            reached = _interrupted_at(line, lambda read=read: call(store, read))  # type: ignore[misc]
+            found = store.load("id")
+            assert found in ([read, _marked(read, value)] if reached or value is None else [_marked(read, value)])
+            _nothing_runs(store, behind)
+            outcomes.add(reached)
+            if not reached:
+                break
+
+    assert {True, False} == outcomes
+
+
+def _interrupted_at(count: int, call: Callable[[], object]) -> bool:
+    """Return whether the call got to the line of so many of what waits, and was interrupted there."""
+    seen = itertools.count()
+    reached = False
+
+    def look(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal reached
+        if not frame.f_code.co_filename.endswith(WAITING):
+            return None
+        if event == "line" and not reached and not _is_dropping(frame) and next(seen) == count:
+            reached = True
+            raise KeyboardInterrupt
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        call()
+    except KeyboardInterrupt:
+        assert reached
+    finally:
+        sys.settrace(before)
+    return reached
+
+
+def _is_dropping(frame: FrameType | None) -> bool:
+    """Return whether it is called by a finalizer, where Python ignores what is raised."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _interrupted(proxy: TcpProxy, armed: list[bool], count: int, call: Callable[[], object]) -> tuple[bool, bool]:
