@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from firestore_flowstate import CacheEntry, FlowStateEncodeError
-from firestore_flowstate._document.json_text import MAX_DEPTH, decode, encode
+from firestore_flowstate._document.json_text import MAX_DEPTH, decode, decode_each, encode
 from firestore_flowstate.testing import exactly, json_values
 from firestore_flowstate.testing.conformance.states import VALUES
 
@@ -65,6 +66,32 @@ def test_decoding_gives_back_what_was_encoded(value: Any) -> None:
 def test_decoding_gives_back_awkward_values(value: Any) -> None:
     """The same for values that databases lose."""
     assert exactly(value) == exactly(decode(encode(value, "value")))
+
+
+@given(st.lists(json_values(), max_size=5))
+def test_many_are_decoded_as_each_by_itself(values: list[Any]) -> None:
+    """Also where one of them takes the slow way, and all do then."""
+    texts = [encode(value, "value") for value in values]
+
+    assert exactly(values) == exactly(decode_each(texts))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [b"1", b"["],
+        [b"[1", b"2]"],
+        [b'{"a":[1', b'2]},{"b":3}'],
+        [b"1,2", b"3"],
+        [b'"a', b'b"'],
+        [b"1", b""],
+        [b"1]//["],
+    ],
+)
+def test_damaged_texts_are_not_put_together(texts: list[bytes]) -> None:
+    """Some would be well-formed, even of as many values, with nothing but a comma between them."""
+    with pytest.raises(ValueError, match=r"."):
+        decode_each(texts)
 
 
 def test_text_has_no_spaces() -> None:

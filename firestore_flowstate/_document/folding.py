@@ -8,9 +8,10 @@ from typing import Final
 
 from .json_text import encode
 from .log import MAX_IDS, Entries, Ref, Segment, Stored
+from .merging import merge
 from .parts import Spill, with_values
+from .place import Place
 from .root import Root
-from .serialized import Place, merge
 
 FOLD_WEIGHT: Final = 300_000
 """The weight of the log in the root from which on it is folded: bytes, plus 1,000 a segment."""

@@ -16,8 +16,9 @@ import enum
 import gc
 import json
 import re
+import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timezone
 from typing import Any, Final
 
@@ -80,6 +81,23 @@ def decode(text: bytes | str) -> Any:
         return _decode_plain(text)
     except (ValueError, TypeError):  # deeper than 200, among others; TypeError: a string with a lone surrogate
         return _decode_deep(text if isinstance(text, str) else text.decode())  # of bytes json would guess the encoding
+
+
+def decode_each(texts: Sequence[bytes]) -> list[Any]:
+    """Return the value of each JSON text: of many small ones in less time than `decode` of one after the other.
+
+    Raises:
+        ValueError: As `decode`, of one of them.
+    """
+    if len(texts) > 1:
+        fence = secrets.token_hex(8)  # nobody knows it, so damaged texts cannot be well-formed together across it
+        try:
+            values = _decode_plain(b"[" + f',"{fence}",'.encode().join(texts) + b"]")
+        except (ValueError, TypeError):
+            values = []
+        if len(values) == 2 * len(texts) - 1 and values[1::2] == [fence] * (len(texts) - 1):
+            return list(values[::2])
+    return [decode(text) for text in texts]
 
 
 def _decode_plain(text: bytes | str) -> Any:

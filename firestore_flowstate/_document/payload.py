@@ -147,14 +147,12 @@ def check_together(values: Iterable[bytes]) -> None:
     stored = unpacked = 0
     for value in values:
         stored += len(value)
-        unpacked += _unpacked_size(value)
+        unpacked += _unpacked_size(value) if value.startswith(_ENVELOPE) else len(value)
     if unpacked > MAX_VALUE_BYTES + MAX_EXPANSION * stored:
         raise FlowStateDecodeError(f"its values take {stored:,} bytes and would unpack to {unpacked:,}")
 
 
 def _unpacked_size(stored: bytes) -> int:
-    if not stored.startswith(_ENVELOPE):
-        return len(stored)
     line, _, body = stored[1:].partition(b"\n")
     for layer in line.decode("ascii", "replace").split(";"):
         name, _, size = layer.partition("=")

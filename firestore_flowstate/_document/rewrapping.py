@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from .log import Ref, Segment, Stored
 from .parts import Spill, with_values
 from .payload import check_together
+from .place import Place
 from .root import Root
-from .serialized import Place
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,6 +189,11 @@ def _log(value: Value) -> list[Segment]:
 
 
 def _segment(value: Value) -> Segment:
+    fields = value.map_value.fields
+    if len(fields) == 2 and "id" in fields and "set" in fields:  # as a step leaves it: a log has hundreds of these
+        id, text = fields["id"].string_value, fields["set"].string_value
+        if id and text:  # both are strings, then
+            return Segment(id=id, set=text.encode())
     id = ""
     ids: tuple[str, ...] = ()
     stored: dict[str, Stored] = {}

@@ -11,45 +11,20 @@ from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from .head import check_head, error_line, last_end_time, queryable
-from .json_text import decode, encode
-from .log import MAX_IDS, Entries, Ref, Segment, Stored, new_id
+from .json_text import encode
+from .log import MAX_IDS, Ref, Segment, Stored, new_id
+from .merging import bytes_of, merge
 from .native_values import ReferenceOf, read_value
 from .parts import Spill
 from .paths import in_cache, in_events
-from .payload import Payloads, check_together
+from .payload import check_together
+from .place import Place
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
 from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
 from .version import Kept, Version
 from .wire import entry_of, executions_to_wire, state_from_wire, to_wire
 
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a flow state is kept, and how its values are packed.
-
-    Attributes:
-        path: The path of its document relative to the database.
-        payloads: Packs and unpacks values.
-        shard: The shard it is in.
-    """
-
-    path: str
-    payloads: Payloads
-    shard: int = 0
-
-    def pack(self, text: bytes, logical: str) -> bytes:
-        """Return JSON text packed for storage."""
-        return self.payloads.pack(text, self.path, logical)
-
-    def unpack(self, stored: bytes, logical: str) -> Any:
-        """Return the value of a packed payload value."""
-        text = self.payloads.unpack(stored, self.path, logical)
-        try:
-            return decode(text)
-        except ValueError as error:
-            raise FlowStateDecodeError(f"{logical} is not JSON: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +166,8 @@ def read_state(
     }
     if clash := NATIVE_FIELDS & wire.keys():
         raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
-    check_together(_bytes_of(stored, resolved) for stored in root.values.values())
-    values = {name: place.unpack(_bytes_of(stored, resolved), name) for name, stored in root.values.items()}
+    check_together(bytes_of(stored, resolved) for stored in root.values.values())
+    values = {name: place.unpack(bytes_of(stored, resolved), name) for name, stored in root.values.items()}
     extra = values.pop("extra", {})
     if not isinstance(extra, dict):
         raise FlowStateDecodeError("extra is not an object")
@@ -200,27 +175,6 @@ def read_state(
     wire.update(values, cache=merged.set, eventsTriggered=merged.events)
     wire.update(extra)
     return state_from_wire(wire, flow_id=flow_id)
-
-
-def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], place: Place) -> Entries:
-    """Return what the segments come to, one on top of the other.
-
-    Raises:
-        FlowStateDecodeError: A value cannot be read; says which.
-    """
-    check_together(_bytes_of(stored, resolved) for segment in log for stored in segment.values().values())
-    merged = Entries()
-    for segment in log:
-        parts: dict[str, Any] = {"set": {}, "del": [], "events": {}}
-        for name, stored in segment.values().items():
-            value = place.unpack(_bytes_of(stored, resolved), f"log.{segment.id}.{name}")
-            if type(value) is not type(parts[name]):
-                raise FlowStateDecodeError(f"log.{segment.id}.{name} is not what it should be")
-            parts[name] = value
-        if not all(isinstance(step, str) for step in parts["del"]):
-            raise FlowStateDecodeError(f"log.{segment.id}.del does not name steps")
-        merged.add(parts["set"], parts["del"], parts["events"])
-    return merged
 
 
 def write_blocked(head: Any, blocked: BlockedOnStep | None) -> None:
@@ -318,7 +272,3 @@ def _check_size(path: str, fields: Any) -> None:
             size=size,
             limit=MAX_DOCUMENT_BYTES,
         )
-
-
-def _bytes_of(stored: Stored, resolved: Mapping[str, bytes]) -> bytes:
-    return resolved[stored.name] if isinstance(stored, Ref) else stored

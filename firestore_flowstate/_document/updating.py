@@ -14,8 +14,9 @@ from .head import check_blocked
 from .json_text import encode
 from .log import Ref, Segment, Stored, new_id
 from .parts import Spill
+from .place import Place
 from .root import PAYLOAD, write_segment, write_stored
-from .serialized import Place, encode_cache, encode_events, write_blocked, write_expiry, write_summary
+from .serialized import encode_cache, encode_events, write_blocked, write_expiry, write_summary
 from .version import Kept, Progress, Version
 from .wire import executions_to_wire, to_wire
 

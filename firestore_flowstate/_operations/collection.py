@@ -11,7 +11,7 @@ from typing import Any
 from .._document.expiry import expiry
 from .._document.parts import COLLECTION as PARTS
 from .._document.payload import Payloads
-from .._document.serialized import Place
+from .._document.place import Place
 from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp

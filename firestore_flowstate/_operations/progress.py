@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from .._document.place import Place
 from .._document.root import PAYLOAD
-from .._document.serialized import Place
 from .._document.version import Progress
 from .._rpc.messages import Document
 

@@ -17,8 +17,9 @@ from writes import Store, a_state, incompressible
 from firestore_flowstate import AccessDeniedError, CacheEntry, FlowStateSettings
 from firestore_flowstate._document.log import Ref
 from firestore_flowstate._document.payload import Payloads
+from firestore_flowstate._document.place import Place
 from firestore_flowstate._document.root import PAYLOAD, write_stored
-from firestore_flowstate._document.serialized import Place, write_state
+from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._rpc.messages import Document
 
 

@@ -11,9 +11,10 @@ from firestore_flowstate._document import folding
 from firestore_flowstate._document.folding import fold_log, joinable
 from firestore_flowstate._document.json_text import encode
 from firestore_flowstate._document.log import MAX_IDS, Ref, Segment, new_id
+from firestore_flowstate._document.merging import merge
 from firestore_flowstate._document.payload import Payloads
+from firestore_flowstate._document.place import Place
 from firestore_flowstate._document.root import Root
-from firestore_flowstate._document.serialized import Place, merge
 from firestore_flowstate._document.version import Moment
 
 PLACE = Place(path="flows/id", payloads=Payloads(compress_over=200))
