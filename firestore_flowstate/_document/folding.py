@@ -50,7 +50,7 @@ def joinable(root: Root) -> list[Ref]:
     """
     joined: list[Ref] = []
     size = 0
-    for segment in reversed(root.unique_log()):
+    for segment in reversed(root.unique_log):
         refs = _refs(segment)
         if refs:
             own = sum(ref.size for ref in refs)
@@ -80,7 +80,7 @@ def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
     spill, gone = Spill(room=0), list[Ref]()
     log: list[Segment] = []
     run: list[Segment] = []
-    whole = root.unique_log()
+    whole = root.unique_log
     steps: int | None = None
 
     def close() -> None:

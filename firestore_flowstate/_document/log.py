@@ -121,10 +121,11 @@ def distinct(log: Sequence[Segment]) -> list[Segment]:
     return kept
 
 
-def ids_through(log: Sequence[Segment]) -> list[str]:
-    """Return every revision the log knows of, oldest first; the last one is the revision of the state."""
+def covered_by(log: Sequence[Segment]) -> list[str]:
+    """Return every revision that a log without late duplicates knows of, oldest first; the last is the state's."""
     ids: dict[str, None] = {}
-    for segment in distinct(log):
-        for id in (*segment.ids, segment.id):
+    for segment in log:
+        for id in segment.ids:
             ids.setdefault(id)
+        ids.setdefault(segment.id)
     return list(ids)

@@ -59,7 +59,7 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], place: Place) -> Rewr
             segment,
             {name: again(stored, f"log.{segment.id}.{name}") for name, stored in segment.values().items()},
         )
-        for segment in root.unique_log()
+        for segment in root.unique_log
     ]
     return Rewrapped(values=values, log=log, spill=spill, gone=gone)
 

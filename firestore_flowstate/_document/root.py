@@ -6,12 +6,13 @@ Field by field as docs/format.md has it. Values stay packed here; `serialized` p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
-from .log import MAX_STATE_PARTS, Ref, Segment, Stored, distinct, ids_through
+from .log import MAX_STATE_PARTS, Ref, Segment, Stored, covered_by, distinct
 from .version import Kept, Moment
 
 VERSION: Final = 1
@@ -45,26 +46,38 @@ class Root:
     parts: int
     created: str | None
     updated: Moment
-    ids: Sequence[str] = field(default=())
+
+    @cached_property
+    def unique_log(self) -> Sequence[Segment]:
+        """The log without late duplicates."""
+        return distinct(self.log)
+
+    @cached_property
+    def ids(self) -> Sequence[str]:
+        """Every revision that the log knows of, oldest first."""
+        return covered_by(self.unique_log)
 
     @property
     def revision(self) -> str:
         """The revision: the last distinct id of the log."""
         return self.ids[-1]
 
-    def refs(self) -> list[tuple[str, Ref]]:
-        """Return every reference to parts with its field: those of the values, then those of the log in order."""
-        of_values = [(field, value) for field, value in self.values.items() if isinstance(value, Ref)]
-        in_log = (value for segment in self.log for value in (segment.set, segment.delete, segment.events))
-        return [*of_values, *(("log", value) for value in in_log if isinstance(value, Ref))]
+    @cached_property
+    def refs(self) -> Sequence[tuple[str, Ref]]:
+        """Every reference to parts with its field: those of the values, then those of the log in order."""
+        refs = [(field, value) for field, value in self.values.items() if isinstance(value, Ref)]
+        for segment in self.log:
+            if isinstance(segment.set, Ref):
+                refs.append(("log", segment.set))
+            if isinstance(segment.delete, Ref):
+                refs.append(("log", segment.delete))
+            if isinstance(segment.events, Ref):
+                refs.append(("log", segment.events))
+        return refs
 
     def kept(self) -> tuple[Kept, ...]:
         """Return the parts that the root refers to."""
-        return tuple(Kept(field, ref.name, ref.count) for field, ref in self.refs())
-
-    def unique_log(self) -> list[Segment]:
-        """Return the log without late duplicates."""
-        return distinct(self.log)
+        return tuple(Kept(field, ref.name, ref.count) for field, ref in self.refs)
 
     def has_seen(self, revision: str) -> bool:
         """Return whether the write with this id is in what the document remembers."""
@@ -100,9 +113,8 @@ def read_root(document: Document) -> Root:
         parts=_integer(payload, "parts"),
         created=_text(payload["created"], f"{PAYLOAD}.created") if "created" in payload else None,
         updated=moment_of(document.update_time),
-        ids=ids_through(log),
     )
-    _check_refs([ref for _, ref in root.refs()])
+    _check_refs([ref for _, ref in root.refs])
     return root
 
 

@@ -171,7 +171,7 @@ def read_state(
     extra = values.pop("extra", {})
     if not isinstance(extra, dict):
         raise FlowStateDecodeError("extra is not an object")
-    merged = merge(root.unique_log(), resolved, place)
+    merged = merge(root.unique_log, resolved, place)
     wire.update(values, cache=merged.set, eventsTriggered=merged.events)
     wire.update(extra)
     return state_from_wire(wire, flow_id=flow_id)

@@ -53,7 +53,7 @@ async def state_of(collection: Collection, document: Document, deadline: Deadlin
         if not is_serialized(document):
             return read_native_document(collection, document)
         root = read_root(document)
-        refs = [ref for _, ref in root.refs()]
+        refs = [ref for _, ref in root.refs]
         resolved = await fetch(collection, id, refs, deadline)
         if resolved is None:
             # The root was replaced between the two reads, and its parts went with it.
@@ -70,7 +70,7 @@ def state_of_whole(collection: Collection, document: Document) -> FlowState | No
         if not is_serialized(document):
             return read_native_document(collection, document)
         root = read_root(document)
-        return None if root.refs() else decode(collection, id, document, root, {})
+        return None if root.refs else decode(collection, id, document, root, {})
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
 
@@ -155,7 +155,7 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
     root = read_root(document)
     at = Timestamp(seconds=root.updated.seconds, nanos=root.updated.nanos)
     # At the root's own time its parts were there, whatever has happened since.
-    resolved = await fetch(collection, id, [ref for _, ref in root.refs()], deadline, read_time=at)
+    resolved = await fetch(collection, id, [ref for _, ref in root.refs], deadline, read_time=at)
     if resolved is None:
         raise FlowStateDecodeError("parts that it refers to are missing")
     return decode(collection, id, document, root, resolved)

@@ -76,7 +76,7 @@ async def _outgoing(collection: Collection, id: str, document: Document) -> Outg
     place = collection.place(id)
     try:
         root = read_root(document)
-        refs = [ref for _, ref in root.refs()]
+        refs = [ref for _, ref in root.refs]
         resolved = await fetch(collection, id, refs, collection.deadline(None))
         if resolved is None or is_current(root, resolved, place):
             return None

@@ -147,7 +147,7 @@ def _rewrap(stored: Stored) -> None:
 
 
 def _resolved(root: Root, stored: Stored, refs: list[Ref] | None = None) -> dict[str, bytes]:
-    resolved = resolve([ref for _, ref in root.refs()] if refs is None else refs, stored.parts)
+    resolved = resolve([ref for _, ref in root.refs] if refs is None else refs, stored.parts)
     if resolved is None:
         raise FlowStateDecodeError("parts that it refers to are missing")
     return resolved

@@ -42,11 +42,7 @@ def segment_of_text(step: str, text: str) -> Segment:
 
 
 def root_of(log: Sequence[Segment]) -> Root:
-    from firestore_flowstate._document.log import ids_through
-
-    return Root(
-        head={}, values={}, log=log, weight=0, parts=0, created=None, updated=Moment(0, 0), ids=ids_through(log)
-    )
+    return Root(head={}, values={}, log=log, weight=0, parts=0, created=None, updated=Moment(0, 0))
 
 
 def merged(log: Sequence[Segment], resolved: dict[str, bytes]) -> tuple[list[Any], list[Any]]:
@@ -104,7 +100,7 @@ def test_late_duplicates_count_once() -> None:
     first, second = segment_of(({"a": 1}, [], {})), segment_of(({"a": 2}, [], {}))
     root = root_of([first, second, first])
 
-    assert ([("a", {"value": 2})], []) == merged(root.unique_log(), {})
+    assert ([("a", {"value": 2})], []) == merged(root.unique_log, {})
     assert second.id == root.revision
 
 
