@@ -22,7 +22,7 @@ class Absent(Exception):  # noqa: N818  # an outcome, as in `outcome`
 async def send(
     link: Link,
     method: str,
-    request: Any,
+    request: bytes,
     route: tuple[str, str],
     *,
     deadline: Deadline,
@@ -33,7 +33,7 @@ async def send(
     Args:
         link: What to call over.
         method: The name of the method of Firestore's service.
-        request: The message to send; each attempt sends the same bytes.
+        request: The message to send, serialized: a large one is not to be kept in two forms while it is on its way.
         route: The field by which Google's front ends find the database, and its value.
         deadline: When the last attempt must have ended.
         again: Which failures to try again after.
@@ -43,10 +43,9 @@ async def send(
         Exhausted: The deadline is too near for another attempt.
     """
     metadata = (*link.metadata, routing(*route))
-    payload = request.SerializeToString()
 
     async def attempt(timeout: float) -> list[bytes]:
-        return await link.call(method, payload, metadata=metadata, timeout=timeout)
+        return await link.call(method, request, metadata=metadata, timeout=timeout)
 
     return await traced(until(deadline, attempt, again=again), method=method, database=link.target.database_name)
 
@@ -64,7 +63,7 @@ async def read(
     """
     database = link.target.database_name
     try:
-        return await send(link, method, request, route, deadline=deadline, again=read_again)
+        return await send(link, method, request.SerializeToString(), route, deadline=deadline, again=read_again)
     except CallFailed as failure:
         if failure.code == "NOT_FOUND" and method == "GetDocument" and not is_about_database(failure):
             raise Absent from failure

@@ -85,7 +85,7 @@ class Connection:
         from .messages import CommitRequest, CommitResponse
 
         database = link.target.database_name
-        request = CommitRequest(database=database, writes=writes)
+        request = CommitRequest(database=database, writes=writes).SerializeToString()
         try:
             [reply] = await send(link, "Commit", request, ("database", database), deadline=deadline, again=commit_again)
         except CallFailed as failure:
