@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+from firestore_flowstate._document.compression import compress, decompress
 from firestore_flowstate._document.payload import MAX_VALUE_BYTES, Payloads, check_together
 
 PAYLOADS = Payloads(compress_over=4096)
@@ -26,3 +29,13 @@ def test_small_values_compress_as_far_as_they_go() -> None:
     assert len(packed(text)) < len(text) / 500
     check_together([packed(text)] * 8_000)
     assert text == PAYLOADS.unpack(packed(text), "flows/flow", "input")
+
+
+def test_many_threads_at_once_make_frames_of_their_own() -> None:
+    """Compressors are used again, by one value at a time."""
+    texts = [f"value {number} ".encode() * 5_000 for number in range(200)]
+    with ThreadPoolExecutor(8) as threads:
+        frames = list(threads.map(compress, texts))
+
+    assert texts == [decompress(frame, len(text)) for frame, text in zip(frames, texts, strict=True)]
+    assert frames == [compress(text) for text in texts]
