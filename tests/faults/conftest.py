@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from relay import Relay
 from tcp_proxy import TcpProxy
+from writes import Troubled
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
-
-Troubled = Callable[..., AbstractAsyncContextManager[tuple[TcpProxy, FirestoreFlowStateStore]]]
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 from commits import lose_reply, lose_request
-from conftest import Troubled
 from writes import (
     CREATE,
     SAVE_NEW,
     UPDATE_VERSION,
     WRITES,
     Store,
+    Troubled,
     Write,
     a_state,
     in_layout,

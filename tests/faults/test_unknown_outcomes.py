@@ -7,7 +7,6 @@ import time
 
 import pytest
 from commits import lose_reply, lose_request, on_commit
-from conftest import Troubled
 from tcp_proxy import TcpProxy
 from writes import (
     MARK,
@@ -17,6 +16,7 @@ from writes import (
     UPDATE_VERSION,
     WRITES,
     Store,
+    Troubled,
     Write,
     a_state,
     in_layout,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final
+
+from tcp_proxy import TcpProxy
 
 from firestore_flowstate import (
     CacheEntry,
@@ -24,6 +27,7 @@ from firestore_flowstate._rpc.deadline import Deadline
 
 MARK: Final = "ours"
 Store = FirestoreFlowStateStore
+Troubled = Callable[..., AbstractAsyncContextManager[tuple[TcpProxy, Store]]]
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
-
 import pytest
-from forms import FORMS, ID
+from forms import FORMS, ID, Stored, StoredForm
 from notation import Normaliser, fields
 from raw_documents import RawCollection
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
-
-
-@dataclass(frozen=True)
-class StoredForm:
-    """The root document of a form and its parts, in the notation of the tests."""
-
-    root: dict[str, Any]
-    parts: dict[str, Any]
-
-
-Stored: TypeAlias = Callable[[str], Awaitable[StoredForm]]
 
 
 @pytest.fixture

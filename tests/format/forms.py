@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from firestore_flowstate import (
     BlockedOnStep,
@@ -26,6 +26,17 @@ LONG_TEXT = "The cat sat on the mat. " * 300
 TWO_PARTS = "x" * 1_050_000
 ONE_PART = "y" * 70_000
 FIFTY_YEARS = timedelta(days=50 * 365)
+
+
+@dataclass(frozen=True)
+class StoredForm:
+    """The root document of a form and its parts, in the notation of the tests."""
+
+    root: dict[str, Any]
+    parts: dict[str, Any]
+
+
+Stored: TypeAlias = Callable[[str], Awaitable[StoredForm]]
 
 
 class Backwards:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Stored
-from forms import FIFTY_YEARS, ID, START, TRACE, state
+from forms import FIFTY_YEARS, ID, START, TRACE, Stored, state
 from notation import Time, fields, same
 from raw_documents import RawCollection
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from zlib import crc32
 
-from conftest import Stored
-from forms import FIFTY_YEARS, ID, LONG_TEXT, START, TWO_PARTS
+from forms import FIFTY_YEARS, ID, LONG_TEXT, START, TWO_PARTS, Stored
 from notation import Long, Packed, Time, same
 from saved import EXECUTIONS, PREPARE, TRACE_TEXT, saved
 

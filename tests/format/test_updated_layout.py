@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import Stored
-from forms import ONE_PART, START
+from forms import ONE_PART, START, Stored
 from notation import Long, Packed, same
 from saved import EXECUTIONS, PREPARE, TRACE_TEXT, saved
 
