@@ -15,7 +15,11 @@ from firestore_flowstate import (
     InvalidFlowIdError,
     StoreUnavailableError,
 )
+from firestore_flowstate._operations.collection import Collection
 from firestore_flowstate._operations.deleting import part_names
+from firestore_flowstate._operations.reading import state_of_whole
+from firestore_flowstate._rpc.deadline import Deadline
+from firestore_flowstate._rpc.messages import Document, StructuredQuery, Timestamp
 from firestore_flowstate._rpc.outcome import Ambiguous
 from firestore_flowstate.testing import exactly
 
@@ -74,6 +78,37 @@ async def test_few_requests_are_under_way_at_once(flow_state_store: FirestoreFlo
         most = 0
         await call
         assert 4 == most
+
+
+async def test_a_batch_is_one_moment(flow_state_store: FirestoreFlowStateStore) -> None:
+    """At the time that the batch was stored all of it is there, and a microsecond before nothing of it.
+
+    Readers of Firestore see one moment; the emulator lets those that come during a commit see half of it.
+    """
+    store = flow_state_store
+    collection = await store._ready(store._deadline(None))
+    times = []
+    for round in range(5):
+        states = {f"id-{number}": flow(number) for number in range(100)}
+        for state in states.values():
+            state.cache["round"] = CacheEntry(value=round)
+        await store.save_many(states)
+        [time] = {(d.update_time.seconds, d.update_time.nanos) for d in await _documents(collection)}
+        times.append(time)
+
+    for round, (seconds, nanos) in enumerate(times):
+        for at, expected in ((nanos, {round}), (nanos - 1000, {round - 1} if round else set())):
+            documents = await _documents(collection, Timestamp(seconds=seconds, nanos=at))
+            assert len(documents) == 100 * len(expected)
+            states_then = [state_of_whole(collection, document) for document in documents]
+            assert expected == {state.cache["round"].value for state in states_then if state is not None}
+
+
+async def _documents(collection: Collection, read_time: Timestamp | None = None) -> list[Document]:
+    query = StructuredQuery()
+    query.from_.add().collection_id = collection.collection_id
+    deadline = Deadline.after(10)
+    return await collection.connection.run_query(collection.parent, query, deadline=deadline, read_time=read_time)
 
 
 async def test_each_failure_is_told_by_its_id(flow_state_store: FirestoreFlowStateStore) -> None:
