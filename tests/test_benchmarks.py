@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from strict_python import OLD_PYTHONS_BY_ENVIRONMENT
 
 from firestore_flowstate.emulator import Emulator
 
@@ -20,7 +21,7 @@ SIMULATION = "scale"  # tests/test_scale.py
 def run_py(*arguments: str, emulator: Emulator) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(BENCHMARKS / "run.py"), *arguments],
-        env={**os.environ, **emulator.environment},
+        env={**os.environ, **emulator.environment, "PYTHONWARNINGS": OLD_PYTHONS_BY_ENVIRONMENT},
         capture_output=True,
         text=True,
         timeout=240,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from command import Outcome, shown_here
 from reference import reference, written
+from strict_python import STRICT_PYTHON
 
 from firestore_flowstate import FlowStateSettings
 from firestore_flowstate.cli.group import flowstate as group
@@ -21,7 +22,6 @@ from firestore_flowstate.cli.group import flowstate as group
 PROJECT = Path(__file__).parents[2]
 SESSION = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^```python\n(.*?)^```\n\n```\n(.*?)^```", re.MULTILINE | re.DOTALL)
-OLD_PYTHONS = "ignore:You are using a:FutureWarning"  # of Google's libraries, which still run on them
 PAGES = [page for page in sorted(PROJECT.glob("docs/*.md")) if SESSION.search(page.read_text())]
 
 
@@ -87,7 +87,7 @@ def test_code_prints_what_the_pages_say(environment: dict[str, str], tmp_path: P
     """Each program by itself, on the four flows."""
     for code, expected in CODE.findall(page.read_text()):
         ran = subprocess.run(
-            [sys.executable, "-W", "error", "-W", OLD_PYTHONS, "-c", code],
+            [*STRICT_PYTHON, "-c", code],
             env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
 

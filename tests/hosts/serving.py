@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+from strict_python import OLD_PYTHONS_BY_ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -32,7 +33,7 @@ def environment(host: str, project: str, **more: str) -> dict[str, str]:
         "FIRESTORE_EMULATOR_HOST": host,
         "GOOGLE_CLOUD_PROJECT": project,
         "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "ignore:You are using a:FutureWarning",  # Google's libraries, of old Pythons
+        "PYTHONWARNINGS": OLD_PYTHONS_BY_ENVIRONMENT,
         **more,
     }
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from strict_python import OLD_PYTHONS
 
 from firestore_flowstate.emulator import Emulator
 
@@ -58,8 +59,7 @@ WARNINGS = (
     "-Werror",
     # Python warns of any fork beside threads; that the children work is what these tests show.
     "-Wignore:This process:DeprecationWarning",
-    # Google's libraries warn of old Pythons.
-    "-Wignore:You are using a:FutureWarning",
+    f"-W{OLD_PYTHONS}",
 )
 
 

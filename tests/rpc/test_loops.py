@@ -7,7 +7,6 @@ import contextvars
 import gc
 import os
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from scripted_server import ScriptedServer, reply
+from strict_python import STRICT_PYTHON
 
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
@@ -39,8 +39,7 @@ def background_threads() -> list[threading.Thread]:
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the code in a fresh interpreter in which every warning is an error."""
     return subprocess.run(
-        # Google's libraries warn of old Pythons.
-        [sys.executable, "-Werror", "-Wignore:You are using a:FutureWarning", "-c", textwrap.dedent(code), *arguments],
+        [*STRICT_PYTHON, "-c", textwrap.dedent(code), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
