@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import enum
-import gc
 import json
 import re
 import secrets
@@ -28,6 +27,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json, to_jso
 
 from ..errors import FlowStateEncodeError
 from ..models import WireModel
+from .collector import collector_paused
 from .wire import to_wire
 
 MAX_DEPTH: Final = 200
@@ -101,15 +101,10 @@ def decode_each(texts: Sequence[bytes]) -> list[Any]:
 
 
 def _decode_plain(text: bytes | str) -> Any:
-    if sys.version_info >= (3, 12) or len(text) < _LARGE_TEXT or not gc.isenabled():
+    if sys.version_info >= (3, 12) or len(text) < _LARGE_TEXT:
         return from_json(text, cache_strings="keys")
-    # Before Python 3.12 a collection may come in the middle of building a value, and look through the new objects, none
-    # of which can be garbage, once for every 700 of them.
-    gc.disable()
-    try:
+    with collector_paused():  # before Python 3.12 a collection may come in the middle of building a value
         return from_json(text, cache_strings="keys")
-    finally:
-        gc.enable()
 
 
 def _decode_deep(text: str) -> Any:

@@ -23,7 +23,7 @@ from ..unset import UNSET
 from .collection import Collection, is_live
 from .deleting import delete
 from .landing import Overtaken, at, land
-from .reading import state_of
+from .reading import state_of, states_of_whole
 from .saving import outgoing_of, stamp
 from .sending import Landed, Outgoing
 from .together import together
@@ -143,8 +143,17 @@ async def load_many(collection: Collection, ids: Iterable[str], deadline: Deadli
             documents = await collection.connection.batch_get(list(map(collection.name, batch)), deadline=deadline)
         except FlowStateError as error:
             errors.update(dict.fromkeys(batch, error))
-        else:
-            await _each([document for document in documents.values() if is_live(document)], one)
+            return
+        live = [document for document in documents.values() if is_live(document)]
+        in_parts = []
+        for document, state in zip(live, states_of_whole(collection, live), strict=True):
+            if state is None:
+                in_parts.append(document)
+            elif isinstance(state, FlowStateError):
+                errors[collection.id_of(document)] = state
+            else:
+                found[collection.id_of(document)] = state
+        await _each(in_parts, one)
 
     await _each(_batches(wanted, lambda _: 0), many)
     if errors:

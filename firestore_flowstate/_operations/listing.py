@@ -15,7 +15,7 @@ from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
 from .collection import Collection
-from .reading import state_of
+from .reading import state_of, states_of_whole
 from .streams import Found, Stream, merged, streams
 from .summarizing import SUMMARY_FIELDS, summary_of
 from .together import together
@@ -144,15 +144,10 @@ async def _states(pages: _Pages, deadline: Deadline) -> FlowStateQueryResponse:
     """
     found, token = await pages.next(deadline)
     documents = await _whole(pages.collection, found, deadline)
-    results = await asyncio.gather(
-        *(state_of(pages.collection, document, deadline) for document in documents), return_exceptions=True
-    )
     states, errors = [], []
-    for result in results:
+    for result in await _states_of(pages.collection, documents, deadline):
         if isinstance(result, FlowStateDecodeError):
             errors.append(result)
-        elif isinstance(result, BaseException):
-            raise result
         elif result is not None:
             states.append(result)
     skipped = tuple(error.flow_id or "" for error in errors)
@@ -160,6 +155,23 @@ async def _states(pages: _Pages, deadline: Deadline) -> FlowStateQueryResponse:
     if errors and pages.query.on_error == "raise":
         raise _with_response(errors, replace(response, skipped=()))
     return response
+
+
+async def _states_of(
+    collection: Collection, documents: Sequence[Document], deadline: Deadline
+) -> list[FlowState | FlowStateDecodeError | None]:
+    """Return the state of each document, or why it cannot be read; None where it was deleted since, parts first."""
+    found = states_of_whole(collection, documents)
+    in_parts = [index for index, state in enumerate(found) if state is None]
+
+    async def read(index: int) -> None:
+        try:
+            found[index] = await state_of(collection, documents[index], deadline)
+        except FlowStateDecodeError as error:
+            found[index] = error
+
+    await together(read(index) for index in in_parts)
+    return found
 
 
 async def _whole(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from .._document.collector import collector_paused
 from .._document.log import MAX_IDS, Ref
 from .._document.native import read_native
 from .._document.parts import resolve
@@ -17,6 +18,7 @@ from ..models import FlowState
 from .collection import Collection, expires_at, is_live
 from .together import together
 
+_DECODED_AT_ONCE = 32  # documents between two chances for the garbage collector
 _PARTS_AT_ONCE = 64  # the parts of one read: at most 64 MB arrive before they are joined
 
 
@@ -73,6 +75,21 @@ def state_of_whole(collection: Collection, document: Document) -> FlowState | No
         return None if root.refs else decode(collection, id, document, root, {})
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
+
+
+def states_of_whole(
+    collection: Collection, documents: Sequence[Document]
+) -> list[FlowState | FlowStateDecodeError | None]:
+    """Return for each root document what `state_of_whole` returns or raises."""
+    found: list[FlowState | FlowStateDecodeError | None] = []
+    for first in range(0, len(documents), _DECODED_AT_ONCE):
+        with collector_paused():
+            for document in documents[first : first + _DECODED_AT_ONCE]:
+                try:
+                    found.append(state_of_whole(collection, document))
+                except FlowStateDecodeError as error:
+                    found.append(error)
+    return found
 
 
 def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
