@@ -178,6 +178,11 @@ def test_stores_never_read_the_environment() -> None:
             assert not names & {"environ", "getenv", "environb"}, f"{path}:{getattr(node, 'lineno', '?')}"
 
 
+def test_nothing_has_a_lock_that_no_fork_knows_of() -> None:
+    """Before Python 3.12 a cached_property has one for all instances: a child that finds it taken waits for ever."""
+    assert [] == [found for found in _all_imports() if found.imported == "functools.cached_property"]
+
+
 def test_no_module_is_a_drawer() -> None:
     """Names say what is inside."""
     drawers = {"utils", "util", "helpers", "common", "misc", "base", "mixins"}

@@ -6,8 +6,7 @@ Field by field as docs/format.md has it. Values stay packed here; `serialized` p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .._rpc.messages import Document, Value
@@ -37,6 +36,9 @@ class Root:
         parts: How many parts it refers to, or more.
         created: The id of the create that made it.
         updated: Its update_time.
+        unique_log: The log without late duplicates.
+        ids: Every revision that the log knows of, oldest first.
+        refs: Every reference to parts with its field: those of the values, then those of the log in order.
     """
 
     head: Mapping[str, Value]
@@ -46,34 +48,20 @@ class Root:
     parts: int
     created: str | None
     updated: Moment
+    unique_log: Sequence[Segment] = field(init=False)
+    ids: Sequence[str] = field(init=False)
+    refs: Sequence[tuple[str, Ref]] = field(init=False)
 
-    @cached_property
-    def unique_log(self) -> Sequence[Segment]:
-        """The log without late duplicates."""
-        return distinct(self.log)
-
-    @cached_property
-    def ids(self) -> Sequence[str]:
-        """Every revision that the log knows of, oldest first."""
-        return covered_by(self.unique_log)
+    def __post_init__(self) -> None:
+        # At once: before Python 3.12 a cached_property has a lock, which a forked child may find taken for ever.
+        object.__setattr__(self, "unique_log", distinct(self.log))
+        object.__setattr__(self, "ids", covered_by(self.unique_log))
+        object.__setattr__(self, "refs", _refs(self.values, self.log))
 
     @property
     def revision(self) -> str:
         """The revision: the last distinct id of the log."""
         return self.ids[-1]
-
-    @cached_property
-    def refs(self) -> Sequence[tuple[str, Ref]]:
-        """Every reference to parts with its field: those of the values, then those of the log in order."""
-        refs = [(field, value) for field, value in self.values.items() if isinstance(value, Ref)]
-        for segment in self.log:
-            if isinstance(segment.set, Ref):
-                refs.append(("log", segment.set))
-            if isinstance(segment.delete, Ref):
-                refs.append(("log", segment.delete))
-            if isinstance(segment.events, Ref):
-                refs.append(("log", segment.events))
-        return refs
 
     def kept(self) -> tuple[Kept, ...]:
         """Return the parts that the root refers to."""
@@ -168,6 +156,18 @@ def write_payload(
     fields["parts"].integer_value = parts
     if created is not None:
         fields["created"].string_value = created
+
+
+def _refs(values: Mapping[str, Stored], log: Sequence[Segment]) -> list[tuple[str, Ref]]:
+    refs = [(field, value) for field, value in values.items() if isinstance(value, Ref)]
+    for segment in log:
+        if isinstance(segment.set, Ref):
+            refs.append(("log", segment.set))
+        if isinstance(segment.delete, Ref):
+            refs.append(("log", segment.delete))
+        if isinstance(segment.events, Ref):
+            refs.append(("log", segment.events))
+    return refs
 
 
 def _check_refs(refs: Sequence[Ref]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import cached_property
 from typing import Any
 
 from .._document.expiry import expiry
@@ -34,6 +33,9 @@ class Collection:
         documents: ``projects/P/databases/D/documents``.
         turns: Lets writers of this process to one flow state wait for each other.
         overdue: Warns where expired states are never deleted.
+        path: The path of the collection relative to the database.
+        parent: The resource name that queries run below.
+        collection_id: The last name of the path.
     """
 
     connection: Connection
@@ -42,22 +44,16 @@ class Collection:
     documents: str
     turns: Turns = field(default_factory=Turns)
     overdue: OverdueWarning = field(default_factory=OverdueWarning)
+    path: str = field(init=False)
+    parent: str = field(init=False)
+    collection_id: str = field(init=False)
 
-    @cached_property
-    def path(self) -> str:
-        """The path of the collection relative to the database."""
-        return self.settings.collection
-
-    @cached_property
-    def parent(self) -> str:
-        """The resource name that queries run below."""
-        above, _, _ = self.path.rpartition("/")
-        return f"{self.documents}/{above}" if above else self.documents
-
-    @cached_property
-    def collection_id(self) -> str:
-        """The last name of the path."""
-        return self.path.rpartition("/")[2]
+    def __post_init__(self) -> None:
+        path = self.settings.collection
+        above, _, last = path.rpartition("/")
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "parent", f"{self.documents}/{above}" if above else self.documents)
+        object.__setattr__(self, "collection_id", last)
 
     @property
     def request_bytes(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote_plus
 
@@ -33,6 +32,8 @@ class Target:
         is_emulator: Whether the endpoint is an emulator: no TLS, and a fixed token in place of credentials.
         credentials: google.auth credentials; None on the emulator.
         certificate: The client certificate to show and its key, both in PEM, where the environment asks for one.
+        database_name: The resource name of the database.
+        documents: The resource name that the names of all documents start with.
     """
 
     project: str
@@ -41,16 +42,12 @@ class Target:
     is_emulator: bool = False
     credentials: Any = field(default=None, repr=False)
     certificate: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    database_name: str = field(init=False, repr=False)
+    documents: str = field(init=False, repr=False)
 
-    @cached_property
-    def database_name(self) -> str:
-        """The resource name of the database."""
-        return f"projects/{self.project}/databases/{self.database}"
-
-    @cached_property
-    def documents(self) -> str:
-        """The resource name that the names of all documents start with."""
-        return f"{self.database_name}/documents"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "database_name", f"projects/{self.project}/databases/{self.database}")
+        object.__setattr__(self, "documents", f"{self.database_name}/documents")
 
     def metadata(self) -> Metadata:
         """Return the metadata that every call carries, apart from the routing header."""
