@@ -147,12 +147,15 @@ def check_together(values: Iterable[bytes]) -> None:
     stored = unpacked = 0
     for value in values:
         stored += len(value)
-        unpacked += _unpacked_size(value) if value.startswith(_ENVELOPE) else len(value)
+        unpacked += unpacked_size(value)
     if unpacked > MAX_VALUE_BYTES + MAX_EXPANSION * stored:
         raise FlowStateDecodeError(f"its values take {stored:,} bytes and would unpack to {unpacked:,}")
 
 
-def _unpacked_size(stored: bytes) -> int:
+def unpacked_size(stored: bytes) -> int:
+    """Return the bytes that a stored value says it unpacks to, before codecs of the application decode it."""
+    if not stored.startswith(_ENVELOPE):
+        return len(stored)
     line, _, body = stored[1:].partition(b"\n")
     for layer in line.decode("ascii", "replace").split(";"):
         name, _, size = layer.partition("=")

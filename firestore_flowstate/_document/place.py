@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from ..errors import FlowStateDecodeError
 from .json_text import decode, decode_each
-from .payload import Payloads
+from .payload import Payloads, unpacked_size
 
-_DECODED_TOGETHER: Final = 1024 * 1024  # bytes; more are not to be there twice
+_DECODED_TOGETHER: Final = 1024 * 1024  # bytes of JSON; more are not to be there twice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Place:
 
     def unpack_each(self, stored: Sequence[tuple[str, bytes]]) -> Iterator[Any]:
         """Yield the values of packed payload values, each given with its logical name."""
-        if sum(len(value) for _, value in stored) <= _DECODED_TOGETHER:
+        if sum(unpacked_size(value) for _, value in stored) <= _DECODED_TOGETHER:
             texts = [self.payloads.unpack(value, self.path, logical) for logical, value in stored]
             with suppress(ValueError):  # below, it gets its name
                 yield from decode_each(texts)

@@ -20,6 +20,7 @@ from firestore_flowstate import FlowStateDecodeError
 MIB: Final = 1024 * 1024
 SECONDS: Final = 5.0
 FRAME: Final = zstd.compress(b"1")
+SPACES: Final = zstd.compress(b"{" + b" " * (64 * MIB - 2) + b"}")
 
 
 def _input(value: dict[str, Any]) -> Fields:
@@ -66,6 +67,7 @@ READ: Final = {
     "230 integers of 4,300 digits": lambda: _input(text("[" + ",".join(["9" * 4300] * 230) + "]")),
     "60,000 steps": lambda: _at("_flowstate.log.0.set", text(json.dumps({name: {} for name in _names()}))),
     "one step 120,000 times": lambda: _at("_flowstate.log.0.set", text("{" + '"a":{},' * 120_000 + '"a":{}}')),
+    "8 segments of 64 MiB of spaces": lambda: _log(8, set=envelope(f"zstd={64 * MIB}", SPACES)),
     "8,000 segments that set and remove one step": lambda: _log(8_000, set=text('{"a":{}}'), **{"del": text('["a"]')}),
     "80,000 covered ids": lambda: _at(
         "_flowstate.log.0.ids", {"arrayValue": {"values": [text(name) for name in _names(80_000)]}}
