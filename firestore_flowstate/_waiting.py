@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from ._rpc.loop_thread import Hop, LoopStoppedError, LoopThread, result_of
+from ._rpc.loop_thread import Hop, LoopStoppedError, LoopThread, from_afar, result_of
 
 _Result = TypeVar("_Result")
 
@@ -46,7 +46,7 @@ class Errands:
         try:
             return result_of(ended)
         finally:
-            del errand, ended  # or an error and this frame keep each other until the collector comes
+            del errand, ended, hop  # or an error and this frame keep each other until the collector comes
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Return a future of what the function returns. It is called whether or not anybody awaits that."""
@@ -54,7 +54,7 @@ class Errands:
         answer = loop.create_future()
 
         def errand() -> None:
-            loop.call_soon_threadsafe(_settle, answer, function(*args))
+            from_afar(loop, partial(_settle, answer, function(*args)))  # a loop that was closed has cancelled the call
 
         self._queue.put(errand)
         return answer
@@ -94,7 +94,7 @@ class Visit:
                 self._hop.send()
             reply = self._worker.replies.get() if self._ask((action, False)) else None
         except BaseException:  # such as KeyboardInterrupt while waiting
-            self._worker.is_interrupted = True
+            self._worker.interrupt()
             if self._hop is not None:
                 self._hop.cancel()
             raise
@@ -117,13 +117,7 @@ class Visit:
             self._hop = None
 
     def _ask(self, step: _Step) -> bool:
-        if not self._thread.is_running():
-            return False
-        try:
-            self._thread.loop.call_soon_threadsafe(self._worker.steps.put_nowait, step)
-        except RuntimeError:  # closed in between
-            return False
-        return True
+        return self._thread.is_running() and from_afar(self._thread.loop, partial(self._worker.steps.put_nowait, step))
 
 
 class _Worker:
@@ -132,27 +126,32 @@ class _Worker:
     Attributes:
         steps: Those to take.
         replies: What each but the last came to; None: the task has ended.
-        is_interrupted: Whether the next cancellation is the visitor's, and is of the step, not of the task.
     """
 
     def __init__(self) -> None:
         self.steps: asyncio.Queue[_Step] = asyncio.Queue()
         self.replies: queue.SimpleQueue[tuple[Any, Exception | None] | None] = queue.SimpleQueue()
-        self.is_interrupted = False
+        self._is_interrupted = False  # the next cancellation is the visitor's, and is of the step, not of the task
+        self._is_over = False  # no step but the last is to be taken any more
+
+    def interrupt(self) -> None:
+        """Let the cancellation that comes next end the step, also one that has not begun yet, and leave the last."""
+        self._is_over = True
+        self._is_interrupted = True
 
     async def work(self) -> None:
         last = False
         while not last:
             try:
                 action, last = await self.steps.get()
-                if action is not None:
+                if action is not None and (last or not self._is_over):
                     self.replies.put((await action(), None))
             except Exception as error:  # noqa: BLE001  # the visitor raises it
                 self.replies.put((None, error))
             except asyncio.CancelledError:
-                if last or not self.is_interrupted:
+                if last or not self._is_interrupted:
                     raise
-                self.is_interrupted = False
+                self._is_interrupted = False
                 _uncancel()
 
     def ended(self, _: asyncio.Task[None]) -> None:

@@ -17,6 +17,7 @@ from ..errors import StoreUnavailableError
 _Result = TypeVar("_Result")
 
 _STOP_SECONDS: Final = 2.0
+_CANCELLING_SECONDS: Final = 0.1
 
 
 class LoopStoppedError(RuntimeError):
@@ -115,7 +116,10 @@ class LoopThread:
         except BaseException:  # such as KeyboardInterrupt while waiting
             hop.cancel()
             raise
-        return result_of(task)
+        try:
+            return result_of(task)
+        finally:
+            del task, hop  # as above
 
     def is_running(self) -> bool:
         """Tell whether the loop takes coroutines: not after `stop`, nor in the child of a fork."""
@@ -129,7 +133,7 @@ class LoopThread:
     def start(self, hop: Hop[Any]) -> bool:
         """Have the hop start on the loop; tell whether it will, which it does not after `stop` or at the end."""
         with self._lock:  # what is queued before the stop still starts, and is cancelled then
-            return self.is_running() and _from_afar(self.loop, hop.start)
+            return self.is_running() and from_afar(self.loop, hop.start)
 
     def stop(self) -> None:
         """Cancel what still runs, and wait until the thread has ended. Nothing happens the second time."""
@@ -184,7 +188,7 @@ class Hop(Generic[_Result]):
     def cancel(self) -> None:
         """Cancel the coroutine, wherever on its way it is."""
         self._cancelled = True
-        _from_afar(self._thread.loop, self._cancel_task)
+        from_afar(self._thread.loop, self._cancel_task)
 
     def _cancel_task(self) -> None:
         if self._task is not None:
@@ -213,7 +217,7 @@ def result_of(task: asyncio.Task[_Result]) -> _Result:
 def _send_back(
     caller: asyncio.AbstractEventLoop, arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]
 ) -> None:
-    _from_afar(caller, partial(_arrive, arrival, task))
+    from_afar(caller, partial(_arrive, arrival, task))
 
 
 def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> None:
@@ -227,7 +231,8 @@ def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> No
         arrival.set_result(task.result())
 
 
-def _from_afar(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
+def from_afar(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
+    """Have the callback called on the loop; tell whether it will be, which it is not where the loop was closed."""
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:  # that loop is closed
@@ -273,7 +278,8 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         while tasks := asyncio.all_tasks(loop):
             for task in tasks:
                 task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            # Again, where one has taken the cancellation for another's: two that come at once are one.
+            loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCELLING_SECONDS))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

@@ -7,7 +7,9 @@ import contextvars
 import gc
 import inspect
 import threading
+import time
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -482,3 +484,44 @@ class TestNeverHangs:
             pass
 
         assert [] == loop_threads()
+
+
+def test_closed_while_a_function_runs() -> None:
+    """A call whose function is still running when another thread closes the store says what became of it."""
+    store = SyncFlowStateStore(MemoryFlowStateStore())
+    store.save("id", FlowState.start())
+    closed = threading.Event()
+
+    def change(_: FlowState) -> None:
+        threading.Thread(target=lambda: (store.close(), closed.set())).start()
+        assert closed.wait(10)
+
+    with pytest.raises(StoreUnavailableError, match="closed by another thread"):
+        store.modify("id", change)
+
+
+def test_errors_go_when_nobody_has_them(store: SyncFlowStateStore) -> None:
+    """Without waiting for the collector: what an error keeps may be a large state."""
+
+    def edit() -> None:
+        with store.edit("missing"):
+            pass
+
+    gc.disable()
+    try:
+        for call in (lambda: store.load(""), lambda: store.modify("missing", lambda _: None), edit):
+            error = _error_of(call)
+            deadline = time.monotonic() + 5
+            while error() is not None:  # the loop's thread lets go of it a moment later
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+    finally:
+        gc.enable()
+
+
+def _error_of(call: Callable[[], object]) -> weakref.ref[FlowStateError]:
+    try:
+        call()
+    except FlowStateError as error:
+        return weakref.ref(error)
+    raise AssertionError("there was none")

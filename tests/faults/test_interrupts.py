@@ -19,6 +19,8 @@ from tcp_proxy import TcpProxy
 from writes import MARK, Store, a_state, incompressible
 
 from firestore_flowstate import CacheEntry, FlowState, FlowStateQuery, FlowStateSettings, SyncFlowStateStore
+from firestore_flowstate._rpc.loop_thread import LoopThread
+from firestore_flowstate._waiting import Visit
 
 LARGE: Final = incompressible(600_000)  # into a part, in several commits where a request has 256 KiB
 WAITING: Final = ("blocking.py", "_waiting.py", "loop_thread.py", "contextlib.py")  # where a thread waits for a loop
@@ -114,6 +116,52 @@ def test_an_interrupt_at_any_line(flow_state_settings: FlowStateSettings, call: 
                 break
 
     assert {True, False} == outcomes
+
+
+def test_an_interrupt_while_the_loop_is_busy(flow_state_settings: FlowStateSettings) -> None:
+    """The step that was interrupted is never taken, also where it had not begun: an edit that raised writes nothing."""
+    with SyncFlowStateStore(Store(flow_state_settings)) as store, interrupts() as armed:
+        read = a_state("id")
+        store.save("id", read)
+        [thread] = store._threads.values()
+
+        def edit() -> None:
+            with store.edit("id") as state:
+                state.cache[MARK] = CacheEntry(value=1)
+                armed[0] = True
+                thread.loop.call_soon_threadsafe(time.sleep, 0.4)  # as where it makes JSON of what another thread saves
+                threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
+
+        with pytest.raises(KeyboardInterrupt):
+            edit()
+        time.sleep(0.4)
+        assert read == store.load("id")
+
+
+def test_an_interrupt_while_the_loop_is_stopped() -> None:
+    """Two cancellations that come at once are one: the visit's own must not keep the loop from ending."""
+    thread = LoopThread("test")
+    visit = Visit(thread)
+
+    async def ready() -> None:
+        pass
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    def interrupt() -> None:
+        thread.loop.call_soon_threadsafe(time.sleep, 0.3)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    main = threading.get_ident()
+    with interrupts() as armed:
+        visit.step(ready)
+        armed[0] = True
+        threading.Timer(0.1, interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            visit.step(wait)
+    thread.stop()
+    assert thread.loop.is_closed()
 
 
 def _interrupted_at(count: int, call: Callable[[], object]) -> bool:
