@@ -66,7 +66,8 @@ class Channel:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from error.with_traceback(None)
         except asyncio.CancelledError as error:
             if not self.is_closed or _cancelled_by_caller():
-                raise
+                error.__context__ = None  # which Python 3.10 makes grpc's own
+                raise error.with_traceback(None) from None
             raise CallFailed("CANCELLED", "the channel was closed during the call") from error.with_traceback(None)
 
     async def close(self) -> None:

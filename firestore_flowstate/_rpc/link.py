@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -71,26 +72,32 @@ class Link:
         """Open a channel on the running loop, which its calls go over from now on. Bindings are counted."""
         loop = asyncio.get_running_loop()
         self._forget_closed_loops()
-        bindings = self._bindings.get(loop, 0)
-        self._bindings[loop] = bindings + 1
+        self._bindings[loop] = self._bindings.get(loop, 0) + 1
         try:
             self._channel_of(loop)
-        except FlowStateError:
-            self._bindings[loop] = bindings
+        except BaseException:
+            self._count_off(loop)
             raise
 
     async def unbind(self) -> None:
         """Undo one `bind`; the last one of a loop closes its channel, the last one of all the background thread too."""
         loop = asyncio.get_running_loop()
+        self._count_off(loop)
+        channel = None if loop in self._bindings else self._bound.pop(loop, None)
+        try:
+            if channel is not None:
+                await channel.close()
+        finally:
+            if channel is not None:
+                fork.closed()
+            self._forget_closed_loops()
+            if not self._bindings:
+                await self._close_background()
+
+    def _count_off(self, loop: asyncio.AbstractEventLoop) -> None:
         left = self._bindings.pop(loop, 1) - 1
         if left > 0:
             self._bindings[loop] = left
-        elif (channel := self._bound.pop(loop, None)) is not None:
-            await channel.close()
-            fork.closed()
-        self._forget_closed_loops()
-        if not self._bindings:
-            await self._close_background()
 
     @property
     def is_open(self) -> bool:
@@ -114,8 +121,7 @@ class Link:
         self._bindings.clear()
         here = asyncio.get_running_loop()
         elsewhere = []
-        while self._bound:
-            loop, channel = self._bound.popitem()
+        for loop, channel in self._pop_all():
             if loop is here:
                 await channel.close()
             elif (closing := _close_on(loop, channel)) is not None:
@@ -132,8 +138,7 @@ class Link:
         if self.is_open:
             fork.closed()
         self._client_channel = None
-        while self._bound:
-            loop, channel = self._bound.popitem()
+        for loop, channel in self._pop_all():
             closing = None if _is_running_here(loop) else _close_on(loop, channel)
             if closing is not None:
                 concurrent.futures.wait([closing], _QUIESCE_SECONDS)
@@ -141,6 +146,12 @@ class Link:
         background, self._background = self._background, None
         if background is not None:
             _end_background(*background)
+
+    def _pop_all(self) -> Iterator[tuple[asyncio.AbstractEventLoop, Channel]]:
+        """Take out each loop's channel; loops on other threads may take out their own meanwhile."""
+        for loop in list(self._bound):
+            if (channel := self._bound.pop(loop, None)) is not None:
+                yield loop, channel
 
     def _channel_of(self, loop: asyncio.AbstractEventLoop) -> Channel | None:
         channel = self._bound.get(loop)

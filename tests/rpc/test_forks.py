@@ -273,6 +273,32 @@ def test_beside_an_open_aio_channel_of_others(emulator: Emulator, environment: d
     assert said.endswith(" ok")
 
 
+def test_after_a_cancelled_stream(emulator: Emulator) -> None:
+    """A CancelledError that somebody keeps keeps nothing of grpc, which would not end before the fork."""
+    code = """
+    kept = []
+
+    async def cancelled():
+        await connection.bind()
+        await get()
+        names = [await connection.documents(Deadline.after(20)) + "/c/missing"]
+        for pause in (0, 0, 0.001, 0.002, 0.004):
+            call = asyncio.ensure_future(connection.batch_get(names, deadline=Deadline.after(20)))
+            await asyncio.sleep(pause)
+            call.cancel()
+            try:
+                await call
+            except asyncio.CancelledError as error:
+                kept.append(error)
+            call = None
+        await connection.unbind()
+
+    asyncio.run(cancelled())
+    print(len(kept) > 2, child(run))
+    """
+    assert ["True ok"] == run_python(emulator, code)
+
+
 def test_a_fork_behind_pythons_back(emulator: Emulator) -> None:
     """A fork by C code, as of uWSGI, which gives nobody notice, leaves a child that is told, and does not crash."""
     code = """

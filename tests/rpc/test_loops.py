@@ -196,6 +196,28 @@ async def test_a_loop_leaves_alone(settings: FlowStateSettings) -> None:
     assert not connection._links[os.getpid()].is_open
 
 
+async def test_a_binding_that_failed_is_not_counted(
+    settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the error was: the next binding is the first one, and its end closes everything."""
+
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    connection = Connection(settings)
+    await get(connection)
+    with monkeypatch.context() as patched:
+        patched.setattr("firestore_flowstate._rpc.channel.open_channel", fail)  # as where a process has no thread left
+        with pytest.raises(RuntimeError, match="new thread"):
+            await connection.bind()
+    await connection.bind()
+    await get(connection)
+    await connection.unbind()
+
+    assert not connection._links[os.getpid()].is_open
+    assert [] == background_threads()
+
+
 async def test_loops_that_close_each_other(settings: FlowStateSettings) -> None:
     """Loops that bind, call and close at their own times neither wait for each other nor break each other's calls."""
     connection = Connection(settings)
@@ -307,6 +329,37 @@ async def test_cancellation_reaches_the_call(server: ScriptedServer, to_server: 
         await call
     assert await asyncio.to_thread(cancelled.wait, 5)
     assert "x" == (await to_server.get(f"{documents}/c/a", deadline=Deadline.after(20))).name
+
+
+async def test_cancelled_while_it_leaves(server: ScriptedServer, to_server: Connection) -> None:
+    """A loop that is cancelled while its channel waits for a call to end takes the background thread along."""
+    documents = await to_server.documents(Deadline.after(20))
+    from firestore_flowstate._rpc import messages
+
+    arrived = threading.Event()
+
+    def slow(_request: bytes, context: Any) -> Any:
+        arrived.set()
+        while context.is_active():
+            time.sleep(0.005)
+        return iter(())
+
+    server.answer(reply(messages.Document()), slow)
+    await to_server.get(f"{documents}/c/a", deadline=Deadline.after(20))
+    assert 1 == len(background_threads())
+    await to_server.bind()
+    call = asyncio.ensure_future(to_server.get(f"{documents}/c/a", deadline=Deadline.after(20)))
+    await asyncio.to_thread(arrived.wait)
+    leaving = asyncio.ensure_future(to_server.unbind())
+    await asyncio.sleep(0.1)
+    leaving.cancel()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+
+    assert [] == background_threads()
+    assert not to_server._links[os.getpid()].is_open
+    assert isinstance((await asyncio.gather(call, return_exceptions=True))[0], asyncio.CancelledError)
 
 
 async def test_a_cancelled_call_is_not_retried(server: ScriptedServer, to_server: Connection) -> None:
