@@ -305,12 +305,15 @@ def test_a_fork_behind_pythons_back(emulator: Emulator) -> None:
     import _imp, ctypes
 
     def fork():
+        # C code runs no bytecode before what follows the fork, at which the child could give way to threads it has not.
+        sys.setswitchinterval(60)
         _imp.acquire_lock()  # which the child is to find taken, from Python 3.13 on
         pid = ctypes.PyDLL(None).fork()
         if pid == 0:
             ctypes.pythonapi.PyOS_AfterFork_Child()
         else:
             _imp.release_lock()
+        sys.setswitchinterval(0.005)
         return pid
 
     print(child(twice, fork=fork))
