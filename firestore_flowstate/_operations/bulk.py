@@ -46,6 +46,7 @@ class _Save(NamedTuple):
     state: FlowState
     out: Outgoing
     written: Written | None
+    size: int  # bytes of its writes
 
 
 async def save_many(
@@ -76,10 +77,10 @@ async def save_many(
         except FlowStateError as error:
             errors[id] = error
         else:
-            saves.append(_Save(id, state, out, written))
+            saves.append(_Save(id, state, out, written, out.size()))
     alone = [save for save in saves if _is_large(save)]
-    small = _batches([save for save in saves if not _is_large(save)], lambda save: save.out.size())
-    deadline = deadline.plus(sum(save.out.size() for save in saves) / 2**20)
+    small = _batches([save for save in saves if not _is_large(save)], lambda save: save.size)
+    deadline = deadline.plus(sum(save.size for save in saves) / 2**20)
 
     async def one(save: _Save, *, sent_at: float | None = None, lost: Ambiguous | None = None) -> None:
         try:
@@ -229,7 +230,7 @@ def _part_count(document: Document) -> int:
 
 
 def _is_large(save: _Save) -> bool:
-    return bool(save.out.parts) or save.out.size() > _BATCH_BYTES
+    return bool(save.out.parts) or save.size > _BATCH_BYTES
 
 
 def _stamp(save: _Save, path: str, landed: Landed) -> None:
