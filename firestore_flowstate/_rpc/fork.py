@@ -11,6 +11,7 @@ A process has one grpc and one set of fork handlers, which cannot be taken back:
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -56,6 +57,9 @@ class _Fork:
             user.quiesce()
         patience = time.monotonic() + _PATIENCE_SECONDS
         self.spoils = _what_runs(until=max(self.quiet_at, patience)) if "grpc" in sys.modules else None
+        if self.spoils is not None:
+            gc.collect()  # cancelled calls of grpc.aio keep themselves and their channel, before Python 3.11
+            self.spoils = _what_runs(until=time.monotonic() + _QUIET_SECONDS)
 
     def in_parent(self) -> None:
         if self.locked:

@@ -273,7 +273,6 @@ def test_beside_an_open_aio_channel_of_others(emulator: Emulator, environment: d
     assert said.endswith(" ok")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 chains more of grpc to it; a child is told then")
 def test_after_a_cancelled_stream(emulator: Emulator) -> None:
     """A CancelledError that somebody keeps keeps nothing of grpc, which would not end before the fork."""
     code = """
