@@ -34,7 +34,7 @@ class Errands:
         Raises:
             LoopStoppedError: The loop was stopped first.
         """
-        hop = thread.hop(coroutine, self._queue.put)
+        hop = Hop(thread, coroutine, self._queue.put)
         try:
             hop.send()
             while not isinstance(errand := self._queue.get(), asyncio.Task):
@@ -90,7 +90,7 @@ class Visit:
         """
         try:
             if self._hop is None:
-                self._hop = self._thread.hop(self._worker.work(), self._worker.ended)
+                self._hop = Hop(self._thread, self._worker.work(), self._worker.ended)
                 self._hop.send()
             reply = self._worker.replies.get() if self._ask((action, False)) else None
         except BaseException:  # such as KeyboardInterrupt while waiting

@@ -12,7 +12,7 @@ def collector_paused() -> Iterator[None]:
     """Let no collection begin in the block, which must not await: it holds for the whole process.
 
     The collector comes for every 700 new objects, and looks through the young ones, and now and then through all. What
-    is made of text is a tree that somebody holds: to look through it takes a third of the time that it takes to make.
+    is made of text is a tree that somebody holds: there is nothing to be found in it.
     """
     if not gc.isenabled():
         yield

@@ -7,7 +7,6 @@ from typing import Any
 
 from ..errors import FlowStateDecodeError
 from .log import Entries, Ref, Segment, Stored
-from .payload import check_together
 from .place import Place
 
 
@@ -27,7 +26,6 @@ def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], place: Place) -
         for name, value in (("set", segment.set), ("del", segment.delete), ("events", segment.events)):
             if value is not None:
                 stored.append((f"log.{segment.id}.{name}", bytes_of(value, resolved)))
-    check_together(value for _, value in stored)
     values = place.unpack_each(stored)
     merged = Entries()
     for segment in log:

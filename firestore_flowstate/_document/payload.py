@@ -139,21 +139,22 @@ class Payloads:
         )
 
 
-def check_together(values: Iterable[bytes]) -> None:
-    """Raise FlowStateDecodeError where stored values, each small enough, together say that they unpack to too much.
+def check_together(values: Iterable[bytes]) -> int:
+    """Return the bytes that stored values say they unpack to, before codecs of the application decode them.
 
-    A document has room for thousands of bombs.
+    Raises:
+        FlowStateDecodeError: Each is small enough, and together they are too much; a document has room for thousands.
     """
     stored = unpacked = 0
     for value in values:
         stored += len(value)
-        unpacked += unpacked_size(value)
+        unpacked += _unpacked_size(value)
     if unpacked > MAX_VALUE_BYTES + MAX_EXPANSION * stored:
         raise FlowStateDecodeError(f"its values take {stored:,} bytes and would unpack to {unpacked:,}")
+    return unpacked
 
 
-def unpacked_size(stored: bytes) -> int:
-    """Return the bytes that a stored value says it unpacks to, before codecs of the application decode it."""
+def _unpacked_size(stored: bytes) -> int:
     if not stored.startswith(_ENVELOPE):
         return len(stored)
     line, _, body = stored[1:].partition(b"\n")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..errors import FlowStateDecodeError
 from .json_text import decode, decode_each
-from .payload import Payloads, unpacked_size
+from .payload import Payloads, check_together
 
 _DECODED_TOGETHER: Final = 1024 * 1024  # bytes of JSON; more are not to be there twice
 
@@ -41,8 +41,12 @@ class Place:
             raise FlowStateDecodeError(f"{logical} is not JSON: {error}") from error
 
     def unpack_each(self, stored: Sequence[tuple[str, bytes]]) -> Iterator[Any]:
-        """Yield the values of packed payload values, each given with its logical name."""
-        if sum(unpacked_size(value) for _, value in stored) <= _DECODED_TOGETHER:
+        """Yield the values of packed payload values, each given with its logical name.
+
+        Raises:
+            FlowStateDecodeError: A value cannot be read, and says which; or together they would unpack to too much.
+        """
+        if check_together(value for _, value in stored) <= _DECODED_TOGETHER:
             texts = [self.payloads.unpack(value, self.path, logical) for logical, value in stored]
             with suppress(ValueError):  # below, it gets its name
                 yield from decode_each(texts)

@@ -17,7 +17,6 @@ from .merging import bytes_of, merge
 from .native_values import ReferenceOf, read_value
 from .parts import Spill
 from .paths import in_cache, in_events
-from .payload import check_together
 from .place import Place
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
 from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
@@ -166,8 +165,8 @@ def read_state(
     }
     if clash := NATIVE_FIELDS & wire.keys():
         raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
-    check_together(bytes_of(stored, resolved) for stored in root.values.values())
-    values = {name: place.unpack(bytes_of(stored, resolved), name) for name, stored in root.values.items()}
+    packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
+    values = dict(zip(root.values, place.unpack_each(packed), strict=True))
     extra = values.pop("extra", {})
     if not isinstance(extra, dict):
         raise FlowStateDecodeError("extra is not an object")

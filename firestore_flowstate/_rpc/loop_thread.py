@@ -75,7 +75,7 @@ class LoopThread:
             return await coroutine
         # asyncio.run_coroutine_threadsafe and wrap_future do the same at twice the time.
         arrival: asyncio.Future[_Result] = caller.create_future()
-        hop = self.hop(coroutine, partial(_send_back, caller, arrival))
+        hop = Hop(self, coroutine, partial(_send_back, caller, arrival))
         hop.send()
         try:
             return await arrival
@@ -85,19 +85,6 @@ class LoopThread:
         finally:
             # Or an error, this frame and these would keep each other, and the connection, until the collector comes.
             del hop, arrival
-
-    def hop(
-        self, coroutine: Coroutine[Any, Any, _Result], then: Callable[[asyncio.Task[_Result]], None]
-    ) -> Hop[_Result]:
-        """Return the way of a coroutine to the loop, where it will run in a copy of the context of who sends it.
-
-        Args:
-            coroutine: What to run.
-            then: Called on the loop with the task when that has ended; see `result_of`. It must not wait for anything:
-                the thread that sends may hold what it waits for, since a handler of a signal may call in the middle
-                of a call.
-        """
-        return Hop(self, coroutine, then)
 
     def wait(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         """Return what the coroutine returns, blocking the calling thread, which must not be this one.
@@ -109,7 +96,7 @@ class LoopThread:
             coroutine.close()
             raise RuntimeError("a thread cannot wait for its own event loop")
         ended: queue.SimpleQueue[asyncio.Task[_Result]] = queue.SimpleQueue()
-        hop = self.hop(coroutine, ended.put)
+        hop = Hop(self, coroutine, ended.put)
         try:
             hop.send()
             task = ended.get()
@@ -149,9 +136,16 @@ _REGISTERED: Final = weakref.finalize(LoopThread, int)
 
 
 class Hop(Generic[_Result]):
-    """A coroutine on its way to the loop of a thread; `then` is called there with the task that it became, at its end.
+    """A coroutine on its way to the loop of a thread, where it runs in a copy of the context of who sends it.
 
     It can be cancelled from the moment that it exists, so that no interrupt comes in between.
+
+    Args:
+        thread: Whose loop.
+        coroutine: What to run.
+        then: Called on the loop with the task when that has ended; see `result_of`. It must not wait for anything:
+            the thread that sends may hold what it waits for, since a handler of a signal may call in the middle of a
+            call.
     """
 
     __slots__ = ("_cancelled", "_coroutine", "_task", "_then", "_thread")
