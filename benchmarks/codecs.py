@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pydoc_data.topics import topics
 from typing import Final
 
@@ -29,6 +30,7 @@ else:
 
 _LENGTHS: Final = (1_000, 2_000, 4_096, 16_000, 64_000, 500_000)
 _LEVELS: Final = (-1, 1, 2, 3, 6, 9)
+_TABLES: Final = ((12, 7), (13, 6), (13, 7), (14, 6), (14, 7))  # hash_log and min_match; the third is the store's
 _SECONDS: Final = several(30) / 1_000
 _ROUNDS: Final = several(7)
 
@@ -47,6 +49,27 @@ def main() -> None:
                 (f"{name}, {len(whole):,} bytes, level {level}", f"{len(whole) / len(packed):.2f}", taken, given)
             )
     table(rows, head=["", "smaller", "us in", "us out"])
+
+    title("At level 1, by the size of the table and the shortest match, with one compressor for all")
+    rows = []
+    for name, whole in texts.items():
+        for length in (16_000, 40_000, len(whole)):
+            text = whole[:length]
+            taken = _micros(lambda: zstd.compress(text, 1))  # noqa: B023  # called at once
+            packed = zstd.compress(text, 1)
+            rows.append((f"{name}, {length:,} bytes, as it is, made anew", f"{length / len(packed):.2f}", taken))
+            for hash_log, min_match in _TABLES:
+                compressor = zstd.ZstdCompressor(
+                    options={
+                        zstd.CompressionParameter.compression_level: 1,
+                        zstd.CompressionParameter.hash_log: hash_log,
+                        zstd.CompressionParameter.min_match: min_match,
+                    }
+                )
+                once = partial(compressor.compress, text, zstd.ZstdCompressor.FLUSH_FRAME)
+                what = f"{name}, {length:,} bytes, 2**{hash_log} places, matches of {min_match}"
+                rows.append((what, f"{length / len(once()):.2f}", _micros(once)))
+    table(rows, head=["", "smaller", "us in"])
 
     title("Compression as the store does it, by length")
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -67,6 +68,20 @@ class ScriptedServer:
 def reply(*messages: Any) -> Answer:
     """Answer with these messages."""
     return lambda _request, _context: [message.SerializeToString() for message in messages]
+
+
+def hanging(arrived: threading.Event, given_up: threading.Event | None = None) -> Answer:
+    """Answer never; tell when the call arrived, and when the caller has given it up."""
+
+    def hang(_request: bytes, context: grpc.ServicerContext) -> Iterable[bytes]:
+        arrived.set()
+        while context.is_active():
+            time.sleep(0.005)
+        if given_up is not None:
+            given_up.set()
+        return iter(())
+
+    return hang
 
 
 def status(code: str, message: str = "said so", *, trailing: Sequence[tuple[str, bytes]] = ()) -> Answer:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import ScriptedServer, reply
+from scripted_server import ScriptedServer, hanging, reply
 from strict_python import STRICT_PYTHON
 
 from firestore_flowstate._rpc.connection import Connection
@@ -314,15 +314,7 @@ async def test_cancellation_reaches_the_call(server: ScriptedServer, to_server: 
     if bound:
         await to_server.bind()
     ready, cancelled = threading.Event(), threading.Event()
-
-    def slow(_request: bytes, context: Any) -> Any:
-        ready.set()
-        while context.is_active():
-            time.sleep(0.005)
-        cancelled.set()
-        return iter(())
-
-    server.answer(slow, reply(messages.Document(name="x")))
+    server.answer(hanging(ready, cancelled), reply(messages.Document(name="x")))
     call = asyncio.ensure_future(to_server.get(f"{documents}/c/a", deadline=Deadline.after(20)))
     await asyncio.to_thread(ready.wait)
     call.cancel()
@@ -340,14 +332,7 @@ async def test_cancelled_while_it_leaves(server: ScriptedServer, to_server: Conn
     from firestore_flowstate._rpc import messages
 
     arrived = threading.Event()
-
-    def slow(_request: bytes, context: Any) -> Any:
-        arrived.set()
-        while context.is_active():
-            time.sleep(0.005)
-        return iter(())
-
-    server.answer(reply(messages.Document()), slow)
+    server.answer(reply(messages.Document()), hanging(arrived))
     await to_server.get(f"{documents}/c/a", deadline=Deadline.after(20))
     assert 1 == len(set(background_threads()) - before)
     await to_server.bind()
@@ -369,13 +354,7 @@ async def test_cancelled_while_it_leaves(server: ScriptedServer, to_server: Conn
 async def test_a_cancelled_call_is_not_retried(server: ScriptedServer, to_server: Connection) -> None:
     """asyncio.wait_for around a call ends it, however often it would have been tried again."""
     documents = await to_server.documents(Deadline.after(20))
-
-    def hang(_request: bytes, context: Any) -> Any:
-        while context.is_active():
-            time.sleep(0.005)
-        return iter(())
-
-    server.answer(hang)
+    server.answer(hanging(threading.Event()))
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(to_server.get(f"{documents}/c/a", deadline=Deadline.after(20)), 0.2)
 
