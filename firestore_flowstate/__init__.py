@@ -41,7 +41,7 @@ from .models import (
     Operation,
 )
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
-from .reports import GcReport, MigrateReport
+from .reports import GcReport, MigrateReport, RewrapReport
 from .store import FlowStateStore, VersionedFlowStateStore
 from .unset import UNSET, Unset
 
@@ -91,6 +91,7 @@ __all__ = [
     "Operation",
     "PayloadCodec",
     "QuotaError",
+    "RewrapReport",
     "StoreUnavailableError",
     "SyncFlowStateStore",
     "Unset",

@@ -15,7 +15,7 @@ from ._rpc.deadline import Deadline
 from .errors import FlowStateEncodeError
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, query_or_all
-from .reports import GcReport, MigrateReport
+from .reports import GcReport, MigrateReport, RewrapReport
 from .settings import FlowStateSettings
 from .unset import UNSET, Unset
 
@@ -395,6 +395,7 @@ class FirestoreFlowStateStore:
         target: FirestoreFlowStateStore,
         *,
         dry_run: bool = False,
+        decrypt: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> MigrateReport:
         """Bring every flow state of this collection to the target's collection, in the target's layout.
@@ -405,19 +406,29 @@ class FirestoreFlowStateStore:
         Args:
             target: Where to, with the settings that new documents are to have.
             dry_run: Write nothing; report what would be written and what could not be.
+            decrypt: Say so if this store has keys and the target has none, as a native one must: what is encrypted
+                here will be in the clear there.
             progress: Called after each state with the number so far.
+
+        Raises:
+            ValueError: The target would decrypt, and `decrypt` does not say so.
         """
+        if self._settings.keys and not target.settings.keys and not decrypt:
+            raise ValueError(
+                "The source has keys and the target has none, so what is encrypted would be stored in the clear: "
+                "give the target keys, or say decrypt=True."
+            )
         source = await self._ready(self._deadline(None))
         from ._operations.migrating import migrate
 
         destination = await target._ready(target._deadline(None))
         return await migrate(source, destination, dry_run=dry_run, progress=progress)
 
-    async def rewrap(self, *, progress: Callable[[int], None] | None = None) -> int:
-        """Encrypt every value again that is not encrypted with the current key; return how many states changed.
+    async def rewrap(self, *, progress: Callable[[int], None] | None = None) -> RewrapReport:
+        """Store every value anew that is not stored as the settings say now: above all, encrypt with the current key.
 
         Versions at hand stay good. After a rotation this is the step before the old key is taken out of the
-        settings.
+        settings. Nothing of a native document is encrypted; the report names them, and `migrate` encrypts them.
 
         Args:
             progress: Called after each state with the number so far.

@@ -42,13 +42,29 @@ class MigrateReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RewrapReport:
+    """What `rewrap` did.
+
+    Attributes:
+        rewrapped: Flow states that were stored anew.
+        unchanged: Flow states that were as they should be.
+        native: Ids of native documents, of which nothing is encrypted; `migrate` makes them serialized.
+    """
+
+    rewrapped: int
+    unchanged: int
+    native: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """What `doctor.examine` found wrong.
 
     Attributes:
         kind: "hidden": lists cannot see the document. "native": they cannot, since it is native and the store has
-            shards. "unreadable": it cannot be decoded. "head": its head says something else than its state.
-            "overdue": states that expired long ago are still stored. "index": an index is missing.
+            shards; or it is in the clear, since it is native and the store has keys. "unreadable": it cannot be
+            decoded. "head": its head says something else than its state. "overdue": states that expired long ago are
+            still stored. "index": an index is missing.
         id: The id of the document; None where it is not about one.
         message: What is wrong, and what to do.
     """

@@ -38,7 +38,8 @@ class FlowStateSettings(BaseSettings):
         database: The id of the Firestore database.
         collection: The collection of the flow states. A nested one is a path: ``tenants/acme/flows``.
         layout: How new documents are written; reading recognises each document by itself. "serialized" holds
-            any JSON exactly; "native" writes what Genkit JS reads, for a collection shared with it.
+            any JSON exactly; "native" writes what Genkit JS reads, for a collection shared with it, and goes with
+            neither keys, codecs nor shards.
         page_size: States a page of `list` has where the query names no limit, 1 to 300.
         timeout: Seconds a call may take, retries included; each MiB beyond the first adds one second.
         expire_after: How long after its last write a state expires; None: never. As a variable: seconds, or
@@ -50,7 +51,8 @@ class FlowStateSettings(BaseSettings):
         keys: Encryption keys by id, each 16, 24 or 32 bytes in base64, or in code a function that returns them as
             bytes, called when the key is first needed (a KMS). As a variable: a JSON object.
         current_key: The id of the key to encrypt new values with; may be left out where there is one key.
-        require_encryption: Refuse to read values that are not encrypted.
+        require_encryption: Refuse to read values that are not encrypted, and to read or update native documents, which
+            never are.
         codecs: Codecs of the application's own, which values go through before compression. In code only.
         retired_codecs: Codecs that values were stored with before, for reading alone. In code only.
         shards: How many shards to spread writes over, 1 to 500. 1 is enough up to 500 writes a second.
@@ -188,8 +190,8 @@ class FlowStateSettings(BaseSettings):
             raise ValueError(f"current_key must name one of several keys ({', '.join(keys)})")
         if self.require_encryption and not keys:
             raise ValueError("require_encryption is on, but keys has none")
-        if self.shards > 1 and self.layout == "native":
-            raise ValueError("shards need the serialized layout: native documents carry no shard. Migrate them first")
+        if self.layout == "native":
+            self._check_native(keys)
         if self.write_shards is not None and self.write_shards > self.shards:
             raise ValueError(
                 f"write_shards is {self.write_shards}, but lists ask only the {self.shards} that shards says"
@@ -197,6 +199,21 @@ class FlowStateSettings(BaseSettings):
         if both := {codec.name for codec in self.codecs} & {codec.name for codec in self.retired_codecs}:
             raise ValueError(f"codecs and retired_codecs both have the name {min(both)!r}")
         return self
+
+    def _check_native(self, keys: Mapping[str, object]) -> None:
+        """Refuse what native documents, which Genkit JS is to read, cannot have."""
+        if keys:
+            raise ValueError(
+                "keys need the serialized layout: native documents are not encrypted. Leave the keys out to write in "
+                "the clear; to decrypt a collection, `migrate` it with decrypt"
+            )
+        if self.codecs:
+            raise ValueError(
+                "codecs need the serialized layout: native documents go through none. retired_codecs still read what "
+                "is serialized"
+            )
+        if self.shards > 1:
+            raise ValueError("shards need the serialized layout: native documents carry no shard. Migrate them first")
 
 
 def _ambient_project() -> str | None:

@@ -26,6 +26,10 @@ _ENVELOPE: Final = b"\xf5"
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # ours: what one value may unpack to, so that a bomb ends somewhere
 MAX_EXPANSION: Final = 100  # ours: how many times more bytes the values of a state may unpack to, beyond as many again
 FREE_EXPANSION_BYTES: Final = 64 * 1024  # a log that is folded as it should has no room for many that are this small
+NATIVE_IN_THE_CLEAR: Final = (
+    "it is a native document, of which nothing is encrypted, and the settings require encryption. A store with the "
+    "keys and without require_encryption can `migrate` it, which encrypts it"
+)
 _ZSTD: Final = "zstd"
 _AES: Final = "aes-gcm"
 
@@ -92,6 +96,14 @@ class Payloads:
         if self.keyring is not None:
             wanted.append(f"{_AES}={self.keyring.current}")
         return layers == wanted
+
+    def check_native(self) -> None:
+        """Raise FlowStateDecodeError if native documents, of which nothing is encrypted, are not to be read.
+
+        Whoever may write to the collection could put one in the place of an encrypted document.
+        """
+        if self.require_encryption:
+            raise FlowStateDecodeError(NATIVE_IN_THE_CLEAR)
 
     def unpack(self, stored: bytes, path: str, logical: str) -> bytes:
         """Return the JSON text of a stored value.

@@ -75,6 +75,15 @@ async def _of_document(collection: Collection, document: Document) -> AsyncItera
     id = collection.id_of(document)
     for kind, message in _hidden(collection, document):
         yield Finding(kind=kind, id=id, message=message)
+    if collection.settings.keys and not is_serialized(document):
+        yield Finding(
+            kind="native",
+            id=id,
+            message="A native document, of which nothing is encrypted, though the settings have keys. "
+            "Migrate it, with require_encryption off, which encrypts it.",
+        )
+        if collection.settings.require_encryption:
+            return  # it is unreadable on purpose
     try:
         state = await state_of(collection, document, collection.deadline(None))
     except FlowStateDecodeError as error:

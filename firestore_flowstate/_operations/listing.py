@@ -15,7 +15,7 @@ from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
 from .collection import Collection
-from .reading import state_of, states_of_whole
+from .reading import check_readable, state_of, states_of_whole
 from .streams import Found, Stream, merged, streams
 from .summarizing import SUMMARY_FIELDS, summary_of
 from .together import together
@@ -36,6 +36,7 @@ async def list_summaries(collection: Collection, query: FlowStateQuery, deadline
     for document in documents:
         try:
             id = collection.id_of(document)
+            check_readable(collection, document)
             summaries.append(summary_of(document, id=id, reference_of=references, where=query.where))
         except FlowStateDecodeError as error:
             errors.append(error)

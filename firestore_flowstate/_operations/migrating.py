@@ -42,7 +42,7 @@ async def migrate(
         async with turns:
             try:
                 if in_place:
-                    moved = await _convert(target, id, document, dry_run=dry_run)
+                    moved = await _convert(source, target, id, document, dry_run=dry_run)
                 else:
                     moved = await _copy(source, target, id, document, dry_run=dry_run)
             except StoreUnavailableError:
@@ -60,12 +60,17 @@ async def migrate(
     return MigrateReport(migrated=migrated, unchanged=unchanged, failed=failed)
 
 
-async def _convert(target: Collection, id: str, document: Document | None, *, dry_run: bool) -> bool:
-    """Rewrite a document in the target's layout and shard; return whether it was not so already."""
+async def _convert(
+    source: Collection, target: Collection, id: str, document: Document | None, *, dry_run: bool
+) -> bool:
+    """Rewrite a document in the target's layout and shard; return whether it was not so already.
+
+    The source reads it: it has the keys and codecs of what is stored, which the target need not have.
+    """
     for _ in range(_TRIES):
         if document is None or not is_live(document) or _is_as_wanted(target, id, document):
             return False
-        state = await state_of(target, document, target.deadline(None))
+        state = await state_of(source, document, source.deadline(None))
         if state is None:
             return False
         if dry_run:

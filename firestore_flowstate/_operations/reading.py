@@ -92,6 +92,16 @@ def states_of_whole(
     return found
 
 
+def check_readable(collection: Collection, document: Document) -> None:
+    """Raise FlowStateDecodeError if the document is not to be read at all; for those of whom only the head is read."""
+    if is_serialized(document):
+        return
+    try:
+        collection.payloads.check_native()
+    except FlowStateDecodeError as error:
+        raise unreadable(error, collection.id_of(document)) from error
+
+
 def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
     """Return a decode error that names the flow state."""
     if error.flow_id is not None:
@@ -100,7 +110,12 @@ def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
 
 
 def read_native_document(collection: Collection, document: Document) -> FlowState:
-    """Return the flow state of a native document."""
+    """Return the flow state of a native document.
+
+    Raises:
+        FlowStateDecodeError: It does not match Genkit's schema, or encryption is required.
+    """
+    collection.payloads.check_native()
     state = read_native(document, flow_id=collection.id_of(document), reference_of=collection.reference_of)
     return native_version_of(document, state).stamp(state, collection.path_of(collection.id_of(document)))
 

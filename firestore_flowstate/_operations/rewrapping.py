@@ -11,6 +11,7 @@ from .._document.root import PAYLOAD, is_serialized, read_root, write_segment, w
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError
+from ..reports import RewrapReport
 from .collection import Collection, expires_at
 from .landing import PRECONDITION_CODES, at
 from .reading import fetch, unreadable
@@ -23,13 +24,14 @@ _AT_ONCE: Final = 4
 _TRIES: Final = 20
 
 
-async def rewrap(collection: Collection, *, progress: Callable[[int], None] | None) -> int:
-    """Pack every flow state again whose values are not packed as they would be now; return how many were.
+async def rewrap(collection: Collection, *, progress: Callable[[int], None] | None) -> RewrapReport:
+    """Pack every flow state again whose values are not packed as they would be now. Native documents have none.
 
     Raises:
         FlowStateDecodeError: A value cannot be read; those before it are done.
     """
     done = seen = 0
+    native: list[str] = []
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def one(document: Document) -> None:
@@ -42,8 +44,9 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
             progress(seen)
 
     async for page in scan(collection, page=20):
+        native += [collection.id_of(document) for document in page if not is_serialized(document)]
         await together(one(document) for document in page if is_serialized(document))
-    return done
+    return RewrapReport(rewrapped=done, unchanged=seen - done, native=native)
 
 
 async def _rewrap(collection: Collection, found: Document) -> bool:

@@ -10,6 +10,7 @@ from .._document.log import MAX_IDS, Ref
 from .._document.native import write_native
 from .._document.native_values import same_fields
 from .._document.parts import write_part
+from .._document.payload import NATIVE_IN_THE_CLEAR
 from .._document.refusals import check_state, naming
 from .._document.serialized import Written, history, write_expiry, write_state
 from .._document.sizes import MAX_DOCUMENT_BYTES, document_size, value_size
@@ -152,6 +153,7 @@ def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at
     root.update.name = collection.name(id)
     fields = root.update.fields
     try:
+        check_may_be_plain(collection)
         write_native(fields, state)
         write_expiry(fields, expire_at)
         _check_native_size(f"{collection.path}/{id}", fields)
@@ -162,6 +164,12 @@ def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at
         return same_fields(stored.fields, fields)
 
     return Outgoing(id=id, root=root, revision="", replaces=True, makes=makes, expire_at=expire_at)
+
+
+def check_may_be_plain(collection: Collection) -> None:
+    """Raise FlowStateEncodeError if a native document, of which nothing is encrypted, is not to be written."""
+    if collection.payloads.require_encryption:
+        raise FlowStateEncodeError(f"Nothing was written: {NATIVE_IN_THE_CLEAR}.")
 
 
 async def _parts_of(collection: Collection, id: str, deadline: Deadline) -> list[str]:

@@ -27,7 +27,7 @@ from .folding import fold
 from .landing import Overtaken, land
 from .progress import NATIVE_PROGRESS, SERIALIZED_PROGRESS, native_progress, serialized_progress
 from .reading import load_root, unreadable
-from .saving import part_writes
+from .saving import check_may_be_plain, part_writes
 from .sending import Landed, Outgoing
 
 _FOLDS = 6  # how often a full root is folded before an update gives up
@@ -46,6 +46,7 @@ async def update(collection: Collection, id: str, change: Change, *, base: Versi
         raise not_found(id)
     try:
         if base.layout == "native":
+            check_may_be_plain(collection)
             return await _update_native(collection, id, change, base=base, deadline=deadline)
         packed = pack_update(change, collection.place(id))
     except FlowStateEncodeError as error:

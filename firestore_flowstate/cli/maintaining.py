@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import click
 
 from ..firestore import FirestoreFlowStateStore
-from ..reports import GcReport, MigrateReport
+from ..reports import GcReport, MigrateReport, RewrapReport
 from ..settings import FlowStateSettings
 from .options import (
+    MisusedError,
     as_json_option,
     confirm,
     confirmation_option,
@@ -97,26 +99,38 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
     show_default=True,
     help="serialized or native.",
 )
+@click.option("--decrypt", is_flag=True, help="Store in the clear, as native documents are, what is encrypted.")
 @dry_run_option
 @confirmation_option
 @as_json_option
 @store_options
-def migrate(to_collection: str | None, to_layout: str, dry_run: bool, yes: bool, as_json: bool) -> int:
+def migrate(to_collection: str | None, to_layout: str, decrypt: bool, dry_run: bool, yes: bool, as_json: bool) -> int:
     """Bring flow states to another layout, collection or number of shards.
 
     In place, or as copies in another collection. Flows may run meanwhile. Run again, it does what is left. Exits with 1
     where some could not be migrated; these are as they were.
     """
     source = given_settings()
-    changes = {"layout": to_layout} if to_collection is None else {"layout": to_layout, "collection": to_collection}
+    changes: dict[str, Any] = {"layout": to_layout}
+    if to_collection is not None:
+        changes["collection"] = to_collection
+    if decrypt:
+        changes |= {"keys": None, "current_key": None, "require_encryption": False}
+    elif source.keys and to_layout == "native":
+        raise MisusedError(
+            "FLOWSTATE_KEYS is set, and native documents are not encrypted: say --decrypt to store in the clear what "
+            "is encrypted"
+        )
     target = given_settings(changes, named={"collection": "--to-collection", "layout": "--to-layout"})
-    if to_collection is None and not dry_run:
-        confirm(f"Rewrite the flow states of {place(source)} in the {to_layout} layout?", yes=yes)
+    if (to_collection is None or decrypt) and not dry_run:
+        what = f"Rewrite the flow states of {place(source)}" if to_collection is None else f"Copy to {place(target)}"
+        clear = ", decrypted: whoever may read the database reads them" if decrypt else ""
+        confirm(f"{what} in the {to_layout} layout{clear}?", yes=yes)
 
     async def migrate_them() -> MigrateReport:
         async with FirestoreFlowStateStore(source) as old, FirestoreFlowStateStore(target) as new:
             with progress_bar("flow states", await about(old)) as progress:
-                return await old.migrate(new, dry_run=dry_run, progress=progress)
+                return await old.migrate(new, dry_run=dry_run, decrypt=decrypt, progress=progress)
 
     found = run(migrate_them())
     failed = {id: str(error) for id, error in found.failed.items()}
@@ -134,17 +148,25 @@ def migrate(to_collection: str | None, to_layout: str, dry_run: bool, yes: bool,
 @click.command()
 @as_json_option
 @store_options
-def rewrap(as_json: bool) -> None:
+def rewrap(as_json: bool) -> int:
     """Store anew what is not stored as the settings say now.
 
     Above all what is not encrypted with the current key: after a rotation, this comes before the old key is taken out
-    of FLOWSTATE_KEYS. Flows may run meanwhile. Run again, it does what is left.
+    of FLOWSTATE_KEYS. Flows may run meanwhile. Run again, it does what is left. Of native documents nothing is
+    encrypted: with keys it exits with 1 if there are any, and `flowstate migrate` encrypts them.
     """
 
-    async def rewrap_them(settings: FlowStateSettings) -> int:
+    async def rewrap_them(settings: FlowStateSettings) -> RewrapReport:
         async with FirestoreFlowStateStore(settings) as store:
             with progress_bar("flow states", await about(store)) as progress:
                 return await store.rewrap(progress=progress)
 
-    done = run(rewrap_them(given_settings()))
-    report(f"{counted(done)} stored anew", {"rewrapped": done}, as_json=as_json)
+    settings = given_settings()
+    done = run(rewrap_them(settings))
+    fields = {"rewrapped": done.rewrapped, "unchanged": done.unchanged, "native": list(done.native)}
+    report(f"{counted(done.rewrapped)} stored anew, {done.unchanged:,} as they should be", fields, as_json=as_json)
+    if not settings.keys or not done.native:
+        return 0
+    for id in () if as_json else done.native:
+        say(f"{shown(id)} is native, so nothing of it is encrypted: migrate it")
+    return 1

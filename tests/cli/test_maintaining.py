@@ -142,6 +142,49 @@ def test_migrate_reports_what_failed(here: Callable[..., Outcome], store: SyncFl
     assert (0, 3) == (failed["migrated"], failed["unchanged"])
 
 
+def test_migrate_decrypts_only_where_it_is_told(
+    here: Callable[..., Outcome], flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With keys in the environment the native layout needs --decrypt, in place and as copies, dry or not."""
+    monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"a": KEYS["a"]}))
+    monkeypatch.setenv("FLOWSTATE_REQUIRE_ENCRYPTION", "true")
+    keyed = flow_state_settings.model_copy(update={"keys": {"a": KEYS["a"]}})
+    with SyncFlowStateStore(FirestoreFlowStateStore(keyed)) as encrypting:
+        encrypting.save_many(story())
+    for options in (("--yes",), ("--dry-run",), ("--to-collection", "copies", "--yes")):
+        refused = here("migrate", "--to-layout", "native", *options)
+        assert (2, "") == (refused.code, refused.out)
+        assert "say --decrypt to store in the clear" in refused.err
+    asked = here("migrate", "--to-layout", "native", "--decrypt")
+    assert "decrypted: whoever may read the database reads them? Say --yes" in asked.err
+    assert Outcome(0, "4 flow states migrated, 0 as they should be, 0 failed\n", "") == here(
+        "migrate", "--to-layout", "native", "--decrypt", "--yes"
+    )
+    monkeypatch.delenv("FLOWSTATE_KEYS")
+    monkeypatch.delenv("FLOWSTATE_REQUIRE_ENCRYPTION")
+    with SyncFlowStateStore(FirestoreFlowStateStore(flow_state_settings)) as plain:
+        assert story() == plain.load_many(story())
+
+
+def test_rewrap_reports_native_documents(
+    here: Callable[..., Outcome],
+    store: SyncFlowStateStore,
+    flow_state_settings: FlowStateSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only where there are keys is that a reason to exit with 1: nothing of them is encrypted."""
+    native = FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"}))
+    with SyncFlowStateStore(native) as genkit:
+        genkit.save("order-1001", story()["order-1001"])
+
+    assert Outcome(0, "0 flow states stored anew, 3 as they should be\n", "") == here("rewrap")
+    monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"a": KEYS["a"]}))
+    told = here("rewrap")
+    assert (1, "3 flow states stored anew, 0 as they should be\n") == (told.code, told.out)
+    assert "order-1001 is native, so nothing of it is encrypted: migrate it" in told.err
+    assert ["order-1001"] == json.loads(here("rewrap", "--json").out)["native"]
+
+
 def test_rewrap(
     flowstate: Processes,
     here: Callable[..., Outcome],
@@ -153,12 +196,12 @@ def test_rewrap(
     both, new = json.dumps(KEYS), json.dumps({"b": KEYS["b"]})
     monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"a": KEYS["a"]}))
 
-    assert Outcome(0, "4 flow states stored anew\n", "") == here("rewrap")
+    assert Outcome(0, "4 flow states stored anew, 0 as they should be\n", "") == here("rewrap")
     monkeypatch.setenv("FLOWSTATE_KEYS", new)
     early = here("rewrap")
     assert (1, "") == (early.code, early.out)
     assert "the key 'a'" in early.err
-    assert Outcome(0, '{"rewrapped": 4}\n', "") == flowstate(
+    assert Outcome(0, '{"rewrapped": 4, "unchanged": 0, "native": []}\n', "") == flowstate(
         "rewrap", "--json", FLOWSTATE_KEYS=both, FLOWSTATE_CURRENT_KEY="b"
     )
     only = flow_state_settings.model_copy(update={"keys": {"b": KEYS["b"]}, "require_encryption": True})

@@ -57,8 +57,9 @@ async def test_rewrap(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
     reading = Store(direct.settings.model_copy(update={"keys": KEY}))
     reading._connection = direct._connection
 
-    assert 5 == await lost(reading, proxy, encrypting.rewrap(), root=IDS[2], id=IDS[2])
-    assert 0 == await encrypting.rewrap()
+    report = await lost(reading, proxy, encrypting.rewrap(), root=IDS[2], id=IDS[2])
+    assert 5 == report.rewrapped
+    assert 0 == (await encrypting.rewrap()).rewrapped
     assert set(IDS) == set(await reading.load_many(IDS))
 
 

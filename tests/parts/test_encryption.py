@@ -18,6 +18,7 @@ from firestore_flowstate import (
     FlowStateQuery,
     FlowStateSettings,
     Operation,
+    RewrapReport,
 )
 from firestore_flowstate._rpc.messages import Write
 
@@ -113,8 +114,8 @@ async def test_rotation(flow_state_settings: FlowStateSettings, keys: dict[str, 
     async with with_keys(flow_state_settings, keys=keys, current_key="new") as both:
         assert small == await both.load("small")
         await both.save("newer", secretive())
-        assert 2 == await both.rewrap(progress=seen.append)
-        assert 0 == await both.rewrap()
+        assert RewrapReport(rewrapped=2, unchanged=1, native=[]) == await both.rewrap(progress=seen.append)
+        assert RewrapReport(rewrapped=0, unchanged=3, native=[]) == await both.rewrap()
         await both.update("small", cache={"x": CacheEntry(value=1)}, if_version=small.version or "")
         await both.save("large", large, if_version=large.version)
     assert [1, 2, 3] == seen
@@ -141,7 +142,7 @@ async def test_a_plain_collection_is_encrypted_by_rewrap(
         with pytest.raises(FlowStateDecodeError, match="not encrypted"):
             await strict.load("flow")
     async with with_keys(flow_state_settings, keys={"k": keys["new"]}) as lenient:
-        assert 1 == await lenient.rewrap()
+        assert 1 == (await lenient.rewrap()).rewrapped
         dump = await raw(lenient)
     assert [] == [secret for secret in SECRETS if secret.encode() in dump]
     async with with_keys(flow_state_settings, keys={"k": keys["new"]}, require_encryption=True) as strict:
@@ -242,7 +243,7 @@ async def test_a_retired_codec_reads_and_no_longer_writes(flow_state_settings: F
         await store.save("flow", state)
     async with with_keys(flow_state_settings, retired_codecs=[Reversed()]) as store:
         assert state == await store.load("flow")
-        assert (1, 0) == (await store.rewrap(), await store.rewrap())
+        assert [1, 0] == [(await store.rewrap()).rewrapped for _ in range(2)]
     async with with_keys(flow_state_settings) as store:
         assert state == await store.load("flow")
 
