@@ -58,7 +58,7 @@ async def test_finds_nothing_where_all_is_well(flow_state_store: FirestoreFlowSt
         (drop("status"), {"head"}, "status is missing or none"),
         (put("status", {"stringValue": "scheduled"}), {"head"}, "status says 'scheduled'"),
         (put("blockedOnStep", {"mapValue": {"fields": {"name": {"stringValue": "?"}}}}), {"head"}, "says '?'"),
-        (put("expireAt", {"stringValue": "soon"}), {"head"}, "it never expires"),
+        (put("expireAt", {"stringValue": "soon"}), {"head"}, "so it never expires"),
     ],
 )
 async def test_finds_what_is_wrong(

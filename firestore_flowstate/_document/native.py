@@ -32,9 +32,14 @@ def write_native(fields: Any, state: FlowState) -> None:
     if state.blocked_on_step is not None:
         wire["blockedOnStep"] = _without_nulls(state.blocked_on_step)
     for name, value in wire.items():
-        if name in ("_flowstate", EXPIRY):
-            raise FlowStateEncodeError(f"Cannot store the key {name!r} in the native layout: it is ours.", path=name)
         write_value(fields[check_key(name, name)], value, name)
+        if name == "_flowstate" or (name == EXPIRY and not owns_expiry(fields)):
+            raise FlowStateEncodeError(f"Cannot store the key {name!r} in the native layout: it is ours.", path=name)
+
+
+def owns_expiry(fields: Mapping[str, Value]) -> bool:
+    """Return whether ``expireAt`` of a native document is an unknown key of its state, since it is not a timestamp."""
+    return EXPIRY in fields and fields[EXPIRY].WhichOneof("value_type") != "timestamp_value"
 
 
 def read_native(document: Document, *, flow_id: str, reference_of: ReferenceOf) -> FlowState:
@@ -43,7 +48,8 @@ def read_native(document: Document, *, flow_id: str, reference_of: ReferenceOf) 
     Raises:
         FlowStateDecodeError: It does not match Genkit's schema.
     """
-    wire = {name: read_value(value, reference_of) for name, value in document.fields.items() if name != EXPIRY}
+    own = document.fields.keys() - (set() if owns_expiry(document.fields) else {EXPIRY})
+    wire = {name: read_value(value, reference_of) for name, value in document.fields.items() if name in own}
     # Genkit's client drops a map whose entries are all undefined.
     wire.setdefault("cache", {})
     wire.setdefault("eventsTriggered", {})

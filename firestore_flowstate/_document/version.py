@@ -102,6 +102,7 @@ class Version:
         parts: The parts that the root refers to.
         created: The id of the create that made the document.
         expires: When it expires, in seconds since the epoch; None where it does not.
+        owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
     """
 
     updated: Moment
@@ -112,6 +113,7 @@ class Version:
     parts: tuple[Kept, ...] = ()
     created: str | None = None
     expires: float | None = None
+    owns_expiry: bool = False
 
     def part_names(self) -> list[str]:
         """Return the ids of all part documents."""
@@ -146,7 +148,7 @@ class Version:
             *self.updated,
             self.revision,
             self.layout[0],
-            f"{progress.ended[:1]}{'b' * progress.blocked}{'x' * progress.executed}",
+            f"{progress.ended[:1]}{'b' * progress.blocked}{'x' * progress.executed}{'o' * self.owns_expiry}",
             self.weight,
             [list(kept) for kept in sorted(self.parts)],
             self.created,
@@ -177,6 +179,7 @@ class Version:
                 parts=_kept(parts),
                 created=None if created is None else _text(created),
                 expires=None if expires is None else _finite(expires),
+                owns_expiry="o" in flags,
             )
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # AttributeError: no text at all
             return None

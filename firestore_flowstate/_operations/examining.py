@@ -126,10 +126,10 @@ def _wrong_number(value: object) -> str | None:
 def _contradictions(document: Document, state: FlowState) -> Iterator[str]:
     """Yield where the head, which filters ask, says something else than the state."""
     fields = document.fields
-    if "expireAt" in fields and expires_at(fields) is None:
-        yield "expireAt is no timestamp, so it never expires. Save it again."
     if not is_serialized(document):
         return
+    if "expireAt" in fields and expires_at(fields) is None:
+        yield "expireAt is not a timestamp, so it never expires. Save it again."
     status = fields["status"].string_value if "status" in fields else None
     if status != state.status:
         told = f"says {status!r}" if status in get_args(FlowStatus) else "is missing or none"

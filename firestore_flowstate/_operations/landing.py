@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from .._document.native import owns_expiry
 from .._document.refusals import conflict, exists, not_found, outcome_unknown
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.version import Moment, Version
@@ -250,6 +251,7 @@ def found_version(collection: Collection, document: Document) -> str | None:
                 layout="native",
                 progress=native_progress(document),
                 expires=None if expire_at is None else expire_at.timestamp(),
+                owns_expiry=owns_expiry(document.fields),
             )
     except FlowStateDecodeError:
         return None

@@ -50,12 +50,18 @@ async def list_summaries(collection: Collection, query: FlowStateQuery, deadline
 async def count(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> int:
     """Return how many documents the filters match; those that carry no status are looked at one by one."""
     sources = streams(collection, query, after=None, fields=None, deadline=deadline)
-    totals = []
-    for source in sources:
-        if source.native_status is None:
-            structured = structured_query(collection.collection_id, query, limit=None, shard=source.shard)
-            totals.append(collection.connection.count(collection.parent, structured, deadline=deadline))
-    total = sum(await together(totals))
+    asked = [
+        structured_query(collection.collection_id, query, limit=None, shard=source.shard)
+        for source in sources
+        if source.native_status is None
+    ]
+    by_status = query.status is not None and collection.settings.shards == 1
+    if by_status:  # among them are native documents with a `status` of their own; only native ones have operation.done
+        asked.append(structured_query(collection.collection_id, query, limit=None, native_by_status=True))
+    totals = await together(
+        collection.connection.count(collection.parent, structured, deadline=deadline) for structured in asked
+    )
+    total = sum(totals) - (2 * totals[-1] if by_status else 0)
     for source in sources:
         while source.native_status is not None:
             await source.fill(300)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .._document.collector import collector_paused
 from .._document.log import MAX_IDS, Ref
-from .._document.native import read_native
+from .._document.native import owns_expiry, read_native
 from .._document.parts import resolve
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.serialized import read_state
@@ -136,6 +136,7 @@ def native_version_of(document: Document, state: FlowState) -> Version:
         layout="native",
         progress=Progress.of(state),
         expires=None if expire_at is None else expire_at.timestamp(),
+        owns_expiry=owns_expiry(document.fields),
     )
 
 

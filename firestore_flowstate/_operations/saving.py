@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from .._document.log import MAX_IDS, Ref
-from .._document.native import write_native
+from .._document.native import EXPIRY, owns_expiry, write_native
 from .._document.native_values import same_fields
 from .._document.parts import write_part
 from .._document.payload import NATIVE_IN_THE_CLEAR
@@ -107,6 +107,7 @@ def stamp(
         parts=() if written is None else written.kept if landed.root is None else landed.root.kept(),
         created=None if written is None else written.created,
         expires=None if expire_at is None else expire_at.timestamp(),
+        owns_expiry=written is None and EXPIRY in (state.model_extra or {}),
     )
     state._history = () if written is None else (*history(state, base), written.revision)[-MAX_IDS:]
     version.stamp(state, path)
@@ -155,6 +156,8 @@ def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at
     try:
         check_may_be_plain(collection)
         write_native(fields, state)
+        if owns_expiry(fields):
+            expire_at = None
         write_expiry(fields, expire_at)
         _check_native_size(f"{collection.path}/{id}", fields)
     except FlowStateEncodeError as error:

@@ -120,7 +120,8 @@ class Stream:
             self.collection.overdue.saw(expire_at, now, path=self.collection.path)
             return False
         if self.native_status is None:
-            return True
+            # A native document that is found by a `status` or `shard` has it as a key of its own, which says nothing.
+            return is_serialized(document) or (self.query.status is None and self.shard is None)
         return not is_serialized(document) and native_progress(document).status == self.native_status
 
 

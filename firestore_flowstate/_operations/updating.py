@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from .._document.difference import Change
 from .._document.expiry import has_expired
 from .._document.folding import FOLD_WEIGHT
-from .._document.native import EXPIRY, changed_fields, replaced_fields, write_change
+from .._document.native import EXPIRY, changed_fields, owns_expiry, replaced_fields, write_change
 from .._document.native_values import same_fields
 from .._document.refusals import naming, not_found
 from .._document.root import PAYLOAD, check_layout, is_serialized, moment_of
@@ -97,6 +97,7 @@ async def head(collection: Collection, id: str, deadline: Deadline) -> Version |
         created=_created(document) if ours else None,
         progress=progress,
         expires=None if expire_at is None else expire_at.timestamp(),
+        owns_expiry=not ours and owns_expiry(document.fields),
     )
     if ours and document.fields[PAYLOAD].map_value.fields["parts"].integer_value > 0:
         return replace(base, parts=await _kept(collection, id, base, deadline))
@@ -195,7 +196,7 @@ async def _update_native(
     mask = write_change(root.update, change)
     progress = base.progress.after(change.operation, change.blocked_on_step, change.executions)
     expires = base.expires
-    if {"operation", "blockedOnStep", "executions"} & replaced_fields(change).keys():
+    if {"operation", "blockedOnStep", "executions"} & replaced_fields(change).keys() and not base.owns_expiry:
         expire_at = collection.expire_at(progress.status)
         write_expiry(root.update.fields, expire_at)
         mask.append(EXPIRY)
@@ -211,4 +212,4 @@ async def _update_native(
         landed = await land(collection, out, base=base, absent=False, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    return Version(updated=landed.updated, revision="", layout="native", progress=progress, expires=expires)
+    return replace(base, updated=landed.updated, progress=progress, expires=expires)

@@ -18,8 +18,10 @@ from .token import Position
 _GREATER_OR_EQUAL: Final = StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL
 _LESS: Final = StructuredQuery.FieldFilter.Operator.LESS_THAN
 _EQUAL: Final = StructuredQuery.FieldFilter.Operator.EQUAL
+_IN: Final = StructuredQuery.FieldFilter.Operator.IN
 _AND: Final = StructuredQuery.CompositeFilter.Operator.AND
 _DESCENDING: Final = StructuredQuery.Direction.DESCENDING
+_NATIVE_DONE: Final = "operation.done"
 
 
 def structured_query(
@@ -32,6 +34,7 @@ def structured_query(
     fields: Sequence[str] | None = None,
     shard: int | None = None,
     native_done: bool | None = None,
+    native_by_status: bool = False,
 ) -> StructuredQuery:
     """Return the structured query of a page.
 
@@ -44,6 +47,7 @@ def structured_query(
         fields: The field paths to read; None: all.
         shard: The shard to ask; None: all documents, whatever their shard.
         native_done: Ask for native documents, by their ``operation.done``, instead of the status of ours.
+        native_by_status: Ask by the status of ours for native documents, which have it as a key of their own if at all.
     """
     structured = StructuredQuery()
     structured.from_.add().collection_id = collection_id
@@ -51,6 +55,10 @@ def structured_query(
     where.op = _AND
     for path, value in _equalities(query, shard=shard, native_done=native_done):
         _compare(where, path, _EQUAL).CopyFrom(value)
+    if native_by_status:
+        either = _compare(where, _NATIVE_DONE, _IN).array_value.values
+        for done in (False, True):
+            either.add().boolean_value = done
     _number(_compare(where, "startTime", _GREATER_OR_EQUAL), _start(query.started_after, -math.inf))
     if query.started_before is not None:
         _number(_compare(where, "startTime", _LESS), milliseconds(query.started_before))
@@ -77,7 +85,7 @@ def _equalities(query: FlowStateQuery, *, shard: int | None, native_done: bool |
     if query.name is not None:
         filters.append(("name", Value(string_value=query.name)))
     if native_done is not None:
-        filters.append(("operation.done", Value(boolean_value=native_done)))
+        filters.append((_NATIVE_DONE, Value(boolean_value=native_done)))
     elif query.status is not None:
         filters.append(("status", Value(string_value=query.status)))
     if query.blocked_on is not None:

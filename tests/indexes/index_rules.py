@@ -35,6 +35,7 @@ Path = tuple[str, ...]
 NAME: Path = ("__name__",)
 
 _EQUAL = StructuredQuery.FieldFilter.Operator.EQUAL
+_IN = StructuredQuery.FieldFilter.Operator.IN
 _DESCENDING = StructuredQuery.Direction.DESCENDING
 _DIRECTIONS = {"ASCENDING": 1, "DESCENDING": -1}
 _SEGMENT = re.compile(r"`((?:[^`\\]|\\.)*)`|([^.`]+)")
@@ -55,7 +56,7 @@ def needs(query: Any) -> Needs:
     equal, unequal = set(), []
     for member in query.where.composite_filter.filters:
         path = path_of(member.field_filter.field.field_path)
-        if member.field_filter.op == _EQUAL:
+        if member.field_filter.op in (_EQUAL, _IN):  # a query for each of the values, in one
             equal.add(path)
         else:
             unequal.append(path)
