@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._document.head import is_queryable_name
+from ._document.head import MAX_QUERIED_BYTES, is_queryable_name
 from .errors import InvalidQueryError
 from .models import FlowState, FlowStateSummary, FlowStatus
 
@@ -26,13 +26,13 @@ class FlowStateQuery:
         limit: States a page, 1 to 300; None: the store's page size.
         continuation_token: Where the page before ended, as its response gave it. Bound to the collection and
             the filters it was given for.
-        name: The name of the flow.
+        name: The name of the flow; at most 1,499 bytes of UTF-8, as all texts here: Firestore's indexes hold no more.
         status: What the flow does now.
         blocked_on: The name of the step that the flow waits for.
         started_after: The earliest start, inclusive; a datetime with a time zone, or milliseconds.
         started_before: The end of the starts, exclusive; a datetime with a time zone, or milliseconds.
         where: Unknown keys of the state with the scalar each must equal, such as ``{"owner": uid}``. Fields of the
-            schema are no unknown keys.
+            schema are not unknown keys. A key has at most 1,486 bytes.
         on_error: What to do about a document that cannot be read: "raise" FlowStateDecodeError, which carries
             the page, or "skip" it and name it in the response.
 
@@ -52,10 +52,12 @@ class FlowStateQuery:
 
     def __post_init__(self) -> None:
         check_limit(self.limit)
-        for label in ("continuation_token", "name", "blocked_on"):
+        if self.continuation_token is not None:
+            _check_text("continuation_token", self.continuation_token)
+        for label in ("name", "blocked_on"):
             value = getattr(self, label)
             if value is not None:
-                _check_text(label, value)
+                _check_asked(label, value)
         if self.status is not None and self.status not in _STATUSES:
             raise InvalidQueryError(f"status is one of {', '.join(_STATUSES)}, not {self.status!r:.100}")
         if self.on_error not in ("raise", "skip"):
@@ -135,6 +137,15 @@ def _check_text(label: str, value: object) -> None:
         raise InvalidQueryError(f"{label} contains a lone surrogate, which no query can carry") from None
 
 
+def _check_asked(label: str, value: object) -> None:
+    _check_text(label, value)
+    size = len(str(value).encode())
+    if size > MAX_QUERIED_BYTES:
+        raise InvalidQueryError(
+            f"{label} has {size:,} bytes of UTF-8; Firestore's indexes hold no more than {MAX_QUERIED_BYTES:,}"
+        )
+
+
 def _check_start(label: str, value: object) -> None:
     if value is None:
         return
@@ -158,7 +169,7 @@ def _check_where(where: object) -> None:
                 "too long, or a field of the schema, some of which have filters of their own"
             )
         if isinstance(value, str):
-            _check_text(f"where[{key!r:.100}]", value)
+            _check_asked(f"where[{key!r:.100}]", value)
         elif not isinstance(value, int) or value not in _INT64:
             raise InvalidQueryError(
                 f"where[{key!r:.100}] is a string, a whole number of 64 bits or a bool, not {value!r:.100}"

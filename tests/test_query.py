@@ -45,7 +45,10 @@ NOW = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
         ("started_after", 2**63, "is no moment"),
         ("where", [("owner", "me")], "where maps keys to scalars, not list"),
         ("where", {5: "me"}, "a key of where is a string, not int"),
-        *(("where", {key: "me"}, "no unknown key of a state is kept") for key in ("", "__x__", "k" * 1501)),
+        ("name", "é" * 750, "name has 1,500 bytes of UTF-8.*no more than 1,499"),
+        ("blocked_on", "s" * 1500, "blocked_on has 1,500 bytes"),
+        ("where", {"owner": "x" * 1500}, r"where\['owner'\] has 1,500 bytes"),
+        *(("where", {key: "me"}, "no unknown key of a state is kept") for key in ("", "__x__", "k" * 1487)),
         *(
             ("where", {key: "me"}, "a field of the schema")
             for key in ("name", "flowId", "status", "shard", "_flowstate")

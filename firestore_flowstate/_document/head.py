@@ -10,7 +10,8 @@ from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from .ids import MAX_NAME_BYTES
 
-MAX_INDEXED_BYTES: Final = 1500  # a longer string is cut in the index, and equality would no longer be exact
+MAX_QUERIED_BYTES: Final = 1499  # Firestore refuses a query with more, and cuts what is longer in the index
+MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len("summary.extra.")  # where the head has it once more
 ERROR_LINE_CHARACTERS: Final = 200
 
 OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
@@ -58,7 +59,7 @@ def is_queryable_name(key: str) -> bool:
         and key not in OWN_NAMES
         and not _RESERVED.fullmatch(key)
         and _is_utf8(key)
-        and len(key.encode()) <= MAX_NAME_BYTES
+        and len(key.encode()) <= MAX_KEY_BYTES
     )
 
 
@@ -83,7 +84,7 @@ def first_line(error: str) -> str:
 
 def _is_queryable(value: object) -> bool:
     if isinstance(value, str):
-        return _is_utf8(value) and len(value.encode()) <= MAX_INDEXED_BYTES
+        return _is_utf8(value) and len(value.encode()) <= MAX_QUERIED_BYTES
     return isinstance(value, (bool, float)) or (isinstance(value, int) and value in _INT64)
 
 

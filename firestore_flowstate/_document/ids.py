@@ -11,6 +11,7 @@ from typing import Final
 from ..errors import InvalidFlowIdError
 
 MAX_NAME_BYTES: Final = 1500
+MAX_PATH_BYTES: Final = 1499  # of a field path that a mask names, without its quotes
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 
 

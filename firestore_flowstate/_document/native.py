@@ -11,8 +11,8 @@ from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
 from .field_paths import quoted, unquoted
-from .ids import MAX_NAME_BYTES
-from .native_values import ReferenceOf, check_key, read_value, write_value
+from .ids import MAX_PATH_BYTES
+from .native_values import ReferenceOf, check_key, down_to, read_value, write_value
 from .paths import in_cache, in_events
 from .wire import entry_of, state_from_wire, to_wire
 
@@ -32,7 +32,7 @@ def write_native(fields: Any, state: FlowState) -> None:
     if state.blocked_on_step is not None:
         wire["blockedOnStep"] = _without_nulls(state.blocked_on_step)
     for name, value in wire.items():
-        write_value(fields[check_key(name, name)], value, name)
+        write_value(fields[check_key(name, name)], value, name, names=len(name.encode()))
         if name == "_flowstate" or (name == EXPIRY and not owns_expiry(fields)):
             raise FlowStateEncodeError(f"Cannot store the key {name!r} in the native layout: it is ours.", path=name)
 
@@ -66,14 +66,16 @@ def write_change(document: Document, change: Change) -> list[str]:
     for step, entry in change.cache.items():
         place = in_cache(step)
         mask[_member("cache", step, place)] = None
-        write_value(_map_of(document, "cache")[step], _entry_wire(entry, step), place, depth=1)
+        names = down_to(step, place, len("cache"))
+        write_value(_map_of(document, "cache")[step], _entry_wire(entry, step), place, depth=1, names=names)
     for step, payload in change.events_triggered.items():
         place = in_events(step)
         mask[_member("eventsTriggered", step, place)] = None
-        write_value(_map_of(document, "eventsTriggered")[step], payload, place, depth=1)
+        names = down_to(step, place, len("eventsTriggered"))
+        write_value(_map_of(document, "eventsTriggered")[step], payload, place, depth=1, names=names)
     for name, value in replaced_fields(change).items():
         if value is not None or name == "blockedOnStep":
-            write_value(document.fields[name], value, name)
+            write_value(document.fields[name], value, name, names=len(name))
         mask[name] = None
     return list(mask)
 
@@ -143,11 +145,10 @@ def _map_of(document: Document, name: str) -> Any:
 def _member(field: str, key: str, place: str) -> str:
     """Return the field path of a map's entry, quoted."""
     check_key(key, place)
-    path = f"{field}.{quoted(key)}"
-    if len(path.encode()) > MAX_NAME_BYTES:
+    if len(f"{field}.{key}".encode()) > MAX_PATH_BYTES:
         raise FlowStateEncodeError(
             f"Cannot update {place} of a native document: with its name the field path has more than "
-            f"{MAX_NAME_BYTES:,} bytes. Save the whole state, or use the serialized layout.",
+            f"{MAX_PATH_BYTES:,} bytes. Save the whole state, or use the serialized layout.",
             path=place,
         )
-    return path
+    return f"{field}.{quoted(key)}"

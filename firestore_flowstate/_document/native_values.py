@@ -35,7 +35,7 @@ _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 _ADVICE: Final = 'The serialized layout (layout="serialized") holds any JSON.'
 
 
-def write_value(target: Value, value: Any, path: str, depth: int = 0) -> None:
+def write_value(target: Value, value: Any, path: str, depth: int = 0, *, names: int) -> None:
     """Fill a protobuf value.
 
     Args:
@@ -43,6 +43,7 @@ def write_value(target: Value, value: Any, path: str, depth: int = 0) -> None:
         value: What to store.
         path: Where it stands in the flow state, for errors.
         depth: How many maps and arrays it is in.
+        names: The bytes of the names down to it, with the dots between them; Firestore limits them together.
 
     Raises:
         FlowStateEncodeError: Firestore cannot hold it; the path leads to what it cannot.
@@ -61,11 +62,11 @@ def write_value(target: Value, value: Any, path: str, depth: int = 0) -> None:
     elif kind is float:
         target.double_value = value
     elif kind is dict:
-        _write_map(target, value, path, depth)
+        _write_map(target, value, path, depth, names)
     elif kind is list:
-        _write_array(target, value, path, depth)
+        _write_array(target, value, path, depth, names)
     else:
-        _write_other(target, value, path, depth)
+        _write_other(target, value, path, depth, names)
 
 
 def read_value(value: Value, reference_of: ReferenceOf) -> Any:
@@ -136,6 +137,18 @@ def check_key(key: object, path: str) -> str:
     return key
 
 
+def down_to(key: str, path: str, names: int) -> int:
+    """Return the bytes of the names down to a map's entry, of those down to the map.
+
+    Raises:
+        FlowStateEncodeError: They are more than Firestore takes. Arrays in between count for nothing.
+    """
+    down = names + 1 + len(key.encode())
+    if down > MAX_NAME_BYTES:
+        raise _refusal(path, f"the names down to it have {down:,} bytes together, more than {MAX_NAME_BYTES:,}")
+    return down
+
+
 def _write_text(target: Value, text: str, path: str) -> None:
     try:
         target.string_value = text
@@ -143,17 +156,18 @@ def _write_text(target: Value, text: str, path: str) -> None:
         raise _refusal(path, "text contains a lone surrogate") from None
 
 
-def _write_map(target: Value, mapping: Mapping[Any, Any], path: str, depth: int) -> None:
+def _write_map(target: Value, mapping: Mapping[Any, Any], path: str, depth: int, names: int) -> None:
     if depth >= MAX_DEPTH:
         raise _refusal(path, f"nested more than {MAX_DEPTH} deep")
     target.map_value.SetInParent()
     fields = target.map_value.fields
     for key, member in mapping.items():
         place = f"{path}[{key!r:.80}]"
-        write_value(fields[check_key(key, place)], member, place, depth + 1)
+        down = down_to(check_key(key, place), place, names)
+        write_value(fields[key], member, place, depth + 1, names=down)
 
 
-def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str, depth: int) -> None:
+def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str, depth: int, names: int) -> None:
     if depth >= MAX_DEPTH:
         raise _refusal(path, f"nested more than {MAX_DEPTH} deep")
     target.array_value.SetInParent()
@@ -161,32 +175,32 @@ def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str,
     for index, member in enumerate(members):
         place = f"{path}[{index}]"
         added = values.add()
-        write_value(added, member, place, depth + 1)
+        write_value(added, member, place, depth + 1, names=names)
         if added.WhichOneof("value_type") == "array_value":
             raise _refusal(place, "an array directly inside an array")
 
 
-def _write_other(target: Value, value: Any, path: str, depth: int) -> None:
+def _write_other(target: Value, value: Any, path: str, depth: int, names: int) -> None:
     if isinstance(value, datetime):
         _write_timestamp(target, value, path)
     elif isinstance(value, (bytes, bytearray, memoryview)):
         target.bytes_value = bytes(value)
     elif isinstance(value, WireModel):
-        _write_map(target, to_wire(value), path, depth)
+        _write_map(target, to_wire(value), path, depth, names)
     elif isinstance(value, Mapping):
-        _write_map(target, value, path, depth)
+        _write_map(target, value, path, depth, names)
     elif isinstance(value, (list, tuple)):
-        _write_array(target, value, path, depth)
+        _write_array(target, value, path, depth, names)
     elif isinstance(value, enum.Enum):
-        write_value(target, value.value, path, depth)
+        write_value(target, value.value, path, depth, names=names)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        _write_map(target, fields, path, depth)
-    elif not _write_firestore_type(target, value):
-        write_value(target, plain(value, path), path, depth)
+        _write_map(target, fields, path, depth, names)
+    elif not _write_firestore_type(target, value, path, names):
+        write_value(target, plain(value, path), path, depth, names=names)
 
 
-def _write_firestore_type(target: Value, value: Any) -> bool:
+def _write_firestore_type(target: Value, value: Any, path: str, names: int) -> bool:
     if not type(value).__module__.startswith("google.cloud.firestore"):
         return False
     if hasattr(value, "_document_path"):  # a reference of either client
@@ -197,7 +211,7 @@ def _write_firestore_type(target: Value, value: Any) -> bool:
     elif hasattr(value, "to_map_value"):
         fields = target.map_value.fields
         for key, member in value.to_map_value().items():  # its key is reserved to Firestore, so not `_write_map`
-            write_value(fields[key], member, key)
+            write_value(fields[key], member, key, names=down_to(key, path, names))
     else:
         return False
     return True

@@ -35,7 +35,7 @@ def test_timestamps_keep_every_nanosecond(seconds: int, nanos: int) -> None:
     stored = Value(timestamp_value=Timestamp(seconds=seconds, nanos=nanos))
     read = read_value(stored, reference_of)
     again = Value()
-    write_value(again, read, "input")
+    write_value(again, read, "input", names=5)
 
     assert (seconds, nanos // 1000) == _whole(read)
     assert stored == again
@@ -59,7 +59,7 @@ def test_datetimes_are_written_to_the_microsecond(moment: datetime) -> None:
     """In any time zone; without one they are in UTC."""
     target = Value()
     try:
-        write_value(target, moment, "input")
+        write_value(target, moment, "input", names=5)
     except FlowStateEncodeError:  # the first and last hours of all, which UTC has not
         assert moment.year in (1, 9999)
         return

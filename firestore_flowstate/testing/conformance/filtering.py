@@ -176,6 +176,32 @@ class FilterTests(Suite):
             assert found == 0, key
 
     @pytest.mark.asyncio
+    @pytest.mark.parametrize("size", [1485, 1486, 1487, 1499, 1500, 1501, 5000])
+    async def test_long_names_and_keys_are_kept(self, store: VersionedFlowStateStore, size: int) -> None:
+        """Of any length; filters ask for those that an index can hold, and refuse the others."""
+        text = "x" * size
+        state = started(flow_id="id")
+        state.name, state.owner, state.blocked_on_step = text, text, BlockedOnStep(name=text)
+        setattr(state, text, 1)
+        await store.save("id", state)
+        await store.update("id", blocked_on_step=BlockedOnStep(name=text))
+
+        assert exactly(state) == exactly(await store.load("id"))
+        assert ["id"] == [summary.id for summary in (await store.list_summaries()).summaries]
+        asked: dict[str, Any]
+        for asked, longest in (
+            ({"name": text}, 1499),
+            ({"blocked_on": text}, 1499),
+            ({"where": {"owner": text}}, 1499),
+            ({"where": {text: 1}}, 1486),
+        ):
+            try:
+                found = await store.count(FlowStateQuery(**asked))
+            except InvalidQueryError:
+                found = -1
+            assert (1 if size <= longest else -1) == found, asked.keys()
+
+    @pytest.mark.asyncio
     async def test_datetimes_are_milliseconds(self, store: VersionedFlowStateStore) -> None:
         """A datetime with a time zone stands for its milliseconds since the epoch."""
         moment = datetime(2024, 5, 1, 12, 0, 0, 500_000, tzinfo=timezone.utc)
