@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from ..errors import FlowStateDecodeError
+from .key_failure import KeyFailedError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -40,7 +41,11 @@ class Keyring:
         self.current = current
 
     def encrypt(self, data: bytes, bound_to: bytes) -> tuple[str, bytes]:
-        """Return the id of the current key, and nonce and ciphertext; `bound_to` is needed to decrypt it."""
+        """Return the id of the current key, and nonce and ciphertext; `bound_to` is needed to decrypt it.
+
+        Raises:
+            KeyFailedError: The application's function did not return the key.
+        """
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return self.current, nonce + self._cipher(self.current).encrypt(nonce, data, bound_to)
 
@@ -48,7 +53,7 @@ class Keyring:
         """Return what was encrypted.
 
         Raises:
-            FlowStateDecodeError: The key is unknown or wrong, or the data was changed or moved here.
+            FlowStateDecodeError: The key is unknown, cannot be had or is wrong, or the data was changed or moved here.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -56,7 +61,11 @@ class Keyring:
             known = ", ".join(self._keys)
             raise FlowStateDecodeError(f"encrypted with the key {key_id!r:.80}; the settings have only: {known}")
         try:
-            return self._cipher(key_id).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound_to)
+            cipher = self._cipher(key_id)
+        except KeyFailedError as error:
+            raise FlowStateDecodeError(f"cannot be decrypted: {error}") from error.__cause__
+        try:
+            return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound_to)
         except (InvalidTag, ValueError) as error:
             raise FlowStateDecodeError(
                 f"cannot be decrypted with the key {key_id!r:.80}: another key has this id, or the value was changed "
@@ -67,5 +76,9 @@ class Keyring:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             key = self._keys[key_id]
-            cipher = self._ciphers[key_id] = self._aesgcm(key() if callable(key) else base64.b64decode(key))
+            try:
+                cipher = self._aesgcm(key() if callable(key) else base64.b64decode(key))
+            except Exception as error:
+                raise KeyFailedError(f"the key {key_id!r:.80} cannot be had: {error!r}") from error
+            self._ciphers[key_id] = cipher
         return cipher

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ..codecs import PayloadCodec
-from ..errors import FlowStateDecodeError, FlowStateTooLargeError
+from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from .compression import compress, decompress
+from .key_failure import KeyFailedError
 
 if TYPE_CHECKING:
     from .encryption import Keyring
@@ -62,19 +63,20 @@ class Payloads:
 
         Raises:
             FlowStateTooLargeError: The text is larger than any value may be.
+            FlowStateEncodeError: A codec or the function of a key failed.
         """
         if len(text) > MAX_VALUE_BYTES:
             raise FlowStateTooLargeError(
-                f"{logical} has {len(text):,} bytes of JSON; a value may have {MAX_VALUE_BYTES:,}. "
+                f"{_path_of(logical)} has {len(text):,} bytes of JSON; a value may have {MAX_VALUE_BYTES:,}. "
                 "Keep it elsewhere, such as in Cloud Storage, and store its address.",
-                path=logical,
+                path=_path_of(logical),
                 size=len(text),
                 limit=MAX_VALUE_BYTES,
             )
         applied = []
         body = text
         for codec in self.codecs:
-            body = bytes(codec.encode(body))
+            body = _encoded(codec, body, logical)
             applied.append(codec.name)
         if len(body) > self.compress_over:
             smaller = compress(body)
@@ -82,7 +84,11 @@ class Payloads:
                 applied.append(f"{_ZSTD}={len(body)}")
                 body = smaller
         if self.keyring is not None:
-            key_id, body = self.keyring.encrypt(body, _bound_to(path, logical))
+            try:
+                key_id, body = self.keyring.encrypt(body, _bound_to(path, logical))
+            except KeyFailedError as error:
+                place = _path_of(logical)
+                raise FlowStateEncodeError(f"Cannot encrypt {place}: {error}", path=place) from error.__cause__
             applied.append(f"{_AES}={key_id}")
         if not applied and len(body) <= self.compress_over:
             return body
@@ -143,7 +149,7 @@ class Payloads:
         for codec in (*self.codecs, *self.retired):
             if codec.name == name:
                 try:
-                    return bytes(codec.decode(body))
+                    return _bytes_of(codec.decode(body))
                 except Exception as error:  # the application's code: whatever it raises, the value cannot be read
                     raise FlowStateDecodeError(f"the codec {name!r} failed on {logical}: {error}") from error
         raise FlowStateDecodeError(
@@ -180,6 +186,27 @@ def _unpacked_size(stored: bytes) -> int:
 def _may_expand(stored: int, unpacked: int) -> bool:
     """Return whether a state of any number of such values passes `check_together`, and so can be read again."""
     return unpacked <= max(FREE_EXPANSION_BYTES, MAX_EXPANSION * stored)
+
+
+def _encoded(codec: PayloadCodec, data: bytes, logical: str) -> bytes:
+    try:
+        return _bytes_of(codec.encode(data))
+    except Exception as error:
+        path = _path_of(logical)
+        raise FlowStateEncodeError(f"The codec {codec.name!r} failed on {path}: {error!r}", path=path) from error
+
+
+def _bytes_of(data: object) -> bytes:
+    if not isinstance(data, (bytes, bytearray, memoryview)):  # of which bytes() would make zeros, where it is a number
+        raise TypeError(f"it returned {type(data).__qualname__}, not bytes")
+    return bytes(data)
+
+
+def _path_of(logical: str) -> str:
+    """Return how errors name the place of a value: a segment of the log is of steps or of events."""
+    if not logical.startswith("log."):
+        return logical
+    return {"set": "cache", "del": "remove", "events": "events_triggered"}[logical.rpartition(".")[2]]
 
 
 def _bound_to(path: str, logical: str) -> bytes:

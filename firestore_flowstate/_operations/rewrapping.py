@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from .._document.refusals import naming
 from .._document.rewrapping import is_current, rewrap_root
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment, write_stored
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
-from ..errors import BackendError, FlowStateDecodeError
+from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from ..reports import RewrapReport
 from .collection import Collection, expires_at
 from .landing import PRECONDITION_CODES, at
@@ -29,6 +30,7 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
 
     Raises:
         FlowStateDecodeError: A value cannot be read; those before it are done.
+        FlowStateEncodeError: A codec or the function of a key failed; likewise.
     """
     done = seen = 0
     native: list[str] = []
@@ -86,6 +88,8 @@ async def _outgoing(collection: Collection, id: str, document: Document) -> Outg
         rewrapped = rewrap_root(root, resolved, place)
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
+    except FlowStateEncodeError as error:
+        raise naming(error, id) from error.__cause__
     write = Write()
     write.update.name = document.name
     payload = write.update.fields[PAYLOAD].map_value.fields
