@@ -108,6 +108,7 @@ class SyncFlowStateStore:
     list = _call(VersionedFlowStateStore.list)
     list_summaries = _call(VersionedFlowStateStore.list_summaries)
     count = _call(VersionedFlowStateStore.count)
+    due = _call(VersionedFlowStateStore.due)
     iterate = _iteration(VersionedFlowStateStore.iterate)
     save_many = _call(VersionedFlowStateStore.save_many)
     load_many = _call(VersionedFlowStateStore.load_many)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from ._document.difference import Change
@@ -13,7 +13,7 @@ from ._document.refusals import check_state, conflict, naming
 from ._rpc.connection import Connection
 from ._rpc.deadline import Deadline
 from .errors import FlowStateEncodeError
-from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, query_or_all
 from .reports import GcReport, MigrateReport, RewrapReport
 from .settings import FlowStateSettings
@@ -148,6 +148,7 @@ class FirestoreFlowStateStore:
         blocked_on_step: BlockedOnStep | Unset | None = UNSET,
         executions: Sequence[FlowStateExecution] | Unset = UNSET,
         trace_context: str | Unset | None = UNSET,
+        extra: Mapping[str, str | int | float | bool | Unset] | None = None,
         if_version: str | Unset = UNSET,
         timeout: float | None = None,
     ) -> str:
@@ -171,6 +172,7 @@ class FirestoreFlowStateStore:
                 blocked_on_step=blocked_on_step,
                 executions=executions,
                 trace_context=trace_context,
+                extra={} if extra is None else extra,
             )
         except FlowStateEncodeError as error:
             raise naming(error, id) from None
@@ -295,6 +297,37 @@ class FirestoreFlowStateStore:
         from ._operations.listing import count
 
         return await count(collection, query_or_all(query), deadline)
+
+    async def due(
+        self,
+        before: datetime | float | None = None,
+        *,
+        limit: int = 100,
+        after: FlowStateSummary | None = None,
+        timeout: float | None = None,
+    ) -> Sequence[FlowStateSummary]:
+        """Return the states whose unknown key ``wakeAt`` is at or before the moment: earliest first, ties by id.
+
+        One query, or one a shard; no payload is read. A state whose head cannot be read is left out, with a warning.
+
+        Args:
+            before: The latest moment, inclusive: a datetime with a time zone, or milliseconds. None: now, by the
+                clock of this machine.
+            limit: How many at most, 1 to 300.
+            after: Go on behind this one, the last of the page before.
+            timeout: Seconds, retries included.
+
+        Raises:
+            InvalidQueryError: `before` is no moment, `limit` is out of range, or `after` has no ``wakeAt``.
+        """
+        from ._query.due import due_query
+
+        query = due_query(before, now=datetime.now(timezone.utc), limit=limit, after=after)
+        deadline = self._deadline(timeout)
+        collection = await self._ready(deadline)
+        from ._operations.due import due
+
+        return await due(collection, query, deadline)
 
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         """Yield every state the filters match, in the order of `list`, reading one page ahead.

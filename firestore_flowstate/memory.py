@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from typing_extensions import override
 
-from ._document.difference import WHOLE, Change, Snapshot, apply
+from ._document.difference import Change, Snapshot, apply
 from ._document.expiry import expiry, has_expired
 from ._document.ids import check_flow_id
 from ._document.pieces import Pieces, to_pieces
 from ._document.record import Record, read_head, summarize
-from ._document.refusals import batch, check_state, conflict, exists, naming, not_found
+from ._document.refusals import batch, check_state, conflict, exists, naming, not_found, not_removable
+from ._query.due import Due, due_query, is_due, wake_at
 from ._query.matching import matches, order
 from ._query.token import Position, from_token, scope_of, to_token
 from .errors import (
@@ -29,7 +30,7 @@ from .errors import (
     FlowStateError,
     FlowStateNotFoundError,
 )
-from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, query_or_all
 from .store import VersionedFlowStateStore
 from .unset import UNSET, Unset
@@ -99,6 +100,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         blocked_on_step: BlockedOnStep | Unset | None = UNSET,
         executions: Sequence[FlowStateExecution] | Unset = UNSET,
         trace_context: str | Unset | None = UNSET,
+        extra: Mapping[str, str | int | float | bool | Unset] | None = None,
         if_version: str | Unset = UNSET,
         timeout: float | None = None,
     ) -> str:
@@ -112,6 +114,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
                 blocked_on_step=blocked_on_step,
                 executions=executions,
                 trace_context=trace_context,
+                extra={} if extra is None else extra,
             )
         except FlowStateEncodeError as error:
             raise naming(error, id) from None
@@ -120,9 +123,9 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     @override
     @asynccontextmanager
     async def edit(self, id: str, *, timeout: float | None = None) -> AsyncIterator[FlowState]:
-        version, before, state = self._load_to_change(id)
+        record, before, state = self._load_to_change(id)
         yield state
-        self._write_difference(id, version, before, state)
+        self._write_difference(id, record, before, state)
 
     @override
     async def modify(
@@ -134,11 +137,11 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         timeout: float | None = None,
     ) -> FlowState:
         for left in reversed(range(attempts)):
-            version, before, state = self._load_to_change(id)
+            record, before, state = self._load_to_change(id)
             if inspect.isawaitable(waiting := change(state)):
                 await waiting
             try:
-                self._write_difference(id, version, before, state)
+                self._write_difference(id, record, before, state)
             except FlowStateConflictError:
                 if not left:
                     raise
@@ -169,6 +172,20 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         return len(self._matching(query_or_all(query)))
 
     @override
+    async def due(
+        self,
+        before: datetime | float | None = None,
+        *,
+        limit: int = 100,
+        after: FlowStateSummary | None = None,
+        timeout: float | None = None,
+    ) -> Sequence[FlowStateSummary]:
+        query = due_query(before, now=datetime.now(timezone.utc), limit=limit, after=after)
+        records = [record for record in self._live_records() if is_due(query, record.summary)]
+        earliest = heapq.nsmallest(limit, records, key=_due_order)
+        return [record.copy_of_summary() for record in earliest]
+
+    @override
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         query, more = query_or_all(query), True
         while more:
@@ -189,12 +206,12 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         record = self._find(id)
         return record.state() if record is not None else None
 
-    def _load_to_change(self, id: str) -> tuple[str, Snapshot, FlowState]:
+    def _load_to_change(self, id: str) -> tuple[Record, Snapshot, FlowState]:
         record = self._find(id)
         if record is None:
             raise not_found(id)
         state = record.state()
-        return record.version, Snapshot(state), state
+        return record, Snapshot(state), state
 
     def _find(self, id: str) -> Record | None:
         check_flow_id(id)
@@ -212,7 +229,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             found = self._live(id)
             if not isinstance(if_version, Unset):
                 _check_version(id, if_version, found)
-            record = self._write(id, pieces, keeping_expiry_of=None)
+            record = self._write(id, pieces, keeping_expiry_of=None, payload=None)
         record.stamp(state)
 
     def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
@@ -222,24 +239,27 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
                 raise not_found(id)
             if not isinstance(if_version, Unset):
                 _check_version(id, if_version, found)
+            for key in sorted(change.unset & found.payload):
+                raise not_removable(id, key)
             try:
                 pieces = apply(change, found.pieces)
             except FlowStateEncodeError as error:
                 raise naming(error, id) from None
-            return self._write(id, pieces, keeping_expiry_of=None if change.names_status else found)
+            kept = None if change.names_status else found
+            return self._write(id, pieces, keeping_expiry_of=kept, payload=found.payload)
 
-    def _write_difference(self, id: str, version: str, before: Snapshot, state: FlowState) -> None:
+    def _write_difference(self, id: str, read: Record, before: Snapshot, state: FlowState) -> None:
         try:
             difference = before.difference(state)
         except FlowStateEncodeError as error:
             raise naming(error, id) from None
-        if isinstance(difference, Change):
+        if isinstance(difference, Change) and not difference.unset & read.payload:
             try:
-                self._update(id, difference, if_version=version).stamp(state)
+                self._update(id, difference, if_version=read.version).stamp(state)
             except FlowStateNotFoundError:
-                raise conflict(id, expected=version, found=None) from None
-        elif difference == WHOLE:
-            self._save(id, state, if_version=version)
+                raise conflict(id, expected=read.version, found=None) from None
+        elif difference is not None:
+            self._save(id, state, if_version=read.version)
 
     def _delete(self, id: str, *, if_version: str | Unset = UNSET) -> None:
         check_flow_id(id)
@@ -249,7 +269,10 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
                 _check_version(id, if_version, found)
             self._records.pop(id, None)
 
-    def _write(self, id: str, pieces: Pieces, *, keeping_expiry_of: Record | None) -> Record:
+    def _write(
+        self, id: str, pieces: Pieces, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
+    ) -> Record:
+        """Keep the state; `payload` is as of `Record`, None where it is saved whole."""
         head = read_head(id, pieces)
         now = datetime.now(timezone.utc)
         if keeping_expiry_of is None:
@@ -259,7 +282,9 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             expire_at = keeping_expiry_of.summary.expire_at
         self._writes += 1
         summary = summarize(id, pieces, head, updated_at=now, expire_at=expire_at)
-        record = self._records[id] = Record(pieces, f"{self._name}:{self._writes}", summary)
+        if payload is None:
+            payload = frozenset((head.model_extra or {}).keys() - summary.extra.keys())
+        record = self._records[id] = Record(pieces, f"{self._name}:{self._writes}", summary, payload)
         return record
 
     def _live(self, id: str) -> Record | None:
@@ -271,9 +296,11 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         return record
 
     def _matching(self, query: FlowStateQuery) -> Sequence[Record]:
+        return [record for record in self._live_records() if matches(query, record.summary)]
+
+    def _live_records(self) -> Sequence[Record]:
         with self._lock:
-            live = [record for id in tuple(self._records) if (record := self._live(id)) is not None]
-        return [record for record in live if matches(query, record.summary)]
+            return [record for id in tuple(self._records) if (record := self._live(id)) is not None]
 
     def _page(self, query: FlowStateQuery | None) -> tuple[Sequence[Record], str | None]:
         query = query_or_all(query)
@@ -292,6 +319,10 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
 def _order(record: Record) -> tuple[float, bytes]:
     return order(record.summary.start_time, record.summary.id)
+
+
+def _due_order(record: Record) -> tuple[float, bytes]:
+    return Due(wake_at(record.summary.extra) or 0, record.summary.id).key
 
 
 def _check_version(id: str, expected: str | None, found: Record | None) -> None:

@@ -62,8 +62,8 @@ class FlowStateQuery:
             raise InvalidQueryError(f"status is one of {', '.join(_STATUSES)}, not {self.status!r:.100}")
         if self.on_error not in ("raise", "skip"):
             raise InvalidQueryError(f"on_error is 'raise' or 'skip', not {self.on_error!r:.100}")
-        _check_start("started_after", self.started_after)
-        _check_start("started_before", self.started_before)
+        check_moment("started_after", self.started_after)
+        check_moment("started_before", self.started_before)
         _check_where(self.where)
 
 
@@ -146,7 +146,8 @@ def _check_asked(label: str, value: object) -> None:
         )
 
 
-def _check_start(label: str, value: object) -> None:
+def check_moment(label: str, value: object) -> None:
+    """Raise InvalidQueryError unless the value is None or a moment: a datetime with a zone, or milliseconds."""
     if value is None:
         return
     if isinstance(value, datetime):

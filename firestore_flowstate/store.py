@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol
 
-from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
 from .unset import UNSET, Unset
 
@@ -123,6 +124,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         blocked_on_step: BlockedOnStep | Unset | None = UNSET,
         executions: Sequence[FlowStateExecution] | Unset = UNSET,
         trace_context: str | Unset | None = UNSET,
+        extra: Mapping[str, str | int | float | bool | Unset] | None = None,
         if_version: str | Unset = UNSET,
         timeout: float | None = None,
     ) -> str:
@@ -137,11 +139,16 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             blocked_on_step: Replaces the blocked step whole; None: not blocked.
             executions: Replaces the executions whole.
             trace_context: Replaces the trace context; None is null.
+            extra: Unknown keys of the state to set, each by itself; UNSET removes one. Scalars alone, under names
+                that a query can ask for: bools, numbers of 64 bits, strings of at most 1,499 bytes. One that is not
+                there is passed over by UNSET.
             if_version: Write to that version only, in one round trip. Not given: write to whatever is stored,
                 which takes a read first.
             timeout: Seconds, retries included.
 
         Raises:
+            FlowStateEncodeError: A value cannot be stored; says where. An UNSET key of ``extra`` was saved as what
+                is no scalar, which only a whole save takes out.
             FlowStateNotFoundError: There is no state under the id.
             FlowStateConflictError: Another version is stored than ``if_version``.
         """
@@ -202,6 +209,35 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         """Return how many states the filters match; limit and token do not count.
 
         States that have expired and are not yet collected may be counted.
+        """
+        ...
+
+    async def due(
+        self,
+        before: datetime | float | None = None,
+        *,
+        limit: int = 100,
+        after: FlowStateSummary | None = None,
+        timeout: float | None = None,
+    ) -> Sequence[FlowStateSummary]:
+        """Return the states that somebody should look at: earliest ``wakeAt`` first, ties by id.
+
+        ``wakeAt`` is an unknown key of the state, and the only one with a meaning here: the moment, in milliseconds
+        since the epoch, from which somebody should look at the flow. A state without it, or with something else than
+        a number there, is never due.
+
+        Args:
+            before: The latest moment, inclusive: a datetime with a time zone, or milliseconds. None: now, by the
+                clock of this machine.
+            limit: How many at most, 1 to 300.
+            after: Go on behind this one, the last of the page before.
+            timeout: Seconds, retries included.
+
+        Returns:
+            Summaries; ``extra["wakeAt"]`` of each is the moment.
+
+        Raises:
+            InvalidQueryError: ``before`` is no moment, ``limit`` is out of range, or ``after`` has no ``wakeAt``.
         """
         ...
 

@@ -6,8 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..unset import UNSET, Unset
+from .head import check_extra
+from .json_text import decode, encode
+from .paths import in_extra
 from .pieces import Pieces, encode_cache, encode_events, encode_field, to_pieces
 from .wire import entry_of, execution_of, not_a
 
@@ -27,8 +31,14 @@ class Change:
     blocked_on_step: BlockedOnStep | Unset | None = UNSET
     executions: Sequence[FlowStateExecution] | Unset = UNSET
     trace_context: str | Unset | None = UNSET
+    extra: Mapping[str, str | int | float | bool | Unset] = field(default_factory=dict)
     new_steps: int | None = None
     """By how much the count of steps grows, where that is known."""
+
+    @property
+    def unset(self) -> frozenset[str]:
+        """The unknown keys that it removes."""
+        return frozenset(key for key, value in self.extra.items() if isinstance(value, Unset))
 
     @property
     def names_status(self) -> bool:
@@ -43,6 +53,9 @@ class Change:
         cache = {step: entry_of(entry, step) for step, entry in _mapping("cache", self.cache).items()}
         object.__setattr__(self, "cache", cache)
         _mapping("events_triggered", self.events_triggered)
+        object.__setattr__(self, "extra", dict(_mapping("extra", self.extra, "key")))
+        for key, value in self.extra.items():
+            check_extra(key, value)
         if isinstance(self.remove, str):  # an iterable of strings too, of other ones than was meant
             raise not_a("an iterable of names of steps", "remove", self.remove)
         object.__setattr__(self, "remove", tuple(self.remove))
@@ -89,7 +102,9 @@ class Snapshot:
             return WHOLE  # an event is gone or has moved, and an update can only set events
         both = after.fields.keys() | before.fields.keys()
         changed = {key for key in both if after.fields.get(key) != before.fields.get(key)}
-        if not changed <= _FIELDS_OF_UPDATE.keys() or not changed <= after.fields.keys():
+        fields = changed & _FIELDS_OF_UPDATE.keys()
+        extra = {key: _own(state, key) for key in changed - fields}
+        if not fields <= after.fields.keys() or not all(map(self._can_be_set, extra, extra.values())):
             return WHOLE
         removed = [step for step in before.cache if step not in after.cache]
         kept = [step for step in before.cache if step in after.cache]
@@ -102,9 +117,21 @@ class Snapshot:
             events_triggered={
                 s: e for s, e in state.events_triggered.items() if after.events[s] != before.events.get(s)
             },
+            extra=extra,
             new_steps=len(added) - len(removed),
-            **{_FIELDS_OF_UPDATE[key]: getattr(state, _FIELDS_OF_UPDATE[key]) for key in changed},
+            **{_FIELDS_OF_UPDATE[key]: getattr(state, _FIELDS_OF_UPDATE[key]) for key in fields},
         )
+
+    def _can_be_set(self, key: str, value: Any) -> bool:
+        """Return whether an update can make the value of an unknown key what it is now."""
+        before = self._before.fields.get(key)
+        if isinstance(value, Unset) and before is not None:
+            value = decode(before)  # what was no field of its own cannot be removed as one
+        try:
+            check_extra(key, value)
+        except FlowStateEncodeError:
+            return False
+        return True
 
 
 def apply(change: Change, pieces: Pieces) -> Pieces:
@@ -115,20 +142,26 @@ def apply(change: Change, pieces: Pieces) -> Pieces:
     """
     named = ((key, name, getattr(change, name)) for key, name in _FIELDS_OF_UPDATE.items())
     fields = {key: encode_field(name, value) for key, name, value in named if not isinstance(value, Unset)}
+    fields.update({key: encode(value, in_extra(key)) for key, value in change.extra.items() if key not in change.unset})
     removed = set(change.remove)
     kept = {step: text for step, text in pieces.cache.items() if step not in removed}
     return Pieces(
-        fields={**pieces.fields, **fields},
+        fields={**{key: text for key, text in pieces.fields.items() if key not in change.unset}, **fields},
         cache={**kept, **encode_cache(change.cache)},
         events={**pieces.events, **encode_events(change.events_triggered)},
     )
+
+
+def _own(state: FlowState, key: str) -> Any:
+    """Return the value of an unknown key; UNSET where the state has none."""
+    return (state.model_extra or {}).get(key, UNSET)
 
 
 def _same(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> bool:
     return before == after and list(before) == list(after)
 
 
-def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
+def _mapping(name: str, value: Any, by: str = "name of step") -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
-        raise not_a("a mapping by name of step", name, value)
+        raise not_a(f"a mapping by {by}", name, value)
     return value

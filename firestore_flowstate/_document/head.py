@@ -8,10 +8,13 @@ from typing import Any, Final
 
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
-from .ids import MAX_NAME_BYTES
+from ..unset import Unset
+from .ids import MAX_NAME_BYTES, MAX_PATH_BYTES
+from .paths import in_extra
 
 MAX_QUERIED_BYTES: Final = 1499  # Firestore refuses a query with more, and cuts what is longer in the index
-MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len("summary.extra.")  # where the head has it once more
+_SUMMARY_EXTRA: Final = "summary.extra."
+MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len(_SUMMARY_EXTRA)  # where the head has it once more
 ERROR_LINE_CHARACTERS: Final = 200
 
 OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
@@ -49,7 +52,12 @@ def check_blocked(blocked: BlockedOnStep | None) -> None:
 
 def queryable(unknown: Mapping[str, Any]) -> dict[str, Any]:
     """Return the unknown keys of a state that queries can ask for: scalars under names a document can have."""
-    return {key: value for key, value in unknown.items() if is_queryable_name(key) and _is_queryable(value)}
+    return {key: value for key, value in unknown.items() if is_queryable(key, value)}
+
+
+def is_queryable(key: str, value: object) -> bool:
+    """Return whether the document can have the unknown key as a field of its own."""
+    return is_queryable_name(key) and _is_queryable(value)
 
 
 def is_queryable_name(key: str) -> bool:
@@ -61,6 +69,32 @@ def is_queryable_name(key: str) -> bool:
         and _is_utf8(key)
         and len(key.encode()) <= MAX_KEY_BYTES
     )
+
+
+def check_extra(key: object, value: object) -> None:
+    """Raise FlowStateEncodeError unless an update can set the unknown key by itself; UNSET stands for its removal."""
+    path = in_extra(key)
+    if not isinstance(key, str):
+        raise FlowStateEncodeError(f"Cannot store {path}: {key!r:.100} is not a string.", path=path)
+    if key in OWN_NAMES:
+        raise FlowStateEncodeError(
+            f"Cannot store {path}: a document has a field of its own under that name. save() and edit() take such a "
+            "key of the state, where it is one.",
+            path=path,
+        )
+    if not is_queryable_name(key) or len(f"{_SUMMARY_EXTRA}{key}".encode()) > MAX_PATH_BYTES:
+        raise FlowStateEncodeError(
+            f"Cannot store {path}: no field of a document that is set by itself can have that name; it is empty, "
+            f"reserved, no UTF-8 or too long. save() and edit() take any key.",
+            path=path,
+        )
+    if not isinstance(value, Unset) and not _is_queryable(value):
+        raise FlowStateEncodeError(
+            f"Cannot store {path}: {value!r:.100} is not a bool, a number of 64 bits or a string of at most "
+            f"{MAX_QUERIED_BYTES:,} bytes of UTF-8, which is all that can be set by itself. save() and edit() take any "
+            "value.",
+            path=path,
+        )
 
 
 def last_end_time(executions: Sequence[FlowStateExecution]) -> int | float | None:

@@ -13,7 +13,7 @@ from .difference import Change
 from .field_paths import quoted, unquoted
 from .ids import MAX_PATH_BYTES
 from .native_values import ReferenceOf, check_key, down_to, read_value, write_value
-from .paths import in_cache, in_events
+from .paths import in_cache, in_events, in_extra
 from .wire import entry_of, state_from_wire, to_wire
 
 EXPIRY: Final = "expireAt"
@@ -77,6 +77,10 @@ def write_change(document: Document, change: Change) -> list[str]:
         if value is not None or name == "blockedOnStep":
             write_value(document.fields[name], value, name, names=len(name))
         mask[name] = None
+    for key, scalar in change.extra.items():
+        mask[quoted(key)] = None
+        if not isinstance(scalar, Unset):
+            write_value(document.fields[key], scalar, in_extra(key), names=len(key.encode()))
     return list(mask)
 
 
@@ -90,7 +94,7 @@ def changed_fields(fields: Mapping[str, Value], written: Mapping[str, Value], ma
     """
     document, change = Document(fields=fields), Document(fields=written)
     for path in mask:
-        name, _, member = path.partition(".")
+        name, _, member = (unquoted(path), "", "") if path[0] == "`" else path.partition(".")
         to, source, key = document.fields, change.fields, name
         if member:
             # A path makes a map of whatever stands there.

@@ -15,6 +15,11 @@ def in_events(step: object) -> str:
     return f"events_triggered[{_shown(step)}]"
 
 
+def in_extra(key: object) -> str:
+    """Return the path of an unknown key that an update names."""
+    return f"extra[{_shown(key)}]"
+
+
 def _shown(step: object) -> str:
     if not isinstance(step, str):
         return repr(step)[:80]

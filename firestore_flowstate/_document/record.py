@@ -14,11 +14,20 @@ from .refusals import naming
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A stored version of a flow state, which nothing changes any more."""
+    """A stored version of a flow state, which nothing changes any more.
+
+    Attributes:
+        pieces: The state.
+        version: Its version.
+        summary: What lists show and ask of it.
+        payload: The unknown keys that a document would have had in its payload when the state was last saved whole,
+            and which no partial write can take out.
+    """
 
     pieces: Pieces
     version: str
     summary: FlowStateSummary
+    payload: frozenset[str] = frozenset()
 
     def state(self) -> FlowState:
         """Return the flow state, an object of the caller's own."""

@@ -15,6 +15,7 @@ from ..errors import (
     StoreUnavailableError,
 )
 from ..models import FlowState
+from .paths import in_extra
 
 _SHOWN_OF_BATCH = 3
 
@@ -55,6 +56,17 @@ def not_found(id: str) -> FlowStateNotFoundError:
     return FlowStateNotFoundError(
         f"There is no flow state {id!r}, or it has expired. Nothing was written: save() or create() it first.",
         flow_id=id,
+    )
+
+
+def not_removable(id: str, key: str) -> FlowStateEncodeError:
+    """Return the error of a partial write that is to remove an unknown key which it cannot take out by itself."""
+    path = in_extra(key)
+    return FlowStateEncodeError(
+        f"Flow state {id!r}: cannot remove {path}: what was saved under that key is no scalar, or was none when the "
+        "state was last saved whole. Nothing was written: edit() or save() the state without it.",
+        flow_id=id,
+        path=path,
     )
 
 

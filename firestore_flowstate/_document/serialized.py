@@ -36,6 +36,7 @@ class Written:
         kept: The parts that were written, as the root refers to them.
         parts: The bytes of the parts, by the reference to them.
         created: The id of the create that made the document, where known.
+        has_extra: Whether the payload has unknown keys.
     """
 
     revision: str
@@ -43,6 +44,7 @@ class Written:
     kept: tuple[Kept, ...]
     parts: Sequence[tuple[Ref, bytes]]
     created: str | None
+    has_extra: bool
 
 
 def write_state(
@@ -102,7 +104,14 @@ def write_state(
         for field, stored in (*values.items(), *(("log", stored) for stored in segment.values().values()))
         if isinstance(stored, Ref)
     )
-    return Written(revision=id, weight=segment.weight(), kept=kept, parts=spill.refs, created=created)
+    return Written(
+        revision=id,
+        weight=segment.weight(),
+        kept=kept,
+        parts=spill.refs,
+        created=created,
+        has_extra="extra" in values,
+    )
 
 
 def history(state: FlowState, base: Version | None) -> tuple[str, ...]:
@@ -171,8 +180,8 @@ def read_state(
     if not isinstance(extra, dict):
         raise FlowStateDecodeError("extra is not an object")
     merged = merge(root.unique_log, resolved, place)
-    wire.update(values, cache=merged.set, eventsTriggered=merged.events)
-    wire.update(extra)
+    # A partial write sets an unknown key in the head, whatever the payload has under that name.
+    wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
     return state_from_wire(wire, flow_id=flow_id)
 
 
@@ -245,11 +254,16 @@ def _write_head(document: Document, state: FlowState, place: Place) -> tuple[Any
     head["status"].string_value = state.status
     write_blocked(head, state.blocked_on_step)
     head["shard"].integer_value = place.shard
+    write_extra(head, shown)
+    return head, extra
+
+
+def write_extra(head: Any, shown: Mapping[str, str | int | float | bool]) -> None:
+    """Write the unknown keys of the head."""
     for key, value in shown.items():
         _write_scalar(head[key], value)
         # Once more where a projection can name it: a summary shows keys that it does not know.
         _write_scalar(head["summary"].map_value.fields["extra"].map_value.fields[key], value)
-    return head, extra
 
 
 def _write_scalar(target: Value, value: Any) -> None:

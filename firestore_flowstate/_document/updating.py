@@ -10,13 +10,14 @@ from typing import Any
 from .._rpc.messages import Document
 from ..unset import Unset
 from .difference import Change
+from .field_paths import quoted
 from .head import check_blocked
 from .json_text import encode
 from .log import Ref, Segment, Stored, new_id
 from .parts import Spill
 from .place import Place
 from .root import PAYLOAD, write_segment, write_stored
-from .serialized import encode_cache, encode_events, write_blocked, write_expiry, write_summary
+from .serialized import encode_cache, encode_events, write_blocked, write_expiry, write_extra, write_summary
 from .version import Kept, Progress, Version
 from .wire import executions_to_wire, to_wire
 
@@ -82,7 +83,7 @@ def pack_update(change: Change, place: Place) -> Update:
         segment=Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events")),
         values=values,
         parts=spill.refs,
-        size=sum(map(len, texts.values())) + sum(map(len, replaced.values())),
+        size=sum(map(len, texts.values())) + sum(map(len, replaced.values())) + _extra_size(change),
         change=change,
     )
 
@@ -121,6 +122,9 @@ def write_update(
         mask.append("summary.lastEnd")
     if not isinstance(change.operation, Unset):
         mask.append("summary.errorLine")
+    write_extra(fields, {key: value for key, value in change.extra.items() if not isinstance(value, Unset)})
+    for path in map(quoted, change.extra):
+        mask += [path, f"summary.extra.{path}"]
     if not isinstance(expire_at, Unset):
         write_expiry(fields, expire_at)
         mask.append("expireAt")
@@ -143,6 +147,11 @@ def write_transforms(transforms: Any, update: Update, base: Version) -> None:
         transform = transforms.add()
         transform.field_path = f"summary.{name}"
         transform.increment.integer_value = by
+
+
+def _extra_size(change: Change) -> int:
+    set_keys = {key: value for key, value in change.extra.items() if not isinstance(value, Unset)}
+    return len(encode(set_keys, "extra")) if set_keys else 0
 
 
 def _transform(transforms: Any, name: str) -> Any:

@@ -103,6 +103,7 @@ class Version:
         created: The id of the create that made the document.
         expires: When it expires, in seconds since the epoch; None where it does not.
         owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
+        has_extra: Whether its payload has unknown keys, which no partial write can take out.
     """
 
     updated: Moment
@@ -114,6 +115,7 @@ class Version:
     created: str | None = None
     expires: float | None = None
     owns_expiry: bool = False
+    has_extra: bool = False
 
     def part_names(self) -> list[str]:
         """Return the ids of all part documents."""
@@ -143,12 +145,14 @@ class Version:
         A commit gives all its documents the same update_time, so another's version could pass for this one's.
         """
         progress = self.progress
+        flags = f"{progress.ended[:1]}{'b' * progress.blocked}{'x' * progress.executed}"
+        flags += "o" * self.owns_expiry + "e" * self.has_extra
         fields: list[Any] = [
             _FORMAT,
             *self.updated,
             self.revision,
             self.layout[0],
-            f"{progress.ended[:1]}{'b' * progress.blocked}{'x' * progress.executed}{'o' * self.owns_expiry}",
+            flags,
             self.weight,
             [list(kept) for kept in sorted(self.parts)],
             self.created,
@@ -180,6 +184,7 @@ class Version:
                 created=None if created is None else _text(created),
                 expires=None if expires is None else _finite(expires),
                 owns_expiry="o" in flags,
+                has_extra="e" in flags,
             )
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # AttributeError: no text at all
             return None

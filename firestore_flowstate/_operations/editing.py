@@ -108,7 +108,8 @@ async def write_difference(
         raise naming(error, id) from None
     if difference is None:
         return
-    if isinstance(difference, Change):
+    # What the payload has under the name of a key would appear again once the key is removed from the head.
+    if isinstance(difference, Change) and not (difference.unset and base.has_extra):
         version = await update(collection, id, difference, base=base, deadline=deadline)
         state._history = (*state._history, version.revision)[-MAX_IDS:] if version.revision else ()
         version.stamp(state, collection.path_of(id))

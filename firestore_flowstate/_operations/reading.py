@@ -152,6 +152,7 @@ def version_of(document: Document, root: Root, progress: Progress) -> Version:
         parts=root.kept(),
         created=root.created,
         expires=None if expire_at is None else expire_at.timestamp(),
+        has_extra="extra" in root.values,
     )
 
 

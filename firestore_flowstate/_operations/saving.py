@@ -108,6 +108,7 @@ def stamp(
         created=None if written is None else written.created,
         expires=None if expire_at is None else expire_at.timestamp(),
         owns_expiry=written is None and EXPIRY in (state.model_extra or {}),
+        has_extra=written is not None and written.has_extra,
     )
     state._history = () if written is None else (*history(state, base), written.revision)[-MAX_IDS:]
     version.stamp(state, path)

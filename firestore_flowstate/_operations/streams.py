@@ -105,7 +105,7 @@ class Stream:
         now = datetime.now(timezone.utc)
         kept = 0
         for document in documents:
-            self.after = Position(_number(document.fields["startTime"]), collection.id_of(document))
+            self.after = Position(number(document.fields["startTime"]), collection.id_of(document))
             if self._is_asked_for(document, now):
                 self.ready.append(Found(position=self.after, key=order(*self.after), document=document, partial=native))
                 kept += 1
@@ -220,7 +220,8 @@ def _in_order(sources: Sequence[Stream]) -> list[tuple[tuple[float, bytes], int]
     return sorted(keys, reverse=True)
 
 
-def _number(value: Value) -> int | float:
+def number(value: Value) -> int | float:
+    """Return a number in its exact type."""
     number: int | float = (
         value.double_value if value.WhichOneof("value_type") == "double_value" else value.integer_value
     )

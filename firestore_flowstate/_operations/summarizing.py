@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 from .._document.head import first_line
 from .._document.native_values import ReferenceOf, read_value
 from .._document.root import is_serialized, moment_of
+from .._query.due import WAKE_AT
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStateSummary, FlowStatus
@@ -22,6 +23,7 @@ SUMMARY_FIELDS: Final = (
     "blockedOnStep",
     "expireAt",
     "summary",
+    WAKE_AT,
     *NATIVE_PROGRESS,
 )
 
@@ -38,7 +40,7 @@ def summary_of(
         document: The fields `SUMMARY_FIELDS` of it, and those of `where`.
         id: The id it is stored under.
         reference_of: Makes references of values that are references.
-        where: The unknown keys that the query asks for; of native documents only these can be shown.
+        where: The unknown keys that the query asks for; of native documents only these and wakeAt can be shown.
 
     Raises:
         FlowStateDecodeError: A field is damaged; says which.
@@ -46,7 +48,8 @@ def summary_of(
     try:
         native = not is_serialized(document)
         summary = {} if native else _map(document.fields, "summary")
-        extra = _extra(document, where) if native else _map(summary, "extra")
+        # The fields themselves are what queries go by: they win where another tool has set one of the two.
+        extra = {**_map(summary, "extra"), **_extra(document, (WAKE_AT, *where))}
         return FlowStateSummary(
             id=id,
             flow_id=_required(document.fields, "flowId", "string_value"),

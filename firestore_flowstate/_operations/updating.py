@@ -8,9 +8,11 @@ from datetime import datetime, timezone
 from .._document.difference import Change
 from .._document.expiry import has_expired
 from .._document.folding import FOLD_WEIGHT
+from .._document.log import Ref
+from .._document.merging import bytes_of
 from .._document.native import EXPIRY, changed_fields, owns_expiry, replaced_fields, write_change
 from .._document.native_values import same_fields
-from .._document.refusals import naming, not_found
+from .._document.refusals import naming, not_found, not_removable
 from .._document.root import PAYLOAD, check_layout, is_serialized, moment_of
 from .._document.serialized import write_expiry
 from .._document.updating import Update, pack_update, write_transforms, write_update
@@ -26,12 +28,13 @@ from .expiring import clear_parts_expiry, set_parts_expiry
 from .folding import fold
 from .landing import Overtaken, land
 from .progress import NATIVE_PROGRESS, SERIALIZED_PROGRESS, native_progress, serialized_progress
-from .reading import load_root, unreadable
+from .reading import fetch, load_root, unreadable
 from .saving import check_may_be_plain, part_writes
 from .sending import Landed, Outgoing
 
 _FOLDS = 6  # how often a full root is folded before an update gives up
-_HEAD = ["expireAt", f"{PAYLOAD}.parts", f"{PAYLOAD}.created", *SERIALIZED_PROGRESS, *NATIVE_PROGRESS]
+_EXTRA = f"{PAYLOAD}.extra"
+_HEAD = ["expireAt", f"{PAYLOAD}.parts", f"{PAYLOAD}.created", _EXTRA, *SERIALIZED_PROGRESS, *NATIVE_PROGRESS]
 
 
 async def update(collection: Collection, id: str, change: Change, *, base: Version, deadline: Deadline) -> Version:
@@ -48,6 +51,8 @@ async def update(collection: Collection, id: str, change: Change, *, base: Versi
         if base.layout == "native":
             check_may_be_plain(collection)
             return await _update_native(collection, id, change, base=base, deadline=deadline)
+        if base.has_extra and change.unset:
+            await _check_removable(collection, id, change, deadline)
         packed = pack_update(change, collection.place(id))
     except FlowStateEncodeError as error:
         raise naming(error, id) from error.__cause__
@@ -98,6 +103,7 @@ async def head(collection: Collection, id: str, deadline: Deadline) -> Version |
         progress=progress,
         expires=None if expire_at is None else expire_at.timestamp(),
         owns_expiry=not ours and owns_expiry(document.fields),
+        has_extra=ours and "extra" in document.fields[PAYLOAD].map_value.fields,
     )
     if ours and document.fields[PAYLOAD].map_value.fields["parts"].integer_value > 0:
         return replace(base, parts=await _kept(collection, id, base, deadline))
@@ -107,6 +113,26 @@ async def head(collection: Collection, id: str, deadline: Deadline) -> Version |
 def _created(document: Document) -> str | None:
     payload = document.fields[PAYLOAD].map_value.fields
     return payload["created"].string_value if "created" in payload else None
+
+
+async def _check_removable(collection: Collection, id: str, change: Change, deadline: Deadline) -> None:
+    """Raise FlowStateEncodeError where a key that is to be removed is in the payload too, and would appear again.
+
+    What is read may be of another version than the write goes on top of: then the write will find out.
+    """
+    root = load_root(document) if (document := await collection.get(id, deadline)) is not None else None
+    if root is None or "extra" not in root.values:
+        return
+    stored = root.values["extra"]
+    resolved = await fetch(collection, id, [stored] if isinstance(stored, Ref) else [], deadline)
+    if resolved is None:
+        return
+    try:
+        extra = collection.place(id).unpack(bytes_of(stored, resolved), "extra")
+    except FlowStateDecodeError as error:
+        raise unreadable(error, id) from error
+    for key in sorted(change.unset.intersection(extra if isinstance(extra, dict) else ())):
+        raise not_removable(id, key)
 
 
 async def _kept(collection: Collection, id: str, base: Version, deadline: Deadline) -> tuple[Kept, ...]:
@@ -185,6 +211,7 @@ def _version_after(packed: Update, landed: Landed, base: Version, expire_at: dat
         parts=parts,
         created=base.created,
         expires=expires,
+        has_extra=base.has_extra,
     )
 
 

@@ -2,8 +2,9 @@
 
 Firestore serves equality filters in the order of startTime by an index that has the filtered field before startTime,
 and several filters by a merge of such indexes, since all of them end alike. So one composite index a filter is enough
-for every combination. Over several shards each of them starts with the shard, and nothing else may index startTime:
-that is what lifts the limit of 500 writes a second.
+for every combination. What is due is asked in the order of wakeAt, for which the automatic index serves. Over several
+shards each index starts with the shard, and nothing else may index startTime and wakeAt: that is what lifts the limit
+of 500 writes a second.
 
 Sources: https://firebase.google.com/docs/firestore/query-data/index-overview#taking_advantage_of_index_merging and
 https://firebase.google.com/docs/firestore/solutions/shard-timestamp
@@ -20,6 +21,7 @@ from .._document.parts import COLLECTION as PARTS
 from .._document.parts import DATA
 from .._document.root import PAYLOAD
 from ..query import FlowStateQuery
+from .due import WAKE_AT
 
 Direction = Literal["ASCENDING", "DESCENDING"]
 
@@ -98,8 +100,9 @@ def index_configuration(
         indexes += [_index(collection_id, key) for key in (*_FILTERED, _FILTERED_NATIVE, *keys)]
     if shards > 1:
         indexes.append(_index(collection_id, "shard"))
+        indexes.append(Index(collection_id, (("shard", "ASCENDING"), (WAKE_AT, "ASCENDING"))))
         indexes += [_index(collection_id, "shard", key) for key in (*_FILTERED, *keys)]
-    exempt = [*_EXEMPT, *(() if unsharded else ("startTime",)), *_EXEMPT_NATIVE]
+    exempt = [*_EXEMPT, *(() if unsharded else ("startTime", WAKE_AT)), *_EXEMPT_NATIVE]
     return IndexConfiguration(
         indexes,
         [

@@ -13,13 +13,16 @@ from typing import Any, Final
 from .._document.field_paths import quoted
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Value
 from ..query import FlowStateQuery, milliseconds
+from .due import WAKE_AT, Due
 from .token import Position
 
 _GREATER_OR_EQUAL: Final = StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL
+_LESS_OR_EQUAL: Final = StructuredQuery.FieldFilter.Operator.LESS_THAN_OR_EQUAL
 _LESS: Final = StructuredQuery.FieldFilter.Operator.LESS_THAN
 _EQUAL: Final = StructuredQuery.FieldFilter.Operator.EQUAL
 _IN: Final = StructuredQuery.FieldFilter.Operator.IN
 _AND: Final = StructuredQuery.CompositeFilter.Operator.AND
+_ASCENDING: Final = StructuredQuery.Direction.ASCENDING
 _DESCENDING: Final = StructuredQuery.Direction.DESCENDING
 _NATIVE_DONE: Final = "operation.done"
 
@@ -74,6 +77,50 @@ def structured_query(
     if limit is not None:
         structured.limit.CopyFrom(Int32Value(value=limit))
     for path in fields or ():
+        structured.select.fields.add().field_path = path
+    return structured
+
+
+def due_structured_query(
+    collection_id: str,
+    *,
+    before: float,
+    limit: int,
+    after: Due | None,
+    after_name: str | None,
+    fields: Sequence[str],
+    shard: int | None,
+) -> StructuredQuery:
+    """Return the structured query of what is due: earliest first, ties by name.
+
+    Args:
+        collection_id: The last name of the collection's path.
+        before: The latest moment, inclusive.
+        limit: How many documents to ask for.
+        after: Where the page before ended.
+        after_name: The resource name of the document there.
+        fields: The field paths to read.
+        shard: The shard to ask; None: all documents, whatever their shard.
+    """
+    structured = StructuredQuery()
+    structured.from_.add().collection_id = collection_id
+    where = structured.where.composite_filter
+    where.op = _AND
+    if shard is not None:
+        _compare(where, "shard", _EQUAL).integer_value = shard
+    _number(_compare(where, WAKE_AT, _GREATER_OR_EQUAL), -math.inf)
+    _number(_compare(where, WAKE_AT, _LESS_OR_EQUAL), before)
+    for path in (WAKE_AT, "__name__"):
+        order = structured.order_by.add()
+        order.field.field_path = path
+        order.direction = _ASCENDING
+    if after is not None and after_name is not None:
+        cursor = Cursor(before=False)
+        _number(cursor.values.add(), after.wake_at)
+        cursor.values.add().reference_value = after_name
+        structured.start_at.CopyFrom(cursor)
+    structured.limit.CopyFrom(Int32Value(value=limit))
+    for path in fields:
         structured.select.fields.add().field_path = path
     return structured
 

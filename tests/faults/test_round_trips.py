@@ -11,6 +11,7 @@ from relay import Relay
 from writes import Store, a_state, in_layout, incompressible
 
 from firestore_flowstate import (
+    UNSET,
     BlockedOnStep,
     CacheEntry,
     FlowState,
@@ -85,6 +86,12 @@ COSTS: Final[dict[str, tuple[Call, list[str]]]] = {
     "update if_version": (lambda store, read: store.update("id", cache=STEP, if_version=read.version or ""), [COMMIT]),
     "update, each on top of the one before, and delete": (_one_after_the_other, [COMMIT] * 6),
     "update": (lambda store, _: store.update("id", cache=STEP), [GET, COMMIT]),
+    "update of unknown keys": (lambda store, _: store.update("id", extra={"a": 1, "b": UNSET}), [GET, COMMIT]),
+    "update of unknown keys if_version": (
+        lambda store, read: store.update("id", extra={"a": 1, "b": UNSET}, if_version=read.version or ""),
+        [COMMIT],
+    ),
+    "due": (lambda store, _: store.due(), [QUERY]),
     "update what is not there": (_update_what_is_not_there, [GET]),
     "edit": (_edit, [GET, COMMIT]),
     "edit nothing": (_edit_nothing, [GET]),
@@ -155,6 +162,24 @@ async def test_an_edit_sends_what_it_changed(relayed: Store, relay: Relay) -> No
     assert ["_flowstate.blockedOnStep", "status", "blockedOnStep", "expireAt"] == list(write.update_mask.field_paths)
     assert '{"step":{"value":1}}' == segment_of(write).fields["set"].string_value
     assert len(sent.request) < 1500
+
+
+async def test_an_update_of_unknown_keys_sends_them_alone(relayed: Store, relay: Relay) -> None:
+    """Each twice, for queries and for summaries; a key that is taken out by its name alone; an edit likewise."""
+    state = a_state("id")
+    state.cache["large"] = CacheEntry(value=incompressible(200_000))
+    state.b = 1
+    await relayed.save("id", state)
+    relay.methods()
+    version = await relayed.update("id", extra={"a": 1, "b": UNSET}, if_version=state.version or "")
+    await relayed.update("id", if_version=version)
+    async with relayed.edit("id") as edited:
+        edited.a = 2
+    update, bare, _, edit = (call.request for call in relay.calls)
+    paths = [list(CommitRequest.FromString(request).writes[0].update_mask.field_paths) for request in (update, edit)]
+
+    assert [["`a`", "summary.extra.`a`", "`b`", "summary.extra.`b`"], ["`a`", "summary.extra.`a`"]] == paths
+    assert len(update) - len(bare) < 120
 
 
 async def test_an_update_sends_what_it_names(relayed: Store, relay: Relay) -> None:

@@ -23,7 +23,8 @@ from firestore_flowstate import (
     FlowStateSettings,
     InvalidQueryError,
 )
-from firestore_flowstate._query.structured import structured_query
+from firestore_flowstate._query.due import Due
+from firestore_flowstate._query.structured import due_structured_query, structured_query
 from firestore_flowstate._query.token import Position
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
@@ -63,9 +64,17 @@ def shapes(*, sharded: bool) -> list[Any]:
         {"limit": 10, "fields": ["name", "summary"]},
         {"limit": 10, "after": Position(5, "id"), "after_name": "projects/p/databases/d/documents/genkit-flows/id"},
     ]
-    return [
+    lists = [
         structured_query("genkit-flows", query, **page, **kind)
         for query, page, kind in product(combinations(), pages, kinds)
+    ]
+    shard = 3 if sharded else None
+    due: dict[str, Any] = {"before": 5, "limit": 10, "fields": ["name"], "shard": shard}
+    name = "projects/p/databases/d/documents/genkit-flows/id"
+    return [
+        *lists,
+        due_structured_query("genkit-flows", after=None, after_name=None, **due),
+        due_structured_query("genkit-flows", after=Due(5, "id"), after_name=name, **due),
     ]
 
 
@@ -101,7 +110,7 @@ def test_over_shards_nothing_but_the_shard_begins_an_index_on_start_time() -> No
     file = file_of(8)
 
     assert {"shard"} == {index["fields"][0]["fieldPath"] for index in file["indexes"]}
-    assert {"shard", "startTime"} <= {override["fieldPath"] for override in file["fieldOverrides"]}
+    assert {"shard", "startTime", "wakeAt"} <= {override["fieldPath"] for override in file["fieldOverrides"]}
 
 
 @pytest.mark.parametrize("shards", [1, 8])
@@ -237,6 +246,7 @@ async def fill(store: FirestoreFlowStateStore) -> None:
         state.blocked_on_step = BlockedOnStep(name="step") if place % 2 else None
         state.operation.done = place % 3 == 0
         state.owner = "me"
+        state.wakeAt = place
         await store.save(f"id-{place}", state)
 
 
@@ -254,6 +264,8 @@ async def test_whatever_a_store_asks_is_served(store: FirestoreFlowStateStore, q
     await asyncio.gather(*map(ask, islice(combinations(), None, None, 5)))
     async for _ in store.iterate(FlowStateQuery(limit=2, status="running")):
         pass
+    first = await store.due(3, limit=2)
+    await store.due(9, after=first[-1])
     await store.load_many([f"id-{place}" for place in range(6)])
     assert [] == [finding async for finding in examine(store)]
     async for _ in export_states(store):

@@ -23,10 +23,13 @@ from .keeping import KeepingTests
 from .listing import ListingTests
 from .partial_writes import PartialWriteTests
 from .summaries import SummaryTests
+from .unknown_keys import UnknownKeyTests
 from .versions import VersionTests
+from .waking import DueTests
 
 __all__ = [
     "BatchTests",
+    "DueTests",
     "EditingTests",
     "ExpiringFlowStateStoreTests",
     "ExpiryTests",
@@ -37,6 +40,7 @@ __all__ = [
     "ListingTests",
     "PartialWriteTests",
     "SummaryTests",
+    "UnknownKeyTests",
     "VersionTests",
     "VersionedFlowStateStoreTests",
 ]

@@ -11,7 +11,9 @@ from .keeping import KeepingTests
 from .listing import ListingTests
 from .partial_writes import PartialWriteTests
 from .summaries import SummaryTests
+from .unknown_keys import UnknownKeyTests
 from .versions import VersionTests
+from .waking import DueTests
 
 
 class FlowStateStoreTests(KeepingTests, IdTests, ListingTests):
@@ -19,7 +21,15 @@ class FlowStateStoreTests(KeepingTests, IdTests, ListingTests):
 
 
 class VersionedFlowStateStoreTests(
-    FlowStateStoreTests, VersionTests, PartialWriteTests, EditingTests, BatchTests, FilterTests, SummaryTests
+    FlowStateStoreTests,
+    VersionTests,
+    PartialWriteTests,
+    UnknownKeyTests,
+    EditingTests,
+    BatchTests,
+    FilterTests,
+    SummaryTests,
+    DueTests,
 ):
     """The contract of `VersionedFlowStateStore`, which includes the other. Override the fixture `store`."""
 

@@ -1,0 +1,96 @@
+"""What is due: the states whose wake time has come, earliest first."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from .._query.due import Due, DueQuery
+from .._query.structured import due_structured_query
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document
+from ..errors import FlowStateDecodeError, FlowStateWarning
+from ..models import FlowStateSummary
+from ..query import MAX_LIMIT
+from .collection import Collection, expires_at
+from .streams import number, share
+from .summarizing import SUMMARY_FIELDS, summary_of
+from .together import together
+
+
+async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Sequence[FlowStateSummary]:
+    """Return the summaries of what is due, from as many queries as there are shards."""
+    shards = collection.settings.shards
+    sources = [
+        _Source(collection=collection, query=query, deadline=deadline, shard=shard if shards > 1 else None)
+        for shard in range(shards)
+    ]
+    found: list[FlowStateSummary] = []
+    last: Due | None = None
+    while len(found) < query.limit:
+        if dry := [source for source in sources if not source.ready and not source.ended]:
+            more = share(query.limit - len(found), shards)
+            await together(source.fetch(more) for source in dry)
+            continue
+        ready = [source for source in sources if source.ready]
+        if not ready:
+            break
+        place, summary = min(ready, key=lambda source: source.ready[0][0].key).ready.popleft()
+        if place != last:  # one that was moved to another shard between two queries is in both
+            found.append(summary)
+            last = place
+    return found
+
+
+@dataclass(kw_only=True)
+class _Source:
+    """The due states of one shard, or of all documents where there is one shard alone."""
+
+    collection: Collection
+    query: DueQuery
+    deadline: Deadline
+    shard: int | None
+    after: Due | None = field(init=False)
+    ready: deque[tuple[Due, FlowStateSummary]] = field(default_factory=deque)
+    ended: bool = False
+    _least: int = 1
+
+    def __post_init__(self) -> None:
+        self.after = self.query.after
+
+    async def fetch(self, wanted: int) -> None:
+        """Ask for so many more; where many of them have expired, for twice as many the next time."""
+        collection, count = self.collection, max(wanted, self._least)
+        structured = due_structured_query(
+            collection.collection_id,
+            before=self.query.before,
+            limit=count,
+            after=self.after,
+            after_name=None if self.after is None else collection.name(self.after.id),
+            fields=SUMMARY_FIELDS,
+            shard=self.shard,
+        )
+        documents = await collection.connection.run_query(collection.parent, structured, deadline=self.deadline)
+        self.ended = len(documents) < count
+        now = datetime.now(timezone.utc)
+        for document in documents:
+            self.after = Due(number(document.fields["wakeAt"]), collection.id_of(document))
+            if (summary := self._summary(document, now)) is not None:
+                self.ready.append((self.after, summary))
+        if len(self.ready) < len(documents):
+            self._least = min(2 * count, MAX_LIMIT)
+
+    def _summary(self, document: Document, now: datetime) -> FlowStateSummary | None:
+        """Return the summary; None where it has expired, or nobody can read it and so nobody could go on with it."""
+        collection, expire_at = self.collection, expires_at(document.fields)
+        if expire_at is not None and expire_at <= now:
+            collection.overdue.saw(expire_at, now, path=collection.path)
+            return None
+        try:
+            return summary_of(document, id=collection.id_of(document), reference_of=collection.reference_of)
+        except FlowStateDecodeError as error:
+            warnings.warn(f"due() leaves it out: {error} `flowstate doctor` says more.", FlowStateWarning, stacklevel=2)
+            return None

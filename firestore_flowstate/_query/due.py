@@ -1,0 +1,83 @@
+"""Which flow states somebody should look at, and in which order: decided here, as Firestore decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from ..errors import InvalidQueryError
+from ..models import FlowStateSummary
+from ..query import check_limit, check_moment, milliseconds
+
+WAKE_AT: Final = "wakeAt"
+"""The unknown key with the moment from which somebody should look at a flow, in milliseconds since the epoch."""
+
+
+class Due(NamedTuple):
+    """A place in the order of what is due: the moment, in its exact type, and the id of a document."""
+
+    wake_at: int | float
+    id: str
+
+    @property
+    def key(self) -> tuple[float, bytes]:
+        """What to sort by, ascending: the moment, then the id as Firestore orders names, by its bytes in UTF-8."""
+        return self.wake_at, self.id.encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueQuery:
+    """What is due.
+
+    Attributes:
+        before: The latest moment, inclusive, in milliseconds.
+        limit: How many at most.
+        after: Where to go on.
+    """
+
+    before: int | float
+    limit: int
+    after: Due | None
+
+
+def due_query(
+    before: datetime | float | None, *, now: datetime, limit: int | None, after: FlowStateSummary | None
+) -> DueQuery:
+    """Return the query that the parameters of `due` stand for.
+
+    Raises:
+        InvalidQueryError: They stand for none.
+    """
+    check_moment("before", before)
+    if limit is None:
+        raise InvalidQueryError("limit is a whole number from 1 to 300, not None")
+    check_limit(limit)
+    moment = milliseconds(now if before is None else before)
+    if after is None:
+        return DueQuery(before=moment, limit=limit, after=None)
+    given: object = after
+    place = wake_at(given.extra) if isinstance(given, FlowStateSummary) else None
+    if place is None:
+        raise InvalidQueryError(
+            f"after is a summary that due() has returned, with a number as {WAKE_AT}, not {after!r:.100}"
+        )
+    return DueQuery(before=moment, limit=limit, after=Due(place, after.id))
+
+
+def wake_at(extra: Mapping[str, Any]) -> int | float | None:
+    """Return the moment among the unknown keys of a state; None where there is none, or no number."""
+    value = extra.get(WAKE_AT)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        return None
+    return value
+
+
+def is_due(query: DueQuery, summary: FlowStateSummary) -> bool:
+    """Return whether a state is due and comes behind the place where the query goes on."""
+    moment = wake_at(summary.extra)
+    if moment is None or moment > query.before:
+        return False
+    return query.after is None or Due(moment, summary.id).key > query.after.key

@@ -1,0 +1,161 @@
+"""What is due: the states whose `wakeAt` has come, in order."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+import pytest
+
+from ...errors import InvalidQueryError
+from ...models import CacheEntry, FlowState
+from ...store import VersionedFlowStateStore
+from ...unset import UNSET
+from .states import started
+from .suite import Suite
+
+NEVER: Final[dict[str, Any]] = {
+    "text": "5",
+    "true": True,
+    "null": None,
+    "NaN": float("nan"),
+    "list": [5],
+    "object": {"at": 5},
+}
+"""Values of `wakeAt` that are no moment."""
+
+
+def waking(wake_at: Any, flow_id: str = "id") -> FlowState:
+    """Return a state that somebody should look at then."""
+    state = started(flow_id=flow_id)
+    state.wakeAt = wake_at
+    return state
+
+
+async def save_waking(store: VersionedFlowStateStore, moments: dict[str, Any]) -> None:
+    """Save a state for each moment."""
+    await store.save_many({id: waking(moment, id) for id, moment in moments.items()})
+
+
+async def due_ids(store: VersionedFlowStateStore, before: Any = None, **given: Any) -> list[str]:
+    """Return the ids of what is due."""
+    return [summary.id for summary in await store.due(before, **given)]
+
+
+class DueTests(Suite):
+    """The method `due`."""
+
+    @pytest.mark.asyncio
+    async def test_due_is_what_has_come_earliest_first(self, store: VersionedFlowStateStore) -> None:
+        """Up to the moment and with it, by number and not by type; ties by id as its bytes say."""
+        moments = {"z": 1, "B": 2, "a": 2.0, "é": 2, "🙂": 2, "\uff5e": 2, "past": -1.5, "later": 2.5, "zero": 0}
+        await save_waking(store, moments)
+
+        assert ["past", "zero", "z", "B", "a", "é", "\uff5e", "🙂"] == await due_ids(store, 2)
+        assert ["past", "zero", "z"] == await due_ids(store, 1)
+        assert [] == await due_ids(store, -2)
+
+    @pytest.mark.asyncio
+    async def test_due_without_a_moment_is_due_now(self, store: VersionedFlowStateStore) -> None:
+        """None is this moment; a datetime with a time zone is one too."""
+        now = datetime.now(timezone.utc)
+        hour = 3_600_000
+        await save_waking(store, {"past": time.time() * 1000 - hour, "future": time.time_ns() // 1_000_000 + hour})
+
+        assert ["past"] == await due_ids(store)
+        assert ["past", "future"] == await due_ids(store, now + timedelta(hours=2))
+        assert [] == await due_ids(store, now - timedelta(hours=2))
+
+    @pytest.mark.asyncio
+    async def test_due_shows_the_moment(self, store: VersionedFlowStateStore) -> None:
+        """Each summary has it, in its exact type, and the rest of the summary too."""
+        await save_waking(store, {"float": 1.0, "int": 2})
+        found = await store.due(2)
+
+        assert [("float", float, 1), ("int", int, 2)] == [
+            (s.id, type(s.extra["wakeAt"]), s.extra["wakeAt"]) for s in found
+        ]
+        assert ["float", "int"] == [summary.flow_id for summary in found]
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("value", NEVER.values(), ids=NEVER)
+    async def test_without_a_number_nothing_is_due(self, store: VersionedFlowStateStore, value: Any) -> None:
+        """Absent or anything else, it is never due."""
+        await store.save_many({"absent": started(), "other": waking(value), "due": waking(1)})
+
+        assert ["due"] == await due_ids(store, 2**62)
+
+    @pytest.mark.asyncio
+    async def test_due_follows_every_write(self, store: VersionedFlowStateStore) -> None:
+        """Set, moved and taken out by a partial write, a save or a deletion, it is seen at once."""
+        await store.create("id", waking(5))
+        seen = [await due_ids(store, 5)]
+        await store.update("id", extra={"wakeAt": 6})
+        seen.append(await due_ids(store, 5))
+        await store.update("id", cache={"a": CacheEntry()}, extra={"wakeAt": 4})
+        seen.append(await due_ids(store, 5))
+        await store.update("id", extra={"wakeAt": UNSET})
+        seen.append(await due_ids(store, 5))
+        async with store.edit("id") as state:
+            state.wakeAt = 1
+        seen.append(await due_ids(store, 5))
+        await store.save("id", started())
+        seen.append(await due_ids(store, 5))
+        await store.save("id", waking(1))
+        await store.delete("id")
+        seen.append(await due_ids(store, 5))
+
+        assert [["id"], [], ["id"], [], ["id"], [], []] == seen
+
+    @pytest.mark.asyncio
+    async def test_due_goes_on_behind_a_summary(self, store: VersionedFlowStateStore) -> None:
+        """Page by page every one comes once, ties too, also where what was last is not due any more."""
+        await save_waking(store, {f"id-{place:02}": place // 4 for place in range(20)})
+        found: list[str] = []
+        page = await store.due(10, limit=3)
+        while page:
+            found += [summary.id for summary in page]
+            await store.update(page[-1].id, extra={"wakeAt": UNSET})
+            page = await store.due(10, limit=3, after=page[-1])
+
+        assert [f"id-{place:02}" for place in range(20)] == found
+
+    @pytest.mark.asyncio
+    async def test_due_returns_no_more_than_it_may(self, store: VersionedFlowStateStore) -> None:
+        """The earliest of them, 100 where nothing else is said."""
+        await save_waking(store, {f"id-{place:03}": place for place in range(105)})
+
+        assert ["id-000"] == await due_ids(store, 200, limit=1)
+        assert [f"id-{place:03}" for place in range(100)] == await due_ids(store, 200)
+        assert 105 == len(await due_ids(store, 200, limit=300))
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"limit": 0},
+            {"limit": 301},
+            {"limit": True},
+            {"limit": None},
+            {"before": "now"},
+            {"before": True},
+            {"before": float("nan")},
+            {"before": 2**63},
+            {"before": datetime(2026, 1, 1)},  # noqa: DTZ001  # that is what is refused
+            {"after": "id"},
+        ],
+        ids=str,
+    )
+    async def test_due_refuses_what_it_cannot_ask(self, store: VersionedFlowStateStore, given: dict[str, Any]) -> None:
+        """A limit out of range, what is no moment, and what is no summary."""
+        with pytest.raises(InvalidQueryError):
+            await store.due(**given)
+
+    @pytest.mark.asyncio
+    async def test_due_refuses_a_summary_without_the_moment(self, store: VersionedFlowStateStore) -> None:
+        """It has no place in the order."""
+        await store.save("id", started())
+        [summary] = (await store.list_summaries()).summaries
+        with pytest.raises(InvalidQueryError):
+            await store.due(after=summary)
