@@ -134,6 +134,7 @@ async def test_asks_each_index(flow_state_settings: FlowStateSettings, query_log
         for query in query_log.queries[:-1]
     ]
     shard = ["shard"] if shards > 1 else []
-    filters = [[], ["name"], ["blockedOnStep.name"], ["status"], *([["operation.done"]] if shards == 1 else [])]
+    filters = [["startTime"], ["name", "startTime"], ["blockedOnStep.name", "startTime"], ["status", "startTime"]]
+    filters += [["wakeAt", "wakeAt"], *([["operation.done", "startTime"]] if shards == 1 else [])]
 
-    assert [[*shard, *paths, "startTime"] for paths in filters] == asked
+    assert [[*shard, *paths] for paths in filters] == asked

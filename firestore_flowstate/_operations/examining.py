@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Final, Literal, get_args
 
 from .._document.root import is_serialized
-from .._query.structured import structured_query
+from .._query.structured import due_structured_query, structured_query
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError, MissingIndexError
 from ..models import FlowState, FlowStatus
@@ -62,6 +62,11 @@ async def _missing_indexes(collection: Collection) -> AsyncIterator[Finding]:
     done = FlowStateQuery(status="done")
     queries = [FlowStateQuery(), FlowStateQuery(name="flow"), FlowStateQuery(blocked_on="step"), done]
     asked = [structured_query(collection.collection_id, query, limit=1, shard=shard) for query in queries]
+    asked.append(
+        due_structured_query(
+            collection.collection_id, before=0, limit=1, after=None, after_name=None, fields=["flowId"], shard=shard
+        )
+    )
     if shard is None:
         asked.append(structured_query(collection.collection_id, done, limit=1, native_done=True))
     for structured in asked:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
+from datetime import datetime, timezone
 
 import click
 from pydantic.alias_generators import to_camel
@@ -18,6 +19,7 @@ from ..models import FlowState, FlowStateSummary
 from ..query import MAX_LIMIT, FlowStateQuery
 from ..settings import FlowStateSettings
 from .options import (
+    MisusedError,
     confirm,
     confirmation_option,
     filter_options,
@@ -32,23 +34,27 @@ from .running import run
 @click.command("list")
 @click.option("--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="How many.")
 @click.option("--token", metavar="TOKEN", help="Go on where the list before ended; it said with which token.")
+@click.option("--due", is_flag=True, help="Those whose wakeAt has come, earliest first; goes with no filter.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line instead of a table.")
 @filter_options
 @store_options
-def list_command(limit: int, token: str | None, as_json: bool) -> None:
+def list_command(limit: int, token: str | None, due: bool, as_json: bool) -> None:
     """List flow states, newest start first.
 
     Reads no payload. Starts are in UTC.
     """
-    summaries, token = run(_summaries(given_settings(), given_query(token=token), limit))
+    settings, query = given_settings(), given_query(token=token)
+    if due and query != FlowStateQuery():
+        raise MisusedError("--due goes with no filter and no --token: it asks for the wake time alone")
+    summaries, token = run(_due(settings, limit)) if due else run(_summaries(settings, query, limit))
     if as_json:
         for summary in summaries:
             fields = summary.model_dump(mode="json", exclude={"extra"})  # in which NaN would become null
             tell_json({to_camel(name): value for name, value in fields.items()} | {"extra": dict(summary.extra)})
     elif summaries:
-        print_table(summaries)
+        print_table(summaries, due=due)
     else:
-        say("no flow states")
+        say("nothing is due" if due else "no flow states")
     if token is not None:
         say(f"There are more: --token {token}")
 
@@ -66,6 +72,18 @@ async def _summaries(
             if page.continuation_token is None or len(found) >= limit:
                 return found, page.continuation_token
             query = replace(query, continuation_token=page.continuation_token)
+
+
+async def _due(settings: FlowStateSettings, limit: int) -> tuple[list[FlowStateSummary], None]:
+    found: list[FlowStateSummary] = []
+    async with FirestoreFlowStateStore(settings) as store:
+        now = datetime.now(timezone.utc)
+        while (wanted := min(limit - len(found), MAX_LIMIT)) > 0:
+            page = await store.due(now, limit=wanted, after=found[-1] if found else None)
+            found += page
+            if len(page) < wanted:
+                break
+    return found, None
 
 
 @click.command()

@@ -46,8 +46,8 @@ def report(sentence: str, fields: dict[str, Any], *, as_json: bool) -> None:
         tell(sentence)
 
 
-def print_table(summaries: Sequence[FlowStateSummary]) -> None:
-    """Print a line for each flow state."""
+def print_table(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> None:
+    """Print a line for each flow state; `due`: with the moment from which somebody should look at it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "name", "status", "started", "steps", "bytes", "about"):
         table.add_column(
@@ -60,6 +60,8 @@ def print_table(summaries: Sequence[FlowStateSummary]) -> None:
         about = summary.error_line or ""
         if summary.status == "blocked":
             about = f"waits for {summary.blocked_on}"
+        if due:
+            about = ", ".join(filter(None, [f"due {when(summary.extra['wakeAt'])}", about]))
         table.add_row(
             Text(shown(summary.id)),
             Text(shown(summary.name or "")),

@@ -11,7 +11,7 @@ import pytest
 from command import Outcome, Processes
 from damage import put, sound
 from raw_documents import RawCollection
-from story import flow, story
+from story import MINUTE, NINE, flow, story
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSettings, SyncFlowStateStore
 from firestore_flowstate.testing import exactly
@@ -55,6 +55,24 @@ def test_filters(here: Callable[..., Outcome], store: SyncFlowStateStore, filter
     """Alone and together, for lists and counts alike."""
     assert expected == ids(here("list", "--json", *filters.split()))
     assert f"{len(expected)}\n" == here("count", *filters.split()).out
+
+
+DUE = """\
+id          name      status   started              steps  bytes  about
+order-1002  checkout  blocked  2024-05-31 09:01:00      1    207  due 2024-05-31 09:30:00, waits for approve
+draft-7     draft     running  2024-05-31 09:03:00      0    157  due 2024-05-31 10:00:00
+"""
+
+
+def test_list_what_is_due(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """By the wake time, earliest first; what is not due yet is not there."""
+    assert Outcome(0, "", "nothing is due\n") == here("list", "--due")
+    for id, minutes in (("draft-7", 60), ("order-1002", 30), ("order-1003", 10_000_000)):
+        store.update(id, extra={"wakeAt": NINE + minutes * MINUTE})
+
+    assert Outcome(0, DUE, "") == here("list", "--due")
+    assert ["order-1002"] == ids(here("list", "--due", "--json", "--limit", "1"))
+    assert 2 == here("list", "--due", "--status", "done").code
 
 
 def test_list_as_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 from firestore_flowstate import (
+    UNSET,
     BlockedOnStep,
     CacheEntry,
     FirestoreFlowStateStore,
@@ -180,6 +181,15 @@ _UNKNOWN = {
     "__x__": 1,
 }
 
+
+async def _keys_updated(store: FirestoreFlowStateStore) -> None:
+    once = state(first="saved", second={"saved": "as an object"}, third=3, fourth=[4])
+    await store.save(ID, once)
+    await store.update(
+        ID, extra={"second": "set", "third": UNSET, "a.b`c": 1.0, "wakeAt": START}, if_version=once.version or ""
+    )
+
+
 SERIALIZED: dict[str, Form] = {
     "saved": Form(write=_saved()),
     "created": Form(write=lambda store: store.create(ID, state())),
@@ -220,6 +230,7 @@ SERIALIZED: dict[str, Form] = {
         settings={"compress_over": 2_000_000, "expire_after": FIFTY_YEARS, "expire_when": "always"},
     ),
     "updated-with-a-part": Form(write=_updated_with_a_part, settings={"compress_over": 1_000_000}),
+    "keys-updated": Form(write=_keys_updated),
     "encrypted-part": Form(write=_updated_with_a_part, settings={"keys": KEYS, "compress_over": 1_000_000}),
 }
 
@@ -243,6 +254,7 @@ async def _native_updated(store: FirestoreFlowStateStore) -> None:
 NATIVE: dict[str, Form] = {
     "native": Form(write=_saved(), settings={"layout": "native"}),
     "native-updated": Form(write=_native_updated, settings={"layout": "native"}),
+    "native-keys-updated": Form(write=_keys_updated, settings={"layout": "native"}),
     "native-expiring": Form(
         write=_saved(operation={"name": ID, "done": True, "result": {"response": [1.0, 1]}}, owner="uid-1"),
         settings={"layout": "native", "expire_after": FIFTY_YEARS},

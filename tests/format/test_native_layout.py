@@ -56,6 +56,14 @@ async def test_an_update_writes_native_fields(stored: Stored) -> None:
     assert same(expected) == same(document.root)
 
 
+async def test_unknown_keys_are_set_as_fields(stored: Stored) -> None:
+    """A key that is set or taken out is a field of the document, and there is nothing beside it."""
+    document = await stored("native-keys-updated")
+
+    keys = {"first": "saved", "second": "set", "fourth": [4], "a.b`c": 1.0, "wakeAt": START}
+    assert same({**SAVED, **keys}) == same(document.root)
+
+
 async def test_an_update_names_each_step_as_it_is(native_settings: FlowStateSettings) -> None:
     """A field path has a way to write every character; Firestore reads a bare carriage return as a line feed."""
     odd = [chr(code) for code in (*range(0x180), 0x2028, 0x2029, 0xFEFF, 0xFFFF, 0x1F600)]

@@ -50,6 +50,20 @@ async def test_replaced_values_take_their_head_along(stored: Stored) -> None:
     assert same(saved(payload, status="failed", summary=summary)) == same(document.root)
 
 
+async def test_unknown_keys_are_set_in_the_head(stored: Stored) -> None:
+    """A key that is set stands in the head and in its summary, whatever the payload has under that name."""
+    document = await stored("keys-updated")
+
+    payload = {
+        "extra": '{"second":{"saved":"as an object"},"fourth":[4]}',
+        "log": [{"id": "id-1", "set": PREPARE}, {"id": "id-2"}],
+        "weight": 2037,
+    }
+    keys = {"first": "saved", "second": "set", "a.b`c": 1.0, "wakeAt": START}
+    summary = {"steps": 1, "bytes": 366, "extra": keys}
+    assert same(saved(payload, summary=summary, **keys)) == same(document.root)
+
+
 async def test_an_expiry_goes_when_the_flow_goes_on(stored: Stored) -> None:
     """A flow that is resumed has no expireAt any more."""
     document = await stored("expiry-cleared")
