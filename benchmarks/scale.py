@@ -82,33 +82,41 @@ def read_page(by_shard: Sequence[Sequence[int]], start: int, limit: int) -> Aske
     Args:
         by_shard: The places in the list of the flows in each shard, in order.
         start: The place that the page begins at.
-        limit: How many flows it has; one more tells whether there is another page.
+        limit: How many flows it has; whatever is left over tells that there is another page.
     """
     shards = range(len(by_shard))
     fetched = [bisect_left(places, start) for places in by_shard]  # up to where each shard was read
     ready: list[list[int]] = [[] for _ in by_shard]  # what of it was not taken yet
     ended = [False] * len(by_shard)
-    queries = documents = billed = rounds = 0
-    taken: list[int] = []
-    while (missing := limit + 1 - len(taken)) > 0:
+    queries = documents = billed = rounds = taken = 0
+
+    def fetch(dry: Sequence[int], wanted: int) -> None:
+        nonlocal queries, documents, billed, rounds
+        for shard in dry:
+            found = by_shard[shard][fetched[shard] : fetched[shard] + wanted]
+            fetched[shard] += len(found)
+            ready[shard] += found
+            ended[shard] = len(found) < wanted
+            queries, documents, billed = queries + 1, documents + len(found), billed + max(1, len(found))
+        # The first query of several is alone: the others are answered as of its time.
+        rounds += 2 if queries == len(dry) > 1 else 1
+
+    while (missing := limit - taken) > 0:
         dry = [shard for shard in shards if not ready[shard] and not ended[shard]]
         if dry:  # and with them those that run dry before the page is full
             before_last = sorted(place for places in ready for place in places)[: missing - 1]
             if missing > 1:
                 last = before_last[-1] if len(before_last) == missing - 1 else math.inf
                 dry += [shard for shard in shards if ready[shard] and not ended[shard] and ready[shard][-1] < last]
-            wanted = share(missing, len(by_shard))
-            for shard in dry:
-                found = by_shard[shard][fetched[shard] : fetched[shard] + wanted]
-                fetched[shard] += len(found)
-                ready[shard] += found
-                ended[shard] = len(found) < wanted
-                queries, documents, billed = queries + 1, documents + len(found), billed + max(1, len(found))
-            rounds += 1
+            fetch(dry, share(missing + 1, len(by_shard)))
         heads = [(places[0], shard) for shard, places in enumerate(ready) if places]
         if not heads:
             break
-        taken.append(ready[min(heads)[1]].pop(0))
+        ready[min(heads)[1]].pop(0)
+        taken += 1
+    dry = [shard for shard in shards if not ended[shard]]
+    if taken == limit and dry and not any(ready):
+        fetch(dry, 1)
     return Asked(queries, documents, billed, rounds)
 
 

@@ -332,7 +332,8 @@ class FirestoreFlowStateStore:
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         """Yield every state the filters match, in the order of `list`, reading one page ahead.
 
-        A limit of the query is the size of the pages.
+        A limit of the query is the size of the pages. Over several shards, or by status, a page may be as of a moment
+        up to five minutes ago, since it goes on with what the page before has read.
 
         Raises:
             FlowStateDecodeError: A document cannot be read and the query does not say to skip those.

@@ -14,6 +14,7 @@ from .._document.place import Place
 from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
+from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
 from .overdue import OverdueWarning
@@ -97,6 +98,11 @@ class Collection:
     def deadline(self, timeout: float | None) -> Deadline:
         """Return the deadline of a call that starts now."""
         return Deadline.after(self.settings.timeout if timeout is None else timeout)
+
+    def read_time(self) -> ReadTime:
+        """Return a time for several reads that are to see one moment."""
+        name = self.name("flowstate-ping")
+        return ReadTime(lambda deadline: self.connection.settled_time(name, deadline))
 
     async def get(
         self,

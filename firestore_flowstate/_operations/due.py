@@ -11,7 +11,8 @@ from datetime import datetime, timezone
 from .._query.due import Due, DueQuery
 from .._query.structured import due_structured_query
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document
+from .._rpc.messages import Document, Timestamp
+from .._rpc.read_time import ReadTime
 from ..errors import FlowStateDecodeError, FlowStateWarning
 from ..models import FlowStateSummary
 from ..query import MAX_LIMIT
@@ -24,12 +25,18 @@ from .together import together
 async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Sequence[FlowStateSummary]:
     """Return the summaries of what is due, from as many queries as there are shards."""
     shards = collection.settings.shards
+    read_time = collection.read_time()
     sources = [
-        _Source(collection=collection, query=query, deadline=deadline, shard=shard if shards > 1 else None)
+        _Source(
+            collection=collection,
+            query=query,
+            deadline=deadline,
+            shard=shard if shards > 1 else None,
+            read_time=read_time if shards > 1 else None,
+        )
         for shard in range(shards)
     ]
     found: list[FlowStateSummary] = []
-    last: Due | None = None
     while len(found) < query.limit:
         if dry := [source for source in sources if not source.ready and not source.ended]:
             more = share(query.limit - len(found), shards)
@@ -38,10 +45,8 @@ async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Se
         ready = [source for source in sources if source.ready]
         if not ready:
             break
-        place, summary = min(ready, key=lambda source: source.ready[0][0].key).ready.popleft()
-        if place != last:  # one that was moved to another shard between two queries is in both
-            found.append(summary)
-            last = place
+        _, summary = min(ready, key=lambda source: source.ready[0][0].key).ready.popleft()
+        found.append(summary)
     return found
 
 
@@ -53,6 +58,7 @@ class _Source:
     query: DueQuery
     deadline: Deadline
     shard: int | None
+    read_time: ReadTime | None
     after: Due | None = field(init=False)
     ready: deque[tuple[Due, FlowStateSummary]] = field(default_factory=deque)
     ended: bool = False
@@ -73,7 +79,13 @@ class _Source:
             fields=SUMMARY_FIELDS,
             shard=self.shard,
         )
-        documents = await collection.connection.run_query(collection.parent, structured, deadline=self.deadline)
+
+        async def ask(at: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
+            return await collection.connection.run_query_at(
+                collection.parent, structured, deadline=self.deadline, read_time=at
+            )
+
+        documents = (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)
         self.ended = len(documents) < count
         now = datetime.now(timezone.utc)
         for document in documents:

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from .._document.field_paths import quoted
-from .._query.structured import structured_query
 from .._query.token import from_token, scope_of, to_token
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document
+from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
 from .collection import Collection
+from .pages import Page, Pages
 from .reading import check_readable, state_of, states_of_whole
-from .streams import Found, Stream, merged, streams
+from .streams import streams
 from .summarizing import SUMMARY_FIELDS, summary_of
 from .together import together
 
 
 async def list_states(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateQueryResponse:
     """Return a page of whole states."""
-    return await _states(_pages(collection, query, deadline, fields=None), deadline)
+    return await _StatePages.of(collection, query).next(deadline)
 
 
 async def list_summaries(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateSummaryResponse:
     """Return a page of summaries, read by projection."""
     fields = [*SUMMARY_FIELDS, *map(quoted, query.where)]
-    found, token = await _pages(collection, query, deadline, fields=fields).next(deadline)
-    documents = await _whole(collection, found, deadline, mask=fields)
+    scope = _scope(collection, query)
+    page = await _pages(collection, query, scope, fields=fields).next(_limit(collection, query), deadline)
+    documents = await _whole(collection, page, deadline, mask=fields)
     summaries, errors = [], []
     references = collection.reference_of
     for document in documents:
@@ -41,7 +42,7 @@ async def list_summaries(collection: Collection, query: FlowStateQuery, deadline
         except FlowStateDecodeError as error:
             errors.append(error)
     skipped = tuple(error.flow_id or "" for error in errors)
-    response = FlowStateSummaryResponse(summaries=summaries, continuation_token=token, skipped=skipped)
+    response = FlowStateSummaryResponse(summaries=summaries, continuation_token=_token(page, scope), skipped=skipped)
     if errors and query.on_error == "raise":
         raise _with_response(errors, replace(response, skipped=()))
     return response
@@ -50,17 +51,11 @@ async def list_summaries(collection: Collection, query: FlowStateQuery, deadline
 async def count(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> int:
     """Return how many documents the filters match; those that carry no status are looked at one by one."""
     sources = streams(collection, query, after=None, fields=None, deadline=deadline)
-    asked = [
-        structured_query(collection.collection_id, query, limit=None, shard=source.shard)
-        for source in sources
-        if source.native_status is None
-    ]
+    counted = [source.count() for source in sources if source.native_status is None]
     by_status = query.status is not None and collection.settings.shards == 1
-    if by_status:  # among them are native documents with a `status` of their own; only native ones have operation.done
-        asked.append(structured_query(collection.collection_id, query, limit=None, native_by_status=True))
-    totals = await together(
-        collection.connection.count(collection.parent, structured, deadline=deadline) for structured in asked
-    )
+    if by_status:  # among them are native documents with a `status` of their own
+        counted.append(sources[0].count(native_by_status=True))
+    totals = await together(counted)
     total = sum(totals) - (2 * totals[-1] if by_status else 0)
     for source in sources:
         while source.native_status is not None:
@@ -82,7 +77,7 @@ class PagesAhead:
 
     def __init__(self, collection: Collection, query: FlowStateQuery) -> None:
         self._collection = collection
-        self._pages = _pages(collection, query, collection.deadline(None), fields=None)
+        self._pages = _StatePages.of(collection, query)
         self._ahead: asyncio.Task[FlowStateQueryResponse] | None = None
 
     async def __aenter__(self) -> PagesAhead:
@@ -105,67 +100,48 @@ class PagesAhead:
         return page.flow_states
 
     def _ask(self) -> asyncio.Task[FlowStateQueryResponse]:
-        return asyncio.ensure_future(_states(self._pages, self._collection.deadline(None)))
+        return asyncio.ensure_future(self._pages.next(self._collection.deadline(None)))
 
 
-@dataclass(kw_only=True)
-class _Pages:
-    """The pages of a query, one after the other; documents that were fetched for one and not shown are kept."""
+@dataclass(frozen=True, kw_only=True)
+class _StatePages:
+    """The pages of a query, as whole states."""
 
     collection: Collection
     query: FlowStateQuery
-    limit: int
     scope: str
-    sources: Sequence[Stream]
-    _left: list[Found] = field(default_factory=list)
+    pages: Pages
 
-    async def next(self, deadline: Deadline) -> tuple[list[Found], str | None]:
-        """Return the documents of the next page, and the token of the one after it where more follows."""
-        for source in self.sources:
-            source.deadline = deadline
-        after = self._left[-1] if self._left else None
-        found = [*self._left, *await merged(self.sources, self.limit + 1 - len(self._left), after=after)]
-        page, self._left = found[: self.limit], found[self.limit :]
-        return page, to_token(page[-1].position, self.scope) if self._left else None
+    @classmethod
+    def of(cls, collection: Collection, query: FlowStateQuery) -> _StatePages:
+        scope = _scope(collection, query)
+        pages = _pages(collection, query, scope, fields=None)
+        return cls(collection=collection, query=query, scope=scope, pages=pages)
 
+    async def next(self, deadline: Deadline) -> FlowStateQueryResponse:
+        """Return the next page.
 
-def _pages(
-    collection: Collection, query: FlowStateQuery, deadline: Deadline, *, fields: Sequence[str] | None
-) -> _Pages:
-    scope = scope_of(f"{collection.settings.database}/{collection.path}", query)
-    after = None if query.continuation_token is None else from_token(query.continuation_token, scope)
-    return _Pages(
-        collection=collection,
-        query=query,
-        limit=query.limit if query.limit is not None else collection.settings.page_size,
-        scope=scope,
-        sources=streams(collection, query, after=after, fields=fields, deadline=deadline),
-    )
-
-
-async def _states(pages: _Pages, deadline: Deadline) -> FlowStateQueryResponse:
-    """Return the next page as whole states.
-
-    Raises:
-        FlowStateDecodeError: A document cannot be read, and the query does not say to skip those.
-    """
-    found, token = await pages.next(deadline)
-    documents = await _whole(pages.collection, found, deadline)
-    states, errors = [], []
-    for result in await _states_of(pages.collection, documents, deadline):
-        if isinstance(result, FlowStateDecodeError):
-            errors.append(result)
-        elif result is not None:
-            states.append(result)
-    skipped = tuple(error.flow_id or "" for error in errors)
-    response = FlowStateQueryResponse(flow_states=states, continuation_token=token, skipped=skipped)
-    if errors and pages.query.on_error == "raise":
-        raise _with_response(errors, replace(response, skipped=()))
-    return response
+        Raises:
+            FlowStateDecodeError: A document cannot be read, and the query does not say to skip those.
+        """
+        page = await self.pages.next(_limit(self.collection, self.query), deadline)
+        documents = await _whole(self.collection, page, deadline)
+        states, errors = [], []
+        for result in await states_of(self.collection, documents, deadline, read_time=page.read_time):
+            if isinstance(result, FlowStateDecodeError):
+                errors.append(result)
+            elif result is not None:
+                states.append(result)
+        skipped = tuple(error.flow_id or "" for error in errors)
+        token = _token(page, self.scope)
+        response = FlowStateQueryResponse(flow_states=states, continuation_token=token, skipped=skipped)
+        if errors and self.query.on_error == "raise":
+            raise _with_response(errors, replace(response, skipped=()))
+        return response
 
 
-async def _states_of(
-    collection: Collection, documents: Sequence[Document], deadline: Deadline
+async def states_of(
+    collection: Collection, documents: Sequence[Document], deadline: Deadline, *, read_time: Timestamp | None
 ) -> list[FlowState | FlowStateDecodeError | None]:
     """Return the state of each document, or why it cannot be read; None where it was deleted since, parts first."""
     found = states_of_whole(collection, documents)
@@ -173,7 +149,7 @@ async def _states_of(
 
     async def read(index: int) -> None:
         try:
-            found[index] = await state_of(collection, documents[index], deadline)
+            found[index] = await state_of(collection, documents[index], deadline, read_time=read_time)
         except FlowStateDecodeError as error:
             found[index] = error
 
@@ -181,13 +157,32 @@ async def _states_of(
     return found
 
 
+def _scope(collection: Collection, query: FlowStateQuery) -> str:
+    return scope_of(f"{collection.settings.database}/{collection.path}", query)
+
+
+def _limit(collection: Collection, query: FlowStateQuery) -> int:
+    return query.limit if query.limit is not None else collection.settings.page_size
+
+
+def _pages(collection: Collection, query: FlowStateQuery, scope: str, *, fields: Sequence[str] | None) -> Pages:
+    after = None if query.continuation_token is None else from_token(query.continuation_token, scope)
+    return Pages(collection=collection, query=query, after=after, fields=fields)
+
+
+def _token(page: Page, scope: str) -> str | None:
+    return to_token(page.found[-1].position, scope) if page.more else None
+
+
 async def _whole(
-    collection: Collection, found: Sequence[Found], deadline: Deadline, *, mask: Sequence[str] | None = None
+    collection: Collection, page: Page, deadline: Deadline, *, mask: Sequence[str] | None = None
 ) -> list[Document]:
-    """Return the documents, with those read that were found by a projection; one deleted meanwhile is left out."""
-    names = [one.document.name for one in found if one.partial]
-    read = await collection.connection.batch_get(names, deadline=deadline, mask=mask) if names else {}
-    documents = (read.get(one.document.name) if one.partial else one.document for one in found)
+    """Return the documents, with those read that were found by a projection."""
+    names = [one.document.name for one in page.found if one.partial]
+    read = {}
+    if names:
+        read = await collection.connection.batch_get(names, deadline=deadline, mask=mask, read_time=page.read_time)
+    documents = (read.get(one.document.name) if one.partial else one.document for one in page.found)
     return [document for document in documents if document is not None]
 
 

@@ -14,7 +14,7 @@ from ..query import FlowStateQuery, milliseconds
 from .bulk import delete_documents
 from .collection import Collection
 from .deleting import delete_version_of
-from .streams import merged, streams
+from .pages import Pages
 
 _PAGE: Final = 100
 
@@ -35,13 +35,12 @@ async def purge(
     before = query.started_before
     if before is None or milliseconds(before) > milliseconds(horizon):
         query = replace(query, started_before=horizon)
-    after = None
+    fields = ["startTime", "expireAt", f"{PAYLOAD}.parts"]
+    pages = Pages(collection=collection, query=query, fields=fields, expired=True)
     done = 0
-    while True:
-        deadline = collection.deadline(None)
-        fields = ["startTime", "expireAt", f"{PAYLOAD}.parts"]
-        sources = streams(collection, query, after=after, fields=fields, deadline=deadline, expired=True)
-        found = await merged(sources, _PAGE)
+    more = True
+    while more:
+        found, more, _ = await pages.next(_PAGE, collection.deadline(None))
         old = [one.document for one in found if moment_of(one.document.update_time).as_datetime() < horizon]
         if dry_run:
             done += len(old)
@@ -49,9 +48,7 @@ async def purge(
             done += await _delete(collection, old)
         if progress is not None and old:
             progress(done)
-        if len(found) < _PAGE:
-            return done
-        after = found[-1].position
+    return done
 
 
 def _before_now(age: timedelta) -> datetime:

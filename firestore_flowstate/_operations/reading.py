@@ -44,8 +44,16 @@ def load_root(document: Document) -> Root | None:
         return None
 
 
-async def state_of(collection: Collection, document: Document, deadline: Deadline) -> FlowState | None:
+async def state_of(
+    collection: Collection, document: Document, deadline: Deadline, *, read_time: Timestamp | None = None
+) -> FlowState | None:
     """Return the flow state of a root document, whichever its layout; None where it was deleted since, parts first.
+
+    Args:
+        collection: Where.
+        document: The root document.
+        deadline: When to give up.
+        read_time: The time that the root was read as of, for its parts; None: now.
 
     Raises:
         FlowStateDecodeError: It cannot be read; names the id.
@@ -56,7 +64,7 @@ async def state_of(collection: Collection, document: Document, deadline: Deadlin
             return read_native_document(collection, document)
         root = read_root(document)
         refs = [ref for _, ref in root.refs]
-        resolved = await fetch(collection, id, refs, deadline)
+        resolved = await fetch(collection, id, refs, deadline, read_time=read_time)
         if resolved is None:
             # The root was replaced between the two reads, and its parts went with it.
             return await _state_again(collection, id, deadline)

@@ -14,7 +14,8 @@ from .._query.matching import order
 from .._query.structured import structured_query
 from .._query.token import Position
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, Value
+from .._rpc.messages import Document, Timestamp, Value
+from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery
 from .collection import Collection, expires_at
@@ -53,6 +54,8 @@ class Stream:
         shard: The shard it asks; None: whatever the shard.
         native_status: Ask native documents, which carry no status, and keep those that have this one.
         expired: Whether to keep those that have expired too.
+        read_time: What all streams of a query are read as of; None where there is only one, which may go on as of
+            another time: what is written does not change its order.
         ready: Those that were fetched and are still to be taken, in order.
         ended: Whether there are no more than these.
     """
@@ -65,6 +68,7 @@ class Stream:
     shard: int | None = None
     native_status: FlowStatus | None = None
     expired: bool = False
+    read_time: ReadTime | None = None
     ready: deque[Found] = field(default_factory=deque)
     ended: bool = False
     _least: int = 1
@@ -73,6 +77,24 @@ class Stream:
         """Fetch until so many are ready or there are no more."""
         while len(self.ready) < count and not self.ended:
             await self._fetch(count - len(self.ready))
+
+    async def count(self, *, native_by_status: bool = False) -> int:
+        """Return how many documents there are from the beginning, expired ones too, counted by the server.
+
+        Args:
+            native_by_status: Only the native ones among them, which have the status that is asked for as their own key.
+        """
+        collection = self.collection
+        structured = structured_query(
+            collection.collection_id, self.query, limit=None, shard=self.shard, native_by_status=native_by_status
+        )
+
+        async def ask(at: Timestamp | None) -> tuple[int, Timestamp | None]:
+            return await collection.connection.count(
+                collection.parent, structured, deadline=self.deadline, read_time=at
+            )
+
+        return (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)
 
     def needs_filling(self) -> bool:
         """Return whether only a fetch can tell what is next."""
@@ -100,7 +122,13 @@ class Stream:
             shard=self.shard,
             native_done=self.native_status in ("done", "failed") if native else None,
         )
-        documents = await collection.connection.run_query(collection.parent, structured, deadline=self.deadline)
+
+        async def ask(at: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
+            return await collection.connection.run_query_at(
+                collection.parent, structured, deadline=self.deadline, read_time=at
+            )
+
+        documents = (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)
         self.ended = len(documents) < count
         now = datetime.now(timezone.utc)
         kept = 0
@@ -134,10 +162,12 @@ def streams(
     deadline: Deadline,
     expired: bool = False,
 ) -> list[Stream]:
-    """Return the streams whose documents together are those of the query.
+    """Return the streams whose documents together are those of the query, all of them of one moment.
 
     A query by status asks twice: native documents carry none.
     """
+    shards = collection.settings.shards
+    several = shards > 1 or query.status is not None
     common: dict[str, Any] = {
         "collection": collection,
         "query": query,
@@ -145,8 +175,8 @@ def streams(
         "fields": fields,
         "deadline": deadline,
         "expired": expired,
+        "read_time": collection.read_time() if several else None,
     }
-    shards = collection.settings.shards
     if shards > 1:
         return [Stream(shard=shard, **common) for shard in range(shards)]
     if query.status is None:
@@ -154,16 +184,8 @@ def streams(
     return [Stream(**common), Stream(native_status=query.status, **common)]
 
 
-async def merged(sources: Sequence[Stream], count: int, *, after: Found | None = None) -> list[Found]:
-    """Return the next so many of all streams together, newest start first, ties by id descending.
-
-    A document that was moved to another shard or layout between two queries is in two streams; it is taken once.
-
-    Args:
-        sources: The streams.
-        count: How many.
-        after: The one that was taken last, if any.
-    """
+async def merged(sources: Sequence[Stream], count: int) -> list[Found]:
+    """Return the next so many of all streams together, newest start first, ties by id descending."""
     shards = sum(source.shard is not None for source in sources)
     taken: list[Found] = []
     while len(taken) < count:
@@ -172,13 +194,17 @@ async def merged(sources: Sequence[Stream], count: int, *, after: Found | None =
         if not ready:
             break
         for _, index in ready:
-            found = sources[index].pop()
-            if after is None or after.key != found.key:
-                taken.append(found)
-                after = found
+            taken.append(sources[index].pop())
             if len(taken) == count or sources[index].needs_filling():
                 break
     return taken
+
+
+async def more_follow(sources: Sequence[Stream]) -> bool:
+    """Return whether any stream has another one, which the last fetch tells in most cases."""
+    if not any(source.ready for source in sources):
+        await together(source.fill(1) for source in sources if source.needs_filling())
+    return any(source.ready for source in sources)
 
 
 def share(count: int, shards: int) -> int:
@@ -207,7 +233,7 @@ async def _fill(sources: Sequence[Stream], missing: int, shards: int) -> None:
         dry += [source for source in sources if source.ready and not source.ended and source.ready[-1].key > last]
     elif missing > 1:
         dry += [source for source in sources if source.ready and not source.ended]
-    more = share(missing, shards)
+    more = share(missing + 1, shards)  # one more tells whether another page follows
     if len(dry) == 1:
         await dry[0].fill(more)
     else:

@@ -83,16 +83,16 @@ async def test_a_flow_that_is_written_meanwhile_stays(flow_state_store: Firestor
     """Deletion is conditional on what was read: the flow that resumed keeps its state, and is not counted."""
     store = flow_state_store
     await store.save_many({f"{i}": flow() for i in range(5)})
-    run_query = store._connection.run_query
+    run_query_at = store._connection.run_query_at
 
     async def and_then_resume(*args: object, **options: object) -> object:
-        documents = await run_query(*args, **options)  # type: ignore[arg-type]  # as it was called
+        answer = await run_query_at(*args, **options)  # type: ignore[arg-type]  # as it was called
         await store.update("3", cache={"resumed": CacheEntry(value=1)})
-        return documents
+        return answer
 
-    store._connection.run_query = and_then_resume  # type: ignore[assignment,method-assign]  # another writer's moment
+    store._connection.run_query_at = and_then_resume  # type: ignore[assignment,method-assign]  # another writer's moment
     assert 4 == await store.purge(older_than=NOW)
-    store._connection.run_query = run_query  # type: ignore[method-assign]  # as it was
+    store._connection.run_query_at = run_query_at  # type: ignore[method-assign]  # as it was
     assert ["3"] == await ids(store)
 
 

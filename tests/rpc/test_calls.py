@@ -97,8 +97,10 @@ async def test_queries_keep_their_order(connection: Connection, deadline: Deadli
 
     found = await connection.run_query(documents, descending, deadline=deadline)
     assert [3, 2, 1] == [document.fields["n"].integer_value for document in found]
-    assert 3 == await connection.count(documents, descending, deadline=deadline)
-    assert 0 == await connection.count(documents, query(collection + "-empty"), deadline=deadline)
+    count, _ = await connection.count(documents, descending, deadline=deadline)
+    none, _ = await connection.count(documents, query(collection + "-empty"), deadline=deadline)
+
+    assert (3, 0) == (count, none)
     assert [] == await connection.run_query(documents, query(collection + "-empty"), deadline=deadline)
 
 

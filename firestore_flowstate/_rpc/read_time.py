@@ -1,0 +1,60 @@
+"""One time that several reads are answered as of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from .deadline import Deadline
+
+if TYPE_CHECKING:
+    from .messages import Timestamp
+
+_Answer = TypeVar("_Answer")
+
+_GOOD_FOR: Final = 300.0  # seconds; Firestore answers as of any time of the past hour, and whoever asks wants news
+
+
+class ReadTime:
+    """The server's own time of the first read, which the others are answered as of.
+
+    Together they see one moment. What is written between two of them is in none, and what moves from the documents of
+    one read to those of another is in exactly one. The clock of this machine takes no part in it.
+
+    Args:
+        before_first: Returns the time that the first read is to be as of; None: the server's now. See
+            `Connection.settled_time`.
+    """
+
+    def __init__(self, before_first: Callable[[Deadline], Awaitable[Timestamp | None]]) -> None:
+        self._before_first = before_first
+        self._time: Timestamp | None = None
+        self._good_until: Deadline | None = None
+        self._first = asyncio.Lock()
+
+    @property
+    def time(self) -> Timestamp | None:
+        """The time; None before the first answer."""
+        return self._time
+
+    def is_old(self) -> bool:
+        """Return whether the first answer came more than five minutes ago."""
+        return self._good_until is not None and self._good_until.remaining() <= 0
+
+    async def read(
+        self, ask: Callable[[Timestamp | None], Awaitable[tuple[_Answer, Timestamp | None]]], deadline: Deadline
+    ) -> _Answer:
+        """Return the answer as of this time. All others wait for the first one, and then go at once.
+
+        Args:
+            ask: Reads as of a time, None for now, and returns the answer with the time that it is of.
+            deadline: When the answer must be there.
+        """
+        async with self._first:
+            if self._time is None:
+                answer, self._time = await ask(await self._before_first(deadline))
+                self._good_until = Deadline.after(_GOOD_FOR)
+                return answer
+        answer, _ = await ask(self._time)
+        return answer
