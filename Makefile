@@ -23,7 +23,7 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 	--fetch-timeout=60000 --fetch-retries=5
 
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test check test-all bench torture firebase-exec firebase-tools genkit-js find-emulator clean
+.PHONY: help demo docs site test check test-all bench torture release firebase-exec firebase-tools genkit-js find-emulator clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +34,9 @@ demo: $(READY) ## the quickstart, on the emulator
 docs: $(READY) ## what is generated of the docs: the reference of the command
 	$(RUN) tests/cli/reference.py
 
+site: $(READY) ## the documentation as pages, in build/site/html
+	$(RUN) docs/pages.py
+
 test: $(READY) find-emulator firebase-tools genkit-js ## all tests, on the emulator
 	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
@@ -43,7 +46,7 @@ check: $(READY) ## what CI runs: lint, format, types, all tests
 	$(RUN) -m mypy
 	@$(MAKE) --no-print-directory test
 
-bench: $(READY) find-emulator ## all benchmarks; BENCH="save_load steps" for some, BENCH=--readme to keep the figures
+bench: $(READY) find-emulator ## all benchmarks; BENCH="save_load steps" for some, BENCH=--readme to keep figures and plots
 	$(RUN) benchmarks/run.py $(BENCH)
 
 test-all: ## all tests, on every Python from 3.10 that is installed
@@ -51,6 +54,9 @@ test-all: ## all tests, on every Python from 3.10 that is installed
 
 torture: $(READY) find-emulator ## everything at once, while connections break and the server is killed, for SECONDS
 	@PYTHONPATH=tests:tests/rpc:tests/faults $(RUN) -m torture --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
+
+release: $(READY) find-emulator ## sdist and wheel in dist/, checked and tried on every Python installed; stops before the upload
+	$(RUN) release.py
 
 firebase-exec: $(READY) firebase-tools ## the quickstart, on the emulator that firebase-tools starts
 	@$(RUN) tests/firebase_tools/exec_folder.py $(EXEC_FOLDER)

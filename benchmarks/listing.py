@@ -16,16 +16,16 @@ from typing import Final
 from emulators import fresh_emulator
 from google.cloud.firestore import Query
 from plain import Plain
-from report import at_least, shown, table, title
+from report import at_least, plotted, shown, table, title
 from rounds import QUICK, Cost, Operation, Spread, cpu_ratio, number, several, take_turns, wall_ratio
-from states import L, M, Size, wire_form
+from states import L, M, S, Size, wire_form
 from wire import Wire
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
 
 PROJECT: Final = "demo-benchmarks"
 PAGE: Final = several(100, quick=3)
-ROUNDS: Final = {"M": several(11), "L": several(5)}
+ROUNDS: Final = {"S": several(11), "M": several(11), "L": several(5)}
 SUMMARIES_AT_L: Final = 100
 WHOLE_AT_M: Final = 7
 
@@ -118,8 +118,20 @@ def report(size: Size, costs: Mapping[str, Sequence[Cost]], sizes: Mapping[str, 
 def main() -> None:
     """Measure."""
     title("Pages of a list, one at a time: median (quartiles) of paired rounds")
-    for size in (M,) if QUICK else (M, L):
-        report(size, *asyncio.run(measure(size)))
+    times: dict[str, list[float]] = {}
+    sizes = (S, M) if QUICK else (S, M, L)
+    for size in sizes:
+        costs, wire = asyncio.run(measure(size))
+        report(size, costs, wire)
+        for name, own in costs.items():
+            times.setdefault(name, []).append(Spread.of([cost.wall * 1e3 for cost in own]).median)
+    for name, label in (("plain", "plain client"), ("list", "list"), ("list_summaries", "list_summaries")):
+        for size, time in zip(sizes, times[name], strict=True):
+            shown(f"a page of {PAGE} {size.name}, ms, {label}", time)
+        plotted(
+            "pages", label, ticks=[f"{size.name}: {size.steps} steps of {size.step_bytes:,} bytes" for size in sizes],
+            y=times[name], x_label="states", y_label="ms", title=f"Time of a page of {PAGE} states, ms",
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

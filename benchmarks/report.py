@@ -1,6 +1,6 @@
 """What a benchmark prints: tables, and figures with their targets and whether they are met. Nothing fails.
 
-`run.py` asks by BENCHMARK_RESULTS for the figures once more, one JSON object a line.
+`run.py` asks by BENCHMARK_RESULTS for the figures once more, and for what is plotted, one JSON object a line.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rounds import Spread, number
 
@@ -56,6 +56,11 @@ def shown(what: str, figure: Spread | float) -> None:
     _figure(what, figure, "", "")
 
 
+def plotted(plot: str, label: str, **data: Any) -> None:
+    """Note a line, or a row of bars, of a plot; `plots.py` says which data there are."""
+    _note({"plot": plot, "label": label, **data})
+
+
 def machine() -> str:
     """Return the machine and the versions that figures belong to, in two lines."""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
@@ -68,9 +73,13 @@ def machine() -> str:
 def _figure(what: str, figure: Spread | float, verdict: str, target: str) -> None:
     shown = str(figure) if isinstance(figure, Spread) else number(figure)
     print(f"  {verdict:6}  {what}: {shown}" + (f" ({target})" if target else ""))
+    _note({"what": what, "figure": shown, "verdict": verdict, "target": target})
+
+
+def _note(result: Mapping[str, Any]) -> None:
     if results := os.environ.get("BENCHMARK_RESULTS"):
         with Path(results).open("a") as file:
-            file.write(json.dumps({"what": what, "figure": shown, "verdict": verdict, "target": target}) + "\n")
+            file.write(json.dumps(result) + "\n")
 
 
 def _median(figure: Spread | float) -> float:

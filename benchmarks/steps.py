@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 from emulators import fresh_emulator
 from plain import Plain
-from report import at_least, at_most, shown, table, title
+from report import at_least, at_most, plotted, shown, table, title
 from rounds import Spread, cpu_ratio, number, several, take_turns, wall_ratio
 from states import Size, step_value, wire_form
 from wire import Wire
@@ -119,14 +120,20 @@ async def save_whole(host: str, **changes: Any) -> None:
             await store.save("whole", state)
 
 
-async def save_whole_plainly(host: str) -> None:
-    """Save the whole state after each step, with Google's client."""
+async def save_whole_plainly(wire: Wire) -> Walk:
+    """Save the whole state after each step, with Google's client, and return what that costs."""
     form = wire_form(EMPTY)
-    plain = Plain(host, project=PROJECT, collection=COLLECTION, states=[form])
+    plain = Plain(wire.host, project=PROJECT, collection=COLLECTION, states=[form])
+    walked = Walk()
     for index in range(FULL_SAVES):
         form["cache"][f"step-{index}"] = {"value": step_value(EMPTY.step_bytes, 0, index)}
+        before, began = (wire.sent, wire.received), time.process_time()
         await plain.save(0)
+        walked.cpu.append((time.process_time() - began) * 1e3)
+        walked.sent.append(wire.sent - before[0])
+        walked.received.append(wire.received - before[1])
     await plain.close()
+    return walked
 
 
 async def measure_steps() -> Walk:
@@ -140,8 +147,9 @@ async def measure_steps() -> Walk:
         async with FirestoreFlowStateStore(settings_for(wire.host)) as store:
             await store.load("first")  # the connection and its headers
             counted = await walk(store, "counted", STEPS, wire)
+        plainly = await save_whole_plainly(wire)
         whole = {
-            "the plain client's, native maps": await bytes_of_full_saves(wire.host, save_whole_plainly, wire),
+            "the plain client's, native maps": int(sum(plainly.wire)),
             "ours, uncompressed": await bytes_of_full_saves(
                 wire.host, lambda host: save_whole(host, compress_over=2**40), wire
             ),
@@ -150,6 +158,7 @@ async def measure_steps() -> Walk:
         wire.close()
     report_steps(walks, counted)
     report_full_saves(counted, whole)
+    plot_steps(plainly, counted, walks)
     return counted
 
 
@@ -190,6 +199,25 @@ def report_full_saves(counted: Walk, whole: dict[str, int]) -> None:
             shown(what, size / steps)
         else:
             at_least(what, size / steps, TIMES_FULL_SAVES)
+
+
+def plot_steps(plainly: Walk, counted: Walk, walks: list[Walk]) -> None:
+    """Show what a flow of so many steps costs altogether, and have it plotted."""
+    ours_cpu = [statistics.median(one.cpu[index] for one in walks) for index in range(FULL_SAVES)]
+    contenders = {
+        "plain client": ([size / 1e6 for size in plainly.wire], [ms / 1e3 for ms in plainly.cpu]),
+        "update": ([size / 1e6 for size in counted.wire[:FULL_SAVES]], [ms / 1e3 for ms in ours_cpu]),
+    }
+    for kind, plot, unit in ((0, "bytes", "MB on the wire"), (1, "cpu", "seconds of client CPU")):
+        for label, costs in contenders.items():
+            sums = list(itertools.accumulate(costs[kind]))
+            for steps in (10, 100, 300):
+                if steps <= len(sums):
+                    shown(f"a flow of {steps} steps, {unit}, {label}", sums[steps - 1])
+            plotted(
+                f"steps-{plot}", label, x=list(range(len(sums) + 1)), y=[0.0, *sums], x_label="steps of 2 KB",
+                y_label=unit, title=f"A flow that saves each of its steps: {unit}",
+            )  # fmt: skip
 
 
 async def measure_loads(counted: Walk) -> None:

@@ -1,4 +1,4 @@
-"""The benchmarks run, all of them, and what they measure finds its way into the README."""
+"""The benchmarks run, all of them, and what they measure finds its way into the papers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from strict_python import OLD_PYTHONS_BY_ENVIRONMENT
 from firestore_flowstate.emulator import Emulator
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-PARTS = {"emulators", "floor", "plain", "report", "rounds", "run", "states", "wire"}  # of which they are made
+PARTS = {"emulators", "floor", "performance", "plain", "plots", "report", "rounds", "run", "states", "wire"}
 SIMULATION = "scale"  # tests/test_scale.py
 
 
@@ -51,20 +51,22 @@ def test_no_benchmark_is_forgotten(firestore_emulator: Emulator) -> None:
     assert {path.stem for path in BENCHMARKS.glob("*.py")} - PARTS - {SIMULATION} <= known
 
 
-def test_figures_go_into_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_go_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its markers; the tables of benchmarks that did not run now stay as they are."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import run
+    import performance
+    from run import BENCHMARKS as MEASURED
 
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- speed: begin. As it\nwas. -->\nold\n<!-- speed: end -->\nafter\n")
-    monkeypatch.setattr(run, "README", readme)
-    monkeypatch.setattr(run, "machine", lambda: "a machine\nits versions")
+    page = tmp_path / "performance.md"
+    page.write_text("before\n<!-- speed: begin. As it\nwas. -->\nold\n<!-- speed: end -->\nafter\n")
+    monkeypatch.setattr(performance, "PAGE", page)
+    monkeypatch.setattr(performance, "machine", lambda: "a machine\nits versions")
     met = {"what": "save S, times the floor", "figure": "2.00", "verdict": "met", "target": "at most 2.50"}
-    run.write_readme({"bulk": [met], "backup_at_scale": []})
-    run.write_readme({"steps": [{**met, "figure": "9.00", "verdict": "missed"}, {**met, "verdict": "", "target": ""}]})
+    performance.write_page({"bulk": [met], "backup_at_scale": []}, MEASURED)
+    missed = [{**met, "figure": "9.00", "verdict": "missed"}, {**met, "verdict": "", "target": ""}]
+    performance.write_page({"steps": missed}, MEASURED)
 
-    assert readme.read_text() == (
+    assert page.read_text() == (
         "before\n"
         "<!-- speed: begin. As it\nwas. -->\n"
         "\n"
@@ -83,3 +85,41 @@ def test_figures_go_into_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "<!-- speed: end -->\n"
         "after\n"
     )
+
+
+def test_the_readme_has_the_figures_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most six of them, and none that the page has not."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import performance
+
+    readme = tmp_path / "README.md"
+    readme.write_text(performance.README.read_text())
+    monkeypatch.setattr(performance, "README", readme)
+    performance.write_readme()
+
+    assert readme.read_text() == (BENCHMARKS.parent / "README.md").read_text()
+    assert len(performance.IN_README) == readme.read_text().count("times less |") + readme.read_text().count("fewer |")
+    assert len(performance.IN_README) <= 6
+
+
+@pytest.mark.parametrize("ticks", [None, ["S", "M", "L"]], ids=["curves", "bars"])
+def test_a_plot_is_read_on_light_and_dark_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ticks: list[str] | None
+) -> None:
+    """Its colours are those of the page that shows it; the same data make the same file."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import plots
+
+    labels = {"title": "Time", "x_label": "steps", "y_label": "ms", "plot": "time"}
+    data = {"ticks": ticks} if ticks else {"x": [0, 1, 2]}
+    lines = [{**labels, **data, "label": label, "y": [1.0, 2.0, 4.0]} for label in ("plain client", "update")]
+    plots.draw(lines, tmp_path)
+    drawn = (tmp_path / "time.svg").read_text()
+    plots.draw(lines, tmp_path)
+
+    assert drawn == (tmp_path / "time.svg").read_text()
+    assert "@media (prefers-color-scheme: dark)" in drawn
+    behind = drawn.partition("</style>")[2]
+    assert set() == set(re.findall(r"#[0-9a-f]{6}\b", behind.partition("</metadata>")[2]))
+    for word in ("plain client", "update", "Time", "steps", "ms"):
+        assert f">{word}</text>" in drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -14,13 +15,14 @@ import pytest
 from strict_python import STRICT_PYTHON
 
 import firestore_flowstate
-from firestore_flowstate import FlowStateSettings
+from firestore_flowstate import FlowStateError, FlowStateSettings
 from firestore_flowstate.emulator import Emulator
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
-PAPERS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("emulator/*.md")])
-ALL_DOCS = "\n".join(paper.read_text() for paper in PAPERS)
+PAPERS = sorted(
+    paper for place in ("", "docs/**/", "emulator/", "tests/data/*/") for paper in PROJECT.glob(f"{place}*.md")
+)
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -44,15 +46,25 @@ def test_the_test_in_the_readme_passes(firestore_emulator: Emulator, tmp_path: P
     assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize("name", firestore_flowstate.__all__)
-def test_every_public_name_is_in_the_docs(name: str) -> None:
-    """Who reads the papers knows what there is."""
-    assert re.search(rf"\b{name}\b", ALL_DOCS)
+def test_every_public_name_is_in_the_table_of_names() -> None:
+    """Who reads the page knows what there is, and is told of nothing that is not there."""
+    cells = re.findall(r"^\| \[.*?\| (.*) \|$", (PROJECT / "docs" / "names.md").read_text(), re.MULTILINE)
+
+    assert sorted(firestore_flowstate.__all__) == sorted(re.findall(r"`(\w+)`", "\n".join(cells)))
+
+
+def test_the_table_of_errors_is_complete() -> None:
+    """Each error once, below its base, with the fields that it adds and the built-in error that it is as well."""
+    text = (PROJECT / "docs" / "errors.md").read_text()
+    rows = re.findall(r"^\| ((?:&nbsp; )*)(`.*?) \|", text, re.MULTILINE)
+
+    assert [error_row(kind) for kind in errors()] == [(indent.count("&"), *cell_of(cell)) for indent, cell in rows]
 
 
 def test_the_table_of_settings_is_complete() -> None:
     """Each setting with its variable and its default, in the order of the class."""
-    lines = [[cell.strip() for cell in line.split("|")] for line in README.splitlines() if line.startswith("| `")]
+    text = (PROJECT / "docs" / "settings.md").read_text()
+    lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("| `")]
     rows = [(cells[1].strip("`"), *cells[2:4]) for cells in lines]
 
     assert [row(name) for name in FlowStateSettings.model_fields] == rows
@@ -111,6 +123,29 @@ def test_the_example_of_the_format_is_a_saved_document() -> None:
 
     assert example is not None
     assert saved({}) == json.loads(example[1])
+
+
+def errors() -> list[type[FlowStateError]]:
+    """Return the tree of errors, each before what is below it, in the order of the module."""
+
+    def below(kind: type[FlowStateError]) -> list[type[FlowStateError]]:
+        return [kind, *(one for child in kind.__subclasses__() for one in below(child))]
+
+    return below(FlowStateError)
+
+
+def error_row(kind: type[FlowStateError]) -> tuple[int, str, set[str]]:
+    """Return how deep an error is, its name, and its other base and the fields that it brings."""
+    own = inspect.signature(kind).parameters.values() if "__init__" in vars(kind) else ()
+    fields = {one.name for one in own if one.kind is one.KEYWORD_ONLY} - {"flow_id"}
+    depth = sum(issubclass(one, FlowStateError) for one in kind.__mro__) - 1
+    return depth, kind.__name__, fields | {one.__name__ for one in kind.__bases__[1:]}
+
+
+def cell_of(cell: str) -> tuple[str, set[str]]:
+    """Return the name in the first cell of an error's row, and the other names."""
+    name, *others = re.findall(r"`(\w+)`", cell)
+    return name, set(others)
 
 
 def row(name: str) -> tuple[str, str, str]:

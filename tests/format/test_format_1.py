@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,27 @@ from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, 
 from firestore_flowstate.testing import exactly
 
 FOLDER = Path(__file__).parents[1] / "data" / "format-v1"
-GOLDEN = sorted(path.name.partition(".")[0] for path in FOLDER.iterdir())
+GOLDEN = sorted(path.name.partition(".")[0] for path in FOLDER.glob("*.json*"))
 
 
 def test_there_is_a_golden_document_of_each_form() -> None:
     """generate.py writes the one of a form that is new."""
     assert sorted(FORMS) == GOLDEN
+
+
+def test_the_vectors_are_described() -> None:
+    """Whoever reads them in another language knows what each file and each member of it is."""
+    text = (FOLDER / "README.md").read_text()
+    members, forms = (re.findall(r"`([\w-]+)`", first) for first in first_columns(text))
+
+    assert list(read("saved")) == members
+    assert sorted(forms) == GOLDEN
+
+
+def first_columns(text: str) -> list[str]:
+    """Return the first cells of each table, without its head."""
+    tables = re.findall(r"^\|---.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    return ["\n".join(line.split("|")[1] for line in rows.splitlines()) for rows in tables]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
