@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._document.head import MAX_QUERIED_BYTES, is_queryable_name
+from ._document.head import MAX_QUERIED_BYTES, exact, is_int64, is_queryable_name
 from .errors import InvalidQueryError
 from .models import FlowState, FlowStateSummary, FlowStatus
 
 MAX_LIMIT: Final = 300  # the documents Genkit and the Firebase SDKs fetch at most for a page
 
 _STATUSES: Final = get_args(FlowStatus)
-_INT64: Final = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +64,10 @@ class FlowStateQuery:
         check_moment("started_after", self.started_after)
         check_moment("started_before", self.started_before)
         _check_where(self.where)
+        for label in ("limit", "continuation_token", "name", "status", "blocked_on", "started_after", "started_before"):
+            object.__setattr__(self, label, exact(getattr(self, label)))
+        where = {exact(key): exact(value) for key, value in self.where.items()}
+        object.__setattr__(self, "where", where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +158,7 @@ def check_moment(label: str, value: object) -> None:
             raise InvalidQueryError(f"{label} needs a time zone: {value!r} could be any of 38 moments")
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidQueryError(f"{label} is a datetime or milliseconds, not {type(value).__name__}: {value!r:.100}")
-    elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and value not in _INT64):
+    elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and not is_int64(value)):
         raise InvalidQueryError(f"{label} is no moment: {value!r:.100}")
 
 
@@ -171,7 +174,7 @@ def _check_where(where: object) -> None:
             )
         if isinstance(value, str):
             _check_asked(f"where[{key!r:.100}]", value)
-        elif not isinstance(value, int) or value not in _INT64:
+        elif not isinstance(value, int) or not is_int64(value):
             raise InvalidQueryError(
                 f"where[{key!r:.100}] is a string, a whole number of 64 bits or a bool, not {value!r:.100}"
             )

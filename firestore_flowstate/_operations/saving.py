@@ -34,6 +34,7 @@ async def save(
     id: str,
     state: FlowState,
     *,
+    content: FlowState | None = None,
     base: Version | None,
     absent: bool,
     layout: Layout | None = None,
@@ -45,7 +46,8 @@ async def save(
     Args:
         collection: Where.
         id: The key.
-        state: What to store.
+        state: The state, which gets the version.
+        content: What to store of it, as it was at the call; None: what it is now.
         base: The version to replace; None: whatever is there.
         absent: Whether there must be nothing yet.
         layout: The layout to write; None: as the settings say.
@@ -56,8 +58,8 @@ async def save(
         Overtaken: Another writer was first.
         FlowStateEncodeError: The state cannot be stored.
     """
-    check_state(id, state)
-    out, written = outgoing_of(collection, id, state, base=base, absent=absent, layout=layout, expire_at=expire_at)
+    sound = check_state(id, state) if content is None else content
+    out, written = outgoing_of(collection, id, sound, base=base, absent=absent, layout=layout, expire_at=expire_at)
     if base is not None:
         out.gone = [collection.part_name(id, name) for name in base.part_names()]
     elif out.parts and not absent:
@@ -67,7 +69,8 @@ async def save(
         landed = await land(collection, out, base=base, absent=absent, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    stamp(state, collection.path_of(id), landed, written, base=base, expire_at=out.expire_at)
+    progress = Progress.of(sound)
+    stamp(state, collection.path_of(id), landed, written, progress=progress, base=base, expire_at=out.expire_at)
 
 
 def outgoing_of(
@@ -94,6 +97,7 @@ def stamp(
     landed: Landed,
     written: Written | None,
     *,
+    progress: Progress,
     base: Version | None,
     expire_at: datetime | None,
 ) -> None:
@@ -102,7 +106,7 @@ def stamp(
         updated=landed.updated,
         revision="" if written is None else written.revision,
         layout="native" if written is None else "serialized",
-        progress=Progress.of(state),
+        progress=progress,
         weight=0 if written is None else written.weight if landed.root is None else landed.root.weight,
         parts=() if written is None else written.kept if landed.root is None else landed.root.kept(),
         created=None if written is None else written.created,
