@@ -195,6 +195,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         after: FlowStateSummary | None = None,
         timeout: float | None = None,
     ) -> Sequence[FlowStateSummary]:
+        check_timeout(timeout)
         query = due_query(before, now=datetime.now(timezone.utc), limit=limit, after=after)
         records = [record for record in self._live_records() if is_due(query, record.summary)]
         earliest = heapq.nsmallest(limit, records, key=_due_order)

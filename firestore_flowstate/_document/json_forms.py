@@ -85,7 +85,7 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
         return _model_form(value, path, depth)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: _form(_attribute(value, field.name, path), f"{path}.{field.name}", depth + 1, config)
+            field.name: _form(attribute(value, field.name, path), f"{path}.{field.name}", depth + 1, config)
             for field in dataclasses.fields(value)
         }
     if config is not None and isinstance(value, (AbstractSet, deque)):
@@ -119,7 +119,7 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
     form: dict[str, Any] = {}
     for name, field in model.__pydantic_fields__.items():
         place = f"{path}.{name}"
-        member = _attribute(value, name, path)
+        member = attribute(value, name, path)
         exclude_if = getattr(field, "exclude_if", None)
         excluded = field.exclude or (exclude_if is not None and exclude_if(member))
         if not excluded:
@@ -186,7 +186,8 @@ def _read_by(name: str, field: Any, config: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def _attribute(value: Any, name: str, path: str) -> Any:
+def attribute(value: Any, name: str, path: str) -> Any:
+    """Return a field of a dataclass or model, or raise FlowStateEncodeError where it is missing."""
     try:
         return getattr(value, name)
     except AttributeError:

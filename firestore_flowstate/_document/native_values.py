@@ -21,7 +21,7 @@ from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import WireModel
 from .head import is_int64
 from .ids import MAX_NAME_BYTES
-from .json_forms import plain
+from .json_forms import attribute, plain
 from .wire import to_wire
 
 MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: depth of maps and arrays
@@ -193,8 +193,8 @@ def _write_other(target: Value, value: Any, path: str, depth: int, names: int) -
         _write_array(target, value, path, depth, names)
     elif isinstance(value, enum.Enum):
         write_value(target, value.value, path, depth, names=names)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    elif dataclasses.is_dataclass(value) and not (isinstance(value, type) or hasattr(value, "__pydantic_fields__")):
+        fields = {field.name: attribute(value, field.name, path) for field in dataclasses.fields(value)}
         _write_map(target, fields, path, depth, names)
     elif not _write_firestore_type(target, value, path, names):
         write_value(target, plain(value, path), path, depth, names=names)
