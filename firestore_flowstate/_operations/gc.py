@@ -29,9 +29,12 @@ async def collect(collection: Collection, *, dry_run: bool, min_age: timedelta =
     """
     orphans = deleted = young = 0
     unreadable: list[str] = []
+    read: str | None = None  # whose root was read last: its parts may go on in the next page
+    root: Document | None = None
     async for page in scan_parts(collection):
         for id, parts in _by_flow(collection, page).items():
-            root = await collection.get(id, collection.deadline(None))
+            if id != read:
+                read, root = id, await collection.get(id, collection.deadline(None))
             try:
                 unnamed = _unnamed(root, parts)
             except FlowStateDecodeError:

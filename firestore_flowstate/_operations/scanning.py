@@ -10,6 +10,9 @@ from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery
 from .collection import Collection
 
 PAGE: Final = 100
+# Before all other ids, and the end of a name: as Google's clients bound a query by names in their recursive deletes.
+_FIRST_ID: Final = "__id-9223372036854775808__"
+_END: Final = "\0"
 
 
 async def scan(
@@ -23,14 +26,21 @@ async def scan(
 
 
 async def scan_parts(collection: Collection) -> AsyncIterator[list[Document]]:
-    """Yield all parts of the collection's flow states by name, without their data."""
+    """Yield all parts of the collection's flow states by name, without their data.
+
+    A collection group spans collections. Names bound it to this one, so that others are not read, and not billed.
+    """
     query = StructuredQuery()
     source = query.from_.add()
     source.collection_id = PARTS
     source.all_descendants = True
     prefix = f"{collection.documents}/{collection.path}/"
+    query.start_at.values.add().reference_value = f"{prefix}{_FIRST_ID}"
+    query.start_at.before = True
+    query.end_at.values.add().reference_value = f"{collection.documents}/{collection.path}{_END}/{_FIRST_ID}"
+    query.end_at.before = True
     async for documents in _pages(collection, collection.parent, query, ["__name__"], 300):
-        # A collection group spans collections: leave alone what is another one's, or deeper down.
+        # Leave alone what is deeper down: parts of a collection below a flow state, which are another store's.
         yield [d for d in documents if d.name.startswith(prefix) and d.name.count("/", len(prefix)) == 2]
 
 
