@@ -13,6 +13,7 @@ from .log import PART_BYTES, Ref, Segment, Stored, new_id
 
 COLLECTION: Final = "flowstate-parts"
 DATA: Final = "data"
+EXPIRY: Final = "expireAt"
 INLINE_BYTES: Final = 64 * 1024  # larger values of an update go to parts at once
 EXPIRY_MARGIN: Final = timedelta(days=7)  # parts outlive their root
 
@@ -79,11 +80,22 @@ def with_values(segment: Segment, values: Mapping[str, Stored]) -> Segment:
     return replace(segment, **fields) if fields else segment
 
 
-def write_part(document: Document, data: bytes, index: int, expire_at: datetime | None) -> None:
-    """Fill the document of one part."""
+def write_part(document: Document, data: bytes, index: int) -> None:
+    """Fill the document of one part, which does not expire until its root is written."""
     document.fields[DATA].bytes_value = data[index * PART_BYTES : (index + 1) * PART_BYTES]
-    if expire_at is not None:
-        document.fields["expireAt"].timestamp_value.FromDatetime(outlived(expire_at))
+
+
+def write_part_expiry(document: Document, expire_at: datetime | None) -> None:
+    """Let a part expire some days after its root, or stay as its root does.
+
+    Args:
+        document: The document of the part.
+        expire_at: When the root expires; None: it does not.
+    """
+    if expire_at is None:
+        document.fields.pop(EXPIRY, None)
+    else:
+        document.fields[EXPIRY].timestamp_value.FromDatetime(outlived(expire_at))
 
 
 def outlived(expire_at: datetime) -> datetime:

@@ -5,7 +5,7 @@ Field by field as docs/format.md has it. Values stay packed here; `serialized` p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from .version import Kept, Moment
 
 VERSION: Final = 1
 PAYLOAD: Final = "_flowstate"
-VALUES: Final = ("input", "operation", "executions", "blockedOnStep", "traceContext", "extra")
+VALUES: Final[tuple[str, ...]] = ("input", "operation", "executions", "blockedOnStep", "traceContext", "extra")
 """The payload values beside the log."""
 NATIVE_FIELDS: Final = frozenset({"input", "cache", "eventsTriggered", "operation", "executions", "traceContext"})
 HEAD_FIELDS: Final = frozenset(
@@ -115,6 +115,27 @@ def check_layout(document: Document) -> None:
         _payload(document)
     elif "operation" not in document.fields:
         raise FlowStateDecodeError(f"it has neither {PAYLOAD} nor operation")
+
+
+def kept_in(document: Document, names: Iterable[str]) -> list[Kept]:
+    """Return the parts that payload values refer to, in a document that may have been read by a mask.
+
+    Raises:
+        FlowStateDecodeError: A reference is damaged.
+    """
+    payload = document.fields[PAYLOAD].map_value.fields
+    kept = []
+    for name in names:
+        if name in payload and payload[name].WhichOneof("value_type") == "map_value":
+            stored = _stored(payload[name], f"{PAYLOAD}.{name}")
+            if isinstance(stored, Ref):
+                kept.append(Kept(name, stored.name, stored.count))
+    return kept
+
+
+def reference_fields(name: str) -> list[str]:
+    """Return the field paths that have the reference in the place of a payload value, and nothing of the value."""
+    return [f"{PAYLOAD}.{name}.{field}" for field in ("part", "count", "bytes")]
 
 
 def write_stored(value: Value, stored: Stored) -> None:

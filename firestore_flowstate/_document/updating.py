@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,13 +50,13 @@ class Update:
         change = self.change
         return base.after(change.operation, change.blocked_on_step, change.executions)
 
-    def gone(self, base: Version) -> list[str]:
-        """Return the parts of the values that it replaces."""
-        return [name for kept in base.parts if kept.field in self.values for name in kept.part_names()]
+    def gone(self, kept: Iterable[Kept]) -> list[Kept]:
+        """Return those of the parts that go with the values that it replaces."""
+        return [one for one in kept if one.field in self.values]
 
-    def kept(self, base: Version) -> tuple[Kept, ...]:
-        """Return the parts that the root refers to once it is written."""
-        old = (kept for kept in base.parts if kept.field == "log" or kept.field not in self.values)
+    def kept_after(self, kept: Iterable[Kept]) -> tuple[Kept, ...]:
+        """Return the parts that the root refers to once it is written, of those it refers to before."""
+        old = (one for one in kept if one.field not in self.values)
         stored = [*self.values.items(), *(("log", value) for value in self.segment.values().values())]
         return (*old, *(Kept(field, ref.name, ref.count) for field, ref in stored if isinstance(ref, Ref)))
 
@@ -131,13 +131,13 @@ def write_update(
     return mask
 
 
-def write_transforms(transforms: Any, update: Update, base: Version) -> None:
-    """Add what the server does to the root: append the segment, and count.
+def write_transforms(transforms: Any, update: Update, gone: Iterable[Kept]) -> None:
+    """Add what the server does to the root: append the segment, and count; `gone` are the parts that go.
 
     The results come back in this order: the log, weight, parts, steps, bytes.
     """
     write_segment(_transform(transforms, "log").append_missing_elements.values.add(), update.segment)
-    more = sum(ref.count for ref, _ in update.parts) - len(update.gone(base))
+    more = sum(ref.count for ref, _ in update.parts) - sum(one.size for one in gone)
     steps = update.change.new_steps
     if steps is None:
         steps = len(update.change.cache) - len(tuple(update.change.remove))

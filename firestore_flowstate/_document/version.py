@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
@@ -15,7 +15,8 @@ import orjson
 
 from ..models import FlowState, FlowStatus, Operation
 from ..unset import Unset
-from .log import MAX_STATE_PARTS, Ref
+from .expiry import has_expired
+from .log import Ref
 
 Layout = Literal["serialized", "native"]
 
@@ -99,11 +100,14 @@ class Version:
         layout: How it is stored.
         progress: What its status follows from.
         weight: Bytes of the log inside the root, plus 1,000 a segment.
-        parts: The parts that the root refers to.
+        parts: How many parts the root refers to, or more.
         created: The id of the create that made the document.
         expires: When it expires, in seconds since the epoch; None where it does not.
         owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
         has_extra: Whether its payload has unknown keys, which no partial write can take out.
+        kept: The parts that the root refers to; None where it has some and they were not read. No text has them: a
+            commit must not delete a part because of what a text says.
+        is_hearsay: Whether a text is all that tells of it, which may have travelled.
     """
 
     updated: Moment
@@ -111,19 +115,21 @@ class Version:
     layout: Layout
     progress: Progress
     weight: int = 0
-    parts: tuple[Kept, ...] = ()
+    parts: int = 0
     created: str | None = None
     expires: float | None = None
     owns_expiry: bool = False
     has_extra: bool = False
+    kept: tuple[Kept, ...] | None = field(default=(), compare=False)
+    is_hearsay: bool = field(default=False, compare=False)
 
-    def part_names(self) -> list[str]:
-        """Return the ids of all part documents."""
-        return [name for kept in self.parts for name in kept.part_names()]
-
-    def moved_to(self, updated: Moment) -> Version:
-        """Return this version at another update_time, where maintenance has touched the document."""
-        return replace(self, updated=updated)
+    @classmethod
+    def of(cls, state: FlowState, path: str) -> Version | None:
+        """Return the version of a state as it was loaded or stored; None where that was not at the path."""
+        version = None if state.version is None else cls.from_text(state.version, path)
+        if version is None:
+            return None
+        return replace(version, kept=tuple(Kept(*kept) for kept in state._parts), is_hearsay=False)
 
     def expire_at(self) -> datetime | None:
         """Return when the state expires, in UTC; None where it does not."""
@@ -134,15 +140,23 @@ class Version:
         except OverflowError:  # the last second of 9999, rounded up
             return _LAST if self.expires > 0 else _FIRST
 
+    def has_expired(self) -> bool:
+        """Return whether the state counts as absent by now."""
+        return has_expired(self.expire_at(), datetime.now(timezone.utc))
+
     def stamp(self, state: FlowState, path: str) -> FlowState:
         """Return the state with what is known of it as it is stored at the path."""
-        state._note_stored(self.to_text(path), updated_at=self.updated.as_datetime(), expire_at=self.expire_at())
+        assert self.kept is not None  # noqa: S101  # whoever has the whole state has seen them
+        state._note_stored(
+            self.to_text(path), updated_at=self.updated.as_datetime(), expire_at=self.expire_at(), parts=self.kept
+        )
         return state
 
     def to_text(self, path: str) -> str:
         """Return the version as the opaque text that users hold, bound to the path of its document.
 
         A commit gives all its documents the same update_time, so another's version could pass for this one's.
+        The check finds a text that was changed by accident. It is not a signature.
         """
         progress = self.progress
         flags = f"{progress.ended[:1]}{'b' * progress.blocked}{'x' * progress.executed}"
@@ -154,12 +168,11 @@ class Version:
             self.layout[0],
             flags,
             self.weight,
-            [list(kept) for kept in sorted(self.parts)],
+            self.parts,
             self.created,
             self.expires,
-            crc32(path.encode()),
         ]
-        return base64.urlsafe_b64encode(orjson.dumps(fields)).decode().rstrip("=")
+        return base64.urlsafe_b64encode(orjson.dumps([*fields, check_of(path, fields)])).decode().rstrip("=")
 
     @classmethod
     def from_text(cls, text: str, path: str) -> Version | None:
@@ -169,8 +182,8 @@ class Version:
         """
         try:
             fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-            form, seconds, nanos, revision, layout, flags, weight, parts, created, expires, bound = fields
-            if form != _FORMAT or bound != crc32(path.encode()):
+            form, seconds, nanos, revision, layout, flags, weight, parts, created, expires, check = fields
+            if form != _FORMAT or check != check_of(path, fields[:-1]):
                 return None
             return cls(
                 updated=Moment(_within(_SECONDS, seconds), _within(_NANOS, nanos)),
@@ -180,23 +193,21 @@ class Version:
                     "failed" if "f" in flags else "done" if "d" in flags else "", "b" in flags, "x" in flags
                 ),
                 weight=_within(_INT64, weight),
-                parts=_kept(parts),
+                parts=_within(_INT64, parts),
                 created=None if created is None else _text(created),
                 expires=None if expires is None else _finite(expires),
                 owns_expiry="o" in flags,
                 has_extra="e" in flags,
+                kept=() if parts <= 0 else None,
+                is_hearsay=True,
             )
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # AttributeError: no text at all
             return None
 
 
-def _kept(parts: Sequence[Sequence[object]]) -> tuple[Kept, ...]:
-    kept = tuple(Kept(_text(field), _text(name), _within(_INT64, size)) for field, name, size in parts)
-    if not all(Ref(one.name, one.size, 0).is_sound() for one in kept):
-        raise ValueError
-    if sum(one.size for one in set(kept)) > MAX_STATE_PARTS:
-        raise ValueError
-    return kept
+def check_of(path: str, fields: Sequence[object]) -> int:
+    """Return what tells a text of these fields for the document at the path from one that was changed by accident."""
+    return crc32(path.encode() + b"\0" + orjson.dumps(fields))
 
 
 def _within(numbers: range, value: object) -> int:

@@ -11,9 +11,9 @@ from .._document.version import Moment, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, StructuredQuery, Write
 from .._rpc.outcome import Ambiguous, Refused
-from ..errors import BackendError, StoreUnavailableError
+from ..errors import BackendError, FlowStateConflictError, StoreUnavailableError
 from .backoff import Backoff
-from .collection import Collection
+from .collection import Collection, is_live
 from .history import Forgotten, history_since
 from .landing import PRECONDITION_CODES, at, found_version, is_version
 from .reading import load_root
@@ -77,7 +77,9 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
     """
     began = time.monotonic()
     doubt, lost, refusal = False, None, None
-    updated, names = base.updated, base.part_names()
+    if base.has_expired():
+        raise _conflict(collection, id, base, await collection.get(id, deadline))
+    updated, names = base.updated, await part_names(collection, id, deadline) if base.parts > 0 else []
     backoff = Backoff(deadline, at_once=1)
     while True:
         try:
@@ -99,8 +101,9 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
             if document is None or not is_version(document, base):
                 if doubt and await _was_deleted(collection, id, base, document, began, deadline):
                     return None
-                found = None if document is None else found_version(collection, document)
-                raise conflict(id, expected=base.to_text(collection.path_of(id)), found=found)
+                raise _conflict(collection, id, base, document)
+            if not is_live(document):
+                raise _conflict(collection, id, base, document)
         except (BackendError, Forgotten) as error:
             error.__cause__ = error.__cause__ or lost or refusal
             if not doubt:
@@ -111,6 +114,11 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
         root = load_root(document)
         updated = moment_of(document.update_time)
         names = [name for kept in root.kept() for name in kept.part_names()] if root is not None else []
+
+
+def _conflict(collection: Collection, id: str, base: Version, document: Document | None) -> FlowStateConflictError:
+    found = None if document is None else found_version(collection, document)
+    return conflict(id, expected=base.to_text(collection.path_of(id)), found=found)
 
 
 async def _was_deleted(

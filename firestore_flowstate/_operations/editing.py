@@ -49,8 +49,6 @@ class Edit:
             if not isinstance(overtaken.error, FlowStateNotFoundError):
                 raise overtaken.error from None
             raise conflict(self._id, expected=self._version, found=None) from None
-        except FlowStateNotFoundError:  # it has expired since
-            raise conflict(self._id, expected=self._version, found=None) from None
 
 
 async def modify(
@@ -100,7 +98,7 @@ async def write_difference(
     collection: Collection, id: str, before: Snapshot, state: FlowState, deadline: Deadline
 ) -> None:
     """Write what was changed of a state since the snapshot; afterwards the state has the version it got."""
-    base = Version.from_text(state.version or "", collection.path_of(id))
+    base = Version.of(state, collection.path_of(id))
     assert base is not None  # noqa: S101  # it was loaded from here
     try:
         difference = before.difference(state)

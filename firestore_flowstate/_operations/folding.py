@@ -83,7 +83,8 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
         root=write,
         revision=root.revision,
         replaces=False,
-        parts=part_writes(collection, id, folded.spill.refs, expires_at(document.fields)),
+        parts=part_writes(collection, id, folded.spill.refs),
+        expire_at=expires_at(document.fields),
         gone=[collection.part_name(id, name) for name in gone],
     )
     try:
@@ -95,7 +96,7 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
     expected = version_of(document, root, Progress("", blocked=False, executed=False))
     lost = {ref.name for ref in folded.gone}
     kept = (
-        *(kept for kept in expected.parts if kept.name not in lost),
+        *(kept for kept in root.kept() if kept.name not in lost),
         *(Kept("log", ref.name, ref.count) for ref, _ in folded.spill.refs),
     )
     return Version(
@@ -104,5 +105,6 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
         layout="serialized",
         progress=expected.progress,
         weight=folded.weight(),
-        parts=kept,
+        parts=payload["parts"].integer_value,
+        kept=kept,
     )

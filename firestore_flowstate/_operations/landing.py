@@ -7,12 +7,13 @@ itself tells after a lost reply whether it landed, also when others wrote on top
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from .._document.native import owns_expiry
 from .._document.refusals import conflict, exists, not_found, outcome_unknown
 from .._document.root import Root, is_serialized, moment_of, read_root
-from .._document.version import Moment, Version
+from .._document.version import Kept, Moment, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Precondition, Timestamp
 from .._rpc.outcome import Ambiguous, Refused
@@ -108,6 +109,9 @@ class _Attempt:
         if self._absent:
             precondition = Precondition(exists=False)
         elif self._base is not None:
+            if self._base.has_expired():
+                document = await self._collection.get(self._out.id, self._deadline)
+                raise self._overtaken(document)
             precondition = at(self._base.updated)
         backoff = Backoff(self._deadline, at_once=1)
         sent_before = self._doubt
@@ -169,13 +173,16 @@ class _Attempt:
     async def _judge_version(self, document: Document | None, base: Version) -> Landed | Precondition:
         root = None if document is None else load_root(document)
         if document is not None and is_version(document, base):
-            return self._on_top_of(document)  # nothing since, or only maintenance: the same revision at another time
+            if not is_live(document):
+                raise self._overtaken(document)
+            precondition = self._on_top_of(document)  # nothing since, or only maintenance: the same revision
+            if self._out.stay and self._refusal is not None and self._refusal.code == "NOT_FOUND":
+                self._out.stay = await self._found(self._out.stay)
+            return precondition
         descends = root is not None and base.revision in root.ids  # and would remember ours
         if self._doubt and not descends and (stored := await self._find_ours_on(base, document)) is not None:
             return self._landed(stored)
-        if document is None and not self._out.replaces:
-            raise Overtaken(not_found(self._out.id), None)
-        raise Overtaken(self._conflict(document), document)
+        raise self._overtaken(document)
 
     async def _find_ours(self, document: Document | None) -> Document | None:
         """Return what our write, which may have replaced anything, has left; None where it was never stored."""
@@ -216,12 +223,24 @@ class _Attempt:
         return Landed(updated=updated, root=root)
 
     def _on_top_of(self, document: Document) -> Precondition:
-        """Return the precondition for another try on the document; what it replaces then is the document's parts."""
+        """Return the precondition for another try on the document, whose parts may be others than before."""
         root = self._rebased = load_root(document)
-        if self._out.replaces and root is not None:
-            parts = [name for kept in root.kept() for name in kept.part_names()]
-            self._out.gone = [self._collection.part_name(self._out.id, name) for name in parts]
+        if root is not None and self._out.fit is not None:
+            self._out.fit(root)
+        elif root is not None and self._out.replaces:
+            self._out.gone = part_names_of(self._collection, self._out.id, root.kept())
         return at(moment_of(document.update_time))
+
+    async def _found(self, parts: Sequence[str]) -> list[str]:
+        """Return those of the parts that are there: of a damaged state some may be missing, and need not stay."""
+        found = await self._collection.connection.batch_get(parts, deadline=self._deadline, mask=["expireAt"])
+        return [part for part in parts if part in found]
+
+    def _overtaken(self, document: Document | None) -> Overtaken:
+        """Return that another version is stored than the base, or none that has not expired."""
+        if not self._out.replaces and (document is None or not is_live(document)):
+            return Overtaken(not_found(self._out.id), document)
+        return Overtaken(self._conflict(document), document)
 
     def _conflict(self, document: Document | None) -> FlowStateConflictError:
         expected = self._base.to_text(self._collection.path_of(self._out.id)) if self._base is not None else None
@@ -232,6 +251,12 @@ class _Attempt:
 def at(updated: Moment) -> Precondition:
     """Return the precondition that a document is as of an update_time."""
     return Precondition(update_time=Timestamp(seconds=updated.seconds, nanos=updated.nanos))
+
+
+def part_names_of(collection: Collection, id: str, kept: Iterable[Kept]) -> list[str]:
+    """Return the resource names of parts."""
+    names = [name for one in dict.fromkeys(kept) for name in one.part_names()]  # a late duplicate repeats its own
+    return [collection.part_name(id, name) for name in names]
 
 
 def found_version(collection: Collection, document: Document) -> str | None:

@@ -133,7 +133,7 @@ def _is_later(there: FlowState, state: FlowState) -> bool:
 
 
 def _version(collection: Collection, id: str, state: FlowState) -> Version | None:
-    return None if state.version is None else Version.from_text(state.version, collection.path_of(id))
+    return Version.of(state, collection.path_of(id))
 
 
 def _too_busy(id: str) -> BackendError:

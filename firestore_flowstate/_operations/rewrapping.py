@@ -110,6 +110,7 @@ async def _outgoing(collection: Collection, id: str, document: Document) -> Outg
         root=write,
         revision=root.revision,
         replaces=False,
-        parts=part_writes(collection, id, rewrapped.spill.refs, expires_at(document.fields)),
+        parts=part_writes(collection, id, rewrapped.spill.refs),
+        expire_at=expires_at(document.fields),
         gone=gone,
     )

@@ -22,7 +22,7 @@ from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState
 from ..unset import UNSET, Unset
 from .collection import Collection
-from .landing import land
+from .landing import land, part_names_of
 from .reading import load_root
 from .sending import Landed, Outgoing
 
@@ -34,7 +34,6 @@ async def save(
     id: str,
     state: FlowState,
     *,
-    content: FlowState | None = None,
     base: Version | None,
     absent: bool,
     layout: Layout | None = None,
@@ -46,8 +45,7 @@ async def save(
     Args:
         collection: Where.
         id: The key.
-        state: The state, which gets the version.
-        content: What to store of it, as it was at the call; None: what it is now.
+        state: What to store.
         base: The version to replace; None: whatever is there.
         absent: Whether there must be nothing yet.
         layout: The layout to write; None: as the settings say.
@@ -58,19 +56,21 @@ async def save(
         Overtaken: Another writer was first.
         FlowStateEncodeError: The state cannot be stored.
     """
-    sound = check_state(id, state) if content is None else content
-    out, written = outgoing_of(collection, id, sound, base=base, absent=absent, layout=layout, expire_at=expire_at)
-    if base is not None:
-        out.gone = [collection.part_name(id, name) for name in base.part_names()]
-    elif out.parts and not absent:
+    check_state(id, state)
+    path = collection.path_of(id)
+    if base is not None and base.kept is None and state.version == base.to_text(path):
+        base = Version.of(state, path)  # which knows the parts that a text does not name
+    out, written = outgoing_of(collection, id, state, base=base, absent=absent, layout=layout, expire_at=expire_at)
+    if base is not None and base.kept is not None:
+        out.gone = part_names_of(collection, id, base.kept)
+    elif base is not None or (out.parts and not absent):
         # It costs a read anyway to be large: so what is replaced can go with it.
         out.gone = await _parts_of(collection, id, deadline)
     try:
         landed = await land(collection, out, base=base, absent=absent, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    progress = Progress.of(sound)
-    stamp(state, collection.path_of(id), landed, written, progress=progress, base=base, expire_at=out.expire_at)
+    stamp(state, path, landed, written, base=base, out=out)
 
 
 def outgoing_of(
@@ -97,20 +97,20 @@ def stamp(
     landed: Landed,
     written: Written | None,
     *,
-    progress: Progress,
     base: Version | None,
-    expire_at: datetime | None,
+    out: Outgoing,
 ) -> None:
     """Give a state that was stored whole its version."""
     version = Version(
         updated=landed.updated,
         revision="" if written is None else written.revision,
         layout="native" if written is None else "serialized",
-        progress=progress,
+        progress=Progress.of(state),
         weight=0 if written is None else written.weight if landed.root is None else landed.root.weight,
-        parts=() if written is None else written.kept if landed.root is None else landed.root.kept(),
+        parts=0 if written is None else len(out.parts) if landed.root is None else landed.root.parts,
+        kept=() if written is None else written.kept if landed.root is None else landed.root.kept(),
         created=None if written is None else written.created,
-        expires=None if expire_at is None else expire_at.timestamp(),
+        expires=None if out.expire_at is None else out.expire_at.timestamp(),
         owns_expiry=written is None and EXPIRY in (state.model_extra or {}),
         has_extra=written is not None and written.has_extra,
     )
@@ -134,21 +134,19 @@ def outgoing(
         written = write_state(root.update, state, collection.place(id), base=base, create=absent, expire_at=expire_at)
     except FlowStateEncodeError as error:
         raise naming(error, id) from error.__cause__
-    parts = part_writes(collection, id, written.parts, expire_at)
+    parts = part_writes(collection, id, written.parts)
     out = Outgoing(id=id, root=root, revision=written.revision, replaces=True, parts=parts, expire_at=expire_at)
     return out, written
 
 
-def part_writes(
-    collection: Collection, id: str, parts: Sequence[tuple[Ref, bytes]], expire_at: datetime | None
-) -> list[Write]:
+def part_writes(collection: Collection, id: str, parts: Sequence[tuple[Ref, bytes]]) -> list[Write]:
     """Return the writes of the parts that references stand for."""
     writes = []
     for ref, data in parts:
         for index, name in enumerate(ref.part_names()):
             write = Write()
             write.update.name = collection.part_name(id, name)
-            write_part(write.update, data, index, expire_at)
+            write_part(write.update, data, index)
             writes.append(write)
     return writes
 
@@ -183,9 +181,7 @@ def check_may_be_plain(collection: Collection) -> None:
 async def _parts_of(collection: Collection, id: str, deadline: Deadline) -> list[str]:
     document = await collection.get(id, deadline)
     root = None if document is None else load_root(document)
-    if root is None:
-        return []
-    return [collection.part_name(id, name) for kept in root.kept() for name in kept.part_names()]
+    return [] if root is None else part_names_of(collection, id, root.kept())
 
 
 def _check_native_size(path: str, fields: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .._document.parts import EXPIRY, write_part_expiry
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.version import Moment
 from .._rpc.deadline import Deadline
@@ -35,9 +36,12 @@ class Outgoing:
         replaces: Whether it replaces the whole document.
         parts: The writes of its parts.
         gone: The resource names of the parts that go with what it replaces.
+        stay: The resource names of the parts that stay and are to expire after the root from now on.
         makes: Tells whether a stored document is what this write makes of another one, where there is no revision
             to tell; the other one is None where the write replaces whatever there is.
         expire_at: When the state expires once it is written.
+        fit: Fits the write to a root of the same revision that has other parts than those it was made for: changes
+            `gone`, `stay` and what the root counts. None where it replaces the whole document, with all its parts.
     """
 
     id: str
@@ -46,8 +50,10 @@ class Outgoing:
     replaces: bool
     parts: Sequence[Write] = ()
     gone: Sequence[str] = ()
+    stay: Sequence[str] = ()
     makes: Callable[[Document, Document | None], bool] = field(default=lambda stored, base: False)
     expire_at: datetime | None = None
+    fit: Callable[[Root], None] | None = None
 
     def size(self) -> int:
         """Return the bytes of all its writes."""
@@ -83,15 +89,19 @@ async def send(collection: Collection, out: Outgoing, precondition: Precondition
         root.ClearField("current_document")
     else:
         root.current_document.CopyFrom(precondition)
-    if not out.parts and not out.gone:
+    if not out.parts and not out.gone and not out.stay:
         return _landed(await collection.connection.commit([root], deadline=deadline, flow_id=out.id))
-    gone = [Write(delete=name) for name in out.gone]
-    *earlier, last = batches(out.parts, collection.request_bytes, first=sum(map(size_of, [root, *gone])))
+    others = [*(_expiry(name, out.expire_at) for name in out.stay), *(Write(delete=name) for name in out.gone)]
+    for part in out.parts:
+        write_part_expiry(part.update, out.expire_at)
+    touches = [_expiry(part.update.name, out.expire_at) for part in out.parts]
+    first = sum(map(size_of, [root, *others, *touches]))
+    *earlier, last = batches(out.parts, collection.request_bytes, first=first)
     if earlier:
         await _write_ahead(collection, earlier, out.id, deadline)
-    # Parts that were written ahead must still be there when the root starts to name them.
-    touched = [_touch(part) for batch in earlier for part in batch]
-    reply = await collection.connection.commit([root, *last, *touched, *gone], deadline=deadline, flow_id=out.id)
+    # Parts that were written ahead must still be there when the root starts to name them. Only now do they expire.
+    touched = touches[: len(out.parts) - len(last)]
+    reply = await collection.connection.commit([root, *last, *touched, *others], deadline=deadline, flow_id=out.id)
     return _landed(reply)
 
 
@@ -160,7 +170,13 @@ def size_of(write: Write) -> int:
 
 
 async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]], id: str, deadline: Deadline) -> None:
-    """Commit batches of parts, a few at once. They are immutable and random: sending one twice does no harm."""
+    """Commit batches of parts, a few at once. They are immutable and random: sending one twice does no harm.
+
+    They do not expire: were a batch to come late and twice, the root might stay by then, and its parts must.
+    """
+    for batch in batches:
+        for part in batch:
+            write_part_expiry(part.update, None)
     turns = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
     async def commit(batch: Sequence[Write]) -> None:
@@ -177,12 +193,14 @@ async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]
     await together(commit(batch) for batch in batches)
 
 
-def _touch(part: Write) -> Write:
-    touch = Write()
-    touch.update.name = part.update.name
-    touch.update_mask.SetInParent()
-    touch.current_document.exists = True
-    return touch
+def _expiry(part: str, expire_at: datetime | None) -> Write:
+    """Return a write that sets when a part expires, and fails where it is gone."""
+    write = Write()
+    write.update.name = part
+    write_part_expiry(write.update, expire_at)
+    write.update_mask.field_paths.append(EXPIRY)
+    write.current_document.exists = True
+    return write
 
 
 def _landed(reply: CommitResponse) -> Landed:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime
 
 from .._document.difference import Change
-from .._document.expiry import has_expired
 from .._document.folding import FOLD_WEIGHT
 from .._document.log import Ref
 from .._document.merging import bytes_of
-from .._document.native import EXPIRY, changed_fields, owns_expiry, replaced_fields, write_change
+from .._document.native import EXPIRY, changed_fields, replaced_fields, write_change
 from .._document.native_values import same_fields
 from .._document.refusals import naming, not_found, not_removable
-from .._document.root import PAYLOAD, check_layout, is_serialized, moment_of
 from .._document.serialized import write_expiry
 from .._document.updating import Update, pack_update, write_transforms, write_update
 from .._document.version import Kept, Version
@@ -23,30 +22,42 @@ from .._rpc.outcome import Refused
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError
 from ..unset import UNSET, Unset
 from .backoff import Backoff
-from .collection import Collection, expires_at, is_live
-from .expiring import clear_parts_expiry, set_parts_expiry
+from .collection import Collection
 from .folding import fold
-from .landing import Overtaken, land
-from .progress import NATIVE_PROGRESS, SERIALIZED_PROGRESS, native_progress, serialized_progress
+from .heads import confirm, confirm_whole, read_head
+from .landing import Overtaken, land, part_names_of
 from .reading import fetch, load_root, unreadable
 from .saving import check_may_be_plain, part_writes
 from .sending import Landed, Outgoing
 
 _FOLDS = 6  # how often a full root is folded before an update gives up
-_EXTRA = f"{PAYLOAD}.extra"
-_HEAD = ["expireAt", f"{PAYLOAD}.parts", f"{PAYLOAD}.created", _EXTRA, *SERIALIZED_PROGRESS, *NATIVE_PROGRESS]
 
 
-async def update(collection: Collection, id: str, change: Change, *, base: Version, deadline: Deadline) -> Version:
+async def update(
+    collection: Collection,
+    id: str,
+    change: Change,
+    *,
+    base: Version,
+    replaceable: Sequence[Kept] | None = None,
+    deadline: Deadline,
+) -> Version:
     """Write what a change names on top of a version; return the new version.
 
+    Args:
+        collection: Where.
+        id: The flow state.
+        change: What to write.
+        base: The version.
+        replaceable: The parts of its values, where those of the log were not read; None: as the version knows.
+        deadline: When to give up.
+
     Raises:
-        Overtaken: Another writer was first.
-        FlowStateNotFoundError: The version has expired.
+        Overtaken: Another writer was first, or the version has expired.
         FlowStateEncodeError: A value cannot be stored.
     """
-    if has_expired(base.expire_at(), datetime.now(timezone.utc)):
-        raise not_found(id)
+    if base.is_hearsay and base.progress.ended and change.names_status and isinstance(change.operation, Unset):
+        base, replaceable = await confirm(collection, id, base, deadline)  # it would expire on the word of a text
     try:
         if base.layout == "native":
             check_may_be_plain(collection)
@@ -56,7 +67,11 @@ async def update(collection: Collection, id: str, change: Change, *, base: Versi
         packed = pack_update(change, collection.place(id))
     except FlowStateEncodeError as error:
         raise naming(error, id) from error.__cause__
-    return await _update_serialized(collection, id, packed, base=base, deadline=deadline)
+    if base.kept is None and packed.touches_expiry and _may_expire(collection, base):
+        base = await confirm_whole(collection, id, base, deadline)  # its parts expire after it, all of them
+    elif replaceable is None and _relies_on_parts(packed, base):
+        base, replaceable = await confirm(collection, id, base, deadline)
+    return await _update_serialized(collection, id, packed, base=base, replaceable=replaceable, deadline=deadline)
 
 
 async def update_latest(collection: Collection, id: str, change: Change, *, deadline: Deadline) -> Version:
@@ -72,47 +87,16 @@ async def update_latest(collection: Collection, id: str, change: Change, *, dead
 async def _update_latest(collection: Collection, id: str, change: Change, *, deadline: Deadline) -> Version:
     backoff = Backoff(deadline, first=0.005, longest=0.5)
     while True:
-        base = await head(collection, id, deadline)
-        if base is None:
+        head = await read_head(collection, id, deadline)
+        if head is None:
             raise not_found(id)
+        base, replaceable = head
         try:
-            return await update(collection, id, change, base=base, deadline=deadline)
+            return await update(collection, id, change, base=base, replaceable=replaceable, deadline=deadline)
         except Overtaken as overtaken:
             if isinstance(overtaken.error, FlowStateNotFoundError):
                 raise overtaken.error from None
         await backoff.pause()
-
-
-async def head(collection: Collection, id: str, deadline: Deadline) -> Version | None:
-    """Return the version of what is stored, read without steps and values; its revision is not known then."""
-    document = await collection.get(id, deadline, mask=_HEAD)
-    if document is None or not is_live(document):
-        return None
-    ours = is_serialized(document)
-    expire_at = expires_at(document.fields)
-    try:
-        check_layout(document)
-        progress = serialized_progress(document, collection.place(id)) if ours else native_progress(document)
-    except FlowStateDecodeError as error:
-        raise unreadable(error, id) from error
-    base = Version(
-        updated=moment_of(document.update_time),
-        revision="",
-        layout="serialized" if ours else "native",
-        created=_created(document) if ours else None,
-        progress=progress,
-        expires=None if expire_at is None else expire_at.timestamp(),
-        owns_expiry=not ours and owns_expiry(document.fields),
-        has_extra=ours and "extra" in document.fields[PAYLOAD].map_value.fields,
-    )
-    if ours and document.fields[PAYLOAD].map_value.fields["parts"].integer_value > 0:
-        return replace(base, parts=await _kept(collection, id, base, deadline))
-    return base
-
-
-def _created(document: Document) -> str | None:
-    payload = document.fields[PAYLOAD].map_value.fields
-    return payload["created"].string_value if "created" in payload else None
 
 
 async def _check_removable(collection: Collection, id: str, change: Change, deadline: Deadline) -> None:
@@ -135,22 +119,27 @@ async def _check_removable(collection: Collection, id: str, change: Change, dead
         raise not_removable(id, key)
 
 
-async def _kept(collection: Collection, id: str, base: Version, deadline: Deadline) -> tuple[Kept, ...]:
-    """Return the parts that the root refers to, which no mask can select out of the log."""
-    document = await collection.get(id, deadline)
-    root = None if document is None else load_root(document)
-    return () if root is None or root.updated != base.updated else root.kept()
+def _relies_on_parts(packed: Update, base: Version) -> bool:
+    """Return whether a write on top of a version that a text told of goes by more than its update_time."""
+    if base.kept is None and packed.values:
+        return True  # it may replace values in parts, which go with it
+    return base.is_hearsay and bool(packed.parts) and base.expires is not None  # its parts expire after the root
 
 
 async def _update_serialized(
-    collection: Collection, id: str, packed: Update, *, base: Version, deadline: Deadline
+    collection: Collection,
+    id: str,
+    packed: Update,
+    *,
+    base: Version,
+    replaceable: Sequence[Kept] | None,
+    deadline: Deadline,
 ) -> Version:
     expire_at: datetime | Unset | None = UNSET
     if packed.touches_expiry:
         expire_at = collection.expire_at(packed.progress_after(base.progress).status)
-    if expire_at is None and base.expires is not None and base.parts:
-        await clear_parts_expiry(collection, id, base.part_names(), deadline)
-    out = _outgoing(collection, id, packed, base, expire_at)
+    kept = base.kept if base.kept is not None else replaceable or ()
+    out = _outgoing(collection, id, packed, base, expire_at, kept)
     for folds in range(_FOLDS + 1):
         try:
             landed = await land(collection, out, base=base, absent=False, deadline=deadline)
@@ -160,44 +149,67 @@ async def _update_serialized(
                 raise collection.connection.refusal(refusal, flow_id=id) from refusal
             # The root is full. Folding changes no revision, so the version at hand stays good.
             await fold(collection, id, deadline, urgent=True)
-    version = _version_after(packed, landed, base, expire_at)
-    if isinstance(expire_at, datetime) and version.parts:
-        await set_parts_expiry(collection, id, version.part_names(), expire_at, deadline)
+    version = _version_after(packed, landed, base, kept, expire_at)
     if base.weight < FOLD_WEIGHT <= version.weight or version.weight > 2 * FOLD_WEIGHT:
         folded = await fold(collection, id, deadline)
         if folded is not None and folded.revision == version.revision:
-            return replace(version, updated=folded.updated, weight=folded.weight, parts=folded.parts)
+            return replace(version, updated=folded.updated, weight=folded.weight, parts=folded.parts, kept=folded.kept)
     return version
 
 
+def _may_expire(collection: Collection, base: Version) -> bool:
+    """Return whether a state expires before or after a write that touches its expiry."""
+    return base.expires is not None or collection.settings.expire_after is not None
+
+
 def _outgoing(
-    collection: Collection, id: str, packed: Update, base: Version, expire_at: datetime | Unset | None
+    collection: Collection,
+    id: str,
+    packed: Update,
+    base: Version,
+    expire_at: datetime | Unset | None,
+    kept: Sequence[Kept],
 ) -> Outgoing:
     root = Write()
     root.update.name = collection.name(id)
     mask = write_update(root.update, packed, collection.place(id), base, expire_at)
     root.update_mask.field_paths.extend(mask)
     root.update_mask.SetInParent()
-    write_transforms(root.update_transforms, packed, base)
-    parts_expire = None if isinstance(expire_at, Unset) else expire_at
-    return Outgoing(
+    out = Outgoing(
         id=id,
         root=root,
         revision=packed.segment.id,
         replaces=False,
-        parts=part_writes(collection, id, packed.parts, parts_expire),
-        gone=[collection.part_name(id, name) for name in packed.gone(base)],
+        parts=part_writes(collection, id, packed.parts),
+        expire_at=base.expire_at() if isinstance(expire_at, Unset) else expire_at,
     )
 
+    def fit(kept: Sequence[Kept]) -> None:
+        gone = packed.gone(kept)
+        out.gone = part_names_of(collection, id, gone)
+        if packed.touches_expiry and (out.expire_at is not None or base.expires is not None):
+            out.stay = part_names_of(collection, id, [one for one in kept if one not in gone])
+        root.ClearField("update_transforms")
+        write_transforms(root.update_transforms, packed, gone)
 
-def _version_after(packed: Update, landed: Landed, base: Version, expire_at: datetime | Unset | None) -> Version:
+    fit(kept)
+    out.fit = lambda found: fit(found.kept())
+    return out
+
+
+def _version_after(
+    packed: Update, landed: Landed, base: Version, kept: Sequence[Kept], expire_at: datetime | Unset | None
+) -> Version:
     if landed.rebased is not None:
-        base = replace(base, weight=landed.rebased.weight, parts=landed.rebased.kept())
-    weight, parts = base.weight + packed.segment.weight(), packed.kept(base)
-    if len(landed.transforms) > 1:
-        weight = landed.transforms[1].integer_value
+        kept = landed.rebased.kept()
+        base = replace(base, weight=landed.rebased.weight, parts=landed.rebased.parts, kept=tuple(kept))
+    weight = base.weight + packed.segment.weight()
+    parts = base.parts + sum(ref.count for ref, _ in packed.parts) - sum(one.size for one in packed.gone(kept))
+    after = None if base.kept is None else packed.kept_after(base.kept)
+    if len(landed.transforms) > 2:
+        weight, parts = landed.transforms[1].integer_value, landed.transforms[2].integer_value
     elif landed.root is not None:
-        weight, parts = landed.root.weight, landed.root.kept()
+        weight, parts, after = landed.root.weight, landed.root.parts, landed.root.kept()
     if isinstance(expire_at, Unset):
         expires = base.expires
     else:
@@ -209,6 +221,7 @@ def _version_after(packed: Update, landed: Landed, base: Version, expire_at: dat
         progress=packed.progress_after(base.progress),
         weight=weight,
         parts=parts,
+        kept=after,
         created=base.created,
         expires=expires,
         has_extra=base.has_extra,

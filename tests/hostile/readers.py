@@ -116,7 +116,7 @@ def _again(state: FlowState, version: Version) -> None:
     written = write_state(again.root, state, _PLACE, base=version, create=False, expire_at=state.expire_at)
     for ref, data in written.parts:
         for index, name in enumerate(ref.part_names()):
-            write_part(again.parts.setdefault(name, Document()), data, index, state.expire_at)
+            write_part(again.parts.setdefault(name, Document()), data, index)
     _is_same(state, load(again))
 
 

@@ -152,7 +152,7 @@ def _move_to_parts(stored: Stored, name: str, count: int) -> None:
     ref = spill.move(data)
     for index in range(count):
         part = Document()
-        write_part(part, data, 0, None)
+        write_part(part, data, 0)
         part.fields["data"].bytes_value = data[index * len(data) // count : (index + 1) * len(data) // count]
         stored.parts[f"{ref.name}-{index}"] = part
     value.Clear()

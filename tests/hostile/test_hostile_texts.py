@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Final
 from zlib import crc32
@@ -25,7 +26,7 @@ from firestore_flowstate import (
     MemoryFlowStateStore,
 )
 from firestore_flowstate._document.backup_line import from_line
-from firestore_flowstate._document.version import Kept, Moment, Progress, Version
+from firestore_flowstate._document.version import Moment, Progress, Version, check_of
 from firestore_flowstate._operations.landing import at
 from firestore_flowstate._query.token import Position, _check, from_token, scope_of, to_token
 from firestore_flowstate._rpc.messages import Timestamp
@@ -39,26 +40,30 @@ SOUND_VERSION: Final = Version(
     layout="serialized",
     progress=Progress("done", blocked=True, executed=True),
     weight=1000,
-    parts=(Kept("input", "b", 2), Kept("log", "a", 1)),
+    parts=3,
     created="c",
     expires=1.5,
 )
 ODD: Final = [
     -1, 0, 2**31, 2**63, 10**400, 1e300, 0.5, True, float("nan"), float("inf"), float("-inf"), None, "", "n", "\ud800",
-    "a/b", ".", "__a__", [], {}, [[]], [["log", "a", 10**10]], [["log", "a", 0]], [["log", "a", -1]], [["log", "", 1]],
-    [["log", "a/b", 1]], [["x"]], [[1, 2, 3]], [["log", "a", True]], [[[], [], []]],
-    [["log", f"a{i}", 1000] for i in range(21)],
+    "a/b", ".", "__a__", [], {}, [[]], [["x"]], [[[], [], []]],
 ]  # fmt: skip
 DEEP: Final = [base64.urlsafe_b64encode(b"[" * levels).decode().rstrip("=") for levels in (999, 10_000, 1_000_000)]
 
 
 @st.composite
 def versions(draw: st.DrawFn) -> str:
-    """Texts of versions with up to three fields changed, and some that have not as many."""
+    """Texts of versions with up to three fields changed, and some that have not as many.
+
+    The check of most is right, as anybody can compute it.
+    """
     text = SOUND_VERSION.to_text(PATH)
     fields = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     for _ in range(draw(st.integers(0, 3))):
         fields[draw(st.integers(0, len(fields) - 2))] = draw(json_values() | st.sampled_from(ODD))
+    if draw(st.integers(0, 9)) > 0:
+        with suppress(TypeError):  # what no writer of versions could write
+            fields[-1] = check_of(PATH, fields[:-1])
     if draw(st.integers(0, 9)) == 0:
         fields = draw(st.sampled_from([fields[:5], [*fields, 1], {}, None, 5]))
     return base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
@@ -74,9 +79,9 @@ def test_versions(text: str) -> None:
     assert at(version.updated).update_time.seconds == version.updated.seconds
     assert version.updated.as_datetime().tzinfo is not None
     assert version.expire_at() is None or version.expires is not None
-    for name in (version.revision, version.created or "", *version.part_names()):
+    for name in (version.revision, version.created or ""):
         name.encode()
-    assert not any("/" in name for name in version.part_names())
+    assert version.kept is None or () == version.kept
     assert version == Version.from_text(version.to_text(PATH), PATH)
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from firestore_flowstate import (
 )
 from firestore_flowstate._document.parts import EXPIRY_MARGIN
 from firestore_flowstate._operations.deleting import part_names
+from firestore_flowstate._rpc.messages import Write
 
 DAY = timedelta(days=1)
 
@@ -69,29 +72,58 @@ async def test_parts_outlive_their_root(flow_state_store: FirestoreFlowStateStor
     assert (None, {None}) == await expiries(store)
 
 
-async def test_parts_are_told_to_stay_first(flow_state_store: FirestoreFlowStateStore) -> None:
-    """A flow that resumes and is killed half way has a root that expires, never parts that expire before it."""
+async def test_parts_and_root_change_in_one_commit(
+    flow_state_store: FirestoreFlowStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a flow ends, is ended again or resumed: no writer can be killed between its root and its parts."""
+    store = flow_state_store
+    await store.save("flow", large(done=False))
+    commits: list[int] = []
+    commit = store._connection.commit
+
+    async def count(writes: Sequence[object], **options: Any) -> object:
+        commits.append(len(writes))
+        return await commit(writes, **options)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr(store._connection, "commit", count)
+    for done in (True, True, False):
+        await store.update("flow", operation=Operation(name="flow", done=done))
+
+    assert [1 + 2] * 3 == commits
+    assert (None, {None}) == await expiries(store)
+
+
+async def test_a_step_that_is_large_expires_like_its_state(flow_state_store: FirestoreFlowStateStore) -> None:
+    """An update of steps alone leaves the expiry, and gives it to the parts that it adds."""
     store = flow_state_store
     state = large(done=True)
     await store.save("flow", state)
-    commit = store._connection.commit
-    commits = 0
-
-    async def die_before_the_second(*args: object, **options: object) -> object:
-        nonlocal commits
-        commits += 1
-        if commits == 2:
-            raise RuntimeError("killed")
-        return await commit(*args, **options)  # type: ignore[arg-type]  # as it was called
-
-    store._connection.commit = die_before_the_second  # type: ignore[assignment,method-assign]  # a crash at this point
-    with pytest.raises(RuntimeError, match="killed"):
-        await store.update("flow", operation=Operation(name="flow"), if_version=state.version or "")
-    store._connection.commit = commit  # type: ignore[method-assign]  # as it was
-
+    step = {"step": CacheEntry(value="x" * 100_000)}
+    await store.update("flow", cache=step, if_version=state.version or "")
+    await store.update("flow", cache={"other": step["step"]})
+    async with store.edit("flow") as edited:
+        edited.cache["more"] = step["step"]
     root, parts = await expiries(store)
+
     assert root is not None
-    assert {None} == parts
+    assert {root + EXPIRY_MARGIN} == parts
+
+
+async def test_a_damaged_state_is_not_waited_for(flow_state_store: FirestoreFlowStateStore) -> None:
+    """A part that is gone cannot be told to stay; the flow ends none the less, at once."""
+    store = flow_state_store
+    await store.save("flow", large(done=True))
+    deadline = store._deadline(None)
+    collection = await store._ready(deadline)
+    [first, *_] = await part_names(collection, "flow", deadline)
+    gone = Write(delete=collection.part_name("flow", first))
+    await store._connection.commit([gone], deadline=deadline, flow_id="flow")
+    await store.update("flow", operation=Operation(name="flow"), timeout=5)
+
+    document = await collection.get("flow", deadline)
+    assert document is not None
+    assert "expireAt" not in document.fields
+    assert first not in await part_names(collection, "flow", deadline)
 
 
 async def test_an_expired_version_writes_nothing(flow_state_settings: FlowStateSettings) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -19,7 +20,39 @@ from .suite import Suite
 AT_ONCE: Final = timedelta(microseconds=1)
 IN_AN_HOUR: Final = timedelta(hours=1)
 
+SOON: Final = timedelta(seconds=0.4)
+
 MakeStore = Callable[[timedelta], VersionedFlowStateStore]
+
+
+WHOLE_WRITES: Final[dict[str, Callable[[VersionedFlowStateStore, Any], Awaitable[object]]]] = {
+    "save": lambda store, version: store.save("id", with_steps("late"), if_version=version),
+    "delete": lambda store, version: store.delete("id", if_version=version),
+}
+WRITES: Final = {
+    **WHOLE_WRITES,
+    "update": lambda store, version: store.update("id", cache={"late": CacheEntry(value=1)}, if_version=version),
+}
+"""Each way to write to a version."""
+
+
+def _rename(state: FlowState) -> None:
+    state.name = "renamed"
+
+
+def _add_a_step(state: FlowState) -> None:
+    state.cache["late"] = CacheEntry(value=1)
+
+
+def _resume(state: FlowState) -> None:
+    state.operation = Operation(name="op", done=False)
+
+
+CHANGES: Final[dict[str, Callable[[FlowState], None]]] = {
+    "the name": _rename,
+    "a step": _add_a_step,
+    "the operation": _resume,
+}
 
 
 def _finished(*, error: str | None = None) -> FlowState:
@@ -153,6 +186,74 @@ class ExpiryTests(Suite):
         assert exactly({"create": state, "save": state}) == exactly(await store.load_many(["create", "save"]))
         with pytest.raises(FlowStateConflictError):
             await store.save("save", started(), if_version=None)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", WHOLE_WRITES.values(), ids=WHOLE_WRITES)
+    async def test_an_expired_version_is_no_version(self, store_expiring_after: MakeStore, write: Any) -> None:
+        """To save on it or to delete it is a conflict with nothing, and brings nothing back."""
+        store = store_expiring_after(AT_ONCE)
+        state = _finished()
+        await store.save("id", state)
+        with pytest.raises(FlowStateConflictError) as conflict:
+            await write(store, state.version)
+
+        assert (state.version, None) == (conflict.value.expected, conflict.value.found)
+        assert await store.load("id") is None
+
+    @pytest.mark.asyncio
+    async def test_an_expired_version_is_not_updated(self, store_expiring_after: MakeStore) -> None:
+        """There is nothing to change any more."""
+        store = store_expiring_after(AT_ONCE)
+        state = _finished()
+        await store.save("id", state)
+        for change in ({"cache": {"step": CacheEntry()}}, {"operation": Operation(name="op")}):
+            with pytest.raises(FlowStateNotFoundError):
+                await store.update("id", if_version=state.version or "", **change)
+
+        assert await store.load("id") is None
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+    async def test_an_expired_version_that_another_has_replaced(
+        self, store_expiring_after: MakeStore, write: Any
+    ) -> None:
+        """Where another writer has resumed the flow there is a state again: a conflict, as of any older version."""
+        store = store_expiring_after(AT_ONCE)
+        state = _finished()
+        await store.save("id", state)
+        resumed = started()
+        await store.create("id", resumed)
+        with pytest.raises(FlowStateConflictError) as conflict:
+            await write(store, state.version)
+
+        assert (state.version, resumed.version) == (conflict.value.expected, conflict.value.found)
+        loaded = await store.load("id")
+        assert loaded is not None
+        assert resumed.version == loaded.version
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+    async def test_what_expires_while_it_is_edited_stays_gone(
+        self, store_expiring_after: MakeStore, change: Callable[[FlowState], None]
+    ) -> None:
+        """An edit that ends too late is a conflict, a modify finds nothing, whatever part of the state they change."""
+        store = store_expiring_after(SOON)
+
+        async def after_its_time(state: FlowState) -> None:
+            change(state)
+            assert state.expire_at is not None
+            await asyncio.sleep((state.expire_at - datetime.now(timezone.utc)).total_seconds())
+
+        await store.save("id", _finished())
+        with pytest.raises(FlowStateConflictError) as conflict:
+            async with store.edit("id") as state:
+                await after_its_time(state)
+        assert conflict.value.found is None
+        await store.save("id", _finished())
+        with pytest.raises(FlowStateNotFoundError):
+            await store.modify("id", after_its_time)
+
+        assert await store.load("id") is None
 
     @pytest.mark.asyncio
     async def test_deleting_an_expired_state_does_nothing(self, store_expiring_after: MakeStore) -> None:
