@@ -40,6 +40,8 @@ class Link:
         self._bound: dict[asyncio.AbstractEventLoop, Channel] = {}
         self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
         self._background: tuple[LoopThread, Channel] | None = None
+        self._hopping: set[object] = set()  # one of each call over the background loop
+        self._is_closed = False
         self._lock = threading.Lock()
 
     async def call(self, name: str, request: bytes, *, metadata: Metadata, timeout: float) -> list[bytes]:
@@ -55,6 +57,17 @@ class Link:
         channel = self._channel_of(loop)
         if channel is not None:
             return await channel.call(name, request, metadata=metadata, timeout=timeout)
+        hop = object()
+        self._hopping.add(hop)
+        try:
+            return await self._hop(name, request, metadata=metadata, timeout=timeout)
+        finally:
+            self._hopping.discard(hop)
+            # One that was in flight during the close is tried again after it, and nobody closes a second time.
+            if self._is_closed and not self._hopping:
+                await self._close_background()
+
+    async def _hop(self, name: str, request: bytes, *, metadata: Metadata, timeout: float) -> list[bytes]:
         background, channel = self._background or self._start_background()
         try:
             return await background.run(channel.call(name, request, metadata=metadata, timeout=timeout))
@@ -117,7 +130,11 @@ class Link:
             )
 
     async def close(self) -> None:
-        """Close every channel that this opened, and end the background thread."""
+        """Close every channel that this opened, and end the background thread.
+
+        A call that was in flight and is tried again opens them again; the last such call closes them.
+        """
+        self._is_closed = True
         self._bindings.clear()
         here = asyncio.get_running_loop()
         elsewhere = []

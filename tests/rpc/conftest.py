@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from scripted_server import ScriptedServer
@@ -77,6 +78,15 @@ async def to_server(server: ScriptedServer) -> AsyncIterator[Connection]:
     await connection.documents(Deadline.after(60.0))  # imports google; deadlines of tests begin afterwards
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def background_threads() -> Callable[[], list[threading.Thread]]:
+    """The background threads of the test's own connections, not those that an earlier test has left."""
+    before = set(threading.enumerate())
+    return lambda: [
+        thread for thread in threading.enumerate() if thread.name == "firestore-flowstate" and thread not in before
+    ]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,12 @@ from firestore_flowstate.emulator import Emulator
 from firestore_flowstate.errors import DeadlineError, FlowStateError
 from firestore_flowstate.settings import FlowStateSettings
 
-BACKGROUND = "firestore-flowstate"
+Threads = Callable[[], list[threading.Thread]]
 
 
 async def get(connection: Connection) -> Any:
     deadline = Deadline.after(20)
     return await connection.get(f"{await connection.documents(deadline)}/c/missing", deadline=deadline)
-
-
-def background_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == BACKGROUND]
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +60,7 @@ def test_importing_and_constructing_does_nothing() -> None:
     assert ("[]\n1\n", "") == (outcome.stdout, outcome.stderr)
 
 
-def test_repeated_runs(settings: FlowStateSettings) -> None:
+def test_repeated_runs(settings: FlowStateSettings, background_threads: Threads) -> None:
     """One connection serves asyncio.run after asyncio.run, over one thread."""
     connection = Connection(settings)
     for _ in range(5):
@@ -74,7 +71,7 @@ def test_repeated_runs(settings: FlowStateSettings) -> None:
     assert [] == background_threads()
 
 
-def test_many_threads(settings: FlowStateSettings) -> None:
+def test_many_threads(settings: FlowStateSettings, background_threads: Threads) -> None:
     """16 threads with a loop each share one connection, and the one background thread that they start at once."""
     connection = Connection(settings)
     results: list[Any] = []
@@ -98,7 +95,7 @@ def test_many_threads(settings: FlowStateSettings) -> None:
     asyncio.run(connection.close())
 
 
-async def test_a_bound_loop_calls_directly(settings: FlowStateSettings) -> None:
+async def test_a_bound_loop_calls_directly(settings: FlowStateSettings, background_threads: Threads) -> None:
     """After bind, calls of this loop use no background thread; after the last unbind they do."""
     connection = Connection(settings)
     await connection.bind()
@@ -114,7 +111,7 @@ async def test_a_bound_loop_calls_directly(settings: FlowStateSettings) -> None:
     await connection.close()
 
 
-async def test_a_binding_is_for_its_loop_alone(settings: FlowStateSettings) -> None:
+async def test_a_binding_is_for_its_loop_alone(settings: FlowStateSettings, background_threads: Threads) -> None:
     """While one loop is bound, another loop calls over the background thread."""
     connection = Connection(settings)
     await connection.bind()
@@ -171,9 +168,8 @@ def test_outside_of_asyncio(settings: FlowStateSettings, call: Any) -> None:
         call(Connection(settings)).send(None)
 
 
-async def test_a_loop_leaves_alone(settings: FlowStateSettings) -> None:
+async def test_a_loop_leaves_alone(settings: FlowStateSettings, background_threads: Threads) -> None:
     """A loop that unbinds closes its own channel; one that is still bound goes on calling over its own."""
-    before = set(background_threads())
     connection = Connection(settings)
     bound, go_on = threading.Event(), threading.Event()
 
@@ -193,19 +189,18 @@ async def test_a_loop_leaves_alone(settings: FlowStateSettings) -> None:
     await connection.unbind()
     go_on.set()
 
-    assert set(await threads) <= before
+    assert [] == await threads
     assert not connection._links[os.getpid()].is_open
 
 
 async def test_a_binding_that_failed_is_not_counted(
-    settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch
+    settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, background_threads: Threads
 ) -> None:
     """Whatever the error was: the next binding is the first one, and its end closes everything."""
 
     def fail(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    before = set(background_threads())
     connection = Connection(settings)
     await get(connection)
     with monkeypatch.context() as patched:
@@ -217,7 +212,7 @@ async def test_a_binding_that_failed_is_not_counted(
     await connection.unbind()
 
     assert not connection._links[os.getpid()].is_open
-    assert set(background_threads()) <= before
+    assert [] == background_threads()
 
 
 async def test_loops_that_close_each_other(settings: FlowStateSettings) -> None:
@@ -240,7 +235,7 @@ async def test_loops_that_close_each_other(settings: FlowStateSettings) -> None:
     assert time.monotonic() - started < 30
 
 
-async def test_close_and_use_again(settings: FlowStateSettings) -> None:
+async def test_close_and_use_again(settings: FlowStateSettings, background_threads: Threads) -> None:
     """Closing ends the thread and every channel; the next call connects again, and close may come twice."""
     connection = Connection(settings)
     await connection.close()
@@ -251,7 +246,7 @@ async def test_close_and_use_again(settings: FlowStateSettings) -> None:
         assert [] == background_threads()
 
 
-def test_dropped_without_close(settings: FlowStateSettings) -> None:
+def test_dropped_without_close(settings: FlowStateSettings, background_threads: Threads) -> None:
     """A connection that is dropped takes its thread with it; those made for one call each do not pile up."""
     for _ in range(5):
         asyncio.run(get(Connection(settings)))
@@ -305,6 +300,43 @@ async def test_close_during_calls(server: ScriptedServer, to_server: Connection)
         await call
 
 
+@pytest.mark.parametrize("count", [1, 3])
+async def test_calls_that_outlive_a_close_leave_nothing(
+    server: ScriptedServer, to_server: Connection, count: int, background_threads: Threads
+) -> None:
+    """Calls in flight during close are tried again, over a thread that ends with the last of them."""
+    documents = await to_server.documents(Deadline.after(20))
+    from firestore_flowstate._rpc import messages
+
+    ready, go_on = threading.Semaphore(0), threading.Event()
+
+    def broken_off(request: bytes, context: Any) -> Any:
+        ready.release()
+        while context.is_active():
+            time.sleep(0.01)
+        return reply(messages.Document())(request, context)
+
+    def held(request: bytes, context: Any) -> Any:
+        ready.release()
+        go_on.wait(20)
+        return reply(messages.Document(name="x"))(request, context)
+
+    server.answer(*[broken_off] * count, *[held] * count)
+    calls = [
+        asyncio.ensure_future(to_server.get(f"{documents}/c/a", deadline=Deadline.after(20))) for _ in range(count)
+    ]
+    for _ in calls:
+        assert await asyncio.to_thread(ready.acquire, timeout=20)
+    await to_server.close()
+    for _ in calls:
+        assert await asyncio.to_thread(ready.acquire, timeout=20)
+    assert 1 == len(background_threads())
+    go_on.set()
+
+    assert ["x"] * count == [document.name for document in await asyncio.gather(*calls)]
+    assert [] == background_threads()
+
+
 @pytest.mark.parametrize("bound", [False, True])
 async def test_cancellation_reaches_the_call(server: ScriptedServer, to_server: Connection, bound: bool) -> None:
     """Cancelling the caller's task cancels the call at the server, and the connection goes on working."""
@@ -325,16 +357,17 @@ async def test_cancellation_reaches_the_call(server: ScriptedServer, to_server: 
     assert "x" == (await to_server.get(f"{documents}/c/a", deadline=Deadline.after(20))).name
 
 
-async def test_cancelled_while_it_leaves(server: ScriptedServer, to_server: Connection) -> None:
+async def test_cancelled_while_it_leaves(
+    server: ScriptedServer, to_server: Connection, background_threads: Threads
+) -> None:
     """A loop that is cancelled while its channel waits for a call to end takes the background thread along."""
-    before = set(background_threads())
     documents = await to_server.documents(Deadline.after(20))
     from firestore_flowstate._rpc import messages
 
     arrived = threading.Event()
     server.answer(reply(messages.Document()), hanging(arrived))
     await to_server.get(f"{documents}/c/a", deadline=Deadline.after(20))
-    assert 1 == len(set(background_threads()) - before)
+    assert 1 == len(background_threads())
     await to_server.bind()
     link = to_server._links[os.getpid()]
     call = asyncio.ensure_future(link.call("GetDocument", b"", metadata=(), timeout=20))
@@ -345,7 +378,7 @@ async def test_cancelled_while_it_leaves(server: ScriptedServer, to_server: Conn
     with pytest.raises(asyncio.CancelledError):
         await leaving
 
-    assert set(background_threads()) <= before
+    assert [] == background_threads()
     assert not link.is_open
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
