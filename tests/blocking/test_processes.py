@@ -216,11 +216,15 @@ def test_interrupt(firestore_emulator: Emulator, wait: str) -> None:
     process = subprocess.Popen(
         command(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(firestore_emulator)
     )
-    assert process.stdout is not None
-    assert "waiting\n" == process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    try:
+        assert process.stdout is not None
+        assert "waiting\n" == process.stdout.readline()
+        process.send_signal(signal.SIGINT)
 
-    assert ("interrupted True 0\n", "") == process.communicate(timeout=20)
+        assert ("interrupted True 0\n", "") == process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
 
 
 def test_signals_at_any_point(firestore_emulator: Emulator) -> None:

@@ -58,7 +58,7 @@ class Processes:
         """Kill what still runs."""
         for process in self._started:
             process.kill()
-            process.communicate()
+            process.communicate(timeout=PATIENCE)
 
 
 def run_here(*arguments: str, encoding: str = "utf-8") -> Outcome:

@@ -47,8 +47,9 @@ def here(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callab
 
 
 @pytest.fixture
-def store(flow_state_store: FirestoreFlowStateStore) -> SyncFlowStateStore:
+def store(flow_state_store: FirestoreFlowStateStore) -> Iterator[SyncFlowStateStore]:
     """The collection that the command works on, with the flow states of the story."""
     blocking = SyncFlowStateStore(flow_state_store)
     blocking.save_many(story())
-    return blocking
+    yield blocking
+    blocking.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 PATIENCE = 20.0
 
@@ -36,7 +38,7 @@ def nothing_is_left_of(port: int) -> bool:
 
 
 class Programs:
-    """Python programs of a test, ended with it."""
+    """Python programs of a test, ended with it, and so is what they have started."""
 
     def __init__(self) -> None:
         self._started: list[subprocess.Popen[str]] = []
@@ -49,6 +51,7 @@ class Programs:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
+            start_new_session=True,  # so that it can be ended with what it has started, which holds its pipes too
         )
         self._started.append(program)
         return program
@@ -61,5 +64,6 @@ class Programs:
 
     def end(self) -> None:
         for program in self._started:
-            program.kill()
-            program.communicate()
+            with suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+            program.communicate(timeout=PATIENCE)

@@ -65,4 +65,4 @@ class Genkit:
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=20)

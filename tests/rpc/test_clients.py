@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import firebase_admin
@@ -45,13 +45,12 @@ def app(request: pytest.FixtureRequest) -> Iterator[firebase_admin.App]:
     firebase_admin.delete_app(app)
 
 
+Threads = Callable[[], list[threading.Thread]]
+
+
 async def get(connection: Connection, seconds: float = 20) -> Any:
     deadline = Deadline.after(seconds)
     return await connection.get(f"{await connection.documents(deadline)}/c/missing", deadline=deadline)
-
-
-def background_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "firestore-flowstate"]
 
 
 async def close_channel(client: AsyncClient) -> None:
@@ -81,7 +80,7 @@ def test_it_serves_every_loop(host: str, kind: type[Any]) -> None:
     assert client._firestore_api_internal is None
 
 
-async def test_an_async_client_is_used_on_its_own_loop(host: str) -> None:
+async def test_an_async_client_is_used_on_its_own_loop(host: str, background_threads: Threads) -> None:
     """On the loop that the client's channel belongs to, calls go over that channel; elsewhere over another."""
     client = AsyncClient(project="demo-theirs")
     await client.collection("c").document("x").get()
@@ -123,7 +122,7 @@ async def test_a_channel_that_its_owner_closed(host: str) -> None:
     await connection.close()
 
 
-async def test_bind_beside_a_client(host: str) -> None:
+async def test_bind_beside_a_client(host: str, background_threads: Threads) -> None:
     """A bound loop has a channel of its own where the client has none there, and closes only that."""
     client = AsyncClient(project="demo-theirs")
     connection = Connection(FlowStateSettings(), client=client)

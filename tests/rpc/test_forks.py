@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -338,18 +339,22 @@ def gunicorn(emulator: Emulator, folder: Path, *options: str) -> Iterator[str]:
         env={**os.environ, **emulator.environment, "PYTHONPATH": str(Path.cwd())},
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # so that its workers can be ended with it
     )
     assert process.stderr is not None
     log = ""
-    while "Booting worker" not in log:  # the socket listens by then
-        line = process.stderr.readline()
-        assert line, log
-        log += line
     try:
+        while "Booting worker" not in log:  # the socket listens by then
+            line = process.stderr.readline()
+            assert line, log
+            log += line
         yield f"http://127.0.0.1:{port}"
-    finally:
         process.terminate()
         log += process.communicate(timeout=30)[1]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
     assert "signal" not in log.lower().replace("handling signal: term", ""), log
     assert "Traceback" not in log, log
 
