@@ -129,7 +129,7 @@ def main() -> None:
         for size, time in zip(sizes, times[name], strict=True):
             shown(f"a page of {PAGE} {size.name}, ms, {label}", time)
         plotted(
-            "pages", label, ticks=[f"{size.name}: {size.steps} steps of {size.step_bytes:,} bytes" for size in sizes],
+            "pages", label, ticks=[f"{size.name}: {size.steps} steps\nof {size.step_bytes:,} bytes" for size in sizes],
             y=times[name], x_label="states", y_label="ms", title=f"Time of a page of {PAGE} states, ms",
         )  # fmt: skip
 

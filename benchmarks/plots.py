@@ -40,6 +40,7 @@ def _svg(lines: Sequence[Mapping[str, Any]]) -> str:
         axes.set_title(lines[0]["title"], loc="left", fontsize=11, fontweight="bold")
         axes.set_xlabel(lines[0]["x_label"])
         axes.set_ylabel(lines[0]["y_label"])
+        axes.set_axisbelow(True)
         axes.grid(axis="y", color=_TEXT, alpha=0.15, linewidth=0.8)
         file = StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -50,7 +51,7 @@ def _curves(axes: Any, lines: Sequence[Mapping[str, Any]]) -> None:
     for line, colour, marker in zip(lines, _COLOURS, _MARKERS, strict=False):
         axes.plot(line["x"], line["y"], color=colour, marker=marker, markevery=0.2, linewidth=2, clip_on=False)
         axes.annotate(
-            line["label"], (line["x"][-1], line["y"][-1]), xytext=(8, 0), textcoords="offset points", color=colour,
+            line["label"], (line["x"][-1], line["y"][-1]), xytext=(8, 5), textcoords="offset points", color=colour,
             va="center",
         )  # fmt: skip
     axes.set_xlim(left=0)
@@ -63,7 +64,7 @@ def _bars(axes: Any, lines: Sequence[Mapping[str, Any]]) -> None:
     for place, (line, colour) in enumerate(zip(lines, _COLOURS, strict=False)):
         places = [group + (place - (len(lines) - 1) / 2) * width for group in range(len(line["y"]))]
         bars = axes.bar(places, line["y"], width * 0.92, color=colour, label=line["label"])
-        axes.bar_label(bars, [f"{value:,.3g}" for value in line["y"]], padding=2, fontsize=9)
+        axes.bar_label(bars, [f"{value:,.0f}" for value in line["y"]], padding=2, fontsize=9)
     axes.set_yscale("log")
     axes.set_xticks(range(len(lines[0]["ticks"])), lines[0]["ticks"])
     axes.legend(frameon=False)

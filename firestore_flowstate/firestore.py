@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._document.detaching import detached
 from ._document.difference import Change
 from ._document.ids import check_flow_id
-from ._document.refusals import check_state, conflict, naming
+from ._document.refusals import check_state, check_timeout, conflict, naming
 from ._rpc.connection import Connection
 from ._rpc.deadline import Deadline
 from .errors import FlowStateEncodeError
@@ -22,6 +23,8 @@ from .unset import UNSET, Unset
 if TYPE_CHECKING:
     from ._document.version import Version
     from ._operations.collection import Collection
+
+_Value = TypeVar("_Value")
 
 
 class FirestoreFlowStateStore:
@@ -88,8 +91,8 @@ class FirestoreFlowStateStore:
             FlowStateEncodeError: A value cannot be stored without loss.
             FlowStateConflictError: Another version is stored than `if_version`.
         """
-        check_flow_id(id)
-        check_state(id, state)
+        id = check_flow_id(id)
+        content = self._as_it_is(check_state(id, state))
         base = None if if_version is None or isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
         collection = await self._ready(deadline)
@@ -97,7 +100,7 @@ class FirestoreFlowStateStore:
         from ._operations.saving import save
 
         try:
-            await save(collection, id, state, base=base, absent=if_version is None, deadline=deadline)
+            await save(collection, id, state, content=content, base=base, absent=if_version is None, deadline=deadline)
         except Overtaken as overtaken:
             if if_version is None:
                 raise conflict(id, expected=None, found=overtaken.found) from None
@@ -111,15 +114,15 @@ class FirestoreFlowStateStore:
             FlowStateEncodeError: A value cannot be stored without loss.
             FlowStateExistsError: There is a state under the id.
         """
-        check_flow_id(id)
-        check_state(id, state)
+        id = check_flow_id(id)
+        content = self._as_it_is(check_state(id, state))
         deadline = self._deadline(timeout)
         collection = await self._ready(deadline)
         from ._operations.landing import Overtaken
         from ._operations.saving import save
 
         try:
-            await save(collection, id, state, base=None, absent=True, deadline=deadline)
+            await save(collection, id, state, content=content, base=None, absent=True, deadline=deadline)
         except Overtaken as overtaken:
             raise overtaken.error from None
 
@@ -130,7 +133,7 @@ class FirestoreFlowStateStore:
             InvalidFlowIdError: The id cannot name a document.
             FlowStateDecodeError: What is stored cannot be read.
         """
-        check_flow_id(id)
+        id = check_flow_id(id)
         deadline = self._deadline(timeout)
         collection = await self._ready(deadline)
         from ._operations.reading import load
@@ -163,15 +166,16 @@ class FirestoreFlowStateStore:
             FlowStateNotFoundError: There is no state under the id.
             FlowStateConflictError: Another version is stored than `if_version`.
         """
-        check_flow_id(id)
+        id = check_flow_id(id)
+        now = detached if isinstance(if_version, Unset) else self._as_it_is  # without a version, a read comes first
         try:
             change = Change(
-                cache={} if cache is None else cache,
+                cache={} if cache is None else now(cache),
                 remove=remove,
-                events_triggered={} if events_triggered is None else events_triggered,
-                operation=operation,
-                blocked_on_step=blocked_on_step,
-                executions=executions,
+                events_triggered={} if events_triggered is None else now(events_triggered),
+                operation=now(operation),
+                blocked_on_step=now(blocked_on_step),
+                executions=now(executions),
                 trace_context=trace_context,
                 extra={} if extra is None else extra,
             )
@@ -203,7 +207,7 @@ class FirestoreFlowStateStore:
             FlowStateNotFoundError: On entry: there is no state under the id.
             FlowStateConflictError: On exit: another writer changed the state meanwhile.
         """
-        check_flow_id(id)
+        id = check_flow_id(id)
         return self._edit(id, timeout)
 
     @asynccontextmanager
@@ -233,7 +237,7 @@ class FirestoreFlowStateStore:
             FlowStateNotFoundError: There is no state under the id.
             FlowStateConflictError: Other writers were first `attempts` times in a row.
         """
-        check_flow_id(id)
+        id = check_flow_id(id)
         deadline = self._deadline(timeout)
         collection = await self._ready(deadline)
         from ._operations.editing import modify
@@ -247,7 +251,7 @@ class FirestoreFlowStateStore:
             InvalidFlowIdError: The id cannot name a document.
             FlowStateConflictError: Another version is stored than `if_version`, or none.
         """
-        check_flow_id(id)
+        id = check_flow_id(id)
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
         collection = await self._ready(deadline)
@@ -354,10 +358,12 @@ class FirestoreFlowStateStore:
             FlowStateBatchError: Some were not stored; all others were.
         """
         deadline = self._deadline(timeout)
+        states = dict(states)
+        contents = self._as_it_is(states)
         collection = await self._ready(deadline)
         from ._operations.bulk import save_many
 
-        await save_many(collection, states, deadline)
+        await save_many(collection, states, deadline, contents=contents)
 
     async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
         """Return the states stored under the ids, in the order of the ids; absent ones are left out.
@@ -477,9 +483,12 @@ class FirestoreFlowStateStore:
         return await rewrap(collection, progress=progress)
 
     def _deadline(self, timeout: float | None) -> Deadline:
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
+        check_timeout(timeout)
         return Deadline.after(self._settings.timeout if timeout is None else timeout)
+
+    def _as_it_is(self, value: _Value) -> _Value:
+        """Return what is to be encoded: a copy where the connection comes first, during which it may change."""
+        return value if self._connection.is_linked else detached(value)
 
     async def _ready(self, deadline: Deadline) -> Collection:
         documents = await self._connection.documents(deadline)

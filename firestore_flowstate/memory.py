@@ -17,10 +17,11 @@ from typing_extensions import override
 
 from ._document.difference import Change, Snapshot, apply
 from ._document.expiry import expiry, has_expired
+from ._document.head import exact
 from ._document.ids import check_flow_id
 from ._document.pieces import Pieces, to_pieces
 from ._document.record import Record, read_head, summarize
-from ._document.refusals import batch, check_state, conflict, exists, naming, not_found, not_removable
+from ._document.refusals import batch, check_state, check_timeout, conflict, exists, naming, not_found, not_removable
 from ._query.due import Due, due_query, is_due, wake_at
 from ._query.matching import matches, order
 from ._query.token import Position, from_token, scope_of, to_token
@@ -66,10 +67,12 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     async def save(
         self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET, timeout: float | None = None
     ) -> None:
+        check_timeout(timeout)
         self._save(id, state, if_version=if_version)
 
     @override
     async def create(self, id: str, state: FlowState, *, timeout: float | None = None) -> None:
+        check_timeout(timeout)
         try:
             self._save(id, state, if_version=None)
         except FlowStateConflictError:
@@ -77,15 +80,18 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     @override
     async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
+        check_timeout(timeout)
         return self._load(id)
 
     @override
     async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
+        check_timeout(timeout)
         found = _each(ids, self._load, "loaded")
         return {id: state for id, state in found.items() if state is not None}
 
     @override
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
+        check_timeout(timeout)
         _each(states, lambda key: self._save(key, states[key]), "saved")
 
     @override
@@ -104,7 +110,8 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         if_version: str | Unset = UNSET,
         timeout: float | None = None,
     ) -> str:
-        check_flow_id(id)
+        check_timeout(timeout)
+        id = check_flow_id(id)
         try:
             change = Change(
                 cache={} if cache is None else cache,
@@ -123,6 +130,8 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     @override
     @asynccontextmanager
     async def edit(self, id: str, *, timeout: float | None = None) -> AsyncIterator[FlowState]:
+        check_timeout(timeout)
+        id = check_flow_id(id)
         record, before, state = self._load_to_change(id)
         yield state
         self._write_difference(id, record, before, state)
@@ -136,6 +145,8 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         attempts: int = 100,
         timeout: float | None = None,
     ) -> FlowState:
+        check_timeout(timeout)
+        id = check_flow_id(id)
         for left in reversed(range(attempts)):
             record, before, state = self._load_to_change(id)
             if inspect.isawaitable(waiting := change(state)):
@@ -152,16 +163,19 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     @override
     async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
+        check_timeout(timeout)
         self._delete(id, if_version=if_version)
 
     @override
     async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
+        check_timeout(timeout)
         _each(ids, self._delete, "deleted")
 
     @override
     async def list_summaries(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateSummaryResponse:
+        check_timeout(timeout)
         records, token = self._page(query)
         return FlowStateSummaryResponse(
             summaries=[record.copy_of_summary() for record in records], continuation_token=token
@@ -169,6 +183,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     @override
     async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
+        check_timeout(timeout)
         return len(self._matching(query_or_all(query)))
 
     @override
@@ -180,6 +195,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         after: FlowStateSummary | None = None,
         timeout: float | None = None,
     ) -> Sequence[FlowStateSummary]:
+        check_timeout(timeout)
         query = due_query(before, now=datetime.now(timezone.utc), limit=limit, after=after)
         records = [record for record in self._live_records() if is_due(query, record.summary)]
         earliest = heapq.nsmallest(limit, records, key=_due_order)
@@ -199,6 +215,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     async def list(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateQueryResponse:
+        check_timeout(timeout)
         records, token = self._page(query)
         return FlowStateQueryResponse(flow_states=[record.state() for record in records], continuation_token=token)
 
@@ -214,15 +231,14 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         return record, Snapshot(state), state
 
     def _find(self, id: str) -> Record | None:
-        check_flow_id(id)
+        id = check_flow_id(id)
         with self._lock:
             return self._live(id)
 
     def _save(self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET) -> None:
-        check_flow_id(id)
-        check_state(id, state)
+        id = check_flow_id(id)
         try:
-            pieces = to_pieces(state)
+            pieces = to_pieces(check_state(id, state))
         except FlowStateEncodeError as error:
             raise naming(error, id) from None
         with self._lock:
@@ -262,7 +278,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             self._save(id, state, if_version=read.version)
 
     def _delete(self, id: str, *, if_version: str | Unset = UNSET) -> None:
-        check_flow_id(id)
+        id = check_flow_id(id)
         with self._lock:
             found = self._live(id)
             if not isinstance(if_version, Unset):
@@ -336,7 +352,7 @@ def _each(ids: Iterable[str], call: Callable[[str], T], done: str) -> dict[str, 
     errors: dict[str, FlowStateError] = {}
     for id in dict.fromkeys(ids):
         try:
-            results[id] = call(id)
+            results[exact(id)] = call(id)
         except FlowStateError as error:  # each is to fail by itself
             errors[id] = error
     if errors:

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, overload
 
 from pydantic import (
     AllowInfNan,
@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SerializeAsAny,
     SerializerFunctionWrapHandler,
     Strict,
     model_serializer,
@@ -26,6 +27,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from .unset import UNSET, Unset
+
+T = TypeVar("T")
 
 FlowStatus: TypeAlias = Literal["scheduled", "running", "blocked", "done", "failed"]
 Milliseconds: TypeAlias = Annotated[int, Strict()] | Annotated[float, Strict()]
@@ -59,17 +62,36 @@ class WireModel(BaseModel):
     wire_names: ClassVar[Mapping[str, str]] = {}
     """The wire name of each field by its Python name."""
     _field_of_wire_name: ClassVar[Mapping[str, str]] = {}
+    is_subclass: ClassVar[bool] = False
+    """Whether it is an application's own class, which may declare more fields than Genkit's schema has."""
+    _defaults_of_genkit: ClassVar[Mapping[str, Any]] = {}
+    """What an absent field of Genkit's schema holds, by its Python name; required fields and those that an application
+    declares in a subclass are not in it."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         cls.wire_names = {name: field.alias or name for name, field in cls.model_fields.items()}
         cls._field_of_wire_name = {alias: name for name, alias in cls.wire_names.items() if alias != name}
+        genkit: type[BaseModel] = next(base for base in reversed(cls.__mro__) if WireModel in base.__bases__)
+        cls.is_subclass = cls is not genkit
+        cls._defaults_of_genkit = {
+            name: field.default for name, field in genkit.model_fields.items() if not field.is_required()
+        }
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._field_of_wire_name:
             # Unknown keys are allowed, so pydantic would keep it as a second field beside the real one.
             raise AttributeError(f"{name} is the wire name: set {type(self).__name__}.{self._field_of_wire_name[name]}")
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in type(self).model_fields:
+            if name not in self._defaults_of_genkit:
+                raise AttributeError(f"{type(self).__name__}.{name} is required and cannot be deleted")
+            self.__dict__[name] = self._defaults_of_genkit[name]
+            self.__pydantic_fields_set__.discard(name)
+        else:
+            super().__delattr__(name)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WireModel) or type(self) is not type(other):
@@ -94,10 +116,16 @@ class WireModel(BaseModel):
         return dumped
 
     def has(self, name: str) -> bool:
-        """Return whether the field is present, null or not; the Python name counts."""
-        if name in (self.model_extra or ()):  # an unknown key of that name, which pydantic counts as the field
-            return bool(self.__dict__[name] != type(self).model_fields[name].get_default())
-        return name in self.model_fields_set
+        """Return whether the field is present, null or not; the Python name counts.
+
+        A field that an application declares in a subclass always is: its default may be another one tomorrow.
+        """
+        if name not in self.__dict__:
+            return False
+        if name in self.model_fields_set and name not in (self.model_extra or ()):  # which counts as the field there
+            return True
+        absent = self._defaults_of_genkit.get(name, UNSET)
+        return self.__dict__[name] is not absent and bool(self.__dict__[name] != absent)
 
 
 class CacheEntry(WireModel):
@@ -152,8 +180,8 @@ class Operation(WireModel):
     name: str
     metadata: Any = None
     done: Annotated[bool, Strict()] = False
-    result: FlowResult | None = None
-    blocked_on_step: BlockedOnStep | None = None
+    result: SerializeAsAny[FlowResult] | None = None
+    blocked_on_step: SerializeAsAny[BlockedOnStep] | None = None
 
 
 class FlowStateExecution(WireModel):
@@ -190,12 +218,12 @@ class FlowState(WireModel):
     name: str | None = None
     input: Any = None
     start_time: FiniteMilliseconds
-    cache: MutableMapping[str, CacheEntry]
+    cache: MutableMapping[str, SerializeAsAny[CacheEntry]]
     events_triggered: MutableMapping[str, Any]
-    blocked_on_step: BlockedOnStep | None
-    operation: Operation
+    blocked_on_step: SerializeAsAny[BlockedOnStep] | None
+    operation: SerializeAsAny[Operation]
     trace_context: str | None = None
-    executions: list[FlowStateExecution]
+    executions: list[SerializeAsAny[FlowStateExecution]]
 
     _version: str | None = PrivateAttr(default=None)
     _history: tuple[str, ...] = PrivateAttr(default=())
@@ -239,6 +267,49 @@ class FlowState(WireModel):
         if self.blocked_on_step is not None:
             return "blocked"
         return "running" if self.executions else "scheduled"
+
+    @overload
+    def cache_value(self, step: str, *, as_: type[T]) -> T: ...
+    @overload
+    def cache_value(self, step: str, *, as_: Any) -> Any: ...
+    def cache_value(self, step: str, *, as_: Any) -> Any:
+        """Return the cached result of a step as a type, the same in the run that cached it and after a load.
+
+        ::
+
+            plan = state.cache_value("plan", as_=Plan)
+            days = state.cache_value("days", as_=list[date])
+
+        Args:
+            step: The name of the step.
+            as_: A type that pydantic knows: a model, a dataclass, ``datetime``, ``tuple[int, str]``, ``T | None``.
+
+        Raises:
+            KeyError: The step is not cached.
+            FlowStateDecodeError: The result is not of the type. A result that is empty is None.
+        """
+        return self._value_as(self.cache[step].value, as_, path=f"cache[{step!r}]")
+
+    @overload
+    def event_value(self, step: str, *, as_: type[T]) -> T: ...
+    @overload
+    def event_value(self, step: str, *, as_: Any) -> Any: ...
+    def event_value(self, step: str, *, as_: Any) -> Any:
+        """Return the payload of the event that resumed the flow at a step as a type; raises what `cache_value` does."""
+        return self._value_as(self.events_triggered[step], as_, path=f"events_triggered[{step!r}]")
+
+    @overload
+    def input_value(self, *, as_: type[T]) -> T: ...
+    @overload
+    def input_value(self, *, as_: Any) -> Any: ...
+    def input_value(self, *, as_: Any) -> Any:
+        """Return the input as a type; raises FlowStateDecodeError as `cache_value` does. No input is None."""
+        return self._value_as(self.input, as_, path="input")
+
+    def _value_as(self, value: Any, as_: Any, *, path: str) -> Any:
+        from ._document.typed_values import value_as
+
+        return value_as(value, as_, path=path, flow_id=self.flow_id)
 
     def _note_stored(
         self,

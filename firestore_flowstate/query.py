@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._document.head import MAX_QUERIED_BYTES, is_queryable_name
+from ._document.head import MAX_QUERIED_BYTES, exact, is_int64, is_queryable_name
 from .errors import InvalidQueryError
 from .models import FlowState, FlowStateSummary, FlowStatus
 
 MAX_LIMIT: Final = 300  # the documents Genkit and the Firebase SDKs fetch at most for a page
 
 _STATUSES: Final = get_args(FlowStatus)
-_INT64: Final = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,8 @@ class FlowStateQuery:
         continuation_token: Where the page before ended, as its response gave it. Bound to the collection and
             the filters it was given for.
         name: The name of the flow; at most 1,499 bytes of UTF-8, as all texts here: Firestore's indexes hold no more.
-        status: What the flow does now.
+        status: What the flow does now: one status, or several of which it has one, kept without repetitions in the
+            order of FlowStatus.
         blocked_on: The name of the step that the flow waits for.
         started_after: The earliest start, inclusive; a datetime with a time zone, or milliseconds.
         started_before: The end of the starts, exclusive; a datetime with a time zone, or milliseconds.
@@ -43,7 +43,7 @@ class FlowStateQuery:
     limit: int | None = None
     continuation_token: str | None = None
     name: str | None = None
-    status: FlowStatus | None = None
+    status: FlowStatus | Collection[FlowStatus] | None = None
     blocked_on: str | None = None
     started_after: datetime | int | float | None = None
     started_before: datetime | int | float | None = None
@@ -58,13 +58,16 @@ class FlowStateQuery:
             value = getattr(self, label)
             if value is not None:
                 _check_asked(label, value)
-        if self.status is not None and self.status not in _STATUSES:
-            raise InvalidQueryError(f"status is one of {', '.join(_STATUSES)}, not {self.status!r:.100}")
+        object.__setattr__(self, "status", _one_or_several(self.status))
         if self.on_error not in ("raise", "skip"):
             raise InvalidQueryError(f"on_error is 'raise' or 'skip', not {self.on_error!r:.100}")
         check_moment("started_after", self.started_after)
         check_moment("started_before", self.started_before)
         _check_where(self.where)
+        for label in ("limit", "continuation_token", "name", "status", "blocked_on", "started_after", "started_before"):
+            object.__setattr__(self, label, exact(getattr(self, label)))
+        where = {exact(key): exact(value) for key, value in self.where.items()}
+        object.__setattr__(self, "where", where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,13 @@ class FlowStateSummaryResponse:
     skipped: Sequence[str] = ()
 
 
+def statuses(query: FlowStateQuery) -> tuple[FlowStatus, ...] | None:
+    """Return the statuses that the query asks for; None: any."""
+    if query.status is None:
+        return None
+    return (query.status,) if isinstance(query.status, str) else tuple(query.status)
+
+
 def query_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
     """Return the query, or one for all states where it is None; raise InvalidQueryError where it is no query."""
     if query is None:
@@ -128,6 +138,19 @@ def milliseconds(moment: datetime | float) -> int | float:
     return micros // 1000 if micros % 1000 == 0 else micros / 1000
 
 
+def _one_or_several(status: object) -> FlowStatus | tuple[FlowStatus, ...] | None:
+    """Return the status or statuses that a query may have; one alone by itself, so that equal queries are equal."""
+    if status is None:
+        return None
+    given = [status] if isinstance(status, str) or not isinstance(status, Collection) else [*status]
+    if not given:
+        raise InvalidQueryError("status names no status, which no flow has: leave it None for any")
+    if wrong := [one for one in given if one not in _STATUSES]:
+        raise InvalidQueryError(f"status is one or several of {', '.join(_STATUSES)}, not {wrong[0]!r:.100}")
+    found: tuple[FlowStatus, ...] = tuple(one for one in _STATUSES if one in given)
+    return found[0] if len(found) == 1 else found
+
+
 def _check_text(label: str, value: object) -> None:
     if not isinstance(value, str):
         raise InvalidQueryError(f"{label} is a string, not {type(value).__name__}: {value!r:.100}")
@@ -155,7 +178,7 @@ def check_moment(label: str, value: object) -> None:
             raise InvalidQueryError(f"{label} needs a time zone: {value!r} could be any of 38 moments")
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidQueryError(f"{label} is a datetime or milliseconds, not {type(value).__name__}: {value!r:.100}")
-    elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and value not in _INT64):
+    elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and not is_int64(value)):
         raise InvalidQueryError(f"{label} is no moment: {value!r:.100}")
 
 
@@ -171,7 +194,7 @@ def _check_where(where: object) -> None:
             )
         if isinstance(value, str):
             _check_asked(f"where[{key!r:.100}]", value)
-        elif not isinstance(value, int) or value not in _INT64:
+        elif not isinstance(value, int) or not is_int64(value):
             raise InvalidQueryError(
                 f"where[{key!r:.100}] is a string, a whole number of 64 bits or a bool, not {value!r:.100}"
             )

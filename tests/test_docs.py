@@ -101,6 +101,14 @@ def test_the_examples_of_payloads_run(firestore_emulator: Emulator) -> None:
     assert 2 * [("", "You are a helpful assistant.\n")] == [(run.stderr, run.stdout) for run in ran]
 
 
+def test_the_example_of_values_prints_what_it_says(firestore_emulator: Emulator) -> None:
+    """A model is read back as itself."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", (PROJECT / "docs" / "values.md").read_text(), re.MULTILINE | re.DOTALL)
+    ran = python("-c", blocks[0], emulator=firestore_emulator)
+
+    assert ("", blocks[1]) == (ran.stderr, ran.stdout)
+
+
 def test_modules_that_the_architecture_names_are_there() -> None:
     """A file that was renamed is renamed in the papers."""
     text = (PROJECT / "docs" / "architecture.md").read_text()

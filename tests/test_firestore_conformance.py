@@ -15,6 +15,7 @@ from firestore_flowstate.testing import (
     FlowStateStoreMachine,
     VersionedFlowStateStoreTests,
 )
+from firestore_flowstate.testing.conformance import TypedFieldTests, ValueTests
 
 
 class TestFirestoreFlowStateStore(VersionedFlowStateStoreTests):
@@ -47,3 +48,11 @@ def test_agrees_with_a_dict(flow_state_store: FirestoreFlowStateStore) -> None:
     """Whatever sequence of operations leads there, the collection holds what a dict would."""
     machine = settings(max_examples=10, stateful_step_count=20, deadline=None)
     run_state_machine_as_test(lambda: FlowStateStoreMachine(flow_state_store), settings=machine)
+
+
+class TestNativeFirestoreFlowStateStore(TypedFieldTests, ValueTests):
+    """The native layout, of what its maps can hold."""
+
+    @pytest.fixture
+    def store(self, flow_state_settings: FlowStateSettings) -> FirestoreFlowStateStore:
+        return FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"}))

@@ -35,6 +35,9 @@ NOW = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
         ("status", "Done", "scheduled, running, blocked, done, failed"),
         ("status", "", "scheduled, running, blocked, done, failed"),
         ("status", 5, "scheduled, running, blocked, done, failed"),
+        ("status", ["done", "Done"], "scheduled, running, blocked, done, failed, not 'Done'"),
+        ("status", b"done", "scheduled, running, blocked, done, failed"),
+        ("status", [], "status names no status"),
         ("on_error", "ignore", "'raise' or 'skip'"),
         ("on_error", None, "'raise' or 'skip'"),
         ("started_after", datetime(2024, 5, 1), "started_after needs a time zone"),  # noqa: DTZ001  # the mistake
@@ -67,6 +70,13 @@ def test_a_wrong_value_is_refused(field: str, value: Any, rule: str) -> None:
         FlowStateQuery(**{field: value})
 
     assert field in str(refusal.value)
+
+
+@pytest.mark.parametrize("status", [["done", "running", "done"], ("running", "done"), {"done", "running"}])
+def test_several_statuses_are_kept_in_one_order(status: Any) -> None:
+    """Queries that ask for the same states are equal, however they say it."""
+    assert FlowStateQuery(status=status).status == ("running", "done")
+    assert FlowStateQuery(status="running") == FlowStateQuery(status=["running"])
 
 
 @pytest.mark.parametrize("limit", [None, 1, 10, 300])

@@ -119,6 +119,8 @@ DIFFERENT = (
     FlowStateQuery(name="a"),
     FlowStateQuery(name="b"),
     FlowStateQuery(status="done"),
+    FlowStateQuery(status=("done", "failed")),
+    FlowStateQuery(status=("done", "running")),
     FlowStateQuery(blocked_on="a"),
     FlowStateQuery(started_after=1),
     FlowStateQuery(started_before=1),
@@ -139,11 +141,12 @@ def test_scopes_differ_by_filters_and_collection() -> None:
 
 def test_scopes_ignore_what_does_not_filter() -> None:
     """Limit, token and what to do about errors may change between pages, and the order of `where` is none."""
-    query = FlowStateQuery(name="a", where={"a": 1, "b": "2"}, started_after=MOMENT)
+    query = FlowStateQuery(name="a", status=("done", "failed"), where={"a": 1, "b": "2"}, started_after=MOMENT)
     same = FlowStateQuery(
         limit=5,
         continuation_token="any",
         name="a",
+        status=["failed", "done", "done"],
         where={"b": "2", "a": 1},
         started_after=int(MOMENT.timestamp()) * 1000,
         on_error="skip",

@@ -9,11 +9,12 @@ from typing import Any, Final
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..unset import UNSET, Unset
-from .head import check_extra
+from .head import check_extra, exact
 from .json_text import decode, encode
 from .paths import in_extra
 from .pieces import Pieces, encode_cache, encode_events, encode_field, to_pieces
-from .wire import entry_of, execution_of, not_a
+from .typed_fields import sound_blocked, sound_entry, sound_execution, sound_operation, sound_state
+from .wire import not_a
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +51,17 @@ class Change:
         )
 
     def __post_init__(self) -> None:
-        cache = {step: entry_of(entry, step) for step, entry in _mapping("cache", self.cache).items()}
-        object.__setattr__(self, "cache", cache)
-        _mapping("events_triggered", self.events_triggered)
-        object.__setattr__(self, "extra", dict(_mapping("extra", self.extra, "key")))
+        cache = _by_step("cache", self.cache)
+        object.__setattr__(self, "cache", {step: sound_entry(entry, step) for step, entry in cache.items()})
+        object.__setattr__(self, "events_triggered", _by_step("events_triggered", self.events_triggered))
+        object.__setattr__(
+            self, "extra", {exact(key): exact(value) for key, value in _mapping("extra", self.extra).items()}
+        )
         for key, value in self.extra.items():
             check_extra(key, value)
         if isinstance(self.remove, str):  # an iterable of strings too, of other ones than was meant
             raise not_a("an iterable of names of steps", "remove", self.remove)
-        object.__setattr__(self, "remove", tuple(self.remove))
+        object.__setattr__(self, "remove", tuple(map(exact, self.remove)))
         for step in self.remove:
             if not isinstance(step, str):
                 raise not_a("the name of a step", "remove", step)
@@ -66,12 +69,17 @@ class Change:
             raise not_a("an Operation", "operation", self.operation)
         if not (self.blocked_on_step is None or isinstance(self.blocked_on_step, (BlockedOnStep, Unset))):
             raise not_a("a BlockedOnStep or None", "blocked_on_step", self.blocked_on_step)
+        if not isinstance(self.operation, Unset):
+            object.__setattr__(self, "operation", sound_operation(self.operation))
+        if not (self.blocked_on_step is None or isinstance(self.blocked_on_step, Unset)):
+            object.__setattr__(self, "blocked_on_step", sound_blocked(self.blocked_on_step))
         if not (self.trace_context is None or isinstance(self.trace_context, (str, Unset))):
             raise not_a("a string or None", "trace_context", self.trace_context)
+        object.__setattr__(self, "trace_context", exact(self.trace_context))
         if not isinstance(self.executions, Unset):
             if not isinstance(self.executions, (list, tuple)):
                 raise not_a("a sequence of FlowStateExecution", "executions", self.executions)
-            executions = [execution_of(execution, f"executions[{i}]") for i, execution in enumerate(self.executions)]
+            executions = [sound_execution(execution, index) for index, execution in enumerate(self.executions)]
             object.__setattr__(self, "executions", executions)
 
 
@@ -95,6 +103,7 @@ class Snapshot:
         Raises:
             FlowStateEncodeError: The state has a value now that cannot be stored.
         """
+        state = sound_state(state)
         before, after = self._before, to_pieces(state)
         if before.fields == after.fields and _same(before.cache, after.cache) and _same(before.events, after.events):
             return None
@@ -161,7 +170,15 @@ def _same(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> bool:
     return before == after and list(before) == list(after)
 
 
-def _mapping(name: str, value: Any, by: str = "name of step") -> Mapping[Any, Any]:
+def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
-        raise not_a(f"a mapping by {by}", name, value)
+        raise not_a(f"a mapping by {'key' if name == 'extra' else 'name of step'}", name, value)
     return value
+
+
+def _by_step(name: str, value: Any) -> dict[str, Any]:
+    steps = _mapping(name, value)
+    for step in steps:
+        if not isinstance(step, str):
+            raise not_a("the name of a step", f"{name}[{step!r:.80}]", step)
+    return {exact(step): steps[step] for step in steps}

@@ -20,7 +20,6 @@ ERROR_LINE_CHARACTERS: Final = 200
 OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
 """Names of fields of a document in either layout, which an unknown key of the state cannot have there."""
 
-_INT64: Final = range(-(2**63), 2**63)
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 
 
@@ -35,7 +34,7 @@ def check_head(state: FlowState) -> None:
             raise FlowStateEncodeError(
                 f"Cannot store {path}: a lone surrogate, which a string that queries see cannot have.", path=path
             )
-    if isinstance(state.start_time, int) and state.start_time not in _INT64:
+    if isinstance(state.start_time, int) and not is_int64(state.start_time):
         raise FlowStateEncodeError(
             "Cannot store start_time: an integer beyond 64 bits, which Firestore cannot order by.", path="start_time"
         )
@@ -97,10 +96,26 @@ def check_extra(key: object, value: object) -> None:
         )
 
 
+def exact(value: Any) -> Any:
+    """Return a scalar of a subclass of str, int or float as what it is equal to; anything else as it is."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int.__int__(value)
+    return float.__float__(value) if isinstance(value, float) else value
+
+
+def is_int64(number: int) -> bool:
+    """Return whether the integer has at most 64 bits; `in range` would walk the range for an int of a subclass."""
+    return -(2**63) <= number < 2**63
+
+
 def last_end_time(executions: Sequence[FlowStateExecution]) -> int | float | None:
     """Return when the last execution ended; None while it runs, where it does not say or no head can."""
     end = executions[-1].end_time if executions else None
-    return None if isinstance(end, int) and end not in _INT64 else end
+    return None if isinstance(end, int) and not is_int64(end) else end
 
 
 def error_line(operation: Operation) -> str | None:
@@ -119,7 +134,7 @@ def first_line(error: str) -> str:
 def _is_queryable(value: object) -> bool:
     if isinstance(value, str):
         return _is_utf8(value) and len(value.encode()) <= MAX_QUERIED_BYTES
-    return isinstance(value, (bool, float)) or (isinstance(value, int) and value in _INT64)
+    return isinstance(value, (bool, float)) or (isinstance(value, int) and is_int64(value))
 
 
 def _is_utf8(text: str) -> bool:

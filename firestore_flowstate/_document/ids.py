@@ -16,12 +16,15 @@ _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 
 
 def check_flow_id(id: str) -> str:
-    """Return the id if it can name a document, else raise InvalidFlowIdError with the rule it breaks."""
+    """Return the id if it can name a document, else raise InvalidFlowIdError with the rule it breaks.
+
+    An id of a subclass of str, such as an enumeration, comes back as the text that it is equal to.
+    """
     if not isinstance(id, str):
         raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {id!r:.200}")
     if rule := _broken_rule(id):
         raise InvalidFlowIdError(f"The flow id {id!r:.200} {rule}.", flow_id=id)
-    return id
+    return str.__str__(id)
 
 
 def check_collection_path(path: str) -> str:

@@ -14,7 +14,7 @@ from .field_paths import quoted, unquoted
 from .ids import MAX_PATH_BYTES
 from .native_values import ReferenceOf, check_key, down_to, read_value, write_value
 from .paths import in_cache, in_events, in_extra
-from .wire import entry_of, state_from_wire, to_wire
+from .wire import state_from_wire, to_wire
 
 EXPIRY: Final = "expireAt"
 
@@ -26,7 +26,7 @@ def write_native(fields: Any, state: FlowState) -> None:
         FlowStateEncodeError: Firestore cannot hold a value; says where and how else to store it.
     """
     wire = _without_nulls(state)
-    wire["cache"] = {step: _entry_wire(entry, step) for step, entry in state.cache.items()}
+    wire["cache"] = {step: _entry_wire(entry) for step, entry in state.cache.items()}
     wire["executions"] = [_without_nulls(execution) for execution in state.executions]
     wire["operation"] = operation_wire(state.operation)
     if state.blocked_on_step is not None:
@@ -67,7 +67,7 @@ def write_change(document: Document, change: Change) -> list[str]:
         place = in_cache(step)
         mask[_member("cache", step, place)] = None
         names = down_to(step, place, len("cache"))
-        write_value(_map_of(document, "cache")[step], _entry_wire(entry, step), place, depth=1, names=names)
+        write_value(_map_of(document, "cache")[step], _entry_wire(entry), place, depth=1, names=names)
     for step, payload in change.events_triggered.items():
         place = in_events(step)
         mask[_member("eventsTriggered", step, place)] = None
@@ -133,8 +133,8 @@ def operation_wire(operation: WireModel) -> dict[str, Any]:
     return wire
 
 
-def _entry_wire(entry: Any, step: str) -> dict[str, Any]:
-    return _without_nulls(entry_of(entry, step), but=("value",))
+def _entry_wire(entry: WireModel) -> dict[str, Any]:
+    return _without_nulls(entry, but=("value",))
 
 
 def _without_nulls(model: WireModel, but: Sequence[str] = ("input", "blockedOnStep")) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from .._rpc.messages import Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import WireModel
+from .head import is_int64
 from .ids import MAX_NAME_BYTES
-from .json_text import plain
+from .json_forms import attribute, plain
 from .wire import to_wire
 
 MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: depth of maps and arrays
@@ -30,7 +31,6 @@ ReferenceOf: TypeAlias = Callable[[str], Any]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TIMESTAMPS: Final = range(-62_135_596_800, 253_402_300_800)  # seconds: the years 1 to 9999
 _NANOS: Final = range(1_000_000_000)
-_INT64: Final = range(-(2**63), 2**63)
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 _ADVICE: Final = 'The serialized layout (layout="serialized") holds any JSON.'
 
@@ -56,7 +56,7 @@ def write_value(target: Value, value: Any, path: str, depth: int = 0, *, names: 
     elif kind is bool:
         target.boolean_value = value
     elif kind is int:
-        if value not in _INT64:
+        if not is_int64(value):
             raise _refusal(path, f"the integer {value!r:.40} has more than 64 bits")
         target.integer_value = value
     elif kind is float:
@@ -193,8 +193,8 @@ def _write_other(target: Value, value: Any, path: str, depth: int, names: int) -
         _write_array(target, value, path, depth, names)
     elif isinstance(value, enum.Enum):
         write_value(target, value.value, path, depth, names=names)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    elif dataclasses.is_dataclass(value) and not (isinstance(value, type) or hasattr(value, "__pydantic_fields__")):
+        fields = {field.name: attribute(value, field.name, path) for field in dataclasses.fields(value)}
         _write_map(target, fields, path, depth, names)
     elif not _write_firestore_type(target, value, path, names):
         write_value(target, plain(value, path), path, depth, names=names)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..models import FlowState, WireModel
 from .json_text import decode, encode
 from .paths import in_cache, in_events
-from .wire import entry_of, executions_to_wire, state_from_wire, to_wire, unknown_of
+from .wire import executions_to_wire, state_from_wire, to_wire, unknown_of
 
 _IN_PIECES: Final = ("cache", "events_triggered")
 
@@ -77,7 +77,7 @@ def encode_cache(cache: Mapping[str, Any]) -> dict[str, bytes]:
     encoded = {}
     for step, entry in cache.items():
         path = in_cache(step)
-        encoded[_name(step, "cache")] = encode(to_wire(entry_of(entry, step)), path)
+        encoded[_name(step, "cache")] = encode(to_wire(entry), path)
     return encoded
 
 

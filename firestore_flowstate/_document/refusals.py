@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from ..errors import (
@@ -16,6 +17,7 @@ from ..errors import (
 )
 from ..models import FlowState
 from .paths import in_extra
+from .typed_fields import sound_state
 
 _SHOWN_OF_BATCH = 3
 
@@ -92,14 +94,25 @@ def outcome_unknown(id: str, reason: Exception, *, lost: Exception | None) -> St
 
 
 def check_state(id: str, state: object) -> FlowState:
-    """Return the state if it is a FlowState, else raise FlowStateEncodeError."""
+    """Return the state, as a FlowState whose typed fields hold their types, else raise FlowStateEncodeError."""
     if not isinstance(state, FlowState):
         raise FlowStateEncodeError(
             f"Cannot store the flow state {id!r}: it is of type {type(state).__qualname__}. "
             "FlowState.model_validate() makes a FlowState of a dict in Genkit's form.",
             flow_id=id,
         )
-    return state
+    try:
+        return sound_state(state)
+    except FlowStateEncodeError as error:
+        raise naming(error, id) from None
+
+
+def check_timeout(timeout: object) -> None:
+    """Raise ValueError unless the timeout is None or a finite number of seconds above 0."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+        raise ValueError(f"timeout is a finite number of seconds above 0, not {timeout!r:.100}")
 
 
 def naming(error: FlowStateEncodeError, id: str) -> FlowStateEncodeError:

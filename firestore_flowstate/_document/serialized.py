@@ -11,6 +11,7 @@ from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from .head import check_head, error_line, last_end_time, queryable
+from .json_forms import plain
 from .json_text import encode
 from .log import MAX_IDS, Ref, Segment, Stored, new_id
 from .merging import bytes_of, merge
@@ -21,8 +22,9 @@ from .place import Place
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
 from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
 from .version import Kept, Version
-from .wire import entry_of, executions_to_wire, state_from_wire, to_wire
+from .wire import executions_to_wire, state_from_wire, to_wire
 
+_PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
 
 
@@ -128,7 +130,7 @@ def encode_cache(cache: Mapping[str, Any]) -> bytes:
     Raises:
         FlowStateEncodeError: An entry cannot be stored; names it.
     """
-    wire = {step: to_wire(entry_of(entry, step)) for step, entry in cache.items()}
+    wire = {step: to_wire(entry) for step, entry in cache.items()}
     try:
         return encode(wire, "cache")
     except FlowStateEncodeError:
@@ -242,7 +244,9 @@ def _write_head(document: Document, state: FlowState, place: Place) -> tuple[Any
     """Fill the head; return its fields and what of the state it cannot hold."""
     check_head(state)
     head = document.fields
-    unknown = state.model_extra or {}
+    unknown = {
+        key: value if type(value) in _PLAIN else plain(value, key) for key, value in (state.model_extra or {}).items()
+    }
     shown = queryable(unknown)
     extra = {key: value for key, value in unknown.items() if key not in shown}
     head["flowId"].string_value = state.flow_id

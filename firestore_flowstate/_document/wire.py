@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
-from ..models import CacheEntry, FlowState, FlowStateExecution, WireModel
-from .paths import in_cache
-
-Model = TypeVar("Model", bound=WireModel)
+from ..models import FlowState, FlowStateExecution, WireModel
 
 
-def to_wire(model: WireModel) -> dict[str, Any]:
-    """Return the present fields and unknown keys; of models inside it likewise, "any" values as they are.
+def to_wire(model: WireModel, *, deep: bool = True) -> dict[str, Any]:
+    """Return the present fields and unknown keys; of models inside it likewise, if `deep`; "any" values as they are.
 
     Raises:
         FlowStateEncodeError: An unknown key could not be read back.
     """
     fields = model.__dict__
-    if model.__pydantic_extra__:  # what model_extra and model_fields_set return, by a call each
+    # What model_extra and model_fields_set return, by a call each.
+    if model.__pydantic_extra__ or model.is_subclass or not model.__pydantic_fields_set__ <= fields.keys():
         present = {alias: fields[name] for name, alias in model.wire_names.items() if model.has(name)}
         present.update(unknown_of(model))
     else:
         given = model.__pydantic_fields_set__
         present = {alias: fields[name] for name, alias in model.wire_names.items() if name in given}
-    for key, value in present.items():
-        if isinstance(value, WireModel):
-            present[key] = to_wire(value)
+    if deep:
+        for key, value in present.items():
+            if isinstance(value, WireModel):
+                present[key] = to_wire(value)
     return present
 
 
@@ -37,10 +36,18 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
     """Return the unknown keys with their values.
 
     Raises:
-        FlowStateEncodeError: A key has a lone surrogate: `model_copy` takes it, and validation would not read it back.
+        FlowStateEncodeError: `model_copy` takes keys that validation would not read back, or would read as a field: no
+            string, with a lone surrogate, or the wire name of a field.
     """
     unknown = model.model_extra or {}
     for key in unknown:
+        if type(key) is not str:
+            raise not_a("a string", f"unknown key {key!r:.100}", key)
+        if key in model.wire_names.values():
+            name = next(name for name, alias in model.wire_names.items() if alias == key)
+            raise FlowStateEncodeError(
+                f"Cannot store {key}: it is the wire name of {type(model).__name__}.{name}, set that.", path=name
+            )
         try:
             key.encode()
         except UnicodeEncodeError:  # the message names the key
@@ -51,20 +58,16 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
 
 
 def state_to_wire(state: FlowState) -> dict[str, Any]:
-    """Return the whole flow state in wire form.
-
-    Raises:
-        FlowStateEncodeError: An item that was put into one of its containers is not what belongs there.
-    """
+    """Return the whole flow state, whose typed fields hold their types, in wire form."""
     wire = to_wire(state)
-    wire["cache"] = {step: to_wire(entry_of(entry, step)) for step, entry in state.cache.items()}
+    wire["cache"] = {step: to_wire(entry) for step, entry in state.cache.items()}
     wire["executions"] = executions_to_wire(state.executions)
     return wire
 
 
-def executions_to_wire(executions: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return the executions in wire form, or raise FlowStateEncodeError where one is none."""
-    return [to_wire(execution_of(execution, f"executions[{i}]")) for i, execution in enumerate(executions)]
+def executions_to_wire(executions: Iterable[FlowStateExecution]) -> list[dict[str, Any]]:
+    """Return the executions in wire form."""
+    return list(map(to_wire, executions))
 
 
 def state_from_wire(wire: Mapping[str, Any], *, flow_id: str) -> FlowState:
@@ -83,28 +86,6 @@ def state_from_wire(wire: Mapping[str, Any], *, flow_id: str) -> FlowState:
         place = ".".join(map(str, first["loc"])) or "the document"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise _unreadable(flow_id, f"{place:.200}: {first['msg']}{more}") from error
-
-
-def entry_of(value: Any, step: str) -> CacheEntry:
-    """Return the cache entry of a step: the value itself where it is one, else what its wire form says.
-
-    Raises:
-        FlowStateEncodeError: It is neither.
-    """
-    return value if isinstance(value, CacheEntry) else _model_of(CacheEntry, value, in_cache(step))
-
-
-def execution_of(value: Any, path: str) -> FlowStateExecution:
-    """Return an execution: the value itself where it is one, else what its wire form says.
-
-    Raises:
-        FlowStateEncodeError: It is neither, or has a trace id that is no string.
-    """
-    execution = _model_of(FlowStateExecution, value, path)
-    for index, trace_id in enumerate(execution.trace_ids):
-        if not isinstance(trace_id, str):
-            raise not_a("a string", f"{path}.trace_ids[{index}]", trace_id)
-    return execution
 
 
 def not_a(what: str, path: str, value: object) -> FlowStateEncodeError:
@@ -134,13 +115,3 @@ def _wrong_member(wire: Mapping[str, Any]) -> str | None:
 
 def _unreadable(flow_id: str, why: str) -> FlowStateDecodeError:
     return FlowStateDecodeError(f"The flow state {flow_id!r} cannot be read: {why}", flow_id=flow_id)
-
-
-def _model_of(model: type[Model], value: Any, path: str) -> Model:
-    # Containers are checked when they are set as a whole, and nobody sees what is put into them later.
-    if isinstance(value, model):
-        return value
-    try:
-        return model.model_validate(value)
-    except ValidationError:
-        raise not_a(f"a {model.__name__}", path, value) from None

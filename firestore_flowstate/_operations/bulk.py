@@ -14,6 +14,7 @@ from .._document.refusals import batch as batch_error
 from .._document.refusals import check_state
 from .._document.root import PAYLOAD, moment_of
 from .._document.serialized import Written
+from .._document.version import Progress
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
@@ -47,6 +48,7 @@ class _Save(NamedTuple):
     out: Outgoing
     written: Written | None
     size: int  # bytes of its writes
+    progress: Progress  # of the state when it was encoded
 
 
 async def save_many(
@@ -54,13 +56,15 @@ async def save_many(
     states: Mapping[str, FlowState],
     deadline: Deadline,
     *,
+    contents: Mapping[str, FlowState] | None = None,
     expire_at: Mapping[str, datetime | None] | None = None,
 ) -> None:
     """Store each state under its id, whatever was there.
 
     Args:
         collection: Where.
-        states: The states.
+        states: The states, which get their versions.
+        contents: What to store of each of them, as it was at the call; None: what they are now.
         deadline: When to give up.
         expire_at: When each of them expires; None: as the settings say.
 
@@ -69,15 +73,16 @@ async def save_many(
     """
     errors: dict[str, FlowStateError] = {}
     saves: list[_Save] = []
-    for id, state in states.items():
+    for key, state in states.items():
+        id = key
         try:
-            check_flow_id(id)
-            check_state(id, state)
-            out, written = outgoing_of(collection, id, state, expire_at=UNSET if expire_at is None else expire_at[id])
+            id = check_flow_id(key)
+            sound = check_state(id, state if contents is None else contents[key])
+            out, written = outgoing_of(collection, id, sound, expire_at=UNSET if expire_at is None else expire_at[key])
         except FlowStateError as error:
             errors[id] = error
         else:
-            saves.append(_Save(id, state, out, written, out.size()))
+            saves.append(_Save(id, state, out, written, out.size(), Progress.of(sound)))
     alone = [save for save in saves if _is_large(save)]
     small = _batches([save for save in saves if not _is_large(save)], lambda save: save.size)
     deadline = deadline.plus(sum(save.size for save in saves) / 2**20)
@@ -234,17 +239,17 @@ def _is_large(save: _Save) -> bool:
 
 
 def _stamp(save: _Save, path: str, landed: Landed) -> None:
-    stamp(save.state, path, landed, save.written, base=None, out=save.out)
+    stamp(save.state, path, landed, save.written, progress=save.progress, base=None, out=save.out)
 
 
 def _checked(ids: Iterable[str], errors: dict[str, FlowStateError]) -> list[str]:
-    wanted = list(dict.fromkeys(ids))
-    for id in wanted:
+    wanted: dict[str, None] = {}
+    for id in ids:
         try:
-            check_flow_id(id)
+            wanted[check_flow_id(id)] = None
         except FlowStateError as error:
             errors[id] = error
-    return [id for id in wanted if id not in errors]
+    return list(wanted)
 
 
 def _batches(items: Sequence[_Item], size_of: Callable[[_Item], int]) -> list[list[_Item]]:

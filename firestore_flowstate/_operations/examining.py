@@ -68,7 +68,7 @@ async def _missing_indexes(collection: Collection) -> AsyncIterator[Finding]:
         )
     )
     if shard is None:
-        asked.append(structured_query(collection.collection_id, done, limit=1, native_done=True))
+        asked.append(structured_query(collection.collection_id, done, limit=1, native_done=[True]))
     for structured in asked:
         try:
             await collection.connection.run_query(collection.parent, structured, deadline=collection.deadline(None))

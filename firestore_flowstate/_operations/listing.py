@@ -51,14 +51,14 @@ async def list_summaries(collection: Collection, query: FlowStateQuery, deadline
 async def count(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> int:
     """Return how many documents the filters match; those that carry no status are looked at one by one."""
     sources = streams(collection, query, after=None, fields=None, deadline=deadline)
-    counted = [source.count() for source in sources if source.native_status is None]
+    counted = [source.count() for source in sources if source.native_statuses is None]
     by_status = query.status is not None and collection.settings.shards == 1
     if by_status:  # among them are native documents with a `status` of their own
         counted.append(sources[0].count(native_by_status=True))
     totals = await together(counted)
     total = sum(totals) - (2 * totals[-1] if by_status else 0)
     for source in sources:
-        while source.native_status is not None:
+        while source.native_statuses is not None:
             await source.fill(300)
             if source.peek() is None:
                 break

@@ -34,6 +34,7 @@ async def save(
     id: str,
     state: FlowState,
     *,
+    content: FlowState | None = None,
     base: Version | None,
     absent: bool,
     layout: Layout | None = None,
@@ -45,7 +46,8 @@ async def save(
     Args:
         collection: Where.
         id: The key.
-        state: What to store.
+        state: The state, which gets the version.
+        content: What to store of it, as it was at the call; None: what it is now.
         base: The version to replace; None: whatever is there.
         absent: Whether there must be nothing yet.
         layout: The layout to write; None: as the settings say.
@@ -56,11 +58,11 @@ async def save(
         Overtaken: Another writer was first.
         FlowStateEncodeError: The state cannot be stored.
     """
-    check_state(id, state)
+    sound = check_state(id, state) if content is None else content
     path = collection.path_of(id)
     if base is not None and base.kept is None and state.version == base.to_text(path):
         base = Version.of(state, path)  # which knows the parts that a text does not name
-    out, written = outgoing_of(collection, id, state, base=base, absent=absent, layout=layout, expire_at=expire_at)
+    out, written = outgoing_of(collection, id, sound, base=base, absent=absent, layout=layout, expire_at=expire_at)
     if base is not None and base.kept is not None:
         out.gone = part_names_of(collection, id, base.kept)
     elif base is not None or (out.parts and not absent):
@@ -70,7 +72,7 @@ async def save(
         landed = await land(collection, out, base=base, absent=absent, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    stamp(state, path, landed, written, base=base, out=out)
+    stamp(state, path, landed, written, progress=Progress.of(sound), base=base, out=out)
 
 
 def outgoing_of(
@@ -97,6 +99,7 @@ def stamp(
     landed: Landed,
     written: Written | None,
     *,
+    progress: Progress,
     base: Version | None,
     out: Outgoing,
 ) -> None:
@@ -105,7 +108,7 @@ def stamp(
         updated=landed.updated,
         revision="" if written is None else written.revision,
         layout="native" if written is None else "serialized",
-        progress=Progress.of(state),
+        progress=progress,
         weight=0 if written is None else written.weight if landed.root is None else landed.root.weight,
         parts=0 if written is None else len(out.parts) if landed.root is None else landed.root.parts,
         kept=() if written is None else written.kept if landed.root is None else landed.root.kept(),

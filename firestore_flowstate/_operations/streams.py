@@ -17,7 +17,7 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp, Value
 from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
-from ..query import MAX_LIMIT, FlowStateQuery
+from ..query import MAX_LIMIT, FlowStateQuery, statuses
 from .collection import Collection, expires_at
 from .progress import NATIVE_PROGRESS, native_progress
 from .together import together
@@ -52,7 +52,7 @@ class Stream:
         after: Where it goes on.
         deadline: When the next fetch must have ended; to be renewed for each page.
         shard: The shard it asks; None: whatever the shard.
-        native_status: Ask native documents, which carry no status, and keep those that have this one.
+        native_statuses: Ask native documents, which carry no status, and keep those that have one of these.
         expired: Whether to keep those that have expired too.
         read_time: What all streams of a query are read as of; None where there is only one, which may go on as of
             another time: what is written does not change its order.
@@ -66,7 +66,7 @@ class Stream:
     fields: Sequence[str] | None
     deadline: Deadline
     shard: int | None = None
-    native_status: FlowStatus | None = None
+    native_statuses: Sequence[FlowStatus] | None = None
     expired: bool = False
     read_time: ReadTime | None = None
     ready: deque[Found] = field(default_factory=deque)
@@ -110,7 +110,7 @@ class Stream:
 
     async def _fetch(self, wanted: int) -> None:
         collection = self.collection
-        native = self.native_status is not None
+        native = self.native_statuses is not None
         count = max(wanted, self._least)
         structured = structured_query(
             collection.collection_id,
@@ -120,7 +120,9 @@ class Stream:
             after_name=None if self.after is None else collection.name(self.after.id),
             fields=["startTime", "expireAt", "blockedOnStep", *NATIVE_PROGRESS] if native else self.fields,
             shard=self.shard,
-            native_done=self.native_status in ("done", "failed") if native else None,
+            native_done=None
+            if self.native_statuses is None
+            else sorted({status in ("done", "failed") for status in self.native_statuses}),
         )
 
         async def ask(at: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
@@ -147,10 +149,10 @@ class Stream:
         if expire_at is not None and expire_at <= now:
             self.collection.overdue.saw(expire_at, now, path=self.collection.path)
             return False
-        if self.native_status is None:
+        if self.native_statuses is None:
             # A native document that is found by a `status` or `shard` has it as a key of its own, which says nothing.
             return is_serialized(document) or (self.query.status is None and self.shard is None)
-        return not is_serialized(document) and native_progress(document).status == self.native_status
+        return not is_serialized(document) and native_progress(document).status in self.native_statuses
 
 
 def streams(
@@ -179,9 +181,10 @@ def streams(
     }
     if shards > 1:
         return [Stream(shard=shard, **common) for shard in range(shards)]
-    if query.status is None:
+    asked = statuses(query)
+    if asked is None:
         return [Stream(**common)]
-    return [Stream(**common), Stream(native_status=query.status, **common)]
+    return [Stream(**common), Stream(native_statuses=asked, **common)]
 
 
 async def merged(sources: Sequence[Stream], count: int) -> list[Found]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ..models import FlowStateSummary
-from ..query import FlowStateQuery, milliseconds
+from ..query import FlowStateQuery, milliseconds, statuses
 
 
 def matches(query: FlowStateQuery, summary: FlowStateSummary) -> bool:
     """Return whether all filters of the query hold."""
-    start = summary.start_time
+    start, asked = summary.start_time, statuses(query)
     return (
         (query.name is None or summary.name == query.name)
-        and (query.status is None or summary.status == query.status)
+        and (asked is None or summary.status in asked)
         and (query.blocked_on is None or summary.blocked_on == query.blocked_on)
         and (query.started_after is None or start >= milliseconds(query.started_after))
         and (query.started_before is None or start < milliseconds(query.started_before))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .._document.field_paths import quoted
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Value
-from ..query import FlowStateQuery, milliseconds
+from ..query import FlowStateQuery, milliseconds, statuses
 from .due import WAKE_AT, Due
 from .token import Position
 
@@ -36,7 +36,7 @@ def structured_query(
     after_name: str | None = None,
     fields: Sequence[str] | None = None,
     shard: int | None = None,
-    native_done: bool | None = None,
+    native_done: Sequence[bool] | None = None,
     native_by_status: bool = False,
 ) -> StructuredQuery:
     """Return the structured query of a page.
@@ -49,19 +49,21 @@ def structured_query(
         after_name: The resource name of the document there.
         fields: The field paths to read; None: all.
         shard: The shard to ask; None: all documents, whatever their shard.
-        native_done: Ask for native documents, by their ``operation.done``, instead of the status of ours.
+        native_done: Ask for native documents, by the ``operation.done`` of theirs, instead of by the status of ours.
         native_by_status: Ask by the status of ours for native documents, which have it as a key of their own if at all.
     """
     structured = StructuredQuery()
     structured.from_.add().collection_id = collection_id
     where = structured.where.composite_filter
     where.op = _AND
-    for path, value in _equalities(query, shard=shard, native_done=native_done):
+    done = (False, True) if native_by_status else native_done
+    asked = None if native_done is not None else statuses(query)
+    for path, value in _equalities(query, shard=shard):
         _compare(where, path, _EQUAL).CopyFrom(value)
-    if native_by_status:
-        either = _compare(where, _NATIVE_DONE, _IN).array_value.values
-        for done in (False, True):
-            either.add().boolean_value = done
+    if done is not None:
+        _any_of(where, _NATIVE_DONE, [Value(boolean_value=one) for one in done])
+    if asked is not None:
+        _any_of(where, "status", [Value(string_value=one) for one in asked])
     _number(_compare(where, "startTime", _GREATER_OR_EQUAL), _start(query.started_after, -math.inf))
     if query.started_before is not None:
         _number(_compare(where, "startTime", _LESS), milliseconds(query.started_before))
@@ -125,21 +127,25 @@ def due_structured_query(
     return structured
 
 
-def _equalities(query: FlowStateQuery, *, shard: int | None, native_done: bool | None) -> list[tuple[str, Value]]:
+def _equalities(query: FlowStateQuery, *, shard: int | None) -> list[tuple[str, Value]]:
     filters: list[tuple[str, Value]] = []
     if shard is not None:
         filters.append(("shard", Value(integer_value=shard)))
     if query.name is not None:
         filters.append(("name", Value(string_value=query.name)))
-    if native_done is not None:
-        filters.append((_NATIVE_DONE, Value(boolean_value=native_done)))
-    elif query.status is not None:
-        filters.append(("status", Value(string_value=query.status)))
     if query.blocked_on is not None:
         filters.append(("blockedOnStep.name", Value(string_value=query.blocked_on)))
     for key, value in query.where.items():
         filters.append((quoted(key), _scalar(value)))
     return filters
+
+
+def _any_of(where: Any, path: str, values: Sequence[Value]) -> None:
+    """Add a filter for one value or several, of which Firestore makes a query each, served by the same indexes."""
+    if len(values) == 1:
+        _compare(where, path, _EQUAL).CopyFrom(values[0])
+    else:
+        _compare(where, path, _IN).array_value.values.extend(values)
 
 
 def _compare(where: Any, path: str, op: int) -> Value:

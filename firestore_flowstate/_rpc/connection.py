@@ -66,6 +66,11 @@ class Connection:
         return (await self._link(deadline)).target.documents
 
     @property
+    def is_linked(self) -> bool:
+        """Whether this process has called `documents`, which then answers without waiting."""
+        return os.getpid() in self._links
+
+    @property
     def is_emulator(self) -> bool:
         """Whether the database is an emulator's, which takes requests of at most 4 MiB. Known after `documents`."""
         link = self._links.get(os.getpid())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Final
+
+_YEAR: Final = 365 * 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,8 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """Return the deadline that is so many seconds from now."""
+        """Return the deadline that is so many seconds from now, or a year: locks and polls overflow beyond."""
+        seconds = min(seconds, _YEAR)
         return cls(time.monotonic() + seconds, seconds)
 
     def plus(self, seconds: float) -> Deadline:

@@ -55,9 +55,10 @@ _FILTER_OPTIONS: Final = (
     _option(
         _FILTERS,
         "--status",
-        f"Only those that are so: {', '.join(get_args(FlowStatus))}.",
+        f"Only those that are so: {', '.join(get_args(FlowStatus))}. Repeatable, for any of several.",
         type=click.Choice(get_args(FlowStatus)),
         metavar="STATUS",
+        multiple=True,
     ),
     _option(_FILTERS, "--name", "Only flows of this name.", metavar="NAME"),
     _option(_FILTERS, "--blocked-on", "Only those that wait for this step.", metavar="STEP"),

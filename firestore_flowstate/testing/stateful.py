@@ -10,13 +10,13 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ..errors import FlowStateConflictError, FlowStateError, FlowStateExistsError, FlowStateNotFoundError
-from ..models import CacheEntry, FlowState
+from ..models import CacheEntry, FlowState, FlowStatus
 from ..query import FlowStateQuery
 from ..store import VersionedFlowStateStore
 from .comparison import exactly
@@ -232,7 +232,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
     @rule(
         limit=st.integers(1, 4),
         name=st.sampled_from([None, None, "", "flow"]),
-        status=st.sampled_from([None, None, "scheduled", "running", "blocked", "done", "failed"]),
+        status=st.none() | st.sets(st.sampled_from(get_args(FlowStatus)), min_size=1, max_size=3),
         owner=st.sampled_from([None, None, "me", "", 1, True]),
         after=st.sampled_from([None, None, 0, 1.0, 2**53]),
     )
@@ -242,7 +242,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             id
             for id in self._order()
             if (name is None or self._states[id].name == name)
-            and (status is None or self._states[id].status == status)
+            and (status is None or self._states[id].status in status)
             and (owner is None or exactly(owner) == exactly(self._states[id].owner))  # type: ignore[attr-defined]
             and (after is None or self._states[id].start_time >= after)
         ]

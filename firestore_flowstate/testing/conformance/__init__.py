@@ -23,7 +23,9 @@ from .keeping import KeepingTests
 from .listing import ListingTests
 from .partial_writes import PartialWriteTests
 from .summaries import SummaryTests
+from .typed_fields import TypedFieldTests
 from .unknown_keys import UnknownKeyTests
+from .values import ValueTests
 from .versions import VersionTests
 from .waking import DueTests
 
@@ -40,7 +42,9 @@ __all__ = [
     "ListingTests",
     "PartialWriteTests",
     "SummaryTests",
+    "TypedFieldTests",
     "UnknownKeyTests",
+    "ValueTests",
     "VersionTests",
     "VersionedFlowStateStoreTests",
 ]

@@ -11,7 +11,9 @@ from .keeping import KeepingTests
 from .listing import ListingTests
 from .partial_writes import PartialWriteTests
 from .summaries import SummaryTests
+from .typed_fields import TypedFieldTests
 from .unknown_keys import UnknownKeyTests
+from .values import ValueTests
 from .versions import VersionTests
 from .waking import DueTests
 
@@ -29,6 +31,8 @@ class VersionedFlowStateStoreTests(
     BatchTests,
     FilterTests,
     SummaryTests,
+    TypedFieldTests,
+    ValueTests,
     DueTests,
 ):
     """The contract of `VersionedFlowStateStore`, which includes the other. Override the fixture `store`."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 
 from ...errors import InvalidContinuationTokenError, InvalidQueryError
-from ...models import BlockedOnStep, FlowResult, FlowState, FlowStateExecution, Operation
+from ...models import BlockedOnStep, FlowResult, FlowState, FlowStateExecution, FlowStatus, Operation
 from ...query import FlowStateQuery
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
@@ -46,6 +46,13 @@ QUERIES: Final[tuple[tuple[FlowStateQuery, Callable[[FlowState, int], bool]], ..
     (FlowStateQuery(status="blocked"), lambda state, place: place % 5 == 2),
     (FlowStateQuery(status="done"), lambda state, place: place % 5 == 3),
     (FlowStateQuery(status="failed"), lambda state, place: place % 5 == 4),
+    (FlowStateQuery(status=["running", "failed"]), lambda state, place: place % 5 in (1, 4)),
+    (FlowStateQuery(status={"scheduled", "blocked"}), lambda state, place: place % 5 in (0, 2)),
+    (FlowStateQuery(status=get_args(FlowStatus)), lambda state, place: True),
+    (
+        FlowStateQuery(status=("done", "blocked"), name="odd", where={"owner": "user 0"}, started_before=16),
+        lambda state, place: place % 5 in (2, 3) and place % 2 == 1 and place % 3 == 0 and place < 16,
+    ),
     (FlowStateQuery(blocked_on="step 2"), lambda state, place: place % 5 == 2 and place % 4 == 2),
     (FlowStateQuery(blocked_on="step 9"), lambda state, place: False),
     (FlowStateQuery(started_after=5), lambda state, place: place >= 5),

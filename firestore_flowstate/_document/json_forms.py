@@ -1,0 +1,286 @@
+"""The JSON forms of Python values: what each type is stored as, whole, or an error with its path.
+
+docs/values.md has the table. A model is taken apart field by field: pydantic's own dump keeps what the types of the
+fields declare, and not what the values have.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import enum
+import json
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import timezone
+from typing import Any, Final
+
+from pydantic import AliasChoices, BaseModel, PlainSerializer, RootModel, Secret, SecretBytes, SecretStr, WrapSerializer
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from ..errors import FlowStateEncodeError
+from ..models import WireModel
+from .wire import to_wire
+
+MAX_DEPTH: Final = 200
+MAX_INTEGER_DIGITS: Final = 4300  # what Python reads back from text unless told otherwise
+
+_TOO_LARGE_INTEGER: Final = 10**MAX_INTEGER_DIGITS
+_SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+def plain(value: Any, path: str) -> Any:
+    """Return the JSON form of the value in dicts, lists and scalars.
+
+    Raises:
+        FlowStateEncodeError: It, or a value inside it, cannot be stored whole; `path` leads to it.
+    """
+    try:
+        return _form(value, path, 0, None)
+    except _WithoutFormError as error:
+        raise _refusal(
+            error.path, f"of type {type(error.value).__qualname__}, which has no JSON form that keeps all of it"
+        ) from None
+
+
+class _WithoutFormError(Exception):
+    """A value is of a type without a JSON form; the model that it is in may know one."""
+
+    def __init__(self, value: Any, path: str) -> None:
+        super().__init__(path)
+        self.value = value
+        self.path = path
+
+
+def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -> Any:
+    """Return the JSON form of a value; `config` is that of the model it is in, None outside of models."""
+    kind = type(value)
+    if kind is bool or value is None or kind is float:
+        return value
+    if isinstance(value, enum.Enum):
+        return _form(value.value, path, depth, config)
+    if isinstance(value, str):
+        return _text(value, path)
+    if isinstance(value, int):
+        if not -_TOO_LARGE_INTEGER < value < _TOO_LARGE_INTEGER:
+            raise _refusal(
+                path, f"an integer of more than {MAX_INTEGER_DIGITS:,} digits, which Python does not read back"
+            )
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _bytes_form(bytes(value), path, config)
+    if depth >= MAX_DEPTH:
+        raise _refusal(path, f"nested more than {MAX_DEPTH} deep, or inside itself")
+    if isinstance(value, WireModel):
+        return _form(to_wire(value), path, depth, None)
+    if isinstance(value, Mapping):
+        return _object_form(value, path, depth, config)
+    if isinstance(value, (list, tuple)):
+        return [_form(member, f"{path}[{index}]", depth + 1, config) for index, member in enumerate(value)]
+    if isinstance(value, BaseModel) or hasattr(kind, "__pydantic_fields__"):
+        return _model_form(value, path, depth)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _form(attribute(value, field.name, path), f"{path}.{field.name}", depth + 1, config)
+            for field in dataclasses.fields(value)
+        }
+    if config is not None and isinstance(value, (AbstractSet, deque)):
+        # The field says that it is one and reads it back; in a value of its own, a list would claim an order.
+        members = [_form(member, f"{path}[{index}]", depth + 1, config) for index, member in enumerate(value)]
+        return sorted(members, key=json.dumps) if isinstance(value, AbstractSet) else members
+    if (of_firestore := _firestore_form(value)) is not None:
+        return _form(of_firestore, path, depth, config)
+    return _scalar_form(value, path)
+
+
+def _object_form(value: Mapping[Any, Any], path: str, depth: int, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for key in value:
+        place = f"{path}[{_shown(key)}]"
+        name = _key(key, place, config)
+        if name in members:
+            raise _refusal(place, f"under a key that is {name!r:.100} in JSON, as another key is")
+        members[name] = _form(value[key], place, depth + 1, config)
+    return members
+
+
+def _model_form(value: Any, path: str, depth: int) -> Any:
+    """Return the JSON form of a pydantic model or dataclass: each field under the name that it is read by."""
+    model = type(value)
+    config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) or {}
+    for serializer in model.__pydantic_decorators__.model_serializers.values():
+        return _form(_dumped(value, serializer.info.when_used, path), path, depth + 1, config)
+    if isinstance(value, RootModel):
+        return _field_form(value, "root", path, depth, config)
+    form: dict[str, Any] = {}
+    for name, field in model.__pydantic_fields__.items():
+        place = f"{path}.{name}"
+        member = attribute(value, name, path)
+        exclude_if = getattr(field, "exclude_if", None)
+        excluded = field.exclude or (exclude_if is not None and exclude_if(member))
+        if not excluded:
+            form[_read_by(name, field, config)] = _field_form(value, name, place, depth, config)
+        elif member is not field.default and member != field.default:
+            raise _refusal(place, "a field that its model excludes from dumps, with a value that would be lost")
+    if config.get("extra", "ignore") == "ignore":  # others would not be the same when read back
+        for name in model.__pydantic_decorators__.computed_fields:
+            form[name] = _form(getattr(value, name), f"{path}.{name}", depth + 1, config)
+    extra = getattr(value, "__pydantic_extra__", None) or {}
+    for name in extra:
+        if name in form:
+            raise _refusal(f"{path}.{name}", "an unknown key with the name of a field")
+    return {**form, **_object_form(extra, path, depth, config)}
+
+
+def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[str, Any]) -> Any:
+    """Return the JSON form of a field, by the serializer that the model has for it where it has one."""
+    model = type(value)
+    own = [
+        serializer.info.when_used
+        for serializer in model.__pydantic_decorators__.field_serializers.values()
+        if name in serializer.info.fields or "*" in serializer.info.fields
+    ]
+    own += [
+        serializer.when_used
+        for serializer in model.__pydantic_fields__[name].metadata
+        if isinstance(serializer, (PlainSerializer, WrapSerializer))
+    ]
+    if own:
+        return _form(_dumped(value, own[-1], path, name=name), path, depth + 1, config)
+    try:
+        return _form(getattr(value, name), path, depth + 1, config)
+    except _WithoutFormError:  # of a type that has its serializer in the annotation, such as list[Array]
+        try:
+            return _form(_dumped(value, "json", path, name=name), path, depth + 1, config)
+        except FlowStateEncodeError:
+            pass
+        raise
+
+
+def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None) -> Any:
+    """Return what a model's own serializer makes of it, or of one field."""
+    try:
+        dumped = type(value).__pydantic_serializer__.to_python(
+            value,
+            mode="python" if when_used == "always" else "json",
+            by_alias=True,
+            include=None if name is None or isinstance(value, RootModel) else {name},
+            serialize_as_any=True,
+        )
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        raise _refusal(path, f"its model's serializer fails ({error!r:.200})") from error
+    return dumped if name is None or isinstance(value, RootModel) else next(iter(dumped.values()))
+
+
+def _read_by(name: str, field: Any, config: Mapping[str, Any]) -> str:
+    """Return the key under which validation finds a field."""
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = next((choice for choice in alias.choices if isinstance(choice, str)), None)
+    if isinstance(alias, str) and config.get("validate_by_alias") is not False:
+        return alias
+    return str(name)
+
+
+def attribute(value: Any, name: str, path: str) -> Any:
+    """Return a field of a dataclass or model, or raise FlowStateEncodeError where it is missing."""
+    try:
+        return getattr(value, name)
+    except AttributeError:
+        raise _refusal(f"{path}.{name}", f"missing in the {type(value).__qualname__}") from None
+
+
+def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> str:
+    """Return bytes as text: in base64, and in a model as the model reads its own."""
+    how = "base64" if config is None else config.get("ser_json_bytes", "utf8")
+    if how == "base64":
+        return base64.b64encode(value).decode()
+    if how == "hex":
+        return value.hex()
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise _refusal(
+            path, "bytes that are not UTF-8, in a model whose ser_json_bytes and val_json_bytes are not 'base64'"
+        ) from None
+
+
+def _scalar_form(value: Any, path: str) -> Any:
+    """Return the text of times, ids, decimals, paths, addresses and the like, each of which is read back from it."""
+    if isinstance(value, (Secret, SecretStr, SecretBytes)):
+        raise _refusal(path, "a secret, which its JSON form would hide: store what get_secret_value() returns")
+    if hasattr(value, "__fspath__"):
+        return _text(str(value), path)
+    if getattr(value, "nanosecond", 0):  # pandas' times, of which pydantic would write microseconds
+        return str(value.isoformat())
+    if isinstance(value, (Iterable, re.Pattern)):  # whose flags the text leaves out
+        form = None if not hasattr(value, "hosts") else str(value)  # networks are iterable too
+    else:
+        try:
+            form = to_jsonable_python(value)
+        except (PydanticSerializationError, ValueError, RecursionError):
+            form = None
+    if not isinstance(form, str):
+        raise _WithoutFormError(value, path)
+    return form
+
+
+def _firestore_form(value: Any) -> Any:
+    """Return the JSON form of a value of Firestore's own types: time, place, reference, vector."""
+    if not type(value).__module__.startswith(("google.cloud.firestore", "google.api_core", "proto.")):
+        return None
+    if hasattr(value, "nanosecond"):
+        return _time_form(value)
+    if hasattr(value, "latitude") and hasattr(value, "longitude"):
+        return {"latitude": value.latitude, "longitude": value.longitude}
+    if hasattr(value, "path") and hasattr(value, "parent"):
+        return value.path
+    if hasattr(value, "to_map_value"):
+        return list(value)
+    return None
+
+
+def _time_form(moment: Any) -> str:
+    """Return a time with nanoseconds in RFC 3339, the same for all that are equal: a copy has microseconds alone."""
+    try:
+        utc = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+    except OverflowError:  # before the year 1 or after 9999 in UTC
+        return str(moment.isoformat())
+    nanos = moment.nanosecond or moment.microsecond * 1000
+    digits = f"{nanos // 1000:06}" if nanos % 1000 == 0 else f"{nanos:09}"
+    return f"{utc.year:04}-{utc.month:02}-{utc.day:02}T{utc.hour:02}:{utc.minute:02}:{utc.second:02}.{digits}Z"
+
+
+def _key(key: Any, place: str, config: Mapping[str, Any] | None) -> str:
+    """Return the key as a string; inside a model, whose field reads it back, as pydantic writes it."""
+    if isinstance(key, str):
+        return _text(key, place)
+    if config is None:
+        raise _refusal(place, f"under a key of type {type(key).__qualname__}; JSON keys are strings")
+    form = _form(key, place, 0, config)
+    if isinstance(form, str):
+        return form
+    if isinstance(form, (dict, list)):
+        raise _refusal(place, f"under a key of type {type(key).__qualname__}, which is no scalar")
+    return str(form).lower() if isinstance(form, bool) else str(form)
+
+
+def _text(text: str, path: str) -> str:
+    if _SURROGATE_PAIR.search(text):
+        raise _refusal(
+            path, "text with two surrogates that JSON would join to one character: decode it as UTF-16 first"
+        )
+    return str.__str__(text)  # of an enumeration and other subclasses the text itself
+
+
+def _shown(key: Any) -> str:
+    return json.dumps(key if len(key) <= 80 else key[:80] + "…") if isinstance(key, str) else repr(key)[:80]
+
+
+def _refusal(path: str, what: str) -> FlowStateEncodeError:
+    shown = path if len(path) <= 200 else f"{path[:100]}…{path[-100:]}"
+    return FlowStateEncodeError(f"Cannot store {shown}: {what}.", path=path)

@@ -1,0 +1,357 @@
+"""Whatever is stored can be loaded, whatever was put into the fields behind pydantic's back."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import pytest
+
+from ...errors import FlowStateBatchError, FlowStateEncodeError
+from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
+from ...query import FlowStateQuery
+from ...store import VersionedFlowStateStore
+from ..comparison import exactly
+from .states import A_START
+from .suite import Suite
+
+
+class _Word(str, enum.Enum):
+    ONE = "one"
+
+
+class _Level(enum.IntEnum):
+    HIGH = 3
+
+
+class _Number(int):
+    pass
+
+
+class _Flow(FlowState):
+    tenant: str = "acme"
+    labels: list[str] = []  # noqa: RUF012  # pydantic copies it
+
+
+class _Operation(Operation):
+    region: str
+
+
+class _Result(FlowResult):
+    error_code: int
+
+
+class _Entry(CacheEntry):
+    took_ms: int
+
+
+class _Blocked(BlockedOnStep):
+    for_whom: str | None
+
+
+class _Execution(FlowStateExecution):
+    host: str
+
+
+Change: TypeAlias = Callable[[FlowState, Any], object]
+
+
+ODD_VALUES: Final[Mapping[str, Any]] = {
+    "None": None,
+    "True": True,
+    "int": 1,
+    "float": 1.5,
+    "NaN": float("nan"),
+    "text": "text",
+    "bytes": b"bytes",
+    "lone surrogate": "\ud800",
+    "list": [1],
+    "empty dict": {},
+    "dict": {"name": 5, "value": 1},
+    "set": {"text"},
+    "object": object(),
+    "datetime": datetime(2024, 1, 1),  # noqa: DTZ001  # to be refused, or stored as it is
+    "text of an enumeration": _Word.ONE,
+    "number of an enumeration": _Level.HIGH,
+    "int of a subclass": _Number(7),
+    "2**70": 2**70,
+    "a model": Operation(name="operation"),
+    "an entry": CacheEntry(value=1),
+}
+"""What an application without a type checker may put anywhere."""
+
+
+def full() -> FlowState:
+    """Return a state that has everything."""
+    return FlowState(
+        flow_id="flow",
+        name="name",
+        input=1,
+        start_time=A_START,
+        cache={"step": CacheEntry(value=1)},
+        events_triggered={"event": 1},
+        blocked_on_step=BlockedOnStep.model_validate({"name": "wait", "schema": "{}"}),
+        operation=Operation(
+            name="flow",
+            metadata=1,
+            done=True,
+            result=FlowResult(response=1, error="error", stacktrace="trace"),
+            blocked_on_step=BlockedOnStep(name="wait"),
+        ),
+        trace_context="trace",
+        executions=[FlowStateExecution(start_time=1, end_time=2, trace_ids=["trace"])],
+    )
+
+
+def _models(state: FlowState) -> dict[str, WireModel]:
+    result, blocked = state.operation.result, state.operation.blocked_on_step
+    assert result is not None
+    assert blocked is not None
+    assert state.blocked_on_step is not None
+    return {
+        "state": state,
+        "cache entry": state.cache["step"],
+        "blocked step": state.blocked_on_step,
+        "operation": state.operation,
+        "result": result,
+        "operation's blocked step": blocked,
+        "execution": state.executions[0],
+    }
+
+
+def _field(model: str, name: str) -> Change:
+    def change(state: FlowState, value: Any) -> None:  # as model_copy(update=...) does
+        changed = _models(state)[model]
+        changed.__dict__[name] = value
+        changed.__pydantic_fields_set__.add(name)
+
+    return change
+
+
+PLACES: Final[Mapping[str, Change]] = {
+    **{
+        f"{name} of the {model}": _field(model, name)
+        for model, example in _models(full()).items()
+        for name in type(example).model_fields
+    },
+    "entry of the cache": lambda state, value: state.cache.update(step=value),
+    "name of a step": lambda state, value: _put(state.cache, value, CacheEntry(value=1)),
+    "event": lambda state, value: state.events_triggered.update(event=value),
+    "name of an event": lambda state, value: _put(state.events_triggered, value, 1),
+    "execution": lambda state, value: state.executions.append(value),
+    "trace id": lambda state, value: state.executions[0].trace_ids.append(value),  # type: ignore[attr-defined]  # a list
+    "unknown key": lambda state, value: _put(state.__pydantic_extra__, value, 1),
+    "value of an unknown key": lambda state, value: setattr(state, "owner", value),
+    "wire name": lambda state, value: _put(state.__pydantic_extra__, "startTime", value),
+    "wire name in the operation": lambda state, value: _put(state.operation.__pydantic_extra__, "blockedOnStep", value),
+    "field that is missing": lambda state, value: state.__dict__.pop("start_time"),
+}
+
+
+def _put(mapping: Any, key: Any, value: Any) -> None:
+    if key.__hash__ is not None:
+        mapping[key] = value
+
+
+class TypedFieldTests(Suite):
+    """Fields hold their types, or nothing is written."""
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", ["save", "save_many", "edit"])
+    @pytest.mark.parametrize("place", PLACES)
+    async def test_what_is_stored_can_be_loaded(self, store: VersionedFlowStateStore, place: str, write: str) -> None:
+        """A wrong value is stored as what it means or refused with its path; the state can be loaded either way."""
+        await store.save("id", full())
+        before = exactly(await store.load("id"))
+        for kind, value in ODD_VALUES.items():
+            try:
+                if write == "edit":
+                    async with store.edit("id") as state:
+                        PLACES[place](state, value)
+                else:
+                    state = full()
+                    PLACES[place](state, value)
+                    await (store.save("id", state) if write == "save" else store.save_many({"id": state}))
+            except FlowStateEncodeError as refusal:
+                _check(refusal, kind)
+                assert before == exactly(await store.load("id")), kind
+            except FlowStateBatchError as refusals:
+                _check(refusals.errors["id"], kind)
+                assert before == exactly(await store.load("id")), kind
+            else:
+                loaded = await store.load("id")
+                assert loaded is not None, kind
+                await store.save("id", loaded)
+                assert exactly(loaded) == exactly(await store.load("id")), kind
+                await store.save("id", full())
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(
+        ("name", "place"),
+        [
+            ("operation", "name of the operation"),
+            ("operation", "done of the operation"),
+            ("operation", "result of the operation"),
+            ("operation", "error of the result"),
+            ("blocked_on_step", "name of the blocked step"),
+            ("blocked_on_step", "schema_ of the blocked step"),
+            ("executions", "start_time of the execution"),
+            ("executions", "trace_ids of the execution"),
+            ("executions", "execution"),
+            ("cache", "empty of the cache entry"),
+            ("cache", "entry of the cache"),
+            ("cache", "name of a step"),
+            ("events_triggered", "name of an event"),
+            ("trace_context", "trace_context of the state"),
+        ],
+    )
+    async def test_what_is_updated_can_be_loaded(self, store: VersionedFlowStateStore, name: str, place: str) -> None:
+        """A partial write likewise stores what can be loaded, or refuses with the path."""
+        await store.save("id", full())
+        before = exactly(await store.load("id"))
+        for kind, value in ODD_VALUES.items():
+            state = full()
+            PLACES[place](state, value)
+            try:
+                await store.update("id", **{name: getattr(state, name)})
+            except FlowStateEncodeError as refusal:
+                _check(refusal, kind)
+                assert before == exactly(await store.load("id")), kind
+            else:
+                assert await store.load("id") is not None, kind
+                await store.save("id", full())
+
+    @pytest.mark.asyncio
+    async def test_a_refusal_leads_to_the_value(self, store: VersionedFlowStateStore) -> None:
+        """The path names the place as an application would write it."""
+        for path, place in (
+            ("name", "name of the state"),
+            ("start_time", "field that is missing"),
+            ('cache["step"]', "entry of the cache"),
+            ('cache["step"].empty', "empty of the cache entry"),
+            ("executions[1]", "execution"),
+            ("executions[0].trace_ids[1]", "trace id"),
+            ("operation.result.error", "error of the result"),
+            ("operation.blocked_on_step.name", "name of the operation's blocked step"),
+            ("start_time", "wire name"),
+            ("operation.blocked_on_step", "wire name in the operation"),
+        ):
+            state = full()
+            PLACES[place](state, 5)
+            with pytest.raises(FlowStateEncodeError) as refusal:
+                await store.save("id", state)
+
+            assert path == refusal.value.path
+            assert path in str(refusal.value)
+
+    @pytest.mark.asyncio
+    async def test_an_optional_field_that_is_deleted_is_absent(self, store: VersionedFlowStateStore) -> None:
+        """``del state.name`` leaves the name out, in whatever way the state is written."""
+        await store.save("id", full())
+        async with store.edit("id") as state:
+            del state.name, state.input, state.trace_context, state.cache["step"].value
+            assert state.operation.result is not None
+            del state.operation.result.error, state.operation.metadata, state.operation.blocked_on_step
+        loaded = await store.load("id")
+        assert loaded is not None
+        dumped = loaded.model_dump(by_alias=True)
+
+        assert set() == {"name", "input", "traceContext"} & dumped.keys()
+        assert {} == dumped["cache"]["step"]
+        assert {"name", "done", "result"} == dumped["operation"].keys()
+        assert {"response", "stacktrace"} == dumped["operation"]["result"].keys()
+        with pytest.raises(AttributeError, match="required"):
+            del loaded.cache
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", ["save", "create", "save_many", "edit"])
+    async def test_declared_fields_of_subclasses_are_state(self, store: VersionedFlowStateStore, write: str) -> None:
+        """What an application's own class declares is kept under its wire name, defaults and changes in place too."""
+        state = _Flow.model_validate(full().model_dump(by_alias=True))
+        state.labels.append("new")
+        state.operation = _Operation(name="flow", done=True, region="eu", result=_Result(error="no", error_code=5))
+        state.cache["step"] = _Entry(value=1, took_ms=7)
+        state.blocked_on_step = _Blocked(name="wait", for_whom=None)
+        state.executions = [_Execution(trace_ids=[], host="a")]
+        if write == "edit":
+            await store.save("id", full())
+            async with store.edit("id") as edited:
+                edited.tenant, edited.labels = state.tenant, state.labels
+                edited.operation, edited.cache, edited.executions = state.operation, state.cache, state.executions
+                edited.blocked_on_step = state.blocked_on_step
+        elif write == "save_many":
+            await store.save_many({"id": state})
+        else:
+            await (store.save("id", state) if write == "save" else store.create("id", state))
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert loaded.model_extra is not None
+        assert ("acme", ["new"]) == (loaded.model_extra["tenant"], loaded.model_extra["labels"])
+        dumped = loaded.model_dump(by_alias=True)
+        assert {"error": "no", "errorCode": 5} == dumped["operation"]["result"]
+        assert "eu" == dumped["operation"]["region"]
+        assert {"value": 1, "tookMs": 7} == dumped["cache"]["step"]
+        assert {"name": "wait", "forWhom": None} == dumped["blockedOnStep"]
+        assert [{"traceIds": [], "host": "a"}] == dumped["executions"]
+        assert ["new"] == _Flow.model_validate(dumped).labels
+
+    @pytest.mark.asyncio
+    async def test_declared_fields_can_be_asked_for(self, store: VersionedFlowStateStore) -> None:
+        """They are found by ``where``, and summaries show them."""
+        state = _Flow.model_validate({**full().model_dump(by_alias=True), "tenant": "other"})
+        await store.save("other", state)
+        await store.save("acme", _Flow.model_validate(full().model_dump(by_alias=True)))
+        page = await store.list_summaries(FlowStateQuery(where={"tenant": "acme"}))
+
+        assert ["acme"] == [summary.id for summary in page.summaries]
+        assert "acme" == page.summaries[0].extra["tenant"]
+
+    @pytest.mark.asyncio
+    async def test_scalars_of_other_types_are_what_they_are_equal_to(self, store: VersionedFlowStateStore) -> None:
+        """Members of enumerations and other subclasses of str and int serve as ids, names, filters and values."""
+        state = full()
+        state.cache[_Word.ONE] = CacheEntry(value=_Level.HIGH)
+        state.name, state.start_time, state.level, state.word = _Word.ONE, _Number(5), _Level.HIGH, _Word.ONE
+        state.executions[0].end_time = _Number(9)
+        await store.save(_Word.ONE, state)
+        await store.update(_Word.ONE, cache={_Word.ONE: CacheEntry(value=_Number(8))}, remove=[_Word.ONE])
+        query = FlowStateQuery(
+            limit=_Level.HIGH,
+            name=_Word.ONE,
+            started_after=_Number(5),
+            started_before=_Number(6),
+            where={"level": _Level.HIGH, "word": _Word.ONE},
+        )
+        loaded = await store.load("one")
+
+        assert loaded is not None
+        more = loaded.model_extra or {}
+        assert exactly(("one", 5, 3, "one", 9)) == exactly(
+            (loaded.name, loaded.start_time, more["level"], more["word"], loaded.executions[0].end_time)
+        )
+        assert exactly({"step": 1, "one": 8}) == exactly({step: entry.value for step, entry in loaded.cache.items()})
+        assert ["flow"] == [found.flow_id for found in (await store.list(query)).flow_states]
+        assert [1, ["one"]] == [await store.count(query), list(await store.load_many([_Word.ONE]))]
+        await store.delete_many([_Word.ONE])
+        assert await store.load("one") is None
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 0, -1, True, "5"], ids=repr)
+    async def test_a_timeout_is_a_finite_number(self, store: VersionedFlowStateStore, timeout: Any) -> None:
+        """Any other is refused at once, and however long a finite one is, the call goes through."""
+        with pytest.raises(ValueError, match="timeout"):
+            await store.save("id", full(), timeout=timeout)
+        with pytest.raises(ValueError, match="timeout"):
+            await store.load("id", timeout=timeout)
+        await store.save("id", full(), timeout=1e300)
+
+        assert await store.load("id", timeout=1e15) is not None
+
+
+def _check(refusal: object, kind: str) -> None:
+    assert isinstance(refusal, FlowStateEncodeError), kind
+    assert refusal.path, kind
+    assert refusal.flow_id == "id", kind

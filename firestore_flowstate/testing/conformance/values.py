@@ -1,0 +1,272 @@
+"""Values that are not JSON: each is stored whole in the JSON form that docs/values.md has, or refused with its path."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import enum
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePosixPath
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, computed_field, field_serializer
+
+from ...errors import FlowStateDecodeError, FlowStateEncodeError
+from ...models import CacheEntry
+from ...store import VersionedFlowStateStore
+from ..comparison import exactly
+from .states import started, with_everywhere
+from .suite import Suite
+
+
+class _Tool(BaseModel):
+    name: str
+
+
+class _SearchTool(_Tool):
+    top_k: int
+
+
+class _Plan(BaseModel):
+    first: _Tool
+    rest: list[_Tool] = []
+
+
+@dataclasses.dataclass
+class _PlainPlan:
+    first: _Tool
+
+
+class _Renamed(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    of_python: int = Field(alias="ofJson")
+    hidden: str | None = Field(default=None, exclude=True)
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def double(self) -> int:
+        return 2 * self.of_python
+
+
+class _Computed(BaseModel):
+    of_python: int
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def double(self) -> int:
+        return 2 * self.of_python
+
+
+class _Keyed(BaseModel):
+    by_key: dict[Any, str]
+
+
+class _Serialized(BaseModel):
+    many: set[str]
+    upper: str
+    data: bytes = b"text"
+
+    @field_serializer("upper")
+    def _lower(self, value: str) -> str:
+        return value.lower()
+
+
+class _Account(BaseModel):
+    password: SecretStr
+
+
+class _Names(RootModel[list[str]]):
+    pass
+
+
+class _Colour(enum.Enum):
+    RED = "red"
+
+
+FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
+    "model of a subclass in a model": (
+        _Plan(first=_SearchTool(name="s", top_k=7), rest=[_SearchTool(name="t", top_k=8)]),
+        {"first": {"name": "s", "top_k": 7}, "rest": [{"name": "t", "top_k": 8}]},
+    ),
+    "model of a subclass in a dataclass": (
+        _PlainPlan(first=_SearchTool(name="s", top_k=7)),
+        {"first": {"name": "s", "top_k": 7}},
+    ),
+    "alias, unknown key": (_Renamed.model_validate({"ofJson": 2, "more": [1]}), {"ofJson": 2, "more": [1]}),
+    "computed field": (_Computed(of_python=2), {"of_python": 2, "double": 4}),
+    "keys of a model": (_Keyed(by_key={1: "a", "b": "c"}), {"by_key": {"1": "a", "b": "c"}}),
+    "set, serializer and bytes of a model": (
+        _Serialized(many={"b", "a"}, upper="UP"),
+        {"many": ["a", "b"], "upper": "up", "data": "text"},
+    ),
+    "root model": (_Names(["a"]), ["a"]),
+    "tuple": ({"t": (1, 2)}, {"t": [1, 2]}),
+    "enumeration": (_Colour.RED, "red"),
+    "UUID": (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    "Decimal": (Decimal("1.10"), "1.10"),
+    "Fraction": (Fraction(1, 3), "1/3"),
+    "complex": (1 + 2j, "1+2j"),
+    "path": (PurePosixPath("/a/b"), "/a/b"),
+    "timedelta": (timedelta(days=1, microseconds=1), "P1DT0.000001S"),
+    "date": (date(1815, 12, 10), "1815-12-10"),
+}
+"""Values, and the JSON that they are stored as."""
+
+LOST: Final[Mapping[str, tuple[Any, str]]] = {
+    "keys of a model that collapse": (_Keyed(by_key={1: "a", "1": "b"}), '.by_key["1"]'),
+    "secret of a model": (_Account(password=SecretStr("pw")), ".password"),
+    "secret": ({"a": SecretStr("pw")}, '["a"]'),
+    "excluded field": (_Renamed.model_validate({"ofJson": 1, "hidden": "x"}), ".hidden"),
+    "bytes of a model that are no text": (_Serialized(many=set(), upper="", data=b"\xff"), ".data"),
+    "a number as key": ({"a": {1: "a"}}, '["a"][1]'),
+    "set": ({"a": {"b"}}, '["a"]'),
+    "object": ([object()], "[0]"),
+}
+"""Values of which JSON would lose something, and the paths inside them to what."""
+
+
+class _Unlike(BaseModel):
+    unlike: int
+
+
+@dataclasses.dataclass
+class _Sent:
+    at: datetime
+    data: bytes
+    by: _SearchTool
+
+
+READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
+    "model": (_Plan(first=_Tool(name="s")), _Plan),
+    "model with an alias": (_Renamed.model_validate({"ofJson": 2, "more": [1]}), _Renamed),
+    "model with a computed field": (_Computed(of_python=2), _Computed),
+    "model with a serializer, a set and bytes": (_Serialized(many={"b", "a"}, upper="up"), _Serialized),
+    "dataclass": (
+        _Sent(datetime(2024, 5, 1, 12, 30, 0, 5, timezone.utc), b"\xff\x00", _SearchTool(name="s", top_k=7)),
+        _Sent,
+    ),
+    "datetime": (datetime(2024, 5, 1, 12, tzinfo=timezone.utc), datetime),
+    "tuple": ((1, "a", None), tuple[int, str, None]),
+    "models in a dict": ({"a": _SearchTool(name="s", top_k=7)}, dict[str, _SearchTool]),
+    "enumeration": (_Colour.RED, _Colour),
+    "UUID": (UUID(int=1), UUID),
+    "Decimal": (Decimal("1.10"), Decimal),
+    "Fraction": (Fraction(1, 3), Fraction),
+    "complex": (1 + 2j, complex),
+    "path": (PurePosixPath("/a/b"), PurePosixPath),
+    "timedelta": (timedelta(days=-1, microseconds=1), timedelta),
+    "date": (date(1815, 12, 10), date),
+    "bytes": (b"\xff\xfe\x00", bytes),
+    "text": ("text 🙂", str),
+    "infinity": ([float("inf"), 1.0], list[float]),
+}
+"""Values, and the types to read them back as."""
+
+
+class ValueTests(Suite):
+    """Models, enumerations, times, ids and such in the place of JSON."""
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(("value", "form"), FORMS.values(), ids=FORMS)
+    async def test_is_stored_as_its_json_form(self, store: VersionedFlowStateStore, value: Any, form: Any) -> None:
+        """Wherever any value may stand, and whichever method writes it."""
+        state = started()
+        state.input, state.events_triggered["event"] = value, value
+        state.unknown = value
+        state.operation.metadata = value
+        state.cache["step"] = CacheEntry(value=value)
+        await store.save("id", state)
+        await store.update("id", cache={"updated": CacheEntry(value=value)}, events_triggered={"updated": value})
+        async with store.edit("id") as edited:
+            edited.cache["edited"] = CacheEntry(value=value)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        for found in (
+            loaded.input,
+            (loaded.model_extra or {})["unknown"],
+            loaded.operation.metadata,
+            *(loaded.cache[step].value for step in ("step", "updated", "edited")),
+            *loaded.events_triggered.values(),
+        ):
+            assert exactly(form) == exactly(found)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(("value", "path"), LOST.values(), ids=LOST)
+    async def test_is_refused_where_json_would_lose_of_it(
+        self, store: VersionedFlowStateStore, value: Any, path: str
+    ) -> None:
+        """The path leads to what would be lost, and nothing is written."""
+        before = with_everywhere(1)
+        await store.save("id", before)
+        state = with_everywhere(1)
+        state.input = value
+        with pytest.raises(FlowStateEncodeError) as saved:
+            await store.save("id", state)
+        with pytest.raises(FlowStateEncodeError) as updated:
+            await store.update("id", events_triggered={"event": value})
+
+        assert path in (saved.value.path or "").replace("'", '"')
+        assert path in (updated.value.path or "").replace("'", '"')
+        assert exactly(before) == exactly(await store.load("id"))
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(("value", "as_"), READ_BACK.values(), ids=READ_BACK)
+    async def test_a_run_in_memory_equals_a_run_after_a_load(
+        self, store: VersionedFlowStateStore, value: Any, as_: Any
+    ) -> None:
+        """``cache_value(as_=Type)`` gives the same of the object that was put in as of what is stored for it."""
+        state = started()
+        state.input, state.events_triggered["event"] = value, value
+        state.cache["step"] = CacheEntry(value=value)
+        await store.save("id", state)
+        loaded = await store.load("id")
+        assert loaded is not None
+
+        for at_hand in (state, loaded):
+            assert value == at_hand.cache_value("step", as_=as_)
+            assert value == at_hand.event_value("event", as_=as_)
+            assert value == at_hand.input_value(as_=as_)
+            assert type(value) is type(at_hand.cache_value("step", as_=as_))
+        with pytest.raises(FlowStateDecodeError, match="step"):
+            loaded.cache_value("step", as_=_Unlike)
+        with pytest.raises(KeyError):
+            loaded.cache_value("another step", as_=as_)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", ["save", "create", "save_many", "update"])
+    @pytest.mark.parametrize("first", [True, False], ids=["first call", "later call"])
+    async def test_what_is_stored_is_what_was_there_at_the_call(
+        self, store: VersionedFlowStateStore, write: str, first: bool
+    ) -> None:
+        """Changes that are made while the call waits for the database do not reach it, in a store's first call too."""
+        state, value, entry = with_everywhere({"list": [1]}), _Keyed(by_key={"a": "b"}), CacheEntry(value={"list": [1]})
+        state.cache["model"] = CacheEntry(value=value)
+        if not first:
+            await store.save("another", state)
+        if write == "update":
+            await store.save("id", started())
+            writing = store.update("id", cache={"step": entry}, events_triggered={"event": entry.value})
+        elif write == "save_many":
+            writing = store.save_many({"id": state})  # type: ignore[assignment]  # awaited alone
+        else:
+            writing = (store.save if write == "save" else store.create)("id", state)  # type: ignore[assignment]  # likewise
+        task = asyncio.ensure_future(writing)
+        await asyncio.sleep(0)  # the call has begun
+        value.by_key["a"] = "changed"
+        for found in (state.input, state.cache["step"].value, state.operation.metadata, entry.value):
+            found["list"].append("changed")
+        state.cache["later"] = CacheEntry()
+        entry.value = "changed"
+        await task
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert "changed" not in str(loaded.model_dump())
+        assert "later" not in loaded.cache
