@@ -63,6 +63,11 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         self._records: dict[str, Record] = {}
         self._lock = threading.Lock()
 
+    @property
+    def settings(self) -> FlowStateSettings:
+        """The settings of the store."""
+        return self._settings
+
     @override
     async def save(
         self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET, timeout: float | None = None

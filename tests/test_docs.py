@@ -15,6 +15,7 @@ import pytest
 from strict_python import STRICT_PYTHON
 
 import firestore_flowstate
+import firestore_flowstate.flows  # whose errors stand in the same table
 from firestore_flowstate import FlowStateError, FlowStateSettings
 from firestore_flowstate.emulator import Emulator
 

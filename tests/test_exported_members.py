@@ -10,12 +10,14 @@ import pytest
 
 import firestore_flowstate
 import firestore_flowstate.emulator
+import firestore_flowstate.flows
 import firestore_flowstate.testing
 import firestore_flowstate.testing.conformance
 
 PACKAGES = (
     firestore_flowstate,
     firestore_flowstate.emulator,
+    firestore_flowstate.flows,
     firestore_flowstate.testing,
     firestore_flowstate.testing.conformance,
 )

@@ -150,7 +150,7 @@ def test_calls_know_nothing_of_flow_states() -> None:
             assert not _is_in(_inside(found) or "", "models", "memory", "firestore", "_operations", "_document"), found
 
 
-@pytest.mark.parametrize("room", ["testing", "cli", "integrations"])
+@pytest.mark.parametrize("room", ["flows", "testing", "cli", "integrations"])
 def test_outer_rooms_use_public_names_only(room: str) -> None:
     """What is built on the stores could be built by anybody."""
     for found in _all_imports():
@@ -166,6 +166,13 @@ def test_nothing_imports_outer_rooms() -> None:
         for room in ("testing", "cli", "integrations"):
             if not _is_in(found.module, room):
                 assert not _is_in(_inside(found) or "", room), found
+
+
+def test_stores_know_nothing_of_durable_flows() -> None:
+    """Flows are built on top; only the outer rooms know both."""
+    for found in _all_imports():
+        if not _is_in(found.module, "flows", "testing", "cli"):
+            assert not _is_in(_inside(found) or "", "flows"), found
 
 
 def test_stores_never_read_the_environment() -> None:
@@ -210,6 +217,7 @@ def _loaded_by(code: str) -> frozenset[str]:
         "from firestore_flowstate import FirestoreFlowStateStore; FirestoreFlowStateStore()",
         "from firestore_flowstate import *; SyncFlowStateStore(MemoryFlowStateStore())",
         "import firestore_flowstate.emulator",
+        "import firestore_flowstate.flows",
         "from firestore_flowstate.testing import flow_states, same_state",
         "import firestore_flowstate.testing.plugin",
     ],

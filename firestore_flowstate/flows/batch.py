@@ -1,0 +1,104 @@
+"""What goes into one commit, and the partial write that it becomes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import to_json
+
+from firestore_flowstate import UNSET, CacheEntry, FlowStateEncodeError
+
+from .entries import order_of
+from .final import Final, closed
+from .image import Image, blocked_on
+
+
+@dataclass
+class Batch:
+    """What goes into one commit.
+
+    Attributes:
+        entries: Results by key.
+        progress: Scalars for people.
+        record: The record has changed, and what the run is blocked on.
+        needed: The record must be durable before the next step begins.
+        everything: Another writer was in between: write all that is not a result once more.
+    """
+
+    entries: dict[str, CacheEntry] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    record: bool = False
+    needed: bool = False
+    everything: bool = False
+
+    def add(self, later: Batch) -> None:
+        """Take over what has come since."""
+        self.entries.update(later.entries)
+        self.progress.update(later.progress)
+        self.record = self.record or later.record
+        self.needed = self.needed or later.needed
+        self.everything = self.everything or later.everything
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.entries or self.progress or self.record)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether it must be durable before the next step begins."""
+        return bool(self.entries or self.needed)
+
+    @property
+    def results(self) -> int:
+        """How many of the entries are results that reached the function."""
+        return sum(order_of(entry) is not None for entry in self.entries.values())
+
+
+def changes_of(batch: Batch, image: Image, ending: Final | None, *, now: int, until: int | None) -> dict[str, Any]:
+    """Return the arguments of the store's `update`.
+
+    Args:
+        batch: What is to be written.
+        image: What the driver knows.
+        ending: How the drive ends; None: it goes on.
+        now: Milliseconds since the epoch.
+        until: The new end of the lease; None: it is not extended.
+    """
+    changes: dict[str, Any] = {}
+    extra: dict[str, Any] = dict(batch.progress)
+    if batch.entries:
+        changes["cache"] = batch.entries
+    if batch.record or batch.everything or ending is not None:
+        record = image.record if ending is None else ending.record
+        changes["operation"] = image.operation_with(record, **({} if ending is None else ending.operation))
+        changes["blocked_on_step"] = blocked_on(record)
+    if batch.everything or ending is not None:
+        changes["executions"] = image.executions if ending is None else closed(image, now=now)
+    if batch.everything and image.parent is not None:
+        extra["parent"] = image.parent
+    if ending is not None:
+        extra["wakeAt"] = UNSET if ending.wake is None else ending.wake
+    elif until is not None:
+        extra["wakeAt"] = until
+    return {**changes, "extra": extra} if extra else changes
+
+
+def refused_key(error: FlowStateEncodeError, batch: Batch) -> str | None:
+    """Return the key of what the store refuses; None: it is the result of the run itself."""
+    path = error.path or ""
+    if path in batch.progress:
+        return path
+    if path.startswith("operation"):
+        return None
+    if path.startswith('cache["'):
+        try:
+            key = str(json.JSONDecoder().raw_decode(path[len("cache[") :])[0])
+        except ValueError:
+            key = ""
+        if key in batch.entries:
+            return key
+    # Too large together, or a path that is cut: the largest of the commit is what to leave out.
+    return max(batch.entries, key=lambda key: len(to_json(batch.entries[key].value, fallback=str)), default=None)

@@ -1,0 +1,88 @@
+"""What happens before an operation of a run: who calls it, from where, and whether it may still begin."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from .context import HERE
+from .keys import Scope
+
+if TYPE_CHECKING:
+    from .driving import Drive
+
+_PATIENT_CALLS: Final = 20
+"""So many calls after the end raise CancelledError; those after them wait for ever, so that no loop of the function
+that swallows errors keeps a processor busy."""
+
+
+@dataclass(frozen=True)
+class Called:
+    """A call of an operation: its key is counted, and it has not been awaited yet.
+
+    Attributes:
+        drive: The drive that it is a part of.
+        scope: Where it was called.
+        is_foreign: It was called in another task than the one that the scope's function runs in.
+        is_late: The drive is over, and it was called too often since.
+    """
+
+    drive: Drive
+    scope: Scope
+    is_foreign: bool
+    is_late: bool
+
+    async def begin(self) -> None:
+        """Begin to await it."""
+        if self.is_late:
+            await asyncio.get_running_loop().create_future()
+        if self.drive.is_over:
+            raise asyncio.CancelledError
+        if asyncio.current_task() is not self.scope.task:
+            _branch(self.drive, self.scope)
+        self.drive.gate.touch()
+
+
+def call(drive: Drive) -> Called:
+    """Note a call of an operation.
+
+    Raises:
+        RuntimeError: It comes from another thread or loop, or from a step that has ended.
+        CancelledError: The drive is over.
+    """
+    _check_loop(drive)
+    if drive.is_over:
+        drive.late_calls += 1
+        if drive.late_calls < _PATIENT_CALLS:
+            raise asyncio.CancelledError
+    here = HERE.get()
+    scope = here.scope if here is not None and here.run.id == drive.id else drive.scope
+    if scope.is_over and not drive.is_over:
+        raise RuntimeError(
+            f"the step {scope.key!r} of the run {drive.id!r} has ended, and a task that it left behind uses the run: "
+            "await it in the step"
+        )
+    foreign = asyncio.current_task() is not scope.task
+    if foreign or not scope.straight:
+        _branch(drive, scope)
+    drive.gate.touch()
+    return Called(drive, scope, is_foreign=foreign, is_late=drive.late_calls >= _PATIENT_CALLS)
+
+
+def _branch(drive: Drive, scope: Scope) -> None:
+    """Note that more than one thing happens at a time."""
+    scope.straight = False
+    drive.gate.straight = False
+
+
+def _check_loop(drive: Drive) -> None:
+    try:
+        loop: Any = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    if loop is not drive.loop:
+        raise RuntimeError(
+            f"an operation of the run {drive.id!r} was called from another thread or event loop: in a synchronous step "
+            "only id, name, log, progress and current_step() work"
+        )

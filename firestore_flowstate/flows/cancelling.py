@@ -1,0 +1,45 @@
+"""Cancelling a run from outside."""
+
+from __future__ import annotations
+
+from firestore_flowstate import FlowStateConflictError, FlowStateNotFoundError
+
+from .claiming import write_end
+from .ending import cancelled_end
+from .engine import Engine
+from .image import image_of
+from .record import ended_of, metadata_of, wake_at
+
+
+async def cancel(engine: Engine, id: str, reason: str = "", *, missing_ok: bool = False) -> None:
+    """End the run at once if nobody drives it, else have its driver end it; one that has ended stays as it is.
+
+    Raises:
+        FlowStateNotFoundError: There is no such run.
+    """
+    while True:
+        state = await engine.store.load(id)
+        if state is None:
+            if missing_ok:
+                return
+            raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id)
+        if ended_of(state) is not None:
+            return
+        image = image_of(id, state)
+        is_owned = image.record.owner is not None and wake_at(state) is not None
+        try:
+            if is_owned:
+                image.inbox.cancel = image.inbox.cancel or reason
+                metadata = metadata_of(image.operation, image.record, image.inbox)
+                operation = image.operation.model_copy(update={"metadata": metadata})
+                await engine.store.update(id, operation=operation, if_version=image.version)
+            else:
+                await write_end(engine, image, None, cancelled_end(reason))
+        except FlowStateConflictError:
+            continue
+        if is_owned:
+            engine.poke(id)
+        else:
+            engine.moved(id)
+            await engine.finish(image)
+        return

@@ -1,0 +1,300 @@
+"""Checkpoints: one writer per drive, group commit, and the fence that keeps a stale driver from recording.
+
+A result is durable before the next step begins, before the run suspends or ends, and at the latest 10 ms after it came.
+What has come together goes in one commit. Each write is on the version before it. When that fails, or when nobody can
+tell whether it landed, the run is loaded: with our token as its owner everything is written again on that version;
+with our token as `last` and no owner, our final write had landed; with anything else the lease is lost, and nothing is
+ever written again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+from typing import Final as Constant
+
+from firestore_flowstate import (
+    BackendError,
+    CacheEntry,
+    FlowState,
+    FlowStateConflictError,
+    FlowStateDecodeError,
+    FlowStateEncodeError,
+    FlowStateNotFoundError,
+)
+
+from .batch import Batch, changes_of, refused_key
+from .engine import Engine
+from .final import DriveOutcome, Final
+from .image import Image, missing_entries
+from .lease import Lease
+from .record import inbox_of, record_of
+
+COMMIT_SECONDS: Constant = 0.010
+"""How long a result may wait for others to be committed with it."""
+SHOW_SECONDS: Constant = 1.0
+"""How long progress and new waits may go unwritten."""
+PATIENCE_SECONDS: Constant = 600.0
+"""How long results in hand are tried while Firestore cannot be reached and nobody else owns the run."""
+
+
+class Listener(Protocol):
+    """What a checkpoint tells its drive; all of it on the loop, and never in the middle of a function of the flow."""
+
+    def answered(self, answers: Mapping[str, Any]) -> None:
+        """Others have given these answers."""
+        ...
+
+    def cancelled(self, reason: str) -> None:
+        """Others want the run cancelled."""
+        ...
+
+    def refused(self, key: str | None, error: FlowStateEncodeError) -> Callable[[], Final]:
+        """The store refuses the result of the key, or of the run: return how the run ends by that."""
+        ...
+
+    def over(self) -> None:
+        """The drive is over: nothing more will be written."""
+        ...
+
+
+class Checkpoint:
+    """The writer of one drive.
+
+    Attributes:
+        outcome: How the drive ended, once its final write has landed or its lease is lost; None before.
+        final: The final write, once it has landed.
+        results: How many results this drive has made durable.
+    """
+
+    def __init__(self, engine: Engine, image: Image, token: str, lease: Lease, listener: Listener) -> None:
+        self._engine = engine
+        self._image = image
+        self._token = token
+        self._lease = lease
+        self._listener = listener
+        self._waiting = Batch()
+        self._flying = Batch()
+        self._lock = asyncio.Lock()
+        self._committing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
+        self._tried: Final | None = None  # a final write whose outcome may be unknown
+        self.outcome: DriveOutcome | None = None
+        self.final: Final | None = None
+        self.results = 0
+
+    # What is to be written
+
+    def note(self, key: str, entry: CacheEntry) -> None:
+        """Have the entry written with the next commit, at the latest in 10 ms."""
+        self._waiting.entries[key] = entry
+        self._arm(COMMIT_SECONDS)
+
+    def note_record(self, *, needed: bool) -> None:
+        """Have the record written: before the next step begins if it is needed, else within a second."""
+        self._waiting.record = True
+        self._waiting.needed = self._waiting.needed or needed
+        self._arm(COMMIT_SECONDS if needed else SHOW_SECONDS)
+
+    def note_progress(self, progress: Mapping[str, Any]) -> None:
+        """Have these scalars written within a second."""
+        self._waiting.progress.update(progress)
+        self._arm(SHOW_SECONDS)
+
+    def entry(self, key: str) -> CacheEntry | None:
+        """Return the entry of the key, durable or in hand."""
+        for entries in (self._waiting.entries, self._flying.entries, self._image.cache):
+            if (entry := entries.get(key)) is not None:
+                return entry
+        return None
+
+    def is_durable(self, key: str) -> bool:
+        """Return whether the entry of the key is stored."""
+        return key not in self._waiting.entries and key not in self._flying.entries
+
+    def replace(self, key: str, entry: CacheEntry) -> None:
+        """Put another entry in the place of one that is in hand."""
+        batch = self._flying if key in self._flying.entries else self._waiting
+        batch.entries[key] = entry
+
+    @property
+    def has_results(self) -> bool:
+        """Whether something in hand must be durable before the next step begins."""
+        return self._waiting.is_needed or self._flying.is_needed
+
+    # Writing it
+
+    async def flush(self) -> None:
+        """Return when every result in hand is durable. Once the drive is over this does not return."""
+        while self.has_results:
+            await self.commit()
+
+    async def commit(self) -> None:
+        """Write what is in hand, and extend the lease if half of it is used.
+
+        A commit that is under way is awaited instead: look again afterwards. Once the drive is over this does not
+        return, and the task is cancelled.
+        """
+        if self._committing is None or self._committing.done():
+            self._start(None)
+        if self._committing is not None:
+            await asyncio.shield(self._committing)
+        if self.outcome is not None:
+            await asyncio.get_running_loop().create_future()
+
+    async def finish(self, final: Callable[[], Final | None]) -> bool:
+        """Write all that is in hand and the end of the drive in one commit; return whether the drive is over.
+
+        Args:
+            final: Returns how the drive ends, before each try; None: it does not end after all.
+        """
+        while self._committing is not None and not self._committing.done():
+            await asyncio.shield(self._committing)
+        if self.outcome is None:
+            await asyncio.shield(self._start(final))
+        return self.outcome is not None
+
+    async def look(self) -> None:
+        """Load the run, since somebody in this process has written to it."""
+        async with self._lock:
+            if self.outcome is None:
+                await self._rebase(by=self._engine.clock.monotonic() + PATIENCE_SECONDS)
+
+    def abandon(self, outcome: DriveOutcome = "busy") -> None:
+        """Write nothing more, and let the lease pass."""
+        self.outcome = self.outcome or outcome
+        self._disarm()
+        self._listener.over()
+
+    def _start(self, final: Callable[[], Final | None] | None) -> asyncio.Task[None]:
+        self._committing = asyncio.ensure_future(self._write(final))
+        return self._committing
+
+    def _arm(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        due_at = loop.time() + seconds
+        if self.outcome is not None or (self._timer is not None and self._due_at <= due_at):
+            return
+        self._disarm()
+        self._due_at = due_at
+        self._timer = loop.call_later(seconds, self._on_time)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_time(self) -> None:
+        self._timer = None
+        if self._committing is not None and not self._committing.done():
+            self._committing.add_done_callback(lambda _: self._on_time())
+        elif self.outcome is None and not self._waiting.is_empty:
+            self._start(None)
+
+    async def _write(self, final: Callable[[], Final | None] | None) -> None:
+        """Commit until it has landed, the lease is lost, or the drive is not to end after all."""
+        async with self._lock:
+            by = self._engine.clock.monotonic() + PATIENCE_SECONDS
+            while self.outcome is None:
+                self._take()
+                ending = final() if final is not None else None
+                if final is not None and ending is None:
+                    self._put_back()
+                    return
+                try:
+                    await self._send(ending)
+                except FlowStateEncodeError as error:
+                    final = self._refused(error)
+                except (FlowStateConflictError, FlowStateNotFoundError, BackendError):
+                    await self._rebase(by=by)
+                else:
+                    return
+
+    def _take(self) -> None:
+        self._disarm()
+        self._flying.add(self._waiting)
+        self._waiting = Batch()
+
+    def _put_back(self) -> None:
+        self._flying.add(self._waiting)
+        self._waiting, self._flying = self._flying, Batch()
+        if not self._waiting.is_empty:
+            self._arm(COMMIT_SECONDS)
+
+    async def _send(self, ending: Final | None) -> None:
+        batch, image, lease = self._flying, self._image, self._lease
+        if batch.results and image.record.recoveries:
+            image.record.recoveries, batch.record = 0, True
+        until = self._engine.clock.now() + lease.length
+        extends = ending is None and (lease.is_half_used or batch.everything)
+        changes = changes_of(batch, image, ending, now=self._engine.clock.now(), until=until if extends else None)
+        sent_at = self._engine.clock.monotonic()
+        self._tried = ending or self._tried
+        image.version = await self._engine.store.update(image.id, if_version=image.version, **changes)
+        if extends:
+            lease.extended(until, sent_at)
+        self._landed(ending)
+
+    def _landed(self, ending: Final | None) -> None:
+        self._image.cache.update(self._flying.entries)
+        self.results += self._flying.results
+        self._flying = Batch()
+        if ending is not None:
+            self.outcome, self.final = ending.outcome, ending
+            self._disarm()
+            self._listener.over()
+
+    def _refused(self, error: FlowStateEncodeError) -> Callable[[], Final]:
+        """Take what the store refuses out of the commit, which ends the run by that."""
+        key = refused_key(error, self._flying)
+        if key is not None and self._flying.entries.pop(key, None) is None:
+            self._flying.progress.pop(key, None)
+        return self._listener.refused(key, error)
+
+    async def _rebase(self, *, by: float) -> None:
+        """Load the run, and go on from the version that is there, if it is still ours."""
+        loaded, state = await self._load(by=by)
+        if not loaded:
+            self.abandon()
+        elif state is None:
+            self.abandon("missing")
+        else:
+            self._compare(state)
+
+    async def _load(self, *, by: float) -> tuple[bool, FlowState | None]:
+        pause = 0.05
+        while self._engine.clock.monotonic() < by:
+            try:
+                return True, await self._engine.store.load(self._image.id)
+            except (BackendError, FlowStateDecodeError):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 2.0)
+        return False, None
+
+    def _compare(self, state: FlowState) -> None:
+        stored = record_of(state)
+        if stored.owner is None and stored.last == self._token and self._tried is not None:
+            self._landed(self._tried)
+        elif stored.owner != self._token:
+            self.abandon()
+        else:
+            self._take_over(state)
+
+    def _take_over(self, state: FlowState) -> None:
+        """Take the inbox and new answers from what is stored; all else is as it is in memory."""
+        image = self._image
+        assert state.version is not None  # noqa: S101  # it was loaded
+        image.version = state.version
+        if missing := missing_entries(state.cache, image.cache):
+            self._flying.entries = {**missing, **self._flying.entries}
+        self._flying.everything = True
+        inbox, cancel_before = inbox_of(state), image.inbox.cancel
+        image.inbox = inbox
+        answers = {key: value for key, value in state.events_triggered.items() if key not in image.events}
+        image.events.update(answers)
+        if answers:
+            self._listener.answered(answers)
+        if inbox.cancel is not None and cancel_before is None:
+            self._listener.cancelled(inbox.cancel)

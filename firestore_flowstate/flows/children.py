@@ -1,0 +1,127 @@
+"""Children: runs that a run starts, and whose results it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from firestore_flowstate import CacheEntry, FlowState, FlowStateExistsError, Unset
+
+from .beginning import may_begin
+from .calls import Called
+from .context import uuid_in
+from .entries import error_entry, order_of, result_entry
+from .record import Wait, ended_of, parent_of
+from .starting import Start, create
+from .waiting import OpenWait, Waits, may_go_on, refuse_at_most_once, result_of
+
+if TYPE_CHECKING:
+    from .driving import Drive
+    from .flow import Flow
+
+FIRST_LOOK_MILLISECONDS: Final = 3_600_000
+LATER_LOOKS_MILLISECONDS: Final = 86_400_000
+"""An open child is looked at after an hour, then each day: one that was deleted never knocks."""
+
+
+async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str | None) -> None:
+    """Start the child if it is not there, and return when its result is the next; what it is the drive knows."""
+    await called.begin()
+    drive = called.drive
+    refuse_at_most_once(called, key)
+    entry = drive.recorded(key, "child")
+    if entry is not None:
+        await drive.gate.pass_through(order_of(entry))
+        return
+    await may_go_on(drive)
+    known = drive.image.record.waits.get(key)
+    child_id = known.child if known is not None and known.child is not None else id or default_id(drive, key)
+    with drive.busy():
+        entry = await _register(drive, key, flow, input, child_id)
+    n: int | None
+    if entry is not None:
+        n = drive.record(key, entry)
+        if drive.image.record.waits.pop(key, None) is not None:
+            drive.checkpoint.note_record(needed=False)
+    else:
+        until = drive.engine.clock.now() + FIRST_LOOK_MILLISECONDS
+        each = drive.waits.begin(key, Wait("child", until=until, child=child_id))
+        if key in drive.image.events and not each.wait.knocked:
+            drive.waits.look_at_child(each)
+        n = await result_of(drive, each)
+    await drive.gate.pass_through(n)
+
+
+def default_id(drive: Drive, key: str) -> str:
+    """Return the id of a child that was given none: the same on every replay, another one after `retry(from_step=)`."""
+    return uuid_in(drive.id, "child", key, drive.image.record.rewinds)
+
+
+async def _register(drive: Drive, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str) -> CacheEntry | None:
+    """Create the child, or find that it is there; return its entry if it has ended."""
+    known = drive.image.record.waits.get(key)
+    if known is None or known.child is None:  # else it was created before this drive
+        await may_begin(drive)
+        try:
+            await create(drive.engine, Start(flow.name, input, id=id, flow=flow, parent=drive.id, key=key))
+        except FlowStateExistsError:
+            pass
+        else:
+            return None
+    elif key not in drive.image.events or known.knocked:
+        return None
+    return _result(drive, key, id, await drive.engine.store.load(id))
+
+
+def _result(drive: Drive, key: str, id: str, state: FlowState | None) -> CacheEntry | None:
+    """Return the entry of a child that has ended, was deleted, or is another's."""
+    if state is None:
+        message = f"the child {id!r} is gone: it was deleted, or has expired"
+        return _failure(drive, id, "FlowFailedError", message)
+    if parent_of(state) != drive.id:
+        message = f"there is a run {id!r} already, which is not a child of {drive.id!r}"
+        return _failure(drive, id, "FlowFailedError", message)
+    how, result = ended_of(state), state.operation.result
+    if how is None:
+        return None
+    if how == "done":
+        return result_entry(
+            result.response if result is not None else None, kind="child", child=id, endTime=drive.engine.clock.now()
+        )
+    kind = "FlowCancelledError" if how == "cancelled" else "FlowFailedError"
+    return _failure(
+        drive,
+        id,
+        kind,
+        (result.error if result is not None else None) or "",
+        stacktrace=result.stacktrace if result is not None else None,
+    )
+
+
+def _failure(drive: Drive, id: str, type: str, message: str, stacktrace: str | None = None) -> CacheEntry:
+    record = {"type": type, "message": message, "stacktrace": stacktrace}
+    return error_entry(record, kind="child", child=id, endTime=drive.engine.clock.now())
+
+
+async def look(waits: Waits, each: OpenWait) -> None:
+    """Load the child of a wait, and end the wait if the child has ended or is gone."""
+    drive, id = waits.drive, each.wait.child or ""
+    pause = 0.1
+    while True:
+        try:
+            entry = _result(drive, each.key, id, await drive.engine.store.load(id))
+            break
+        except Exception:  # noqa: BLE001  # whatever the store raises: the run stays claimed meanwhile
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
+    if drive.is_over or waits.open.get(each.key) is not each:
+        return
+    if entry is not None:
+        waits.end(each, entry)
+        return
+    each.wait.looks += 1
+    each.wait.until = drive.engine.clock.now() + LATER_LOOKS_MILLISECONDS
+    each.wait.knocked = each.key in drive.image.events
+    drive.checkpoint.note_record(needed=False)
+    waits.arm(each)
+    drive.moved()

@@ -1,0 +1,125 @@
+"""Claiming a run: one compare-and-swap, after which this process drives it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from firestore_flowstate import UNSET, BackendError, FlowState, FlowStateConflictError, FlowStateNotFoundError
+
+from .ending import End, cancelled_end, given_up_end
+from .engine import Engine
+from .final import begun, closed
+from .flow import Flow
+from .image import Image, image_of
+from .lease import Lease
+from .record import RunRecord
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that this process may drive.
+
+    Attributes:
+        image: The run.
+        token: The owner.
+        lease: Until when.
+    """
+
+    image: Image
+    token: str
+    lease: Lease
+
+
+def new_token() -> str:
+    """Return a random token for an owner; nothing of the machine is in it."""
+    return secrets.token_hex(8)
+
+
+def claimed_record(engine: Engine, record: RunRecord, token: str, flow: Flow[object, object]) -> RunRecord:
+    """Note in the record that the token's drive has it; return the record."""
+    now = engine.clock.now()
+    if record.owner is not None or record.fruitless:
+        record.recoveries += 1
+    record.owner, record.fruitless = token, False
+    record.drives += 1
+    record.began = record.began or now
+    if record.deadline is None and flow.timeout is not None:
+        record.deadline = now + flow.timeout
+    return record
+
+
+async def claim(
+    engine: Engine, id: str, state: FlowState, flow: Flow[object, object], token: str
+) -> Claim | End | None:
+    """Claim the run as it was loaded.
+
+    Returns:
+        The claim; how the run ended, if that was due instead; None: another writer was first, or nobody knows. Then
+        load it, and try again with the same token.
+    """
+    image = image_of(id, state)
+    record = claimed_record(engine, image.record, token, flow)
+    end = _end(engine, image)
+    if end is not None:
+        return await _write_end(engine, image, token, end)
+    until = engine.clock.now() + engine.lease
+    image.executions = begun(image, now=engine.clock.now(), trace_ids=engine.telemetry.trace_ids())
+    sent_at = engine.clock.monotonic()
+    try:
+        image.version = await engine.store.update(
+            id,
+            operation=image.operation_with(record),
+            executions=image.executions,
+            extra={"wakeAt": until},
+            if_version=image.version,
+        )
+    except (FlowStateConflictError, FlowStateNotFoundError):
+        return None
+    except BackendError as error:
+        if not getattr(error, "outcome_unknown", False):
+            raise
+        return None
+    return Claim(image, token, Lease(engine.clock, engine.lease, until, sent_at))
+
+
+def claimed_already(engine: Engine, id: str, state: FlowState, token: str) -> Claim:
+    """Return the claim of a run that is stored as ours: the reply was lost."""
+    until = int((state.model_extra or {}).get("wakeAt", 0))
+    left = (until - engine.clock.now() - engine.lease) / 1000
+    return Claim(image_of(id, state), token, Lease(engine.clock, engine.lease, until, engine.clock.monotonic() + left))
+
+
+def _end(engine: Engine, image: Image) -> End | None:
+    if image.inbox.cancel is not None:
+        return cancelled_end(image.inbox.cancel)
+    if image.record.recoveries > engine.max_recoveries:
+        return given_up_end(image.record.recoveries, image.record.trying)
+    return None
+
+
+async def _write_end(engine: Engine, image: Image, token: str | None, end: End) -> End | None:
+    try:
+        await write_end(engine, image, token, end)
+    except (FlowStateConflictError, FlowStateNotFoundError):
+        return None
+    return end
+
+
+async def write_end(engine: Engine, image: Image, token: str | None, end: End) -> None:
+    """End a run that nobody drives.
+
+    Raises:
+        FlowStateConflictError: Another writer was first.
+    """
+    now = engine.clock.now()
+    final = end.final(image, token, now=now)
+    image.version = await engine.store.update(
+        image.id,
+        operation=image.operation_with(final.record, **final.operation),
+        blocked_on_step=None,
+        executions=closed(image, now=now),
+        extra={"wakeAt": UNSET if final.wake is None else final.wake},
+        if_version=image.version,
+    )
+    image.record = final.record

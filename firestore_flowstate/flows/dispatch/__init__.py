@@ -1,0 +1,9 @@
+"""What wakes runs: the protocol, the dispatcher in this process, and how wake times are named."""
+
+from __future__ import annotations
+
+from .in_process import InProcess
+from .protocol import Dispatcher
+from .waking import sweep_name, wake_name
+
+__all__ = ["Dispatcher", "InProcess", "sweep_name", "wake_name"]

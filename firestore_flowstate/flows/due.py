@@ -1,0 +1,74 @@
+"""Whether a run is to be driven now: due, busy, or waiting."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from firestore_flowstate import FlowState
+
+from .record import RunRecord, inbox_of, record_of, wake_at
+
+_LEAST_GRACE_MILLISECONDS: Final = 2_000
+_MOST_BACKOFF_MILLISECONDS: Final = 300_000
+EARLY_MILLISECONDS: Final = 5_000
+"""A wait that ends this soon is due: it is waited for in the process."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a driver sees that looks at a run.
+
+    Attributes:
+        what: Whether to drive it.
+        at: When to look again, in milliseconds since the epoch; None: when somebody says so.
+    """
+
+    what: Literal["due", "busy", "waiting"]
+    at: int | None = None
+
+
+def look_at(id: str, state: FlowState, *, now: int, lease: int) -> Look:
+    """Return whether the run, which has not ended, is due, busy or waiting.
+
+    Args:
+        id: Its id.
+        state: Its state.
+        now: Milliseconds since the epoch.
+        lease: Milliseconds.
+    """
+    record, wake = record_of(state), wake_at(state)
+    if record.owner is not None and wake is not None:
+        free_at = claimable_at(id, record, wake, lease=lease)
+        return Look("due") if free_at <= now else Look("busy", free_at)
+    if record.owner is not None or inbox_of(state).cancel is not None or _has_answer(record, state):
+        return Look("due")
+    if wake is not None:
+        early = EARLY_MILLISECONDS if record.waits else 0
+        return Look("due") if wake - early <= now else Look("waiting", wake)
+    return Look("waiting") if record.waits else Look("due")
+
+
+def claimable_at(id: str, record: RunRecord, wake: int, *, lease: int) -> int:
+    """Return the first moment at which others may claim a run whose lease ends at `wake`: all reckon the same one.
+
+    The owner has a grace, which is more than clocks differ. After each recovery in a row there is a longer pause.
+    """
+    grace = max(_LEAST_GRACE_MILLISECONDS, lease // 10)
+    return wake + max(grace, _backoff(id, record.recoveries))
+
+
+def _backoff(id: str, recoveries: int) -> int:
+    if not recoveries:
+        return 0
+    longest: int = min(1000 * 2 ** min(recoveries, 20), _MOST_BACKOFF_MILLISECONDS)
+    share = zlib.crc32(f"{id}\n{recoveries}".encode()) / 2**32
+    return round(longest * (0.5 + share / 2))
+
+
+def _has_answer(record: RunRecord, state: FlowState) -> bool:
+    return any(
+        key in state.events_triggered and not (wait.kind == "child" and wait.knocked) and wait.kind != "retry"
+        for key, wait in record.waits.items()
+    )

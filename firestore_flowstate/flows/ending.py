@@ -1,0 +1,136 @@
+"""How a run ends: by what its function returned or raised, by a cancellation, by a value that nobody can store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from firestore_flowstate import FlowResult, FlowStateEncodeError
+
+from .engine import LOG
+from .entries import failed, stacktrace_of
+from .final import Final, ended
+from .image import Image
+from .record import Ended
+
+if TYPE_CHECKING:
+    from .driving import Drive
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ends.
+
+    Attributes:
+        how: Done, failed or cancelled.
+        result: What the operation's caller gets.
+        error: The error that ended it.
+        failed_by: The keys of the recorded errors that are found in it.
+    """
+
+    how: Ended
+    result: FlowResult | None = None
+    error: BaseException | None = field(default=None, compare=False)
+    failed_by: Sequence[str] = ()
+
+    def final(self, image: Image, token: str | None, *, now: int) -> Final:
+        """Return the last write of the run."""
+        return ended(
+            image,
+            token,
+            now=now,
+            how=self.how,
+            result=self.result,
+            failed_by=self.failed_by,
+            children=open_children(image) if self.how == "cancelled" else (),
+            error=self.error,
+        )
+
+
+def function_end(drive: Drive, function: asyncio.Task[Any]) -> End:
+    """Return how the run ends by what its function did."""
+    _warn_of_unasked(drive)
+    if function.cancelled():
+        return _failure(asyncio.CancelledError("a task that the flow awaited was cancelled"))
+    error = function.exception()
+    if error is not None:
+        return replace(_failure(error), failed_by=_recorded_in(error, drive))
+    try:
+        response = drive.flow.dump_result(function.result(), drive.engine.values)
+    except (FlowStateEncodeError, TypeError) as unfit:
+        return _failure(unfit)
+    return End("done", None if response is None else FlowResult(response=response))
+
+
+def cancelled_end(reason: str) -> End:
+    """Return how a run ends that was cancelled."""
+    error = "cancelled" + (f": {reason}" if reason else "")
+    return End("cancelled", FlowResult(error=error))
+
+
+def time_is_up() -> str:
+    """Return the reason of a cancellation by the flow's timeout."""
+    return "the time of the run is up"
+
+
+def refused_end(key: str | None, error: FlowStateEncodeError) -> End:
+    """Return how a run ends that has a value which cannot be stored."""
+    if key is None:
+        return _failure(error)
+    named = FlowStateEncodeError(f"The result of the step {key!r} cannot be stored: {error}", path=error.path)
+    named.__cause__ = error
+    return _failure(named)
+
+
+def given_up_end(recoveries: int, trying: list[str]) -> End:
+    """Return how a run ends whose drives die again and again."""
+    during = f", each time while it tried {', '.join(trying)}" if trying else ""
+    error = f"given up: {recoveries} drives in a row died or recorded nothing{during}"
+    return End("failed", FlowResult(error=error))
+
+
+def warn_of_leftovers(drive: Drive, keys: list[str]) -> None:
+    """Say that steps still run although the function has ended."""
+    LOG.warning(
+        "The function of the run %r has ended, and steps that it began still run: %s. They are awaited and recorded.",
+        drive.id,
+        ", ".join(keys),
+    )
+
+
+def open_children(image: Image) -> list[str]:
+    """Return the ids of the children that the run still waits for."""
+    return [wait.child for _, wait in image.record.waits_in_order() if wait.kind == "child" and wait.child is not None]
+
+
+def _recorded_in(error: BaseException, drive: Drive) -> list[str]:
+    """Return the keys of the recorded errors that are found in the error, its causes, contexts and groups."""
+    keys = dict.fromkeys(key for each in _chain(error) if isinstance(key := getattr(each, "step", None), str))
+    return [key for key in keys if (entry := drive.checkpoint.entry(key)) is not None and failed(entry)]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        left += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+
+
+def _failure(error: BaseException) -> End:
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return End("failed", FlowResult(error=text, stacktrace=stacktrace_of(error)), error)
+
+
+def _warn_of_unasked(drive: Drive) -> None:
+    steps, answers = drive.unasked()
+    if steps:
+        LOG.warning("The run %r has results that its function did not ask for: %s.", drive.id, ", ".join(steps[:20]))
+    if answers:
+        LOG.warning("The run %r has answers that its function did not ask for: %s.", drive.id, ", ".join(answers[:20]))

@@ -1,0 +1,139 @@
+"""What all drives of a `Flows` share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Final
+
+from firestore_flowstate import VersionedFlowStateStore
+
+from .clock import Clock
+from .dispatch.waking import wake_name
+from .errors import UnknownFlowError
+from .retry import Retry
+from .values import Values
+
+if TYPE_CHECKING:
+    from .claiming import Claim
+    from .dispatch import Dispatcher
+    from .driving import Drive
+    from .flow import Flow
+    from .image import Image
+    from .telemetry import Telemetry
+
+LOG: Final = logging.getLogger("firestore_flowstate.flows")
+_STEP_THREADS: Final = 32
+
+
+@dataclass
+class Engine:
+    """What all drives of a `Flows` share.
+
+    Attributes:
+        store: Where the runs are.
+        dispatcher: What wakes them.
+        clock: The time.
+        lease: How long a claim lasts, in milliseconds.
+        version: The version of the code.
+        max_recoveries: How often a run may be taken over in a row without a new result.
+        retry: When steps are tried again that have no Retry of their own.
+        telemetry: Spans and counters.
+        values: Types and JSON.
+        flows: The flows that this process knows, by name.
+        drives: The drives that go on in this process, by the id of the run.
+        wakers: Who waits in this process for a run to move, by its id.
+        drives_here: Drives a claimed run in this process, if the dispatcher is the one in this process.
+        is_closing: No drive begins any more.
+        leftovers: Tasks of functions that did not end when they were cancelled, so that nobody collects them.
+    """
+
+    store: VersionedFlowStateStore
+    dispatcher: Dispatcher
+    clock: Clock
+    lease: int
+    version: str | None
+    max_recoveries: int
+    retry: Retry | None
+    telemetry: Telemetry
+    values: Values = field(default_factory=Values)
+    flows: dict[str, Flow[Any, Any]] = field(default_factory=dict)
+    drives: dict[str, Drive] = field(default_factory=dict)
+    wakers: dict[str, set[Callable[[], None]]] = field(default_factory=dict)
+    leftovers: set[asyncio.Task[Any]] = field(default_factory=set)
+    drives_here: Callable[[Claim], None] | None = None
+    is_closing: bool = False
+    _pool: ThreadPoolExecutor | None = None
+
+    def flow(self, name: str | None, *, id: str) -> Flow[Any, Any]:
+        """Return the flow of the name.
+
+        Raises:
+            UnknownFlowError: This process has none.
+        """
+        flow = self.flows.get(name) if name is not None else None
+        if flow is None:
+            raise UnknownFlowError(
+                f"The run {id!r} is of the flow {name!r}, which this process does not know: import the module that "
+                f"defines it. It knows {', '.join(sorted(self.flows)) or 'none'}.",
+                flow_id=id,
+                name=name,
+            )
+        return flow
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads of synchronous steps. They are not asyncio's, which others' work may use up."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="flow-step")
+        return self._pool
+
+    def moved(self, id: str) -> None:
+        """Tell those who wait in this process that the run has moved."""
+        for waker in list(self.wakers.get(id, ())):
+            waker()
+
+    def poke(self, id: str) -> None:
+        """Have a drive of the run in this process look at what is stored."""
+        drive = self.drives.get(id)
+        if drive is not None:
+            drive.poke()
+        self.moved(id)
+
+    async def dispatch(self, id: str, wake: int, *, at: int | None = None) -> None:
+        """Have the run driven: now, or at a time in milliseconds since the epoch."""
+        moment = None if at is None else datetime.fromtimestamp(at / 1000, timezone.utc)
+        await self.dispatcher.dispatch(id, wake=wake_name(wake, now=self.clock.now()), at=moment)
+
+    async def woken(self, id: str, wake: int | None) -> None:
+        """Have a run looked at that was written to from outside: by its drive here, and from `wake` on by another."""
+        self.poke(id)
+        if wake is not None:
+            await self.dispatch(id, wake)
+
+    async def finish(self, image: Image) -> None:
+        """Do what is left to do after a run has ended."""
+        from .knocking import finish_todo  # which cancels runs, for which there is something left to do
+
+        await finish_todo(self, image)
+
+    def close(self) -> None:
+        """End the threads."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def lease_in_milliseconds(lease: timedelta) -> int:
+    """Return the lease in milliseconds.
+
+    Raises:
+        ValueError: It is too short to be kept.
+    """
+    if lease < timedelta(seconds=1):
+        raise ValueError(f"lease is at least 1 second, since a driver must extend it over a network; not {lease}")
+    return int(lease / timedelta(milliseconds=1))

@@ -1,0 +1,157 @@
+"""Entries of ``cache``: what a run remembers of a step, a wait, a child or a recorded value."""
+
+from __future__ import annotations
+
+import traceback
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic_core import to_json
+
+from firestore_flowstate import CacheEntry, FlowStateError
+
+from .errors import (
+    FlowCancelledError,
+    FlowFailedError,
+    InvalidPayloadError,
+    StepFailedError,
+    StepInterruptedError,
+    WaitTimeoutError,
+)
+
+Kind = Literal["step", "interrupt", "sleep", "child", "now", "show"]
+
+
+def result_entry(value: Any, **about: Any) -> CacheEntry:
+    """Return the entry of a result in its JSON form. What is None among `about` is left out."""
+    known = {key: item for key, item in about.items() if item is not None}
+    if value is None:
+        return CacheEntry(empty=True, **known)
+    return CacheEntry(value=value, **known)
+
+
+def error_entry(error: Mapping[str, Any], **about: Any) -> CacheEntry:
+    """Return the entry of what failed for good."""
+    return result_entry(None, error={key: item for key, item in error.items() if item is not None}, **about)
+
+
+def error_record(error: BaseException, *, attempts: int = 1) -> dict[str, Any]:
+    """Return what is kept of an error: type, message, attempts, stacktrace."""
+    return {
+        "type": type_name(error),
+        "message": str(error),
+        "attempts": attempts,
+        "stacktrace": stacktrace_of(error),
+    }
+
+
+def type_name(error: BaseException) -> str:
+    """Return the name of the error's type; each TimeoutError of Python 3.10 has the same."""
+    return "TimeoutError" if type(error).__name__ == "TimeoutError" else type(error).__name__
+
+
+def stacktrace_of(error: BaseException) -> str:
+    """Return the stacktrace as text, its end if it is very long."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return text if len(text) <= 16_000 else "…" + text[-16_000:]
+
+
+def arguments_sum(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+    """Return the CRC-32 of the arguments as JSON with sorted keys, or None if they have no JSON form."""
+    try:
+        from pydantic_core import from_json
+
+        plain = from_json(to_json([list(args), dict(kwargs)], by_alias=True, inf_nan_mode="constants"))
+        return zlib.crc32(to_json(_sorted(plain), inf_nan_mode="constants"))
+    except Exception:  # noqa: BLE001  # whatever a serializer of the application raises: it is never an error
+        return None
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(member) for member in value] if isinstance(value, list) else value
+
+
+def order_of(entry: CacheEntry) -> int | None:
+    """Return the entry's place in the order in which results reached the function; None: Genkit JS's, or a show."""
+    n = _about(entry).get("n")
+    return int(n) if isinstance(n, (int, float)) and not isinstance(n, bool) else None
+
+
+def kind_of(entry: CacheEntry) -> str:
+    """Return what the entry is of."""
+    return str(_about(entry).get("kind", "step"))
+
+
+def is_of_genkit(entry: CacheEntry) -> bool:
+    """Return whether Genkit JS wrote it: such an entry fits any kind and arguments."""
+    return order_of(entry) is None
+
+
+def child_of(entry: CacheEntry) -> str | None:
+    """Return the id of the child that the entry is of."""
+    child = _about(entry).get("child")
+    return child if isinstance(child, str) else None
+
+
+def sum_of(entry: CacheEntry) -> int | None:
+    """Return the CRC-32 of the arguments, if it is recorded."""
+    return _about(entry).get("args")
+
+
+def failed(entry: CacheEntry) -> bool:
+    """Return whether the entry is of something that failed for good."""
+    return isinstance(_about(entry).get("error"), dict)
+
+
+def value_of(entry: CacheEntry) -> Any:
+    """Return the result in its JSON form; Genkit JS's empty ones are None."""
+    return entry.value if entry.has("value") else None
+
+
+def error_of(entry: CacheEntry, *, flow_id: str, key: str) -> FlowStateError | None:
+    """Return the error that the entry is of, built from the record alone; None if it is of a result."""
+    error = _about(entry).get("error")
+    if not isinstance(error, dict):
+        return None
+    kind, message = kind_of(entry), str(error.get("message", ""))
+    if kind == "interrupt":
+        if error.get("type") == "WaitTimeoutError":
+            return WaitTimeoutError(message, flow_id=flow_id, step=key)
+        return InvalidPayloadError(message, flow_id=flow_id, step=key)
+    if kind == "child":
+        return _error_of_child(error, message, flow_id=flow_id, key=key)
+    return _error_of_step(error, message, flow_id=flow_id, key=key)
+
+
+def _error_of_step(error: Mapping[str, Any], message: str, *, flow_id: str, key: str) -> StepFailedError:
+    attempts, name = int(error.get("attempts", 1)), str(error.get("type", "Exception"))
+    if error.get("interrupted"):
+        kind: type[StepFailedError] = StepInterruptedError
+        text = message
+    else:
+        kind = StepFailedError
+        text = f"The step {key!r} of the run {flow_id!r} failed after {attempts} attempt(s): {name}: {message}"
+    return kind(
+        text,
+        flow_id=flow_id,
+        step=key,
+        attempts=attempts,
+        error_type=name,
+        error=message,
+        stacktrace=error.get("stacktrace"),
+    )
+
+
+def _error_of_child(error: Mapping[str, Any], message: str, *, flow_id: str, key: str) -> FlowFailedError:
+    about: dict[str, Any] = {"flow_id": flow_id, "error": message, "stacktrace": error.get("stacktrace"), "step": key}
+    text = f"The child {key!r} of the run {flow_id!r} failed: {message}"
+    if error.get("type") == "FlowCancelledError":
+        return FlowCancelledError(text, reason=str(error.get("reason", "")), **about)
+    return FlowFailedError(text, **about)
+
+
+def _about(entry: CacheEntry) -> Mapping[str, Any]:
+    return entry.model_extra or {}

@@ -1,0 +1,95 @@
+"""The last write of a drive: how it leaves the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from firestore_flowstate import FlowResult, FlowStateExecution
+
+from .image import KEPT_EXECUTIONS, Image
+from .record import Ended, RunRecord, Wait
+
+DriveOutcome = Literal["done", "failed", "cancelled", "waiting", "busy", "handed over", "missing"]
+
+
+@dataclass(frozen=True)
+class Final:
+    """What the last write of a drive leaves.
+
+    Attributes:
+        outcome: What the drive returns.
+        record: What the driver leaves in its record, without an owner.
+        wake: The ``wakeAt`` that it leaves; None: there is none.
+        operation: Changes of the operation.
+        error: The error that ended the run.
+    """
+
+    outcome: DriveOutcome
+    record: RunRecord
+    wake: int | None = None
+    operation: Mapping[str, Any] = field(default_factory=dict)
+    error: BaseException | None = None
+
+
+def suspended(image: Image, token: str, waits: Mapping[str, Wait]) -> Final:
+    """Return how a drive leaves a run that waits."""
+    record = replace(image.record, owner=None, last=token, waits=dict(waits), fruitless=False, trying=[])
+    ends = [wait.until for wait in waits.values() if wait.until is not None]
+    if record.deadline is not None:
+        ends.append(record.deadline)
+    return Final("waiting", record, wake=min(ends, default=None))
+
+
+def handed_over(image: Image, token: str, *, now: int, fruitless: bool) -> Final:
+    """Return how a drive leaves a run that another one is to go on with at once."""
+    record = replace(image.record, owner=None, last=token, fruitless=fruitless)
+    return Final("handed over", record, wake=now)
+
+
+def ended(
+    image: Image,
+    token: str | None,
+    *,
+    now: int,
+    how: Ended,
+    result: FlowResult | None,
+    failed_by: Sequence[str] = (),
+    children: Sequence[str] = (),
+    error: BaseException | None = None,
+) -> Final:
+    """Return how a run ends. What is left to do afterwards stands in ``todo``."""
+    todo: dict[str, Any] = {}
+    if image.parent is not None and image.record.parent is not None:
+        todo["knock"] = image.record.parent
+    if children:
+        todo["children"] = list(children)
+    record = replace(
+        image.record,
+        owner=None,
+        last=token or image.record.last,
+        ended=how,
+        waits={},
+        trying=[],
+        fruitless=False,
+        failed_by=list(failed_by),
+        todo=todo or None,
+    )
+    operation: dict[str, Any] = {"done": True}
+    if result is not None:
+        operation["result"] = result
+    return Final(how, record, wake=now if todo else None, operation=operation, error=error)
+
+
+def begun(image: Image, *, now: int, trace_ids: Sequence[str]) -> list[FlowStateExecution]:
+    """Return the stretches with one that begins now."""
+    return [*image.executions, FlowStateExecution(start_time=now, trace_ids=list(trace_ids))][-KEPT_EXECUTIONS:]
+
+
+def closed(image: Image, *, now: int) -> list[FlowStateExecution]:
+    """Return the stretches with the last one ended now."""
+    if not image.executions or image.executions[-1].end_time is not None:
+        return image.executions
+    last = image.executions[-1].model_copy(update={"end_time": now})
+    return [*image.executions[:-1], last]

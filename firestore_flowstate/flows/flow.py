@@ -1,0 +1,121 @@
+"""A durable flow: an async function, its name, and the types of its input and result."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from firestore_flowstate import UNSET, FlowStateEncodeError, Unset
+
+from .errors import InvalidPayloadError
+from .values import Values, fit_error, is_async, parameter_type
+
+Input = TypeVar("Input", contravariant=True)  # the public names have no suffix
+Result = TypeVar("Result", covariant=True)  # as above
+
+
+class Flow(Generic[Input, Result]):
+    """A durable flow: what `Flows.flow` makes of an async function ``(run, input)`` or ``(run)``.
+
+    Attributes:
+        name: The name that its runs are stored with.
+        function: The plain function.
+        timeout: How long a run may take in all, in milliseconds; None: for ever.
+    """
+
+    def __init__(self, function: Callable[..., Awaitable[Result]], *, name: str, timeout: int | None) -> None:
+        if not is_async(function):
+            raise TypeError(f"the flow {name!r} is not an async function: write `async def`")
+        self.name = name
+        self.function = function
+        self.timeout = timeout
+        self._input = _input_parameter(function, name)
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+
+    def __repr__(self) -> str:
+        return f"Flow({self.name!r})"
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether the function has a second parameter."""
+        return self._input is not None
+
+    def call(self, run: Any, input: Any) -> Coroutine[Any, Any, Result]:
+        """Call the function with the validated input, if it takes one."""
+        coroutine: Any = self.function(run, input) if self.takes_input else self.function(run)
+        return coroutine  # type: ignore[no-any-return]  # it is an async function
+
+    def dump_input(self, input: Any | Unset, values: Values) -> Any | Unset:
+        """Return the input in its JSON form, if it fits what the function takes.
+
+        Raises:
+            InvalidPayloadError: It does not fit.
+            FlowStateEncodeError: It has no JSON form.
+        """
+        if self._input is None:
+            if not isinstance(input, Unset) and input is not None:
+                raise InvalidPayloadError(f"the flow {self.name!r} takes no input")
+            return UNSET
+        if isinstance(input, Unset):
+            if self._input.default is inspect.Parameter.empty:
+                raise InvalidPayloadError(f"the flow {self.name!r} needs an input, {self._input.name}")
+            return UNSET
+        kind = parameter_type(self.function, self._input.name)
+        try:
+            form = values.dump(input, kind, f"the input of the flow {self.name!r}")
+            values.read(form, kind)
+        except ValidationError as error:
+            raise InvalidPayloadError(self._unfit(error)) from error
+        return form
+
+    def read_input(self, form: Any, values: Values, *, is_there: bool, id: str) -> Any:
+        """Return the input as the function takes it.
+
+        Raises:
+            InvalidPayloadError: What is stored does not fit.
+        """
+        if self._input is None:
+            return None
+        if not is_there and self._input.default is not inspect.Parameter.empty:
+            return self._input.default
+        try:
+            return values.read(form, parameter_type(self.function, self._input.name))
+        except ValidationError as error:
+            raise InvalidPayloadError(self._unfit(error), flow_id=id) from error
+
+    def dump_result(self, result: Any, values: Values) -> Any:
+        """Return the result in its JSON form, if it fits what the function is annotated to return.
+
+        Raises:
+            FlowStateEncodeError: It has no JSON form, or does not fit.
+        """
+        kind, what = values.returned_by(self.function), f"the result of the flow {self.name!r}"
+        form = values.dump(result, kind, what)
+        try:
+            values.read(form, kind)
+        except ValidationError as error:
+            raise FlowStateEncodeError(f"Cannot store {what}: {fit_error(error)}", path="operation") from error
+        return form
+
+    def _unfit(self, error: ValidationError) -> str:
+        return f"the input does not fit the flow {self.name!r}: {fit_error(error)}"
+
+
+def _input_parameter(function: Callable[..., Any], name: str) -> inspect.Parameter | None:
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters:
+        raise TypeError(f"the flow {name!r} takes a Run first: async def {name}(run: Run, ...)")
+    required = [
+        each
+        for each in parameters[2:]
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    if required:
+        raise TypeError(f"the flow {name!r} takes a Run and one input, no more: put the rest into a model")
+    if len(parameters) < 2 or parameters[1].kind in (parameters[1].VAR_KEYWORD, parameters[1].KEYWORD_ONLY):
+        return None
+    return parameters[1]

@@ -1,0 +1,473 @@
+"""The flows of an application over one store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+from firestore_flowstate import (
+    UNSET,
+    FlowState,
+    FlowStateExistsError,
+    FlowStateNotFoundError,
+    Unset,
+    VersionedFlowStateStore,
+)
+
+from . import results
+from .cancelling import cancel
+from .claiming import Claim
+from .clock import SystemClock
+from .dispatch import Dispatcher, InProcess
+from .due import look_at
+from .engine import LOG, Engine, lease_in_milliseconds
+from .errors import UnknownFlowError
+from .final import DriveOutcome
+from .flow import Flow
+from .handle import FlowHandle
+from .options import milliseconds, seconds
+from .record import ended_of, wake_at, wake_now
+from .resuming import resume
+from .retry import Retry
+from .retrying import retry
+from .run import JsonScalar, Run
+from .running import drive, drive_claimed, drive_here, follow_up
+from .signals import Termination
+from .starting import Start, create
+from .sweeping import Worker, sweep
+from .telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from .blocking import BlockingFlows
+
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+
+
+class FlowDecorator(Protocol):
+    """What `Flows.flow` returns if it is given options."""
+
+    @overload
+    def __call__(self, function: Callable[[Run, Input], Awaitable[Result]], /) -> Flow[Input, Result]: ...
+    @overload
+    def __call__(self, function: Callable[[Run], Awaitable[Result]], /) -> Flow[None, Result]: ...
+    def __call__(self, function: Callable[..., Awaitable[Any]], /) -> Flow[Any, Any]:
+        """Make a flow of an async function."""
+        ...
+
+
+class Flows:
+    """The flows of an application over one store.
+
+    ::
+
+        flows = Flows(FirestoreFlowStateStore())
+
+        @flows.flow
+        async def publish(run: Run, topic: Topic) -> Article: ...
+
+        handle = await flows.start(publish, topic, id="order-17")
+
+    Args:
+        store: Where the runs are kept. It is not closed with the flows.
+        dispatcher: What has runs driven; None: this process does, for those that it starts, resumes or retries.
+        lease: How long a claim lasts without being extended: so long it takes at least until another process takes
+            over a run whose process has died.
+        version: Of the code, kept with each run that it starts.
+        max_recoveries: How often in a row a run may be taken over without a new result before it is given up.
+        retry: When steps without a Retry of their own are tried again; None: never.
+
+    Raises:
+        ValueError: The store lets states expire that have not ended: a run that waits would be lost.
+    """
+
+    def __init__(
+        self,
+        store: VersionedFlowStateStore,
+        *,
+        dispatcher: Dispatcher | None = None,
+        lease: timedelta = timedelta(seconds=60),
+        version: str | None = None,
+        max_recoveries: int = 10,
+        retry: Retry | None = None,
+    ) -> None:
+        _check_expiry(store)
+        self.store = store
+        self._engine = Engine(
+            store=store,
+            dispatcher=dispatcher or InProcess(self._drive_in_background, lambda: self._engine.clock),
+            clock=SystemClock(),
+            lease=lease_in_milliseconds(lease),
+            version=version,
+            max_recoveries=max_recoveries,
+            retry=retry,
+            telemetry=Telemetry(),
+        )
+        if dispatcher is None:
+            self._engine.drives_here = self._begin_here
+        self._termination = Termination(self._hand_over)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._blocking: BlockingFlows | None = None
+
+    # Flows
+
+    @overload
+    def flow(self, function: Callable[[Run, Input], Awaitable[Result]], /) -> Flow[Input, Result]: ...
+    @overload
+    def flow(self, function: Callable[[Run], Awaitable[Result]], /) -> Flow[None, Result]: ...
+    @overload
+    def flow(self, /, *, name: str | None = None, timeout: timedelta | None = None) -> FlowDecorator: ...
+    def flow(
+        self,
+        function: Callable[..., Awaitable[Any]] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        timeout: timedelta | None = None,
+    ) -> Any:
+        """Make a durable flow of an async function ``(run, input)`` or ``(run)``.
+
+        Args:
+            function: The function.
+            name: The name that runs are stored with; None: the function's own.
+            timeout: How long a run may take in all, before it is cancelled.
+
+        Raises:
+            ValueError: There is a flow of that name already.
+        """
+        length = None if timeout is None else milliseconds(timeout, "timeout")
+
+        def decorate(function: Callable[..., Awaitable[Any]]) -> Flow[Any, Any]:
+            return self._add(Flow(function, name=name or function.__name__, timeout=length))
+
+        return decorate if function is None else decorate(function)
+
+    def _add(self, flow: Flow[Any, Any]) -> Flow[Any, Any]:
+        if flow.name in self._engine.flows:
+            raise ValueError(f"there is a flow {flow.name!r} already: give one of them another name")
+        self._engine.flows[flow.name] = flow
+        return flow
+
+    # Runs
+
+    @overload
+    async def start(
+        self,
+        flow: Flow[None, Result],
+        *,
+        id: str | None = None,
+        delay: timedelta | None = None,
+        extra: Mapping[str, JsonScalar] | None = None,
+        expire_after: timedelta | Unset | None = UNSET,
+    ) -> FlowHandle[Result]: ...
+    @overload
+    async def start(
+        self,
+        flow: Flow[Input, Result],
+        input: Input,
+        *,
+        id: str | None = None,
+        delay: timedelta | None = None,
+        extra: Mapping[str, JsonScalar] | None = None,
+        expire_after: timedelta | Unset | None = UNSET,
+    ) -> FlowHandle[Result]: ...
+    @overload
+    async def start(
+        self,
+        flow: str,
+        input: Any = UNSET,
+        *,
+        id: str | None = None,
+        delay: timedelta | None = None,
+        extra: Mapping[str, JsonScalar] | None = None,
+        expire_after: timedelta | Unset | None = UNSET,
+    ) -> FlowHandle[Any]: ...
+    async def start(
+        self,
+        flow: Flow[Any, Any] | str,
+        input: Any = UNSET,
+        *,
+        id: str | None = None,
+        delay: timedelta | None = None,
+        extra: Mapping[str, JsonScalar] | None = None,
+        expire_after: timedelta | Unset | None = UNSET,
+    ) -> FlowHandle[Any]:
+        """Start a run, and return as soon as it is stored. With an id that is there already: the run that is there.
+
+        Args:
+            flow: The flow; or its name, which this process need not know if another one drives it.
+            input: Its input.
+            id: The id to store the run under; None: a random one.
+            delay: When it is to begin.
+            extra: Scalars beside the state, for queries and security rules, such as an owner.
+            expire_after: How long after its end the state is kept; None: for ever. Not given: as the store says.
+
+        Raises:
+            InvalidPayloadError: The input does not fit. Nothing was written.
+            FlowStateExistsError: A run of another flow has the id.
+            UnknownFlowError: Only this process drives runs, and does not know the flow.
+        """
+        begin = self._start(flow, input, id=id, delay=delay, extra=extra, expire_after=expire_after)
+        try:
+            await create(self._engine, begin)
+        except FlowStateExistsError:
+            await self._join(begin)
+        return FlowHandle(self, begin.id)
+
+    @overload
+    async def run(self, flow: Flow[None, Result], *, id: str | None = None) -> Result: ...
+    @overload
+    async def run(self, flow: Flow[Input, Result], input: Input, *, id: str | None = None) -> Result: ...
+    async def run(self, flow: Flow[Any, Any], input: Any = UNSET, *, id: str | None = None) -> Any:
+        """Start a run, drive it here, and return its result, also if it waits in between.
+
+        Raises:
+            FlowFailedError: It failed.
+            FlowCancelledError: It was cancelled.
+        """
+        begin = self._start(flow, input, id=id)
+        try:
+            claimed = await create(self._engine, begin, here=True)
+        except FlowStateExistsError:
+            await self._join(begin)
+            claimed = None
+        if claimed is None:
+            return await self.result(begin.id)
+        outcome, driven = await drive_here(self._engine, claimed)
+        await follow_up(self._engine, driven, outcome)
+        final = driven.checkpoint.final
+        if final is None or final.record.ended is None:
+            return await self.result(begin.id)
+        result = final.operation.get("result")
+        return results.outcome_of(self._engine, begin.id, begin.name, final.record.ended, result)
+
+    def handle(self, id: str) -> FlowHandle[Any]:
+        """Return a handle of the run with the id, whether or not there is one."""
+        return FlowHandle(self, id)
+
+    async def resume(self, id: str, payload: Any = None, *, step: str | None = None, key: str | None = None) -> None:
+        """Answer a run, and have it go on.
+
+        An answer to a step that the run has not reached yet is kept for it. An answer to a sleep ends it.
+
+        Args:
+            id: The id of the run.
+            payload: The answer, which is checked against the schema that the run asks for.
+            step: The key of the interrupt; None: the first that is open.
+            key: A name for this answer: the same again is a success, and nothing is written.
+
+        Raises:
+            FlowStateNotFoundError: There is no such run.
+            NotWaitingError: It has ended, or the step has its answer, or is none that takes one.
+            InvalidPayloadError: The answer does not fit. Nothing was written.
+        """
+        await resume(self._engine, id, payload, step=step, key=key)
+
+    async def cancel(self, id: str, reason: str = "") -> None:
+        """Cancel a run: at once if nobody drives it, else when its steps in flight have ended.
+
+        A run that has ended stays as it is.
+
+        Raises:
+            FlowStateNotFoundError: There is no such run.
+        """
+        await cancel(self._engine, id, reason)
+
+    async def retry(self, id: str, *, from_step: str | None = None) -> None:
+        """Have a run that failed or was cancelled go on: what made it fail runs again, all else is kept.
+
+        Args:
+            id: The id of the run.
+            from_step: Run this step again, and all that reached the function after it, of parallel branches too.
+
+        Raises:
+            FlowStateNotFoundError: There is no such run.
+            NotFailedError: It neither failed nor was cancelled.
+            ValueError: It has no result of `from_step`.
+        """
+        await retry(self._engine, id, from_step=from_step)
+
+    async def result(self, id: str, *, timeout: timedelta | float | None = None) -> Any:
+        """Return what the run returns, when it has ended.
+
+        Args:
+            id: The id of the run.
+            timeout: How long to wait, in seconds; None: for ever.
+
+        Raises:
+            FlowFailedError: It failed.
+            FlowCancelledError: It was cancelled.
+            TimeoutError: It has not ended in time, and goes on.
+            FlowStateNotFoundError: There is no such run.
+        """
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        try:
+            return await asyncio.wait_for(results.result(self._engine, id), limit)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"the run {id!r} has not ended within {limit} s; it goes on") from None
+
+    # Driving
+
+    async def drive(self, id: str, *, budget: timedelta | float | None = None) -> DriveOutcome:
+        """Claim a run that is due, and go on with it here until it ends or waits: what the handler of a task calls.
+
+        Args:
+            id: The id of the run.
+            budget: How long this may take, in seconds: what the request lasts. Before it is used the run is handed
+                over to another drive.
+
+        Raises:
+            UnknownFlowError: This process has no flow of its name.
+        """
+        return await drive(self._engine, id, budget=None if budget is None else seconds(budget, "budget"))
+
+    async def sweep(self, *, limit: int = 1000) -> int:
+        """Dispatch what has been due for 10 seconds, and return how many runs those were: to be called each minute."""
+        return await sweep(self._engine, limit)
+
+    @asynccontextmanager
+    async def _worker(self, at_once: int, poll: float) -> AsyncIterator[None]:
+        worker = asyncio.ensure_future(Worker(self._engine, at_once=at_once, poll=poll).work())
+        try:
+            yield
+        finally:
+            worker.cancel()
+            await asyncio.wait([worker])
+
+    def worker(self, *, at_once: int = 16, poll: timedelta | float = 1.0) -> AbstractAsyncContextManager[None]:
+        """Drive what is due in this process for as long as the context is held open.
+
+        Args:
+            at_once: How many runs at a time.
+            poll: The pause between two looks, in seconds; each is one query.
+        """
+        return self._worker(at_once, seconds(poll, "poll"))
+
+    def app(self, *, verify: Any, genkit: bool = False, budget: timedelta = timedelta(minutes=4)) -> Any:
+        """Return an ASGI application with ``POST /drive``, ``POST /sweep`` and ``GET /health``.
+
+        Raises:
+            NotImplementedError: It is not there yet.
+        """
+        raise NotImplementedError("flows.app is not there yet")
+
+    @property
+    def blocking(self) -> BlockingFlows:
+        """The same for hosts without an event loop."""
+        if self._blocking is None:
+            from .blocking import BlockingFlows
+
+            self._blocking = BlockingFlows(self)
+        self._termination.chain()
+        return self._blocking
+
+    async def __aenter__(self) -> Flows:
+        self._engine.is_closing = False
+        self._termination.chain()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Hand over all runs that are driven here, and release what the dispatcher holds. The store stays open."""
+        self._hand_over()
+        here = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
+        if here:
+            await asyncio.wait(here)
+        await self._engine.dispatcher.close()
+        self._engine.close()
+        self._termination.unchain()
+
+    # Behind it
+
+    def _hand_over(self) -> None:
+        self._engine.is_closing = True
+        for driven in list(self._engine.drives.values()):
+            driven.hand_over()
+
+    def _start(
+        self,
+        flow: Flow[Any, Any] | str,
+        input: Any,
+        *,
+        id: str | None = None,
+        delay: timedelta | None = None,
+        extra: Mapping[str, JsonScalar] | None = None,
+        expire_after: timedelta | Unset | None = UNSET,
+    ) -> Start:
+        name = flow if isinstance(flow, str) else flow.name
+        known = self._engine.flows.get(name)
+        if not isinstance(flow, str) and known is not flow:
+            raise UnknownFlowError(f"the flow {name!r} is not one of these flows: make it by their `flow`", name=name)
+        if known is None and self._engine.drives_here is not None:
+            raise UnknownFlowError(
+                f"this process does not know the flow {name!r}, and without a dispatcher no other one is told of it",
+                name=name,
+            )
+        values = self._engine.values
+        if known is not None:
+            form = known.dump_input(input, values)
+        else:
+            form = input if isinstance(input, Unset) else values.dump(input, Any, f"the input of the flow {name!r}")
+        about = {} if id is None else {"id": id}
+        return Start(
+            name,
+            form,
+            flow=known,
+            delay=0 if delay is None else milliseconds(delay, "delay"),
+            extra=extra or {},
+            expire_after=expire_after,
+            **about,
+        )
+
+    async def _join(self, begin: Start) -> None:
+        """Have a run driven that is there already, if it is due: its first start may have died in between."""
+        engine = self._engine
+        state = await engine.store.load(begin.id)
+        if state is None:
+            raise FlowStateNotFoundError(
+                f"The run {begin.id!r} was there and is gone: start it again.", flow_id=begin.id
+            )
+        if state.name != begin.name:
+            raise FlowStateExistsError(
+                f"There is a run {begin.id!r} of the flow {state.name!r} already: choose another id.", flow_id=begin.id
+            )
+        now = engine.clock.now()
+        if ended_of(state) is None and look_at(begin.id, state, now=now, lease=engine.lease).what == "due":
+            wake = wake_at(state)
+            await engine.dispatch(begin.id, wake if wake is not None else wake_now(None, now))
+
+    def _begin_here(self, claimed: Claim) -> None:
+        task = asyncio.ensure_future(self._go_on(claimed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _go_on(self, claimed: Claim) -> None:
+        try:
+            await drive_claimed(self._engine, claimed)
+        except Exception:  # noqa: BLE001  # nobody awaits this task
+            LOG.exception("The run %r cannot be driven.", claimed.image.id)
+
+    async def _drive_in_background(self, id: str) -> None:
+        try:
+            await drive(self._engine, id)
+        except UnknownFlowError as error:
+            LOG.warning("%s", error)
+        except Exception:  # noqa: BLE001  # as above
+            LOG.exception("The run %r cannot be driven.", id)
+
+    def _watch(self, id: str) -> AsyncIterator[FlowState]:
+        return results.watch(self._engine, id)
+
+
+def _check_expiry(store: VersionedFlowStateStore) -> None:
+    settings = getattr(store, "settings", None)
+    if getattr(settings, "expire_after", None) is not None and getattr(settings, "expire_when", None) == "always":
+        raise ValueError('the store has expire_when="always", so that a run which waits would expire: use "finished"')

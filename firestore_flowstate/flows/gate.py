@@ -1,0 +1,162 @@
+"""Ordered replay: results reach the function one at a time, in the order in which they first did.
+
+Each result has its ``n``. Recorded ones are expected from the start; live ones get the next n when they come in, so
+they stand behind all that is recorded. A result goes through if it is the first of all that are expected, and if the
+loop has been through 20 passes in which nothing else was asked for: then whatever the result before has set going has
+gone as far as it can. So `gather`, `as_completed`, `wait` and queues between branches replay as they ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+PASSES: Final = 20
+"""Passes of the loop between two results: more than the hops from a result through gather, wait and a queue."""
+_IDLE_SECONDS: Final = 0.005
+
+
+@dataclass
+class _Turn:
+    future: asyncio.Future[None]
+    spaced: bool
+
+
+class Gate:
+    """Lets one result after the other through.
+
+    Args:
+        loop: The loop of the function.
+        moved: Called after each result that went through, and when there is none left that waits.
+
+    Attributes:
+        straight: Every operation so far was called and awaited by the flow's own task, so that there is one order.
+        active_at: When something was last asked for or went through, by the loop's clock.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, moved: Callable[[], None]) -> None:
+        self._loop = loop
+        self._moved = moved
+        self.straight = True
+        self.active_at = loop.time()
+        self._heap: list[int] = []
+        self._expected: set[int] = set()
+        self._turns: dict[int, _Turn] = {}
+        self._held: set[int] = set()
+        self._passes = 0
+        self._is_passing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody waits for a result that is in hand."""
+        return not self._turns and not self._held
+
+    def expect(self, numbers: Iterable[int]) -> None:
+        """Let nothing behind these through before them, unless nobody asks for them."""
+        for n in numbers:
+            if n not in self._expected:
+                self._expected.add(n)
+                heapq.heappush(self._heap, n)
+
+    def hold(self, n: int) -> None:
+        """Expect it, and wait for it also while nobody has asked for it yet."""
+        self.expect([n])
+        self._held.add(n)
+
+    def release(self, n: int) -> None:
+        """Do not wait for it any more if nobody asks for it."""
+        self._held.discard(n)
+        self._pass_on()
+
+    def touch(self) -> None:
+        """Note that something was asked for: what comes next may still ask for more."""
+        self._passes = 0
+        self.active_at = self._loop.time()
+
+    async def pass_through(self, n: int | None, *, spaced: bool = True) -> None:
+        """Return when it is the turn of the result.
+
+        Args:
+            n: Its number; None: the result stands before all others.
+            spaced: Let the next one wait for what this one sets going.
+        """
+        self.touch()
+        if n is None or n not in self._expected:
+            await asyncio.sleep(0)
+            return
+        if self._is_next(n) and n not in self._held:
+            await asyncio.sleep(0)  # a task that was just made shows itself
+        if self._is_next(n):
+            self._take(n)
+            self._pass_on()
+            return
+        turn = self._turns[n] = _Turn(self._loop.create_future(), spaced)
+        self._pass_on()
+        try:
+            await turn.future
+        finally:
+            self._turns.pop(n, None)
+            self._held.discard(n)
+            self._pass_on()
+
+    def close(self) -> None:
+        """Cancel all that wait."""
+        for turn in list(self._turns.values()):
+            turn.future.cancel()
+
+    def _is_next(self, n: int) -> bool:
+        """Whether it need not wait: there is one task, and the result is the first."""
+        return self.straight and not self._turns and self._first() == n
+
+    def _first(self) -> int | None:
+        while self._heap and self._heap[0] not in self._expected:
+            heapq.heappop(self._heap)
+        return self._heap[0] if self._heap else None
+
+    def _take(self, n: int) -> None:
+        self._expected.discard(n)
+        self._held.discard(n)
+        self.touch()
+        self._moved()
+
+    def _pass_on(self) -> None:
+        if self._turns and not self._is_passing:
+            self._is_passing = True
+            self._loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        self._is_passing = False
+        if not self._turns:
+            return
+        self._passes += 1
+        if self._passes < PASSES:
+            self._pass_on()
+            return
+        first = self._first()
+        if first in self._turns:
+            self._let_through(first)
+        elif first in self._held:
+            return  # it is on its way here, and comes by pass_through or release
+        elif first is not None:
+            self._step_over(first)
+        self._pass_on()
+
+    def _let_through(self, n: int) -> None:
+        turn = self._turns.pop(n)
+        self._take(n)
+        if not turn.spaced:
+            self._passes = PASSES
+        if not turn.future.done():
+            turn.future.set_result(None)
+
+    def _step_over(self, n: int) -> None:
+        """Nobody asks for it: let the next one through if the loop is idle."""
+        idle = self._loop.time() - self.active_at
+        if self.straight or idle >= _IDLE_SECONDS:
+            self._expected.discard(n)
+            return
+        self._is_passing = True
+        self._loop.call_later(_IDLE_SECONDS - idle, self._pass)

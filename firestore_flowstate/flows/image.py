@@ -1,0 +1,101 @@
+"""A run as the drive that holds its lease knows it: what is stored, and what is in hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from firestore_flowstate import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+
+from .entries import order_of
+from .record import Inbox, RunRecord, inbox_of, metadata_of, parent_of, record_of
+
+KEPT_EXECUTIONS = 100
+
+
+@dataclass
+class Image:
+    """What is stored of a run, as far as its driver knows.
+
+    Attributes:
+        id: The id that the run is stored under.
+        name: The name of the flow.
+        version: The stored version, to write on.
+        cache: The durable entries.
+        events: The answers.
+        operation: The operation; what is in its metadata beside `record` and `inbox` stays.
+        record: What the driver keeps.
+        inbox: What others want.
+        executions: The stretches, the last one going on.
+        parent: The id of the run that started this one.
+        input: The input in its JSON form.
+        start_time: When `start` was called, in milliseconds since the epoch.
+    """
+
+    id: str
+    name: str | None
+    version: str
+    cache: dict[str, CacheEntry]
+    events: dict[str, Any]
+    operation: Operation
+    record: RunRecord
+    inbox: Inbox
+    executions: list[FlowStateExecution]
+    parent: str | None
+    input: Any
+    has_input: bool
+    start_time: int
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the places of the recorded results."""
+        for entry in self.cache.values():
+            if (n := order_of(entry)) is not None:
+                yield n
+
+    def operation_with(self, record: RunRecord, **changes: Any) -> Operation:
+        """Return the operation to store with the record."""
+        operation = copy.copy(self.operation)
+        for name, value in changes.items():
+            setattr(operation, name, value)
+        operation.metadata = metadata_of(self.operation, record, self.inbox)
+        return operation
+
+
+def image_of(id: str, state: FlowState) -> Image:
+    """Return what is stored under the id as an image to drive by."""
+    if state.version is None:
+        raise ValueError(f"the state of {id!r} was not stored")
+    return Image(
+        id=id,
+        name=state.name,
+        version=state.version,
+        cache=dict(state.cache),
+        events=dict(state.events_triggered),
+        operation=state.operation,
+        record=record_of(state),
+        inbox=inbox_of(state),
+        executions=list(state.executions),
+        parent=parent_of(state),
+        input=state.input,
+        has_input=state.has("input"),
+        start_time=int(state.start_time),
+    )
+
+
+def blocked_on(record: RunRecord) -> BlockedOnStep | None:
+    """Return what the state says that it is blocked on."""
+    first = record.first_wait()
+    if first is None:
+        return None
+    key, wait = first
+    return BlockedOnStep(name=key) if wait.schema is None else BlockedOnStep(name=key, schema=wait.schema)
+
+
+def missing_entries(stored: Mapping[str, CacheEntry], wanted: Mapping[str, CacheEntry]) -> dict[str, CacheEntry]:
+    """Return those of the wanted entries that are not stored, or have lost their place."""
+    return {
+        key: entry for key, entry in wanted.items() if key not in stored or order_of(stored[key]) != order_of(entry)
+    }

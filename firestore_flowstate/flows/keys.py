@@ -1,0 +1,63 @@
+"""Keys of what a run does: Genkit's rule, counted when a method is called, in the scope that it is called in."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+_RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
+
+
+class Scope:
+    """Where keys are counted: the function of the flow, or a step that is executed now.
+
+    Attributes:
+        key: The key of the step; empty for the flow itself.
+        task: The task that the function runs in.
+        straight: Everything in it happens one after the other, in its own task and those around it.
+        at_most_once: The step must not begin twice, so nothing in it may wait.
+        is_over: The function has returned.
+    """
+
+    def __init__(
+        self, key: str, *, task: asyncio.Task[Any] | None = None, straight: bool = True, at_most_once: bool = False
+    ) -> None:
+        self.key = key
+        self.task = task
+        self.straight = straight
+        self.at_most_once = at_most_once
+        self.is_over = False
+        self._taken: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def key_for(self, name: str) -> str:
+        """Take the next free key of the name: ``name``, ``name-1``, ``name-2``.
+
+        Raises:
+            ValueError: The name is empty, has a slash, or is one that Firestore reserves.
+        """
+        check_name(name)
+        number = self._next.get(name, 0)
+        while (key := f"{name}-{number}" if number else name) in self._taken:
+            number += 1
+        self._next[name] = number + 1
+        self._taken.add(key)
+        return f"{self.key}/{key}" if self.key else key
+
+    def keys_for(self, name: str, count: int) -> Sequence[str]:
+        """Take as many keys of the name, in order."""
+        check_name(name)
+        return [self.key_for(name) for _ in range(count)]
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError if the name cannot be one of a step."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a step is text, not {name!r:.80}: the name comes first, then the function")
+    if not name or "/" in name or _RESERVED.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot be the name of a step: a name is not empty, has no slash, which stands between a step "
+            "and what is inside it, and is not of the form __x__, which Firestore reserves"
+        )

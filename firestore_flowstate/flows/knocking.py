@@ -1,0 +1,72 @@
+"""What is left to do after a run has ended: knock at the parent, cancel the children."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateNotFoundError
+
+from .cancelling import cancel
+from .engine import Engine
+from .image import Image, image_of
+from .record import ended_of, record_of, wake_at, wake_now
+
+
+async def finish_todo(engine: Engine, image: Image) -> None:
+    """Do what is left to do, and note that it is done."""
+    todo = image.record.todo
+    if not todo:
+        return
+    await _do(engine, image, todo)
+    while image.record.todo:
+        image.record.todo = None
+        try:
+            await engine.store.update(
+                image.id,
+                operation=image.operation_with(image.record),
+                extra={"wakeAt": UNSET},
+                if_version=image.version,
+            )
+        except FlowStateNotFoundError:
+            return
+        except FlowStateConflictError:
+            state = await engine.store.load(image.id)
+            if state is None or ended_of(state) is None:
+                return
+            image = image_of(image.id, state)
+
+
+async def _do(engine: Engine, image: Image, todo: dict[str, Any]) -> None:
+    if "knock" in todo and image.parent is not None:
+        await _knock(engine, image.parent, str(todo["knock"]), image.id)
+    for child in todo.get("children", ()):
+        await cancel(engine, str(child), f"the run {image.id!r}, which started it, was cancelled", missing_ok=True)
+
+
+async def _knock(engine: Engine, parent: str, key: str, child: str) -> None:
+    """Store in the parent that the child has ended; the parent loads the result."""
+    while (state := await engine.store.load(parent)) is not None and ended_of(state) is None:
+        if key in state.cache:
+            return
+        wake = _wake(engine, state, key)
+        if key in state.events_triggered and wake is None:
+            break
+        events = {} if key in state.events_triggered else {key: {"child": child}}
+        extra = {} if wake is None else {"wakeAt": wake}
+        try:
+            await engine.store.update(parent, events_triggered=events, extra=extra, if_version=state.version or "")
+        except FlowStateConflictError:
+            continue
+        except FlowStateNotFoundError:
+            return
+        await engine.woken(parent, wake)
+        return
+    engine.poke(parent)
+
+
+def _wake(engine: Engine, state: FlowState, key: str) -> int | None:
+    """Return the new wake time of a parent that waits for the key and is not driven."""
+    record = record_of(state)
+    if record.owner is not None or key not in record.waits:
+        return None
+    return wake_now(wake_at(state), engine.clock.now())

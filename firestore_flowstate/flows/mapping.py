@@ -1,0 +1,79 @@
+"""Map: the same step for each item, some at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from firestore_flowstate import FlowStateError
+
+from .calls import Called
+from .entries import failed, order_of
+from .stepping import StepCall, outcome
+
+if TYPE_CHECKING:
+    from .driving import Drive
+
+
+@dataclass
+class _Progress:
+    """How far a map is.
+
+    Attributes:
+        drive: Whose it is.
+        calls: The step of each item.
+        results: What each item gave, by index.
+        errors: The error of each item that failed, by the number of its result.
+    """
+
+    drive: Drive
+    calls: Sequence[StepCall]
+    results: dict[int, Any] = field(default_factory=dict)
+    errors: dict[int, FlowStateError] = field(default_factory=dict)
+
+
+async def map_items(called: Called, calls: Sequence[StepCall], at_once: int) -> list[Any]:
+    """Return the result of each call, in order; at most `at_once` are executed at a time.
+
+    After an item has failed no further one begins. Those that are executed are awaited and recorded; then the first
+    error is raised.
+    """
+    await called.begin()
+    progress = _Progress(called.drive, calls)
+    entries = [called.drive.recorded(call.key, "step") for call in calls]
+    recorded = sorted((order_of(entry) or 0, index) for index, entry in enumerate(entries) if entry is not None)
+    live = [index for index, entry in enumerate(entries) if entry is None]
+    if any(entry is not None and failed(entry) for entry in entries):
+        live = []
+    rest = iter(live)
+    workers = [asyncio.ensure_future(_work(progress, rest)) for _ in range(min(at_once, len(live)))]
+    try:
+        for _, index in recorded:
+            await _one(progress, index)
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+    if progress.errors:
+        raise progress.errors[min(progress.errors)]
+    return [progress.results[index] for index in range(len(calls))]
+
+
+async def _work(progress: _Progress, rest: Iterator[int]) -> None:
+    for index in rest:
+        await _one(progress, index)
+        if progress.errors:
+            return
+
+
+async def _one(progress: _Progress, index: int) -> None:
+    call = progress.calls[index]
+    try:
+        progress.results[index] = await outcome(progress.drive, call)
+    except FlowStateError as error:
+        entry = progress.drive.checkpoint.entry(call.key)
+        if entry is None or not failed(entry):
+            raise
+        progress.errors[order_of(entry) or 0] = error

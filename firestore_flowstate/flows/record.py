@@ -1,0 +1,192 @@
+"""What a run keeps in ``operation.metadata``: ``run``, which the holder of the lease writes, and ``inbox``.
+
+``run`` has one writer, the holder of the lease. ``inbox`` is written by all others: what they want of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from pydantic.alias_generators import to_camel
+
+from firestore_flowstate import FlowState, Operation
+
+Ended = Literal["done", "failed", "cancelled"]
+WaitKind = Literal["interrupt", "sleep", "child", "retry"]
+
+
+@dataclass
+class Wait:
+    """What a run waits for, under its key.
+
+    Attributes:
+        kind: What it is.
+        n: Its place in the order in which waits began.
+        until: When it ends by itself, in milliseconds since the epoch; of a child: when to look at it.
+        schema: The JSON Schema of the answer, as text.
+        child: The id of the child.
+        looks: How often the child has been looked at because its time had come.
+        knocked: The child's knock was followed, and the child had not ended.
+    """
+
+    kind: WaitKind
+    n: int = 0
+    until: int | None = None
+    schema: str | None = None
+    child: str | None = None
+    looks: int = 0
+    knocked: bool = False
+
+
+@dataclass
+class RunRecord:
+    """``operation.metadata.run``: what the holder of the lease keeps.
+
+    Attributes:
+        owner: The token of the drive that holds the lease.
+        last: The token of the drive whose final write this is.
+        drives: How often the run was claimed.
+        recoveries: How many claims in a row found an owner that had died, or a drive that had recorded nothing.
+        fruitless: The last drive was handed over without a new result.
+        trying: The keys that a drive after a recovery was about to begin.
+        code_version: `Flows.version` of the process that started the run.
+        began: When the run first began, in milliseconds since the epoch.
+        deadline: When the run is cancelled, in milliseconds since the epoch.
+        rewinds: How often it was retried from a step.
+        ended: How it ended.
+        parent: The key of this child in its parent, whose id is the state's own key ``parent``.
+        waits: What it waits for, by key.
+        retries: The failed attempts of steps that have no result yet, by key: attempts, error, next.
+        intents: The keys of steps with ``at_most_once`` that were about to begin.
+        failed_by: The keys of the recorded errors that ended the run.
+        todo: What is left to do after the end: ``knock`` the parent, cancel ``children``.
+    """
+
+    owner: str | None = None
+    last: str | None = None
+    drives: int = 0
+    recoveries: int = 0
+    fruitless: bool = False
+    trying: list[str] = field(default_factory=list)
+    code_version: str | None = None
+    began: int | None = None
+    deadline: int | None = None
+    rewinds: int = 0
+    ended: Ended | None = None
+    parent: str | None = None
+    waits: dict[str, Wait] = field(default_factory=dict)
+    retries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    intents: list[str] = field(default_factory=list)
+    failed_by: list[str] = field(default_factory=list)
+    todo: dict[str, Any] | None = None
+
+    def waits_in_order(self) -> list[tuple[str, Wait]]:
+        """Return the waits in the order in which they began, which a native map does not keep."""
+        return sorted(self.waits.items(), key=lambda item: item[1].n)
+
+    def first_wait(self) -> tuple[str, Wait] | None:
+        """Return the first interrupt, else the first other wait: what the run is blocked on."""
+        waits = self.waits_in_order()
+        interrupts = [item for item in waits if item[1].kind == "interrupt"]
+        return next(iter(interrupts or waits), None)
+
+
+@dataclass
+class Inbox:
+    """``operation.metadata.inbox``: what others than the holder of the lease want.
+
+    Attributes:
+        cancel: The reason, if the run is to be cancelled.
+        answers: The ``key`` that each answer was given with, by the step.
+    """
+
+    cancel: str | None = None
+    answers: dict[str, str] = field(default_factory=dict)
+
+
+def record_of(state: FlowState) -> RunRecord:
+    """Return what the holder of the lease keeps; of a run that Genkit JS left, what its state says."""
+    stored = _part(state, "run")
+    if stored is None:
+        return _record_of_genkit(state)
+    record = RunRecord(**_known(RunRecord, stored))
+    record.waits = {key: Wait(**_known(Wait, wait)) for key, wait in record.waits.items()}  # type: ignore[arg-type]  # as it is stored
+    return record
+
+
+def inbox_of(state: FlowState) -> Inbox:
+    """Return what others want of the run."""
+    return Inbox(**_known(Inbox, _part(state, "inbox") or {}))
+
+
+def metadata_of(operation: Operation, record: RunRecord, inbox: Inbox) -> dict[str, Any]:
+    """Return the metadata with the record and the inbox; what else is there stays."""
+    there = operation.metadata if isinstance(operation.metadata, dict) else {}
+    metadata = {**there, "run": _stored(record), "inbox": _stored(inbox)}
+    if not metadata["inbox"]:
+        del metadata["inbox"]
+    return metadata
+
+
+def ended_of(state: FlowState) -> Ended | None:
+    """Return how the run ended, or None if it has not."""
+    result = state.operation.result
+    if not state.operation.done and (result is None or result.error is None):
+        return None
+    ended = (_part(state, "run") or {}).get("ended")
+    if ended in ("done", "failed", "cancelled"):
+        return ended  # type: ignore[no-any-return]  # one of the three
+    return "done" if result is None or result.error is None else "failed"
+
+
+def wake_at(state: FlowState) -> int | None:
+    """Return the moment from which a driver should look at the run, in milliseconds since the epoch."""
+    value = (state.model_extra or {}).get("wakeAt")
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def wake_now(before: int | None, now: int) -> int:
+    """Return now as a wake time that is another one than the one before, since equal ones may be one task."""
+    return now + 1 if before == now else now
+
+
+def parent_of(state: FlowState) -> str | None:
+    """Return the id of the run that started this one as a child."""
+    value = (state.model_extra or {}).get("parent")
+    return value if isinstance(value, str) else None
+
+
+def _record_of_genkit(state: FlowState) -> RunRecord:
+    record = RunRecord()
+    if state.blocked_on_step is not None and ended_of(state) is None:
+        blocked = state.blocked_on_step
+        record.waits[blocked.name] = Wait("interrupt", schema=blocked.schema_)
+    return record
+
+
+def _part(state: FlowState, name: str) -> dict[str, Any] | None:
+    metadata = state.operation.metadata
+    part = metadata.get(name) if isinstance(metadata, dict) else None
+    return part if isinstance(part, dict) else None
+
+
+def _known(kind: type[Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stored fields by their names in Python."""
+    return {
+        each.name: stored[to_camel(each.name)] for each in fields(kind) if stored.get(to_camel(each.name)) is not None
+    }
+
+
+def _stored(value: Any) -> dict[str, Any]:
+    """Return the fields that are not at their defaults by their names on the wire."""
+    stored: dict[str, Any] = {}
+    for each in fields(value):
+        item = getattr(value, each.name)
+        if isinstance(item, dict):
+            item = {key: _stored(member) if isinstance(member, Wait) else member for key, member in item.items()}
+        if not item and not (item == "" and each.name == "cancel"):
+            continue
+        stored[to_camel(each.name)] = list(item) if isinstance(item, list) else item
+    return stored

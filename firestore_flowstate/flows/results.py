@@ -1,0 +1,117 @@
+"""What comes of a run: awaiting its end, and watching it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from firestore_flowstate import FlowResult, FlowState, FlowStateDecodeError, FlowStateNotFoundError
+
+from .engine import Engine
+from .errors import FlowCancelledError, FlowFailedError
+from .record import Ended, ended_of
+from .values import fit_error
+
+_FIRST_POLL_SECONDS: Final = 0.1
+_LAST_POLL_SECONDS: Final = 2.0
+
+
+def outcome_of(engine: Engine, id: str, name: str | None, how: Ended, result: FlowResult | None) -> Any:
+    """Return what the run returned, as its flow is annotated if this process knows it.
+
+    Raises:
+        FlowFailedError: It failed.
+        FlowCancelledError: It was cancelled.
+    """
+    if how != "done":
+        raise _failure(id, how, result)
+    form = result.response if result is not None else None
+    flow = engine.flows.get(name) if name is not None else None
+    if flow is None:
+        return form
+    try:
+        return engine.values.read(form, engine.values.returned_by(flow.function))
+    except ValidationError as error:
+        raise FlowStateDecodeError(
+            f"The result of the run {id!r} does not fit what the flow {name!r} returns: {fit_error(error)}", flow_id=id
+        ) from error
+
+
+def _failure(id: str, how: Ended, result: FlowResult | None) -> FlowFailedError:
+    error = (result.error if result is not None else None) or how
+    trace = result.stacktrace if result is not None else None
+    if how == "cancelled":
+        reason = error.removeprefix("cancelled").removeprefix(": ")
+        message = f"The run {id!r} was {error}"
+        return FlowCancelledError(message, flow_id=id, error=error, stacktrace=trace, reason=reason)
+    return FlowFailedError(f"The run {id!r} failed: {error}", flow_id=id, error=error, stacktrace=trace)
+
+
+async def result(engine: Engine, id: str) -> Any:
+    """Return what the run returns, when it has ended."""
+    async for state in watch(engine, id):
+        how = ended_of(state)
+        if how is not None:
+            return outcome_of(engine, id, state.name, how, state.operation.result)
+    raise FlowStateNotFoundError(f"The run {id!r} is gone: it was deleted, or has expired.", flow_id=id)
+
+
+async def watch(engine: Engine, id: str) -> AsyncIterator[FlowState]:
+    """Yield the state now and after each change, until the run has ended.
+
+    Raises:
+        FlowStateNotFoundError: There is no such run, or it is gone.
+    """
+    changes = watch_states(engine, id)
+    try:
+        async for state in changes:
+            if state is None:
+                raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id)
+            yield state
+            if ended_of(state) is not None:
+                return
+    finally:
+        await changes.aclose()  # type: ignore[attr-defined]  # both are generators
+
+
+def watch_states(engine: Engine, id: str) -> AsyncIterator[FlowState | None]:
+    """Return the changes as the store tells them, or by polling if it cannot."""
+    watching = getattr(engine.store, "watch", None)
+    return watching(id) if watching is not None else _polled(engine, id)
+
+
+async def _polled(engine: Engine, id: str) -> AsyncIterator[FlowState | None]:
+    version, pause = "", _FIRST_POLL_SECONDS
+    with _moves(engine, id) as moved:
+        while True:
+            moved.clear()
+            state = await engine.store.load(id)
+            if state is None or state.version != version:
+                version, pause = (state.version or "") if state is not None else "", _FIRST_POLL_SECONDS
+                yield state
+            try:
+                await asyncio.wait_for(moved.wait(), pause)
+            except asyncio.TimeoutError:
+                pause = min(2 * pause, _LAST_POLL_SECONDS)
+
+
+@contextmanager
+def _moves(engine: Engine, id: str) -> Iterator[asyncio.Event]:
+    """Give an event that is set when something moves the run in this process."""
+    moved, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def waker() -> None:
+        loop.call_soon_threadsafe(moved.set)
+
+    engine.wakers.setdefault(id, set()).add(waker)
+    try:
+        yield moved
+    finally:
+        wakers = engine.wakers.get(id, set())
+        wakers.discard(waker)
+        if not wakers:
+            engine.wakers.pop(id, None)

@@ -1,0 +1,108 @@
+"""Answering a run from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from firestore_flowstate import (
+    FlowState,
+    FlowStateConflictError,
+    FlowStateNotFoundError,
+    StoreUnavailableError,
+)
+
+from .engine import Engine
+from .errors import NotWaitingError
+from .payloads import check_payload
+from .record import Inbox, RunRecord, ended_of, inbox_of, metadata_of, record_of, wake_at, wake_now
+
+
+async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key: str | None) -> None:
+    """Store the answer, and have the run woken if it waits for it and nobody drives it.
+
+    Raises:
+        FlowStateNotFoundError: There is no such run.
+        NotWaitingError: It has ended, or does not take this answer.
+        InvalidPayloadError: The answer does not fit. Nothing was written.
+    """
+    form = engine.values.dump(payload, Any, "the answer")
+    in_doubt = False
+    while True:
+        state = await engine.store.load(id)
+        if state is None:
+            raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id)
+        record, inbox = record_of(state), inbox_of(state)
+        if key is not None and _was_given(inbox, step, key):
+            return
+        if in_doubt and step is not None and step in state.events_triggered and state.events_triggered[step] == form:
+            return
+        step = _check(state, record, id, step)
+        wait = record.waits.get(step)
+        check_payload(form, wait.schema if wait is not None else None, id=id, step=step)
+        wake = None
+        if wait is not None and not _is_owned(state, record):
+            wake = wake_now(wake_at(state), engine.clock.now())
+        try:
+            await _write(engine, id, state, step, form, key=key, wake=wake)
+        except FlowStateConflictError:
+            continue
+        except StoreUnavailableError as error:
+            if not error.outcome_unknown or in_doubt:
+                raise
+            in_doubt = True
+            continue
+        await engine.woken(id, wake)
+        return
+
+
+def _was_given(inbox: Inbox, step: str | None, key: str) -> bool:
+    if step is not None:
+        return inbox.answers.get(step) == key
+    return key in inbox.answers.values()
+
+
+def _is_owned(state: FlowState, record: RunRecord) -> bool:
+    return record.owner is not None and wake_at(state) is not None
+
+
+def _check(state: FlowState, record: RunRecord, id: str, step: str | None) -> str:
+    """Return the key that the answer is for.
+
+    Raises:
+        NotWaitingError: It is not to be answered.
+    """
+    if (how := ended_of(state)) is not None:
+        raise NotWaitingError(f"The run {id!r} has ended ({how}).", flow_id=id)
+    if step is None:
+        return _first_interrupt(state, record, id)
+    if step in state.cache or step in state.events_triggered:
+        raise NotWaitingError(f"{step!r} of the run {id!r} was answered already, or has a result.", flow_id=id)
+    wait = record.waits.get(step)
+    if wait is not None and wait.kind in ("child", "retry"):
+        what = "another run" if wait.kind == "child" else "the next attempt of a step"
+        raise NotWaitingError(f"{step!r} of the run {id!r} waits for {what}, not for an answer.", flow_id=id)
+    return step
+
+
+def _first_interrupt(state: FlowState, record: RunRecord, id: str) -> str:
+    for key, wait in record.waits_in_order():
+        if wait.kind == "interrupt" and key not in state.events_triggered and key not in state.cache:
+            return key
+    raise NotWaitingError(
+        f"The run {id!r} does not wait for an answer now. To answer what it has not reached yet, name the step.",
+        flow_id=id,
+    )
+
+
+async def _write(
+    engine: Engine, id: str, state: FlowState, step: str, form: Any, *, key: str | None, wake: int | None
+) -> None:
+    changes: dict[str, Any] = {"events_triggered": {step: form}}
+    if key is not None:
+        inbox = inbox_of(state)
+        inbox.answers[step] = key
+        metadata = metadata_of(state.operation, record_of(state), inbox)
+        changes["operation"] = state.operation.model_copy(update={"metadata": metadata})
+    if wake is not None:
+        changes["extra"] = {"wakeAt": wake}
+    await engine.store.update(id, **changes, if_version=state.version or "")

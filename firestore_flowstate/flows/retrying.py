@@ -1,0 +1,107 @@
+"""Retrying a run that failed or was cancelled: its result is dropped, and what made it fail runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from firestore_flowstate import FlowState, FlowStateConflictError, FlowStateNotFoundError
+
+from .engine import Engine
+from .entries import child_of, failed, order_of
+from .errors import NotFailedError
+from .record import Inbox, ended_of, inbox_of, metadata_of, record_of, wake_at, wake_now
+
+
+async def retry(engine: Engine, id: str, *, from_step: str | None = None) -> None:
+    """Have the run go on from where it failed, or from a step.
+
+    Raises:
+        FlowStateNotFoundError: There is no such run.
+        NotFailedError: It neither failed nor was cancelled.
+        ValueError: It has no result of the step.
+    """
+    while True:
+        try:
+            async with engine.store.edit(id) as state:
+                dropped = _dropped(id, state, from_step)
+                if from_step is None:
+                    await _retry_children(engine, state, dropped)
+                wake = _reset(engine, state, dropped, rewind=from_step is not None)
+        except FlowStateNotFoundError:
+            raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id) from None
+        except FlowStateConflictError:
+            continue
+        engine.moved(id)
+        await engine.dispatch(id, wake)
+        return
+
+
+def _dropped(id: str, state: FlowState, from_step: str | None) -> set[str]:
+    """Return the keys of what is to run again."""
+    if ended_of(state) not in ("failed", "cancelled"):
+        raise NotFailedError(
+            f"The run {id!r} neither failed nor was cancelled, so there is nothing to retry.", flow_id=id
+        )
+    if from_step is None:
+        keys = set(record_of(state).failed_by)
+        inside = {key for key in state.cache if failed(state.cache[key]) and _is_inside(key, keys)}
+        return keys | inside
+    if from_step not in state.cache:
+        raise ValueError(
+            f"the run {id!r} has no result of {from_step!r}; it has results of {', '.join(state.cache) or 'nothing'}"
+        )
+    return _behind(state, from_step)
+
+
+def _behind(state: FlowState, from_step: str) -> set[str]:
+    """Return the step, what is inside of it, and all that has reached the function after it."""
+    n = order_of(state.cache[from_step])
+    later = {
+        key for key, entry in state.cache.items() if (other := order_of(entry)) is not None and (n is None or other > n)
+    }
+    return {from_step} | later | {key for key in state.cache if _is_inside(key, {from_step})}
+
+
+def _is_inside(key: str, outer: Iterable[str]) -> bool:
+    return any(key.startswith(f"{each}/") for each in outer)
+
+
+async def _retry_children(engine: Engine, state: FlowState, dropped: Iterable[str]) -> None:
+    """Retry the children among what failed, before this run looks at them again."""
+    for key in dropped:
+        child = child_of(state.cache[key]) if key in state.cache else None
+        if child is None:
+            continue
+        try:
+            await retry(engine, child)
+        except (NotFailedError, FlowStateNotFoundError):  # retried already, or gone: the run will see
+            continue
+
+
+def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool) -> int:
+    """Make the state one that is due; return its wake time."""
+    for key in [key for key in state.cache if key in dropped or key.removesuffix("/show") in dropped]:
+        del state.cache[key]
+    for key in [key for key in state.events_triggered if key in dropped]:
+        del state.events_triggered[key]
+    record, inbox = record_of(state), inbox_of(state)
+    record.owner, record.ended, record.todo, record.deadline = None, None, None, None
+    record.failed_by, record.trying, record.intents = [], [], []
+    record.waits, record.retries = {}, {}
+    record.recoveries, record.fruitless = 0, False
+    record.rewinds += rewind
+    kept = {step: key for step, key in inbox.answers.items() if step in state.events_triggered}
+    operation = state.operation.model_copy(update={"done": False})
+    operation.metadata = metadata_of(operation, record, Inbox(answers=kept))
+    _without_result(operation)
+    state.operation = operation
+    state.blocked_on_step = None
+    wake = wake_now(wake_at(state), engine.clock.now())
+    state.wakeAt = wake
+    return wake
+
+
+def _without_result(operation: object) -> None:
+    fields = operation.__dict__
+    fields["result"] = None
+    operation.__pydantic_fields_set__.discard("result")  # type: ignore[attr-defined]  # absent, not null, which Genkit JS refuses

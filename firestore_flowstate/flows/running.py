@@ -1,0 +1,87 @@
+"""Driving a run from its id: load, look, claim, call the function, and what follows."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .budget import Budget
+from .claiming import Claim, claim, claimed_already, new_token
+from .driving import Drive
+from .due import claimable_at, look_at
+from .ending import End
+from .engine import LOG, Engine
+from .final import DriveOutcome, Final
+from .image import image_of
+from .record import ended_of, record_of
+
+
+async def drive(engine: Engine, id: str, *, budget: float | None = None) -> DriveOutcome:
+    """Claim the run and go on with it in this process, if it is due.
+
+    Raises:
+        UnknownFlowError: This process has no flow of its name. Nothing was claimed.
+    """
+    token = new_token()
+    while True:
+        state = await engine.store.load(id)
+        if state is None:
+            return "missing"
+        if (how := ended_of(state)) is not None:
+            await engine.finish(image_of(id, state))
+            return how
+        flow = engine.flow(state.name, id=id)
+        if record_of(state).owner == token:
+            return await drive_claimed(engine, claimed_already(engine, id, state, token), budget=budget)
+        look = look_at(id, state, now=engine.clock.now(), lease=engine.lease)
+        if look.what != "due":
+            if look.at is not None:
+                await engine.dispatch(id, look.at, at=look.at)
+            return look.what
+        claimed = await claim(engine, id, state, flow, token)
+        if isinstance(claimed, Claim):
+            return await drive_claimed(engine, claimed, budget=budget)
+        if isinstance(claimed, End):
+            engine.moved(id)
+
+
+async def drive_claimed(engine: Engine, claimed: Claim, *, budget: float | None = None) -> DriveOutcome:
+    """Go on with a run that is ours, and do what follows from how that ends."""
+    outcome, drive = await drive_here(engine, claimed, budget=budget)
+    await follow_up(engine, drive, outcome)
+    return outcome
+
+
+async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = None) -> tuple[DriveOutcome, Drive]:
+    """Go on with a run that is ours."""
+    image = claimed.image
+    flow = engine.flow(image.name, id=image.id)
+    drive = Drive(engine, flow, image, claimed.token, claimed.lease, Budget(engine.clock, budget))
+    LOG.info("Drive %d of the run %r (%s) begins.", image.record.drives, image.id, flow.name)
+    engine.drives[image.id] = drive
+    if engine.is_closing:
+        drive.hand_over()
+    try:
+        with engine.telemetry.drive(flow_id=image.id, name=flow.name, trace_context=None, number=image.record.drives):
+            outcome = await drive.go()
+    finally:
+        if engine.drives.get(image.id) is drive:
+            del engine.drives[image.id]
+        engine.moved(image.id)
+    LOG.info("Drive %d of the run %r (%s) ends: %s.", image.record.drives, image.id, flow.name, outcome)
+    return outcome, drive
+
+
+async def follow_up(engine: Engine, drive: Drive, outcome: DriveOutcome) -> None:
+    """Have the run woken at the time that the drive has left, and do what is left to do after its end."""
+    final: Final | None = drive.checkpoint.final
+    if final is None:
+        if outcome == "busy":
+            at = claimable_at(drive.id, drive.image.record, drive.lease.until, lease=engine.lease)
+            await engine.dispatch(drive.id, at, at=at)
+        return
+    if final.record.todo:
+        drive.image.record = final.record
+        drive.image.operation = drive.image.operation_with(final.record, **final.operation)
+        await asyncio.shield(engine.finish(drive.image))
+    elif final.wake is not None:
+        await engine.dispatch(drive.id, final.wake, at=None if outcome == "handed over" else final.wake)

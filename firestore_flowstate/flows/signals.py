@@ -1,0 +1,47 @@
+"""SIGTERM: hand runs over before a server's own handler ends the process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+
+class Termination:
+    """Chains a handler before the one that is there, since servers end their lifespan only after open requests.
+
+    Args:
+        hand_over: What to call; it may be called at any point of the main thread.
+    """
+
+    def __init__(self, hand_over: Callable[[], None]) -> None:
+        self._hand_over = hand_over
+        self._before: Any = None
+        self._is_set = False
+
+    def chain(self) -> None:
+        """Put the handler in place. In another thread than the main one nothing can be set, and nothing is."""
+        if self._is_set or threading.current_thread() is not threading.main_thread():
+            return
+        self._before = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        self._is_set = True
+
+    def unchain(self) -> None:
+        """Put the handler before it back, unless another one has come since."""
+        if not self._is_set or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGTERM) == self._on_signal:
+            signal.signal(signal.SIGTERM, self._before if self._before is not None else signal.SIG_DFL)
+            self._is_set = False
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._hand_over()
+        if callable(self._before):
+            self._before(number, frame)
+        elif self._before == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._is_set = False
+            signal.raise_signal(signal.SIGTERM)

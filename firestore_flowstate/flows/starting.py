@@ -1,0 +1,120 @@
+"""Starting a run: its state is created, and claimed in the same write if this process drives it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from firestore_flowstate import (
+    UNSET,
+    FlowState,
+    FlowStateExecution,
+    FlowStateExistsError,
+    StoreUnavailableError,
+    Unset,
+)
+
+from .claiming import Claim, claimed_record, new_token
+from .engine import Engine
+from .flow import Flow
+from .image import image_of
+from .lease import Lease
+from .record import Inbox, RunRecord, metadata_of, record_of
+from .scalars import scalars
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts with.
+
+    Attributes:
+        name: The name of the flow.
+        input: The input in its JSON form; UNSET: none.
+        id: The id.
+        flow: The flow, if this process knows it.
+        parent: The id of the run that starts it as a child.
+        key: The key of the child there.
+        delay: Milliseconds until it begins.
+        extra: Scalars beside the state.
+        expire_after: When the state expires; UNSET: as the store says.
+    """
+
+    name: str
+    input: Any = UNSET
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    flow: Flow[Any, Any] | None = None
+    parent: str | None = None
+    key: str | None = None
+    delay: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    expire_after: timedelta | Unset | None = UNSET
+
+
+async def create(engine: Engine, start: Start, *, here: bool | None = None) -> Claim | None:
+    """Create the run, and have it driven; return the claim if it is to be driven here by the caller.
+
+    Args:
+        engine: What all drives share.
+        start: What it starts with.
+        here: True: claim it for the caller. None: drive it in this process if the dispatcher does so.
+
+    Raises:
+        FlowStateExistsError: There is a state with this id.
+    """
+    if here:
+        return await _create_claimed(engine, start)
+    if engine.drives_here is not None and start.flow is not None and not start.delay:
+        engine.drives_here(await _create_claimed(engine, start))
+        return None
+    wake = engine.clock.now() + start.delay
+    state = _state(engine, start, wake=wake, record=_record(engine, start, wake))
+    await _store(engine, start, state, token=None)
+    await engine.dispatch(start.id, wake, at=wake if start.delay else None)
+    return None
+
+
+async def _create_claimed(engine: Engine, start: Start) -> Claim:
+    assert start.flow is not None  # noqa: S101  # who drives it knows it
+    now, token = engine.clock.now(), new_token()
+    record = claimed_record(engine, _record(engine, start, now), token, start.flow)
+    state = _state(engine, start, wake=now + engine.lease, record=record)
+    state.executions = [FlowStateExecution(start_time=now, trace_ids=list(engine.telemetry.trace_ids()))]
+    sent_at = engine.clock.monotonic()
+    state = await _store(engine, start, state, token=token)
+    return Claim(image_of(start.id, state), token, Lease(engine.clock, engine.lease, now + engine.lease, sent_at))
+
+
+def _record(engine: Engine, start: Start, begins: int) -> RunRecord:
+    record = RunRecord(code_version=engine.version, parent=start.key)
+    if start.flow is not None and start.flow.timeout is not None:
+        record.deadline = begins + start.flow.timeout
+    return record
+
+
+def _state(engine: Engine, start: Start, *, wake: int, record: RunRecord) -> FlowState:
+    state = FlowState.start(name=start.name, input=start.input, flow_id=start.id)
+    state.start_time = engine.clock.now()
+    state.operation.metadata = metadata_of(state.operation, record, Inbox())
+    if (trace := engine.telemetry.trace_context()) is not None:
+        state.trace_context = trace
+    parent = {} if start.parent is None else {"parent": start.parent}
+    for name, value in {**scalars(start.extra), **parent, "wakeAt": wake}.items():
+        setattr(state, name, value)
+    return state
+
+
+async def _store(engine: Engine, start: Start, state: FlowState, *, token: str | None) -> FlowState:
+    about: dict[str, Any] = {} if isinstance(start.expire_after, Unset) else {"expire_after": start.expire_after}
+    try:
+        await engine.store.create(start.id, state, **about)
+    except (FlowStateExistsError, StoreUnavailableError) as error:
+        if token is None or not getattr(error, "outcome_unknown", isinstance(error, FlowStateExistsError)):
+            raise
+        stored = await engine.store.load(start.id)
+        if stored is None or record_of(stored).owner != token:
+            raise
+        return stored
+    return state

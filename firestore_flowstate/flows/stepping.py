@@ -1,0 +1,252 @@
+"""A step: its attempts, its pauses, and what is recorded of them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from firestore_flowstate import CacheEntry, FlowStateEncodeError, Unset
+
+from .beginning import begin_intent, may_begin
+from .calls import Called
+from .context import HERE, Here, Step, uuid_in
+from .engine import LOG
+from .entries import error_entry, error_record, order_of, result_entry
+from .keys import Scope
+from .options import StepOptions
+from .values import is_async
+from .waiting import wait_until
+
+if TYPE_CHECKING:
+    from .driving import Drive
+
+NEAR_SECONDS: Final = 30.0
+"""A pause of at most this long before another attempt is spent in the process; a longer one suspends the run."""
+_SWALLOWING_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class StepCall:
+    """What a step is to call.
+
+    Attributes:
+        key: The key of the step.
+        function: What it calls.
+        args: With these arguments.
+        kwargs: And these.
+        options: When to try again, and so on.
+        sum: The CRC-32 of the arguments, if the step was called in another task than the flow's own.
+        is_straight: What happens inside comes one after the other with all else.
+        is_spaced: The result reaches the function by itself, not as one of many.
+    """
+
+    key: str
+    function: Callable[..., Any]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    options: StepOptions
+    sum: int | None = None
+    is_straight: bool = True
+    is_spaced: bool = True
+
+    def result_type(self, drive: Drive) -> Any:
+        """Return the type to read the result as."""
+        if not isinstance(self.options.result, Unset):
+            return self.options.result
+        return drive.engine.values.returned_by(self.function)
+
+
+@dataclass
+class InFlight:
+    """A step that has no result yet.
+
+    Attributes:
+        key: Its key.
+        task: What executes it.
+        is_executing: Its function has begun and not ended.
+        is_cancelled: We have cancelled it.
+    """
+
+    key: str
+    task: asyncio.Task[Any] | None = None
+    is_executing: bool = False
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Cancel what executes it; nothing is recorded."""
+        self.is_cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+async def step(called: Called, call: StepCall) -> Any:
+    """Return the recorded result of the step, or execute it and record what it gives."""
+    await called.begin()
+    return await outcome(called.drive, call)
+
+
+async def outcome(drive: Drive, call: StepCall) -> Any:
+    """Return the result of the step when it is its turn: the recorded one, or what executing it gives."""
+    kind = call.result_type(drive)
+    entry = drive.recorded(call.key, "step", call.sum)
+    n = order_of(entry) if entry is not None else await _live(drive, call)
+    await drive.gate.pass_through(n, spaced=call.is_spaced)
+    return drive.result(call.key, kind)
+
+
+async def _live(drive: Drive, call: StepCall) -> int:
+    """Execute the step and return the number of its result."""
+    flight = drive.take_off(call.key)
+    flight.task = asyncio.ensure_future(_execute(drive, call, flight))
+    flight.task.add_done_callback(lambda _: drive.land(flight))
+    try:
+        n: int = await asyncio.shield(flight.task)
+    except asyncio.CancelledError:
+        if not flight.task.done():
+            flight.cancel()
+        elif not flight.task.cancelled() and flight.task.exception() is None:
+            drive.gate.release(flight.task.result())
+        raise
+    return n
+
+
+async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
+    """Try until there is something to record; return its number."""
+    if call.options.at_most_once and (entry := _interrupted(drive, call.key)) is not None:
+        return drive.record(call.key, entry)
+    began = drive.engine.clock.now()
+    while True:
+        await _pause(drive, call)
+        failed_before = _failed(drive, call.key)
+        if call.options.at_most_once:
+            begin_intent(drive, call.key)
+        await may_begin(drive, call.key)
+        try:
+            form = await _attempt(drive, call, flight, failed_before + 1)
+        except FlowStateEncodeError as error:
+            drive.fail(error)
+            raise asyncio.CancelledError from error
+        except (Exception, asyncio.CancelledError) as error:  # whatever the application raises
+            if flight.is_cancelled:
+                raise
+            entry = _after_failure(drive, call, failed_before + 1, error)
+        else:
+            entry = result_entry(form)
+        if entry is not None:
+            return drive.record(call.key, _completed(drive, call, entry, began, failed_before + 1))
+
+
+def _completed(drive: Drive, call: StepCall, entry: CacheEntry, began: int, attempts: int) -> CacheEntry:
+    about = {
+        "startTime": began,
+        "endTime": drive.engine.clock.now(),
+        "attempts": attempts if attempts > 1 else None,
+        "args": call.sum,
+    }
+    return entry.model_copy(update={key: value for key, value in about.items() if value is not None})
+
+
+def _interrupted(drive: Drive, key: str) -> CacheEntry | None:
+    """Return the entry of a step that must not begin again, if it was begun before."""
+    if key not in drive.image.record.intents:
+        return None
+    message = (
+        f"The step {key!r} of the run {drive.id!r} was begun, and nobody knows how it ended. It is not begun again: "
+        "look where it works whether it was done."
+    )
+    record = {"type": "StepInterruptedError", "message": message, "attempts": 1, "interrupted": True}
+    return error_entry(record, endTime=drive.engine.clock.now())
+
+
+def _failed(drive: Drive, key: str) -> int:
+    return int(drive.image.record.retries.get(key, {}).get("attempts", 0))
+
+
+def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseException) -> CacheEntry | None:
+    """Note that an attempt failed; return what is recorded if it was the last one."""
+    retry = call.options.retry or (None if call.options.at_most_once else drive.engine.retry)
+    drive.engine.telemetry.event("step.attempt", flow_id=drive.id, key=call.key, failed=True)
+    if retry is None or not retry.allows(failed, error):
+        LOG.warning(
+            "The step %r of the run %r failed for good, after %d attempt(s).",
+            call.key,
+            drive.id,
+            failed,
+            exc_info=error,
+        )
+        return error_entry(error_record(error, attempts=failed))
+    pause = retry.pause(failed)
+    LOG.info(
+        "The step %r of the run %r failed; the next attempt is in %.1f s.", call.key, drive.id, pause, exc_info=error
+    )
+    drive.image.record.retries[call.key] = {
+        "attempts": failed,
+        "error": f"{type(error).__name__}: {error}"[:1000],
+        "next": drive.engine.clock.now() + round(pause * 1000),
+    }
+    drive.checkpoint.note_record(needed=True)
+    return None
+
+
+async def _pause(drive: Drive, call: StepCall) -> None:
+    """Wait until the next attempt may begin."""
+    at = drive.image.record.retries.get(call.key, {}).get("next")
+    if at is None or (left := (at - drive.engine.clock.now()) / 1000) <= 0:
+        return
+    if left <= NEAR_SECONDS and drive.fits(left):
+        await drive.engine.clock.sleep(left)
+    else:
+        await wait_until(drive, call.key, at)
+
+
+async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int) -> Any:
+    """Call the function once and return its result in its JSON form."""
+    key = call.key
+    scope = Scope(key, straight=call.is_straight, at_most_once=call.options.at_most_once)
+    step = Step(drive.id, key, number, uuid_in(drive.id, "step", key, drive.image.record.rewinds))
+    if number > 1:
+        drive.reopen(key)  # what the attempt before recorded inside
+    flight.is_executing = True
+    try:
+        with drive.engine.telemetry.step(flow_id=drive.id, key=key, attempt=number):
+            value = await _within(drive, call, _call(call, scope, Here(drive.run, scope, step), drive))
+        return drive.engine.values.dump(value, call.result_type(drive), f"the result of the step {key!r}")
+    finally:
+        flight.is_executing = False
+        scope.is_over = True
+
+
+async def _call(call: StepCall, scope: Scope, here: Here, drive: Drive) -> Any:
+    HERE.set(here)
+    scope.task = asyncio.current_task()
+    if is_async(call.function):
+        return await call.function(*call.args, **call.kwargs)
+    context, loop = copy_context(), asyncio.get_running_loop()
+    value = await loop.run_in_executor(drive.engine.pool, lambda: context.run(call.function, *call.args, **call.kwargs))
+    return await value if inspect.isawaitable(value) else value
+
+
+async def _within(drive: Drive, call: StepCall, attempt: Any) -> Any:
+    """Await the attempt in a task of its own for at most the timeout, which does not run while the step waits."""
+    task = asyncio.ensure_future(attempt)
+    try:
+        while not task.done():
+            parked = drive.is_parked(call.key)
+            await asyncio.wait([task], timeout=0.05 if parked else call.options.timeout)
+            if not task.done() and not parked and not drive.is_parked(call.key):
+                raise TimeoutError(f"the attempt took longer than {call.options.timeout} s")
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_SWALLOWING_SECONDS)
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+
+def with_key(call: StepCall, key: str, *args: Any) -> StepCall:
+    """Return the same call under another key, with other arguments."""
+    return replace(call, key=key, args=args)

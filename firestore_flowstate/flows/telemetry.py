@@ -1,0 +1,37 @@
+"""The seam for spans and counters. What is here does nothing.
+
+A drive and a step each run inside a context manager; all else is told by `event`. The names of events and their
+numbers: ``run.started``, ``run.ended`` (outcome), ``step.attempt`` (failed), ``checkpoint`` (seconds, results),
+``wake`` (delay in seconds), ``recovery``, ``lease.lost``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+class Telemetry:
+    """Watches runs and measures nothing; to be overridden."""
+
+    @contextmanager
+    def drive(self, *, flow_id: str, name: str, trace_context: str | None, number: int) -> Iterator[None]:
+        """Run a drive inside this."""
+        yield
+
+    @contextmanager
+    def step(self, *, flow_id: str, key: str, attempt: int) -> Iterator[None]:
+        """Run an attempt of a step inside this."""
+        yield
+
+    def trace_ids(self) -> Sequence[str]:
+        """Return the ids of the traces that go on, for ``executions``."""
+        return ()
+
+    def trace_context(self) -> str | None:
+        """Return the trace to continue, as JSON text, for a run that starts now."""
+        return None
+
+    def event(self, name: str, **about: Any) -> None:
+        """Note that something happened."""

@@ -1,0 +1,178 @@
+"""Values on their way through JSON: the same on the first call as on every replay."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from firestore_flowstate import FlowStateEncodeError
+
+_SCALARS: Final = (str, int, float, bool, type(None))
+ANYTHING: Final = (Any, inspect.Parameter.empty, object)
+
+
+class Values:
+    """Dumps values to JSON and reads them as their annotated types; remembers what it learnt of the types."""
+
+    def __init__(self) -> None:
+        self._adapters: dict[Any, TypeAdapter[Any]] = {}
+        self._returns: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+    def dump(self, value: Any, kind: Any, what: str) -> Any:
+        """Return the JSON form of the value as its type writes it, by alias, in containers of its own.
+
+        Raises:
+            FlowStateEncodeError: It has none. `what` says whose value it is.
+        """
+        if type(value) in _SCALARS and kind in ANYTHING:
+            return value
+        try:
+            return _parsed(self._text(value, kind))
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            raise FlowStateEncodeError(
+                f"Cannot store {what}: {error}. Return what has a JSON form, such as a pydantic model, a dataclass or "
+                "plain containers.",
+                path=what,
+            ) from error
+
+    def read(self, form: Any, kind: Any) -> Any:
+        """Return the value of a JSON form, validated as the type, in containers of its own.
+
+        Raises:
+            ValidationError: It does not fit the type.
+        """
+        if kind in ANYTHING:
+            return form if type(form) in _SCALARS else _parsed(_json(form))
+        return self.adapter(kind).validate_json(_json(form))
+
+    def adapter(self, kind: Any) -> TypeAdapter[Any]:
+        """Return what pydantic makes of the type."""
+        try:
+            known = self._adapters.get(kind)
+        except TypeError:  # not hashable, such as an Annotated with a list
+            return TypeAdapter(kind)
+        if known is None:
+            known = self._adapters[kind] = TypeAdapter(kind)
+        return known
+
+    def returned_by(self, function: Callable[..., Any]) -> Any:
+        """Return the type that the function is annotated to return, or that its coroutine does; `Any` if it is not.
+
+        Raises:
+            TypeError: The annotation names what cannot be found when the function runs.
+        """
+        plain = plain_function(function)
+        if isinstance(plain, type):
+            return plain
+        try:
+            known = self._returns.get(plain, ANYTHING)
+        except TypeError:  # cannot be referenced weakly
+            return _annotation(plain, "return")
+        if known is ANYTHING:
+            known = _annotation(plain, "return")
+            try:
+                self._returns[plain] = known
+            except TypeError:
+                return known
+        return known
+
+    def _text(self, value: Any, kind: Any) -> bytes:
+        if kind in ANYTHING:
+            return _json(value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of another type than is annotated: reading it says so
+            return self.adapter(kind).dump_json(value, by_alias=True)
+
+
+def plain_function(function: Callable[..., Any]) -> Any:
+    """Return the function behind partials, bound methods and callable objects."""
+    while hasattr(function, "func") and not isinstance(function, type):  # functools.partial
+        function = function.func
+    function = getattr(function, "__func__", function)
+    if isinstance(function, type) or inspect.isfunction(function) or inspect.isbuiltin(function):
+        return function
+    return getattr(type(function), "__call__", function)  # noqa: B004  # the method, to read its annotations
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether calling it gives a coroutine at once."""
+    return inspect.iscoroutinefunction(function) or (
+        not inspect.isfunction(function) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # the method itself is asked
+    )
+
+
+def parameter_type(function: Callable[..., Any], name: str) -> Any:
+    """Return the annotated type of a parameter; `Any` if it has none."""
+    return _annotation(function, name)
+
+
+def _annotation(function: Any, name: str) -> Any:
+    annotations = getattr(function, "__annotations__", None) or {}
+    annotation = annotations.get(name, Any)
+    if annotation is None:
+        return type(None)
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        names = _closure(function)
+        return typing.get_type_hints(
+            _Only(function, name), getattr(function, "__globals__", {}), names, include_extras=True
+        )[name]
+    except (NameError, AttributeError) as error:
+        raise TypeError(
+            f"{getattr(function, '__qualname__', function)}: the annotation {annotation!r} cannot be found when the "
+            f"flow runs ({error}). Import it outside of TYPE_CHECKING, or give the type by options(result=...)."
+        ) from error
+
+
+class _Only:
+    """What has one annotation of a function, so that the others need not be found."""
+
+    def __init__(self, function: Any, name: str) -> None:
+        self.__annotations__ = {name: function.__annotations__[name]}
+
+
+def _closure(function: Any) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
+    if code is None or not cells:
+        return names
+    for name, cell in zip(code.co_freevars, cells, strict=False):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    return names
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return to_json(value, by_alias=True, bytes_mode="base64", inf_nan_mode="constants")
+    except PydanticSerializationError:
+        try:  # lone surrogates, which the store holds too
+            return json.dumps(value, separators=(",", ":")).encode()
+        except (TypeError, ValueError):
+            pass
+        raise
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return from_json(text)
+    except ValueError:
+        return json.loads(text)
+
+
+def fit_error(error: ValidationError) -> str:
+    """Return in a line why a value does not fit, without the value."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])

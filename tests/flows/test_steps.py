@@ -1,0 +1,212 @@
+"""Steps: their results are recorded, once, and each result is durable before the next step begins."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+from counting_store import CountingStore
+from pydantic import BaseModel
+
+from firestore_flowstate.flows import (
+    FlowFailedError,
+    Flows,
+    Retry,
+    Run,
+    StepFailedError,
+    current_run,
+    current_step,
+)
+
+
+class Outline(BaseModel):
+    parts: list[str]
+
+
+@dataclass
+class Part:
+    title: str
+    words: int
+
+
+async def make_outline(topic: str) -> Outline:
+    return Outline(parts=[f"{topic} {number}" for number in range(3)])
+
+
+def count_words(title: str) -> Part:
+    return Part(title, len(title.split()))
+
+
+async def test_a_flow_returns_what_its_steps_make(flows: Flows) -> None:
+    """Async and sync functions, models and dataclasses."""
+
+    @flows.flow
+    async def write(run: Run, topic: str) -> list[Part]:
+        outline = await run.step("outline", make_outline, topic)
+        return [await run.step("part", count_words, part) for part in outline.parts]
+
+    assert [Part("cats 0", 2), Part("cats 1", 2), Part("cats 2", 2)] == await flows.run(write, "cats")
+
+
+async def test_n_steps_in_sequence_are_n_plus_1_writes(flows: Flows, store: CountingStore) -> None:
+    """The create claims, each result goes before the next step, and the last one with the end. Nothing is read."""
+
+    @flows.flow
+    async def add(run: Run) -> int:
+        total = 0
+        for _ in range(5):
+            total = await run.step("add", lambda x: x + 1, total)
+        return total
+
+    assert 5 == await flows.run(add)
+    assert 6 == len(store.writes)
+    assert {} == dict(store.reads)
+
+
+async def test_results_that_come_together_are_one_write(flows: Flows, store: CountingStore) -> None:
+    """Fifty parallel steps, one more, and the end are at most four writes."""
+
+    async def one(number: int) -> int:
+        return number
+
+    @flows.flow
+    async def many(run: Run) -> int:
+        numbers = await asyncio.gather(*(run.step("one", one, number) for number in range(50)))
+        return await run.step("sum", sum, numbers)
+
+    assert 1225 == await flows.run(many)
+    assert len(store.writes) <= 4
+
+
+async def test_keys_are_counted_when_a_method_is_called(flows: Flows, store: CountingStore) -> None:
+    """Genkit's rule: the name, then name-1, name-2, the next free one."""
+
+    @flows.flow
+    async def named(run: Run) -> None:
+        later = run.step("a", str, 1)
+        await run.step("a-1", str, 2)
+        await run.step("a", str, 3)
+        await later
+
+    await flows.run(named, id="x")
+    state = await store.load("x")
+
+    assert {"a": "1", "a-1": "2", "a-2": "3"} == {key: entry.value for key, entry in state.cache.items()}
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "__a__"])
+async def test_a_name_that_cannot_be_a_key_is_refused(flows: Flows, name: str) -> None:
+    """When the method is called."""
+
+    @flows.flow
+    async def named(run: Run) -> None:
+        await run.step(name, str)
+
+    with pytest.raises(FlowFailedError, match="ValueError"):
+        await flows.run(named)
+
+
+async def test_a_step_inside_a_step_has_its_key_inside(flows: Flows, store: CountingStore) -> None:
+    """outer/inner, counted within its outer."""
+
+    @flows.flow
+    async def nested(run: Run) -> str:
+        async def outer() -> str:
+            await run.step("inner", str, 1)
+            return await current_run().step("inner", str, 2)
+
+        await run.step("inner", str, 0)
+        return await run.step("outer", outer)
+
+    assert "2" == await flows.run(nested, id="x")
+    assert ["inner", "outer/inner", "outer/inner-1", "outer"] == list((await store.load("x")).cache)
+
+
+async def test_a_step_that_fails_for_good_raises_what_is_recorded(flows: Flows) -> None:
+    """The first time as on a replay."""
+
+    async def fail() -> None:
+        raise LookupError("nothing there")
+
+    @flows.flow
+    async def failing(run: Run) -> list[object]:
+        with pytest.raises(StepFailedError) as caught:
+            await run.step("fail", fail)
+        error = caught.value
+        return [error.step, error.attempts, error.error_type, error.error, error.flow_id == run.id]
+
+    assert ["fail", 1, "LookupError", "nothing there", True] == await flows.run(failing)
+
+
+async def test_retries_begin_after_the_failure_is_durable(flows: Flows, store: CountingStore) -> None:
+    """An attempt is one more than the recorded failures, and its idempotency key stays."""
+    seen: list[tuple[int, str, int]] = []
+
+    async def flaky() -> str:
+        seen.append((current_step().attempt, current_step().idempotency_key, len(store.writes)))
+        if len(seen) < 3:
+            raise ConnectionError
+        return "there"
+
+    @flows.flow
+    async def trying(run: Run) -> str:
+        return await run.options(retry=Retry(3, first=0)).step("flaky", flaky)
+
+    assert "there" == await flows.run(trying, id="x")
+    assert [1, 2, 3] == [attempt for attempt, _, _ in seen]
+    assert 1 == len({key for _, key, _ in seen})
+    assert [1, 2, 3] == [writes for _, _, writes in seen]
+    assert 3 == (await store.load("x")).cache["flaky"].attempts
+
+
+async def test_a_timeout_is_a_failed_attempt(flows: Flows) -> None:
+    """Of the type TimeoutError, tried again like any."""
+    attempts: list[int] = []
+
+    async def slow() -> None:
+        attempts.append(current_step().attempt)
+        await asyncio.sleep(10)
+
+    @flows.flow
+    async def trying(run: Run) -> str:
+        try:
+            await run.options(retry=Retry(2, first=0), timeout=0.02).step("slow", slow)
+        except StepFailedError as error:
+            return error.error_type
+        return ""
+
+    assert "TimeoutError" == await flows.run(trying)
+    assert [1, 2] == attempts
+
+
+async def test_map_keeps_the_order_of_its_items(flows: Flows, store: CountingStore) -> None:
+    """At most at_once are executed at a time; the keys are by index."""
+    now, most = 0, 0
+
+    async def square(number: int) -> int:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01 if number % 2 else 0.002)
+        now -= 1
+        return number**2
+
+    @flows.flow
+    async def squares(run: Run) -> list[int]:
+        return await run.map("square", square, range(10), at_once=3)
+
+    assert [number**2 for number in range(10)] == await flows.run(squares, id="x")
+    assert 3 == most
+    assert {"square", *(f"square-{n}" for n in range(1, 10))} == set((await store.load("x")).cache)
+
+
+async def test_a_value_without_a_json_form_ends_the_run(flows: Flows) -> None:
+    """The error names the step."""
+
+    @flows.flow
+    async def wrong(run: Run) -> None:
+        await run.step("make", object)
+
+    with pytest.raises(FlowFailedError, match="'make'"):
+        await flows.run(wrong)

@@ -1,0 +1,188 @@
+"""Waits: nothing runs while a run waits, and answers, times and children have it go on."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from counting_store import CountingStore
+from pydantic import BaseModel
+
+from firestore_flowstate.flows import (
+    FlowFailedError,
+    Flows,
+    InvalidPayloadError,
+    NotWaitingError,
+    Run,
+    WaitTimeoutError,
+)
+
+
+class Approval(BaseModel):
+    ok: bool
+
+
+async def blocked(store: CountingStore, id: str) -> None:
+    """Return when the run is suspended."""
+    while True:
+        state = await store.load(id)
+        if state.status == "blocked" and "owner" not in state.operation.metadata["run"]:
+            return
+        await asyncio.sleep(0.001)
+
+
+async def test_an_interrupt_suspends_and_an_answer_goes_on(flows: Flows, store: CountingStore) -> None:
+    """Without an owner and a wake time while it waits; the state shows what is asked."""
+
+    @flows.flow
+    async def asking(run: Run) -> bool:
+        return (await run.interrupt("approve", Approval, show={"words": 3})).ok
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    state = await store.load("x")
+
+    assert "approve" == state.blocked_on_step.name
+    assert "boolean" in state.blocked_on_step.schema_
+    assert {"words": 3} == state.cache["approve/show"].value
+    assert {} == state.model_extra
+    assert 2 == len(store.writes)
+
+    await flows.resume("x", Approval(ok=True))
+
+    assert await handle.result(timeout=5) is True
+
+
+async def test_an_answer_that_does_not_fit_is_refused(flows: Flows, store: CountingStore) -> None:
+    """Nothing is written."""
+
+    @flows.flow
+    async def asking(run: Run) -> bool:
+        return (await run.interrupt("approve", Approval)).ok
+
+    await flows.start(asking, id="x")
+    await blocked(store, "x")
+    writes = len(store.writes)
+    with pytest.raises(InvalidPayloadError):
+        await flows.resume("x", {"ok": "perhaps"})
+
+    assert writes == len(store.writes)
+
+
+async def test_the_same_key_again_is_a_success(flows: Flows, store: CountingStore) -> None:
+    """Another answer is refused."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        first = await run.interrupt("first")
+        await run.interrupt("second")
+        return int(first)
+
+    await flows.start(asking, id="x")
+    await blocked(store, "x")
+    await flows.resume("x", 1, step="first", key="k")
+    await flows.resume("x", 2, step="first", key="k")
+    with pytest.raises(NotWaitingError):
+        await flows.resume("x", 3, step="first")
+
+
+async def test_an_answer_before_the_question_is_kept(flows: Flows, store: CountingStore) -> None:
+    """For the step that has not been reached yet."""
+
+    @flows.flow
+    async def asking(run: Run) -> list[int]:
+        return [await run.interrupt("first"), await run.interrupt("second")]
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    await flows.resume("x", 2, step="second")
+    await flows.resume("x", 1)
+
+    assert [1, 2] == await handle.result(timeout=5)
+
+
+async def test_an_interrupt_times_out(flows: Flows) -> None:
+    """Its timeout is durable before the function sees it."""
+
+    @flows.flow
+    async def asking(run: Run) -> str:
+        try:
+            await run.interrupt("approve", timeout=0.05)
+        except WaitTimeoutError as error:
+            return str(error.step)
+        return ""
+
+    assert "approve" == await flows.run(asking)
+
+
+async def test_a_short_sleep_is_in_the_process(flows: Flows, store: CountingStore) -> None:
+    """What ends within 5 s does not suspend."""
+
+    @flows.flow
+    async def sleeping(run: Run) -> int:
+        await run.sleep("nap", timedelta(milliseconds=30))
+        return 1
+
+    assert 1 == await flows.run(sleeping)
+    assert 2 == len(store.writes)
+
+
+async def test_a_sleep_is_ended_early_by_an_answer(flows: Flows, store: CountingStore) -> None:
+    """Its payload is of no interest."""
+
+    @flows.flow
+    async def sleeping(run: Run) -> int:
+        await run.sleep("nap", timedelta(days=3))
+        return 1
+
+    handle = await flows.start(sleeping, id="x")
+    await blocked(store, "x")
+    await flows.resume("x", step="nap")
+
+    assert 1 == await handle.result(timeout=5)
+
+
+async def test_interrupts_in_branches_suspend_together(flows: Flows, store: CountingStore) -> None:
+    """After a second in which nothing was called or delivered; both answers arrive."""
+
+    @flows.flow
+    async def asking(run: Run) -> list[int]:
+        return list(await asyncio.gather(run.interrupt("a"), run.interrupt("b")))
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    await flows.resume("x", 1)
+    await flows.resume("x", 2)
+
+    assert [1, 2] == await handle.result(timeout=5)
+
+
+async def test_a_child_gives_its_result(flows: Flows, store: CountingStore) -> None:
+    """Its parent is suspended meanwhile, and lists its children by where."""
+
+    @flows.flow
+    async def double(run: Run, number: int) -> int:
+        return await run.step("double", lambda x: 2 * x, number)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        return await run.child("c", double, 4) + await run.child("c", double, 5)
+
+    assert 18 == await flows.run(parent, id="x")
+
+
+async def test_a_failed_child_is_an_error_that_names_its_key(flows: Flows) -> None:
+    """The parent may go on."""
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        raise ValueError("no")
+
+    @flows.flow
+    async def parent(run: Run) -> list[str]:
+        with pytest.raises(FlowFailedError) as caught:
+            await run.child("c", failing)
+        return [str(caught.value.step), caught.value.error]
+
+    assert ["c", "ValueError: no"] == await flows.run(parent)
