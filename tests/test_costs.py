@@ -14,6 +14,7 @@ import pytest
 from meter import Bill, Meter
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
+from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate.backup import export_states, import_states
 from firestore_flowstate.doctor import examine
 
@@ -179,8 +180,15 @@ def meter(flow_state_settings: FlowStateSettings) -> Iterator[Meter]:
 
 
 @pytest.fixture
-async def metered(flow_state_settings: FlowStateSettings, meter: Meter) -> AsyncIterator[Store]:
+async def metered(
+    flow_state_settings: FlowStateSettings, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Store]:
     """A store with 30 flow states, whose calls are metered."""
+
+    async def now(*_: object) -> None:
+        """Not be on the emulator, which alone is asked for the time before a page of several queries."""
+
+    monkeypatch.setattr(Connection, "settled_time", now)
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": meter.host})) as store:
         await store.save_many({id: a_state(step=place) for place, id in enumerate(IDS)})
         meter.take()
