@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from dataclasses import dataclass
 
+from .._rpc.clock import sleep
 from .._rpc.deadline import Deadline
 
 
@@ -33,4 +33,4 @@ class Backoff:
             return
         limit = min(self.first * 2**self._pauses, self.longest, max(0.0, self.deadline.remaining() / 2))
         self._pauses = min(self._pauses + 1, 32)  # enough for any limit, and no overflow
-        await asyncio.sleep(random.uniform(0.0, limit))  # noqa: S311  # jitter is no secret
+        await sleep(random.uniform(0.0, limit))  # noqa: S311  # jitter is no secret

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -15,6 +14,7 @@ from .._document.refusals import check_state
 from .._document.root import PAYLOAD, moment_of
 from .._document.serialized import Written
 from .._document.version import Progress
+from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
@@ -102,7 +102,7 @@ async def save_many(
             _stamp(save, collection.path_of(save.id), landed)
 
     async def many(batch: Sequence[_Save]) -> None:
-        sent_at = time.monotonic()
+        sent_at = monotonic()
         try:
             reply = await collection.connection.commit(
                 [save.out.root for save in batch], deadline=deadline, flow_id=None

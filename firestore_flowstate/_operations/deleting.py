@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 from .._document.parts import COLLECTION as PARTS
 from .._document.refusals import conflict, outcome_unknown
 from .._document.root import PAYLOAD, moment_of
 from .._document.version import Moment, Version
+from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, StructuredQuery, Write
 from .._rpc.outcome import Ambiguous, Refused
@@ -75,7 +74,7 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
         FlowStateConflictError: It is another, or there is nothing.
         StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
     """
-    began = time.monotonic()
+    began = monotonic()
     doubt, lost, refusal = False, None, None
     if base.has_expired():
         raise _conflict(collection, id, base, await collection.get(id, deadline))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from .._document.root import moment_of
 from .._document.version import Moment
+from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
 from ..errors import BackendError, StoreUnavailableError
@@ -171,7 +171,7 @@ async def history_since(collection: Collection, id: str, began: float, deadline:
         BackendError: Firestore could not be asked.
     """
     now = moment_of(await collection.connection.time_of(collection.name(id), deadline=deadline))
-    passed = math.ceil((time.monotonic() - began) * 1_000_000)
+    passed = math.ceil((monotonic() - began) * 1_000_000)
     until = _micros(now)
     return History(collection=collection, id=id, deadline=deadline, since=until - passed - _MARGIN, until=until)
 

@@ -6,7 +6,6 @@ itself tells after a lost reply whether it landed, also when others wrote on top
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from .._document.native import owns_expiry
 from .._document.refusals import conflict, exists, not_found, outcome_unknown
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.version import Kept, Moment, Version
+from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Precondition, Timestamp
 from .._rpc.outcome import Ambiguous, Refused
@@ -97,7 +97,7 @@ class _Attempt:
         self._base = base
         self._absent = absent
         self._deadline = deadline
-        self._began = time.monotonic() if sent_at is None else sent_at
+        self._began = monotonic() if sent_at is None else sent_at
         self._doubt = sent_at is not None
         self._lost = lost
         self._refusal: Refused | None = None

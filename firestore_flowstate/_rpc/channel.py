@@ -9,6 +9,8 @@ from typing import Any, Final
 import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 import grpc.aio  # type: ignore[import-untyped]  # as above
 
+from . import fork
+from .clock import timeout_for_grpc
 from .outcome import CHANNEL_CLOSED, CallFailed
 from .target import Metadata, Target
 
@@ -24,9 +26,10 @@ _OPTIONS: Final = (
     # A server that comes back must be noticed within a call's timeout; grpc alone waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.min_reconnect_backoff_ms", 5_000),  # in spite of its name: how long one try to connect may take
     ("grpc.use_local_subchannel_pool", 1),  # or a channel inherits the backoff, and the loss, of another's connection
 )
+_CONNECT_SECONDS: Final = 5.0  # how long one try to connect may take
+_CONNECT_SECONDS_HERE: Final = 1.0  # to an emulator; a try is not broken off before a fork, which waits for it
 _KEEPALIVE: Final = (
     ("grpc.keepalive_time_ms", 30_000),  # as Google's client has it
     # A connection that died silently, as under a function that was frozen, is given up within a call's timeout.
@@ -37,9 +40,10 @@ _KEEPALIVE: Final = (
 class Channel:
     """The calls this package makes, on one channel. To be used on the event loop that it was made on."""
 
-    def __init__(self, channel: Any, *, owned: bool) -> None:
+    def __init__(self, channel: Any, *, owned: bool, connect_seconds: float = _CONNECT_SECONDS) -> None:
         self._channel = channel
         self._owned = owned
+        self._connect_seconds = connect_seconds
         self._unary = {name: channel.unary_unary(_SERVICE + name) for name in _UNARY}
         self._streamed = {name: channel.unary_stream(_SERVICE + name) for name in _STREAMED}
         self.is_closed = False
@@ -56,8 +60,8 @@ class Channel:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED)
         try:
             if name in self._unary:
-                return [await self._unary[name](request, timeout=timeout, metadata=metadata)]
-            return await _all_of(self._streamed[name](request, timeout=timeout, metadata=metadata))
+                return [await self._unary[name](request, timeout=timeout_for_grpc(timeout), metadata=metadata)]
+            return await _all_of(self._streamed[name](request, timeout=timeout_for_grpc(timeout), metadata=metadata))
         except grpc.aio.AioRpcError as error:
             details = dict(error.trailing_metadata() or ()).get(_STATUS_DETAILS, b"")
             raise CallFailed(error.code().name, error.details() or "", details=details) from error.with_traceback(None)
@@ -91,9 +95,18 @@ class Channel:
 
     def _let_go(self) -> Any:
         channel, self._channel = self._channel, None
+        if self._owned and channel is not None and _is_connecting(channel):
+            fork.closed(within=self._connect_seconds)
         self._unary.clear()
         self._streamed.clear()
         return channel
+
+
+def _is_connecting(channel: Any) -> bool:
+    with suppress(Exception):  # whatever grpc finds wrong with it; it is about to be closed
+        states = grpc.ChannelConnectivity
+        return channel.get_state() in (states.CONNECTING, states.TRANSIENT_FAILURE)
+    return False
 
 
 async def _all_of(stream: Any) -> list[bytes]:
@@ -109,7 +122,9 @@ async def _all_of(stream: Any) -> list[bytes]:
 def open_channel(target: Target) -> Channel:
     """Return a channel of our own on the running loop. The connection is made by its first call."""
     if target.is_emulator:
-        return Channel(grpc.aio.insecure_channel(target.endpoint, options=_OPTIONS), owned=True)
+        options = _OPTIONS + _trying_for(_CONNECT_SECONDS_HERE)
+        channel = grpc.aio.insecure_channel(target.endpoint, options=options)
+        return Channel(channel, owned=True, connect_seconds=_CONNECT_SECONDS_HERE)
     from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 
     ssl = None
@@ -117,9 +132,16 @@ def open_channel(target: Target) -> Channel:
         chain, key = target.certificate
         ssl = grpc.ssl_channel_credentials(certificate_chain=chain, private_key=key)
     channel = FirestoreGrpcAsyncIOTransport.create_channel(
-        target.endpoint, credentials=target.credentials, ssl_credentials=ssl, options=_OPTIONS + _KEEPALIVE
+        target.endpoint,
+        credentials=target.credentials,
+        ssl_credentials=ssl,
+        options=_OPTIONS + _trying_for(_CONNECT_SECONDS) + _KEEPALIVE,
     )
     return Channel(channel, owned=True)
+
+
+def _trying_for(seconds: float) -> tuple[tuple[str, int]]:
+    return (("grpc.min_reconnect_backoff_ms", int(seconds * 1000)),)  # which is this, in spite of its name
 
 
 def _cancelled_by_caller() -> bool:

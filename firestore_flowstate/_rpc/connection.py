@@ -14,6 +14,7 @@ from ..settings import FlowStateSettings
 from . import fork
 from .calling import Absent, parsed, read, send
 from .client import target_of_client
+from .clock import sleep
 from .deadline import Deadline
 from .errors import credentials_error, exhausted_error, is_about_database, public_error
 from .link import Link
@@ -190,7 +191,7 @@ class Connection:
         if not self.is_emulator:
             return None
         time = await self.time_of(name, deadline=deadline)
-        await asyncio.sleep(_EMULATOR_SETTLES)
+        await sleep(_EMULATOR_SETTLES)
         return time
 
     async def run_query(

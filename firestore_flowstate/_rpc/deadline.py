@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Final
+
+from .clock import monotonic
 
 _YEAR: Final = 365 * 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point on the monotonic clock, and how many seconds were allowed until it."""
+    """A point on the monotonic clock of `clock`, and how many seconds were allowed until it."""
 
     at: float
     allowed: float
@@ -20,7 +21,7 @@ class Deadline:
     def after(cls, seconds: float) -> Deadline:
         """Return the deadline that is so many seconds from now, or a year: locks and polls overflow beyond."""
         seconds = min(seconds, _YEAR)
-        return cls(time.monotonic() + seconds, seconds)
+        return cls(monotonic() + seconds, seconds)
 
     def plus(self, seconds: float) -> Deadline:
         """Return this deadline, later by so many seconds."""
@@ -28,4 +29,4 @@ class Deadline:
 
     def remaining(self) -> float:
         """Return the seconds left; zero or less when it has passed."""
-        return self.at - time.monotonic()
+        return self.at - monotonic()

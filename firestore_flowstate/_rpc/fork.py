@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
+from .clock import monotonic
+
 _THREADS: Final = Path("/proc/self/task")
 _OF_GRPC: Final = ("event_engine", "grpc_", "lifeguard", "timer_manager")
 _OF_GRPC_AIO: Final = "_poll_wrapper"  # in the name that Python gives grpc.aio's thread
@@ -55,11 +57,11 @@ class _Fork:
         self.locked = self.lock.acquire(timeout=_LOCK_SECONDS)
         for user in list(self.users):
             user.quiesce()
-        patience = time.monotonic() + _PATIENCE_SECONDS
+        patience = monotonic() + _PATIENCE_SECONDS
         self.spoils = _what_runs(until=max(self.quiet_at, patience)) if "grpc" in sys.modules else None
         if self.spoils is not None:
             gc.collect()  # cancelled calls of grpc.aio keep themselves and their channel, before Python 3.11
-            self.spoils = _what_runs(until=time.monotonic() + _QUIET_SECONDS)
+            self.spoils = _what_runs(until=monotonic() + _QUIET_SECONDS)
 
     def in_parent(self) -> None:
         if self.locked:
@@ -94,16 +96,20 @@ def why_spoiled() -> str | None:
     return _FORK.spoiled
 
 
-def closed() -> None:
-    """Tell that channels of grpc have been closed, so that its threads are about to end."""
-    _FORK.quiet_at = time.monotonic() + _QUIET_SECONDS
+def closed(*, within: float = 0.0) -> None:
+    """Tell that channels of grpc have been closed, so that its threads are about to end.
+
+    Args:
+        within: How many seconds grpc may go on for: with a try to connect, which it does not break off.
+    """
+    _FORK.quiet_at = max(_FORK.quiet_at, monotonic() + within + _QUIET_SECONDS)
 
 
 def _what_runs(*, until: float) -> str | None:
     """Return what of grpc still runs that no child survives, if it does not end until then."""
     while True:
         of_aio, of_core = _aio_runs(), _core_runs()
-        if not (of_aio or of_core) or time.monotonic() >= until:
+        if not (of_aio or of_core) or monotonic() >= until:
             break
         time.sleep(0.001)
     if of_aio:

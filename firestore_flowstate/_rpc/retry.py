@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from .clock import sleep
 from .deadline import Deadline
 from .outcome import CHANNEL_CLOSED, CallFailed
 
@@ -113,7 +113,7 @@ async def until(
                 too_late = max(_TOO_LATE_TO_DOUBT, _TIMES_THE_LAST * took)
         remaining = deadline.remaining()
         # Jitter keeps writers that collided from colliding again; half of what is left keeps time for an attempt.
-        await asyncio.sleep(max(0.0, min(delay * random.uniform(0.5, 1.5), remaining / 2)))  # noqa: S311  # no secret
+        await sleep(max(0.0, min(delay * random.uniform(0.5, 1.5), remaining / 2)))  # noqa: S311  # no secret
         delay = min(delay * _DELAY_GROWTH, _LONGEST_DELAY)
 
 

@@ -104,6 +104,29 @@ def test_before_a_fork(emulator: Emulator, before: str, environment: dict[str, s
     assert ["okok okok ok"] == run_python(emulator, code, **environment)
 
 
+@pytest.mark.parametrize("close", ["asyncio.run(hung.close())", "pass"], ids=["closed", "open"])
+@pytest.mark.parametrize("wait", [0.0, 1.5, 2.5])
+def test_after_a_call_to_a_silent_server(emulator: Emulator, close: str, wait: float) -> None:
+    """Grpc does not break off a try to connect, so the fork waits for its end: the child connects, and at once."""
+    code = f"""
+    import socket
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen(50)  # accepts, and never answers
+    hung = Connection(FlowStateSettings(emulator_host="127.0.0.1:%s" % server.getsockname()[1]))
+    try:
+        run(hung, 0.5)
+    except Exception as error:
+        print(type(error).__name__)
+    {close}
+    time.sleep({wait})
+    print(child(twice), run())
+    server.close()
+    """
+
+    assert ["DeadlineError", "okok ok"] == run_python(emulator, code)
+
+
 def test_a_bound_loop(emulator: Emulator) -> None:
     """A fork from code that runs on a bound loop: the child makes its own channel, the parent's loop stays bound."""
     code = """

@@ -1,0 +1,94 @@
+"""Clocks that an application's tests have frozen: calls work, deadlines hold, and all of it works once they thaw."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from typing import Final
+
+import pytest
+from strict_python import OLD_PYTHONS
+
+from firestore_flowstate.emulator import Emulator
+
+FREEZE: Final = {
+    "freezegun": "freezegun.freeze_time('{year}-01-01')",
+    "freezegun, real asyncio": "freezegun.freeze_time('{year}-01-01', real_asyncio=True)",
+    "time-machine": "time_machine.travel('{year}-01-01', tick=False)",
+}
+CODE: Final = """
+import asyncio, os, socket, time, uuid
+from datetime import datetime, timedelta, timezone
+import freezegun, time_machine
+from firestore_flowstate import *
+
+def seconds():
+    return time.clock_gettime(5)  # what neither of them freezes: CLOCK_REALTIME_COARSE
+
+def settings(**more):
+    return FlowStateSettings(collection="c" + uuid.uuid4().hex, **more)
+
+server = socket.socket()
+server.bind(("127.0.0.1", 0))
+server.listen(50)  # accepts, and never answers
+shared = SyncFlowStateStore(FirestoreFlowStateStore(settings()))
+expiring = SyncFlowStateStore(
+    FirestoreFlowStateStore(settings(expire_after=timedelta(hours=1), expire_when="always"))
+)
+
+async def inside():
+    async with FirestoreFlowStateStore(settings()) as store:
+        await store.save("k", FlowState.start(flow_id="k"), timeout=10)
+        async with store.edit("k") as state:
+            state.cache["b"] = CacheEntry(value=2)
+        assert ["k"] == [state.flow_id async for state in store.iterate()]
+        # Ten writers of one state conflict, and pause between their tries.
+        await asyncio.gather(*(store.update("k", cache={str(i): CacheEntry(value=i)}) for i in range(10)))
+        assert 11 == len((await store.load("k")).cache)
+    silent = FirestoreFlowStateStore(settings(emulator_host="127.0.0.1:%s" % server.getsockname()[1]))
+    began = seconds()
+    try:
+        await silent.load("k", timeout=1.5)
+    except DeadlineError:
+        took = seconds() - began
+        assert 0.3 < took < 4, took  # of real time
+    await silent.close()
+
+with FROZEN:
+    asyncio.run(inside())
+    shared.save("s", FlowState.start())
+    shared.modify("s", lambda state: None)
+    expiring.save("e", FlowState.start())
+    assert timedelta(hours=1) == expiring.load("e").expire_at - datetime.now(timezone.utc)
+
+assert shared.load("s") is not None
+pid = os.fork()
+if pid == 0:
+    os._exit(shared.load("s") is None)
+assert 0 == os.waitpid(pid, 0)[1]
+shared.save("s", FlowState.start())
+shared.close()
+expiring.close()
+server.close()
+print("all works")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells the real time where time-machine froze it")
+@pytest.mark.parametrize("year", [2020, 2040])
+@pytest.mark.parametrize("tool", FREEZE)
+def test_a_store_under_a_frozen_clock(emulator: Emulator, tool: str, year: int) -> None:
+    """Before now or after it: no deadline passes at once, none never comes; what expires goes by the frozen clock."""
+    code = textwrap.dedent(CODE).replace("FROZEN", FREEZE[tool].format(year=year))
+    outcome = subprocess.run(
+        [sys.executable, "-Werror", "-Wignore:This process:DeprecationWarning", f"-W{OLD_PYTHONS}", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "GRPC_VERBOSITY": "NONE", **emulator.environment},
+    )
+
+    assert (0, "all works\n", "") == (outcome.returncode, outcome.stdout, outcome.stderr), outcome.stderr
