@@ -27,6 +27,7 @@ from firestore_flowstate import (
 from .batch import Batch, changes_of, refused_key
 from .engine import Engine
 from .final import DriveOutcome, Final
+from .gate import PASSES
 from .image import Image, missing_entries
 from .lease import Lease
 from .record import inbox_of, record_of
@@ -124,6 +125,11 @@ class Checkpoint:
         """Whether something in hand must be durable before the next step begins."""
         return self._waiting.is_needed or self._flying.is_needed
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is written now, or must be before the next step begins."""
+        return self.has_results or (self._committing is not None and not self._committing.done())
+
     # Writing it
 
     async def flush(self) -> None:
@@ -188,8 +194,14 @@ class Checkpoint:
 
     def _on_time(self) -> None:
         self._timer = None
-        if self._committing is not None and not self._committing.done():
-            self._committing.add_done_callback(lambda _: self._on_time())
+        self._soon(PASSES)
+
+    def _soon(self, passes: int) -> None:
+        """Write after some passes of the loop: if it was late, what has come meanwhile goes into the same commit."""
+        if passes:
+            asyncio.get_running_loop().call_soon(self._soon, passes - 1)
+        elif self._committing is not None and not self._committing.done():
+            self._committing.add_done_callback(lambda _: self._soon(0))
         elif self.outcome is None and not self._waiting.is_empty:
             self._start(None)
 

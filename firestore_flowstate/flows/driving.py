@@ -271,6 +271,7 @@ class Drive:
         self.scope.task = asyncio.current_task()
         HERE.set(Here(self.run, self.scope, None))
         input = self.flow.read_input(self.image.input, self.engine.values, is_there=self.image.has_input, id=self.id)
+        self.flow.prepare(self.engine.values)
         return await self.flow.call(self.run, input)
 
     def _arm(self) -> None:
@@ -280,8 +281,7 @@ class Drive:
             self._timers.append(clock.call_later(left, self._begin_to_hand_over))
         if deadline is not None:
             seconds = (deadline - clock.now()) / 1000
-            if seconds < 86_400:
-                self._timers.append(clock.call_later(seconds, lambda: self.cancelled(time_is_up())))
+            self._timers.append(clock.call_later(seconds, lambda: self.cancelled(time_is_up())))
 
     async def _decide(self) -> bool:
         """Do what is to be done now; return whether there may be more at once."""
@@ -391,6 +391,16 @@ class Drive:
                 )
         for task in tasks:
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing can happen before the clock moves: for a simulation."""
+        if self.is_over or self._closing or self._busy or not self.gate.is_open or self.checkpoint.is_busy:
+            return False
+        flights = self.flights.values()
+        if any(not flight.is_pausing and not self.is_parked(flight.key) for flight in flights):
+            return False
+        return bool(self.waits.open or flights) and not self._only_waits()
 
     def unasked(self) -> tuple[list[str], list[str]]:
         """Return the recorded results and the answers that the function never asked for."""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from firestore_flowstate import UNSET, FlowStateEncodeError, Unset
 
 from .errors import InvalidPayloadError
-from .values import Values, fit_error, is_async, parameter_type
+from .values import ANYTHING, Values, fit_error, is_async, parameter_type
 
 Input = TypeVar("Input", contravariant=True)  # the public names have no suffix
 Result = TypeVar("Result", covariant=True)  # as above
@@ -24,6 +24,7 @@ class Flow(Generic[Input, Result]):
         name: The name that its runs are stored with.
         function: The plain function.
         timeout: How long a run may take in all, in milliseconds; None: for ever.
+        home: The `Flows` that it is one of.
     """
 
     def __init__(self, function: Callable[..., Awaitable[Result]], *, name: str, timeout: int | None) -> None:
@@ -32,6 +33,7 @@ class Flow(Generic[Input, Result]):
         self.name = name
         self.function = function
         self.timeout = timeout
+        self.home: Any = None
         self._input = _input_parameter(function, name)
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
@@ -86,6 +88,12 @@ class Flow(Generic[Input, Result]):
             return values.read(form, parameter_type(self.function, self._input.name))
         except ValidationError as error:
             raise InvalidPayloadError(self._unfit(error), flow_id=id) from error
+
+    def prepare(self, values: Values) -> None:
+        """Learn the type of the result before the function is called: that takes longer than a checkpoint may wait."""
+        kind = values.returned_by(self.function)
+        if kind not in ANYTHING:
+            values.adapter(kind)
 
     def dump_result(self, result: Any, values: Values) -> Any:
         """Return the result in its JSON form, if it fits what the function is annotated to return.

@@ -150,6 +150,7 @@ class Flows:
         if flow.name in self._engine.flows:
             raise ValueError(f"there is a flow {flow.name!r} already: give one of them another name")
         self._engine.flows[flow.name] = flow
+        flow.home = self
         return flow
 
     # Runs

@@ -68,12 +68,14 @@ class InFlight:
         key: Its key.
         task: What executes it.
         is_executing: Its function has begun and not ended.
+        is_pausing: It waits in the process for its next attempt.
         is_cancelled: We have cancelled it.
     """
 
     key: str
     task: asyncio.Task[Any] | None = None
     is_executing: bool = False
+    is_pausing: bool = False
     is_cancelled: bool = False
 
     def cancel(self) -> None:
@@ -120,7 +122,7 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
         return drive.record(call.key, entry)
     began = drive.engine.clock.now()
     while True:
-        await _pause(drive, call)
+        await _pause(drive, call, flight)
         failed_before = _failed(drive, call.key)
         if call.options.at_most_once:
             begin_intent(drive, call.key)
@@ -192,13 +194,15 @@ def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseExcepti
     return None
 
 
-async def _pause(drive: Drive, call: StepCall) -> None:
+async def _pause(drive: Drive, call: StepCall, flight: InFlight) -> None:
     """Wait until the next attempt may begin."""
     at = drive.image.record.retries.get(call.key, {}).get("next")
     if at is None or (left := (at - drive.engine.clock.now()) / 1000) <= 0:
         return
     if left <= NEAR_SECONDS and drive.fits(left):
+        flight.is_pausing = True
         await drive.engine.clock.sleep(left)
+        flight.is_pausing = False
     else:
         await wait_until(drive, call.key, at)
 

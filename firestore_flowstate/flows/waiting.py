@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -22,8 +22,6 @@ from .values import fit_error
 
 if TYPE_CHECKING:
     from .driving import Drive
-
-_LONGEST_TIMER_SECONDS: Final = 86_400.0
 
 
 @dataclass
@@ -85,9 +83,7 @@ class Waits:
         until = each.wait.until
         if until is not None:
             seconds = (until - self.drive.engine.clock.now()) / 1000
-            late = seconds > _LONGEST_TIMER_SECONDS
-            then: Callable[[], None] = (lambda: self.arm(each)) if late else (lambda: self._on_time(each))
-            each.timer = self.drive.engine.clock.call_later(min(seconds, _LONGEST_TIMER_SECONDS), then)
+            each.timer = self.drive.engine.clock.call_later(seconds, lambda: self._on_time(each))
 
     def end(self, each: OpenWait, entry: CacheEntry) -> None:
         """Record how the wait ended, and let its result through."""

@@ -5,6 +5,8 @@
 - `FlowStateStoreMachine`: random operations on a store and on a plain dict, by hypothesis.
 - `flow_states`, `flow_ids`, `json_values`, ...: hypothesis strategies.
 - `same_state`, `exactly`: compare flow states to the last bit.
+- `simulate`: a durable flow in memory, with a clock of its own; `crash_everywhere`: the same with a process that dies
+  at each of its writes.
 - The pytest plugin, which is loaded by itself: fixtures `firestore_emulator`, `flow_state_settings` and
   `flow_state_store`.
 
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .comparison import exactly, same_state
     from .conformance import ExpiringFlowStateStoreTests, FlowStateStoreTests, VersionedFlowStateStoreTests
+    from .simulation import Simulation, crash_everywhere, simulate
     from .stateful import FlowStateStoreMachine
     from .strategies import cache_entries, flow_ids, flow_state_dicts, flow_states, json_values, operations
 
@@ -26,8 +29,10 @@ __all__ = [
     "ExpiringFlowStateStoreTests",
     "FlowStateStoreMachine",
     "FlowStateStoreTests",
+    "Simulation",
     "VersionedFlowStateStoreTests",
     "cache_entries",
+    "crash_everywhere",
     "exactly",
     "flow_ids",
     "flow_state_dicts",
@@ -35,11 +40,13 @@ __all__ = [
     "json_values",
     "operations",
     "same_state",
+    "simulate",
 ]
 
 _MODULES = {
     "comparison": ("exactly", "same_state"),
     "conformance": ("ExpiringFlowStateStoreTests", "FlowStateStoreTests", "VersionedFlowStateStoreTests"),
+    "simulation": ("Simulation", "crash_everywhere", "simulate"),
     "stateful": ("FlowStateStoreMachine",),
     "strategies": ("cache_entries", "flow_ids", "flow_state_dicts", "flow_states", "json_values", "operations"),
 }

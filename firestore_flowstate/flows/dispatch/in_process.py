@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timezone
 from typing import Any
 
@@ -33,8 +33,7 @@ class InProcess:
             self.spawn(id)
             return
         seconds = (at - datetime.fromtimestamp(self._clock().now() / 1000, timezone.utc)).total_seconds()
-        # A timer of asyncio may be at most some weeks ahead; the drive dispatches again.
-        self._timers[id, wake] = self._clock().call_later(min(seconds, 86_400.0), lambda: self._on_time(id, wake))
+        self._timers[id, wake] = self._clock().call_later(seconds, lambda: self._on_time(id, wake))
 
     async def close(self) -> None:
         """Cancel the timers, and await the drives, which have been told to hand over."""
@@ -44,6 +43,11 @@ class InProcess:
         self._timers.clear()
         here = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
         await asyncio.gather(*here, return_exceptions=True)
+
+    @property
+    def tasks(self) -> Collection[asyncio.Task[Any]]:
+        """The drives that go on."""
+        return self._tasks
 
     def spawn(self, id: str) -> None:
         """Drive the run in a task of this loop."""

@@ -1,0 +1,286 @@
+"""A run in memory, with a clock of its own: days of sleep take milliseconds, and the process dies where you want."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from typing_extensions import override
+
+from ..errors import FlowStateError
+from ..flows import Flow, Flows
+from ..flows.dispatch import InProcess
+from ..flows.record import ended_of, record_of, wake_at
+from ..flows.results import outcome_of
+from ..flows.telemetry import Telemetry
+from ..memory import MemoryFlowStateStore
+from ..models import FlowState
+from ..store import VersionedFlowStateStore
+from ..unset import UNSET
+from .crashing_store import CrashingStore, Writes
+from .virtual_clock import VirtualClock
+
+_CALM_PASSES: Final = 40
+_REAL_PAUSE_SECONDS: Final = 0.001
+_FAR_MILLISECONDS: Final = 2**52
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """How a simulated run ended.
+
+    Attributes:
+        result: What the flow returned.
+        error: What it failed with.
+        steps: The keys of the steps that were executed, in order, repeated if repeated; a child's: ``CHILD:KEY``.
+        waits_for: The keys of the open waits if nothing can go on; result and error are None then.
+        writes: How many writes there were, of children too.
+        state: The state of the run as it is stored.
+        repeated: The keys of steps that were executed although their result was stored; there should be none.
+    """
+
+    result: Any
+    error: Exception | None
+    steps: Sequence[str]
+    waits_for: Sequence[str]
+    writes: int
+    state: FlowState
+    repeated: Sequence[str] = ()
+
+    def ends_as(self, other: Simulation) -> str | None:
+        """Return how the two end differently, in words, or None if they end the same."""
+        mine, others = self._end(), other._end()
+        return None if mine == others else f"{mine}\n  instead of\n{others}"
+
+    def _end(self) -> str:
+        if self.error is not None:
+            return f"{type(self.error).__name__}: {self.error}"
+        return f"waits for {sorted(self.waits_for)}" if self.waits_for else f"returns {self.result!r}"
+
+
+async def simulate(
+    flow: Flow[Any, Any],
+    input: Any = UNSET,
+    *,
+    answers: Mapping[str, Any] | None = None,
+    crash_before_write: int | None = None,
+    crash_after_write: int | None = None,
+    store: VersionedFlowStateStore | None = None,
+) -> Simulation:
+    """Run a flow to its end, or until nothing can go on, with a clock that moves by itself.
+
+    ::
+
+        simulation = await simulate(publish, topic, answers={"approve": Approval(ok=True)})
+        assert simulation.error is None
+
+    The clock moves sleeps, timeouts of waits, pauses before attempts, and `run.now`; ``asyncio.sleep`` and timeouts of
+    steps are real. An interrupt with a timeout that nobody answers times out.
+
+    Args:
+        flow: The flow.
+        input: Its input.
+        answers: The answers by the key of the interrupt; of a child's: ``CHILD:KEY``.
+        crash_before_write: The process dies before the write with this number, from 1, and another one goes on.
+        crash_after_write: The same, after it.
+        store: Where; None: in memory.
+    """
+    world = _World(flow, input, answers or {}, store, Writes(crash_before_write, crash_after_write))
+    return await world.simulate()
+
+
+async def crash_everywhere(
+    flow: Flow[Any, Any], input: Any = UNSET, *, answers: Mapping[str, Any] | None = None
+) -> list[Simulation]:
+    """Run a flow once for each of its writes, with a process that dies before it, and once more, after it.
+
+    Returns:
+        The simulations, the one without a crash first.
+
+    Raises:
+        AssertionError: A run ends otherwise than the one without a crash, or a step with a stored result runs again.
+    """
+    calm = await simulate(flow, input, answers=answers)
+    simulations = [calm]
+    for number in range(1, calm.writes + 1):
+        for when in ("before", "after"):
+            before, after = (number, None) if when == "before" else (None, number)
+            simulation = await simulate(
+                flow, input, answers=answers, crash_before_write=before, crash_after_write=after
+            )
+            where = f"with a crash {when} write {number} of {calm.writes}, {flow.name}"
+            if (difference := simulation.ends_as(calm)) is not None:
+                raise AssertionError(f"{where}\n{difference}")
+            if simulation.repeated:
+                raise AssertionError(f"{where} repeats {', '.join(simulation.repeated)}, whose results were stored")
+            simulations.append(simulation)
+    return simulations
+
+
+class _Watch(Telemetry):
+    """Notes the steps that are executed."""
+
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+        self.steps: list[tuple[str, str]] = []
+        self.repeated: list[str] = []
+
+    @override
+    @contextmanager
+    def step(self, *, flow_id: str, key: str, attempt: int) -> Iterator[None]:
+        self.steps.append((flow_id, key))
+        if key in self._writes.recorded[flow_id]:
+            self.repeated.append(key)
+        yield
+
+
+@dataclass
+class _World:
+    """The processes, one after the other, that a simulated run lives in."""
+
+    flow: Flow[Any, Any]
+    input: Any
+    answers: Mapping[str, Any]
+    given_store: VersionedFlowStateStore | None
+    writes: Writes
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    answered: set[tuple[str, str]] = field(default_factory=set)
+
+    async def simulate(self) -> Simulation:
+        self.store = MemoryFlowStateStore() if self.given_store is None else self.given_store
+        self.id = "simulation" if self.given_store is None else f"simulation-{uuid.uuid4()}"
+        self.watch = _Watch(self.writes)
+        self.others = asyncio.all_tasks()
+        self._boot()
+        try:
+            await self._until_nothing_goes_on()
+        finally:
+            await self._kill()
+        return await self._outcome()
+
+    def _boot(self) -> None:
+        """Begin a process."""
+        home = self.flow.home._engine
+        self.flows = Flows(
+            CrashingStore(self.store, self.writes),
+            version=home.version,
+            max_recoveries=home.max_recoveries,
+            retry=home.retry,
+        )
+        self.engine = self.flows._engine
+        self.clock = VirtualClock(self.clock.seconds)
+        self.engine.clock, self.engine.telemetry, self.engine.lease = self.clock, self.watch, home.lease
+        self.engine.flows.update(home.flows)
+        self.starting: asyncio.Task[Any] | None = None
+
+    async def _until_nothing_goes_on(self) -> None:
+        await self._start()
+        while True:
+            await self._settle()
+            if self.writes.crashed:
+                self.writes.revive()
+                await self._kill()
+                self._boot()
+                await self._start()
+            elif not await self._answer() and (await self._has_ended() or not self.clock.advance()):
+                return
+
+    async def _start(self) -> None:
+        """Start the run, or in another process than the first have woken what is there."""
+        state = await self.store.load(self.id)
+        if state is None:
+            self.starting = asyncio.ensure_future(self.flows.start(self.flow, self.input, id=self.id))
+            return
+        for id in self.writes.ids:
+            found = await self.store.load(id)
+            wake = wake_at(found) if found is not None else None
+            if wake is not None:
+                await self.engine.dispatch(id, wake, at=wake)
+
+    async def _settle(self) -> None:
+        """Return when all that goes on waits for the clock, or the process has died."""
+        calm = 0
+        while calm < _CALM_PASSES:
+            if self.writes.crashed:
+                return
+            calm = calm + 1 if self._is_calm() else 0
+            await asyncio.sleep(0 if calm or self._is_calm() else _REAL_PAUSE_SECONDS)
+
+    def _is_calm(self) -> bool:
+        if self.starting is not None:
+            if not self.starting.done():
+                return False
+            self.starting.result()
+        dispatcher = self.engine.dispatcher
+        assert isinstance(dispatcher, InProcess)
+        going_on = sum(not task.done() for task in (*dispatcher.tasks, *self.flows._tasks))
+        return going_on == sum(drive.is_idle for drive in self.engine.drives.values())
+
+    async def _answer(self) -> bool:
+        """Give the answers that are asked for now; return whether there were any."""
+        given = False
+        for id in list(self.writes.ids):
+            prefix = await self._prefix(id)
+            for key in await self._asked(id):
+                if f"{prefix}{key}" in self.answers and (id, key) not in self.answered:
+                    answer = asyncio.ensure_future(self.flows.resume(id, self.answers[f"{prefix}{key}"], step=key))
+                    await asyncio.wait([answer, self.writes.death], return_when=asyncio.FIRST_COMPLETED)
+                    if self.writes.crashed:
+                        return True
+                    answer.result()
+                    self.answered.add((id, key))
+                    given = True
+        return given
+
+    async def _asked(self, id: str) -> list[str]:
+        """Return the keys of the open interrupts of a run that have no answer."""
+        state = await self.store.load(id)
+        if state is None or ended_of(state) is not None:
+            return []
+        waits = dict(record_of(state).waits)
+        if (drive := self.engine.drives.get(id)) is not None:
+            waits = drive.waits.stored()
+        return [
+            key
+            for key, wait in waits.items()
+            if wait.kind == "interrupt" and key not in state.events_triggered and key not in state.cache
+        ]
+
+    async def _has_ended(self) -> bool:
+        """Return whether nothing goes on in any run, and the run itself has ended."""
+        state = await self.store.load(self.id)
+        return state is not None and ended_of(state) is not None and not self.engine.drives
+
+    async def _kill(self) -> None:
+        """End the process: nothing of it goes on, and nothing is written any more."""
+        for drive in list(self.engine.drives.values()):
+            drive.checkpoint.abandon()
+        tasks = asyncio.all_tasks() - self.others - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.engine.close()
+
+    async def _prefix(self, id: str) -> str:
+        state = await self.store.load(id)
+        parent = (state.model_extra or {}).get("parent") if state is not None else None
+        if state is None or parent is None:
+            return ""
+        return f"{await self._prefix(parent)}{record_of(state).parent}:"
+
+    async def _outcome(self) -> Simulation:
+        state = await self.store.load(self.id)
+        assert state is not None, "the run was created"
+        result, error, how = None, None, ended_of(state)
+        if how is not None:
+            try:
+                result = outcome_of(self.engine, self.id, state.name, how, state.operation.result)
+            except FlowStateError as failure:
+                error = failure
+        waits = list(record_of(state).waits) if how is None else []
+        steps = [f"{await self._prefix(id)}{key}" for id, key in self.watch.steps]
+        return Simulation(result, error, steps, waits, self.writes.count, state, self.watch.repeated)

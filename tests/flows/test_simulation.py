@@ -1,0 +1,225 @@
+"""Flows of many shapes end the same with a process that dies before or after each of their writes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate.flows import (
+    Flow,
+    FlowFailedError,
+    Flows,
+    Retry,
+    Run,
+    StepFailedError,
+    WaitTimeoutError,
+    current_run,
+    current_step,
+)
+from firestore_flowstate.testing import crash_everywhere, simulate
+
+flows = Flows(MemoryFlowStateStore())
+
+
+async def echo(value: Any) -> Any:
+    return value
+
+
+async def pause(value: Any, seconds: float) -> Any:
+    await asyncio.sleep(seconds)
+    return value
+
+
+@flows.flow
+async def sequence(run: Run) -> list[int]:
+    return [await run.step("one", echo, number) for number in range(3)]
+
+
+@flows.flow
+async def mapped(run: Run) -> list[int]:
+    return await run.map("one", echo, range(6), at_once=2)
+
+
+@flows.flow
+async def racing(run: Run) -> list[str]:
+    """Branches that meet in a list: the order in which they reached it must be the same on a replay."""
+    order: list[str] = []
+
+    async def branch(name: str, seconds: float) -> None:
+        for number in range(3):
+            key = await run.step(f"{name}{number}", pause, f"{name}{number}", seconds)
+            order.append(key)
+
+    await asyncio.gather(branch("a", 0.003), branch("b", 0.001), branch("c", 0.002))
+    await run.step("last", echo, 1)
+    return order
+
+
+@flows.flow
+async def completed(run: Run) -> list[int]:
+    steps = [run.step("s", pause, number, seconds) for number, seconds in enumerate((0.004, 0.0, 0.002))]
+    return [await step for step in asyncio.as_completed(steps)]
+
+
+@flows.flow
+async def asking(run: Run) -> list[Any]:
+    first = await run.step("first", echo, 1)
+    answer = await run.interrupt("approve", int, show=first)
+    return [first, answer, await run.step("last", echo, 3)]
+
+
+@flows.flow
+async def asking_many(run: Run) -> list[int]:
+    async def ask(number: int) -> int:
+        answer = await current_run().interrupt("ask", int)
+        return await current_run().step("add", echo, answer + number)
+
+    return await run.map("item", ask, range(3))
+
+
+@flows.flow
+async def asking_together(run: Run) -> list[int]:
+    async def ask(name: str) -> int:
+        answer = await run.interrupt(name, int)
+        return await run.step("add", echo, answer)
+
+    return list(await asyncio.gather(ask("a"), ask("b"), run.step("work", pause, 7, 0.002)))
+
+
+@flows.flow
+async def impatient(run: Run) -> str:
+    try:
+        return str(await run.interrupt("approve", int, timeout=timedelta(days=3)))
+    except WaitTimeoutError:
+        return await run.step("late", echo, "late")
+
+
+@flows.flow
+async def sleepy(run: Run) -> int:
+    await run.sleep("short", 2)
+    await run.sleep("long", timedelta(days=30))
+    return await run.step("wake", echo, 1)
+
+
+@flows.flow
+async def double(run: Run, number: int) -> int:
+    await run.sleep("nap", timedelta(hours=3))
+    return await run.step("double", echo, 2 * number)
+
+
+@flows.flow
+async def family(run: Run) -> list[int]:
+    one = await run.child("one", double, 1)
+    rest = await asyncio.gather(run.child("two", double, 2), run.child("three", double, 3))
+    return [one, *rest]
+
+
+failures: dict[str, int] = {}
+
+
+async def flaky(times: int) -> str:
+    if current_step().attempt <= times:
+        raise ConnectionError("try again")
+    return f"attempt {current_step().attempt}"
+
+
+@flows.flow
+async def trying(run: Run) -> list[str]:
+    near = await run.options(retry=Retry(3, first=1, jitter=False)).step("near", flaky, 2)
+    far = await run.options(retry=Retry(3, first=3600, jitter=False, most=7200)).step("far", flaky, 2)
+    return [near, far]
+
+
+@flows.flow
+async def failing(run: Run) -> None:
+    try:
+        await run.options(retry=Retry(2, first=0)).step("never", flaky, 9)
+    except StepFailedError as error:
+        raise ValueError(error.error) from error
+
+
+@flows.flow
+async def recording(run: Run) -> bool:
+    return (await run.now()) <= (await run.now()) and run.uuid() != run.uuid()
+
+
+@flows.flow
+async def first_wins(run: Run) -> list[str]:
+    tasks = [
+        asyncio.ensure_future(run.step("slow", pause, "slow", 0.05)),
+        asyncio.ensure_future(run.step("fast", pause, "fast", 0.001)),
+    ]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    return [*(task.result() for task in done), await run.step("last", echo, "last")]
+
+
+SHAPES: list[tuple[Flow[Any, Any], dict[str, Any], Any]] = [
+    (sequence, {}, [0, 1, 2]),
+    (mapped, {}, [0, 1, 2, 3, 4, 5]),
+    (completed, {}, [1, 2, 0]),
+    (asking, {"approve": 2}, [1, 2, 3]),
+    (asking_many, {"item/ask": 1, "item-1/ask": 1, "item-2/ask": 1}, [1, 2, 3]),
+    (asking_together, {"a": 1, "b": 2}, [1, 2, 7]),
+    (impatient, {}, "late"),
+    (impatient, {"approve": 1}, "1"),
+    (sleepy, {}, 1),
+    (family, {}, [2, 4, 6]),
+    (trying, {}, ["attempt 3", "attempt 3"]),
+    (recording, {}, True),
+    (first_wins, {}, ["fast", "last"]),
+]
+
+
+@pytest.mark.parametrize(("flow", "answers", "result"), SHAPES, ids=lambda value: getattr(value, "name", ""))
+async def test_a_flow_ends_the_same_whatever_write_its_process_dies_at(
+    flow: Flow[Any, Any], answers: dict[str, Any], result: Any
+) -> None:
+    """With the same result, and no step with a stored result is executed again."""
+    simulations = await crash_everywhere(flow, answers=answers)
+
+    assert result == simulations[0].result
+    assert 2 * simulations[0].writes + 1 == len(simulations)
+
+
+async def test_branches_replay_in_the_order_in_which_they_ran() -> None:
+    """Whatever was stored before the crash comes first, in its order."""
+    calm = await simulate(racing)
+    for number in range(1, calm.writes + 1):
+        simulation = await simulate(racing, crash_after_write=number)
+        stored = [key for key in simulation.state.cache if key != "last"]
+        by_order = sorted(stored, key=lambda key: simulation.state.cache[key].n)
+
+        assert by_order == simulation.result
+
+
+async def test_a_flow_that_fails_fails_the_same() -> None:
+    """With the error of the record."""
+    simulations = await crash_everywhere(failing)
+
+    assert isinstance(simulations[0].error, FlowFailedError)
+    assert "ValueError: try again" == simulations[0].error.error
+
+
+async def test_days_take_milliseconds() -> None:
+    """The clock moves to what comes next."""
+    began = time.monotonic()
+    simulation = await simulate(sleepy)
+
+    assert 1 == simulation.result
+    assert time.monotonic() - began < 2
+
+
+async def test_what_nobody_answers_is_named() -> None:
+    """Result and error are None then."""
+    simulation = await simulate(asking)
+
+    assert ["approve"] == simulation.waits_for
+    assert (None, None) == (simulation.result, simulation.error)
+    assert ["first"] == simulation.steps
