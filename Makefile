@@ -13,6 +13,7 @@ EMULATOR = $(RUN) -m firestore_flowstate.emulator
 READY = $(VENV)/.ready
 FIREBASE_TOOLS = .firebase-tools
 GENKIT_JS = .genkit-js
+BROWSER = .browser
 FIREBASE = $(FIREBASE_TOOLS)/node_modules/.bin/firebase
 EXEC_FOLDER = build/firebase-exec
 # firebase-tools otherwise looks for a newer self in the background.
@@ -23,7 +24,7 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 	--fetch-timeout=60000 --fetch-retries=5
 
 .DELETE_ON_ERROR:
-.PHONY: help demo docs site test check test-all bench torture release firebase-exec firebase-tools genkit-js find-emulator clean
+.PHONY: help demo docs site test check test-all bench torture release firebase-exec firebase-tools genkit-js browser find-emulator clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,7 +38,7 @@ docs: $(READY) ## what is generated of the docs: the reference of the command
 site: $(READY) ## the documentation as pages, in build/site/html
 	$(RUN) docs/pages.py
 
-test: $(READY) find-emulator firebase-tools genkit-js ## all tests, on the emulator
+test: $(READY) find-emulator firebase-tools genkit-js browser ## all tests, on the emulator
 	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(READY) ## what CI runs: lint, format, types, all tests
@@ -68,11 +69,13 @@ firebase-tools: $(FIREBASE_TOOLS)/.ready ## firebase-tools, which some tests nee
 
 genkit-js: $(GENKIT_JS)/.ready ## Genkit JS with its own store, which some tests need
 
+browser: $(BROWSER)/.ready ## a headless Chromium, which some tests need
+
 find-emulator: $(READY)
 	@$(EMULATOR) where
 
 clean: ## remove what the targets above have made
-	rm -rf .venv .venv-3.* $(FIREBASE_TOOLS) $(GENKIT_JS) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.* $(FIREBASE_TOOLS) $(GENKIT_JS) $(BROWSER) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
@@ -83,9 +86,11 @@ $(READY): pyproject.toml
 
 $(FIREBASE_TOOLS)/.ready: tests/firebase_tools/package.json
 $(GENKIT_JS)/.ready: tests/genkit_js/package.json
-$(FIREBASE_TOOLS)/.ready $(GENKIT_JS)/.ready:
+$(BROWSER)/.ready: tests/browser/package.json tests/browser/unpack.mjs
+$(FIREBASE_TOOLS)/.ready $(GENKIT_JS)/.ready $(BROWSER)/.ready:
 	@command -v npm >/dev/null || { echo "npm (Node 20 or newer) is needed for some tests: https://nodejs.org" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@cp $< $(@D)/package.json
 	npm install --prefix $(@D) $(NPM_OPTIONS)
+	$(if $(filter %.mjs,$^),cd $(@D) && node $(CURDIR)/$(filter %.mjs,$^))
 	@touch $@
