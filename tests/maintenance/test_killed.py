@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import pytest
+from dying import Dying
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings, Operation
 from firestore_flowstate._operations.gc import collect
@@ -18,18 +17,15 @@ from firestore_flowstate.testing import exactly
 
 _KEYS: Final = {"old": "MDEyMzQ1Njc4OWFiY2RlZg==", "new": "ZmVkY2JhOTg3NjU0MzIxMA=="}
 _JOB: Final = """
-import asyncio, json, os, signal, sys
 from datetime import timedelta
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateQuery, FlowStateSettings
 
-async def main():
-    what, point, settings, others = sys.argv[1], int(sys.argv[2]), *map(json.loads, sys.argv[3:])
+async def main(what, point, settings, others):
     store, other = (FirestoreFlowStateStore(FlowStateSettings(**given)) for given in (settings, others))
     async with store, other:
         for one in (store, other):
             await one._ready(one._deadline(None))
-            one._connection.commit = killing(one._connection.commit)
-        left[0] = point
+        die_at(point, store, other)
         if what == "purge":
             await store.purge(FlowStateQuery(status="done"), older_than=timedelta(0))
         elif what == "rewrap":
@@ -38,19 +34,6 @@ async def main():
             await store.delete_many([f"done-{i}" for i in range(120)])
         else:
             await store.migrate(other)
-        print("done")
-
-left = [0]
-
-def killing(commit):
-    async def call(writes, **options):
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
-        return await commit(writes, **options)
-    return call
-
-asyncio.run(main())
 """
 
 
@@ -95,8 +78,14 @@ def states_of(job: Job) -> dict[str, FlowState]:
     return states
 
 
+@pytest.fixture
+def run() -> Iterator[Dying]:
+    with Dying(_JOB) as run:
+        yield run
+
+
 @pytest.mark.parametrize("what", JOBS)
-async def test_killed_before_each_commit(flow_state_settings: FlowStateSettings, what: str) -> None:
+async def test_killed_before_each_commit(flow_state_settings: FlowStateSettings, run: Dying, what: str) -> None:
     """What is not done yet is as it was, whole; the next run does it, and gc then leaves no part that nobody names."""
     job = JOBS[what]
     common = {
@@ -105,20 +94,20 @@ async def test_killed_before_each_commit(flow_state_settings: FlowStateSettings,
         "collection": flow_state_settings.collection,
         "compress_over": 2**40,
     }
-    settings = json.dumps({**common, **job.before}), json.dumps({**common, **job.after})
-    before, after = (FirestoreFlowStateStore(FlowStateSettings(**json.loads(given))) for given in settings)
+    settings = {**common, **job.before}, {**common, **job.after}
+    before, after = (FirestoreFlowStateStore(FlowStateSettings(**given)) for given in settings)
     states = states_of(job)
     left = {id: state for id, state in states.items() if not (job.deletes and id.startswith("done"))}
     kills = 0
     async with before, after:
         await _save_again(before, after, states)
-        while not await asyncio.to_thread(_run, what, kills, settings):
+        while not await asyncio.to_thread(run.ends, what, kills, *settings):
             reader = before if what == "migrate elsewhere" else after
             found = {id: state for id, state in (await reader.load_many(states)).items() if state is not None}
             assert found.keys() >= left.keys()
             assert exactly({id: states[id] for id in found}) == exactly(found)
 
-            assert await asyncio.to_thread(_run, what, -1, settings)
+            assert await asyncio.to_thread(run.ends, what, -1, *settings)
             await _check_done(after, states, left)
             kills += 1
             await _save_again(before, after, states)
@@ -142,14 +131,3 @@ async def _check_done(store: FirestoreFlowStateStore, states: dict[str, FlowStat
     assert exactly(found) == exactly(await store.load_many(left))
     report = await store.gc(dry_run=True)
     assert (0, 0, ()) == (report.orphans, report.young, report.unreadable)
-
-
-def _run(what: str, point: int, settings: tuple[str, str]) -> bool:
-    """Return whether the job ended before it was to die."""
-    command = [sys.executable, "-c", _JOB, what, str(point), *settings]
-    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    if run.returncode == 0:
-        assert run.stdout == "done\n"
-        return True
-    assert run.returncode == -9, run.stderr
-    return False

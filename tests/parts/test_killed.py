@@ -1,39 +1,24 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from dying import Dying
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings
 from firestore_flowstate._operations.gc import collect
 
 _WRITER = """
-import asyncio, os, signal, sys
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings
 
-async def main():
-    host, project, collection, what, point = sys.argv[1:]
-    settings = FlowStateSettings(
-        emulator_host=host, project=project, collection=collection, max_request_bytes=1024 * 1024, compress_over=2**40
-    )
-    async with FirestoreFlowStateStore(settings) as store:
+async def main(what, point, settings):
+    async with FirestoreFlowStateStore(FlowStateSettings(**settings)) as store:
         state = await store.load("flow")
         await store._ready(store._deadline(None))
-        left = int(point)
-        commit = store._connection.commit
-
-        async def killing(writes, **options):
-            nonlocal left
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left -= 1
-            return await commit(writes, **options)
-
-        store._connection.commit = killing
+        die_at(point, store)
         large = FlowState.start(flow_id="flow")
         large.cache = {f"new-{i}": CacheEntry(value=str(i) * 500_000) for i in range(8)}
         if what == "blind":
@@ -46,15 +31,18 @@ async def main():
             await store.update("flow", cache=large.cache, if_version=state.version)
         elif what == "delete":
             await store.delete("flow")
-        print("done")
-
-asyncio.run(main())
 """
 
 
 @pytest.fixture
 def flow_state_settings(flow_state_settings: FlowStateSettings) -> FlowStateSettings:
     return flow_state_settings.model_copy(update={"compress_over": 2**40})
+
+
+@pytest.fixture
+def writer() -> Iterator[Dying]:
+    with Dying(_WRITER) as writer:
+        yield writer
 
 
 def old_state() -> FlowState:
@@ -65,17 +53,24 @@ def old_state() -> FlowState:
 
 @pytest.mark.parametrize("what", ["blind", "versioned", "shrink", "update", "delete"])
 async def test_a_writer_killed_at_any_point_leaves_a_whole_state(
-    flow_state_store: FirestoreFlowStateStore, what: str
+    flow_state_store: FirestoreFlowStateStore, writer: Dying, what: str
 ) -> None:
     """Before each of its commits in turn: the old state or the new one, and at most orphans, which gc removes."""
     store = flow_state_store
     collection = await store._ready(store._deadline(None))
+    writers = {
+        "emulator_host": store.settings.emulator_host,
+        "project": store.settings.project,
+        "collection": store.settings.collection,
+        "max_request_bytes": 1024 * 1024,
+        "compress_over": 2**40,
+    }
     finished = False
     point = 0
     while not finished:
         await store.delete("flow")
         await store.save("flow", old_state())
-        finished = await asyncio.to_thread(_write_and_die, store.settings, what, point)
+        finished = await asyncio.to_thread(writer.ends, what, point, writers)
         point += 1
 
         loaded = await store.load("flow")
@@ -90,16 +85,3 @@ async def test_a_writer_killed_at_any_point_leaves_a_whole_state(
         assert (0, 0, ()) == (report.orphans, report.young, report.unreadable)
 
     assert point >= (6 if what in ("blind", "versioned", "update") else 2)
-
-
-def _write_and_die(settings: FlowStateSettings, what: str, point: int) -> bool:
-    """Return whether the writer ended before it was to die."""
-    arguments = [settings.emulator_host or "", settings.project or "", settings.collection, what, str(point)]
-    run = subprocess.run(
-        [sys.executable, "-c", _WRITER, *arguments], check=False, capture_output=True, text=True, timeout=60
-    )
-    if run.returncode == 0:
-        assert run.stdout == "done\n"
-        return True
-    assert run.returncode == -9, run.stderr
-    return False
