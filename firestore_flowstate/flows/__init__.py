@@ -18,6 +18,7 @@ Built on public names of the package alone. Importing `firestore_flowstate` impo
 
 from __future__ import annotations
 
+from .blocking import BlockingFlowHandle, BlockingFlows
 from .context import Step, current_run, current_step
 from .dispatch import Dispatcher
 from .errors import (
@@ -40,6 +41,8 @@ from .retry import Retry
 from .run import JsonScalar, Run
 
 __all__ = [
+    "BlockingFlowHandle",
+    "BlockingFlows",
     "Dispatcher",
     "DriveOutcome",
     "Flow",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class Engine:
     drives_here: Callable[[Claim], None] | None = None
     is_closing: bool = False
     _pool: ThreadPoolExecutor | None = None
+    _process: int = field(default_factory=os.getpid)
 
     def flow(self, name: str | None, *, id: str) -> Flow[Any, Any]:
         """Return the flow of the name.
@@ -88,9 +90,18 @@ class Engine:
     @property
     def pool(self) -> ThreadPoolExecutor:
         """The threads of synchronous steps. They are not asyncio's, which others' work may use up."""
+        self.check_process()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="flow-step")
         return self._pool
+
+    def check_process(self) -> None:
+        """Leave to a parent what it drives: a forked child has none of its threads and tasks."""
+        if self._process != os.getpid():
+            self._process, self._pool = os.getpid(), None
+            self.drives.clear()
+            self.wakers.clear()
+            self.leftovers.clear()
 
     def moved(self, id: str) -> None:
         """Tell those who wait in this process that the run has moved."""

@@ -21,6 +21,7 @@ async def drive(engine: Engine, id: str, *, budget: float | None = None) -> Driv
     Raises:
         UnknownFlowError: This process has no flow of its name. Nothing was claimed.
     """
+    engine.check_process()
     token = new_token()
     while True:
         state = await engine.store.load(id)

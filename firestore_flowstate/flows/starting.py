@@ -64,6 +64,7 @@ async def create(engine: Engine, start: Start, *, here: bool | None = None) -> C
     Raises:
         FlowStateExistsError: There is a state with this id.
     """
+    engine.check_process()
     if here:
         return await _create_claimed(engine, start)
     if engine.drives_here is not None and start.flow is not None and not start.delay:

@@ -1,0 +1,59 @@
+"""Flows for threads without an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from firestore_flowstate import FlowStateError, MemoryFlowStateStore
+from firestore_flowstate.flows import FlowFailedError, Flows, Run
+
+
+@pytest.fixture
+def flows() -> Iterator[Flows]:
+    flows = Flows(MemoryFlowStateStore())
+    yield flows
+    flows.blocking.close()
+
+
+def test_a_thread_starts_resumes_and_awaits(flows: Flows) -> None:
+    """From any thread; the handle has the same methods."""
+
+    @flows.flow
+    async def asking(run: Run, number: int) -> int:
+        return number + await run.interrupt("more", int)
+
+    handle = flows.blocking.start(asking, 1, id="x")
+    states = handle.watch()
+    assert next(states).flow_id == "x"
+    answer = threading.Thread(target=lambda: handle.resume(2, step="more"))
+    answer.start()
+
+    assert 3 == handle.result(timeout=5)
+    assert "done" == [state.status for state in states][-1]
+    answer.join()
+
+
+def test_run_returns_the_result_or_raises(flows: Flows) -> None:
+    """The errors are the same."""
+
+    @flows.flow
+    async def halve(run: Run, number: int) -> float:
+        return await run.step("halve", lambda: 1 / number)
+
+    assert 0.5 == flows.blocking.run(halve, 2)
+    with pytest.raises(FlowFailedError):
+        flows.blocking.run(halve, 0)
+
+
+def test_a_running_loop_is_not_blocked(flows: Flows) -> None:
+    """It is an error that says what to do."""
+
+    async def on_a_loop() -> None:
+        with pytest.raises(FlowStateError, match="await"):
+            flows.blocking.sweep()
+
+    asyncio.run(on_a_loop())
