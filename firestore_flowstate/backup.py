@@ -15,15 +15,25 @@ time, however many there are. ``flowstate export`` and ``flowstate import`` do t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from ._document.backup_line import Entry, from_line, to_line
 from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError
 from .firestore import FirestoreFlowStateStore
-from .models import FlowState
+from .models import FlowState, FlowStateSummary
 from .query import MAX_LIMIT, FlowStateQuery, query_or_all
 from .store import VersionedFlowStateStore
 
@@ -32,6 +42,8 @@ _BATCH_BYTES: Final = 4 * 1024 * 1024
 _IMPORT_BATCH: Final = 400  # states, which save_many sends in several commits at once
 _UNKNOWN_BYTES: Final = 64 * 1024  # of a native document, which does not say how large it is
 _SHOWN: Final = 3
+
+_Read: TypeAlias = Sequence[tuple[str, FlowState | FlowStateError]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +69,7 @@ async def export_states(
     r"""Yield a line, with its "\n", for each state the filters match, newest start first.
 
     Each state is exported as it is when its turn comes; what is written meanwhile may be in or not. States that a
-    list cannot see are not exported: `flowstate doctor` finds them.
+    list cannot see are not exported: `flowstate doctor` finds them. A Firestore store reads each document once.
 
     Args:
         store: Where from.
@@ -70,25 +82,24 @@ async def export_states(
         FlowStateDecodeError: A state cannot be read.
     """
     done = 0
-    batches = _batches(store, query_or_all(query), on_unreadable)
-
-    async def load() -> Mapping[str, FlowState] | None:
-        ids = await anext(batches, None)
-        return None if ids is None else await _load(store, ids, on_unreadable)
-
-    ahead = asyncio.ensure_future(load())
+    next_batch = await _batches_of(store, query_or_all(query))
+    ahead = asyncio.ensure_future(next_batch())
     try:
-        while (states := await ahead) is not None:
-            ahead = asyncio.ensure_future(load())
-            for id, state in states.items():
-                yield export_line(id, state)
-            done += len(states)
-            if progress is not None:
+        while (batch := await ahead) is not None:
+            ahead = asyncio.ensure_future(next_batch())
+            for id, state in batch:
+                if isinstance(state, FlowState):
+                    yield export_line(id, state)
+                    done += 1
+                elif on_unreadable is None:
+                    raise state
+                else:
+                    on_unreadable(id, state)
+            if progress is not None and batch:
                 progress(done)
     finally:
         ahead.cancel()
         await asyncio.gather(ahead, return_exceptions=True)
-        await batches.aclose()
 
 
 def export_line(id: str, state: FlowState) -> str:
@@ -220,45 +231,51 @@ async def _each(lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> As
             yield line
 
 
-async def _batches(
-    store: VersionedFlowStateStore,
-    query: FlowStateQuery,
-    on_unreadable: Callable[[str, FlowStateError], None] | None,
-) -> AsyncGenerator[Sequence[str], None]:
-    """Yield the ids of states that together are not too large to be held, as far as their summaries tell."""
-    query = replace(query, limit=MAX_LIMIT, on_error="raise" if on_unreadable is None else "skip")
-    ids: list[str] = []
-    size = 0
-    while True:
-        page = await store.list_summaries(query)
-        for id in page.skipped:
-            if on_unreadable is not None:
-                error = FlowStateDecodeError(f"The flow state {id!r} cannot be read: its head is damaged.", flow_id=id)
-                on_unreadable(id, error)
-        for summary in page.summaries:
-            own = summary.size_bytes or _UNKNOWN_BYTES
-            if ids and (len(ids) == _BATCH or size + own > _BATCH_BYTES):
-                yield ids
-                ids, size = [], 0
-            ids.append(summary.id)
-            size += own
-        if page.continuation_token is None:
-            break
-        query = replace(query, continuation_token=page.continuation_token)
-    if ids:
-        yield ids
+async def _batches_of(store: VersionedFlowStateStore, query: FlowStateQuery) -> Callable[[], Awaitable[_Read | None]]:
+    """Return what returns the next states of the store with their ids; None where there are no more."""
+    if not isinstance(store, FirestoreFlowStateStore):
+        return _Batches(store, query).next
+    collection = await store._ready(store._deadline(None))
+    from ._operations.exporting import Export
+
+    return Export.of(collection, query).next
 
 
-async def _load(
-    store: VersionedFlowStateStore,
-    ids: Sequence[str],
-    on_unreadable: Callable[[str, FlowStateError], None] | None,
-) -> Mapping[str, FlowState]:
-    try:
-        return await store.load_many(ids)
-    except FlowStateBatchError as failed:
-        for id, error in failed.errors.items():
-            if on_unreadable is None or not isinstance(error, FlowStateDecodeError):
-                raise error from failed
-            on_unreadable(id, error)
-        return await store.load_many([id for id in ids if id not in failed.errors])
+class _Batches:
+    """The states of any store, of as many at a time as are not too large to be held, as far as summaries tell."""
+
+    def __init__(self, store: VersionedFlowStateStore, query: FlowStateQuery) -> None:
+        self._store = store
+        self._query: FlowStateQuery | None = replace(query, limit=MAX_LIMIT, on_error="skip")
+        self._left: deque[FlowStateSummary] = deque()
+
+    async def next(self) -> _Read | None:
+        """Return the next ones."""
+        unreadable: list[tuple[str, FlowStateDecodeError]] = []
+        while not self._left and self._query is not None:
+            page = await self._store.list_summaries(self._query)
+            self._left.extend(page.summaries)
+            token = page.continuation_token
+            self._query = None if token is None else replace(self._query, continuation_token=token)
+            for id in page.skipped:
+                text = f"The flow state {id!r} cannot be read: its head is damaged."
+                unreadable.append((id, FlowStateDecodeError(text, flow_id=id)))
+        if not self._left:
+            return unreadable or None
+        ids: list[str] = []
+        size = 0
+        while self._left and len(ids) < _BATCH:
+            size += self._left[0].size_bytes or _UNKNOWN_BYTES
+            if ids and size > _BATCH_BYTES:
+                break
+            ids.append(self._left.popleft().id)
+        return [*unreadable, *await self._load(ids)]
+
+    async def _load(self, ids: Sequence[str]) -> _Read:
+        try:
+            found: Mapping[str, FlowState | FlowStateError] = await self._store.load_many(ids)
+        except FlowStateBatchError as failed:
+            if wrong := [error for error in failed.errors.values() if not isinstance(error, FlowStateDecodeError)]:
+                raise wrong[0] from failed
+            found = {**await self._store.load_many([id for id in ids if id not in failed.errors]), **failed.errors}
+        return [(id, found[id]) for id in ids if id in found]

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import grpc
 from relay import Relay
 
+from firestore_flowstate._operations.collection import SETTLED
 from firestore_flowstate._rpc.messages import (
-    BatchGetDocumentsResponse,
+    BatchGetDocumentsRequest,
     CommitRequest,
     RunAggregationQueryResponse,
     RunQueryResponse,
@@ -52,8 +53,9 @@ class Meter(Relay):
             answer.append(message)
             yield message
         if method == "BatchGetDocuments":
-            read = [BatchGetDocumentsResponse.FromString(message) for message in answer]
-            self._add(reads=sum(one.WhichOneof("result") is not None for one in read))
+            names = list(BatchGetDocumentsRequest.FromString(request).documents)
+            if not names[0].endswith(f"/{SETTLED}"):  # which production is not asked for
+                self._add(reads=len(names))
         elif method == "RunQuery":  # one read for a query that finds nothing
             self._add(
                 reads=max(1, sum(RunQueryResponse.FromString(message).HasField("document") for message in answer))

@@ -203,15 +203,15 @@ class TestUnreadable:
         with pytest.raises(FlowStateDecodeError) as raised:
             await lines_of(damaged)
 
-        assert raised.value.flow_id in ("value", "head")
+        assert "value" == raised.value.flow_id
 
     async def test_tells_and_goes_on_where_asked(self, damaged: FirestoreFlowStateStore) -> None:
-        """Each is named once; the others are exported."""
+        """Each is named once; the others are exported, also where the head alone is damaged: such a state loads."""
         told: dict[str, FlowStateError] = {}
         lines = await lines_of(damaged, on_unreadable=told.__setitem__)
 
-        assert {"id-0", "id-1", "id-2"} == {json.loads(line)["id"] for line in lines}
-        assert {"value", "head"} == set(told)
+        assert {"id-0", "id-1", "id-2", "head"} == {json.loads(line)["id"] for line in lines}
+        assert {"value"} == set(told)
         assert all(id in str(error) for id, error in told.items())
 
 

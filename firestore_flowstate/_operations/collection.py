@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Final
 
 from .._document.expiry import expiry
 from .._document.parts import COLLECTION as PARTS
@@ -19,6 +19,9 @@ from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
 from .overdue import OverdueWarning
 from .turns import Turns
+
+SETTLED: Final = "flowstate-settled"
+"""The id of no flow state, which the emulator alone is asked for; see `Connection.settled_time`."""
 
 _REQUEST_MARGIN = 64 * 1024  # for what a commit carries besides its writes
 
@@ -101,7 +104,7 @@ class Collection:
 
     def read_time(self) -> ReadTime:
         """Return a time for several reads that are to see one moment."""
-        name = self.name("flowstate-ping")
+        name = self.name(SETTLED)
         return ReadTime(lambda deadline: self.connection.settled_time(name, deadline))
 
     async def get(

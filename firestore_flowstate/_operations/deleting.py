@@ -48,7 +48,7 @@ async def delete(
             document = await collection.get(id, deadline, mask=_MASK)
             if document is None or (in_doubt is not None and moment_of(document.create_time) > in_doubt):
                 return  # gone, or gone and there again since our delete was sent
-            names = await part_names(collection, id, deadline) if _has_parts(document) else []
+            names = await part_names(collection, id, deadline) if has_parts(document) else []
             await _commit(collection, id, names, moment_of(document.update_time), deadline)
         except Ambiguous as ambiguous:
             assert document is not None  # noqa: S101  # for mypy: it is what was to be deleted
@@ -144,7 +144,7 @@ async def delete_version_of(collection: Collection, id: str, document: Document,
         Refused: It was written since.
         Ambiguous: The reply was lost.
     """
-    names = await part_names(collection, id, deadline) if _has_parts(document) else []
+    names = await part_names(collection, id, deadline) if has_parts(document) else []
     await _commit(collection, id, names, moment_of(document.update_time), deadline)
 
 
@@ -163,6 +163,7 @@ async def _commit(collection: Collection, id: str, parts: list[str], updated: Mo
     await collection.connection.commit([root, *gone], deadline=deadline, flow_id=id)
 
 
-def _has_parts(document: Document) -> bool:
+def has_parts(document: Document) -> bool:
+    """Return whether the root document says that it has parts."""
     payload = document.fields[PAYLOAD].map_value.fields if PAYLOAD in document.fields else {}
     return "parts" in payload and payload["parts"].integer_value > 0

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .._document.field_paths import quoted
-from .._query.token import from_token, scope_of, to_token
+from .._query.token import to_token
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
 from .collection import Collection
-from .pages import Page, Pages
-from .reading import check_readable, state_of, states_of_whole
+from .pages import Page, Pages, pages_of, scope_of_pages, whole
+from .reading import check_readable, states_of
 from .streams import streams
 from .summarizing import SUMMARY_FIELDS, summary_of
 from .together import together
@@ -29,9 +28,9 @@ async def list_states(collection: Collection, query: FlowStateQuery, deadline: D
 async def list_summaries(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateSummaryResponse:
     """Return a page of summaries, read by projection."""
     fields = [*SUMMARY_FIELDS, *map(quoted, query.where)]
-    scope = _scope(collection, query)
-    page = await _pages(collection, query, scope, fields=fields).next(_limit(collection, query), deadline)
-    documents = await _whole(collection, page, deadline, mask=fields)
+    scope = scope_of_pages(collection, query)
+    page = await pages_of(collection, query, fields=fields).next(_limit(collection, query), deadline)
+    documents = await whole(collection, page, deadline, mask=fields)
     summaries, errors = [], []
     references = collection.reference_of
     for document in documents:
@@ -114,8 +113,8 @@ class _StatePages:
 
     @classmethod
     def of(cls, collection: Collection, query: FlowStateQuery) -> _StatePages:
-        scope = _scope(collection, query)
-        pages = _pages(collection, query, scope, fields=None)
+        scope = scope_of_pages(collection, query)
+        pages = pages_of(collection, query, fields=None)
         return cls(collection=collection, query=query, scope=scope, pages=pages)
 
     async def next(self, deadline: Deadline) -> FlowStateQueryResponse:
@@ -125,7 +124,7 @@ class _StatePages:
             FlowStateDecodeError: A document cannot be read, and the query does not say to skip those.
         """
         page = await self.pages.next(_limit(self.collection, self.query), deadline)
-        documents = await _whole(self.collection, page, deadline)
+        documents = await whole(self.collection, page, deadline)
         states, errors = [], []
         for result in await states_of(self.collection, documents, deadline, read_time=page.read_time):
             if isinstance(result, FlowStateDecodeError):
@@ -140,50 +139,12 @@ class _StatePages:
         return response
 
 
-async def states_of(
-    collection: Collection, documents: Sequence[Document], deadline: Deadline, *, read_time: Timestamp | None
-) -> list[FlowState | FlowStateDecodeError | None]:
-    """Return the state of each document, or why it cannot be read; None where it was deleted since, parts first."""
-    found = states_of_whole(collection, documents)
-    in_parts = [index for index, state in enumerate(found) if state is None]
-
-    async def read(index: int) -> None:
-        try:
-            found[index] = await state_of(collection, documents[index], deadline, read_time=read_time)
-        except FlowStateDecodeError as error:
-            found[index] = error
-
-    await together(read(index) for index in in_parts)
-    return found
-
-
-def _scope(collection: Collection, query: FlowStateQuery) -> str:
-    return scope_of(f"{collection.settings.database}/{collection.path}", query)
-
-
 def _limit(collection: Collection, query: FlowStateQuery) -> int:
     return query.limit if query.limit is not None else collection.settings.page_size
 
 
-def _pages(collection: Collection, query: FlowStateQuery, scope: str, *, fields: Sequence[str] | None) -> Pages:
-    after = None if query.continuation_token is None else from_token(query.continuation_token, scope)
-    return Pages(collection=collection, query=query, after=after, fields=fields)
-
-
 def _token(page: Page, scope: str) -> str | None:
     return to_token(page.found[-1].position, scope) if page.more else None
-
-
-async def _whole(
-    collection: Collection, page: Page, deadline: Deadline, *, mask: Sequence[str] | None = None
-) -> list[Document]:
-    """Return the documents, with those read that were found by a projection."""
-    names = [one.document.name for one in page.found if one.partial]
-    read = {}
-    if names:
-        read = await collection.connection.batch_get(names, deadline=deadline, mask=mask, read_time=page.read_time)
-    documents = (read.get(one.document.name) if one.partial else one.document for one in page.found)
-    return [document for document in documents if document is not None]
 
 
 def _with_response(

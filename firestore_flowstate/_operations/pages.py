@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .._query.token import Position
+from .._query.token import Position, from_token, scope_of
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Timestamp
+from .._rpc.messages import Document, Timestamp
 from ..query import FlowStateQuery
 from .collection import Collection
 from .streams import Found, Stream, merged, more_follow, streams
@@ -71,3 +71,31 @@ class Pages:
             self.after = found[-1].position
         read_time = self._sources[0].read_time
         return Page(found, more, None if read_time is None else read_time.time)
+
+
+def pages_of(collection: Collection, query: FlowStateQuery, *, fields: Sequence[str] | None) -> Pages:
+    """Return the pages of a query from its token on, of these field paths; None: of whole documents.
+
+    Raises:
+        InvalidContinuationTokenError: The token was not given for this collection and these filters.
+    """
+    token = query.continuation_token
+    after = None if token is None else from_token(token, scope_of_pages(collection, query))
+    return Pages(collection=collection, query=query, after=after, fields=fields)
+
+
+def scope_of_pages(collection: Collection, query: FlowStateQuery) -> str:
+    """Return what a token of these pages is bound to."""
+    return scope_of(f"{collection.settings.database}/{collection.path}", query)
+
+
+async def whole(
+    collection: Collection, page: Page, deadline: Deadline, *, mask: Sequence[str] | None = None
+) -> list[Document]:
+    """Return the documents, with those read that were found by a projection."""
+    names = [one.document.name for one in page.found if one.partial]
+    read = {}
+    if names:
+        read = await collection.connection.batch_get(names, deadline=deadline, mask=mask, read_time=page.read_time)
+    documents = (read.get(one.document.name) if one.partial else one.document for one in page.found)
+    return [document for document in documents if document is not None]

@@ -110,6 +110,23 @@ def check_readable(collection: Collection, document: Document) -> None:
         raise unreadable(error, collection.id_of(document)) from error
 
 
+async def states_of(
+    collection: Collection, documents: Sequence[Document], deadline: Deadline, *, read_time: Timestamp | None
+) -> list[FlowState | FlowStateDecodeError | None]:
+    """Return the state of each document, or why it cannot be read; None where it was deleted since, parts first."""
+    found = states_of_whole(collection, documents)
+    in_parts = [index for index, state in enumerate(found) if state is None]
+
+    async def read(index: int) -> None:
+        try:
+            found[index] = await state_of(collection, documents[index], deadline, read_time=read_time)
+        except FlowStateDecodeError as error:
+            found[index] = error
+
+    await together(read(index) for index in in_parts)
+    return found
+
+
 def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
     """Return a decode error that names the flow state."""
     if error.flow_id is not None:
