@@ -26,7 +26,7 @@ from .target import target_of_settings
 if TYPE_CHECKING:
     from .messages import CommitResponse, Document, StructuredQuery, Timestamp, Write
 
-_EMULATOR_SETTLES: Final = 0.02  # seconds; of a commit a millisecond after another, 1 in 100 came 1 to 4 ms late
+_EMULATOR_SETTLES: Final = 0.01  # seconds; of a commit a millisecond after another, 1 in 100 came 1 to 4 ms late
 _REFUSALS: Final = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND", "INVALID_ARGUMENT", "OUT_OF_RANGE"})
 
 

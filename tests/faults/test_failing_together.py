@@ -20,7 +20,15 @@ from firestore_flowstate._document.payload import Payloads
 from firestore_flowstate._document.place import Place
 from firestore_flowstate._document.root import PAYLOAD, write_stored
 from firestore_flowstate._document.serialized import write_state
-from firestore_flowstate._rpc.messages import Document
+from firestore_flowstate._rpc.messages import (
+    BatchGetDocumentsResponse,
+    Document,
+    RunAggregationQueryResponse,
+    RunQueryResponse,
+    Timestamp,
+)
+
+NOW: Final = Timestamp(seconds=1_700_000_000)
 
 
 class Trouble:
@@ -76,10 +84,18 @@ def _root_of_many_parts() -> Answer:
     return reply(root)
 
 
+def _first_of(answer: object) -> list[Answer]:
+    """Answer the query that goes first, which tells the time of the others, after what the emulator alone is asked."""
+    return [reply(BatchGetDocumentsResponse(missing="any", read_time=NOW)), reply(answer)]
+
+
 CALLS: Final[dict[str, tuple[Callable[[Store], Awaitable[object]], Callable[[], list[Answer]]]]] = {
-    "list": (lambda store: store.list(), list),
-    "list_summaries": (lambda store: store.list_summaries(), list),
-    "count": (lambda store: store.count(), list),
+    "list": (lambda store: store.list(), lambda: _first_of(RunQueryResponse(read_time=NOW))),
+    "list_summaries": (
+        lambda store: store.list_summaries(),
+        lambda: _first_of(RunQueryResponse(read_time=NOW)),
+    ),
+    "count": (lambda store: store.count(), lambda: _first_of(RunAggregationQueryResponse(read_time=NOW))),
     "load in parts": (lambda store: store.load("id"), lambda: [_root_of_many_parts()]),
     "save in parts": (_save_in_parts, list),
 }
