@@ -18,7 +18,15 @@ from ..errors import FlowStateError, InvalidFlowIdError
 from ..firestore import FirestoreFlowStateStore
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
-from .options import as_json_option, dry_run_option, filter_options, given_query, given_settings, store_options
+from .options import (
+    MisusedError,
+    as_json_option,
+    dry_run_option,
+    filter_options,
+    given_query,
+    given_settings,
+    store_options,
+)
 from .output import about, counted, progress_bar, report, say, shown
 from .running import in_thread, run
 
@@ -86,6 +94,8 @@ def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) 
 
     settings = given_settings()
     standard = file == _STANDARD
+    if standard and sys.stdin is None:
+        raise MisusedError("standard input is closed: there is nothing to import")
     with nullcontext(sys.stdin.buffer) if standard else Path(file).open("rb") as source:
         size = None if standard else os.fstat(source.fileno()).st_size
         try:
@@ -118,6 +128,8 @@ async def _lines(source: int, progress: Callable[[int], None]) -> AsyncIterator[
 def _complete(file: str) -> Iterator[BinaryIO]:
     """Open a file to be written, which gets its name once nothing has gone wrong."""
     if file == _STANDARD:
+        if sys.stdout is None:
+            raise MisusedError("standard output is closed: an export would be lost")
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return

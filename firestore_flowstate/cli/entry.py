@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 1: it failed, or found something. 2: the arguments or settings are wrong. 128 and more: a signal ended it.
     """
+    _fill_descriptors()
     try:
         import click
         import rich  # noqa: F401  # here, to say together what is missing
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("aborted")
         return _FAILED
     except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
+        if sys.stderr is not None:
+            print(error.format_message(), file=sys.stderr)
         return _MISUSED
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except SignalledError as signalled:
         if isinstance(signalled.__cause__, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it exits
+            _give_up_output()
         else:
             _say("interrupted")
         return _SIGNALLED + signalled.number
@@ -61,11 +63,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _MISUSED if isinstance(error, _ARGUMENTS) else _FAILED
     except OSError as error:
         _say(str(error))
+        _give_up_output()
         return _FAILED
     return result if isinstance(result, int) else 0
 
 
+def _fill_descriptors() -> None:
+    """Open the null device in place of standard streams that are closed, so that no connection takes their numbers.
+
+    What libraries write to standard error would otherwise go to Firestore. Python itself leaves sys.stdin, sys.stdout
+    and sys.stderr None.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+
+
+def _give_up_output() -> None:
+    """Drop what standard output did not take, where it takes no more, or the interpreter complains as it exits."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _say(message: str) -> None:
+    if sys.stderr is None:  # which print would take for standard output
+        return
     line = "".join(char if char.isprintable() else " " for char in message)
     print(f"flowstate: {line}", file=sys.stderr)
 

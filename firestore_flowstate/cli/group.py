@@ -35,7 +35,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         # Click would take both for failures.
         except BrokenPipeError as error:
             raise SignalledError(_SIGPIPE) from error

@@ -88,9 +88,13 @@ async def _due(settings: FlowStateSettings, limit: int) -> tuple[list[FlowStateS
 
 @click.command()
 @click.argument("id")
+@click.option("--exact", is_flag=True, help="Print NaN, Infinity and -Infinity as such, which not every reader takes.")
 @store_options
-def show(id: str) -> None:
-    """Print a flow state as JSON, in Genkit's form."""
+def show(id: str, exact: bool) -> None:
+    """Print a flow state as JSON, in Genkit's form.
+
+    Numbers that JSON does not have are texts: "NaN", "Infinity" and "-Infinity".
+    """
 
     async def load(settings: FlowStateSettings) -> str:
         async with FirestoreFlowStateStore(settings) as store:
@@ -101,7 +105,7 @@ def show(id: str) -> None:
 
     state = json.loads(run(load(given_settings())))["state"]
     known = {name: state[name] for name in FlowState.wire_names.values() if name in state}
-    tell_json(known | state, indent=2)
+    tell_json(known | state, indent=2, exact=exact)
 
 
 @click.command()

@@ -17,6 +17,7 @@ from ..errors import InvalidQueryError
 from ..models import FlowStatus
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
+from .output import is_terminal
 from .parameters import key_value, moment
 
 Command: TypeAlias = Callable[..., Any]
@@ -147,7 +148,7 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise MisusedError(f"{question} Say --yes where nobody can be asked.")
     click.confirm(question, abort=True, err=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,9 +34,20 @@ def tell(result: str) -> None:
     _print(result, sys.stdout)
 
 
-def tell_json(value: object, *, indent: int | None = None) -> None:
-    """Print the result as JSON."""
-    tell(_json(value, indent))
+def tell_json(value: object, *, indent: int | None = None, exact: bool = False) -> None:
+    """Print the result as JSON; NaN and the infinities, which are not JSON, as texts, unless it is to be exact."""
+    tell(_json(value if exact else strict(value), indent))
+
+
+def strict(value: Any) -> Any:
+    """Return a value of JSON with NaN and the infinities as texts, as protobuf writes them in JSON."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
+    if isinstance(value, dict):
+        return {name: strict(member) for name, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(member) for member in value]
+    return value
 
 
 def report(sentence: str, fields: dict[str, Any], *, as_json: bool) -> None:
@@ -71,7 +83,7 @@ def print_table(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> 
             f"{summary.size_bytes:,}" if summary.size_bytes else "",
             Text(shown(about)),
         )
-    console = Console(width=None if sys.stdout.isatty() else _UNBOUNDED, highlight=False)
+    console = Console(width=None if is_terminal(sys.stdout) else _UNBOUNDED, highlight=False)
     with console.capture() as capture:  # written by itself, rich exits where nobody reads
         console.print(table)
     for line in capture.get().splitlines():
@@ -115,8 +127,8 @@ def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False)
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # a result goes above the bar, or where it was sent
-        disable=not sys.stderr.isatty(),
+        redirect_stdout=is_terminal(sys.stdout),  # a result goes above the bar, or where it was sent
+        disable=not is_terminal(sys.stderr),
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
@@ -124,7 +136,7 @@ def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False)
 
 async def about(store: FirestoreFlowStateStore, query: FlowStateQuery | None = None) -> int | None:
     """Return how many flow states there are, for a progress bar; None where none is shown or it cannot be told."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         return None
     try:
         return await store.count(query)
@@ -132,7 +144,14 @@ async def about(store: FirestoreFlowStateStore, query: FlowStateQuery | None = N
         return None
 
 
-def _print(text: str, file: TextIO) -> None:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether people look at a standard stream; it is None where it was closed, as by ``>&-``."""
+    return stream is not None and stream.isatty()
+
+
+def _print(text: str, file: TextIO | None) -> None:
+    if file is None:
+        return
     encoding = file.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=file)
 
@@ -141,7 +160,7 @@ def _json(value: object, indent: int | None) -> str:
     """Return JSON that standard output can print; lone surrogates and what its encoding lacks are escaped."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode("utf-8" if sys.stdout is None else sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         return json.dumps(value, indent=indent)
     return text

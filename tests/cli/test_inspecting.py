@@ -97,11 +97,11 @@ def test_list_as_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -
 
 
 def test_list_as_json_keeps_numbers(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Also those that JSON has no word for."""
+    """Those that JSON has no word for as texts."""
     store.save("odd", flow("odd", startTime=0.5, score=math.nan, large=2**62, ratio=-0.0))
     found = json.loads(here("list", "--json", "--started-before", "2024-01-01").out)
 
-    assert exactly((0.5, {"score": math.nan, "large": 2**62, "ratio": -0.0})) == exactly(
+    assert exactly((0.5, {"score": "NaN", "large": 2**62, "ratio": -0.0})) == exactly(
         (found["startTime"], found["extra"])
     )
 
@@ -168,7 +168,7 @@ def test_show_changes_nothing(here: Callable[..., Outcome], store: SyncFlowState
     """Neither numbers nor text, not even what is no text."""
     state = flow("odd", input=[-0.0, 2**70, math.inf, 1e-300, "naïve 🙂", "\ud800", [[]], {"": {"__x__": None}}])
     store.save("odd", state)
-    outcome = here("show", "odd")
+    outcome = here("show", "odd", "--exact")
 
     assert exactly(state) == exactly(FlowState.model_validate(json.loads(outcome.out)))
 
@@ -179,6 +179,28 @@ def test_an_encoding_without_the_characters(here: Callable[..., Outcome], store:
 
     assert "café" == json.loads(here("show", "draft-7", encoding="ascii").out)["topic"]
     assert r"na\xefve" in here("list", encoding="ascii").out
+
+
+def test_json_is_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """Whatever reads it: numbers that JSON does not have are texts, in lists too; by --exact they are as they are."""
+    state = flow("odd", start=6)
+    state.input = [math.nan, {"a": math.inf, "b": -math.inf}, 1e300, 2**70, "NaN"]
+    state.ratio = math.nan
+    store.save("odd", state)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    shown = json.loads(here("show", "odd").out, parse_constant=refuse)
+    assert ["NaN", {"a": "Infinity", "b": "-Infinity"}, 1e300, 2**70, "NaN"] == shown["input"]
+    [listed] = [
+        found["extra"]
+        for line in here("list", "--json").out.splitlines()
+        if (found := json.loads(line, parse_constant=refuse))["id"] == "odd"
+    ]
+    assert "NaN" == listed["ratio"]
+    exact = json.loads(here("show", "odd", "--exact").out)
+    assert exactly(state.input) == exactly(exact["input"])
 
 
 def test_show_what_is_not_there(here: Callable[..., Outcome], flow_state_settings: FlowStateSettings) -> None:

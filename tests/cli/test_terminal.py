@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -166,3 +167,48 @@ def test_a_signal_ends_what_waits_for_firestore(
 
     assert (143, []) == (process.returncode, list(tmp_path.iterdir()))
     assert len(story()) == store.count()
+
+
+@pytest.mark.parametrize(
+    ("command", "closed", "code", "says"),
+    [
+        (("list",), "1>&-", 0, ""),
+        (("show", "order-1001"), "1>&-", 0, ""),
+        (("indexes",), "1>&-", 0, ""),
+        (("--help",), "1>&-", 0, ""),
+        (("export", "-"), "1>&-", 2, "standard output is closed: an export would be lost"),
+        (("import", "-"), "0<&-", 2, "standard input is closed: there is nothing to import"),
+        (("delete", "order-1001"), "0<&-", 2, "Say --yes where nobody can be asked."),
+        (("delete", "order-1001", "--yes"), "0<&- 1>&-", 0, ""),
+        (("show", "missing"), "2>&-", 1, ""),
+        (("purge",), "2>&-", 2, ""),
+        (("doctor",), "0<&- 1>&- 2>&-", 0, ""),
+        (("list",), "1>/dev/full", 1, "No space left on device"),
+        (("indexes",), "1>/dev/full", 1, "No space left on device"),
+        (("export", "-"), "1>/dev/full", 1, "No space left on device"),
+    ],
+)
+def test_closed_streams(
+    environment: dict[str, str], store: SyncFlowStateStore, command: tuple[str, ...], closed: str, code: int, says: str
+) -> None:
+    """It does what it can, says what is missing in one line, and nothing of standard error goes anywhere else."""
+    line = f'exec "{sys.executable}" -m firestore_flowstate.cli "$@" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", line, "sh", *command],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert code == done.returncode, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert says in done.stderr
+    if "2>&-" in closed:
+        assert ("", "") == (done.stdout, done.stderr)
+    elif says:
+        assert done.stderr.startswith("flowstate: ")
+        assert 1 == done.stderr.count("\n")
