@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
+from ._changing import carried
 from ._rpc.loop_thread import Hop, LoopStoppedError, LoopThread, from_afar, result_of
 
 _Result = TypeVar("_Result")
@@ -52,6 +53,7 @@ class Errands:
         """Return a future of what the function returns. It is called whether or not anybody awaits that."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
+        function = carried(function)
 
         def errand() -> None:
             from_afar(loop, partial(_settle, answer, function(*args)))  # a loop that was closed has cancelled the call

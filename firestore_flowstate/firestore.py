@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._changing import refuse_nested
 from ._document.detaching import detached
 from ._document.difference import Change
 from ._document.ids import check_flow_id
@@ -95,7 +96,7 @@ class FirestoreFlowStateStore:
         content = self._as_it_is(check_state(id, state))
         base = None if if_version is None or isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
+        collection = await self._ready_to_write([id], deadline)
         from ._operations.landing import Overtaken
         from ._operations.saving import save
 
@@ -117,7 +118,7 @@ class FirestoreFlowStateStore:
         id = check_flow_id(id)
         content = self._as_it_is(check_state(id, state))
         deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
+        collection = await self._ready_to_write([id], deadline)
         from ._operations.landing import Overtaken
         from ._operations.saving import save
 
@@ -183,7 +184,7 @@ class FirestoreFlowStateStore:
             raise naming(error, id) from None
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
+        collection = await self._ready_to_write([id], deadline)
         from ._operations.landing import Overtaken
         from ._operations.updating import update, update_latest
 
@@ -212,7 +213,7 @@ class FirestoreFlowStateStore:
 
     @asynccontextmanager
     async def _edit(self, id: str, timeout: float | None) -> AsyncIterator[FlowState]:
-        collection = await self._ready(self._deadline(timeout))
+        collection = await self._ready_to_write([id], self._deadline(timeout))
         from ._operations.editing import Edit
 
         edit = await Edit.begin(collection, id, timeout=timeout)
@@ -223,23 +224,25 @@ class FirestoreFlowStateStore:
     async def modify(
         self,
         id: str,
-        change: Callable[[FlowState], Awaitable[None] | None],
+        change: Callable[[FlowState], Awaitable[FlowState | None] | FlowState | None],
         *,
         attempts: int = 100,
         timeout: float | None = None,
     ) -> FlowState:
         """Load the state, call `change` with it, write the difference; on a conflict all of it again.
 
-        `change` must be safe to call more than once. Returns the state as it was written.
+        `change` changes the state that it is called with, or returns the one to be written in its place; what else it
+        returns is passed over. It must be safe to call more than once. Returns the state as it was written.
 
         Raises:
             InvalidFlowIdError: The id cannot name a document.
             FlowStateNotFoundError: There is no state under the id.
             FlowStateConflictError: Other writers were first `attempts` times in a row.
+            FlowStateError: `change` itself writes the state, by another call with the same id.
         """
         id = check_flow_id(id)
         deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
+        collection = await self._ready_to_write([id], deadline)
         from ._operations.editing import modify
 
         return await modify(collection, id, change, attempts=attempts, deadline=deadline)
@@ -254,7 +257,7 @@ class FirestoreFlowStateStore:
         id = check_flow_id(id)
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
+        collection = await self._ready_to_write([id], deadline)
         from ._operations.deleting import delete, delete_version
 
         if base is None:
@@ -360,7 +363,7 @@ class FirestoreFlowStateStore:
         deadline = self._deadline(timeout)
         states = dict(states)
         contents = self._as_it_is(states)
-        collection = await self._ready(deadline)
+        collection = await self._ready_to_write(states, deadline)
         from ._operations.bulk import save_many
 
         await save_many(collection, states, deadline, contents=contents)
@@ -384,7 +387,8 @@ class FirestoreFlowStateStore:
             FlowStateBatchError: Some were not deleted; all others were.
         """
         deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
+        ids = list(ids)
+        collection = await self._ready_to_write(ids, deadline)
         from ._operations.bulk import delete_many
 
         await delete_many(collection, ids, deadline)
@@ -489,6 +493,11 @@ class FirestoreFlowStateStore:
     def _as_it_is(self, value: _Value) -> _Value:
         """Return what is to be encoded: a copy where the connection comes first, during which it may change."""
         return value if self._connection.is_linked else detached(value)
+
+    async def _ready_to_write(self, ids: Iterable[str], deadline: Deadline) -> Collection:
+        collection = await self._ready(deadline)
+        refuse_nested(ids, collection=collection.name(""))
+        return collection
 
     async def _ready(self, deadline: Deadline) -> Collection:
         documents = await self._connection.documents(deadline)

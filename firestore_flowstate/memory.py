@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import inspect
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from typing_extensions import override
 
+from ._changing import ChangeFunction, changed, refuse_nested
 from ._document.difference import Change, Snapshot, apply
 from ._document.expiry import expiry, has_expired
 from ._document.head import exact
@@ -97,6 +97,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     @override
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         check_timeout(timeout)
+        refuse_nested(states, collection=self._name)
         _each(states, lambda key: self._save(key, states[key]), "saved")
 
     @override
@@ -137,6 +138,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     async def edit(self, id: str, *, timeout: float | None = None) -> AsyncIterator[FlowState]:
         check_timeout(timeout)
         id = check_flow_id(id)
+        refuse_nested([id], collection=self._name)
         record, before, state = self._load_to_change(id)
         yield state
         self._write_difference(id, record, before, state)
@@ -145,17 +147,17 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     async def modify(
         self,
         id: str,
-        change: Callable[[FlowState], Awaitable[None] | None],
+        change: ChangeFunction,
         *,
         attempts: int = 100,
         timeout: float | None = None,
     ) -> FlowState:
         check_timeout(timeout)
         id = check_flow_id(id)
+        refuse_nested([id], collection=self._name)
         for left in reversed(range(attempts)):
             record, before, state = self._load_to_change(id)
-            if inspect.isawaitable(waiting := change(state)):
-                await waiting
+            state = await changed(change, state, collection=self._name, id=id)
             try:
                 self._write_difference(id, record, before, state)
             except FlowStateConflictError:
@@ -174,6 +176,8 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     @override
     async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
         check_timeout(timeout)
+        ids = list(ids)
+        refuse_nested(ids, collection=self._name)
         _each(ids, self._delete, "deleted")
 
     @override
@@ -242,6 +246,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     def _save(self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET) -> None:
         id = check_flow_id(id)
+        refuse_nested([id], collection=self._name)
         try:
             pieces = to_pieces(check_state(id, state))
         except FlowStateEncodeError as error:
@@ -254,6 +259,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         record.stamp(state)
 
     def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
+        refuse_nested([id], collection=self._name)
         with self._lock:
             found = self._live(id)
             if found is None:
@@ -284,6 +290,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     def _delete(self, id: str, *, if_version: str | Unset = UNSET) -> None:
         id = check_flow_id(id)
+        refuse_nested([id], collection=self._name)
         with self._lock:
             found = self._live(id)
             if not isinstance(if_version, Unset):

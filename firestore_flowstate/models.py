@@ -354,7 +354,9 @@ class FlowStateSummary(BaseModel):
         blocked_on: The name of the step that the flow waits for.
         step_count: How many steps are cached. A step that `update` replaces without having read the state is
             counted again until the next save, or until the log is folded whole.
-        size_bytes: About how many bytes of JSON the state has.
+        size_bytes: About how many bytes of JSON the state has. What `update` replaces without having read the state
+            is counted beside what replaces it: steps until the log is folded, all of it until the next save. `edit`
+            and `modify` count exactly.
         last_end_time: When the last execution ended, in milliseconds since the epoch.
         error_line: The first line of the error; None under encryption.
         updated_at: When the state was last written, in UTC.

@@ -168,18 +168,20 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     async def modify(
         self,
         id: str,
-        change: Callable[[FlowState], Awaitable[None] | None],
+        change: Callable[[FlowState], Awaitable[FlowState | None] | FlowState | None],
         *,
         attempts: int = 100,
         timeout: float | None = None,
     ) -> FlowState:
         """Load the state, call ``change`` with it, write the difference; on a conflict all of it again.
 
-        ``change`` must be safe to call more than once. Returns the state as it was written.
+        ``change`` changes the state that it is called with, or returns the one to be written in its place; what else it
+        returns is passed over. It must be safe to call more than once. Returns the state as it was written.
 
         Raises:
             FlowStateNotFoundError: There is no state under the id.
             FlowStateConflictError: Other writers were first ``attempts`` times in a row.
+            FlowStateError: ``change`` itself writes the state, by another call with the same id.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..unset import UNSET, Unset
 from .head import check_extra, exact
-from .json_text import decode, encode
+from .json_text import encode
 from .paths import in_extra
 from .pieces import Pieces, encode_cache, encode_events, encode_field, to_pieces
 from .typed_fields import sound_blocked, sound_entry, sound_execution, sound_operation, sound_state
@@ -35,6 +35,8 @@ class Change:
     extra: Mapping[str, str | int | float | bool | Unset] = field(default_factory=dict)
     new_steps: int | None = None
     """By how much the count of steps grows, where that is known."""
+    new_bytes: int | None = None
+    """By how many bytes of JSON the state grows, where that is known."""
 
     @property
     def unset(self) -> frozenset[str]:
@@ -92,10 +94,17 @@ _FIELDS_OF_UPDATE: Final = {
 
 
 class Snapshot:
-    """A flow state as it was before an edit, as JSON, so that the edit cannot change it."""
+    """A flow state as it was before an edit, encoded, so that the edit cannot change it.
 
-    def __init__(self, state: FlowState) -> None:
-        self._before = to_pieces(state)
+    Args:
+        state: The state.
+        pieces: Encodes it piece by piece, so that values that are stored differently differ.
+    """
+
+    def __init__(self, state: FlowState, pieces: Callable[[FlowState], Pieces] = to_pieces) -> None:
+        self._pieces = pieces
+        self._before = pieces(state)
+        self._unknown = dict(state.model_extra or {})
 
     def difference(self, state: FlowState) -> Change | str | None:
         """Return what was changed since: None, a Change for a partial write, or `WHOLE`.
@@ -104,7 +113,7 @@ class Snapshot:
             FlowStateEncodeError: The state has a value now that cannot be stored.
         """
         state = sound_state(state)
-        before, after = self._before, to_pieces(state)
+        before, after = self._before, self._pieces(state)
         if before.fields == after.fields and _same(before.cache, after.cache) and _same(before.events, after.events):
             return None
         if list(after.events)[: len(before.events)] != list(before.events):
@@ -128,14 +137,14 @@ class Snapshot:
             },
             extra=extra,
             new_steps=len(added) - len(removed),
+            new_bytes=after.size - before.size,
             **{_FIELDS_OF_UPDATE[key]: getattr(state, _FIELDS_OF_UPDATE[key]) for key in fields},
         )
 
     def _can_be_set(self, key: str, value: Any) -> bool:
         """Return whether an update can make the value of an unknown key what it is now."""
-        before = self._before.fields.get(key)
-        if isinstance(value, Unset) and before is not None:
-            value = decode(before)  # what was no field of its own cannot be removed as one
+        if isinstance(value, Unset) and key in self._before.fields:
+            value = self._unknown.get(key, UNSET)  # what was no field of its own cannot be removed as one
         try:
             check_extra(key, value)
         except FlowStateEncodeError:

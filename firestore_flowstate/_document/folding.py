@@ -8,8 +8,9 @@ from typing import Final
 
 from .json_text import encode
 from .log import MAX_IDS, Entries, Ref, Segment, Stored
-from .merging import merge
+from .merging import bytes_of, merge
 from .parts import Spill, with_values
+from .payload import unpacked_size
 from .place import Place
 from .root import Root
 
@@ -30,12 +31,14 @@ class Folded:
         spill: What moved to parts.
         gone: References that nothing refers to any more.
         steps: How many steps there are, where all of the log was folded into one segment; None elsewhere.
+        grown: By how many bytes of JSON the log became larger: less than 0 where steps had been set again.
     """
 
     log: Sequence[Segment]
     spill: Spill
     gone: Sequence[Ref]
     steps: int | None
+    grown: int
 
     def weight(self) -> int:
         """Return the weight of the log in the root."""
@@ -82,9 +85,10 @@ def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
     run: list[Segment] = []
     whole = root.unique_log
     steps: int | None = None
+    grown = 0
 
     def close() -> None:
-        nonlocal steps
+        nonlocal steps, grown
         if not run:
             return
         if len(run) == 1 and not _refs(run[0]):
@@ -94,7 +98,9 @@ def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
             gone.extend(ref for segment in run for ref in _refs(segment))
             if len(run) == len(whole):
                 steps = len(merged.set)
-            log.append(_moved(_folded(run, merged, place, keep_deletes=bool(log)), spill))
+            folded = _folded(run, merged, place, keep_deletes=bool(log))
+            grown += _size([folded], resolved) - _size(run, resolved)
+            log.append(_moved(folded, spill))
         run.clear()
 
     for segment in whole:
@@ -104,7 +110,7 @@ def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
             close()
             log.append(segment)
     close()
-    return Folded(log=log, spill=spill, gone=gone, steps=steps)
+    return Folded(log=log, spill=spill, gone=gone, steps=steps, grown=grown)
 
 
 def _folded(run: Sequence[Segment], merged: Entries, place: Place, *, keep_deletes: bool) -> Segment:
@@ -120,6 +126,13 @@ def _folded(run: Sequence[Segment], merged: Entries, place: Place, *, keep_delet
         if text is not None:
             values[name] = place.pack(text, f"log.{last.id}.{name}")
     return with_values(Segment(id=last.id, ids=tuple(covered)[-MAX_IDS:]), values)
+
+
+def _size(segments: Sequence[Segment], resolved: Mapping[str, bytes]) -> int:
+    """Return about how many bytes of JSON segments have, by what the packed values say of themselves."""
+    return sum(
+        unpacked_size(bytes_of(stored, resolved)) for segment in segments for stored in segment.values().values()
+    )
 
 
 def _moved(segment: Segment, spill: Spill) -> Segment:

@@ -14,6 +14,7 @@ from .field_paths import quoted, unquoted
 from .ids import MAX_PATH_BYTES
 from .native_values import ReferenceOf, check_key, down_to, read_value, write_value
 from .paths import in_cache, in_events, in_extra
+from .pieces import Pieces
 from .wire import state_from_wire, to_wire
 
 EXPIRY: Final = "expireAt"
@@ -35,6 +36,24 @@ def write_native(fields: Any, state: FlowState) -> None:
         write_value(fields[check_key(name, name)], value, name, names=len(name.encode()))
         if name == "_flowstate" or (name == EXPIRY and not owns_expiry(fields)):
             raise FlowStateEncodeError(f"Cannot store the key {name!r} in the native layout: it is ours.", path=name)
+
+
+def to_native_pieces(state: FlowState) -> Pieces:
+    """Return the state piece by piece as Firestore keeps it, where a time is not its text.
+
+    Raises:
+        FlowStateEncodeError: Firestore cannot hold a value.
+    """
+    document = Document()
+    write_native(document.fields, state)
+    stored = {name: value.SerializeToString(deterministic=True) for name, value in document.fields.items()}
+    del stored["cache"], stored["eventsTriggered"]
+    cache, events = (document.fields[name].map_value.fields for name in ("cache", "eventsTriggered"))
+    return Pieces(
+        fields=stored,
+        cache={step: cache[step].SerializeToString(deterministic=True) for step in state.cache},
+        events={step: events[step].SerializeToString(deterministic=True) for step in state.events_triggered},
+    )
 
 
 def owns_expiry(fields: Mapping[str, Value]) -> bool:

@@ -166,13 +166,14 @@ def check_together(values: Iterable[bytes]) -> int:
     stored = unpacked = 0
     for value in values:
         stored += len(value)
-        unpacked += _unpacked_size(value)
+        unpacked += unpacked_size(value)
     if unpacked > MAX_VALUE_BYTES + MAX_EXPANSION * stored:
         raise FlowStateDecodeError(f"its values take {stored:,} bytes and would unpack to {unpacked:,}")
     return unpacked
 
 
-def _unpacked_size(stored: bytes) -> int:
+def unpacked_size(stored: bytes) -> int:
+    """Return about how many bytes of JSON a stored value has, as its envelope says; codecs of applications do not."""
     if not stored.startswith(_ENVELOPE):
         return len(stored)
     line, _, body = stored[1:].partition(b"\n")

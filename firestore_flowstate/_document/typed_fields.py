@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -53,7 +54,7 @@ def sound_state(state: FlowState) -> FlowState:
         _wire_of(execution, FlowStateExecution, f"executions[{i}]") for i, execution in enumerate(executions)
     ]
     sound = _validated(FlowState, wire, "")
-    sound._history = state._history
+    sound.__pydantic_private__ = copy(state.__pydantic_private__)  # what is known of the document
     return sound
 
 

@@ -143,7 +143,10 @@ def write_transforms(transforms: Any, update: Update, gone: Iterable[Kept]) -> N
         steps = len(update.change.cache) - len(tuple(update.change.remove))
     _transform(transforms, "weight").increment.integer_value = update.segment.weight()
     _transform(transforms, "parts").increment.integer_value = more
-    for name, by in (("steps", steps), ("bytes", update.size)):
+    for name, by in (
+        ("steps", steps),
+        ("bytes", update.size if update.change.new_bytes is None else update.change.new_bytes),
+    ):
         transform = transforms.add()
         transform.field_path = f"summary.{name}"
         transform.increment.integer_value = by

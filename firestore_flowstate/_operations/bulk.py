@@ -25,7 +25,7 @@ from .collection import Collection, is_live
 from .deleting import delete
 from .landing import Overtaken, at, land
 from .reading import state_of, states_of_whole
-from .saving import outgoing_of, stamp
+from .saving import layout_of, outgoing_of, stamp
 from .sending import Landed, Outgoing
 from .together import together
 
@@ -78,7 +78,13 @@ async def save_many(
         try:
             id = check_flow_id(key)
             sound = check_state(id, state if contents is None else contents[key])
-            out, written = outgoing_of(collection, id, sound, expire_at=UNSET if expire_at is None else expire_at[key])
+            out, written = outgoing_of(
+                collection,
+                id,
+                sound,
+                layout=layout_of(collection, id, state),
+                expire_at=UNSET if expire_at is None else expire_at[key],
+            )
         except FlowStateError as error:
             errors[id] = error
         else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
-
+from .._changing import ChangeFunction, changed
 from .._document.difference import Change, Snapshot
 from .._document.log import MAX_IDS
+from .._document.native import to_native_pieces
+from .._document.pieces import to_pieces
 from .._document.refusals import conflict, naming, not_found
 from .._document.version import Version
 from .._rpc.deadline import Deadline
@@ -28,7 +28,7 @@ class Edit:
         self.state = state
         self._collection = collection
         self._id = id
-        self._before = Snapshot(state)
+        self._before = _snapshot(collection, id, state)
         self._version = state.version
         self._timeout = timeout
 
@@ -54,7 +54,7 @@ class Edit:
 async def modify(
     collection: Collection,
     id: str,
-    change: Callable[[FlowState], Awaitable[None] | None],
+    change: ChangeFunction,
     *,
     attempts: int,
     deadline: Deadline,
@@ -67,7 +67,7 @@ async def modify(
 async def _modify(
     collection: Collection,
     id: str,
-    change: Callable[[FlowState], Awaitable[None] | None],
+    change: ChangeFunction,
     *,
     attempts: int,
     deadline: Deadline,
@@ -78,10 +78,8 @@ async def _modify(
     for attempt in range(attempts):
         if state is None:
             raise not_found(id)
-        before = Snapshot(state)
-        pending = change(state)
-        if inspect.isawaitable(pending):
-            await pending
+        before = _snapshot(collection, id, state)
+        state = await changed(change, state, collection=collection.name(""), id=id)
         try:
             await write_difference(collection, id, before, state, deadline)
         except Overtaken as overtaken:
@@ -113,6 +111,12 @@ async def write_difference(
         version.stamp(state, collection.path_of(id))
     else:
         await save(collection, id, state, base=base, absent=False, layout=base.layout, deadline=deadline)
+
+
+def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:
+    """Return the state as it is, as the layout that it is stored in tells values apart."""
+    base = Version.from_text(state.version or "", collection.path_of(id))
+    return Snapshot(state, to_native_pieces if base is not None and base.layout == "native" else to_pieces)
 
 
 async def _latest(

@@ -78,6 +78,11 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
     if folded.steps is not None:  # updates could only count what they set
         write.update.fields["summary"].map_value.fields["steps"].integer_value = folded.steps
         write.update_mask.field_paths.append("summary.steps")
+    if folded.grown:
+        summary = document.fields["summary"].map_value.fields
+        size = max(0, summary["bytes"].integer_value + folded.grown) if "bytes" in summary else 0
+        write.update.fields["summary"].map_value.fields["bytes"].integer_value = size
+        write.update_mask.field_paths.append("summary.bytes")
     out = Outgoing(
         id=id,
         root=write,

@@ -116,6 +116,7 @@ async def _save(
         state,
         base=base,
         absent=base is None,
+        layout=target.settings.layout,
         expire_at=expires_like.expire_at,
         deadline=target.deadline(None),
     )

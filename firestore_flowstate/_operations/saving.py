@@ -50,7 +50,8 @@ async def save(
         content: What to store of it, as it was at the call; None: what it is now.
         base: The version to replace; None: whatever is there.
         absent: Whether there must be nothing yet.
-        layout: The layout to write; None: as the settings say.
+        layout: The layout to write; None: that of the base or of the document that the state was read from, and for
+            a new document as the settings say.
         expire_at: When it expires; UNSET: as the settings say.
         deadline: When to give up.
 
@@ -62,6 +63,8 @@ async def save(
     path = collection.path_of(id)
     if base is not None and base.kept is None and state.version == base.to_text(path):
         base = Version.of(state, path)  # which knows the parts that a text does not name
+    if layout is None and not absent:
+        layout = base.layout if base is not None else layout_of(collection, id, state)
     out, written = outgoing_of(collection, id, sound, base=base, absent=absent, layout=layout, expire_at=expire_at)
     if base is not None and base.kept is not None:
         out.gone = part_names_of(collection, id, base.kept)
@@ -73,6 +76,12 @@ async def save(
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
     stamp(state, path, landed, written, progress=Progress.of(sound), base=base, out=out)
+
+
+def layout_of(collection: Collection, id: str, state: FlowState) -> Layout | None:
+    """Return the layout of the document that the state was read from or written to; None where there is none yet."""
+    version = None if state.version is None else Version.from_text(state.version, collection.path_of(id))
+    return None if version is None else version.layout
 
 
 def outgoing_of(

@@ -272,6 +272,15 @@ class TestThreads:
         assert "from b" == store.modify("a", change).name
         assert [threading.current_thread()] == seen
 
+    def test_a_function_may_not_write_the_state_it_is_given(self, store: SyncFlowStateStore) -> None:
+        """It would wait for itself, on its own thread as on the loop."""
+        store.save("a", FlowState.start())
+        with pytest.raises(FlowStateError, match="modify"):
+            store.modify("a", lambda _: store.update("a") and None)
+        returned = store.modify("a", lambda state: state.model_copy(update={"name": "returned"}))
+
+        assert "returned" == returned.name
+
     def test_iterators_are_read_where_the_call_is(self, store: SyncFlowStateStore) -> None:
         """An iterator passed as ids is read on the caller's thread, and may itself use the blocking store."""
         store.save("a", FlowState.start(flow_id="a"))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import pytest
 
-from ...errors import FlowStateConflictError, FlowStateEncodeError, FlowStateNotFoundError, InvalidFlowIdError
+from ...errors import (
+    FlowStateConflictError,
+    FlowStateEncodeError,
+    FlowStateError,
+    FlowStateNotFoundError,
+    InvalidFlowIdError,
+)
 from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
 from .states import started, with_everywhere, with_steps
-from .suite import Suite
+from .suite import Suite, by_another
 
 
 def _rename(state: FlowState) -> None:
@@ -78,6 +84,22 @@ EDITS: Final[tuple[Callable[[FlowState], None], ...]] = (
     _finish,
     _all_of_update,
 )
+
+
+async def _edit(store: VersionedFlowStateStore) -> None:
+    async with store.edit("id") as state:
+        state.name = "edited"
+
+
+NESTED: Final[Mapping[str, Callable[[VersionedFlowStateStore], Awaitable[object]]]] = {
+    "update": lambda store: store.update("id", cache={"nested": CacheEntry()}),
+    "save": lambda store: store.save("id", started()),
+    "save_many": lambda store: store.save_many({"id": started()}),
+    "edit": _edit,
+    "modify": lambda store: store.modify("id", _rename),
+    "delete": lambda store: store.delete("id"),
+    "delete_many": lambda store: store.delete_many(["id"]),
+}
 
 
 def _to_edit() -> FlowState:
@@ -225,7 +247,7 @@ class EditingTests(Suite):
         async def add(state: FlowState) -> None:
             seen.append(list(state.cache))
             if len(seen) < 3:
-                await store.update("id", cache={f"other {len(seen)}": CacheEntry()})
+                await by_another(store.update("id", cache={f"other {len(seen)}": CacheEntry()}))
             state.cache["mine"] = CacheEntry(value=1)
 
         modified = await store.modify("id", add)
@@ -242,13 +264,54 @@ class EditingTests(Suite):
         async def always_late(state: FlowState) -> None:
             nonlocal calls
             calls += 1
-            await store.update("id")
+            await by_another(store.update("id"))
             state.name = "late"
 
         with pytest.raises(FlowStateConflictError):
             await store.modify("id", always_late, attempts=3)
 
         assert calls == 3
+
+    @pytest.mark.asyncio
+    async def test_modify_writes_the_state_that_is_returned(self, store: VersionedFlowStateStore) -> None:
+        """A function may return the state to be written instead of changing the one it is given; else it is ignored."""
+        await store.save("id", with_steps("a"))
+        modified = await store.modify("id", lambda state: state.model_copy(update={"name": "copied"}))
+        assert "copied" == modified.name
+
+        async def another(state: FlowState) -> FlowState:
+            return FlowState.model_validate({**state.model_dump(by_alias=True), "owner": "me"})
+
+        modified = await store.modify("id", another)
+        await store.modify("id", lambda state: state.cache.pop("a"))  # type: ignore[arg-type,return-value]  # ignored
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert ("copied", {}, {"owner": "me"}) == (loaded.name, loaded.cache, loaded.model_extra)
+        assert {"owner": "me"} == modified.model_extra
+        assert modified.version != loaded.version
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", NESTED.values(), ids=NESTED)
+    async def test_a_write_inside_modify_that_could_only_wait_for_itself_is_refused(
+        self, store: VersionedFlowStateStore, write: Callable[[VersionedFlowStateStore], Awaitable[object]]
+    ) -> None:
+        """At once, with the id, and nothing is written; another state may be written, and this one read."""
+        before = with_steps("a")
+        await store.save("id", before)
+
+        async def change(state: FlowState) -> None:
+            state.name = "changed"
+            assert await store.load("id") is not None
+            await store.save("another", started())
+            await asyncio.gather(write(store))
+
+        with pytest.raises(FlowStateError, match="modify") as refusal:
+            await asyncio.wait_for(store.modify("id", change), 1.5)
+
+        assert "id" == refusal.value.flow_id
+        assert exactly(before) == exactly(await store.load("id"))
+        await write(store)  # which is fine outside
 
     @pytest.mark.asyncio
     async def test_modify_passes_on_what_the_function_raises(self, store: VersionedFlowStateStore) -> None:

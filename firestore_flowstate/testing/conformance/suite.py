@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import pytest
+
+_Result = TypeVar("_Result")
+
+
+def by_another(call: Coroutine[Any, Any, _Result]) -> asyncio.Future[_Result]:
+    """Return the future of a call that is made as by another task, which has nothing to do with the running one."""
+    return contextvars.Context().run(asyncio.ensure_future, call)
 
 
 class Suite:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
-from ...models import BlockedOnStep, FlowResult, FlowState, FlowStateExecution, Operation
+from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation
 from ...query import FlowStateQuery
 from ...store import VersionedFlowStateStore
 from .states import WIRE, started, with_steps
@@ -102,6 +103,27 @@ class SummaryTests(Suite):
 
         assert 10_000 <= before.size_bytes < 12_000
         assert 30_000 <= after.size_bytes < 35_000
+
+    @pytest.mark.asyncio
+    async def test_the_size_shrinks_with_the_state(self, store: VersionedFlowStateStore) -> None:
+        """What an edit replaces or removes no longer counts, and eighty replacements are not eighty values."""
+        state = with_steps("a")
+        await store.save("id", state)
+        for size in (20_000, 10_000, 5_000):
+            async with store.edit("id") as edited:
+                edited.cache["a"] = CacheEntry(value="x" * size)
+            [summary] = (await store.list_summaries()).summaries
+            assert size < summary.size_bytes < size + 1_000
+        async with store.edit("id") as edited:
+            edited.cache = {}
+        [summary] = (await store.list_summaries()).summaries
+        assert 0 < summary.size_bytes < 1_000
+        value = random.Random(0).randbytes(5_000).hex()  # as large when it is compressed
+        for _ in range(80):  # each replaces the one before, and the log is folded from time to time
+            await store.update("id", cache={"a": CacheEntry(value=value)})
+        [summary] = (await store.list_summaries()).summaries
+
+        assert 10_000 < summary.size_bytes < 400_000
 
     @pytest.mark.asyncio
     async def test_pages_as_lists_do(self, store: VersionedFlowStateStore) -> None:
