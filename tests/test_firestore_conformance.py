@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import pytest
@@ -54,5 +54,7 @@ class TestNativeFirestoreFlowStateStore(TypedFieldTests, ValueTests):
     """The native layout, of what its maps can hold."""
 
     @pytest.fixture
-    def store(self, flow_state_settings: FlowStateSettings) -> FirestoreFlowStateStore:
-        return FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"}))
+    async def store(self, flow_state_settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStateStore]:
+        store = FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"}))
+        yield store
+        await store.close()

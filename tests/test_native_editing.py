@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,8 +15,17 @@ TEXT = "2024-05-01T12:00:00.000000Z"
 
 
 @pytest.fixture
-def native(flow_state_settings: FlowStateSettings) -> FirestoreFlowStateStore:
-    return FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"}))
+async def native(flow_state_settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStateStore]:
+    store = FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"}))
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def serialized(flow_state_settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStateStore]:
+    store = FirestoreFlowStateStore(flow_state_settings)
+    yield store
+    await store.close()
 
 
 @pytest.mark.parametrize(
@@ -56,10 +66,9 @@ async def test_an_edit_sees_a_change_of_type(
 @pytest.mark.parametrize("how", ["save", "save on a version", "save_many", "again", "edit"])
 @pytest.mark.parametrize("own", ["native", "serialized"])
 async def test_a_document_keeps_its_layout(
-    native: FirestoreFlowStateStore, flow_state_settings: FlowStateSettings, own: str, how: str
+    native: FirestoreFlowStateStore, serialized: FirestoreFlowStateStore, own: str, how: str
 ) -> None:
     """A state that was loaded, or saved before, is written back in the layout of its document, as updates are."""
-    serialized = FirestoreFlowStateStore(flow_state_settings)
     first, other = (native, serialized) if own == "native" else (serialized, native)
     await first.save("id", FlowState.start(input=MOMENT))
     state = await other.load("id")
