@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ._changing import refuse_nested
 from ._document.detaching import detached
 from ._document.difference import Change
+from ._document.expiry import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.ids import check_flow_id
 from ._document.refusals import check_state, check_timeout, conflict, naming
 from ._rpc.connection import Connection
@@ -81,7 +82,13 @@ class FirestoreFlowStateStore:
         await collection.get("flowstate-ping", deadline, mask=["flowId"])
 
     async def save(
-        self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET, timeout: float | None = None
+        self,
+        id: str,
+        state: FlowState,
+        *,
+        if_version: str | Unset | None = UNSET,
+        expire_after: timedelta | Unset | None = UNSET,
+        timeout: float | None = None,
     ) -> None:
         """Store the state under the id; with `if_version` in place of that version only, None for none.
 
@@ -93,6 +100,10 @@ class FirestoreFlowStateStore:
             FlowStateConflictError: Another version is stored than `if_version`.
         """
         id = check_flow_id(id)
+        with lasting(state, expire_after):
+            await self._save(id, state, if_version, timeout)
+
+    async def _save(self, id: str, state: FlowState, if_version: str | Unset | None, timeout: float | None) -> None:
         content = self._as_it_is(check_state(id, state))
         base = None if if_version is None or isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
@@ -107,7 +118,14 @@ class FirestoreFlowStateStore:
                 raise conflict(id, expected=None, found=overtaken.found) from None
             raise overtaken.error from None
 
-    async def create(self, id: str, state: FlowState, *, timeout: float | None = None) -> None:
+    async def create(
+        self,
+        id: str,
+        state: FlowState,
+        *,
+        expire_after: timedelta | Unset | None = UNSET,
+        timeout: float | None = None,
+    ) -> None:
         """Store the state under an id that has none yet. Afterwards ``state.version`` is the stored version.
 
         Raises:
@@ -116,6 +134,10 @@ class FirestoreFlowStateStore:
             FlowStateExistsError: There is a state under the id.
         """
         id = check_flow_id(id)
+        with lasting(state, expire_after):
+            await self._create(id, state, timeout)
+
+    async def _create(self, id: str, state: FlowState, timeout: float | None) -> None:
         content = self._as_it_is(check_state(id, state))
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)
@@ -153,6 +175,7 @@ class FirestoreFlowStateStore:
         executions: Sequence[FlowStateExecution] | Unset = UNSET,
         trace_context: str | Unset | None = UNSET,
         extra: Mapping[str, str | int | float | bool | Unset] | None = None,
+        expire_after: timedelta | Unset | None = UNSET,
         if_version: str | Unset = UNSET,
         timeout: float | None = None,
     ) -> str:
@@ -179,6 +202,7 @@ class FirestoreFlowStateStore:
                 executions=now(executions),
                 trace_context=trace_context,
                 extra={} if extra is None else extra,
+                expire_after=expire_after,
             )
         except FlowStateEncodeError as error:
             raise naming(error, id) from None
@@ -197,7 +221,9 @@ class FirestoreFlowStateStore:
             raise overtaken.error from None
         return version.to_text(collection.path_of(id))
 
-    def edit(self, id: str, *, timeout: float | None = None) -> AbstractAsyncContextManager[FlowState]:
+    def edit(
+        self, id: str, *, expire_after: timedelta | Unset | None = UNSET, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[FlowState]:
         """Load the state, and on leaving the block write what the block changed of it.
 
         Nothing is written where nothing changed or where the block raised. The timeout holds for the load and
@@ -209,14 +235,16 @@ class FirestoreFlowStateStore:
             FlowStateConflictError: On exit: another writer changed the state meanwhile.
         """
         id = check_flow_id(id)
-        return self._edit(id, timeout)
+        return self._edit(id, own_duration_of(expire_after), timeout)
 
     @asynccontextmanager
-    async def _edit(self, id: str, timeout: float | None) -> AsyncIterator[FlowState]:
+    async def _edit(self, id: str, own: float | Unset, timeout: float | None) -> AsyncIterator[FlowState]:
         collection = await self._ready_to_write([id], self._deadline(timeout))
         from ._operations.editing import Edit
 
         edit = await Edit.begin(collection, id, timeout=timeout)
+        if not isinstance(own, Unset):
+            setattr(edit.state, EXPIRE_AFTER, own)
         # Not a generator around another: a loop that ends closes those that are left in no order, which fails.
         yield edit.state
         await edit.write()

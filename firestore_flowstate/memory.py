@@ -9,14 +9,14 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, TypeVar
 
 from typing_extensions import override
 
 from ._changing import ChangeFunction, changed, refuse_nested
 from ._document.difference import Change, Snapshot, apply
-from ._document.expiry import expiry, has_expired
+from ._document.expiry import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
 from ._document.head import exact
 from ._document.ids import check_flow_id
 from ._document.pieces import Pieces, to_pieces
@@ -70,16 +70,33 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     @override
     async def save(
-        self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET, timeout: float | None = None
+        self,
+        id: str,
+        state: FlowState,
+        *,
+        if_version: str | Unset | None = UNSET,
+        expire_after: timedelta | Unset | None = UNSET,
+        timeout: float | None = None,
     ) -> None:
         check_timeout(timeout)
-        self._save(id, state, if_version=if_version)
+        id = check_flow_id(id)
+        with lasting(state, expire_after):
+            self._save(id, state, if_version=if_version)
 
     @override
-    async def create(self, id: str, state: FlowState, *, timeout: float | None = None) -> None:
+    async def create(
+        self,
+        id: str,
+        state: FlowState,
+        *,
+        expire_after: timedelta | Unset | None = UNSET,
+        timeout: float | None = None,
+    ) -> None:
         check_timeout(timeout)
+        id = check_flow_id(id)
         try:
-            self._save(id, state, if_version=None)
+            with lasting(state, expire_after):
+                self._save(id, state, if_version=None)
         except FlowStateConflictError:
             raise exists(id) from None
 
@@ -113,6 +130,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         executions: Sequence[FlowStateExecution] | Unset = UNSET,
         trace_context: str | Unset | None = UNSET,
         extra: Mapping[str, str | int | float | bool | Unset] | None = None,
+        expire_after: timedelta | Unset | None = UNSET,
         if_version: str | Unset = UNSET,
         timeout: float | None = None,
     ) -> str:
@@ -128,6 +146,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
                 executions=executions,
                 trace_context=trace_context,
                 extra={} if extra is None else extra,
+                expire_after=expire_after,
             )
         except FlowStateEncodeError as error:
             raise naming(error, id) from None
@@ -135,11 +154,16 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     @override
     @asynccontextmanager
-    async def edit(self, id: str, *, timeout: float | None = None) -> AsyncIterator[FlowState]:
+    async def edit(
+        self, id: str, *, expire_after: timedelta | Unset | None = UNSET, timeout: float | None = None
+    ) -> AsyncIterator[FlowState]:
+        own = own_duration_of(expire_after)
         check_timeout(timeout)
         id = check_flow_id(id)
         refuse_nested([id], collection=self._name)
         record, before, state = self._load_to_change(id)
+        if not isinstance(own, Unset):
+            setattr(state, EXPIRE_AFTER, own)
         yield state
         self._write_difference(id, record, before, state)
 
@@ -272,7 +296,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
                 pieces = apply(change, found.pieces)
             except FlowStateEncodeError as error:
                 raise naming(error, id) from None
-            kept = None if change.names_status else found
+            kept = None if change.names_expiry else found
             return self._write(id, pieces, keeping_expiry_of=kept, payload=found.payload)
 
     def _write_difference(self, id: str, read: Record, before: Snapshot, state: FlowState) -> None:
@@ -305,7 +329,8 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         now = datetime.now(timezone.utc)
         if keeping_expiry_of is None:
             settings = self._settings
-            expire_at = expiry(head.status, now, after=settings.expire_after, when=settings.expire_when)
+            own = own_duration(head.model_extra or {})
+            expire_at = expiry(head.status, now, own=own, after=settings.expire_after, when=settings.expire_when)
         else:
             expire_at = keeping_expiry_of.summary.expire_at
         self._writes += 1

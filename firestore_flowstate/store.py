@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
@@ -69,6 +69,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         state: FlowState,
         *,
         if_version: str | Unset | None = UNSET,
+        expire_after: timedelta | Unset | None = UNSET,
         timeout: float | None = None,
     ) -> None:
         """Store the state under the id. Afterwards ``state.version`` is the stored version.
@@ -78,6 +79,9 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             state: What to store.
             if_version: Not given: create or replace, the last write wins. A version: replace that version
                 only. None, the version of a state never stored: there must be nothing yet.
+            expire_after: How long after its last write the flow expires, whatever the store's own setting; None: never.
+                Kept as the state's unknown key ``expireAfter``, in milliseconds, -1 for never, which ``state`` has
+                afterwards, until a write says otherwise. Not given: as ``state`` says.
             timeout: Seconds, retries included.
 
         Raises:
@@ -85,8 +89,17 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         """
         ...
 
-    async def create(self, id: str, state: FlowState, *, timeout: float | None = None) -> None:
+    async def create(
+        self,
+        id: str,
+        state: FlowState,
+        *,
+        expire_after: timedelta | Unset | None = UNSET,
+        timeout: float | None = None,
+    ) -> None:
         """Store the state under an id that has none yet. Afterwards ``state.version`` is the stored version.
+
+        ``expire_after`` is as of `save`.
 
         Raises:
             FlowStateExistsError: There is a state under the id.
@@ -125,6 +138,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         executions: Sequence[FlowStateExecution] | Unset = UNSET,
         trace_context: str | Unset | None = UNSET,
         extra: Mapping[str, str | int | float | bool | Unset] | None = None,
+        expire_after: timedelta | Unset | None = UNSET,
         if_version: str | Unset = UNSET,
         timeout: float | None = None,
     ) -> str:
@@ -142,6 +156,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             extra: Unknown keys of the state to set, each by itself; UNSET removes one. Scalars alone, under names
                 that a query can ask for: bools, numbers of 64 bits, strings of at most 1,499 bytes. One that is not
                 there is passed over by UNSET.
+            expire_after: As of `save`, and the expiry follows it at once. Not given: as the stored state says.
             if_version: Write to that version only, in one round trip. Not given: write to whatever is stored,
                 which takes a read first.
             timeout: Seconds, retries included.
@@ -154,10 +169,13 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         """
         ...
 
-    def edit(self, id: str, *, timeout: float | None = None) -> AbstractAsyncContextManager[FlowState]:
+    def edit(
+        self, id: str, *, expire_after: timedelta | Unset | None = UNSET, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[FlowState]:
         """Load the state, and on leaving the block write what the block changed of it.
 
-        Nothing is written where nothing changed or where the block raised.
+        Nothing is written where nothing changed or where the block raised. ``expire_after`` is as of `save`, and a
+        change of the state like any.
 
         Raises:
             FlowStateNotFoundError: On entry: there is no state under the id.
@@ -224,9 +242,9 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> Sequence[FlowStateSummary]:
         """Return the states that somebody should look at: earliest ``wakeAt`` first, ties by id.
 
-        ``wakeAt`` is an unknown key of the state, and the only one with a meaning here: the moment, in milliseconds
-        since the epoch, from which somebody should look at the flow. A state without it, or with something else than
-        a number there, is never due.
+        ``wakeAt`` is an unknown key of the state with one meaning: the moment, in milliseconds since the epoch, from
+        which somebody should look at the flow. A state without it, or with something else than a number there, is
+        never due.
 
         Args:
             before: The latest moment, inclusive: a datetime with a time zone, or milliseconds. None: now, by the

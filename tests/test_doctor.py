@@ -10,7 +10,15 @@ from damage import drop, put, sound, sound_native
 from query_log import QueryLog, query_log
 from raw_documents import Fields, RawCollection
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSettings, Operation
+from firestore_flowstate import (
+    BlockedOnStep,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateExecution,
+    FlowStateSettings,
+    Operation,
+)
+from firestore_flowstate._operations.examining import _lateness
 from firestore_flowstate.doctor import Finding, examine
 from firestore_flowstate.testing.conformance.states import started, with_everywhere
 
@@ -138,3 +146,33 @@ async def test_asks_each_index(flow_state_settings: FlowStateSettings, query_log
     filters += [["wakeAt", "wakeAt"], *([["operation.done", "startTime"]] if shards == 1 else [])]
 
     assert [[*shard, *paths] for paths in filters] == asked
+
+
+async def test_finds_flows_that_nobody_looks_after(flow_state_store: FirestoreFlowStateStore) -> None:
+    """Those whose wake time passed over three minutes ago; not those of a moment ago, of the future, or without one."""
+    now = datetime.now(timezone.utc).timestamp() * 1000
+    minutes = {"late": -4, "sweep comes": -2, "future": 60}
+    for id, since in minutes.items():
+        state = started()
+        state.wakeAt = now + since * 60_000
+        await flow_state_store.save(id, state)
+    await flow_state_store.save("never", started())
+    [finding] = await findings(flow_state_store)
+
+    assert ("late_run", "late") == (finding.kind, finding.id)
+    assert "wakeAt passed 4 minutes ago" in finding.message
+
+
+@pytest.mark.parametrize(("status", "days", "kinds"), [("running", 4, ["late_run"]), ("running", 2, []),
+                                                       ("blocked", 4, []), ("done", 4, [])])  # fmt: skip
+def test_a_running_flow_is_written_now_and_then(status: str, days: int, kinds: list[str]) -> None:
+    """One that was not for three days has nobody who runs it; one that waits may do so for ever."""
+    state = started()
+    state.executions = [FlowStateExecution(trace_ids=[])]
+    if status == "blocked":
+        state.blocked_on_step = BlockedOnStep(name="step")
+    state.operation.done = status == "done"
+    now = datetime.now(timezone.utc)
+    state._note_stored("version", updated_at=now - timedelta(days=days), expire_at=None)
+
+    assert bool(kinds) == (_lateness(state, now) is not None)

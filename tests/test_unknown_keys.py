@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from firestore_flowstate import (
     FlowStateEncodeError,
     FlowStateSettings,
     FlowStateWarning,
+    Operation,
 )
 from firestore_flowstate.testing import exactly
 from firestore_flowstate.testing.conformance import DueTests
@@ -136,3 +138,35 @@ async def test_due_leaves_out_what_nobody_can_read(
         found = await flow_state_store.due(5, limit=2)
 
     assert ["a", "z"] == [summary.id for summary in found]
+
+
+async def test_a_flow_of_each_layout_may_expire_after_a_time_of_its_own(store: FirestoreFlowStateStore) -> None:
+    """Said by a save or by a partial write, it is kept, and the write that ends the flow goes by it."""
+    state = with_steps("a")
+    await store.create("saved", state, expire_after=timedelta(days=7))
+    await store.save("updated", state)
+    await store.update("updated", expire_after=timedelta(days=7))
+    for id in ("saved", "updated"):
+        await store.update(id, operation=Operation(name="op", done=True))
+    found = await store.load_many(["saved", "updated"])
+
+    assert ["saved", "updated"] == list(found)
+    for ended in found.values():
+        assert ended.expire_at is not None
+        assert timedelta(days=6) < ended.expire_at - datetime.now(timezone.utc) <= timedelta(days=7)
+
+
+async def test_parts_outlive_a_root_with_a_time_of_its_own(
+    flow_state_store: FirestoreFlowStateStore, raw: RawCollection
+) -> None:
+    """By seven days, and they stay where it is to stay."""
+    state = with_steps("a")
+    state.input, state.operation = "x" * 1_200_000, Operation(name="op", done=True)
+    await flow_state_store.save("id", state, expire_after=timedelta(days=7))
+    before = raw.below("id", "flowstate-parts").values()
+    await flow_state_store.update("id", expire_after=None)
+    after = raw.below("id", "flowstate-parts").values()
+
+    assert [True, True] == ["expireAt" in part for part in before]
+    assert [False, False] == ["expireAt" in part for part in after]
+    assert "expireAt" not in raw.read("id")

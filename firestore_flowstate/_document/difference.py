@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..unset import UNSET, Unset
+from .expiry import EXPIRE_AFTER, own_duration, own_duration_of
 from .head import check_extra, exact
 from .json_text import encode
 from .paths import in_extra
@@ -23,6 +25,7 @@ class Change:
 
     Raises:
         FlowStateEncodeError: A value is not of the type that the parameter takes.
+        ValueError: `expire_after` is no duration.
     """
 
     cache: Mapping[str, CacheEntry] = field(default_factory=dict)
@@ -33,6 +36,7 @@ class Change:
     executions: Sequence[FlowStateExecution] | Unset = UNSET
     trace_context: str | Unset | None = UNSET
     extra: Mapping[str, str | int | float | bool | Unset] = field(default_factory=dict)
+    expire_after: timedelta | Unset | None = UNSET
     new_steps: int | None = None
     """By how much the count of steps grows, where that is known."""
     new_bytes: int | None = None
@@ -45,12 +49,21 @@ class Change:
 
     @property
     def names_status(self) -> bool:
-        """Whether it names what the status, and with it the expiry, follows from."""
+        """Whether it names what the status follows from."""
         return not (
             isinstance(self.operation, Unset)
             and isinstance(self.blocked_on_step, Unset)
             and isinstance(self.executions, Unset)
         )
+
+    @property
+    def names_expiry(self) -> bool:
+        """Whether it names what the expiry follows from: the status, or the flow's own duration."""
+        return self.names_status or EXPIRE_AFTER in self.extra
+
+    def own_duration_after(self, base: float | None) -> int | float | None:
+        """Return the flow's own duration once it is written."""
+        return own_duration(self.extra) if EXPIRE_AFTER in self.extra else base
 
     def __post_init__(self) -> None:
         cache = _by_step("cache", self.cache)
@@ -59,6 +72,8 @@ class Change:
         object.__setattr__(
             self, "extra", {exact(key): exact(value) for key, value in _mapping("extra", self.extra).items()}
         )
+        if not isinstance(own := own_duration_of(self.expire_after), Unset):
+            object.__setattr__(self, "extra", {**self.extra, EXPIRE_AFTER: own})
         for key, value in self.extra.items():
             check_extra(key, value)
         if isinstance(self.remove, str):  # an iterable of strings too, of other ones than was meant

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Final, Literal
 
-from ..models import FlowStatus
+from ..models import FlowState, FlowStatus
+from ..unset import UNSET, Unset
 
-_FINISHED = ("done", "failed")
+EXPIRE_AFTER: Final = "expireAfter"
+"""The unknown key with a flow's own duration, in milliseconds; a negative one stands for never."""
+
+_INT64: Final = range(-(2**63), 2**63)
+_NEVER: Final = -1
+_FINISHED: Final = ("done", "failed")
 
 
 def expiry(
-    status: FlowStatus, now: datetime, *, after: timedelta | None, when: Literal["finished", "always"]
+    status: FlowStatus,
+    now: datetime,
+    *,
+    own: float | None,
+    after: timedelta | None,
+    when: Literal["finished", "always"],
 ) -> datetime | None:
     """Return when a state that is written now expires, or None where it does not.
 
-    To be asked by every write that changes operation, blocked step or executions: a flow that is resumed
-    loses its expiry.
+    To be asked by every write that changes operation, blocked step, executions or the flow's own duration: a flow that
+    is resumed loses its expiry.
+
+    Args:
+        status: What the flow does.
+        now: When it is written.
+        own: The flow's own duration, as of `own_duration`; None: it has none.
+        after: The duration of the settings; None: never.
+        when: Which states expire, by the settings.
     """
-    if after is None or (when == "finished" and status not in _FINISHED):
+    if when == "finished" and status not in _FINISHED:
+        return None
+    if own is not None:
+        after = _duration(own)
+    if after is None:
         return None
     try:
         return now + after
@@ -29,3 +54,62 @@ def expiry(
 def has_expired(expire_at: datetime | None, now: datetime) -> bool:
     """Return whether the state counts as absent, collected yet or not."""
     return expire_at is not None and expire_at <= now
+
+
+def own_duration(unknown: Mapping[str, Any]) -> int | float | None:
+    """Return the flow's own duration in milliseconds among the unknown keys of its state; None where it has none."""
+    value = unknown.get(EXPIRE_AFTER)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if type(value) is int and value in _INT64 else None
+
+
+def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
+    """Return what the unknown key is to be for a parameter `expire_after`; UNSET: as it is.
+
+    Raises:
+        ValueError: It is no duration.
+    """
+    if isinstance(given, Unset):
+        return UNSET
+    if given is None:
+        return _NEVER
+    asked: object = given
+    if not isinstance(asked, timedelta) or asked <= timedelta():
+        raise ValueError(f"expire_after is a duration longer than none, or None for never, not {asked!r:.100}")
+    milliseconds = given / timedelta(milliseconds=1)
+    return int(milliseconds) if milliseconds.is_integer() else milliseconds
+
+
+@contextmanager
+def lasting(state: FlowState, given: timedelta | Unset | None) -> Iterator[None]:
+    """Give a state its flow's own duration while it is stored; where that fails it has what it had.
+
+    Raises:
+        ValueError: `given` is no duration.
+    """
+    own = own_duration_of(given)
+    given_state: object = state
+    if isinstance(own, Unset) or not isinstance(given_state, FlowState):  # what is none is refused where it is encoded
+        yield
+        return
+    unknown = state.model_extra or {}
+    before = unknown.get(EXPIRE_AFTER, UNSET)
+    setattr(state, EXPIRE_AFTER, own)
+    try:
+        yield
+    except BaseException:
+        if isinstance(before, Unset):
+            delattr(state, EXPIRE_AFTER)
+        else:
+            setattr(state, EXPIRE_AFTER, before)
+        raise
+
+
+def _duration(own: float) -> timedelta | None:
+    if own < 0:
+        return None
+    try:
+        return timedelta(milliseconds=own)
+    except OverflowError:  # longer than any calendar
+        return None

@@ -40,11 +40,6 @@ class Update:
     size: int
     change: Change
 
-    @property
-    def touches_expiry(self) -> bool:
-        """Whether it changes what expiry goes by: operation, blocked step or executions."""
-        return bool({"operation", "blockedOnStep", "executions"} & self.values.keys())
-
     def progress_after(self, base: Progress) -> Progress:
         """Return what the status follows from once it is written."""
         change = self.change
@@ -105,7 +100,7 @@ def write_update(
     for name, stored in update.values.items():
         write_stored(fields[PAYLOAD].map_value.fields[name], stored)
         mask.append(f"{PAYLOAD}.{name}")
-    if update.touches_expiry:
+    if change.names_status:
         fields["status"].string_value = update.progress_after(base.progress).status
         mask.append("status")
     if not isinstance(change.blocked_on_step, Unset):

@@ -15,7 +15,7 @@ import orjson
 
 from ..models import FlowState, FlowStatus, Operation
 from ..unset import Unset
-from .expiry import has_expired
+from .expiry import EXPIRE_AFTER, has_expired, own_duration
 from .log import Ref
 
 Layout = Literal["serialized", "native"]
@@ -104,6 +104,7 @@ class Version:
         created: The id of the create that made the document.
         expires: When it expires, in seconds since the epoch; None where it does not.
         owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
+        expire_after: Its flow's own duration until it expires, in milliseconds; None where it has none.
         has_extra: Whether its payload has unknown keys, which no partial write can take out.
         kept: The parts that the root refers to; None where it has some and they were not read. No text has them: a
             commit must not delete a part because of what a text says.
@@ -119,6 +120,7 @@ class Version:
     created: str | None = None
     expires: float | None = None
     owns_expiry: bool = False
+    expire_after: int | float | None = None
     has_extra: bool = False
     kept: tuple[Kept, ...] | None = field(default=(), compare=False)
     is_hearsay: bool = field(default=False, compare=False)
@@ -171,6 +173,7 @@ class Version:
             self.parts,
             self.created,
             self.expires,
+            self.expire_after,
         ]
         return base64.urlsafe_b64encode(orjson.dumps([*fields, check_of(path, fields)])).decode().rstrip("=")
 
@@ -182,7 +185,7 @@ class Version:
         """
         try:
             fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-            form, seconds, nanos, revision, layout, flags, weight, parts, created, expires, check = fields
+            form, seconds, nanos, revision, layout, flags, weight, parts, created, expires, own, check = fields
             if form != _FORMAT or check != check_of(path, fields[:-1]):
                 return None
             return cls(
@@ -196,6 +199,7 @@ class Version:
                 parts=_within(_INT64, parts),
                 created=None if created is None else _text(created),
                 expires=None if expires is None else _finite(expires),
+                expire_after=None if own is None else _number(own),
                 owns_expiry="o" in flags,
                 has_extra="e" in flags,
                 kept=() if parts <= 0 else None,
@@ -221,6 +225,13 @@ def _text(value: object) -> str:
         raise TypeError
     value.encode()  # ValueError: a lone surrogate, which no message can hold
     return value
+
+
+def _number(value: object) -> int | float:
+    found = own_duration({EXPIRE_AFTER: value})
+    if found is None:
+        raise ValueError
+    return found
 
 
 def _finite(value: object) -> float:

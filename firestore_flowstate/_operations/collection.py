@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from .._document.expiry import expiry
+from .._document.expiry import EXPIRE_AFTER, expiry, own_duration
 from .._document.parts import COLLECTION as PARTS
 from .._document.payload import Payloads
 from .._document.place import Place
@@ -93,10 +93,10 @@ class Collection:
 
         return crc32(id.encode()) % (self.settings.write_shards or self.settings.shards)
 
-    def expire_at(self, status: FlowStatus) -> datetime | None:
-        """Return when a state that is written now expires."""
+    def expire_at(self, status: FlowStatus, own: float | None) -> datetime | None:
+        """Return when a state that is written now expires; `own` is its flow's own duration, in milliseconds."""
         now = datetime.now(timezone.utc)
-        return expiry(status, now, after=self.settings.expire_after, when=self.settings.expire_when)
+        return expiry(status, now, own=own, after=self.settings.expire_after, when=self.settings.expire_when)
 
     def deadline(self, timeout: float | None) -> Deadline:
         """Return the deadline of a call that starts now."""
@@ -150,6 +150,13 @@ def expires_at(fields: Mapping[str, Any]) -> datetime | None:
     except (ValueError, OverflowError):  # none of the years 1 to 9999
         return None
     return moment
+
+
+def expire_after_in(fields: Mapping[str, Any]) -> int | float | None:
+    """Return the flow's own duration until it expires, in milliseconds; None if the document has none."""
+    value = fields.get(EXPIRE_AFTER)
+    kind = None if value is None else value.WhichOneof("value_type")
+    return own_duration({EXPIRE_AFTER: getattr(value, kind)}) if kind in ("integer_value", "double_value") else None
 
 
 def is_live(document: Document, now: datetime | None = None) -> bool:

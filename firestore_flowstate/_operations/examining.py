@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Final, Literal, get_args
 
 from .._document.root import is_serialized
+from .._query.due import wake_at
 from .._query.structured import due_structured_query, structured_query
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError, MissingIndexError
 from ..models import FlowState, FlowStatus
 from ..query import FlowStateQuery
 from ..reports import Finding
-from .collection import Collection, expires_at
+from .collection import Collection, expires_at, is_live
 from .overdue import OVERDUE
 from .reading import state_of
 from .scanning import scan
 
 _PAGE: Final = 20  # documents, which may have a megabyte each and more in parts
+LATE: Final = timedelta(minutes=3)  # a sweep a minute, and the two minutes in which it takes up what it has found
+STILL: Final = timedelta(days=3)
 _KINDS: Final = {
     "null_value": "null",
     "boolean_value": "a boolean",
@@ -98,6 +101,33 @@ async def _of_document(collection: Collection, document: Document) -> AsyncItera
         return
     for message in _contradictions(document, state):
         yield Finding(kind="head", id=id, message=message)
+    if is_live(document) and (late := _lateness(state, datetime.now(timezone.utc))) is not None:
+        yield Finding(kind="late_run", id=id, message=late)
+
+
+def _lateness(state: FlowState, now: datetime) -> str | None:
+    """Return why it seems that nobody looks after a flow that should go on."""
+    moment = wake_at(state.model_extra or {})
+    passed = None if moment is None else now.timestamp() - moment / 1000
+    if passed is not None and passed > LATE.total_seconds():
+        return (
+            f"Its wakeAt passed {_spelled(passed)} ago, and nobody has looked at it since. See that a worker or a "
+            "scheduled sweep of its flows runs."
+        )
+    if moment is None and state.status == "running" and state.updated_at is not None:
+        still = (now - state.updated_at).total_seconds()
+        if still > STILL.total_seconds():
+            return (
+                f"It counts as running, and was not written for {_spelled(still)}: whoever ran it seems to have died. "
+                "Run it again, or delete it."
+            )
+    return None
+
+
+def _spelled(seconds: float) -> str:
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.0f} hours" if seconds < 2 * 86_400 else f"{seconds / 86_400:,.0f} days"
 
 
 def _hidden(collection: Collection, document: Document) -> Iterator[tuple[Literal["hidden", "native"], str]]:

@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from .._document.expiry import EXPIRE_AFTER
 from .._document.native import owns_expiry
 from .._document.root import PAYLOAD, VALUES, check_layout, is_serialized, kept_in, moment_of, reference_fields
 from .._document.version import Kept, Version
 from .._rpc.deadline import Deadline
 from ..errors import FlowStateDecodeError
-from .collection import Collection, expires_at, is_live
+from .collection import Collection, expire_after_in, expires_at, is_live
 from .landing import is_version
 from .progress import NATIVE_PROGRESS, SERIALIZED_PROGRESS, native_progress, serialized_progress
 from .reading import load_root, unreadable, version_of
 
 _FIELDS: Final = [
     "expireAt",
+    EXPIRE_AFTER,
     *(f"{PAYLOAD}.{name}" for name in ("weight", "parts", "created")),
     *SERIALIZED_PROGRESS,
     *NATIVE_PROGRESS,
@@ -63,6 +65,7 @@ async def read_head(collection: Collection, id: str, deadline: Deadline) -> Head
         created=payload["created"].string_value if "created" in payload else None,
         expires=None if expire_at is None else expire_at.timestamp(),
         owns_expiry=not ours and owns_expiry(document.fields),
+        expire_after=expire_after_in(document.fields),
         has_extra="extra" in payload,
         kept=() if parts <= 0 else None,
     )

@@ -20,7 +20,7 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateConflictError, FlowStateDecodeError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
 from .backoff import Backoff
-from .collection import Collection, expires_at, is_live
+from .collection import Collection, expire_after_in, expires_at, is_live
 from .history import Forgotten, History, history_since
 from .progress import native_progress, serialized_progress
 from .reading import load_root, version_of
@@ -277,6 +277,7 @@ def found_version(collection: Collection, document: Document) -> str | None:
                 progress=native_progress(document),
                 expires=None if expire_at is None else expire_at.timestamp(),
                 owns_expiry=owns_expiry(document.fields),
+                expire_after=expire_after_in(document.fields),
             )
     except FlowStateDecodeError:
         return None

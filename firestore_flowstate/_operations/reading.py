@@ -15,7 +15,7 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
-from .collection import Collection, expires_at, is_live
+from .collection import Collection, expire_after_in, expires_at, is_live
 from .together import together
 
 _DECODED_AT_ONCE = 32  # documents between two chances for the garbage collector
@@ -162,6 +162,7 @@ def native_version_of(document: Document, state: FlowState) -> Version:
         progress=Progress.of(state),
         expires=None if expire_at is None else expire_at.timestamp(),
         owns_expiry=owns_expiry(document.fields),
+        expire_after=expire_after_in(document.fields),
     )
 
 
@@ -179,6 +180,7 @@ def version_of(document: Document, root: Root, progress: Progress) -> Version:
         created=root.created,
         expires=None if expire_at is None else expire_at.timestamp(),
         has_extra="extra" in root.values,
+        expire_after=expire_after_in(document.fields),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from .._document.expiry import own_duration
 from .._document.log import MAX_IDS, Ref
 from .._document.native import EXPIRY, owns_expiry, write_native
 from .._document.native_values import same_fields
@@ -96,7 +97,7 @@ def outgoing_of(
 ) -> tuple[Outgoing, Written | None]:
     """Return the write of a whole state, and what it was filled with where the layout is ours."""
     if isinstance(expire_at, Unset):
-        expire_at = collection.expire_at(state.status)
+        expire_at = collection.expire_at(state.status, own_duration(state.model_extra or {}))
     if (layout or collection.settings.layout) == "native":
         return outgoing_native(collection, id, state, expire_at), None
     return outgoing(collection, id, state, base=base, absent=absent, expire_at=expire_at)
@@ -125,6 +126,7 @@ def stamp(
         expires=None if out.expire_at is None else out.expire_at.timestamp(),
         owns_expiry=written is None and EXPIRY in (state.model_extra or {}),
         has_extra=written is not None and written.has_extra,
+        expire_after=own_duration(state.model_extra or {}),
     )
     state._history = () if written is None else (*history(state, base), written.revision)[-MAX_IDS:]
     version.stamp(state, path)

@@ -7,10 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from .._document.difference import Change
+from .._document.expiry import EXPIRE_AFTER
 from .._document.folding import FOLD_WEIGHT
 from .._document.log import Ref
 from .._document.merging import bytes_of
-from .._document.native import EXPIRY, changed_fields, replaced_fields, write_change
+from .._document.native import EXPIRY, changed_fields, write_change
 from .._document.native_values import same_fields
 from .._document.refusals import naming, not_found, not_removable
 from .._document.serialized import write_expiry
@@ -56,8 +57,8 @@ async def update(
         Overtaken: Another writer was first, or the version has expired.
         FlowStateEncodeError: A value cannot be stored.
     """
-    if base.is_hearsay and base.progress.ended and change.names_status and isinstance(change.operation, Unset):
-        base, replaceable = await confirm(collection, id, base, deadline)  # it would expire on the word of a text
+    if base.is_hearsay and _would_expire_as_told(collection, change, base):
+        base, replaceable = await confirm(collection, id, base, deadline)
     try:
         if base.layout == "native":
             check_may_be_plain(collection)
@@ -67,7 +68,7 @@ async def update(
         packed = pack_update(change, collection.place(id))
     except FlowStateEncodeError as error:
         raise naming(error, id) from error.__cause__
-    if base.kept is None and packed.touches_expiry and _may_expire(collection, base):
+    if base.kept is None and packed.change.names_expiry and _may_expire(collection, change, base):
         base = await confirm_whole(collection, id, base, deadline)  # its parts expire after it, all of them
     elif replaceable is None and _relies_on_parts(packed, base):
         base, replaceable = await confirm(collection, id, base, deadline)
@@ -119,6 +120,16 @@ async def _check_removable(collection: Collection, id: str, change: Change, dead
         raise not_removable(id, key)
 
 
+def _would_expire_as_told(collection: Collection, change: Change, base: Version) -> bool:
+    """Return whether the write would let a state expire on the word of a text: that it has ended, or after how long."""
+    if change.names_expiry and base.progress.ended and isinstance(change.operation, Unset):
+        return True
+    if not change.names_status or base.expire_after is None or EXPIRE_AFTER in change.extra:
+        return False
+    ends = base.progress.after(change.operation, change.blocked_on_step, change.executions).ended
+    return bool(ends) or collection.settings.expire_when == "always"
+
+
 def _relies_on_parts(packed: Update, base: Version) -> bool:
     """Return whether a write on top of a version that a text told of goes by more than its update_time."""
     if base.kept is None and packed.values:
@@ -136,8 +147,9 @@ async def _update_serialized(
     deadline: Deadline,
 ) -> Version:
     expire_at: datetime | Unset | None = UNSET
-    if packed.touches_expiry:
-        expire_at = collection.expire_at(packed.progress_after(base.progress).status)
+    if packed.change.names_expiry:
+        own = packed.change.own_duration_after(base.expire_after)
+        expire_at = collection.expire_at(packed.progress_after(base.progress).status, own)
     kept = base.kept if base.kept is not None else replaceable or ()
     out = _outgoing(collection, id, packed, base, expire_at, kept)
     for folds in range(_FOLDS + 1):
@@ -157,9 +169,10 @@ async def _update_serialized(
     return version
 
 
-def _may_expire(collection: Collection, base: Version) -> bool:
+def _may_expire(collection: Collection, change: Change, base: Version) -> bool:
     """Return whether a state expires before or after a write that touches its expiry."""
-    return base.expires is not None or collection.settings.expire_after is not None
+    own = change.own_duration_after(base.expire_after)
+    return base.expires is not None or own is not None or collection.settings.expire_after is not None
 
 
 def _outgoing(
@@ -187,7 +200,7 @@ def _outgoing(
     def fit(kept: Sequence[Kept]) -> None:
         gone = packed.gone(kept)
         out.gone = part_names_of(collection, id, gone)
-        if packed.touches_expiry and (out.expire_at is not None or base.expires is not None):
+        if packed.change.names_expiry and (out.expire_at is not None or base.expires is not None):
             out.stay = part_names_of(collection, id, [one for one in kept if one not in gone])
         root.ClearField("update_transforms")
         write_transforms(root.update_transforms, packed, gone)
@@ -225,6 +238,7 @@ def _version_after(
         created=base.created,
         expires=expires,
         has_extra=base.has_extra,
+        expire_after=packed.change.own_duration_after(base.expire_after),
     )
 
 
@@ -236,8 +250,9 @@ async def _update_native(
     mask = write_change(root.update, change)
     progress = base.progress.after(change.operation, change.blocked_on_step, change.executions)
     expires = base.expires
-    if {"operation", "blockedOnStep", "executions"} & replaced_fields(change).keys() and not base.owns_expiry:
-        expire_at = collection.expire_at(progress.status)
+    own = change.own_duration_after(base.expire_after)
+    if change.names_expiry and not base.owns_expiry:
+        expire_at = collection.expire_at(progress.status, own)
         write_expiry(root.update.fields, expire_at)
         mask.append(EXPIRY)
         expires = None if expire_at is None else expire_at.timestamp()
@@ -252,4 +267,4 @@ async def _update_native(
         landed = await land(collection, out, base=base, absent=False, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    return replace(base, updated=landed.updated, progress=progress, expires=expires)
+    return replace(base, updated=landed.updated, progress=progress, expires=expires, expire_after=own)

@@ -13,7 +13,7 @@ from .. import __version__
 from .backups import export_command, import_command
 from .indexing import indexes
 from .inspecting import count, delete, doctor, list_command, show
-from .maintaining import gc, migrate, purge, rewrap
+from .maintaining import expire, gc, migrate, purge, rewrap
 
 _SIGPIPE: Final = 13  # which not every system has a name for
 
@@ -67,6 +67,7 @@ for _command in (
     import_command,
     indexes,
     doctor,
+    expire,
     gc,
     purge,
     migrate,

@@ -155,7 +155,8 @@ def doctor(as_json: bool) -> int:
 
     Asks every index, and reads every document once: finds those that no list shows, since startTime is missing, of a
     wrong type or NaN or they are in no shard that lists ask; those that nobody can read; heads that contradict their
-    state; and expired states that no TTL policy deletes. Changes nothing. Exits with 1 where it found something.
+    state; flows that nobody seems to look after; and expired states that no TTL policy deletes. Changes nothing. Exits
+    with 1 where it found something.
     """
     settings = given_settings()
     say(place(settings))

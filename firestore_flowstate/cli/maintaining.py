@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from ..firestore import FirestoreFlowStateStore
 from ..reports import GcReport, MigrateReport, RewrapReport
 from ..settings import FlowStateSettings
+from ..unset import UNSET
 from .options import (
     MisusedError,
     as_json_option,
@@ -21,7 +23,7 @@ from .options import (
     given_settings,
     store_options,
 )
-from .output import about, counted, place, progress_bar, report, say, shown
+from .output import about, counted, place, progress_bar, report, say, shown, tell
 from .parameters import duration, spelled
 from .running import run
 
@@ -87,6 +89,37 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
     purged = run(purge_them())
     done = "would be deleted" if dry_run else "deleted"
     report(f"{counted(purged)} {done}", {"purged": purged, "dryRun": dry_run}, as_json=as_json)
+
+
+@click.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--after", type=duration, metavar="DURATION", help="This long, such as 30d, 12h or P30D.")
+@click.option("--never", is_flag=True, help="Never.")
+@click.option("--default", "default", is_flag=True, help="As FLOWSTATE_EXPIRE_AFTER says, as if nothing had been said.")
+@store_options
+def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bool) -> None:
+    """Say when flow states expire, whatever the settings say of all.
+
+    It is kept with each until a write says otherwise, and counts from now for a flow that has ended, and for another
+    from its end. Readers miss what has expired at once; Firestore deletes it where it has a TTL policy.
+    """
+    if (after is not None) + never + default != 1:
+        raise MisusedError("say one of --after DURATION, --never and --default")
+    if after == timedelta():
+        raise MisusedError("--after is longer than 0s; flowstate delete deletes at once")
+    settings = given_settings()
+
+    async def expire_them() -> None:
+        async with FirestoreFlowStateStore(settings) as store:
+            for id in ids:
+                if default:
+                    await store.update(id, extra={"expireAfter": UNSET})
+                else:
+                    await store.update(id, expire_after=after)
+                how = "as the settings say" if default else "never" if after is None else f"after {spelled(after)}"
+                tell(f"{shown(id)} expires {how}")
+
+    run(expire_them())
 
 
 @click.command()

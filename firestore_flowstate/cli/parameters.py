@@ -11,11 +11,17 @@ import click
 
 _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
+_ISO: Final = re.compile(
+    r"P(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(?=\d)(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,6})S)?)?", re.ASCII
+)
+
 
 def duration(text: str) -> timedelta:
-    """Return a duration such as 90d, 12h or 1d12h."""
+    """Return a duration such as 90d, 12h or 1d12h, or the same in ISO 8601: P90D, PT12H, P1DT12H."""
+    if text[:1] == "P" and (iso := _ISO.fullmatch(text)) is not None and any(iso.groups()):
+        text = "".join(f"{number}{unit}" for number, unit in zip(iso.groups(), "wdhms", strict=True) if number)
     if not re.fullmatch(r"(\d{1,6}[smhdw])+", text, re.ASCII):
-        raise click.BadParameter(f"{text!r} is no duration such as 90d, 12h or 1d12h (units: s, m, h, d, w)")
+        raise click.BadParameter(f"{text!r} is no duration such as 90d, 12h, 1d12h or P90D (units: s, m, h, d, w)")
     parts = re.findall(r"(\d+)([smhdw])", text)
     try:
         return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from command import Outcome, Processes
@@ -218,3 +219,40 @@ def test_gc(flowstate: Processes, here: Callable[..., Outcome], flow_state_setti
     assert {"orphans": 0, "deleted": 0, "young": 1, "unreadable": [], "dryRun": False} == json.loads(
         here("gc", "--json").out
     )
+
+
+def test_expire(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """A time of their own, for flows that have ended from now on; never; and as the settings say."""
+    assert Outcome(0, "order-1001 expires after 30 days\norder-1002 expires after 30 days\n", "") == here(
+        "expire", "order-1001", "order-1002", "--after", "P30D"
+    )
+    ended, waiting = store.load("order-1001"), store.load("order-1002")
+    assert ended is not None
+    assert waiting is not None
+    assert ended.expire_at is not None
+    assert timedelta(days=29) < ended.expire_at - datetime.now(timezone.utc) < timedelta(days=30)
+    assert None is waiting.expire_at
+
+    assert "order-1001 expires never\n" == here("expire", "order-1001", "--never").out
+    never = store.load("order-1001")
+    assert never is not None
+    assert (None, -1) == (never.expire_at, (never.model_extra or {})["expireAfter"])
+
+    assert "order-1001 expires as the settings say\n" == here("expire", "order-1001", "--default").out
+    default = store.load("order-1001")
+    assert default is not None
+    assert "expireAfter" not in (default.model_extra or {})
+
+
+@pytest.mark.parametrize("arguments", ["", "--after 0s", "--after P", "--after PT", "--after 1d --never"])
+def test_expire_wants_one_time(here: Callable[..., Outcome], arguments: str) -> None:
+    """And no less than some time."""
+    assert 2 == here("expire", "id", *arguments.split()).code
+
+
+def test_expire_names_what_is_not_there(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """It fails like any write."""
+    outcome = here("expire", "missing", "--never")
+
+    assert (1, "") == (outcome.code, outcome.out)
+    assert "'missing'" in outcome.err

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import pytest
 
-from ...errors import FlowStateConflictError, FlowStateNotFoundError
+from ...errors import FlowStateConflictError, FlowStateExistsError, FlowStateNotFoundError
 from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation
 from ...query import FlowStateQuery
 from ...store import VersionedFlowStateStore
+from ...unset import UNSET
 from ..comparison import exactly
 from .states import started, with_steps
 from .suite import Suite
@@ -282,3 +283,144 @@ class ExpiryTests(Suite):
         assert [state.flow_id for state in last.flow_states] == ["id-05", "id-00"]
         assert (await store.list(FlowStateQuery(limit=6))).continuation_token is None
         assert last.continuation_token is None
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("by", ["save", "create", "update", "edit", "update and end", "modify the key"])
+    async def test_a_flow_may_expire_after_a_time_of_its_own(self, store: VersionedFlowStateStore, by: str) -> None:
+        """Whichever write says so, over the store's own setting, and it is kept with the state in milliseconds."""
+        state, own = _finished(), timedelta(days=7)
+        if by == "save":
+            await store.save("id", state, expire_after=own)
+        elif by == "create":
+            await store.create("id", state, expire_after=own)
+        else:
+            await store.save("id", started() if by == "update and end" else state)
+        if by == "update":
+            await store.update("id", expire_after=own)
+        if by == "update and end":
+            await store.update("id", operation=_finished().operation, expire_after=own)
+        if by == "edit":
+            async with store.edit("id", expire_after=own):
+                pass
+        if by == "modify the key":
+            await store.modify("id", lambda state: setattr(state, "expireAfter", 7 * 86_400_000))
+        loaded = await store.load("id")
+        [summary] = (await store.list_summaries()).summaries
+
+        assert loaded is not None
+        assert {"expireAfter": 7 * 86_400_000} == loaded.model_extra
+        assert _expires_in(own, loaded)
+        assert loaded.expire_at == summary.expire_at
+        if by in ("save", "create"):
+            assert loaded.model_extra == state.model_extra
+            assert loaded.expire_at == state.expire_at
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("version", ["of the save", "of an update", "of a load", "none"])
+    async def test_the_time_of_its_own_is_kept_until_a_write_says_otherwise(
+        self, store: VersionedFlowStateStore, version: str
+    ) -> None:
+        """The write that ends the flow goes by it, whatever it knows of the state; and so on until it is changed."""
+        state, own = started(), timedelta(days=7)
+        await store.save("id", state, expire_after=own)
+        given: Any = state.version
+        if version == "of an update":
+            given = await store.update("id", cache={"a": CacheEntry()}, if_version=given)
+        if version == "of a load":
+            given = (await store.load_many(["id"]))["id"].version
+        if version == "none":
+            given = UNSET
+        waiting = await store.load("id")
+        await store.update("id", operation=_finished().operation, if_version=given)
+        ended = await store.load("id")
+        async with store.edit("id") as edited:
+            edited.operation.metadata = 1
+        await store.save("id", edited)
+        saved = await store.load("id")
+        await store.update("id", expire_after=timedelta(days=2))
+        changed = await store.load("id")
+        await store.update("id", extra={"expireAfter": UNSET})
+        back = await store.load("id")
+
+        assert waiting is not None
+        assert None is waiting.expire_at
+        assert _expires_in(own, ended)
+        assert _expires_in(own, saved)
+        assert _expires_in(timedelta(days=2), changed)
+        assert _expires_in(IN_AN_HOUR, back)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("by", ["save", "update", "edit"])
+    async def test_a_flow_may_never_expire(self, store: VersionedFlowStateStore, by: str) -> None:
+        """None takes the expiry away, and every later write leaves it so."""
+        state = _finished()
+        await store.save("id", state)
+        if by == "save":
+            await store.save("id", state, expire_after=None)
+        elif by == "update":
+            await store.update("id", expire_after=None)
+        else:
+            async with store.edit("id", expire_after=None):
+                pass
+        await store.update("id", operation=_finished(error="no").operation)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert (None, {"expireAfter": -1}) == (loaded.expire_at, loaded.model_extra)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("value", ["7", True, None, [5], float("nan"), float("inf")], ids=ascii)
+    async def test_what_is_no_time_of_its_own_counts_for_nothing(
+        self, store: VersionedFlowStateStore, value: Any
+    ) -> None:
+        """The store's own setting holds."""
+        state = _finished()
+        state.expireAfter = value
+        await store.save("id", state)
+        assert _expires_in(IN_AN_HOUR, state)
+        await store.update("id", operation=_finished(error="no").operation, if_version=state.version or "")
+
+        assert _expires_in(IN_AN_HOUR, await store.load("id"))
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("own", [timedelta(), timedelta(seconds=-1), 5, "7d"], ids=str)
+    async def test_refuses_what_is_no_duration(self, store: VersionedFlowStateStore, own: Any) -> None:
+        """And writes nothing, also to the state object."""
+        state = started()
+        await store.save("id", state)
+        version = state.version
+        for call in (
+            store.save("id", state, expire_after=own),
+            store.create("new", state, expire_after=own),
+            store.update("id", expire_after=own),
+        ):
+            with pytest.raises(ValueError, match="expire_after"):
+                await call
+        with pytest.raises(ValueError, match="expire_after"):
+            async with store.edit("id", expire_after=own):
+                raise AssertionError("the block was entered")
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert (version, {}, {}) == (loaded.version, loaded.model_extra, state.model_extra)
+
+    @pytest.mark.asyncio
+    async def test_a_refused_write_leaves_the_state_object(self, store: VersionedFlowStateStore) -> None:
+        """What was not stored is not said of it."""
+        state = started()
+        await store.save("id", state)
+        with pytest.raises(FlowStateExistsError):
+            await store.create("id", state, expire_after=timedelta(days=1))
+        with pytest.raises(FlowStateConflictError):
+            await store.save("id", state, if_version=None, expire_after=timedelta(days=1))
+
+        assert {} == state.model_extra
+
+
+def _expires_in(duration: timedelta, state: FlowState | None) -> bool:
+    """Return whether the state expires so long after now, or a minute earlier."""
+    assert state is not None
+    if state.expire_at is None:
+        return False
+    left = state.expire_at - datetime.now(timezone.utc)
+    return duration - timedelta(minutes=1) < left <= duration
