@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -18,6 +20,21 @@ from firestore_flowstate.testing import (
 from firestore_flowstate.testing.conformance import TypedFieldTests, ValueTests
 
 
+@asynccontextmanager
+async def opened(
+    settings: FlowStateSettings, **changes: Any
+) -> AsyncIterator[Callable[[timedelta], FirestoreFlowStateStore]]:
+    """Give what opens a store whose states expire, and close all of them in the end."""
+    async with AsyncExitStack() as stack:
+
+        def open_store(expire_after: timedelta) -> FirestoreFlowStateStore:
+            store = FirestoreFlowStateStore(settings.model_copy(update={**changes, "expire_after": expire_after}))
+            stack.push_async_callback(store.close)
+            return store
+
+        yield open_store
+
+
 class TestFirestoreFlowStateStore(VersionedFlowStateStoreTests):
     @pytest.fixture
     def store(self, flow_state_store: FirestoreFlowStateStore) -> FirestoreFlowStateStore:
@@ -26,22 +43,20 @@ class TestFirestoreFlowStateStore(VersionedFlowStateStoreTests):
 
 class TestExpiringFirestoreFlowStateStore(ExpiringFlowStateStoreTests):
     @pytest.fixture
-    def store_expiring_after(
+    async def store_expiring_after(
         self, flow_state_settings: FlowStateSettings
-    ) -> Callable[[timedelta], FirestoreFlowStateStore]:
-        return lambda expire_after: FirestoreFlowStateStore(
-            flow_state_settings.model_copy(update={"expire_after": expire_after})
-        )
+    ) -> AsyncIterator[Callable[[timedelta], FirestoreFlowStateStore]]:
+        async with opened(flow_state_settings) as open_store:
+            yield open_store
 
 
 class TestExpiringNativeFirestoreFlowStateStore(ExpiringFlowStateStoreTests):
     @pytest.fixture
-    def store_expiring_after(
+    async def store_expiring_after(
         self, flow_state_settings: FlowStateSettings
-    ) -> Callable[[timedelta], FirestoreFlowStateStore]:
-        return lambda expire_after: FirestoreFlowStateStore(
-            flow_state_settings.model_copy(update={"layout": "native", "expire_after": expire_after})
-        )
+    ) -> AsyncIterator[Callable[[timedelta], FirestoreFlowStateStore]]:
+        async with opened(flow_state_settings, layout="native") as open_store:
+            yield open_store
 
 
 def test_agrees_with_a_dict(flow_state_store: FirestoreFlowStateStore) -> None:

@@ -7,10 +7,12 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from ..models import FlowState
 from ..store import VersionedFlowStateStore
+from ..unset import UNSET, Unset
 
 
 @dataclass
@@ -90,9 +92,11 @@ class CrashingStore:
         version: str = await self._write(write)
         return version
 
-    def edit(self, id: str, *, timeout: float | None = None) -> AbstractAsyncContextManager[FlowState]:
+    def edit(
+        self, id: str, *, expire_after: timedelta | Unset | None = UNSET, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[FlowState]:
         """Edit; a simulation does not die there."""
-        return self._store.edit(id, timeout=timeout)
+        return self._store.edit(id, expire_after=expire_after, timeout=timeout)
 
     async def _live(self) -> None:
         if self._is_dead:
