@@ -44,17 +44,16 @@ class Batch:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.entries or self.progress or self.record)
+        return not (self.entries or self.progress or self.record or self.everything)
 
     @property
     def is_needed(self) -> bool:
         """Whether it must be durable before the next step begins."""
         return bool(self.entries or self.needed)
 
-    @property
-    def results(self) -> int:
-        """How many of the entries are results that reached the function."""
-        return sum(order_of(entry) is not None for entry in self.entries.values())
+    def results(self, image: Image) -> int:
+        """Return how many of the entries are results that are not stored yet."""
+        return sum(order_of(entry) is not None and key not in image.cache for key, entry in self.entries.items())
 
 
 def changes_of(batch: Batch, image: Image, ending: Final | None, *, now: int, until: int | None) -> dict[str, Any]:

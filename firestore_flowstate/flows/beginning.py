@@ -20,7 +20,7 @@ async def may_begin(drive: Drive, key: str | None = None) -> None:
         await drive.attempts.announce(key)
     while True:
         if not drive.may_go_on:
-            await asyncio.get_running_loop().create_future()
+            await drive.park()
         if drive.checkpoint.has_results:
             await drive.checkpoint.flush()
         elif drive.lease.is_over:
@@ -49,7 +49,7 @@ class Attempts:
     async def announce(self, key: str) -> None:
         """Have the key written, and return when it is. After the first time this returns at once."""
         if self._writing is None:
-            self._writing = asyncio.ensure_future(self._write())
+            self._writing = self._drive.waits.spawn(self._write())
         if not self._writing.done():
             self._keys.append(key)
             await asyncio.shield(self._writing)

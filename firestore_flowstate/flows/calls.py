@@ -36,7 +36,7 @@ class Called:
     async def begin(self) -> None:
         """Begin to await it."""
         if self.is_late:
-            await asyncio.get_running_loop().create_future()
+            await self.drive.park(for_ever=True)
         if self.drive.is_over:
             raise asyncio.CancelledError
         if asyncio.current_task() is not self.scope.task:

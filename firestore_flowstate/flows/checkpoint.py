@@ -30,7 +30,7 @@ from .final import DriveOutcome, Final
 from .gate import PASSES
 from .image import Image, missing_entries
 from .lease import Lease
-from .record import inbox_of, record_of
+from .record import inbox_of, record_of, wake_at
 
 COMMIT_SECONDS: Constant = 0.010
 """How long a result may wait for others to be committed with it."""
@@ -57,6 +57,10 @@ class Listener(Protocol):
 
     def over(self) -> None:
         """The drive is over: nothing more will be written."""
+        ...
+
+    async def park(self) -> None:
+        """Wait until the drive cancels what waits here."""
         ...
 
 
@@ -148,7 +152,7 @@ class Checkpoint:
         if self._committing is not None:
             await asyncio.shield(self._committing)
         if self.outcome is not None:
-            await asyncio.get_running_loop().create_future()
+            await self._listener.park()
 
     async def finish(self, final: Callable[[], Final | None]) -> bool:
         """Write all that is in hand and the end of the drive in one commit; return whether the drive is over.
@@ -211,6 +215,8 @@ class Checkpoint:
             by = self._engine.clock.monotonic() + PATIENCE_SECONDS
             while self.outcome is None:
                 self._take()
+                if final is None and self._flying.is_empty and not self._lease.is_half_used:
+                    return
                 ending = final() if final is not None else None
                 if final is not None and ending is None:
                     self._put_back()
@@ -237,7 +243,7 @@ class Checkpoint:
 
     async def _send(self, ending: Final | None) -> None:
         batch, image, lease = self._flying, self._image, self._lease
-        if batch.results and image.record.recoveries:
+        if batch.results(image) and image.record.recoveries:
             image.record.recoveries, batch.record = 0, True
         until = self._engine.clock.now() + lease.length
         extends = ending is None and (lease.is_half_used or batch.everything)
@@ -250,8 +256,8 @@ class Checkpoint:
         self._landed(ending)
 
     def _landed(self, ending: Final | None) -> None:
+        self.results += self._flying.results(self._image)
         self._image.cache.update(self._flying.entries)
-        self.results += self._flying.results
         self._flying = Batch()
         if ending is not None:
             self.outcome, self.final = ending.outcome, ending
@@ -301,7 +307,8 @@ class Checkpoint:
         image.version = state.version
         if missing := missing_entries(state.cache, image.cache):
             self._flying.entries = {**missing, **self._flying.entries}
-        self._flying.everything = True
+        if missing or self._flying.entries or wake_at(state) != self._lease.until:
+            self._flying.everything = True
         inbox, cancel_before = inbox_of(state), image.inbox.cancel
         image.inbox = inbox
         answers = {key: value for key, value in state.events_triggered.items() if key not in image.events}

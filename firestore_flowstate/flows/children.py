@@ -41,8 +41,6 @@ async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Uns
     n: int | None
     if entry is not None:
         n = drive.record(key, entry)
-        if drive.image.record.waits.pop(key, None) is not None:
-            drive.checkpoint.note_record(needed=False)
     else:
         until = drive.engine.clock.now() + FIRST_LOOK_MILLISECONDS
         each = drive.waits.begin(key, Wait("child", until=until, child=child_id))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from firestore_flowstate import UNSET, BackendError, FlowState, FlowStateConflictError, FlowStateNotFoundError
 
-from .ending import End, cancelled_end, given_up_end
+from .ending import End, cancelled_end, given_up_end, time_is_up
 from .engine import Engine
 from .final import begun, closed
 from .flow import Flow
@@ -93,6 +93,8 @@ def claimed_already(engine: Engine, id: str, state: FlowState, token: str) -> Cl
 def _end(engine: Engine, image: Image) -> End | None:
     if image.inbox.cancel is not None:
         return cancelled_end(image.inbox.cancel)
+    if image.record.deadline is not None and image.record.deadline <= engine.clock.now():
+        return cancelled_end(time_is_up())
     if image.record.recoveries > engine.max_recoveries:
         return given_up_end(image.record.recoveries, image.record.trying)
     return None

@@ -85,6 +85,8 @@ class Drive:
         self._next_number = max(image.numbers(), default=0) + 1
         self._asked: set[str] = set()
         self._busy = 0
+        self._parked: set[asyncio.Future[None]] = set()
+        self._has_warned = False
         self._closing: Literal["ending", "cancelling", "handing over"] | None = None
         self._end: End | None = None
         self._happened = asyncio.Event()
@@ -134,7 +136,8 @@ class Drive:
         n, self._next_number = self._next_number, self._next_number + 1
         entry.n = n
         record = self.image.record
-        if record.retries.pop(key, None) is not None or key in record.intents:
+        had_wait, had_retries = record.waits.pop(key, None), record.retries.pop(key, None)
+        if had_wait is not None or had_retries is not None or key in record.intents:
             record.intents = [each for each in record.intents if each != key]
             self.checkpoint.note_record(needed=False)
         self.gate.hold(n)
@@ -196,6 +199,12 @@ class Drive:
         finally:
             self._busy -= 1
             self.moved()
+
+    async def park(self, *, for_ever: bool = False) -> None:
+        """Wait until the drive is closed, which cancels this; or for ever."""
+        future = self.loop.create_future()
+        (self.engine.parked if for_ever else self._parked).add(future)
+        await future
 
     def fail(self, error: FlowStateEncodeError) -> None:
         """End the run, since a result has no JSON form."""
@@ -294,8 +303,8 @@ class Drive:
         ]
         if self._end is not None and not executing:
             return await self._finish(self._end)
-        if self._closing == "ending" and executing:
-            warn_of_leftovers(self, executing)
+        if self._closing == "ending":
+            self._has_warned = self._has_warned or warn_of_leftovers(self, executing)
         elif self._closing == "handing over":
             return await self._release(executing)
         elif self._may_suspend():
@@ -376,6 +385,8 @@ class Drive:
         for flight in list(self.flights.values()):
             flight.cancel()
         self.gate.close()
+        for parked in self._parked:
+            parked.cancel()
         if self._function is not None:
             tasks.append(self._function)
             self._function.cancel()

@@ -91,13 +91,14 @@ def given_up_end(recoveries: int, trying: list[str]) -> End:
     return End("failed", FlowResult(error=error))
 
 
-def warn_of_leftovers(drive: Drive, keys: list[str]) -> None:
-    """Say that steps still run although the function has ended."""
+def warn_of_leftovers(drive: Drive, keys: list[str]) -> bool:
+    """Say that steps still run although the function has ended; return True."""
     LOG.warning(
         "The function of the run %r has ended, and steps that it began still run: %s. They are awaited and recorded.",
         drive.id,
         ", ".join(keys),
     )
+    return True
 
 
 def open_children(image: Image) -> list[str]:

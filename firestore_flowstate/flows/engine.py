@@ -49,7 +49,9 @@ class Engine:
         drives: The drives that go on in this process, by the id of the run.
         wakers: Who waits in this process for a run to move, by its id.
         drives_here: Drives a claimed run in this process, if the dispatcher is the one in this process.
-        is_closing: No drive begins any more.
+        is_closing: What is driven is handed over.
+        workers: How many workers look for what is due.
+        parked: What functions wait for that do not take CancelledError for an answer.
         leftovers: Tasks of functions that did not end when they were cancelled, so that nobody collects them.
     """
 
@@ -66,8 +68,10 @@ class Engine:
     drives: dict[str, Drive] = field(default_factory=dict)
     wakers: dict[str, set[Callable[[], None]]] = field(default_factory=dict)
     leftovers: set[asyncio.Task[Any]] = field(default_factory=set)
+    parked: set[asyncio.Future[None]] = field(default_factory=set)
     drives_here: Callable[[Claim], None] | None = None
     is_closing: bool = False
+    workers: int = 0
     _pool: ThreadPoolExecutor | None = None
     _process: int = field(default_factory=os.getpid)
 

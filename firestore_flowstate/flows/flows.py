@@ -99,7 +99,7 @@ class Flows:
         self.store = store
         self._engine = Engine(
             store=store,
-            dispatcher=dispatcher or InProcess(self._drive_in_background, lambda: self._engine.clock),
+            dispatcher=dispatcher or InProcess(self._drive_in_background, lambda: self._engine),
             clock=SystemClock(),
             lease=lease_in_milliseconds(lease),
             version=version,
@@ -332,10 +332,14 @@ class Flows:
 
     @asynccontextmanager
     async def _worker(self, at_once: int, poll: float) -> AsyncIterator[None]:
+        if at_once < 1:
+            raise ValueError(f"at_once is at least 1, not {at_once}")
         worker = asyncio.ensure_future(Worker(self._engine, at_once=at_once, poll=poll).work())
+        self._engine.workers += 1
         try:
             yield
         finally:
+            self._engine.workers -= 1
             worker.cancel()
             await asyncio.wait([worker])
 
@@ -384,6 +388,7 @@ class Flows:
             await asyncio.wait(here)
         await self._engine.dispatcher.close()
         self._engine.close()
+        self._engine.is_closing = False
         self._termination.unchain()
 
     # Behind it
@@ -470,5 +475,5 @@ class Flows:
 
 def _check_expiry(store: VersionedFlowStateStore) -> None:
     settings = getattr(store, "settings", None)
-    if getattr(settings, "expire_after", None) is not None and getattr(settings, "expire_when", None) == "always":
+    if getattr(settings, "expire_when", None) == "always":
         raise ValueError('the store has expire_when="always", so that a run which waits would expire: use "finished"')

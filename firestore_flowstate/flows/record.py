@@ -25,6 +25,7 @@ class Wait:
         kind: What it is.
         n: Its place in the order in which waits began.
         until: When it ends by itself, in milliseconds since the epoch; of a child: when to look at it.
+        since: When it began, in milliseconds since the epoch.
         schema: The JSON Schema of the answer, as text.
         child: The id of the child.
         looks: How often the child has been looked at because its time had come.
@@ -34,6 +35,7 @@ class Wait:
     kind: WaitKind
     n: int = 0
     until: int | None = None
+    since: int | None = None
     schema: str | None = None
     child: str | None = None
     looks: int = 0

@@ -94,7 +94,9 @@ class Run:
         called = call(self._drive)
         key = called.scope.key_for(name)
         total = arguments_sum(args, kwargs) if called.is_foreign else None
-        return step(called, StepCall(key, fn, args, kwargs, self._step_options, total, called.scope.straight))
+        options, scope = self._step_options, called.scope
+        once = options.at_most_once or scope.at_most_once
+        return step(called, StepCall(key, fn, args, kwargs, options, total, is_once=once, is_straight=scope.straight))
 
     def options(
         self,
@@ -149,6 +151,7 @@ class Run:
                 {},
                 self._step_options,
                 arguments_sum([member], {}) if called.is_foreign else None,
+                is_once=self._step_options.at_most_once or called.scope.at_most_once,
                 is_straight=False,
                 is_spaced=False,
             )

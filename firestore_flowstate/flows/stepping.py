@@ -40,6 +40,7 @@ class StepCall:
         kwargs: And these.
         options: When to try again, and so on.
         sum: The CRC-32 of the arguments, if the step was called in another task than the flow's own.
+        is_once: The step, or one around it, must not begin twice.
         is_straight: What happens inside comes one after the other with all else.
         is_spaced: The result reaches the function by itself, not as one of many.
     """
@@ -50,6 +51,7 @@ class StepCall:
     kwargs: Mapping[str, Any]
     options: StepOptions
     sum: int | None = None
+    is_once: bool = False
     is_straight: bool = True
     is_spaced: bool = True
 
@@ -196,21 +198,24 @@ def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseExcepti
 
 async def _pause(drive: Drive, call: StepCall, flight: InFlight) -> None:
     """Wait until the next attempt may begin."""
-    at = drive.image.record.retries.get(call.key, {}).get("next")
-    if at is None or (left := (at - drive.engine.clock.now()) / 1000) <= 0:
-        return
-    if left <= NEAR_SECONDS and drive.fits(left):
-        flight.is_pausing = True
-        await drive.engine.clock.sleep(left)
-        flight.is_pausing = False
-    else:
-        await wait_until(drive, call.key, at)
+    record = drive.image.record
+    at: int | None = record.retries.get(call.key, {}).get("next")
+    left = 0.0 if at is None else (at - drive.engine.clock.now()) / 1000
+    if at is not None and left > 0:
+        if call.is_once or (left <= NEAR_SECONDS and drive.fits(left)):
+            flight.is_pausing = True
+            await drive.engine.clock.sleep(left)
+            flight.is_pausing = False
+        else:
+            await wait_until(drive, call.key, at)
+    if record.waits.pop(call.key, None) is not None:
+        drive.checkpoint.note_record(needed=False)
 
 
 async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int) -> Any:
     """Call the function once and return its result in its JSON form."""
     key = call.key
-    scope = Scope(key, straight=call.is_straight, at_most_once=call.options.at_most_once)
+    scope = Scope(key, straight=call.is_straight, at_most_once=call.is_once)
     step = Step(drive.id, key, number, uuid_in(drive.id, "step", key, drive.image.record.rewinds))
     if number > 1:
         drive.reopen(key)  # what the attempt before recorded inside

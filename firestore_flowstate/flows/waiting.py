@@ -67,6 +67,7 @@ class Waits:
         record = self.drive.image.record
         wait = record.waits.get(key)
         if wait is None or wait.kind != new.kind:
+            new.since = self.drive.engine.clock.now()
             new.n = 1 + max((each.n for each in record.waits.values()), default=0)
             wait = record.waits[key] = new
             self.drive.checkpoint.note_record(needed=False)
@@ -88,7 +89,7 @@ class Waits:
     def end(self, each: OpenWait, entry: CacheEntry) -> None:
         """Record how the wait ended, and let its result through."""
         if self._close(each):
-            each.future.set_result(self.drive.record(each.key, entry))
+            each.future.set_result(self.drive.record(each.key, _timed(entry, each.wait)))
 
     def answered(self, answers: Mapping[str, Any]) -> None:
         """Take answers that others have stored."""
@@ -111,11 +112,12 @@ class Waits:
 
         self.spawn(look(self, each))
 
-    def spawn(self, coroutine: Any) -> None:
+    def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         """Run it in a task that ends with the drive."""
-        task = asyncio.ensure_future(coroutine)
+        task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def close(self) -> None:
         """Cancel all futures, timers and tasks."""
@@ -153,7 +155,7 @@ class Waits:
             return
         each.is_contested = True
         self._forget(each.key)
-        n = drive.record(each.key, timed_out(drive, each.key))
+        n = drive.record(each.key, _timed(timed_out(drive, each.key), each.wait))
         while not drive.checkpoint.is_durable(each.key):
             await drive.checkpoint.commit()
         if self._close(each):
@@ -161,7 +163,7 @@ class Waits:
 
     def _answer_contested(self, each: OpenWait, payload: Any) -> None:
         before = self.drive.checkpoint.entry(each.key)
-        entry = interrupt_entry(self.drive, each.type, payload)
+        entry = _timed(interrupt_entry(self.drive, each.type, payload), each.wait)
         entry.n = order_of(before) if before is not None else None
         self.drive.checkpoint.replace(each.key, entry)
 
@@ -207,9 +209,9 @@ async def wait(
         drive.checkpoint.note(f"{key}/show", shown)
     if key in drive.image.events:
         payload = drive.image.events[key]
-        n = drive.record(key, interrupt_entry(drive, type, payload) if kind == "interrupt" else slept(drive))
-        if drive.image.record.waits.pop(key, None) is not None:
-            drive.checkpoint.note_record(needed=False)
+        entry = interrupt_entry(drive, type, payload) if kind == "interrupt" else slept(drive)
+        known = drive.image.record.waits.get(key)
+        n = drive.record(key, entry if known is None else _timed(entry, known))
     else:
         n = await result_of(drive, drive.waits.begin(key, Wait(kind, until=until(), schema=schema()), type))
     await drive.gate.pass_through(n)
@@ -233,7 +235,7 @@ async def result_of(drive: Drive, each: OpenWait) -> int | None:
 async def may_go_on(drive: Drive) -> None:
     """Return if operations may still begin; else never."""
     if not drive.may_go_on:
-        await asyncio.get_running_loop().create_future()
+        await drive.park()
 
 
 def refuse_at_most_once(called: Called, key: str) -> None:
@@ -242,6 +244,11 @@ def refuse_at_most_once(called: Called, key: str) -> None:
         raise ValueError(
             f"{key!r}: a step with at_most_once cannot wait, since it would have to begin again afterwards"
         )
+
+
+def _timed(entry: CacheEntry, wait: Wait) -> CacheEntry:
+    """Return the entry with the time at which the wait began."""
+    return entry if wait.since is None else entry.model_copy(update={"startTime": wait.since})
 
 
 def interrupt_entry(drive: Drive, type: Any, payload: Any) -> CacheEntry:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from datetime import datetime, timezone
-from typing import Any
+from datetime import datetime
+from typing import Any, Final, Protocol
 
 from ..clock import Clock, Timer
+
+_NEAR_SECONDS: Final = 60.0
+
+
+class Surroundings(Protocol):
+    """What the dispatcher is in."""
+
+    clock: Clock
+    is_closing: bool
+    workers: int
 
 
 class InProcess:
@@ -15,29 +25,30 @@ class InProcess:
 
     Args:
         drive: Drives a run.
-        clock: The time.
+        engine: What tells the time, whether the flows are closing, and whether a worker looks for what is due.
     """
 
-    def __init__(self, drive: Callable[[str], Awaitable[Any]], clock: Callable[[], Clock]) -> None:
+    def __init__(self, drive: Callable[[str], Awaitable[Any]], engine: Callable[[], Surroundings]) -> None:
         self._drive = drive
-        self._clock = clock
+        self._engine = engine
         self._timers: dict[tuple[str, str], Timer] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_closed = False
 
     async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
         """Drive the run in a task of this loop, now or at the time."""
-        if self._is_closed or (id, wake) in self._timers:
+        engine = self._engine()
+        if engine.is_closing or (id, wake) in self._timers:
             return
         if at is None:
             self.spawn(id)
             return
-        seconds = (at - datetime.fromtimestamp(self._clock().now() / 1000, timezone.utc)).total_seconds()
-        self._timers[id, wake] = self._clock().call_later(seconds, lambda: self._on_time(id, wake))
+        seconds = at.timestamp() - engine.clock.now() / 1000
+        if engine.workers and seconds > _NEAR_SECONDS:
+            return  # a worker finds it, and a timer for each sleeper would need memory
+        self._timers[id, wake] = engine.clock.call_later(seconds, lambda: self._on_time(id, wake))
 
     async def close(self) -> None:
         """Cancel the timers, and await the drives, which have been told to hand over."""
-        self._is_closed = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -1,0 +1,267 @@
+"""The fence: lost replies, writers in between, and drivers that were taken over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from counting_store import CountingStore, Fault, lost_after, lost_before
+
+from firestore_flowstate import CacheEntry, FlowState, FlowStateEncodeError, FlowStateExecution
+from firestore_flowstate.flows import FlowFailedError, Flows, Run, StepInterruptedError, WaitTimeoutError, current_step
+from firestore_flowstate.flows.record import record_of
+
+Update = Callable[[], Awaitable[str]]
+
+
+async def echo(value: int) -> int:
+    return value
+
+
+def abandoned(name: str, **record: Any) -> FlowState:
+    """Return the state of a run whose driver died long ago."""
+    state = FlowState.start(name=name)
+    state.operation.metadata = {"run": {"owner": "dead", "drives": 1, "began": 1, **record}}
+    state.executions = [FlowStateExecution(start_time=1, trace_ids=[])]
+    state.wakeAt = 1
+    return state
+
+
+def three_steps(flows: Flows) -> None:
+    @flows.flow
+    async def three(run: Run) -> list[int]:
+        return [await run.step("one", echo, number) for number in range(3)]
+
+
+@pytest.mark.parametrize("fault", [lost_before, lost_after])
+@pytest.mark.parametrize("number", [1, 2, 3])
+async def test_a_write_whose_reply_is_lost_is_looked_for(
+    flows: Flows, store: CountingStore, fault: Fault, number: int
+) -> None:
+    """Whether it landed or not, the run goes on, and each step runs once."""
+    three_steps(flows)
+    store.faults[number] = fault
+
+    assert [0, 1, 2] == await flows.run(flows._engine.flows["three"])
+
+
+async def test_a_driver_that_was_taken_over_records_nothing(flows: Flows, store: CountingStore) -> None:
+    """Its steps are cancelled, and the drive returns busy."""
+    cancelled = asyncio.Event()
+
+    @flows.flow
+    async def long(run: Run) -> int:
+        async def wait() -> int:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+            return 1
+
+        return await run.step("wait", wait)
+
+    await flows.start(long, id="x")
+    await asyncio.sleep(0.01)
+    drive = flows._engine.drives["x"]
+    async with store.edit("x") as state:
+        state.operation.metadata["run"]["owner"] = "another"
+    writes = len(store.writes)
+    drive.poke()
+    await asyncio.wait_for(cancelled.wait(), 5)
+    while "x" in flows._engine.drives:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.001)
+
+    assert writes == len(store.writes)
+    assert "busy" == await flows.drive("x")
+
+
+async def test_an_answer_in_the_middle_of_a_suspension_goes_on(flows: Flows, store: CountingStore) -> None:
+    """The commit meets a conflict, and the run goes on in memory."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    async def answer_first(update: Update) -> str:
+        await store.store.update("x", events_triggered={"a": 7})
+        return await update()
+
+    store.faults[1] = answer_first
+
+    assert 7 == await flows.run(asking, id="x")
+    assert 1 == record_of(await store.load("x")).drives
+
+
+async def test_an_answer_that_comes_before_the_timeout_is_durable_wins(flows: Flows, store: CountingStore) -> None:
+    """Who was told success is what the interrupt returns."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        try:
+            return await run.interrupt("a", int, timeout=0.02)
+        except WaitTimeoutError:
+            return 0
+
+    async def answer_first(update: Update) -> str:
+        await store.store.update("x", events_triggered={"a": 7})
+        return await update()
+
+    store.faults[1] = answer_first
+
+    assert 7 == await flows.run(asking, id="x")
+
+
+async def test_the_timeout_is_durable_before_the_function_sees_it(flows: Flows, store: CountingStore) -> None:
+    """So no answer can be taken after it."""
+    seen: list[bool] = []
+
+    @flows.flow
+    async def asking(run: Run) -> None:
+        try:
+            await run.interrupt("a", int, timeout=0.02)
+        except WaitTimeoutError:
+            seen.append("a" in (await store.load("x")).cache)
+
+    await flows.run(asking, id="x")
+
+    assert [True] == seen
+
+
+async def test_what_a_blind_save_takes_back_is_put_back(flows: Flows, store: CountingStore) -> None:
+    """Genkit JS saves what it loaded before."""
+
+    @flows.flow
+    async def two(run: Run) -> int:
+        await run.step("one", echo, 1)
+
+        async def save_blindly() -> int:
+            state = await store.load("x")
+            del state.cache["one"]
+            for key in list(state.model_extra):
+                delattr(state, key)
+            await store.store.save("x", state)
+            return 2
+
+        return await run.step("two", save_blindly)
+
+    assert 2 == await flows.run(two, id="x")
+    assert ["one", "two"] == sorted((await store.load("x")).cache)
+
+
+async def test_a_value_that_the_store_refuses_ends_the_run_and_nothing_else(flows: Flows, store: CountingStore) -> None:
+    """The others of the group are kept; the error names the step."""
+
+    @flows.flow
+    async def group(run: Run) -> list[int]:
+        return list(await asyncio.gather(*(run.step(f"s{number}", echo, number) for number in range(3))))
+
+    async def refuse(update: Update) -> str:
+        raise FlowStateEncodeError("too large", path='cache["s1"].value')
+
+    store.faults[1] = refuse
+    with pytest.raises(FlowFailedError, match="'s1'"):
+        await flows.run(group, id="x")
+    state = await store.load("x")
+
+    assert ["s0", "s2"] == sorted(state.cache)
+    assert "failed" == state.status
+
+
+async def test_no_step_begins_behind_the_lease(store: CountingStore) -> None:
+    """Before a write has landed that extends it; who was not taken over goes on."""
+    flows = Flows(store, lease=timedelta(seconds=1))
+    began_at_write: list[int] = []
+
+    @flows.flow
+    async def slow(run: Run) -> None:
+        async def step() -> None:
+            began_at_write.append(len(store.writes))
+
+        time.sleep(1.1)  # noqa: ASYNC251  # the mistake under test
+        await run.step("a", step)
+
+    await flows.run(slow, id="x")
+    await flows.close()
+
+    assert [2] == began_at_write
+    assert 1 == record_of(await store.load("x")).drives
+
+
+async def test_at_most_once_never_begins_twice(flows: Flows, store: CountingStore) -> None:
+    """What is begun stands in the state before it begins; then it is an error that says so."""
+    began: list[int] = []
+
+    async def charge() -> int:
+        began.append(len(store.writes))
+        return 1
+
+    @flows.flow
+    async def once(run: Run) -> str:
+        try:
+            return str(await run.options(at_most_once=True).step("charge", charge))
+        except StepInterruptedError as error:
+            return error.step
+
+    assert "1" == await flows.run(once, id="x")
+    assert [2] == began
+
+    await store.create("y", abandoned("once", intents=["charge"]))  # as if it had died in between
+
+    assert "done" == await flows.drive("y")
+    assert "charge" == await flows.result("y")
+    assert 1 == len(began)
+
+
+async def test_what_a_crash_cut_off_is_not_a_failed_attempt(flows: Flows, store: CountingStore) -> None:
+    """The attempt has the same number; the drive after it writes first what it tries."""
+    attempts: list[int] = []
+    trying: list[list[str]] = []
+
+    @flows.flow
+    async def one(run: Run) -> None:
+        async def note() -> None:
+            attempts.append(current_step().attempt)
+            trying.append((await store.load("x")).operation.metadata["run"]["trying"])
+
+        await run.step("note", note)
+
+    await store.create("x", abandoned("one"))
+
+    assert "done" == await flows.drive("x")
+    assert [1] == attempts
+    assert [["note"]] == trying
+
+
+async def test_a_run_whose_drives_die_is_given_up(store: CountingStore) -> None:
+    """The end names what was tried."""
+    flows = Flows(store, max_recoveries=2)
+
+    @flows.flow
+    async def one(run: Run) -> None: ...
+
+    await store.create("x", abandoned("one", recoveries=2, trying=["a"]))
+
+    assert "failed" == await flows.drive("x")
+    assert "tried a" in (await store.load("x")).operation.result.error
+
+
+async def test_an_entry_of_genkit_fits(flows: Flows, store: CountingStore) -> None:
+    """Without n: it is handed out when it is asked for, whatever it is of; empty ones are None."""
+
+    @flows.flow
+    async def taken(run: Run) -> list[int | None]:
+        first = await run.step("first", echo, 1)
+        await run.sleep("nap", timedelta(days=3))
+        return [first, await run.step("second", echo, 2)]
+
+    state = FlowState.start(name="taken", flow_id="x")
+    state.cache.update({"first": CacheEntry(value=10), "nap": CacheEntry(empty=True)})
+    await store.create("x", state)
+
+    assert "done" == await flows.drive("x")
+    assert [10, 2] == await flows.result("x")

@@ -1,0 +1,253 @@
+"""Replay: results reach the function in the order in which they first did, and a changed code is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run, current_run
+from firestore_flowstate.testing import Simulation, simulate
+
+flows = Flows(MemoryFlowStateStore())
+delays = random.Random(7)
+
+
+async def after(value: Any) -> Any:
+    """Return the value, after a time that is another one each time."""
+    await asyncio.sleep(delays.choice((0, 0, 0.0005, 0.001)))
+    return value
+
+
+@flows.flow
+async def gathered(run: Run) -> list[str]:
+    order: list[str] = []
+
+    async def branch(name: str) -> None:
+        for _ in range(4):
+            order.append(await run.step(name, after, name))  # noqa: PERF401  # others append in between
+
+    await asyncio.gather(*(branch(name) for name in "abcd"))
+    return order
+
+
+@flows.flow
+async def completed(run: Run) -> list[int]:
+    order = []
+    for done in asyncio.as_completed([run.step("s", after, number) for number in range(6)]):
+        order.append(await done)
+        order.append(await run.step("then", after, order[-1] + 10))
+    return order
+
+
+@flows.flow
+async def raced(run: Run) -> list[str]:
+    """Each round the first wins, and the next one's name depends on it."""
+    order: list[str] = []
+    for round in range(4):
+        tasks = {asyncio.ensure_future(run.step(f"{round}{name}", after, name)) for name in "abc"}
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        winner = min(task.result() for task in done)
+        order.append(await run.step(f"win-{winner}-of", after, winner))
+    return order
+
+
+@flows.flow
+async def queued(run: Run) -> list[str]:
+    """Producers put into a queue what a consumer takes."""
+    queue: asyncio.Queue[str] = asyncio.Queue()
+    order: list[str] = []
+
+    async def produce(name: str) -> None:
+        for _ in range(3):
+            await queue.put(await run.step(name, after, name))
+
+    async def consume() -> None:
+        for _ in range(9):
+            taken = await queue.get()
+            order.append(await run.step(f"took-{taken}", after, taken))
+
+    await asyncio.gather(consume(), *(produce(name) for name in "abc"))
+    return order
+
+
+@flows.flow
+async def in_background(run: Run) -> list[str]:
+    """A task that begins before the first step, and is awaited at the end."""
+    order: list[str] = []
+
+    async def behind() -> None:
+        order.append("began")
+        for number in range(3):
+            order.append(await run.step("behind", after, f"behind {number}"))  # noqa: PERF401  # as above
+
+    task = asyncio.ensure_future(behind())
+    for number in range(3):
+        order.append(await run.step("front", after, f"front {number}"))  # noqa: PERF401  # as above
+    await task
+    return order
+
+
+@flows.flow
+async def nested_map(run: Run) -> list[list[str]]:
+    order: list[str] = []
+
+    async def item(name: str) -> list[str]:
+        for _ in range(2):
+            order.append(await current_run().step("inner", after, name))  # noqa: PERF401  # as above
+        return list(order)
+
+    return await run.map("item", item, "abcd", at_once=3)
+
+
+SHAPES = [gathered, completed, raced, queued, in_background, nested_map]
+
+
+@pytest.mark.parametrize("flow", SHAPES, ids=lambda flow: flow.name)
+async def test_a_replay_asks_for_the_same_and_returns_the_same(flow: Flow[Any, Any]) -> None:
+    """Drive it again over all that it has recorded: the same result, and nothing is executed."""
+    for _ in range(10):
+        store = MemoryFlowStateStore()
+        first = await simulate(flow, store=store)
+        again = await run_again(flow, first)
+
+        assert first.result == again
+
+
+async def run_again(flow: Flow[Any, Any], first: Simulation) -> Any:
+    """Return what the flow returns over the memo of a run that has ended."""
+    store = MemoryFlowStateStore()
+    others = Flows(store)
+    others._engine.flows.update(flows._engine.flows)
+    state = first.state
+    state.operation.done = False
+    state.operation.metadata = {"run": {"began": 1, "drives": 1}}
+    state.operation.__pydantic_fields_set__.discard("result")
+    items = list(state.cache.items())
+    random.shuffle(items)  # native maps have no order
+    state.cache = dict(items)
+    await store.save(state.flow_id, state)
+    before = await store.count()
+    await others.drive(state.flow_id)
+    assert before == await store.count()
+    return await others.result(state.flow_id)
+
+
+@pytest.mark.parametrize("flow", SHAPES, ids=lambda flow: flow.name)
+async def test_what_was_recorded_before_a_crash_comes_first(flow: Flow[Any, Any]) -> None:
+    """The run that goes on ends as what it has recorded says: replayed over all of it, it ends the same."""
+    calm = await simulate(flow)
+    for number in range(1, calm.writes + 1, 3):
+        simulation = await simulate(flow, crash_after_write=number)
+
+        assert [] == simulation.repeated
+        assert simulation.result == await run_again(flow, simulation)
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+def test_replays_are_the_same_on_uvloop() -> None:
+    """Its passes are shorter, and in another order."""
+
+    async def main() -> None:
+        for flow in SHAPES:
+            await test_a_replay_asks_for_the_same_and_returns_the_same(flow)
+
+    on_loop(uvloop.new_event_loop(), main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
+def test_replays_are_the_same_with_eager_tasks() -> None:
+    """A task begins before create_task has returned."""
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,arg-type]
+
+    async def main() -> None:
+        for flow in SHAPES:
+            await test_a_replay_asks_for_the_same_and_returns_the_same(flow)
+
+    on_loop(loop, main)
+
+
+async def test_another_kind_under_a_key_is_noticed() -> None:
+    """It is never taken for what is asked for now."""
+
+    @Flows(MemoryFlowStateStore()).flow
+    async def before(run: Run) -> None:
+        await run.step("a", after, 1)
+
+    first = await simulate(before)
+    here = Flows(MemoryFlowStateStore())
+
+    @here.flow(name="before")
+    async def changed(run: Run) -> None:
+        await run.sleep("a", 1)
+
+    first.state.operation.done = False
+    first.state.operation.metadata = None
+    await here.store.save("x", first.state)
+    await here.drive("x")
+    with pytest.raises(FlowFailedError, match="FlowCodeChangedError"):
+        await here.result("x")
+
+
+async def test_two_branches_with_one_name_are_noticed() -> None:
+    """If the order in which they ask differs, the arguments do."""
+    here = Flows(MemoryFlowStateStore())
+    flip = [False]
+
+    @here.flow
+    async def twins(run: Run) -> None:
+        names = ["a", "b"][:: -1 if flip[0] else 1]
+        await asyncio.gather(*(ask(run, name) for name in names))
+
+    async def ask(run: Run, name: str) -> None:
+        await run.step("same", after, name)
+
+    first = await simulate(twins)
+    flip[0] = True
+    first.state.operation.done = False
+    first.state.operation.metadata = None
+    await here.store.save("x", first.state)
+    await here.drive("x")
+    with pytest.raises(FlowFailedError, match="other arguments"):
+        await here.result("x")
+
+
+async def test_steps_may_be_added_and_removed(caplog: pytest.LogCaptureFixture) -> None:
+    """Names are the keys; what was never asked for is a warning."""
+    here = Flows(MemoryFlowStateStore())
+
+    @here.flow
+    async def first(run: Run) -> None:
+        await run.step("gone", after, 1)
+        await run.step("kept", after, 1)
+
+    simulation = await simulate(first)
+    there = Flows(MemoryFlowStateStore())
+
+    @there.flow(name="first")
+    async def second(run: Run) -> list[int]:
+        return [await run.step("new", after, 2), await run.step("kept", after, 3)]
+
+    simulation.state.operation.done = False
+    simulation.state.operation.metadata = None
+    await there.store.save("x", simulation.state)
+    await there.drive("x")
+
+    assert [2, 1] == await there.result("x")
+    assert "gone" in caplog.text
