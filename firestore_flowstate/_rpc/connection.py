@@ -14,7 +14,7 @@ from ..settings import FlowStateSettings
 from . import fork
 from .calling import Absent, parsed, read, send
 from .client import target_of_client
-from .clock import sleep
+from .clock import monotonic, sleep
 from .deadline import Deadline
 from .errors import credentials_error, exhausted_error, is_about_database, public_error
 from .link import Link
@@ -26,7 +26,8 @@ from .target import target_of_settings
 if TYPE_CHECKING:
     from .messages import CommitResponse, Document, StructuredQuery, Timestamp, Write
 
-_EMULATOR_SETTLES: Final = 0.01  # seconds; of a commit a millisecond after another, 1 in 100 came 1 to 4 ms late
+_EMULATOR_SETTLES: Final = 0.02  # seconds; where a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
+_EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes: on a machine that is busy, commits come later still
 _REFUSALS: Final = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND", "INVALID_ARGUMENT", "OUT_OF_RANGE"})
 
 
@@ -190,8 +191,9 @@ class Connection:
         await self._link(deadline)
         if not self.is_emulator:
             return None
+        asked = monotonic()
         time = await self.time_of(name, deadline=deadline)
-        await sleep(_EMULATOR_SETTLES)
+        await sleep(_EMULATOR_SETTLES + _EMULATOR_SETTLES_AGAIN * (monotonic() - asked))
         return time
 
     async def run_query(
