@@ -114,10 +114,13 @@ async def test_the_rest_of_a_page_is_shown(flow_state_settings: FlowStateSetting
 
 
 @pytest.mark.parametrize("version", [False, True])
-async def test_a_whole_save_encrypts(flow_state_settings: FlowStateSettings, native: FlowState, version: bool) -> None:
-    """It takes nothing over from what was in the clear, so it is not refused."""
+@pytest.mark.parametrize("at_hand", [False, True])
+async def test_a_whole_save_encrypts(
+    flow_state_settings: FlowStateSettings, native: FlowState, version: bool, at_hand: bool
+) -> None:
+    """It takes nothing over from what was in the clear, so it is not refused; of the state that was saved so, too."""
     async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
-        state = flow()
+        state = native if at_hand else flow()
         await (store.save("flow", state, if_version=native.version) if version else store.save("flow", state))
 
         assert exactly(state) == exactly(await store.load("flow"))

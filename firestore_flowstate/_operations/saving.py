@@ -65,7 +65,7 @@ async def save(
     if base is not None and base.kept is None and state.version == base.to_text(path):
         base = Version.of(state, path)  # which knows the parts that a text does not name
     if layout is None and not absent:
-        layout = base.layout if base is not None else layout_of(collection, id, state)
+        layout = layout_of(collection, id, state, base)
     out, written = outgoing_of(collection, id, sound, base=base, absent=absent, layout=layout, expire_at=expire_at)
     if base is not None and base.kept is not None:
         out.gone = part_names_of(collection, id, base.kept)
@@ -79,10 +79,16 @@ async def save(
     stamp(state, path, landed, written, progress=Progress.of(sound), base=base, out=out)
 
 
-def layout_of(collection: Collection, id: str, state: FlowState) -> Layout | None:
-    """Return the layout of the document that the state was read from or written to; None where there is none yet."""
-    version = None if state.version is None else Version.from_text(state.version, collection.path_of(id))
-    return None if version is None else version.layout
+def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> Layout | None:
+    """Return the layout of the document that the state was read from or written to, or of the base.
+
+    None where there is none yet, and for a native one where encryption is required: a whole save encrypts it.
+    """
+    if base is None and state.version is not None:
+        base = Version.from_text(state.version, collection.path_of(id))
+    if base is None or (base.layout == "native" and collection.settings.require_encryption):
+        return None
+    return base.layout
 
 
 def outgoing_of(
