@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -182,6 +183,8 @@ ACTS: Final[dict[str, Callable[[Store, Scene], Awaitable[object]]]] = {
     "resume a version": lambda store, scene: _update(store, scene, versioned=True, operation=RESUMED),
     "end in an edit": lambda store, scene: _edit(store, scene, done=True),
     "resume in an edit": lambda store, scene: _edit(store, scene, done=False),
+    "last longer": lambda store, scene: _update(store, scene, versioned=False, expire_after=60 * DAY),
+    "last for a day, a version": lambda store, scene: _update(store, scene, versioned=True, expire_after=DAY),
     "large step": lambda store, scene: _update(store, scene, versioned=False, cache=_step_of(30_000)),
     "large step on a version": lambda store, scene: _update(store, scene, versioned=True, cache=_step_of(30_000)),
     "step": lambda store, scene: _update(store, scene, versioned=False, cache=_step_of(2_500)),
@@ -214,12 +217,17 @@ async def check(store: Store) -> None:
     """Look at what is stored: a writer that is killed now leaves it like that."""
     collection = await store._ready(store._deadline(None))
     connection: Connection = collection.connection
-    document = await connection.get(collection.name(ID), deadline=Deadline.after(10), flow_id=ID)
-    if document is None:
-        return
     query = StructuredQuery()
     query.from_.add().collection_id = PARTS
-    found = await connection.run_query(collection.name(ID), query, deadline=Deadline.after(10))
+    document, after = None, await connection.get(collection.name(ID), deadline=Deadline.after(10), flow_id=ID)
+    while document is None or document.update_time != after.update_time:  # else another has written in between
+        if after is None:
+            return
+        document = after
+        found = await connection.run_query(collection.name(ID), query, deadline=Deadline.after(10))
+        after = await connection.get(collection.name(ID), deadline=Deadline.after(10), flow_id=ID)
+        if after is None:
+            return
     expiries = {part.name.rpartition("/")[2]: expires_at(part.fields) for part in found}
     root = read_root(document)
     named = {name for kept in root.kept() for name in kept.part_names()}
@@ -231,6 +239,8 @@ async def check(store: Store) -> None:
         assert expires is None or (root_expires is not None and root_expires <= expires), (name, expires, root_expires)
 
 
+EXAMPLES: Final = 400 if os.environ.get("FLOWSTATE_THOROUGH") else 40
+"""How many plans are played; FLOWSTATE_THOROUGH=1 plays more."""
 PLANS: Final = st.lists(
     st.builds(
         Step,
@@ -267,7 +277,7 @@ async def stores(given: FlowStateSettings) -> AsyncIterator[Store]:
 def test_no_part_expires_before_its_root(flow_state_settings: FlowStateSettings) -> None:
     """After each commit of any plan, whose actors die, come between each other and send commits twice."""
 
-    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(PLANS)
     @example([Step("save ended"), Step("resume", repeats=0)])  # parts that were written ahead come late
     @example([Step("load"), Step("resume a version", meets=("rewrap", 1, 2))])
