@@ -14,7 +14,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery
+from firestore_flowstate import (
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateExistsError,
+    FlowStateQuery,
+)
 
 
 @asynccontextmanager
@@ -37,8 +43,11 @@ status = APIRouter(prefix="/status")
 
 @app.put("/runs/{id}")
 async def start(id: str, store: Store) -> dict[str, Any]:
-    """Start a flow under the id."""
-    await store.save(id, FlowState.start(name="order", flow_id=id))
+    """Start a flow under the id; 409 where there is one, which goes on."""
+    try:
+        await store.create(id, FlowState.start(name="order", flow_id=id))
+    except FlowStateExistsError:
+        raise HTTPException(409, "there is such a run already") from None
     return {"id": id}
 
 

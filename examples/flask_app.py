@@ -12,7 +12,13 @@ from typing import Any
 
 from flask import Flask, abort
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, SyncFlowStateStore
+from firestore_flowstate import (
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateExistsError,
+    SyncFlowStateStore,
+)
 
 app = Flask(__name__)
 store = SyncFlowStateStore(FirestoreFlowStateStore())
@@ -20,8 +26,11 @@ store = SyncFlowStateStore(FirestoreFlowStateStore())
 
 @app.put("/runs/<id>")
 def start(id: str) -> dict[str, Any]:
-    """Start a flow under the id."""
-    store.save(id, FlowState.start(name="order", flow_id=id))
+    """Start a flow under the id; 409 where there is one, which goes on."""
+    try:
+        store.create(id, FlowState.start(name="order", flow_id=id))
+    except FlowStateExistsError:
+        abort(409)
     return {"id": id}
 
 

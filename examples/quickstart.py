@@ -135,7 +135,9 @@ async def main(emulator_host: str) -> None:
     async with FirestoreFlowStateStore(settings) as store:
         await show_pages(store)
         await resume(store)
-        await keep_any_result(store)
+    # The serialized layout, which Genkit JS does not read, has a collection of its own.
+    async with FirestoreFlowStateStore(settings.model_copy(update={"collection": f"{settings.collection}-own"})) as own:
+        await keep_any_result(own)
     console.print(f"All as expected, in the collection [bold]{settings.collection}[/] on {emulator_host}.")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings, FlowStateWarning
 from firestore_flowstate.testing.conformance.filtering import QUERIES
 from firestore_flowstate.testing.conformance.filtering import _population as population
 from firestore_flowstate.testing.conformance.paging import flat, pages
@@ -34,3 +36,57 @@ async def test_every_combination_of_filters_finds_what_matches(
             assert len(expected) == await store.count(query), query
             summaries = (await store.list_summaries(replace(query, limit=300))).summaries
             assert expected == [summary.id for summary in summaries], query
+
+
+MEETS: dict[str, Callable[[FirestoreFlowStateStore], Awaitable[object]]] = {
+    "load": lambda store: store.load("native"),
+    "load_many": lambda store: store.load_many(["native"]),
+    "list": lambda store: store.list(),
+    "list_summaries": lambda store: store.list_summaries(),
+}
+WRITES: dict[str, Callable[[FirestoreFlowStateStore], Awaitable[object]]] = {
+    "create": lambda store: store.create("new", FlowState.start()),
+    "save": lambda store: store.save("new", FlowState.start()),
+    "save_many": lambda store: store.save_many({"new": FlowState.start()}),
+}
+
+
+@pytest.mark.parametrize("met", MEETS)
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_store_that_has_met_native_documents_warns_once(
+    flow_state_settings: FlowStateSettings, met: str, write: str
+) -> None:
+    """Before it writes beside them what Genkit JS cannot read, and not if it has met none or writes native itself."""
+    native_settings = flow_state_settings.model_copy(update={"layout": "native"})
+    async with FirestoreFlowStateStore(native_settings) as native:
+        await native.save("native", FlowState.start())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await MEETS[met](native)
+            await native.save("other", FlowState.start())
+    async with FirestoreFlowStateStore(flow_state_settings) as store:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await store.save("before", FlowState.start())
+            await MEETS[met](store)
+            await store.update("native", cache={"a": CacheEntry(value=1)})  # it stays native
+        with pytest.warns(FlowStateWarning, match=r'set layout="native"'):
+            await WRITES[write](store)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await store.save("again", FlowState.start())
+
+
+async def test_migrating_does_not_warn(flow_state_settings: FlowStateSettings) -> None:
+    """It ends the mixture."""
+    native_settings = flow_state_settings.model_copy(update={"layout": "native"})
+    async with (
+        FirestoreFlowStateStore(flow_state_settings) as store,
+        FirestoreFlowStateStore(native_settings) as native,
+    ):
+        await native.save("native", FlowState.start())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await store.migrate(store)
+            await store.load("native")
+            await store.save("new", FlowState.start())

@@ -31,13 +31,22 @@ def start_run(request: https_fn.CallableRequest) -> str:
 
 @tasks_fn.on_task_dispatched()
 def run_step(request: tasks_fn.CallableRequest) -> None:
-    """Run one step of a flow, once, however often the queue delivers the task."""
+    """Run one step of a flow, and keep its first result, however often the queue delivers the task.
 
-    def run(state: FlowState) -> None:
-        state.cache.setdefault(request.data["step"], CacheEntry(value=request.data["amount"] * 2))
+    A delivery after that does nothing. Two at once both do the work: what must not happen twice, such as a payment,
+    needs a key of its own that makes the service do it once.
+    """
+    id, step = request.data["id"], request.data["step"]
+    state = store.load(id)
+    if state is not None and step in state.cache:
+        return
+    result = request.data["amount"] * 2  # the work: not in `keep`, which is called again where others were first
+
+    def keep(state: FlowState) -> None:
+        state.cache.setdefault(step, CacheEntry(value=result))
         state.operation = Operation(name=state.flow_id, done=len(state.cache) == request.data["steps"])
 
-    store.modify(request.data["id"], run)
+    store.modify(id, keep)
 
 
 @https_fn.on_request()

@@ -17,6 +17,7 @@ from .._rpc.messages import Document, Timestamp
 from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
+from .mixing import MixedLayoutsWarning
 from .overdue import OverdueWarning
 from .turns import Turns
 
@@ -37,6 +38,7 @@ class Collection:
         documents: ``projects/P/databases/D/documents``.
         turns: Lets writers of this process to one flow state wait for each other.
         overdue: Warns where expired states are never deleted.
+        mixing: Warns where the layouts are mixed.
         path: The path of the collection relative to the database.
         parent: The resource name that queries run below.
         collection_id: The last name of the path.
@@ -48,6 +50,7 @@ class Collection:
     documents: str
     turns: Turns = field(default_factory=Turns)
     overdue: OverdueWarning = field(default_factory=OverdueWarning)
+    mixing: MixedLayoutsWarning = field(default_factory=MixedLayoutsWarning)
     path: str = field(init=False)
     parent: str = field(init=False)
     collection_id: str = field(init=False)

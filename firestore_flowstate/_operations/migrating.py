@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from .._document.root import is_serialized
@@ -14,6 +15,7 @@ from ..models import FlowState
 from ..reports import MigrateReport
 from .collection import Collection, is_live
 from .landing import Overtaken
+from .mixing import MixedLayoutsWarning
 from .reading import load, state_of
 from .saving import outgoing_of, save
 from .scanning import scan
@@ -31,6 +33,8 @@ async def migrate(
     Where both are the same collection, documents that are as they should be are left alone. Otherwise a state that
     the target has in a later version stays as it is there. Doing it again does what is left to do.
     """
+    # It ends a mixture, or is meant to make one.
+    source, target = (replace(one, mixing=MixedLayoutsWarning()) for one in (source, target))
     in_place = source.documents == target.documents and source.path == target.path
     migrated = unchanged = seen = 0
     failed: dict[str, FlowStateError] = {}

@@ -104,6 +104,7 @@ def check_readable(collection: Collection, document: Document) -> None:
     """Raise FlowStateDecodeError if the document is not to be read at all; for those of whom only the head is read."""
     if is_serialized(document):
         return
+    collection.mixing.met_native = True
     try:
         collection.payloads.check_native()
     except FlowStateDecodeError as error:
@@ -141,6 +142,7 @@ def read_native_document(collection: Collection, document: Document) -> FlowStat
         FlowStateDecodeError: It does not match Genkit's schema, or encryption is required.
     """
     collection.payloads.check_native()
+    collection.mixing.met_native = True
     state = read_native(document, flow_id=collection.id_of(document), reference_of=collection.reference_of)
     return native_version_of(document, state).stamp(state, collection.path_of(collection.id_of(document)))
 

@@ -148,6 +148,7 @@ def outgoing(
     expire_at: datetime | None,
 ) -> tuple[Outgoing, Written]:
     """Return the write of a whole state in the serialized layout."""
+    collection.mixing.about_to_serialize(path=collection.path)
     root = Write()
     root.update.name = collection.name(id)
     try:

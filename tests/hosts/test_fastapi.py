@@ -15,12 +15,14 @@ def test_uvicorn(host_environment: dict[str, str]) -> None:
         http = server.wait().http
         started = in_turn(lambda number: http.put(f"/runs/run-{number}").status_code, 50)
         at_once(lambda number: http.put(f"/runs/run-0/steps/step-{number}").raise_for_status(), 50)
+        again = http.put("/runs/run-0").status_code
         shown = http.get("/status/run-0").json()
         page = http.get("/status").json()
         rest = http.get("/status", params={"token": page["next"]}).json()
         missing = http.get("/status/missing").status_code
 
     assert [200] * 50 == started
+    assert 409 == again  # and its 50 steps are there
     assert ("scheduled", 50) == (shown["status"], len(shown["steps"]))
     assert 20 == len({**page["runs"], **rest["runs"]})
     assert 404 == missing
@@ -71,7 +73,7 @@ def test_two_test_clients(host_environment: dict[str, str]) -> None:
         "200 {'status': 'scheduled', 'steps': []}",
         f"{states} {states * 2}",
         f"{states * 3}",
-        "200 {'status': 'scheduled', 'steps': []}",
+        "409 {'status': 'scheduled', 'steps': []}",
         f"{states * 3} {states * 3}",
         f"{states * 3}",
     ]

@@ -113,7 +113,7 @@ def test_request_functions(functions: dict[str, Server], requests: Any) -> None:
 
 @pytest.mark.parametrize("requests", [in_turn, at_once])
 def test_task_functions(functions: dict[str, Server], requests: Any) -> None:
-    """50 tasks for one run, in turn and at once, each delivered twice, run every step once and lose none."""
+    """50 tasks for one run, in turn and at once, each delivered twice, keep one result of every step and lose none."""
     id = start(functions)
     steps = [f"step-{number}" for number in range(25)]
 

@@ -20,11 +20,13 @@ def test_gunicorn(host_environment: dict[str, str], workers: int, options: tuple
         http = server.wait().http
         started = in_turn(lambda number: http.put(f"/runs/run-{number}").status_code, 8)
         at_once(lambda number: http.put(f"/runs/run-0/steps/step-{number}").raise_for_status(), 20)
+        again = http.put("/runs/run-0").status_code
         shown = in_turn(lambda _: http.get("/runs/run-0").json(), 20)
         missing = http.get("/runs/missing").status_code
         pids = server.workers()
 
     assert [200] * 8 == started
+    assert 409 == again  # and its 20 steps are there
     assert [20] * 20 == [len(answer["steps"]) for answer in shown]
     assert 404 == missing
     assert workers == len(pids)
