@@ -109,6 +109,8 @@ class SyncFlowStateStore:
     list_summaries = _call(VersionedFlowStateStore.list_summaries)
     count = _call(VersionedFlowStateStore.count)
     due = _call(VersionedFlowStateStore.due)
+    watch = _iteration(VersionedFlowStateStore.watch)
+    watch_list = _iteration(VersionedFlowStateStore.watch_list)
     iterate = _iteration(VersionedFlowStateStore.iterate)
     save_many = _call(VersionedFlowStateStore.save_many)
     load_many = _call(VersionedFlowStateStore.load_many)

@@ -17,7 +17,7 @@ from ._rpc.connection import Connection
 from ._rpc.deadline import Deadline
 from .errors import FlowStateEncodeError
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
-from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, query_or_all
+from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, first_page_or_all, query_or_all
 from .reports import GcReport, MigrateReport, RewrapReport
 from .settings import FlowStateSettings
 from .unset import UNSET, Unset
@@ -364,6 +364,57 @@ class FirestoreFlowStateStore:
         from ._operations.due import due
 
         return await due(collection, query, deadline)
+
+    def watch(self, id: str) -> AsyncIterator[FlowState | None]:
+        """Yield the state under the id now, and again after each change; None while there is none.
+
+        States in between may be left out where changes come faster than they are taken; the last one never is. Each
+        change sends the document, and is billed as a read; parts are read as `load` reads them. It goes on over lost
+        connections until the iterator is closed or dropped.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateDecodeError: What is stored cannot be read.
+            BackendError: It cannot be watched, or the first answer did not come within the store's timeout.
+        """
+        return self._watch(check_flow_id(id))
+
+    async def _watch(self, id: str) -> AsyncIterator[FlowState | None]:
+        deadline = self._deadline(None)
+        collection = await self._ready(deadline)
+        from ._operations.watching import StateWatch
+
+        watch = StateWatch(collection, id, deadline)
+        try:
+            while True:
+                yield await watch.next()
+        finally:
+            watch.end()
+
+    def watch_list(self, query: FlowStateQuery | None = None) -> AsyncIterator[Sequence[FlowStateSummary]]:
+        """Yield the first page of `list_summaries` now, and again whenever it changes; as `watch` does.
+
+        Firestore sends whole documents: at first those of the page (over shards, as many of each), then each that
+        changes.
+
+        Raises:
+            InvalidQueryError: The query has a token: only the first page can be watched.
+            FlowStateDecodeError: A head cannot be read, and the query does not say to skip those.
+            BackendError: As of `watch`.
+        """
+        return self._watch_list(first_page_or_all(query))
+
+    async def _watch_list(self, query: FlowStateQuery) -> AsyncIterator[Sequence[FlowStateSummary]]:
+        deadline = self._deadline(None)
+        collection = await self._ready(deadline)
+        from ._operations.watching import PageWatch
+
+        watch = PageWatch(collection, query, deadline)
+        try:
+            while True:
+                yield await watch.next()
+        finally:
+            watch.end()
 
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         """Yield every state the filters match, in the order of `list`, reading one page ahead.

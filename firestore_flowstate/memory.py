@@ -25,6 +25,7 @@ from ._document.refusals import batch, check_state, check_timeout, conflict, exi
 from ._query.due import Due, due_query, is_due, wake_at
 from ._query.matching import matches, order
 from ._query.token import Position, from_token, scope_of, to_token
+from ._signals import Signals
 from .errors import (
     FlowStateConflictError,
     FlowStateEncodeError,
@@ -32,7 +33,7 @@ from .errors import (
     FlowStateNotFoundError,
 )
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
-from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, query_or_all
+from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, first_page_or_all, query_or_all
 from .store import VersionedFlowStateStore
 from .unset import UNSET, Unset
 
@@ -62,6 +63,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         self._writes = 0
         self._records: dict[str, Record] = {}
         self._lock = threading.Lock()
+        self._signals = Signals()
 
     @property
     def settings(self) -> FlowStateSettings:
@@ -235,6 +237,45 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         return [record.copy_of_summary() for record in earliest]
 
     @override
+    def watch(self, id: str) -> AsyncIterator[FlowState | None]:
+        return self._watch(check_flow_id(id))
+
+    async def _watch(self, id: str) -> AsyncIterator[FlowState | None]:
+        signal = self._signals.open()
+        seen: str | None = ""
+        try:
+            while True:
+                signal.clear()
+                record = self._find(id)
+                if (version := None if record is None else record.version) != seen:
+                    seen = version
+                    yield None if record is None else record.state()
+                else:
+                    await signal.wait(None if record is None else record.summary.expire_at)
+        finally:
+            self._signals.close(signal)
+
+    @override
+    def watch_list(self, query: FlowStateQuery | None = None) -> AsyncIterator[Sequence[FlowStateSummary]]:
+        return self._watch_list(first_page_or_all(query))
+
+    async def _watch_list(self, query: FlowStateQuery) -> AsyncIterator[Sequence[FlowStateSummary]]:
+        signal = self._signals.open()
+        seen: list[str] | None = None
+        try:
+            while True:
+                signal.clear()
+                records, _ = self._page(query)
+                if (versions := [record.version for record in records]) != seen:
+                    seen = versions
+                    yield [record.copy_of_summary() for record in records]
+                else:
+                    expiries = (record.summary.expire_at for record in records)
+                    await signal.wait(min((at for at in expiries if at is not None), default=None))
+        finally:
+            self._signals.close(signal)
+
+    @override
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         query, more = query_or_all(query), True
         while more:
@@ -320,6 +361,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             if not isinstance(if_version, Unset):
                 _check_version(id, if_version, found)
             self._records.pop(id, None)
+            self._signals.changed()
 
     def _write(
         self, id: str, pieces: Pieces, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
@@ -338,6 +380,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         if payload is None:
             payload = frozenset((head.model_extra or {}).keys() - summary.extra.keys())
         record = self._records[id] = Record(pieces, f"{self._name}:{self._writes}", summary, payload)
+        self._signals.changed()
         return record
 
     def _live(self, id: str) -> Record | None:

@@ -117,6 +117,14 @@ def query_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
     return query
 
 
+def first_page_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
+    """Return the query as `query_or_all` does; raise InvalidQueryError where it is not for a first page."""
+    asked = query_or_all(query)
+    if asked.continuation_token is not None:
+        raise InvalidQueryError("only the first page can be watched: leave continuation_token out")
+    return asked
+
+
 def check_limit(limit: int | None) -> None:
     """Raise InvalidQueryError unless the limit is None or 1 to 300."""
     if limit is None:

@@ -261,6 +261,30 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         """
         ...
 
+    def watch(self, id: str) -> AsyncIterator[FlowState | None]:
+        """Yield the state under the id now, and again after each change; None while there is none.
+
+        States in between may be left out where changes come faster than they are taken, the last one never is: at
+        most one waits. It goes on over lost connections, and ends with its user: by leaving the loop and closing the
+        iterator, or dropping it.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateDecodeError: What is stored cannot be read.
+            BackendError: It cannot be watched, or the first answer did not come within the store's timeout.
+        """
+        ...
+
+    def watch_list(self, query: FlowStateQuery | None = None) -> AsyncIterator[Sequence[FlowStateSummary]]:
+        """Yield the first page of `list_summaries` now, and again whenever it changes; as `watch` does.
+
+        Raises:
+            InvalidQueryError: The query has a token: only the first page can be watched.
+            FlowStateDecodeError: A head cannot be read, and the query does not say to skip those.
+            BackendError: As of `watch`.
+        """
+        ...
+
     def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         """Yield every state the filters match, in the order of `list`, fetching pages as they are needed.
 

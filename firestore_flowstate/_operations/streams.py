@@ -14,7 +14,7 @@ from .._query.matching import order
 from .._query.structured import structured_query
 from .._query.token import Position
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, Timestamp, Value
+from .._rpc.messages import Document, StructuredQuery, Timestamp, Value
 from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery, statuses
@@ -108,22 +108,26 @@ class Stream:
         """Take the next one."""
         return self.ready.popleft()
 
+    def structured(self, count: int, fields: Sequence[str] | None) -> StructuredQuery:
+        """Return the query for so many documents from where it stands on, of these field paths; None: whole ones."""
+        asked = self.native_statuses
+        return structured_query(
+            self.collection.collection_id,
+            self.query,
+            limit=count,
+            after=self.after,
+            after_name=None if self.after is None else self.collection.name(self.after.id),
+            fields=fields,
+            shard=self.shard,
+            native_done=None if asked is None else sorted({status in ("done", "failed") for status in asked}),
+        )
+
     async def _fetch(self, wanted: int) -> None:
         collection = self.collection
         native = self.native_statuses is not None
         count = max(wanted, self._least)
-        structured = structured_query(
-            collection.collection_id,
-            self.query,
-            limit=count,
-            after=self.after,
-            after_name=None if self.after is None else collection.name(self.after.id),
-            fields=["startTime", "expireAt", "blockedOnStep", *NATIVE_PROGRESS] if native else self.fields,
-            shard=self.shard,
-            native_done=None
-            if self.native_statuses is None
-            else sorted({status in ("done", "failed") for status in self.native_statuses}),
-        )
+        fields = ["startTime", "expireAt", "blockedOnStep", *NATIVE_PROGRESS] if native else self.fields
+        structured = self.structured(count, fields)
 
         async def ask(at: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
             return await collection.connection.run_query_at(
@@ -136,7 +140,7 @@ class Stream:
         kept = 0
         for document in documents:
             self.after = Position(number(document.fields["startTime"]), collection.id_of(document))
-            if self._is_asked_for(document, now):
+            if self.takes(document, now):
                 self.ready.append(Found(position=self.after, key=order(*self.after), document=document, partial=native))
                 kept += 1
         if kept < len(documents):
@@ -144,7 +148,8 @@ class Stream:
             most = _MOST_WHOLE if self.fields is None and not native else _MOST
             self._least = max(self._least, min(2 * count, most))
 
-    def _is_asked_for(self, document: Document, now: datetime) -> bool:
+    def takes(self, document: Document, now: datetime) -> bool:
+        """Return whether a document that the query finds is one of those asked for."""
         expire_at = None if self.expired else expires_at(document.fields)
         if expire_at is not None and expire_at <= now:
             self.collection.overdue.saw(expire_at, now, path=self.collection.path)

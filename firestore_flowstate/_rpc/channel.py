@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ class Channel:
         self._connect_seconds = connect_seconds
         self._unary = {name: channel.unary_unary(_SERVICE + name) for name in _UNARY}
         self._streamed = {name: channel.unary_stream(_SERVICE + name) for name in _STREAMED}
+        self._listen: Any = channel.stream_stream(_SERVICE + "Listen")
+        self._streams: dict[object, Any] = {}
         self.is_closed = False
 
     async def call(self, name: str, request: bytes, *, metadata: Metadata, timeout: float) -> list[bytes]:
@@ -74,12 +77,43 @@ class Channel:
                 raise error.with_traceback(None) from None
             raise CallFailed("CANCELLED", "the channel was closed during the call") from error.with_traceback(None)
 
+    async def listen(
+        self, requests: AsyncIterable[bytes], take: Callable[[bytes], None], *, metadata: Metadata
+    ) -> None:
+        """Send what is requested on a stream of Listen, and hand over what the server sends until it ends the stream.
+
+        It has no deadline. Closing the channel ends it at once.
+
+        Raises:
+            CallFailed: Any end but success.
+        """
+        if self.is_closed:
+            raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED)
+        stop = object()
+        try:
+            self._streams[stop] = self._listen(requests, metadata=metadata)
+            await _each_of(self._streams[stop], take)
+        except grpc.aio.AioRpcError as error:
+            raise CallFailed(error.code().name, error.details() or "") from error.with_traceback(None)
+        except grpc.aio.UsageError as error:  # as in `call`
+            self.is_closed = True
+            raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from error.with_traceback(None)
+        except asyncio.CancelledError as error:
+            if not self.is_closed or _cancelled_by_caller():
+                error.__context__ = None  # as in `call`
+                raise error.with_traceback(None) from None
+            raise CallFailed("CANCELLED", CHANNEL_CLOSED) from error.with_traceback(None)
+        finally:
+            self._streams.pop(stop, None)
+
     async def close(self) -> None:
         """Close the channel and its connections, after a moment for calls in flight to end.
 
         A channel of the caller's client is left open.
         """
         self.is_closed = True
+        for stream in list(self._streams.values()):
+            stream.cancel()
         channel = self._let_go()
         if self._owned and channel is not None:
             await channel.close(_CLOSING_SECONDS)
@@ -99,6 +133,8 @@ class Channel:
             fork.closed(within=self._connect_seconds)
         self._unary.clear()
         self._streamed.clear()
+        self._streams.clear()
+        self._listen = None
         return channel
 
 
@@ -117,6 +153,15 @@ async def _all_of(stream: Any) -> list[bytes]:
         raise
     finally:
         del stream  # as in `call`
+
+
+async def _each_of(stream: Any, take: Callable[[bytes], None]) -> None:
+    try:
+        async for message in stream:
+            take(message)
+    finally:
+        stream.cancel()  # as in `_all_of`; nothing happens where it has ended
+        del stream
 
 
 def open_channel(target: Target) -> Channel:

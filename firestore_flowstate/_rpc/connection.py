@@ -24,7 +24,9 @@ from .retry import Exhausted, commit_again, is_about_size, is_ambiguous
 from .target import target_of_settings
 
 if TYPE_CHECKING:
-    from .messages import CommitResponse, Document, StructuredQuery, Timestamp, Write
+    from .messages import CommitResponse, Document, StructuredQuery, Target, Timestamp, Write
+    from .watched import Watched
+    from .watching import Watching
 
 _EMULATOR_SETTLES: Final = 0.02  # seconds; where a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
 _EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes: on a machine that is busy, commits come later still
@@ -239,6 +241,27 @@ class Connection:
         results = [parsed(RunAggregationQueryResponse, reply) for reply in replies]
         total = sum(r.result.aggregate_fields["n"].integer_value for r in results if r.HasField("result"))
         return total, _last_read_time(results)
+
+    def watch(self, targets: Sequence[Target]) -> Watching:
+        """Return the documents of targets of Listen, which change; to be ended by `Watching.end`.
+
+        Args:
+            targets: The documents or the query of each, without an id.
+        """
+        from .watching import Watching
+
+        return Watching(self, targets)
+
+    async def watch_on(self, watched: Watched, deadline: Deadline) -> Callable[[], object]:
+        """Put a target on a stream of this process; return what takes it off."""
+        link = await self._link(deadline)
+        return await link.watch(watched)
+
+    def failure_of_watching(self, failure: CallFailed) -> BackendError:
+        """Return the public error of a target that cannot be watched any more."""
+        link = self._links.get(os.getpid())
+        database = "the database" if link is None else link.target.database_name
+        return public_error(failure, what="Listen", database=database, flow_id=None)
 
     async def bind(self) -> None:
         """Open a channel on the running loop, which calls from this loop go over directly from now on.

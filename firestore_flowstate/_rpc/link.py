@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import FlowStateError, StoreUnavailableError
 from . import fork
 from .client import is_customized, open_channel_of
-from .loop_thread import LoopStoppedError, LoopThread, on_thread
-from .outcome import CHANNEL_CLOSED, CallFailed
-from .target import Metadata, Target
+from .loop_thread import LoopStoppedError, LoopThread, from_afar, on_thread
+from .outcome import CHANNEL_CLOSED, STORE_CLOSED, CallFailed
+from .target import Metadata, Target, routing
 
 if TYPE_CHECKING:
     from .channel import Channel
+    from .listener import Listener
+    from .watched import Watched
 
 _QUIESCE_SECONDS: Final = 2.0
 
@@ -41,6 +43,8 @@ class Link:
         self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
         self._background: tuple[LoopThread, Channel] | None = None
         self._hopping: set[object] = set()  # one of each call over the background loop
+        self._streams: dict[asyncio.AbstractEventLoop, list[Listener]] = {}
+        self._listen_metadata = (*self.metadata, routing("database", target.database_name))
         self._is_closed = False
         self._lock = threading.Lock()
 
@@ -81,6 +85,60 @@ class Link:
                 ) from None
             raise CallFailed("CANCELLED" if stopped.started else "UNAVAILABLE", CHANNEL_CLOSED) from stopped
 
+    async def watch(self, watched: Watched) -> Callable[[], object]:
+        """Watch a target, on a stream of the running loop's channel or of the background loop's; return what ends it.
+
+        Raises:
+            FlowStateError: This loop or process cannot call at all.
+        """
+        loop = asyncio.get_running_loop()
+        channel = self._channel_of(loop)
+        if channel is not None:
+            return partial(self._listener_on(channel, watched).remove, watched)
+        background, channel = self._background or self._start_background()
+
+        async def add() -> Listener:
+            return self._listener_on(channel, watched)
+
+        try:
+            listener = await background.run(add())
+        except LoopStoppedError as stopped:
+            raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from stopped
+        except asyncio.CancelledError:  # it may have been put on a stream all the same
+            from_afar(background.loop, partial(self._drop, background.loop, watched))
+            raise
+        return partial(from_afar, listener.loop, partial(listener.remove, watched))
+
+    def _listener_on(self, channel: Channel, watched: Watched) -> Listener:
+        """Put a target on the first stream of the running loop that has room for it."""
+        from .listener import Listener
+
+        streams = self._streams.setdefault(asyncio.get_running_loop(), [])
+        listener = next((stream for stream in streams if stream.has_room), None)
+        if listener is None:
+            listener = Listener(
+                channel, database=self.target.database_name, metadata=self._listen_metadata, ended=self._ended
+            )
+            streams.append(listener)
+        listener.add(watched)
+        return listener
+
+    def _drop(self, loop: asyncio.AbstractEventLoop, watched: Watched) -> None:
+        for listener in list(self._streams.get(loop, [])):
+            listener.remove(watched)
+
+    def _ended(self, listener: Listener) -> None:
+        streams = self._streams.get(listener.loop, [])
+        if listener in streams:
+            streams.remove(listener)
+        if not streams:
+            self._streams.pop(listener.loop, None)
+
+    def _end_streams(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the streams of a loop for good; to be called on it."""
+        for listener in list(self._streams.get(loop, [])):
+            listener.end(CallFailed("CANCELLED", STORE_CLOSED))
+
     def bind(self) -> None:
         """Open a channel on the running loop, which its calls go over from now on. Bindings are counted."""
         loop = asyncio.get_running_loop()
@@ -99,6 +157,7 @@ class Link:
         channel = None if loop in self._bindings else self._bound.pop(loop, None)
         try:
             if channel is not None:
+                self._end_streams(loop)
                 await channel.close()
         finally:
             if channel is not None:
@@ -140,6 +199,7 @@ class Link:
         elsewhere = []
         for loop, channel in self._pop_all():
             if loop is here:
+                self._end_streams(loop)
                 await channel.close()
             elif (closing := _close_on(loop, channel)) is not None:
                 elsewhere.append((asyncio.wrap_future(closing), channel))
@@ -226,6 +286,7 @@ class Link:
         with self._lock:
             background, self._background = self._background, None
         if background is not None:
+            from_afar(background[0].loop, partial(self._end_streams, background[0].loop))
             await asyncio.wrap_future(on_thread(partial(_end_background, *background)))
             fork.closed()
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     DocumentTransform: TypeAlias = Any
     FieldTransform: TypeAlias = Any
     GetDocumentRequest: TypeAlias = Any
+    ListenRequest: TypeAlias = Any
+    ListenResponse: TypeAlias = Any
     MapValue: TypeAlias = Any
     Precondition: TypeAlias = Any
     RunAggregationQueryRequest: TypeAlias = Any
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     RunQueryResponse: TypeAlias = Any
     StructuredAggregationQuery: TypeAlias = Any
     StructuredQuery: TypeAlias = Any
+    Target: TypeAlias = Any
     Value: TypeAlias = Any
     Write: TypeAlias = Any
     WriteResult: TypeAlias = Any
@@ -49,6 +52,8 @@ else:
     DocumentTransform = types.DocumentTransform.pb()
     FieldTransform = types.DocumentTransform.FieldTransform.pb()
     GetDocumentRequest = types.GetDocumentRequest.pb()
+    ListenRequest = types.ListenRequest.pb()
+    ListenResponse = types.ListenResponse.pb()
     MapValue = types.MapValue.pb()
     Precondition = types.Precondition.pb()
     RunAggregationQueryRequest = types.RunAggregationQueryRequest.pb()
@@ -57,6 +62,7 @@ else:
     RunQueryResponse = types.RunQueryResponse.pb()
     StructuredAggregationQuery = types.StructuredAggregationQuery.pb()
     StructuredQuery = types.StructuredQuery.pb()
+    Target = types.Target.pb()
     Value = types.Value.pb()
     Write = types.Write.pb()
     WriteResult = types.WriteResult.pb()
@@ -75,6 +81,8 @@ __all__ = [
     "GetDocumentRequest",
     "Int32Value",
     "Int64Value",
+    "ListenRequest",
+    "ListenResponse",
     "MapValue",
     "Precondition",
     "RunAggregationQueryRequest",
@@ -83,6 +91,7 @@ __all__ = [
     "RunQueryResponse",
     "StructuredAggregationQuery",
     "StructuredQuery",
+    "Target",
     "Timestamp",
     "Value",
     "Write",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 CHANNEL_CLOSED: Final = "the channel is closed"
+STORE_CLOSED: Final = "the store was closed while it was watched"
 
 
 class CallFailed(Exception):  # noqa: N818  # an outcome to judge; what is an error is in errors.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
@@ -47,6 +48,24 @@ class OnThreads:
         while (state := await asyncio.to_thread(next, iterator, DONE)) is not DONE:
             assert isinstance(state, FlowState)
             yield state
+
+    def watch(self, *args: Any) -> AsyncIterator[Any]:
+        return self._each(_on_thread(self._store.watch, *args))
+
+    def watch_list(self, *args: Any) -> AsyncIterator[Any]:
+        return self._each(_on_thread(self._store.watch_list, *args))
+
+    async def _each(self, iterator: Iterator[Any]) -> AsyncIterator[Any]:
+        try:
+            while (item := await asyncio.to_thread(next, iterator, DONE)) is not DONE:
+                yield item
+        finally:
+            await asyncio.to_thread(iterator.close)  # type: ignore[attr-defined]  # a generator
+
+
+def _on_thread(function: Callable[..., Any], *args: Any) -> Any:
+    with ThreadPoolExecutor(1) as pool:  # what is refused is refused at the call
+        return pool.submit(function, *args).result()
 
 
 class TestMemoryStore(VersionedFlowStateStoreTests):

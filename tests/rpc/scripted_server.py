@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ import grpc
 from typing_extensions import Self
 
 Answer = Callable[[bytes, grpc.ServicerContext], Iterable[bytes]]
+Stream = Callable[[Iterator[bytes], grpc.ServicerContext], Iterable[bytes]]
 _STREAMED = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
 
 
@@ -36,7 +37,9 @@ class ScriptedServer:
     certificate: tuple[bytes, bytes] | None = None
     host: str = ""
     calls: list[Call] = field(default_factory=list)
+    opened: int = 0  # streams of Listen
     _answers: list[Answer] = field(default_factory=list)
+    _streams: list[Stream] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _server: Any = None
 
@@ -53,6 +56,16 @@ class ScriptedServer:
 
     def __exit__(self, *exc: object) -> None:
         self._server.stop(grace=None).wait()
+
+    def listen(self, *streams: Stream) -> None:
+        """Serve each stream of Listen by the next of these, and by the last of them for ever after."""
+        self._streams = list(streams)
+
+    def serve_stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        with self._lock:
+            stream = self._streams.pop(0) if len(self._streams) > 1 else self._streams[0]
+            self.opened += 1
+        return stream(requests, context)
 
     def answer(self, *answers: Answer) -> None:
         self._answers = list(answers)
@@ -101,6 +114,8 @@ class _Handler(grpc.GenericRpcHandler):
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         method = details.method.rpartition("/")[2]
+        if method == "Listen":
+            return grpc.stream_stream_rpc_method_handler(self._server.serve_stream)
         if method in _STREAMED:
             return grpc.unary_stream_rpc_method_handler(
                 lambda request, context: iter(self._server.serve(method, request, context))

@@ -28,6 +28,7 @@ from .unknown_keys import UnknownKeyTests
 from .values import ValueTests
 from .versions import VersionTests
 from .waking import DueTests
+from .watching import WatchTests
 
 __all__ = [
     "BatchTests",
@@ -47,4 +48,5 @@ __all__ = [
     "ValueTests",
     "VersionTests",
     "VersionedFlowStateStoreTests",
+    "WatchTests",
 ]

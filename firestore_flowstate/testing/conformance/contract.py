@@ -16,6 +16,7 @@ from .unknown_keys import UnknownKeyTests
 from .values import ValueTests
 from .versions import VersionTests
 from .waking import DueTests
+from .watching import WatchTests
 
 
 class FlowStateStoreTests(KeepingTests, IdTests, ListingTests):
@@ -34,6 +35,7 @@ class VersionedFlowStateStoreTests(
     TypedFieldTests,
     ValueTests,
     DueTests,
+    WatchTests,
 ):
     """The contract of `VersionedFlowStateStore`, which includes the other. Override the fixture `store`."""
 

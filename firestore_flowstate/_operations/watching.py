@@ -1,0 +1,157 @@
+"""Watching one flow state, or the first page of a list, by what Firestore tells of its documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Final
+
+from .._query.matching import order
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document, Target
+from ..errors import FlowStateDecodeError, StoreUnavailableError
+from ..models import FlowState, FlowStateSummary
+from ..query import FlowStateQuery
+from .collection import Collection, expires_at, is_live
+from .listing import list_summaries
+from .reading import check_readable, state_of
+from .streams import number, streams
+from .summarizing import summary_of
+
+_AGAIN_SECONDS: Final = 1.0  # after parts could not be read
+_CROWDED_SECONDS: Final = 10.0  # between two looks behind what is told of
+_LONGEST_SECONDS: Final = 86_400.0  # of one wait: timers do not reach as far as expiries
+
+
+class StateWatch:
+    """A flow state, as often as it changes. To be ended.
+
+    Args:
+        collection: Where.
+        id: The flow state.
+        deadline: When the first answer must have come.
+    """
+
+    def __init__(self, collection: Collection, id: str, deadline: Deadline) -> None:
+        self._collection = collection
+        self._deadline: Deadline | None = deadline
+        target = Target()
+        target.documents.documents.append(collection.name(id))
+        self._watching = collection.connection.watch([target])
+        self._document: Document | None = None
+        self._seen: str | None = ""  # the version that was returned last; None: there was no state
+        self._seconds: float | None = None
+
+    async def next(self) -> FlowState | None:
+        """Return the state once it is another than the one returned before; None where there is none."""
+        while True:
+            told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
+            if told is not None:
+                self._document = next(iter(told[0]), None)
+            try:
+                state = await self._state()
+            except StoreUnavailableError:  # its parts were not to be had
+                if self._deadline is not None and self._deadline.remaining() <= 0:
+                    raise
+                self._seconds = _AGAIN_SECONDS
+                continue
+            self._seconds = None if state is None else _until(state.expire_at)
+            version = None if state is None else state.version
+            if version != self._seen:
+                self._seen, self._deadline = version, None
+                return state
+
+    def end(self) -> None:
+        """Watch no more."""
+        self._watching.end()
+
+    async def _state(self) -> FlowState | None:
+        if self._document is None or not is_live(self._document):
+            return None
+        return await state_of(self._collection, self._document, self._deadline or self._collection.deadline(None))
+
+
+class PageWatch:
+    """The first page of a list as summaries, as often as it changes. To be ended. Arguments as of `StateWatch`."""
+
+    def __init__(self, collection: Collection, query: FlowStateQuery, deadline: Deadline) -> None:
+        self._collection = collection
+        self._query = query
+        self._deadline: Deadline | None = deadline
+        self._limit = collection.settings.page_size if query.limit is None else query.limit
+        self._sources = streams(collection, query, after=None, fields=None, deadline=deadline)
+        self._watching = collection.connection.watch([self._target(index) for index in range(len(self._sources))])
+        self._told: Sequence[Sequence[Document]] = ()
+        self._seen: Sequence[FlowStateSummary] | None = None
+        self._seconds: float | None = None
+
+    async def next(self) -> Sequence[FlowStateSummary]:
+        """Return the page once it is another than the one returned before."""
+        while True:
+            told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
+            if told is not None:
+                self._told = told
+            try:
+                page = await self._page()
+            except StoreUnavailableError:  # what is behind was not to be had
+                if self._deadline is not None and self._deadline.remaining() <= 0:
+                    raise
+                self._seconds = _AGAIN_SECONDS
+                continue
+            if page != self._seen:
+                self._seen, self._deadline = page, None
+                return page
+
+    def end(self) -> None:
+        """Watch no more."""
+        self._watching.end()
+
+    def _target(self, index: int) -> Target:
+        """Return a target of a query: whole documents, since Firestore refuses to listen to a projection."""
+        target = Target()
+        target.query.parent = self._collection.parent
+        target.query.structured_query.CopyFrom(self._sources[index].structured(self._limit, None))
+        return target
+
+    async def _page(self) -> Sequence[FlowStateSummary]:
+        now = datetime.now(timezone.utc)
+        documents: dict[str, Document] = {}
+        is_crowded = False
+        for source, told in zip(self._sources, self._told, strict=True):
+            asked = [document for document in told if source.takes(document, now)]
+            is_crowded |= len(asked) < len(told) == self._limit
+            documents.update((document.name, document) for document in asked)
+        if is_crowded:
+            # Some of those that it is told of are not for the page, and nobody tells of those behind.
+            deadline = self._deadline or self._collection.deadline(None)
+            summaries = (await list_summaries(self._collection, self._query, deadline)).summaries
+            self._seconds = _CROWDED_SECONDS
+            return summaries
+        shown = sorted(documents.values(), key=self._order, reverse=True)[: self._limit]
+        self._seconds = _until(min((at for d in shown if (at := expires_at(d.fields)) is not None), default=None))
+        return [summary for document in shown if (summary := self._summary(document)) is not None]
+
+    def _order(self, document: Document) -> tuple[float, bytes]:
+        return order(number(document.fields["startTime"]), self._collection.id_of(document))
+
+    def _summary(self, document: Document) -> FlowStateSummary | None:
+        collection = self._collection
+        try:
+            check_readable(collection, document)
+            return summary_of(
+                document,
+                id=collection.id_of(document),
+                reference_of=collection.reference_of,
+                where=self._query.where,
+            )
+        except FlowStateDecodeError:
+            if self._query.on_error == "skip":
+                return None
+            raise
+
+
+def _until(moment: datetime | None) -> float | None:
+    """Return the seconds until an expiry, after which it is time to look again; None where there is none."""
+    if moment is None:
+        return None
+    return min(max((moment - datetime.now(timezone.utc)).total_seconds(), 0.0), _LONGEST_SECONDS)

@@ -1,0 +1,249 @@
+"""One stream of Listen for up to 100 targets, opened again for as long as somebody watches.
+
+It knows no deadline: it ends with its last target, or with its channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from .clock import sleep
+from .outcome import CallFailed
+from .retry import read_again
+from .target import Metadata
+from .watched import Watched
+
+if TYPE_CHECKING:
+    from .channel import Channel
+
+MAX_TARGETS: Final = 100  # what Firestore's own clients put on one stream at most
+
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
+_KINDS: Final = ("NO_CHANGE", "ADD", "REMOVE", "CURRENT", "RESET")
+
+
+class Listener:
+    """A stream on a channel. To be made and used on the channel's loop.
+
+    Args:
+        channel: What to call over.
+        database: The resource name of the database.
+        metadata: What the call carries.
+        ended: Called when the stream is there no more.
+    """
+
+    def __init__(
+        self, channel: Channel, *, database: str, metadata: Metadata, ended: Callable[[Listener], None]
+    ) -> None:
+        self._channel = channel
+        self._database = database
+        self._metadata = metadata
+        self._targets: dict[int, Watched] = {}
+        self._ids: dict[Watched, int] = {}
+        self._last_id = 0
+        self._requests: _Requests | None = None
+        self._has_answered = False
+        self._is_ending = False
+        self.loop = asyncio.get_running_loop()
+        self._task = self.loop.create_task(self._run())
+        self._task.add_done_callback(lambda _: ended(self))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another target."""
+        return not self._is_ending and not self._task.done() and len(self._targets) < MAX_TARGETS
+
+    def add(self, watched: Watched) -> None:
+        """Watch a target from now on."""
+        watched.is_lost = False
+        self._put(watched)
+        if self._requests is not None:
+            self._requests.put(self._adding(watched))
+
+    def remove(self, watched: Watched) -> None:
+        """Watch it no more. The stream ends with its last target."""
+        id = self._take_out(watched)
+        if id is not None and self._requests is not None:
+            self._requests.put(self._removing(id))
+        if not self._targets:
+            self._is_ending = True
+            self._task.cancel()
+
+    def end(self, failure: CallFailed) -> None:
+        """End all watching."""
+        self._is_ending = True
+        for watched in self._forget_all():
+            watched.fail(failure)
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        try:
+            while self._targets:
+                self._has_answered = False
+                failure = await self._listen()
+                if self._channel.is_closed:
+                    return
+                if self._has_answered:
+                    pause = _FIRST_PAUSE
+                if failure is not None and not read_again(failure) and not self._forget_tokens():
+                    for watched in self._forget_all():
+                        watched.fail(failure)
+                    return
+                await sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            for watched in self._forget_all():
+                watched.lose()
+
+    async def _listen(self) -> CallFailed | None:
+        """Open the stream and take what it sends until it ends; return how it failed."""
+        requests = self._requests = _Requests()
+        for watched in list(self._ids):
+            self._take_out(watched)
+            self._put(watched)
+            requests.put(self._adding(watched))
+        try:
+            await self._channel.listen(requests, self._take, metadata=self._metadata)
+        except CallFailed as failure:
+            return failure
+        finally:
+            self._requests = None
+        return None
+
+    def _take(self, message: bytes) -> None:
+        from .messages import ListenResponse
+
+        response = ListenResponse.FromString(message)
+        self._has_answered = True
+        kind = response.WhichOneof("response_type")
+        if kind == "target_change":
+            self._take_change(response.target_change)
+        elif kind == "document_change":
+            change = response.document_change
+            for watched in self._of(change.target_ids):
+                watched.set(change.document)
+            for watched in self._of(change.removed_target_ids):
+                watched.remove(change.document.name)
+        elif kind in ("document_delete", "document_remove"):
+            gone = getattr(response, kind)
+            for watched in self._of(gone.removed_target_ids):
+                watched.remove(gone.document)
+        elif kind == "filter":
+            for watched in self._of([response.filter.target_id]):
+                if watched.size != response.filter.count:  # something has gone that nobody told of
+                    self._ask_anew(watched)
+
+    def _take_change(self, change: Any) -> None:
+        named = list(self._of(change.target_ids))
+        kind = _KINDS[change.target_change_type]
+        if kind == "REMOVE":
+            failure = CallFailed(_code(change.cause.code), change.cause.message) if change.cause.code else None
+            for watched in named:
+                self._removed(watched, failure)
+            return
+        for watched in named or list(self._ids):
+            if kind == "RESET":
+                watched.reset()
+            if change.resume_token:
+                watched.token = change.resume_token
+            if kind == "CURRENT":
+                watched.current()
+        if kind == "NO_CHANGE" and not change.target_ids and change.HasField("read_time"):
+            # Only now is what was sent for all targets of one moment.
+            for watched in list(self._ids):
+                if not watched.publish():
+                    self.remove(watched)
+
+    def _removed(self, watched: Watched, failure: CallFailed | None) -> None:
+        """The server watches a target no more."""
+        if watched.token or (failure is not None and read_again(failure)):
+            self._ask_anew(watched)  # its token may have expired
+            return
+        self._take_out(watched)
+        watched.fail(failure or CallFailed("UNKNOWN", "the server has removed the target without a cause"))
+
+    def _ask_anew(self, watched: Watched) -> None:
+        old = self._take_out(watched)
+        watched.token = b""
+        self._put(watched)
+        if old is not None and self._requests is not None:
+            self._requests.put(self._removing(old))
+        pause = min(_FIRST_PAUSE * 2**watched.anew, _LONGEST_PAUSE) if watched.anew else 0
+        watched.anew += 1
+        self.loop.call_later(pause, self._add_again, watched, self._ids[watched])
+
+    def _add_again(self, watched: Watched, id: int) -> None:
+        if self._requests is not None and self._ids.get(watched) == id:  # else another stream has asked for it
+            self._requests.put(self._adding(watched))
+
+    def _forget_tokens(self) -> bool:
+        """Let every target begin anew; return whether one had a token, which may be what the server refused."""
+        had = any(watched.token for watched in self._ids)
+        for watched in self._ids:
+            watched.token = b""
+        return had
+
+    def _put(self, watched: Watched) -> None:
+        self._last_id += 1  # never used again: what the server still says of an old target is nobody's
+        self._targets[self._last_id] = watched
+        self._ids[watched] = self._last_id
+        watched.begin()
+
+    def _take_out(self, watched: Watched) -> int | None:
+        id = self._ids.pop(watched, None)
+        if id is not None:
+            self._targets.pop(id, None)
+        return id
+
+    def _forget_all(self) -> list[Watched]:
+        watched = list(self._ids)
+        self._ids.clear()
+        self._targets.clear()
+        return watched
+
+    def _of(self, ids: Any) -> list[Watched]:
+        return [self._targets[id] for id in ids if id in self._targets]
+
+    def _adding(self, watched: Watched) -> bytes:
+        from .messages import ListenRequest
+
+        request = ListenRequest(database=self._database, add_target=watched.target)
+        request.add_target.target_id = self._ids[watched]
+        if watched.token:
+            request.add_target.resume_token = watched.token
+        serialized: bytes = request.SerializeToString()
+        return serialized
+
+    def _removing(self, id: int) -> bytes:
+        from .messages import ListenRequest
+
+        serialized: bytes = ListenRequest(database=self._database, remove_target=id).SerializeToString()
+        return serialized
+
+
+class _Requests:
+    """The requests of a stream, as grpc takes them; no generator, which a loop that ends would have to close."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def put(self, request: bytes) -> None:
+        self._queue.put_nowait(request)
+
+    def __aiter__(self) -> _Requests:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await self._queue.get()
+
+
+def _code(number: int) -> str:
+    """Return the name of a status: https://grpc.io/docs/guides/status-codes/."""
+    import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
+
+    return next((code.name for code in grpc.StatusCode if code.value[0] == number), "UNKNOWN")

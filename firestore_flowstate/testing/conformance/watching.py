@@ -1,0 +1,183 @@
+"""Watching: a flow state, or the first page of a list, now and after each change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final, TypeVar
+
+import pytest
+
+from ...errors import InvalidFlowIdError, InvalidQueryError
+from ...models import CacheEntry, FlowState, FlowStateExecution, Operation
+from ...query import FlowStateQuery
+from ...store import VersionedFlowStateStore
+from ..comparison import exactly
+from .states import started, with_steps
+from .suite import Suite
+
+T = TypeVar("T")
+
+PATIENCE: Final = 20.0  # seconds
+
+
+async def soon(watch: AsyncIterator[T]) -> T:
+    """Return what a watch yields next."""
+    return await asyncio.wait_for(anext(watch), PATIENCE)
+
+
+async def close(watch: AsyncIterator[Any]) -> None:
+    """End a watch."""
+    await watch.aclose()  # type: ignore[attr-defined]  # all stores return generators
+
+
+class WatchTests(Suite):
+    """The methods `watch` and `watch_list`."""
+
+    @pytest.mark.asyncio
+    async def test_watch_yields_the_state_now_and_after_each_change(self, store: VersionedFlowStateStore) -> None:
+        """Whatever changed it, exactly as a load returns it, with its version; None while there is none."""
+        watch = store.watch("id")
+        assert await soon(watch) is None
+        await store.create("id", with_steps("a"))
+        seen = [await soon(watch)]
+        expected = [await store.load("id")]
+        for change in (
+            lambda: store.update("id", cache={"b": CacheEntry(value=[1.0, None])}),
+            lambda: store.update("id", extra={"wakeAt": 5}),
+            lambda: store.save("id", started()),
+        ):
+            await change()
+            seen.append(await soon(watch))
+            expected.append(await store.load("id"))
+        await store.delete("id")
+        gone = await soon(watch)
+        await close(watch)
+
+        assert exactly(expected) == exactly(seen)
+        assert [state and state.version for state in expected] == [state and state.version for state in seen]
+        assert gone is None
+
+    @pytest.mark.asyncio
+    async def test_watch_never_misses_the_last_state(self, store: VersionedFlowStateStore) -> None:
+        """Whoever takes long sees the last state, and need not see all those in between."""
+        await store.save("id", started())
+        watch = store.watch("id")
+        await soon(watch)
+        version = ""
+        for number in range(30):
+            version = await store.update("id", extra={"number": number})
+        seen: list[FlowState] = []
+        while not seen or seen[-1].version != version:
+            state = await soon(watch)
+            assert state is not None
+            seen.append(state)
+        await close(watch)
+
+        assert {"number": 29} == seen[-1].model_extra
+        assert len(seen) <= 30
+
+    @pytest.mark.asyncio
+    async def test_watch_tells_of_its_own_flow_only(self, store: VersionedFlowStateStore) -> None:
+        """Many watches at once, each of what it watches; one that is closed disturbs no other."""
+        ids = [f"id-{number}" for number in range(8)]
+        watches = {id: store.watch(id) for id in ids}
+        for id in ids:
+            assert await soon(watches[id]) is None
+        await close(watches.pop("id-0"))
+        for id in reversed(ids):
+            await store.save(id, started(flow_id=id))
+        seen = {id: await soon(watch) for id, watch in watches.items()}
+        for watch in watches.values():
+            await close(watch)
+
+        assert {id: id for id in ids[1:]} == {id: state.flow_id for id, state in seen.items() if state is not None}
+
+    @pytest.mark.asyncio
+    async def test_watch_yields_nothing_where_nothing_changes(self, store: VersionedFlowStateStore) -> None:
+        """Neither for another flow nor for a read."""
+        await store.save("id", started())
+        watch = store.watch("id")
+        await soon(watch)
+        coming = asyncio.ensure_future(soon(watch))
+        await store.save("other", started())
+        await store.load("id")
+        await asyncio.wait([coming], timeout=0.3)
+        is_silent = not coming.done()
+        version = await store.update("id", cache={"a": CacheEntry()})
+        state = await coming
+        await close(watch)
+
+        assert is_silent
+        assert state is not None
+        assert version == state.version
+
+    @pytest.mark.asyncio
+    async def test_watch_list_yields_the_page_now_and_after_each_change(self, store: VersionedFlowStateStore) -> None:
+        """As `list_summaries` has it: what comes, changes, moves and goes."""
+        watch = store.watch_list()
+        pages = [await soon(watch)]
+        expected: list[Any] = [[]]
+        for change in (
+            lambda: store.save("a", _at(1, "a")),
+            lambda: store.save("b", _at(2, "b")),
+            lambda: store.update("a", executions=[FlowStateExecution(trace_ids=[])]),
+            lambda: store.update("a", extra={"key": "value"}),
+            lambda: store.save("a", _at(3, "a")),
+            lambda: store.delete("b"),
+        ):
+            await change()
+            pages.append(await soon(watch))
+            expected.append((await store.list_summaries()).summaries)
+        await close(watch)
+
+        assert [list(page) for page in expected] == [list(page) for page in pages]
+
+    @pytest.mark.asyncio
+    async def test_watch_list_keeps_to_its_filters_and_limit(self, store: VersionedFlowStateStore) -> None:
+        """What does not match or is behind the page changes nothing; what leaves lets the next one in."""
+        for number in range(4):
+            await store.save(f"id-{number}", _at(number, f"id-{number}", name="mine" if number else "other"))
+        watch = store.watch_list(FlowStateQuery(name="mine", limit=2))
+        first = await soon(watch)
+        await store.update("id-0", cache={"a": CacheEntry()})
+        await store.update("id-1", cache={"a": CacheEntry()})
+        await store.delete("id-3")
+        second = await soon(watch)
+        await close(watch)
+
+        assert ["id-3", "id-2"] == [summary.id for summary in first]
+        assert ["id-2", "id-1"] == [summary.id for summary in second]
+
+    @pytest.mark.asyncio
+    async def test_watch_list_by_status(self, store: VersionedFlowStateStore) -> None:
+        """A flow comes and goes as its status changes."""
+        await store.save("id", started())
+        watch = store.watch_list(FlowStateQuery(status="done"))
+        pages = [await soon(watch)]
+        await store.update("id", operation=Operation(name="op", done=True))
+        pages.append(await soon(watch))
+        await store.update("id", operation=Operation(name="op", done=False))
+        pages.append(await soon(watch))
+        await close(watch)
+
+        assert [[], ["id"], []] == [[summary.id for summary in page] for page in pages]
+
+    @pytest.mark.asyncio
+    async def test_watch_refuses_what_it_cannot_watch(self, store: VersionedFlowStateStore) -> None:
+        """At the call: an id that cannot be, and a page that is not the first."""
+        await store.save_many({id: started(flow_id=id) for id in ("a", "b")})
+        token = (await store.list_summaries(FlowStateQuery(limit=1))).continuation_token
+        for id in ("", "a/b", ".."):
+            with pytest.raises(InvalidFlowIdError):
+                store.watch(id)
+        with pytest.raises(InvalidQueryError, match="first page"):
+            store.watch_list(FlowStateQuery(limit=1, continuation_token=token))
+
+
+def _at(start_time: int, flow_id: str, **fields: Any) -> Any:
+    state = started(flow_id=flow_id)
+    state.start_time = start_time
+    for name, value in fields.items():
+        setattr(state, name, value)
+    return state

@@ -1,0 +1,383 @@
+"""Watching over Listen: what goes wrong on the way, and what only a scripted server can be made to say."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import grpc
+import pytest
+from scripted_server import ScriptedServer
+from tcp_proxy import TcpProxy
+
+from firestore_flowstate import (
+    AccessDeniedError,
+    DeadlineError,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateQuery,
+    FlowStateSettings,
+    StoreUnavailableError,
+    SyncFlowStateStore,
+)
+from firestore_flowstate._rpc import messages
+from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.deadline import Deadline
+from firestore_flowstate._rpc.watching import Watching
+from firestore_flowstate.emulator import Emulator, start_emulator
+from firestore_flowstate.testing.conformance.watching import close, soon
+
+PATIENCE = 20.0
+
+
+def a_target() -> Any:
+    target = messages.Target()
+    target.documents.documents.append("projects/demo-scripted/databases/(default)/documents/c/a")
+    return target
+
+
+class Script:
+    """A stream of Listen: what to say after each request, in order."""
+
+    def __init__(self, *says: Callable[[Any], Iterable[Any]], then: str | None = None) -> None:
+        self.says = says
+        self.then = then
+        self.requests: list[Any] = []
+
+    def __call__(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        says = iter(self.says)
+        for serialized in requests:
+            request = messages.ListenRequest.FromString(serialized)
+            self.requests.append(request)
+            for response in next(says, lambda _: ())(request):
+                yield response.SerializeToString()
+            if len(self.requests) == len(self.says) and self.then is not None:
+                context.abort(grpc.StatusCode[self.then], "said so")
+
+
+def change(kind: str, *ids: int, token: bytes = b"", code: int = 0) -> Any:
+    response = messages.ListenResponse()
+    response.target_change.target_change_type = ["NO_CHANGE", "ADD", "REMOVE", "CURRENT", "RESET"].index(kind)
+    response.target_change.target_ids.extend(ids)
+    response.target_change.resume_token = token
+    response.target_change.read_time.seconds = 1
+    response.target_change.cause.code = code
+    return response
+
+
+def document(id: int, number: int, name: str = "a") -> Any:
+    response = messages.ListenResponse()
+    response.document_change.document.name = f"projects/demo-scripted/databases/(default)/documents/c/{name}"
+    response.document_change.document.fields["n"].integer_value = number
+    response.document_change.target_ids.append(id)
+    return response
+
+
+def tells(number: int, *, token: bytes = b"", names: Sequence[str] = ("a",)) -> Callable[[Any], Iterable[Any]]:
+    """Answer a request for a target by documents that have this number."""
+
+    def say(request: Any) -> Iterable[Any]:
+        id = request.add_target.target_id
+        if not id:  # an old target is taken out
+            return
+        for name in names:
+            yield document(id, number, name)
+        yield change("CURRENT", id, token=token)
+        yield change("NO_CHANGE", token=token)
+
+    return say
+
+
+async def numbers(watching: Watching, deadline: Deadline) -> list[int]:
+    """Return the numbers of the documents that a watch tells next."""
+    told = await watching.next(deadline=deadline)
+    assert told is not None
+    return [document.fields["n"].integer_value for document in told[0]]
+
+
+@pytest.fixture
+async def watching(to_server: Connection) -> AsyncIterator[Watching]:
+    watching = to_server.watch([a_target()])
+    yield watching
+    watching.end()
+
+
+async def test_a_stream_goes_on_from_its_token(server: ScriptedServer, watching: Watching, deadline: Deadline) -> None:
+    """After it broke the target is asked for again with the last token, and what is known of it stays."""
+    first = Script(tells(1, token=b"one"), then="UNAVAILABLE")
+
+    def goes_on(request: Any) -> Iterable[Any]:
+        id = request.add_target.target_id
+        return [change("CURRENT", id), document(id, 2), change("NO_CHANGE")]
+
+    second = Script(goes_on)
+    server.listen(first, second)
+
+    assert [1] == await numbers(watching, deadline)
+    assert [2] == await numbers(watching, deadline)
+    assert [b"", b"one"] == [script.requests[0].add_target.resume_token for script in (first, second)]
+
+
+async def test_a_stream_that_ends_well_is_opened_again(
+    server: ScriptedServer, watching: Watching, deadline: Deadline
+) -> None:
+    """Firestore ends each after some time."""
+
+    def ends(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        request = messages.ListenRequest.FromString(next(requests))
+        return iter([response.SerializeToString() for response in tells(1)(request)])
+
+    server.listen(ends, Script(tells(2)))
+
+    assert [1] == await numbers(watching, deadline)
+    assert [2] == await numbers(watching, deadline)
+
+
+@pytest.mark.parametrize("code", [3, 9, 11], ids=["INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"])
+async def test_an_expired_token_is_given_up(
+    server: ScriptedServer, watching: Watching, deadline: Deadline, code: int
+) -> None:
+    """A target that the server takes out is asked for anew, once without a token."""
+    first = Script(tells(1, token=b"old"), then="UNAVAILABLE")
+    second = Script(lambda request: [change("REMOVE", request.add_target.target_id, code=code)], tells(0), tells(2))
+    server.listen(first, second)
+
+    assert [1] == await numbers(watching, deadline)
+    assert [2] == await numbers(watching, deadline)
+    added = [request.add_target for request in second.requests if request.add_target.target_id]
+    assert [b"old", b""] == [target.resume_token for target in added]
+    assert len({target.target_id for target in added}) == 2
+
+
+async def test_a_stream_refused_for_its_tokens_begins_anew(
+    server: ScriptedServer, watching: Watching, deadline: Deadline
+) -> None:
+    """Whichever of them the server did not like."""
+    last = Script(tells(2))
+    server.listen(
+        Script(tells(1, token=b"old"), then="UNAVAILABLE"), Script(lambda _: [], then="INVALID_ARGUMENT"), last
+    )
+
+    assert [1] == await numbers(watching, deadline)
+    assert [2] == await numbers(watching, deadline)
+    assert b"" == last.requests[0].add_target.resume_token
+
+
+async def test_a_reset_target_shows_nothing_until_it_is_current_again(
+    server: ScriptedServer, watching: Watching, deadline: Deadline
+) -> None:
+    """What was known is forgotten, and never is half of it shown."""
+
+    def resets(request: Any) -> Iterable[Any]:
+        id = request.add_target.target_id
+        yield from tells(1, names=["a", "b"])(request)
+        yield change("RESET", id)
+        yield change("NO_CHANGE")
+        yield document(id, 2, "b")
+        yield change("NO_CHANGE")
+        yield change("CURRENT", id)
+        yield change("NO_CHANGE")
+
+    server.listen(Script(resets))
+    seen = [await numbers(watching, deadline)]
+    if seen[-1] != [2]:  # the first may have been overtaken
+        seen.append(await numbers(watching, deadline))
+
+    assert seen in ([[1, 1], [2]], [[2]])
+
+
+async def test_an_existence_filter_that_differs_begins_anew(
+    server: ScriptedServer, watching: Watching, deadline: Deadline
+) -> None:
+    """A document has gone of which nobody told; one that agrees changes nothing."""
+
+    def filters(request: Any) -> Iterable[Any]:
+        yield from tells(1, token=b"t", names=["a", "b"])(request)
+        for count in (2, 1):
+            response = messages.ListenResponse()
+            response.filter.target_id = request.add_target.target_id
+            response.filter.count = count
+            yield response
+
+    script = Script(filters, tells(0), tells(2))
+    server.listen(script)
+    seen = [await numbers(watching, deadline)]
+    if seen[-1] != [2]:
+        seen.append(await numbers(watching, deadline))
+
+    assert [2] == seen[-1]
+    assert ["add_target", "remove_target", "add_target"] == [r.WhichOneof("target_change") for r in script.requests]
+    assert b"" == script.requests[-1].add_target.resume_token
+
+
+async def test_a_refusal_is_an_error_of_the_watcher(
+    server: ScriptedServer, watching: Watching, deadline: Deadline
+) -> None:
+    """Without a token that could be at fault, what no retry makes good ends the watch."""
+    server.listen(Script(lambda request: [change("REMOVE", request.add_target.target_id, code=7)]))
+
+    with pytest.raises(AccessDeniedError):
+        await watching.next(deadline=deadline)
+
+
+async def test_a_refused_stream_is_an_error_of_the_watcher(
+    server: ScriptedServer, watching: Watching, deadline: Deadline
+) -> None:
+    """As for any call."""
+    server.listen(Script(lambda _: [], then="PERMISSION_DENIED"))
+
+    with pytest.raises(AccessDeniedError):
+        await watching.next(deadline=deadline)
+
+
+@pytest.mark.parametrize("kind", ["stream", "target"])
+async def test_failures_are_no_busy_loop(server: ScriptedServer, watching: Watching, kind: str) -> None:
+    """While the server fails at once it is asked a few times a second, and the first answer has its deadline."""
+    asked: list[Any] = []
+
+    def fails(request: Any) -> Iterable[Any]:
+        asked.append(request)
+        return [change("REMOVE", request.add_target.target_id, code=14)] if request.add_target.target_id else []
+
+    server.listen(Script(fails, then="UNAVAILABLE") if kind == "stream" else Script(*[fails] * 1000))
+    with pytest.raises(DeadlineError):
+        await watching.next(deadline=Deadline.after(1.0))
+
+    assert 2 <= len(asked) <= 12
+
+
+async def test_a_hundred_targets_share_a_stream(
+    server: ScriptedServer, to_server: Connection, deadline: Deadline
+) -> None:
+    """Then comes another; the last target that is taken off ends its stream."""
+    ended: list[None] = []
+    all_ended = threading.Event()
+
+    def serves(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        context.add_callback(lambda: ended.append(None) or (all_ended.set() if len(ended) == 2 else None))
+        yield from Script(*[tells(1)] * 200)(requests, context)
+
+    server.listen(serves)
+    many = [to_server.watch([a_target()]) for _ in range(101)]
+    for watching in many:
+        await watching.next(deadline=deadline)
+    opened = server.opened
+    for watching in many:
+        watching.end()
+    await asyncio.to_thread(all_ended.wait, PATIENCE)
+
+    assert [2, 2, 2] == [opened, server.opened, len(ended)]
+
+
+async def test_targets_carry_no_projection(server: ScriptedServer, to_server: Connection) -> None:
+    """Production refuses to listen to one, which the emulator does not."""
+    script: Script = Script(*[lambda _: []] * 9)
+    server.listen(script)
+    settings = FlowStateSettings(emulator_host=server.host, project="demo-scripted", timeout=0.5)
+    async with FirestoreFlowStateStore(settings) as store:
+        for watch in (store.watch("a"), store.watch_list(FlowStateQuery(status="done", where={"owner": "me"}))):
+            with pytest.raises(DeadlineError):
+                await soon(watch)
+    queries = [request.add_target.query for request in script.requests if request.add_target.HasField("query")]
+
+    assert 2 == len(queries)
+    assert [False, False] == [query.structured_query.HasField("select") for query in queries]
+
+
+@pytest.fixture
+async def store(proxy: TcpProxy) -> Any:
+    settings = FlowStateSettings(emulator_host=proxy.host)
+    store = FirestoreFlowStateStore(settings)
+    yield store
+    await store.close()
+
+
+@pytest.mark.parametrize("bound", [True, False])
+async def test_a_cut_connection_loses_no_last_state(proxy: TcpProxy, emulator: Emulator, bound: bool) -> None:
+    """What was written meanwhile is there when it is back, on the loop's own channel as on the background's."""
+    settings = FlowStateSettings(emulator_host=proxy.host)
+    other = FirestoreFlowStateStore(settings.model_copy(update={"emulator_host": emulator.host}))
+    store = FirestoreFlowStateStore(settings)
+    if bound:
+        await store.__aenter__()
+    await other.save("cut", FlowState.start(flow_id="cut"))
+    watch = store.watch("cut")
+    await soon(watch)
+    seen, written = [], []
+    for number in range(3):
+        proxy.refuse()
+        written.append(await other.update("cut", extra={"number": number}))
+        proxy.listen()
+        state = await soon(watch)
+        assert state is not None
+        seen.append(state.version)
+    await close(watch)
+    await other.close()
+    await store.close()
+
+    assert written == seen
+
+
+async def test_a_killed_emulator_comes_back_empty() -> None:
+    """Its flows are gone then, and what is written afterwards is seen."""
+    emulator = await asyncio.to_thread(start_emulator, attach=False)
+    try:
+        async with FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host)) as store:
+            await store.save("id", FlowState.start())
+            watch = store.watch("id")
+            states = [await soon(watch)]
+            port = int(emulator.host.rpartition(":")[2])
+            await asyncio.to_thread(emulator.kill)
+            emulator = await asyncio.to_thread(start_emulator, port=port, attach=False)
+            states.append(await soon(watch))
+            await store.save("id", FlowState.start())
+            states.append(await soon(watch))
+            await close(watch)
+    finally:
+        await asyncio.to_thread(emulator.stop)
+
+    assert [True, False, True] == [state is not None for state in states]
+
+
+async def test_closing_the_store_ends_its_watches(emulator: Emulator) -> None:
+    """With an error that says so: a watch that just ended would look like one that is done."""
+    for enter in (True, False):
+        store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host))
+        if enter:
+            await store.__aenter__()
+        watch = store.watch("closed")
+        await soon(watch)
+        coming = asyncio.ensure_future(soon(watch))
+        await asyncio.sleep(0)
+        await (store.__aexit__() if enter else store.close())
+        with pytest.raises(StoreUnavailableError, match="closed while it was watched"):
+            await coming
+
+
+def test_loops_that_end_leave_nothing(emulator: Emulator, background_threads: Callable[[], list[Any]]) -> None:
+    """A watch of a loop that is over is taken off, and the next loop's works."""
+    store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host))
+
+    async def begin() -> bool:
+        return await soon(store.watch("loops")) is None
+
+    seen = [asyncio.run(begin()) for _ in range(3)]
+    asyncio.run(store.close())
+
+    assert [True] * 3 == seen
+
+
+def test_the_blocking_facade_watches(emulator: Emulator) -> None:
+    """As any iteration, from a thread of its own."""
+    with SyncFlowStateStore(FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host))) as store:
+        watch = store.watch("blocking")
+        assert next(watch) is None
+        state = FlowState.start(flow_id="blocking")
+        store.save("blocking", state)
+        seen = next(watch)
+        watch.close()  # type: ignore[attr-defined]  # a generator
+
+    assert seen is not None
+    assert state.version == seen.version
