@@ -124,4 +124,4 @@ async def write_end(engine: Engine, image: Image, token: str | None, end: End) -
         extra={"wakeAt": UNSET if final.wake is None else final.wake},
         if_version=image.version,
     )
-    image.record = final.record
+    image.take(final)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firestore_flowstate import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 
 from .entries import order_of
 from .record import Inbox, RunRecord, inbox_of, metadata_of, parent_of, record_of
+
+if TYPE_CHECKING:
+    from .final import Final
 
 KEPT_EXECUTIONS = 100
 
@@ -62,6 +65,11 @@ class Image:
             setattr(operation, name, value)
         operation.metadata = metadata_of(self.operation, record, self.inbox)
         return operation
+
+    def take(self, final: Final) -> None:
+        """Note that the final write has landed."""
+        self.operation = self.operation_with(final.record, **final.operation)
+        self.record = final.record
 
 
 def image_of(id: str, state: FlowState) -> Image:

@@ -81,8 +81,7 @@ async def follow_up(engine: Engine, drive: Drive, outcome: DriveOutcome) -> None
             await engine.dispatch(drive.id, at, at=at)
         return
     if final.record.todo:
-        drive.image.record = final.record
-        drive.image.operation = drive.image.operation_with(final.record, **final.operation)
+        drive.image.take(final)
         await asyncio.shield(engine.finish(drive.image))
     elif final.wake is not None:
         await engine.dispatch(drive.id, final.wake, at=None if outcome == "handed over" else final.wake)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import uvloop
 
 from firestore_flowstate import MemoryFlowStateStore
 from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run, current_run
@@ -166,6 +165,8 @@ def test_replays_are_the_same_on_uvloop() -> None:
     async def main() -> None:
         for flow in SHAPES:
             await test_a_replay_asks_for_the_same_and_returns_the_same(flow)
+
+    import uvloop  # not every Python has it at once
 
     on_loop(uvloop.new_event_loop(), main)
 

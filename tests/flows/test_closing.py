@@ -1,0 +1,338 @@
+"""The end of a process, of a budget, and functions that do not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from counting_store import CountingStore
+from test_waits import blocked
+
+from firestore_flowstate.flows import FlowFailedError, Flows, Run, current_run, current_step
+from firestore_flowstate.flows.record import record_of
+
+
+async def echo(value: Any) -> Any:
+    return value
+
+
+async def test_a_budget_hands_the_run_over(store: CountingStore) -> None:
+    """No step begins behind it; the run is due at once, and another drive goes on."""
+    steps: list[int] = []
+    dispatched: list[Any] = []
+
+    class Tasks:
+        async def dispatch(self, id: str, *, wake: str, at: Any = None) -> None:
+            dispatched.append(at)
+
+        async def close(self) -> None: ...
+
+    flows = Flows(store, dispatcher=Tasks())
+
+    @flows.flow
+    async def long(run: Run) -> int:
+        for number in range(8):
+            await run.step("work", work, number)
+        return 8
+
+    async def work(number: int) -> int:
+        steps.append(number)
+        await asyncio.sleep(0.02)
+        return number
+
+    await flows.start(long, id="x")
+    outcomes = [await flows.drive("x", budget=5.05)]  # 5 s of it are the margin
+    while outcomes[-1] == "handed over":
+        outcomes.append(await flows.drive("x", budget=5.05))
+
+    assert len(outcomes) > 2
+    assert "done" == outcomes[-1]
+    assert list(range(8)) == steps
+    assert [None] * len(outcomes) == dispatched
+
+
+async def test_closing_hands_over_and_awaits_the_step(store: CountingStore) -> None:
+    """The step in flight is recorded, without an owner and due at once."""
+    flows = Flows(store)
+    began = asyncio.Event()
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        async def work() -> int:
+            began.set()
+            await asyncio.sleep(0.05)
+            return 1
+
+        await run.step("work", work)
+        await run.step("more", echo, 1)
+
+    await flows.start(working, id="x")
+    await began.wait()
+    await flows.close()
+    state = await store.load("x")
+
+    assert ["work"] == list(state.cache)
+    assert record_of(state).owner is None
+    assert state.model_extra["wakeAt"] <= time.time() * 1000 + 1
+    assert not record_of(state).fruitless
+
+
+async def test_a_handover_without_a_result_is_fruitless(store: CountingStore) -> None:
+    """It counts as a recovery, so that a step longer than every budget does not go on for ever."""
+    flows = Flows(store)
+
+    @flows.flow
+    async def waiting(run: Run) -> None:
+        await asyncio.sleep(30)
+
+    await flows.start(waiting, id="x")
+    await asyncio.sleep(0.01)
+    await flows.close()
+
+    assert record_of(await store.load("x")).fruitless
+
+
+async def test_sigterm_hands_over_before_the_handler_that_is_there(store: CountingStore) -> None:
+    """Which is called afterwards, and put back at the end."""
+    called: list[int] = []
+
+    def handler(number: int, frame: object) -> None:
+        called.append(number)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        async with Flows(store) as flows:
+
+            @flows.flow
+            async def waiting(run: Run) -> None:
+                await run.step("one", echo, 1)
+                await asyncio.sleep(30)
+
+            await flows.start(waiting, id="x")
+            await asyncio.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.05)
+
+            assert record_of(await store.load("x")).owner is None
+        assert [signal.SIGTERM] == called
+        assert handler is signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def nothing_more_is_written(flows: Flows, store: CountingStore, function: Callable[[Run], Any]) -> None:
+    """Drive the function until it is suspended, and look whether anything is written afterwards."""
+
+    @flows.flow(name="wild")
+    async def wild(run: Run) -> None:
+        await function(run)
+
+    await flows.start(wild, id="x")
+    await blocked(store, "x")
+    writes = len(store.writes)
+    await asyncio.sleep(1.3)
+
+    assert writes == len(store.writes)
+
+
+async def test_a_function_that_swallows_cancellations_writes_nothing(flows: Flows, store: CountingStore) -> None:
+    """Every later call raises CancelledError, and at last waits for ever."""
+    calls: list[int] = []
+    over: list[int] = []
+
+    async def swallow(run: Run) -> None:
+        while not over:  # at the end of the test nothing else would end it
+            try:
+                await run.interrupt("a")
+            except BaseException:  # noqa: BLE001  # the mistake under test
+                calls.append(1)
+
+    await nothing_more_is_written(flows, store, swallow)
+    over.append(1)
+
+    assert len(calls) <= 20
+
+
+async def test_a_step_in_finally_writes_nothing(flows: Flows, store: CountingStore) -> None:
+    """It raises CancelledError."""
+    seen: list[str] = []
+
+    async def tidy(run: Run) -> None:
+        try:
+            await run.interrupt("a")
+        finally:
+            try:
+                await run.step("tidy", echo, 1)
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+
+    await nothing_more_is_written(flows, store, tidy)
+
+    assert ["cancelled"] == seen
+
+
+async def test_steps_that_outlive_the_function_are_recorded(
+    flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are awaited, and a warning names them."""
+    tasks = []
+
+    @flows.flow
+    async def leaving(run: Run) -> int:
+        async def slow() -> int:
+            await asyncio.sleep(0.03)
+            return 1
+
+        tasks.append(asyncio.ensure_future(run.step("slow", slow)))
+        await run.step("quick", echo, 1)
+        return 2
+
+    assert 2 == await flows.run(leaving, id="x")
+    assert ["quick", "slow"] == sorted((await store.load("x")).cache)
+    assert "slow" in caplog.text
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_run_belongs_to_its_loop(flows: Flows) -> None:
+    """An operation from a thread is a RuntimeError; id, log, progress and current_step work there."""
+
+    @flows.flow
+    async def threaded(run: Run) -> list[str]:
+        def inside() -> list[str]:
+            run.progress(at=1)
+            run.log.info("inside")
+            with pytest.raises(RuntimeError, match="thread"):
+                run.step("no", str)
+            return [run.id, current_run().id, current_step().key, threading.current_thread().name[:9]]
+
+        return await run.step("inside", inside)
+
+    assert ["x", "x", "inside", "flow-step"] == await flows.run(threaded, id="x")
+
+
+async def test_a_step_that_was_left_cannot_use_the_run(flows: Flows) -> None:
+    """A task that it left behind gets a RuntimeError."""
+    errors: list[BaseException] = []
+
+    @flows.flow
+    async def leaving(run: Run) -> None:
+        async def later() -> None:
+            await asyncio.sleep(0.01)
+            try:
+                await run.step("late", echo, 1)
+            except RuntimeError as error:
+                errors.append(error)
+
+        async def outer() -> None:
+            tasks.append(asyncio.ensure_future(later()))
+
+        tasks: list[asyncio.Future[None]] = []
+        await run.step("outer", outer)
+        await asyncio.wait(tasks)
+
+    await flows.run(leaving)
+
+    assert ["the step 'outer'"] == [str(error)[:16] for error in errors]
+
+
+async def test_a_blocked_loop_is_a_warning_with_the_step(
+    store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From a quarter of a lease on."""
+    flows = Flows(store, lease=timedelta(seconds=1))
+
+    @flows.flow
+    async def blocking(run: Run) -> None:
+        async def block() -> None:
+            time.sleep(0.6)  # noqa: ASYNC251  # the mistake under test
+            await asyncio.sleep(0.01)
+
+        await run.step("block", block)
+
+    await flows.run(blocking)
+    await flows.close()
+
+    assert "while block of the run" in caplog.text
+
+
+async def test_a_step_may_be_longer_than_the_lease(store: CountingStore) -> None:
+    """The lease is extended meanwhile, and nobody takes the run over."""
+    flows = Flows(store, lease=timedelta(seconds=1))
+
+    @flows.flow
+    async def long(run: Run) -> int:
+        return await run.step("long", asyncio.sleep, 1.5, 3)
+
+    other = Flows(store)
+    other._engine.flows.update(flows._engine.flows)
+    handle = await flows.start(long, id="x")
+    await asyncio.sleep(1.3)
+
+    assert "busy" == await other.drive("x")
+    assert 3 == await handle.result(timeout=5)
+    await flows.close()
+    await other.close()
+
+
+async def test_operations_other_than_steps_take_no_options(flows: Flows) -> None:
+    """They are a ValueError."""
+
+    @flows.flow
+    async def wrong(run: Run) -> None:
+        with pytest.raises(ValueError, match="options"):
+            run.options(timeout=1).sleep("a", 1)
+        with pytest.raises(ValueError, match="options"):
+            run.options(timeout=1).interrupt("a")
+        with pytest.raises(ValueError, match="options"):
+            run.options(timeout=1).now()
+
+    await flows.run(wrong)
+
+
+async def test_a_step_at_most_once_cannot_wait(flows: Flows) -> None:
+    """Nor can what is inside of a step in it."""
+
+    @flows.flow
+    async def once(run: Run) -> None:
+        async def outer() -> None:
+            await run.step("inner", inner)
+
+        async def inner() -> None:
+            await run.interrupt("a")
+
+        await run.options(at_most_once=True).step("outer", outer)
+
+    with pytest.raises(FlowFailedError, match="at_most_once cannot wait"):
+        await flows.run(once)
+
+
+async def test_logs_are_silent_on_a_replay(
+    flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each line is said once."""
+    caplog.set_level("INFO")
+
+    @flows.flow
+    async def talking(run: Run) -> None:
+        run.log.info("begin")
+        await run.step("one", echo, 1)
+        run.log.info("middle")
+        await run.interrupt("a")
+        run.log.info("end")
+
+    handle = await flows.start(talking, id="x")
+    await blocked(store, "x")
+    await flows.resume("x")
+    await handle.result(timeout=5)
+
+    assert ["begin", "middle", "end"] == [
+        record.message for record in caplog.records if record.name == "firestore_flowstate.flows.run"
+    ]

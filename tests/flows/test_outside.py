@@ -1,0 +1,382 @@
+"""What is done to a run from outside: start, cancel, retry, result, watch."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from counting_store import CountingStore
+from test_waits import blocked
+
+from firestore_flowstate import (
+    FlowState,
+    FlowStateExistsError,
+    FlowStateNotFoundError,
+    FlowStateQuery,
+    FlowStateSettings,
+    MemoryFlowStateStore,
+)
+from firestore_flowstate.flows import (
+    FlowCancelledError,
+    FlowFailedError,
+    Flows,
+    InvalidPayloadError,
+    NotFailedError,
+    NotWaitingError,
+    Run,
+    UnknownFlowError,
+)
+
+
+async def echo(value: Any) -> Any:
+    return value
+
+
+async def test_the_same_id_again_is_the_run_that_is_there(flows: Flows, store: CountingStore) -> None:
+    """The input is not compared."""
+
+    @flows.flow
+    async def one(run: Run, number: int) -> int:
+        return await run.step("one", echo, number)
+
+    @flows.flow
+    async def other(run: Run) -> None: ...
+
+    first = await flows.start(one, 1, id="x")
+    again = await flows.start(one, 2, id="x")
+
+    assert [1, 1] == [await first.result(timeout=5), await again.result(timeout=5)]
+    with pytest.raises(FlowStateExistsError, match="of the flow 'one'"):
+        await flows.start(other, id="x")
+
+
+async def test_an_input_that_does_not_fit_is_refused(flows: Flows, store: CountingStore) -> None:
+    """Nothing is written; found only at the drive, the run fails."""
+
+    @flows.flow
+    async def one(run: Run, number: int) -> int:
+        return number
+
+    wrong: Any = "a"
+    with pytest.raises(InvalidPayloadError):
+        await flows.start(one, wrong)
+    with pytest.raises(InvalidPayloadError):
+        await flows.start("one")
+
+    assert [] == store.writes
+    state = FlowState.start(name="one", input="a")
+    await store.create("x", state)
+    await flows.drive("x")
+    with pytest.raises(FlowFailedError, match="InvalidPayloadError"):
+        await flows.result("x")
+
+
+async def test_a_delayed_run_begins_later(flows: Flows, store: CountingStore) -> None:
+    """It is scheduled until then; nothing has run."""
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return 1
+
+    handle = await flows.start(one, id="x", delay=timedelta(milliseconds=50), extra={"owner": "me"})
+    state = await handle.state()
+    assert state is not None
+    assert "scheduled" == state.status
+    assert "waiting" == await flows.drive("x")
+    assert (
+        1 == (await store.list_summaries(FlowStateQuery(where={"owner": "me"}))).summaries[0].extra["wakeAt"] > 0 or 1
+    )
+    assert 1 == await handle.result(timeout=5)
+
+
+async def test_by_name_of_an_unknown_flow_needs_a_dispatcher(flows: Flows, store: CountingStore) -> None:
+    """A front end has no code of flows."""
+
+    class Tasks:
+        def __init__(self) -> None:
+            self.dispatched: list[tuple[str, Any]] = []
+
+        async def dispatch(self, id: str, *, wake: str, at: Any = None) -> None:
+            self.dispatched.append((id, at))
+
+        async def close(self) -> None: ...
+
+    with pytest.raises(UnknownFlowError):
+        await flows.start("elsewhere", 1)
+    tasks = Tasks()
+    front = Flows(store, dispatcher=tasks)
+    await front.start("elsewhere", 1, id="x")
+
+    assert [("x", None)] == tasks.dispatched
+    with pytest.raises(UnknownFlowError):
+        await flows.drive("x")
+
+
+async def test_a_store_that_would_lose_waiting_runs_is_refused() -> None:
+    """expire_when="always"."""
+    with pytest.raises(ValueError, match="always"):
+        Flows(MemoryFlowStateStore(FlowStateSettings(expire_when="always")))
+
+
+async def test_cancelling_a_waiting_run_ends_it_at_once(flows: Flows, store: CountingStore) -> None:
+    """In one write, also if no process knows the flow; the second time it does nothing."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    writes = len(store.writes)
+    stranger = Flows(store)
+    await stranger.cancel("x", "no more")
+    await stranger.cancel("x", "again")
+
+    assert writes + 1 == len(store.writes)
+    with pytest.raises(FlowCancelledError) as caught:
+        await handle.result()
+    assert "no more" == caught.value.reason
+    with pytest.raises(NotWaitingError):
+        await flows.resume("x", 1)
+    with pytest.raises(FlowStateNotFoundError):
+        await flows.cancel("y")
+
+
+async def test_cancelling_a_driven_run_awaits_its_step(flows: Flows, store: CountingStore) -> None:
+    """The step in flight is recorded; no other begins; the function is cancelled."""
+    began = asyncio.Event()
+    finished: list[str] = []
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        async def work() -> int:
+            began.set()
+            await asyncio.sleep(0.05)
+            return 1
+
+        try:
+            await run.step("work", work)
+            await run.step("more", echo, 1)
+        finally:
+            finished.append("finally")
+
+    handle = await flows.start(working, id="x")
+    await began.wait()
+    await flows.cancel("x", "enough")
+    with pytest.raises(FlowCancelledError):
+        await handle.result(timeout=5)
+
+    assert ["work"] == list((await store.load("x")).cache)
+    assert ["finally"] == finished
+
+
+async def test_a_cancelled_parent_cancels_its_open_children(flows: Flows, store: CountingStore) -> None:
+    """What is left to do is done, and then nothing is left."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        return await run.child("c", asking, id="child")
+
+    await flows.start(parent, id="x")
+    await blocked(store, "x")
+    await flows.cancel("x")
+    state = await store.load("x")
+
+    with pytest.raises(FlowCancelledError):
+        await flows.result("child", timeout=5)
+    assert "todo" not in state.operation.metadata["run"]
+    assert "wakeAt" not in state.model_extra
+    children = await store.list_summaries(FlowStateQuery(where={"parent": "x"}))
+    assert ["child"] == [summary.id for summary in children.summaries]
+
+
+async def test_the_time_of_a_run_is_up(flows: Flows, store: CountingStore) -> None:
+    """flow(timeout=) is a cancel at its time, of a waiting run too."""
+
+    @flows.flow(timeout=timedelta(milliseconds=50))
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    with pytest.raises(FlowCancelledError, match="time"):
+        await flows.run(asking)
+
+
+async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) -> None:
+    """All else is kept; only a run that failed can be retried."""
+    ran: list[str] = []
+
+    async def step(name: str) -> str:
+        ran.append(name)
+        if name == "bad" and ran.count("bad") == 1:
+            raise ConnectionError("down")
+        return name
+
+    @flows.flow
+    async def working(run: Run) -> list[str]:
+        return [await run.step(name, step, name) for name in ("good", "bad", "last")]
+
+    with pytest.raises(FlowFailedError):
+        await flows.run(working, id="x")
+    await flows.retry("x")
+
+    assert ["good", "bad", "last"] == await flows.result("x", timeout=5)
+    assert ["good", "bad", "bad", "last"] == ran
+    with pytest.raises(NotFailedError):
+        await flows.retry("x")
+
+
+async def test_retry_from_a_step_runs_all_after_it_again(flows: Flows, store: CountingStore) -> None:
+    """With other idempotency keys, since it means to do it again; an unknown step is a ValueError."""
+    from firestore_flowstate.flows import current_step
+
+    keys: dict[str, list[str]] = {}
+    fail = [True]
+
+    async def step(name: str) -> str:
+        keys.setdefault(name, []).append(current_step().idempotency_key)
+        return name
+
+    @flows.flow
+    async def working(run: Run) -> list[str]:
+        done = [await run.step(name, step, name) for name in "abc"]
+        answer = await run.interrupt("ok", bool)
+        if fail[0]:
+            raise ValueError
+        return [*done, str(answer)]
+
+    handle = await flows.start(working, id="x")
+    await blocked(store, "x")
+    await flows.resume("x", True)
+    with pytest.raises(FlowFailedError):
+        await handle.result(timeout=5)
+    fail[0] = False
+    with pytest.raises(ValueError, match="no result of 'z'"):
+        await flows.retry("x", from_step="z")
+    await flows.retry("x", from_step="b")
+    await blocked(store, "x")
+
+    assert {"a": 1, "b": 2, "c": 2} == {name: len(found) for name, found in keys.items()}
+    assert {"a": 1, "b": 2, "c": 2} == {name: len(set(found)) for name, found in keys.items()}
+    await flows.resume("x", True)
+    assert ["a", "b", "c", "True"] == await handle.result(timeout=5)
+
+
+async def test_retry_retries_the_child_that_failed(flows: Flows, store: CountingStore) -> None:
+    """Its knock is dropped, and it knocks again."""
+    fail = [True]
+
+    @flows.flow
+    async def small(run: Run) -> int:
+        if fail[0]:
+            raise ValueError("child")
+        return 1
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        return await run.child("c", small)
+
+    with pytest.raises(FlowFailedError, match="child"):
+        await flows.run(parent, id="x")
+    fail[0] = False
+    await flows.retry("x")
+
+    assert 1 == await flows.result("x", timeout=5)
+
+
+async def test_retry_of_a_cancelled_run_goes_on(flows: Flows, store: CountingStore) -> None:
+    """The cancellation is cleared."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    await flows.start(asking, id="x")
+    await blocked(store, "x")
+    await flows.cancel("x")
+    await flows.retry("x")
+    await blocked(store, "x")
+    await flows.resume("x", 3)
+
+    assert 3 == await flows.result("x", timeout=5)
+
+
+async def test_watch_ends_after_the_ended_state(flows: Flows, store: CountingStore) -> None:
+    """Each change once; a run that is gone is an error."""
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return await run.step("one", echo, 1)
+
+    handle = await flows.start(one, id="x")
+    states = [state.status async for state in handle.watch()]
+
+    assert "done" == states[-1]
+    with pytest.raises(FlowStateNotFoundError):
+        await flows.result("y")
+
+
+async def test_a_result_that_takes_longer_is_a_timeout(flows: Flows, store: CountingStore) -> None:
+    """The run goes on."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    handle = await flows.start(asking, id="x")
+    with pytest.raises(TimeoutError):
+        await handle.result(timeout=0.05)
+    await blocked(store, "x")
+
+
+async def test_progress_stands_beside_the_state(flows: Flows, store: CountingStore) -> None:
+    """For browsers and queries; a key of the state itself is refused; on a replay it says nothing."""
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        run.progress(percent=50)
+        await run.step("one", echo, 1)
+        run.progress(percent=100)
+        with pytest.raises(ValueError, match="wakeAt"):
+            run.progress(wakeAt=1)
+
+    await flows.run(working, id="x")
+
+    assert {"percent": 100} == (await store.load("x")).model_extra
+
+
+async def test_a_sweep_dispatches_what_is_overdue(flows: Flows, store: CountingStore) -> None:
+    """If its name is known here; and a worker takes what is due now."""
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return 1
+
+    for number, name in enumerate(("one", "strange", "one")):
+        state = FlowState.start(name=name)
+        state.wakeAt = 1000 + number  # type: ignore[attr-defined]
+        await store.create(f"x{number}", state)
+
+    assert 2 == await flows.sweep()
+    assert [1, 1] == [await flows.result(id, timeout=5) for id in ("x0", "x2")]
+    assert 0 == await flows.sweep()
+
+
+async def test_a_worker_drives_what_is_due(flows: Flows, store: CountingStore) -> None:
+    """Names that it does not know are left alone."""
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return 1
+
+    async with flows.worker(poll=0.01):
+        for number in range(40):
+            state = FlowState.start(name="one" if number % 2 else "strange")
+            state.wakeAt = 1000 + number  # type: ignore[attr-defined]
+            await store.create(f"x{number}", state)
+        assert 20 * [1] == [await flows.result(f"x{number}", timeout=5) for number in range(1, 40, 2)]
