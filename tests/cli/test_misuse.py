@@ -45,7 +45,7 @@ from firestore_flowstate.cli import main
         (["count", "--emulator-host", "nowhere"], "--emulator-host: must be host:port"),
         (["migrate", "--to-collection", "a/b"], "--to-collection: the path 'a/b' names a document"),
         (["migrate", "--to-layout", "native", "--shards", "2"], "shards need the serialized layout"),
-        (["purge", "--older-than", "90"], "'90' is no duration such as 90d, 12h or 1d12h"),
+        (["purge", "--older-than", "90"], "'90' is no duration such as 90d, 12h, 1d12h or P90D"),
         (["purge", "--older-than", "-1d"], "'-1d' is no duration"),
         (["purge", "--older-than", "1d", "--yes", "--yes", "extra"], "unexpected extra argument"),
         (["show", "a/b"], "The flow id 'a/b' contains a slash"),
