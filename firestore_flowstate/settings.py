@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -20,9 +21,11 @@ from .codecs import PayloadCodec
 
 EMULATOR_REQUEST_BYTES: Final = 4 * 1024 * 1024  # gRPC's default message limit, which the emulator keeps
 _PREFIX: Final = "FLOWSTATE_"
+_GOOGLES_PROJECT: Final = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT")
 _SECONDS: Final = re.compile(r"\d+(\.\d+)?")
 _AES_KEY_BYTES: Final = (16, 24, 32)
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
+_PROJECT_ID: Final = re.compile(r"([a-z0-9.-]+:)?[a-z0-9-]+")  # old ones have a domain in front
 _CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
@@ -118,6 +121,16 @@ class FlowStateSettings(BaseSettings):
         if name is not None and (not name or "/" in name or name.strip() != name):
             raise ValueError(f"must be a name without slashes and surrounding spaces, not {name!r}")
         return name
+
+    @field_validator("project")
+    @classmethod
+    def _is_a_project_id(cls, project: str | None) -> str | None:
+        if project is not None and not _PROJECT_ID.fullmatch(project):
+            raise ValueError(
+                "must be the id of a project, of lower-case letters, digits and hyphens such as my-project-1234, and "
+                f"not its name: {project!r}"
+            )
+        return project
 
     @field_validator("emulator_host")
     @classmethod
@@ -216,8 +229,15 @@ class FlowStateSettings(BaseSettings):
             raise ValueError("shards need the serialized layout: native documents carry no shard. Migrate them first")
 
 
+def misspelt_variables() -> Mapping[str, str | None]:
+    """Return the variables of the environment that begin with FLOWSTATE_ and set nothing, each with the one meant."""
+    known = [_PREFIX + name.upper() for name in FlowStateSettings.model_fields]
+    given = [name for name in os.environ if name.upper().startswith(_PREFIX) and name.upper() not in known]
+    return {name: next(iter(get_close_matches(name.upper(), known, 1)), None) for name in sorted(given)}
+
+
 def _ambient_project() -> str | None:
-    for variable in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"):
+    for variable in _GOOGLES_PROJECT:
         if project := os.environ.get(variable):
             return project
     config = os.environ.get("FIREBASE_CONFIG", "")
@@ -247,6 +267,8 @@ def _naming_variables(error: ValidationError, *, given: Mapping[str, Any]) -> Va
         location = line["loc"]
         if location and location[0] not in given and isinstance(location[0], str):
             variable = _PREFIX + location[0].upper()
+            if location[0] == "project" and not os.environ.get(variable):
+                variable = next((name for name in _GOOGLES_PROJECT if os.environ.get(name)), "FIREBASE_CONFIG")
             if location[0] == "emulator_host" and not os.environ.get(variable):
                 variable = "FIRESTORE_EMULATOR_HOST"
             location = (variable, *location[1:])

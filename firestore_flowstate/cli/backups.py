@@ -15,9 +15,9 @@ import click
 
 from ..backup import ImportReport, export_states, import_states
 from ..errors import FlowStateError, InvalidFlowIdError
-from ..firestore import FirestoreFlowStateStore
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
+from .connecting import opened
 from .options import (
     MisusedError,
     as_json_option,
@@ -53,7 +53,7 @@ def export_command(file: str, skip_unreadable: bool) -> int:
 
     async def export(settings: FlowStateSettings, query: FlowStateQuery, out: BinaryIO) -> int:
         written = 0
-        async with FirestoreFlowStateStore(settings) as store:
+        async with opened(settings) as store:
             with progress_bar("flow states", await about(store, query)) as progress:
                 lines = export_states(store, query, on_unreadable=skip if skip_unreadable else None, progress=progress)
                 async with aclosing(lines):
@@ -83,7 +83,7 @@ def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) 
     """
 
     async def store_lines(settings: FlowStateSettings, source: int, size: int | None) -> ImportReport:
-        async with FirestoreFlowStateStore(settings) as store:
+        async with opened(settings) as store:
             with progress_bar("imported", size, in_bytes=True) as progress:
                 return await import_states(
                     store,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from typing import Any, Final
 
 import click
 from pydantic.alias_generators import to_camel
@@ -15,9 +16,11 @@ from ..backup import export_line
 from ..doctor import Finding, examine
 from ..errors import FlowStateNotFoundError
 from ..firestore import FirestoreFlowStateStore
+from ..inspection import StoredDocument, absent_ids, ids_beginning_with, stored_document
 from ..models import FlowState, FlowStateSummary
 from ..query import MAX_LIMIT, FlowStateQuery
 from ..settings import FlowStateSettings
+from .connecting import opened
 from .options import (
     MisusedError,
     confirm,
@@ -27,8 +30,21 @@ from .options import (
     given_settings,
     store_options,
 )
-from .output import about, counted, place, print_table, progress_bar, say, shown, tell, tell_json
+from .output import about, counted, place, print_table, progress_bar, say, shown, tell, tell_json, when, zone
 from .running import run
+
+_SHOWN: Final = 5  # ids that begin alike
+
+
+_ORDERS: Final[dict[str, tuple[Callable[[FlowStateSummary], Any], bool]]] = {
+    "started": (lambda summary: summary.start_time, True),
+    "written": (lambda summary: summary.updated_at, True),
+    "steps": (lambda summary: summary.step_count, True),
+    "bytes": (lambda summary: summary.size_bytes, True),
+    "id": (lambda summary: summary.id, False),
+    "name": (lambda summary: summary.name or "", False),
+    "status": (lambda summary: summary.status, False),
+}
 
 
 @click.command("list")
@@ -36,17 +52,24 @@ from .running import run
 @click.option("--token", metavar="TOKEN", help="Go on where the list before ended; it said with which token.")
 @click.option("--due", is_flag=True, help="Those whose wakeAt has come, earliest first; goes with no filter.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line instead of a table.")
+@click.option(
+    "--sort", type=click.Choice(list(_ORDERS)), metavar="COLUMN", help=f"Sort those listed by {', '.join(_ORDERS)}."
+)
 @filter_options
 @store_options
-def list_command(limit: int, token: str | None, due: bool, as_json: bool) -> None:
+def list_command(limit: int, token: str | None, due: bool, as_json: bool, sort: str | None) -> None:
     """List flow states, newest start first.
 
-    Reads no payload. Starts are in UTC.
+    Reads no payload. Times are local, in the zone that the table names. --sort puts those that are listed, at most
+    --limit, into another order: the newest or largest first, and names from A to Z.
     """
     settings, query = given_settings(), given_query(token=token)
     if due and query != FlowStateQuery():
         raise MisusedError("--due goes with no filter and no --token: it asks for the wake time alone")
     summaries, token = run(_due(settings, limit)) if due else run(_summaries(settings, query, limit))
+    if sort is not None:
+        key, descending = _ORDERS[sort]
+        summaries.sort(key=key, reverse=descending)
     if as_json:
         for summary in summaries:
             fields = summary.model_dump(mode="json", exclude={"extra"})  # in which NaN would become null
@@ -54,7 +77,8 @@ def list_command(limit: int, token: str | None, due: bool, as_json: bool) -> Non
     elif summaries:
         print_table(summaries, due=due)
     else:
-        say("nothing is due" if due else "no flow states")
+        what = "nothing is due" if due else "no flow states" if query == FlowStateQuery() else "no flow state matches"
+        say(f"{what}: looked at {place(settings)}")
     if token is not None:
         say(f"There are more: --token {token}")
 
@@ -63,7 +87,7 @@ async def _summaries(
     settings: FlowStateSettings, query: FlowStateQuery, limit: int
 ) -> tuple[list[FlowStateSummary], str | None]:
     found: list[FlowStateSummary] = []
-    async with FirestoreFlowStateStore(settings) as store:
+    async with opened(settings) as store:
         while True:
             page = await store.list_summaries(replace(query, limit=min(limit - len(found), MAX_LIMIT), on_error="skip"))
             found += page.summaries
@@ -76,7 +100,7 @@ async def _summaries(
 
 async def _due(settings: FlowStateSettings, limit: int) -> tuple[list[FlowStateSummary], None]:
     found: list[FlowStateSummary] = []
-    async with FirestoreFlowStateStore(settings) as store:
+    async with opened(settings) as store:
         now = datetime.now(timezone.utc)
         while (wanted := min(limit - len(found), MAX_LIMIT)) > 0:
             page = await store.due(now, limit=wanted, after=found[-1] if found else None)
@@ -89,23 +113,76 @@ async def _due(settings: FlowStateSettings, limit: int) -> tuple[list[FlowStateS
 @click.command()
 @click.argument("id")
 @click.option("--exact", is_flag=True, help="Print NaN, Infinity and -Infinity as such, which not every reader takes.")
+@click.option("--details", is_flag=True, help="Print an object with version, times and sizes, and the state in it.")
+@click.option("--raw", is_flag=True, help="Print the stored document as Firestore's REST interface has it.")
 @store_options
-def show(id: str, exact: bool) -> None:
+def show(id: str, exact: bool, details: bool, raw: bool) -> None:
     """Print a flow state as JSON, in Genkit's form.
 
+    The beginning of an id is enough where no other begins so. Version, times and sizes are named on standard error.
     Numbers that JSON does not have are texts: "NaN", "Infinity" and "-Infinity".
     """
+    found, state, stored = run(_look(given_settings(), id, raw=raw))
+    if state is None:
+        tell_json(stored.document, indent=2, exact=exact)
+        return
+    wire = json.loads(export_line(found, state))["state"]
+    wire = {name: wire[name] for name in FlowState.wire_names.values() if name in wire} | wire
+    if not details:
+        tell_json(wire, indent=2, exact=exact)
+        say(_told(found, state, stored))
+        return
+    fields = {
+        "id": found,
+        "version": state.version,
+        "updatedAt": None if state.updated_at is None else state.updated_at.isoformat(),
+        "expireAt": None if state.expire_at is None else state.expire_at.isoformat(),
+        "layout": stored.layout,
+        "sizeBytes": stored.size_bytes,
+        "parts": stored.parts,
+        "partBytes": stored.part_bytes,
+        "state": wire,
+    }
+    tell_json(fields, indent=2, exact=exact)
 
-    async def load(settings: FlowStateSettings) -> str:
-        async with FirestoreFlowStateStore(settings) as store:
-            state = await store.load(id)
-        if state is None:
-            raise FlowStateNotFoundError(f"There is no flow state {id!r}, or it has expired.", flow_id=id)
-        return export_line(id, state)
 
-    state = json.loads(run(load(given_settings())))["state"]
-    known = {name: state[name] for name in FlowState.wire_names.values() if name in state}
-    tell_json(known | state, indent=2, exact=exact)
+async def _look(settings: FlowStateSettings, id: str, *, raw: bool) -> tuple[str, FlowState | None, StoredDocument]:
+    """Return the id, or the only one that begins so, with its state, unless `raw`, and its document."""
+
+    async def look(found: str) -> tuple[str, FlowState | None, StoredDocument] | None:
+        state = None if raw else await store.load(found)
+        stored = await stored_document(store, found) if raw or state is not None else None
+        return None if stored is None else (found, state, stored)
+
+    async with opened(settings) as store:
+        seen = await look(id) or await look(await _only_id_beginning_with(store, id))
+    if seen is None:
+        raise _absent(id)
+    return seen
+
+
+async def _only_id_beginning_with(store: FirestoreFlowStateStore, prefix: str) -> str:
+    ids = await ids_beginning_with(store, prefix, limit=_SHOWN + 1)
+    if not ids:
+        raise _absent(prefix)
+    if len(ids) > 1:
+        shown_ids = ", ".join(map(repr, ids[:_SHOWN])) + (" and more" if len(ids) > _SHOWN else "")
+        raise FlowStateNotFoundError(
+            f"There is no flow state {prefix!r}, and several begin so: {shown_ids}.", flow_id=prefix
+        )
+    return ids[0]
+
+
+def _absent(id: str) -> FlowStateNotFoundError:
+    return FlowStateNotFoundError(f"There is no flow state {id!r}, or it has expired, and none begins so.", flow_id=id)
+
+
+def _told(id: str, state: FlowState, stored: StoredDocument) -> str:
+    written = "" if state.updated_at is None else f"written {when(state.updated_at)} {zone()}"
+    expires = "never expires" if state.expire_at is None else f"expires {when(state.expire_at)} {zone()}"
+    parts = f", and {stored.part_bytes:,} in {counted(stored.parts, 'part')}" if stored.parts else ""
+    said = [f"{shown(id)}: {written}", expires, f"{stored.size_bytes:,} bytes{parts}", f"version {state.version}"]
+    return ", ".join(said)
 
 
 @click.command()
@@ -118,7 +195,7 @@ def count() -> None:
     """
 
     async def ask(settings: FlowStateSettings, query: FlowStateQuery) -> int:
-        async with FirestoreFlowStateStore(settings) as store:
+        async with opened(settings) as store:
             return await store.count(query)
 
     tell(str(run(ask(given_settings(), given_query()))))
@@ -131,20 +208,23 @@ def count() -> None:
 def delete(ids: Sequence[str], yes: bool) -> None:
     """Delete flow states by their ids.
 
-    Those that are not there are passed over.
+    Those that are not there are named, and passed over.
     """
     settings = given_settings()
     what = counted(len(ids)) if len(ids) > 1 else f"the flow state {ids[0]!r}"
     confirm(f"Delete {what} of {place(settings)}?", yes=yes)
 
-    async def delete_them() -> None:
-        async with FirestoreFlowStateStore(settings) as store:
+    async def delete_them() -> Sequence[str]:
+        async with opened(settings) as store:
+            absent = await absent_ids(store, ids)
             if len(ids) == 1:
                 await store.delete(ids[0])
             else:
                 await store.delete_many(ids)
+            return absent
 
-    run(delete_them())
+    for id in run(delete_them()):
+        say(f"{shown(id)} was not there")
 
 
 @click.command()
@@ -167,7 +247,7 @@ def doctor(as_json: bool) -> int:
 
 async def _examine(settings: FlowStateSettings, *, as_json: bool) -> int:
     found = 0
-    async with FirestoreFlowStateStore(settings) as store:
+    async with opened(settings) as store:
         await store.ping()
         with progress_bar("documents", await about(store)) as progress:
             async with aclosing(examine(store, progress=progress)) as findings:

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from ..firestore import FirestoreFlowStateStore
 from ..reports import GcReport, MigrateReport, RewrapReport
 from ..settings import FlowStateSettings
 from ..unset import UNSET
+from .connecting import opened
 from .options import (
     MisusedError,
     as_json_option,
@@ -40,7 +40,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     """
 
     async def collect(settings: FlowStateSettings) -> GcReport:
-        async with FirestoreFlowStateStore(settings) as store:
+        async with opened(settings) as store:
             return await store.gc(dry_run=dry_run)
 
     found = run(collect(given_settings()))
@@ -82,7 +82,7 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
         confirm(f"Delete the flow states of {place(settings)}{only}, {age}?", yes=yes)
 
     async def purge_them() -> int:
-        async with FirestoreFlowStateStore(settings) as store:
+        async with opened(settings) as store:
             with progress_bar("flow states") as progress:
                 return await store.purge(query, older_than=older_than, dry_run=dry_run, progress=progress)
 
@@ -110,7 +110,7 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
     settings = given_settings()
 
     async def expire_them() -> None:
-        async with FirestoreFlowStateStore(settings) as store:
+        async with opened(settings) as store:
             for id in ids:
                 if default:
                     await store.update(id, extra={"expireAfter": UNSET})
@@ -161,7 +161,7 @@ def migrate(to_collection: str | None, to_layout: str, decrypt: bool, dry_run: b
         confirm(f"{what} in the {to_layout} layout{clear}?", yes=yes)
 
     async def migrate_them() -> MigrateReport:
-        async with FirestoreFlowStateStore(source) as old, FirestoreFlowStateStore(target) as new:
+        async with opened(source) as old, opened(target) as new:
             with progress_bar("flow states", await about(old)) as progress:
                 return await old.migrate(new, dry_run=dry_run, decrypt=decrypt, progress=progress)
 
@@ -190,7 +190,7 @@ def rewrap(as_json: bool) -> int:
     """
 
     async def rewrap_them(settings: FlowStateSettings) -> RewrapReport:
-        async with FirestoreFlowStateStore(settings) as store:
+        async with opened(settings) as store:
             with progress_bar("flow states", await about(store)) as progress:
                 return await store.rewrap(progress=progress)
 

@@ -6,19 +6,21 @@ They are no arguments of the commands: `given_settings` and `given_query` return
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias, get_args
 
 import click
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from ..errors import InvalidQueryError
+from ..errors import FlowStateWarning, InvalidQueryError
 from ..models import FlowStatus
 from ..query import FlowStateQuery
-from ..settings import FlowStateSettings
+from ..settings import FlowStateSettings, misspelt_variables
 from .output import is_terminal
-from .parameters import key_value, moment
+from .parameters import duration, key_value, moment
 
 Command: TypeAlias = Callable[..., Any]
 
@@ -30,6 +32,7 @@ class MisusedError(click.ClickException):
 
 
 _STORE: Final = "firestore_flowstate.store"
+_WARNED: Final = "firestore_flowstate.warned"
 _FILTERS: Final = "firestore_flowstate.filters"
 
 
@@ -50,6 +53,9 @@ _STORE_OPTIONS: Final = (
     _option(
         _STORE, "--shards", "Over how many shards writes are spread.  [FLOWSTATE_SHARDS or 1]", type=int, metavar="N"
     ),
+    _option(
+        _STORE, "--timeout", "Seconds that a call may take.  [FLOWSTATE_TIMEOUT or 30]", type=float, metavar="SECONDS"
+    ),
     _option(_STORE, "--emulator-host", "The emulator to use.  [FIRESTORE_EMULATOR_HOST]", metavar="HOST:PORT"),
 )
 _FILTER_OPTIONS: Final = (
@@ -66,11 +72,19 @@ _FILTER_OPTIONS: Final = (
     _option(
         _FILTERS,
         "--started-after",
-        "Only those started then or later: 2024-05-31, 2024-05-31T12:00+02:00 or milliseconds; UTC without a zone.",
+        "Only those started then or later: 2024-05-31, 2024-05-31T12:00+02:00 or milliseconds; without a zone it is "
+        "local time.",
         type=moment,
         metavar="TIME",
     ),
     _option(_FILTERS, "--started-before", "Only those started before.", type=moment, metavar="TIME"),
+    _option(
+        _FILTERS,
+        "--since",
+        "Only those started within this time: 2h, 7d, 1d12h.",
+        type=duration,
+        metavar="DURATION",
+    ),
     _option(
         _FILTERS,
         "--where",
@@ -114,6 +128,7 @@ def given_settings(
     """
     given = {**click.get_current_context().meta.get(_STORE, {}), **(changes or {})}
     options = {name: f"--{name.replace('_', '-')}" for name in given} | dict(named or {})
+    _warn_of_misspelt_variables()
     try:
         return FlowStateSettings(**given)
     except ValidationError as error:
@@ -129,7 +144,11 @@ def given_query(*, token: str | None = None) -> FlowStateQuery:
         MisusedError: No query can be so.
     """
     given = dict(click.get_current_context().meta.get(_FILTERS, {}))
-    where = given.pop("where", ())
+    where, since = given.pop("where", ()), given.pop("since", None)
+    if since is not None:
+        if "started_after" in given:
+            raise MisusedError("--since and --started-after both say from when: leave one out")
+        given["started_after"] = _before_now(since)
     keys = [key for key, _ in where]
     if repeated := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
         raise MisusedError(f"--where names {repeated[0]!r} twice, which can equal one value only")
@@ -137,6 +156,22 @@ def given_query(*, token: str | None = None) -> FlowStateQuery:
         return FlowStateQuery(**given, where=dict(where), continuation_token=token)
     except InvalidQueryError as error:
         raise MisusedError(str(error)) from error
+
+
+def _before_now(age: timedelta) -> datetime:
+    try:
+        return datetime.now(timezone.utc) - age
+    except OverflowError:
+        return datetime.min.replace(tzinfo=timezone.utc)
+
+
+def _warn_of_misspelt_variables() -> None:
+    meta = click.get_current_context().meta
+    if not meta.setdefault(_WARNED, False):  # `migrate` asks for two settings
+        meta[_WARNED] = True
+        for name, meant in misspelt_variables().items():
+            meaning = f"; is {meant} meant?" if meant else ""
+            warnings.warn(f"{name} is none of the settings{meaning}", FlowStateWarning, stacklevel=2)
 
 
 def confirm(question: str, *, yes: bool) -> None:

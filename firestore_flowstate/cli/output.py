@@ -61,7 +61,7 @@ def report(sentence: str, fields: dict[str, Any], *, as_json: bool) -> None:
 def print_table(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> None:
     """Print a line for each flow state; `due`: with the moment from which somebody should look at it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("id", "name", "status", "started", "steps", "bytes", "about"):
+    for heading in ("id", "name", "status", f"started ({zone()})", "written", "steps", "bytes", "about"):
         table.add_column(
             heading,
             justify="right" if heading in ("steps", "bytes") else "left",
@@ -79,6 +79,7 @@ def print_table(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> 
             Text(shown(summary.name or "")),
             summary.status,
             when(summary.start_time),
+            when(summary.updated_at),
             f"{summary.step_count:,}",
             f"{summary.size_bytes:,}" if summary.size_bytes else "",
             Text(shown(about)),
@@ -95,13 +96,24 @@ def shown(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def when(milliseconds: float) -> str:
-    """Return a start as people read it, in UTC; as a number where it is beyond the years of a calendar."""
+def when(moment: datetime | float) -> str:
+    """Return a moment, or milliseconds, as people read it, in local time; its zone too where that is not `zone`.
+
+    What is beyond the years of a calendar stays a number.
+    """
     try:
-        moment = datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+        if not isinstance(moment, datetime):
+            moment = datetime.fromtimestamp(moment / 1000, timezone.utc)
+        local = moment.astimezone()
     except (ValueError, OverflowError, OSError):
-        return f"{milliseconds}"
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
+        return f"{moment}"
+    other = "" if local.tzname() == zone() else f" {local.tzname()}"
+    return f"{local:%Y-%m-%d %H:%M:%S}{other}"
+
+
+def zone() -> str:
+    """Return the name of the zone of local time, as it is now."""
+    return datetime.now(timezone.utc).astimezone().tzname() or "local time"
 
 
 def counted(number: int, what: str = "flow state") -> str:

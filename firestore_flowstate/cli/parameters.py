@@ -38,7 +38,7 @@ def spelled(duration: timedelta) -> str:
 
 
 def moment(text: str) -> datetime | int:
-    """Return a time: ISO 8601, in UTC where it names no zone, or milliseconds since the epoch."""
+    """Return a time: ISO 8601, local where it names no zone, or milliseconds since the epoch."""
     if re.fullmatch(r"\d{11,18}", text, re.ASCII):  # since 1973: fewer digits are a date, or seconds by mistake
         return int(text)
     try:
@@ -47,7 +47,10 @@ def moment(text: str) -> datetime | int:
         raise click.BadParameter(
             f"{text!r} is no time such as 2024-05-31, 2024-05-31T12:00Z or milliseconds since the epoch"
         ) from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
+    try:
+        return found if found.tzinfo is not None else found.astimezone()
+    except (OverflowError, OSError, ValueError):  # the first or last day of the calendar
+        return found.replace(tzinfo=timezone.utc)
 
 
 def key_value(text: str) -> tuple[str, str | int | bool]:

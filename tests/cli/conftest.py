@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -25,6 +27,7 @@ def environment(flow_state_settings: FlowStateSettings) -> dict[str, str]:
         "FIRESTORE_EMULATOR_HOST": flow_state_settings.emulator_host,
         "GOOGLE_CLOUD_PROJECT": flow_state_settings.project,
         "FLOWSTATE_COLLECTION": flow_state_settings.collection,
+        "TZ": "UTC0",
     }
 
 
@@ -43,6 +46,8 @@ def here(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callab
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    if sys.platform != "win32":
+        time.tzset()
     return run_here
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from command import Outcome, Processes
@@ -13,31 +15,49 @@ from damage import put, sound
 from raw_documents import RawCollection
 from story import MINUTE, NINE, flow, story
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSettings, SyncFlowStateStore
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings, SyncFlowStateStore
 from firestore_flowstate.testing import exactly
 
 TABLE = """\
-id          name      status   started              steps  bytes  about
-draft-7     draft     running  2024-05-31 09:03:00      0    133
-order-1003  checkout  failed   2024-05-31 09:02:00      0    216  Card declined
-order-1002  checkout  blocked  2024-05-31 09:01:00      1    183  waits for approve
-order-1001  checkout  done     2024-05-31 09:00:00      3    260
+id          name      status   started (UTC)        written              steps  bytes  about
+draft-7     draft     running  2024-05-31 09:03:00  WRITTEN                  0    133
+order-1003  checkout  failed   2024-05-31 09:02:00  WRITTEN                  0    216  Card declined
+order-1002  checkout  blocked  2024-05-31 09:01:00  WRITTEN                  1    183  waits for approve
+order-1001  checkout  done     2024-05-31 09:00:00  WRITTEN                  3    260
 """
+
+
+def without_writes(outcome: Outcome) -> Outcome:
+    """Return the outcome without the moments at which the test has written."""
+    this_year = datetime.now(timezone.utc).year
+    return outcome._replace(out=re.sub(rf"{this_year}-\d\d-\d\d \d\d:\d\d:\d\d", f"{'WRITTEN':19}", outcome.out))
+
+
+def looked_at(settings: FlowStateSettings) -> str:
+    return f"looked at {settings.collection} in {settings.project} on the emulator {settings.emulator_host}\n"
 
 
 def ids(outcome: Outcome) -> list[str]:
     return [json.loads(line)["id"] for line in outcome.out.splitlines()]
 
 
+@pytest.fixture
+def raw(flow_state_settings: FlowStateSettings) -> RawCollection:
+    return RawCollection(flow_state_settings)
+
+
 def test_list(flowstate: Processes, store: SyncFlowStateStore) -> None:
     """A table, newest start first."""
-    assert Outcome(0, TABLE, "") == flowstate("list")
+    assert Outcome(0, TABLE, "") == without_writes(flowstate("list"))
 
 
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
         ("--status blocked", ["order-1002"]),
+        ("--status blocked --status failed", ["order-1003", "order-1002"]),
+        ("--since 999999d", ["draft-7", "order-1003", "order-1002", "order-1001"]),
+        ("--since 1h", []),
         ("--status done --name checkout", ["order-1001"]),
         ("--name draft", ["draft-7"]),
         ("--blocked-on approve", ["order-1002"]),
@@ -58,19 +78,21 @@ def test_filters(here: Callable[..., Outcome], store: SyncFlowStateStore, filter
 
 
 DUE = """\
-id          name      status   started              steps  bytes  about
-order-1002  checkout  blocked  2024-05-31 09:01:00      1    207  due 2024-05-31 09:30:00, waits for approve
-draft-7     draft     running  2024-05-31 09:03:00      0    157  due 2024-05-31 10:00:00
+id          name      status   started (UTC)        written              steps  bytes  about
+order-1002  checkout  blocked  2024-05-31 09:01:00  WRITTEN                  1    207  due 2024-05-31 09:30:00, waits for approve
+draft-7     draft     running  2024-05-31 09:03:00  WRITTEN                  0    157  due 2024-05-31 10:00:00
 """
 
 
-def test_list_what_is_due(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+def test_list_what_is_due(
+    here: Callable[..., Outcome], store: SyncFlowStateStore, flow_state_settings: FlowStateSettings
+) -> None:
     """By the wake time, earliest first; what is not due yet is not there."""
-    assert Outcome(0, "", "nothing is due\n") == here("list", "--due")
+    assert Outcome(0, "", f"nothing is due: {looked_at(flow_state_settings)}") == here("list", "--due")
     for id, minutes in (("draft-7", 60), ("order-1002", 30), ("order-1003", 10_000_000)):
         store.update(id, extra={"wakeAt": NINE + minutes * MINUTE})
 
-    assert Outcome(0, DUE, "") == here("list", "--due")
+    assert Outcome(0, DUE, "") == without_writes(here("list", "--due"))
     assert ["order-1002"] == ids(here("list", "--due", "--json", "--limit", "1"))
     assert 2 == here("list", "--due", "--status", "done").code
 
@@ -125,9 +147,12 @@ def test_list_is_as_long_as_asked(here: Callable[..., Outcome], store: SyncFlowS
     assert 301 == len(ids(here("list", "--json", "--limit", "301")))
 
 
-def test_nothing_to_list(here: Callable[..., Outcome]) -> None:
-    """What reads the result gets none; people are told."""
-    assert Outcome(0, "", "no flow states\n") == here("list")
+def test_nothing_to_list(here: Callable[..., Outcome], flow_state_settings: FlowStateSettings) -> None:
+    """What reads the result gets none; people are told, and where it was looked for."""
+    where = looked_at(flow_state_settings)
+
+    assert Outcome(0, "", f"no flow states: {where}") == here("list")
+    assert Outcome(0, "", f"no flow state matches: {where}") == here("list", "--status", "done")
     assert Outcome(0, "0\n", "") == here("count")
 
 
@@ -152,16 +177,104 @@ def test_nothing_moves_the_cursor(here: Callable[..., Outcome], store: SyncFlowS
     assert "\x1b[2J\n" == ids(here("list", "--json"))[-1]
 
 
-def test_show(flowstate: Processes, store: SyncFlowStateStore) -> None:
-    """In Genkit's form and order, what the application added last."""
-    outcome = flowstate("show", "order-1002")
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("started", ["draft-7", "order-1003", "order-1002", "order-1001"]),
+        ("written", ["order-1003", "order-1001"]),
+        ("steps", ["order-1001", "order-1002"]),
+        ("bytes", ["order-1001", "order-1003", "order-1002", "draft-7"]),
+        ("id", ["draft-7", "order-1001", "order-1002", "order-1003"]),
+        ("name", ["order-1003", "order-1002", "order-1001", "draft-7"]),
+        ("status", ["order-1002", "order-1001", "order-1003", "draft-7"]),
+    ],
+)
+def test_list_in_another_order(
+    here: Callable[..., Outcome], store: SyncFlowStateStore, column: str, expected: list[str]
+) -> None:
+    """The newest and largest first, words from A to Z; what is equal stays as it was."""
+    for id in ("order-1001", "order-1003"):
+        store.update(id, trace_context="t")
 
-    assert (0, "") == (outcome.code, outcome.err)
+    assert expected == ids(here("list", "--json", "--sort", column))[: len(expected)]
+
+
+def test_times_are_local(flowstate: Processes, store: SyncFlowStateStore) -> None:
+    """The table says of which zone; what lies in summer or winter of another name says so itself."""
+    berlin = "CET-1CEST,M3.5.0,M10.5.0/3"
+    outcome = flowstate("list", "--started-after", "2024-05-31T11:03", TZ=berlin)
+    [heading, row] = outcome.out.splitlines()
+
+    assert re.search(r"started \(CES?T\)", heading)
+    assert re.search(r"draft-7 .* 2024-05-31 11:03:00( CEST)? ", row)
+    assert ("CEST" in heading) != ("CEST" in row.partition("  20")[2][:40])
+
+
+def test_show(flowstate: Processes, store: SyncFlowStateStore) -> None:
+    """In Genkit's form and order, what the application added last; version, times and sizes beside it."""
+    outcome = flowstate("show", "order-1002")
+    state = store.load("order-1002")
+
+    assert state is not None
+    assert 0 == outcome.code
+    assert re.fullmatch(
+        rf"order-1002: written {datetime.now(timezone.utc).year}-.* UTC, never expires, [\d,]+ bytes, "
+        rf"version {re.escape(state.version or '')}\n",
+        outcome.err,
+    )
     assert exactly(story()["order-1002"]) == exactly(FlowState.model_validate(json.loads(outcome.out)))
     assert [
         *("flowId", "name", "input", "startTime", "cache", "eventsTriggered", "blockedOnStep", "operation"),
         *("executions", "owner"),
     ] == list(json.loads(outcome.out))
+
+
+def test_show_details(here: Callable[..., Outcome], store: SyncFlowStateStore, raw: RawCollection) -> None:
+    """For scripts: the version to write on, times, the size by Firestore's rules, and what is in parts."""
+    store.update("order-1002", cache={"large": CacheEntry(value=os.urandom(700_000).hex())})
+    outcome = here("show", "--details", "order-1002")
+    state = store.load("order-1002")
+    details = json.loads(outcome.out)
+    shown = details.pop("state")
+
+    assert state is not None
+    assert (0, "") == (outcome.code, outcome.err)
+    assert exactly(state.model_dump()) == exactly(FlowState.model_validate(shown).model_dump())
+    assert 0 < details.pop("sizeBytes") < 10_000
+    assert 600_000 < details.pop("partBytes") < 1_500_000
+    assert details == {
+        "id": "order-1002",
+        "version": state.version,
+        "updatedAt": state.updated_at.isoformat() if state.updated_at is not None else None,
+        "expireAt": None,
+        "layout": "serialized",
+        "parts": len(raw.below("order-1002", "flowstate-parts")),
+    }
+
+
+def test_show_raw(here: Callable[..., Outcome], store: SyncFlowStateStore, raw: RawCollection) -> None:
+    """The document as it is stored, in the form of Firestore's REST interface, also if nobody can read it."""
+    fields = sound()
+    put("_flowstate.operation", {"stringValue": "{"})(fields)
+    raw.write("damaged", fields)
+
+    for id in ("order-1001", "damaged"):
+        document = json.loads(here("show", "--raw", id).out)
+
+        assert raw.read(id) == document["fields"]
+        assert {"name", "createTime", "updateTime", "fields"} == set(document)
+
+
+def test_the_beginning_of_an_id_is_enough(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """If no other id begins so; an id that is there is itself, whatever begins like it."""
+    store.save("order-1001-again", flow("again"))
+    several = here("show", "order")
+
+    assert "draft-7" == json.loads(here("show", "dr").out)["flowId"]
+    assert json.loads(here("show", "--raw", "dr").out)["name"].endswith("/draft-7")
+    assert "order-1001" == json.loads(here("show", "order-1001").out)["flowId"]
+    assert (1, "") == (several.code, several.out)
+    assert "several begin so: 'order-1001', 'order-1001-again', 'order-1002', 'order-1003'." in several.err
 
 
 def test_show_changes_nothing(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
@@ -208,8 +321,10 @@ def test_show_what_is_not_there(here: Callable[..., Outcome], flow_state_setting
     settings = flow_state_settings.model_copy(update={"expire_after": timedelta(microseconds=1)})
     with SyncFlowStateStore(FirestoreFlowStateStore(settings)) as expiring:
         expiring.save("expired", story()["order-1001"])
-    for id in ("never", "expired"):
-        assert Outcome(1, "", f"flowstate: There is no flow state {id!r}, or it has expired.\n") == here("show", id)
+    for id in ("never", "expired", "exp"):
+        said = f"flowstate: There is no flow state {id!r}, or it has expired, and none begins so.\n"
+
+        assert Outcome(1, "", said) == here("show", id)
 
 
 def test_count(flowstate: Processes, store: SyncFlowStateStore) -> None:
@@ -218,10 +333,11 @@ def test_count(flowstate: Processes, store: SyncFlowStateStore) -> None:
 
 
 def test_delete(flowstate: Processes, here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """By name; what is not there is passed over; without a word."""
-    assert Outcome(0, "", "") == flowstate("delete", "--yes", "order-1001", "draft-7", "never")
+    """By name; what is not there is named, and passed over; of what is deleted it says nothing."""
+    assert Outcome(0, "", "never was not there\n") == flowstate("delete", "--yes", "order-1001", "draft-7", "never")
     assert {"order-1002", "order-1003"} == set(store.load_many(story()))
     assert Outcome(0, "", "") == here("delete", "--yes", "order-1002")
+    assert Outcome(0, "", "order-1002 was not there\n") == here("delete", "--yes", "order-1002")
     assert 1 == store.count()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +42,12 @@ from firestore_flowstate.cli import main
         (["count", "--name", "\ud800"], "name contains a lone surrogate"),
         (["count", "--collection", "a/b"], "--collection: the path 'a/b' names a document"),
         (["count", "--project", ""], "--project: must be a name"),
+        (["count", "--project", "My Project"], "--project: must be the id of a project, of lower-case letters"),
+        (["count", "--project", "é"], "not its name: 'é'"),
+        (["count", "--timeout", "0"], "--timeout: Input should be greater than 0"),
+        (["count", "--since", "2"], "Invalid value for '--since': '2' is no duration"),
+        (["count", "--since", "2h", "--started-after", "2024-05-31"], "leave one out"),
+        (["list", "--sort", "owner"], "'owner' is not one of 'started', 'written'"),
         (["count", "--shards", "501"], "--shards: Input should be less than or equal to 500"),
         (["count", "--emulator-host", "nowhere"], "--emulator-host: must be host:port"),
         (["migrate", "--to-collection", "a/b"], "--to-collection: the path 'a/b' names a document"),
@@ -74,6 +81,8 @@ def test_wrong_arguments(here: Callable[..., Outcome], arguments: list[str], say
         ("FLOWSTATE_KEYS", json.dumps({"a": "c2VjcmV0"}), "FLOWSTATE_KEYS: key 'a' has 6 bytes"),
         ("FLOWSTATE_CURRENT_KEY", "a", "current_key 'a' is not among keys"),
         ("FLOWSTATE_CODECS", "x", 'error parsing value for field "codecs"'),
+        ("FLOWSTATE_PROJECT", "My Project", "FLOWSTATE_PROJECT: must be the id of a project"),
+        ("GOOGLE_CLOUD_PROJECT", "My Project", "GOOGLE_CLOUD_PROJECT: must be the id of a project"),
         ("FIRESTORE_EMULATOR_HOST", "nowhere", "FIRESTORE_EMULATOR_HOST: must be host:port"),
     ],
 )
@@ -97,13 +106,49 @@ def test_no_arguments(here: Callable[..., Outcome]) -> None:
     assert "Usage: flowstate [OPTIONS] COMMAND" in outcome.err
 
 
-def test_nobody_answers(here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within the timeout, as an error of its own kind."""
-    monkeypatch.setenv("FLOWSTATE_TIMEOUT", "0.3")
-    outcome = here("list", "--emulator-host", "127.0.0.1:9")
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--emulator-host", "127.0.0.1:9"], "127.0.0.1:9 refuses connections, so no emulator is there: start one"),
+        (["--emulator-host", "nowhere.invalid:80"], "nowhere.invalid:80 refuses connections"),
+    ],
+)
+def test_a_host_that_refuses_connections(here: Callable[..., Outcome], given: list[str], says: str) -> None:
+    """It is named at once, and not after all the time that a call may take."""
+    start = time.monotonic()
+    outcome = here("list", *given)
+
+    assert (1, "", 1) == (outcome.code, outcome.out, outcome.err.count("\n"))
+    assert says in outcome.err
+    assert time.monotonic() - start < 10  # of the 30 seconds; on a machine that is busy
+
+
+def test_nobody_answers(here: Callable[..., Outcome]) -> None:
+    """A server that takes connections and says nothing may only be slow: within the timeout, as an error of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        outcome = here("list", "--emulator-host", host, "--timeout", "0.3")
 
     assert (1, "", 1) == (outcome.code, outcome.out, outcome.err.count("\n"))
     assert "did not succeed within 0.3 s" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("FLOWSTATE_COLECTION", "FLOWSTATE_COLECTION is none of the settings; is FLOWSTATE_COLLECTION meant?"),
+        ("flowstate_shard", "flowstate_shard is none of the settings; is FLOWSTATE_SHARDS meant?"),
+        ("FLOWSTATE_XYZZY", "FLOWSTATE_XYZZY is none of the settings"),
+    ],
+)
+def test_a_misspelt_variable(
+    here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, name: str, says: str
+) -> None:
+    """A warning, once, and the one that is meant; the command goes on."""
+    monkeypatch.setenv(name, "1")
+
+    assert Outcome(0, "0\n", f"flowstate: warning: {says}\n") == here("count")
+    assert 1 == here("migrate", "--to-collection", "other", "--dry-run").err.count("none of the settings")
 
 
 def test_no_credentials(environment: dict[str, str], flowstate: Processes) -> None:

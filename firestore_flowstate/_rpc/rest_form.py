@@ -1,0 +1,18 @@
+"""Documents as Firestore's REST interface has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .messages import Document
+
+
+def rest_form(document: Document) -> dict[str, Any]:
+    """Return a document as JSON: its name and times, and its fields, each under the type of its value.
+
+    Form: https://firebase.google.com/docs/firestore/reference/rest/v1/projects.databases.documents
+    """
+    from google.protobuf.json_format import MessageToDict
+
+    return dict(MessageToDict(document))
