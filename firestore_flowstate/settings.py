@@ -231,9 +231,14 @@ class FlowStateSettings(BaseSettings):
 
 def misspelt_variables() -> Mapping[str, str | None]:
     """Return the variables of the environment that begin with FLOWSTATE_ and set nothing, each with the one meant."""
-    known = [_PREFIX + name.upper() for name in FlowStateSettings.model_fields]
-    given = [name for name in os.environ if name.upper().startswith(_PREFIX) and name.upper() not in known]
-    return {name: next(iter(get_close_matches(name.upper(), known, 1)), None) for name in sorted(given)}
+    known = [name.upper() for name in FlowStateSettings.model_fields]
+    found: dict[str, str | None] = {}
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix(_PREFIX)
+        if variable.upper() != name and name not in known:
+            meant = get_close_matches(name, known, 1)
+            found[variable] = _PREFIX + meant[0] if meant else None
+    return found
 
 
 def _ambient_project() -> str | None:

@@ -81,7 +81,7 @@ DUE = """\
 id          name      status   started (UTC)        written              steps  bytes  about
 order-1002  checkout  blocked  2024-05-31 09:01:00  WRITTEN                  1    207  due 2024-05-31 09:30:00, waits for approve
 draft-7     draft     running  2024-05-31 09:03:00  WRITTEN                  0    157  due 2024-05-31 10:00:00
-"""
+"""  # noqa: E501  # a table
 
 
 def test_list_what_is_due(
