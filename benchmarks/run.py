@@ -32,6 +32,7 @@ BENCHMARKS: Final = {
     "bulk": "Many states at once",
     "hop": "A call without `async with store`",
     "cold_start": "A process's first seconds",
+    "watch": "From a change to whoever watches",
     "codecs": "Compression",
 }
 """Those that are run where none is named, with what they measure."""

@@ -14,6 +14,7 @@ from .backups import export_command, import_command
 from .indexing import indexes
 from .inspecting import count, delete, doctor, list_command, show
 from .maintaining import expire, gc, migrate, purge, rewrap
+from .watching import watch
 
 _SIGPIPE: Final = 13  # which not every system has a name for
 
@@ -61,6 +62,7 @@ def flowstate() -> None:
 for _command in (
     list_command,
     show,
+    watch,
     count,
     delete,
     export_command,

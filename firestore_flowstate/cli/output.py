@@ -60,6 +60,16 @@ def report(sentence: str, fields: dict[str, Any], *, as_json: bool) -> None:
 
 def print_table(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> None:
     """Print a line for each flow state; `due`: with the moment from which somebody should look at it."""
+    table = table_of(summaries, due=due)
+    console = Console(width=None if is_terminal(sys.stdout) else _UNBOUNDED, highlight=False)
+    with console.capture() as capture:  # written by itself, rich exits where nobody reads
+        console.print(table)
+    for line in capture.get().splitlines():
+        tell(line.rstrip())
+
+
+def table_of(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> Table:
+    """Return the table that `print_table` prints."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "name", "status", f"started ({zone()})", "written", "steps", "bytes", "about"):
         table.add_column(
@@ -84,11 +94,7 @@ def print_table(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> 
             f"{summary.size_bytes:,}" if summary.size_bytes else "",
             Text(shown(about)),
         )
-    console = Console(width=None if is_terminal(sys.stdout) else _UNBOUNDED, highlight=False)
-    with console.capture() as capture:  # written by itself, rich exits where nobody reads
-        console.print(table)
-    for line in capture.get().splitlines():
-        tell(line.rstrip())
+    return table
 
 
 def shown(text: str) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -381,3 +384,60 @@ def test_the_blocking_facade_watches(emulator: Emulator) -> None:
 
     assert seen is not None
     assert state.version == seen.version
+
+
+FORKS = """
+import asyncio, os, sys
+from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSettings
+
+store = FirestoreFlowStateStore(FlowStateSettings())
+
+async def follow(id):
+    watch = store.watch(id)
+    assert await asyncio.wait_for(anext(watch), 20) is None
+    return watch
+
+async def see(watch, id):
+    state = FlowState.start(flow_id=id)
+    await store.save(id, state)
+    seen = await asyncio.wait_for(anext(watch), 20)
+    assert seen.version == state.version
+    await watch.aclose()
+
+async def in_parent():
+    watch = await follow("parent")
+    pid = os.fork()
+    if pid == 0:
+        asyncio._set_running_loop(None)
+        try:
+            asyncio.run(in_child())
+        except BaseException as error:
+            print(repr(error), flush=True)
+        os._exit(0)
+    await see(watch, "parent")
+    await asyncio.to_thread(os.waitpid, pid, 0)
+    print("parent saw", flush=True)
+    await store.close()
+
+async def in_child():
+    watch = await follow("child")
+    await see(watch, "child")
+    print("child saw", flush=True)
+    await store.close()
+
+asyncio.run(in_parent())
+"""
+
+
+def test_watches_on_both_sides_of_a_fork(emulator: Emulator) -> None:
+    """The parent's goes on over a channel that is made anew, and the child has its own."""
+    ran = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        env={**os.environ, **emulator.environment},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+    assert ["child saw", "parent saw"] == sorted(ran.stdout.split("\n")[:2]), ran.stderr
