@@ -418,11 +418,9 @@ class Drive:
         steps = [
             key
             for key, entry in self.image.cache.items()
-            if key not in self._asked
-            and kind_of(entry) != "show"
-            and not any(key.startswith(f"{asked}/") for asked in self._asked_with_parts(key))
+            if key not in self._asked and kind_of(entry) != "show" and not self._asked_with_parts(key)
         ]
-        answers = [key for key in self.image.events if key not in self._asked]
+        answers = [key for key in self.image.events if key not in self._asked and not self._asked_with_parts(key)]
         return steps, answers
 
     def _asked_with_parts(self, key: str) -> list[str]:

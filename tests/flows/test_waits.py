@@ -186,3 +186,27 @@ async def test_a_failed_child_is_an_error_that_names_its_key(flows: Flows) -> No
         return [str(caught.value.step), caught.value.error]
 
     assert ["c", "ValueError: no"] == await flows.run(parent)
+
+
+async def test_an_answer_inside_of_a_recorded_step_is_no_surprise(
+    flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The step is not executed again, so nobody asks for it; no warning says so."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        async def ask() -> int:
+            return int(await run.interrupt("ask"))
+
+        return await run.step("outer", ask) + int(await run.interrupt("second"))
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    await flows.resume("x", 1)
+    while "outer" not in (await store.load("x")).cache:  # noqa: ASYNC110  # another task stores it
+        await asyncio.sleep(0.001)
+    await blocked(store, "x")
+    await flows.resume("x", 1)
+
+    assert 2 == await handle.result(timeout=5)
+    assert "did not ask for" not in caplog.text
