@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from firestore_flowstate import (
+    UNSET,
     FlowState,
     FlowStateConflictError,
     FlowStateNotFoundError,
@@ -32,9 +33,9 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
         if state is None:
             raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id)
         record, inbox = record_of(state), inbox_of(state)
-        if key is not None and _was_given(inbox, step, key):
-            return
-        if in_doubt and step is not None and step in state.events_triggered and state.events_triggered[step] == form:
+        is_there = in_doubt and step is not None and state.events_triggered.get(step, UNSET) == form
+        if is_there or (key is not None and _was_given(inbox, step, key)):
+            await _wake_again(engine, id, state, record)
             return
         step = _check(state, record, id, step)
         wait = record.waits.get(step)
@@ -53,6 +54,13 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
             continue
         await engine.woken(id, wake)
         return
+
+
+async def _wake_again(engine: Engine, id: str, state: FlowState, record: RunRecord) -> None:
+    """Have a run woken whose answer is stored: who stored it may have died before, or was not told that it is."""
+    wake = wake_at(state)
+    if ended_of(state) is None and not _is_owned(state, record) and wake is not None and wake <= engine.clock.now():
+        await engine.woken(id, wake)
 
 
 def _was_given(inbox: Inbox, step: str | None, key: str) -> bool:
