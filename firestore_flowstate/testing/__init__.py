@@ -2,6 +2,7 @@
 
 - `FlowStateStoreTests` and `VersionedFlowStateStoreTests`: the contracts as pytest classes; subclass one and
   override its fixture `store`. `ExpiringFlowStateStoreTests`: what a store must do that lets states expire.
+- `FlowsTests`: the invariants of durable flows over a store of your own, with processes that die and contend.
 - `FlowStateStoreMachine`: random operations on a store and on a plain dict, by hypothesis.
 - `flow_states`, `flow_ids`, `json_values`, ...: hypothesis strategies.
 - `same_state`, `exactly`: compare flow states to the last bit.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .comparison import exactly, same_state
     from .conformance import ExpiringFlowStateStoreTests, FlowStateStoreTests, VersionedFlowStateStoreTests
+    from .durability import FlowsTests
     from .simulation import Simulation, crash_everywhere, simulate
     from .stateful import FlowStateStoreMachine
     from .strategies import cache_entries, flow_ids, flow_state_dicts, flow_states, json_values, operations
@@ -29,6 +31,7 @@ __all__ = [
     "ExpiringFlowStateStoreTests",
     "FlowStateStoreMachine",
     "FlowStateStoreTests",
+    "FlowsTests",
     "Simulation",
     "VersionedFlowStateStoreTests",
     "cache_entries",
@@ -47,6 +50,7 @@ _MODULES = {
     "comparison": ("exactly", "same_state"),
     "conformance": ("ExpiringFlowStateStoreTests", "FlowStateStoreTests", "VersionedFlowStateStoreTests"),
     "simulation": ("Simulation", "crash_everywhere", "simulate"),
+    "durability": ("FlowsTests",),
     "stateful": ("FlowStateStoreMachine",),
     "strategies": ("cache_entries", "flow_ids", "flow_state_dicts", "flow_states", "json_values", "operations"),
 }

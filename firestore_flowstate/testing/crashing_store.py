@@ -24,14 +24,14 @@ class Writes:
         after: The number of the write after which it dies.
         count: How many writes there were, the one that was not done among them.
         recorded: The keys of the results that are stored, by the id of the run.
-        ids: The runs that were created, in order.
+        ids: The runs that were to be created, in order.
     """
 
     before: int | None = None
     after: int | None = None
     count: int = 0
     recorded: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    ids: list[str] = field(default_factory=list)
+    ids: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.revive()
@@ -76,8 +76,8 @@ class CrashingStore:
         """Create, and count."""
 
         async def write() -> None:
+            self._writes.ids[id] = None  # before: the process may die of another write until it is known to be there
             await self._store.create(id, state, **options)
-            self._writes.ids.append(id)
 
         await self._write(write)
 

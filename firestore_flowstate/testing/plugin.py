@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..firestore import FirestoreFlowStateStore
     from ..settings import FlowStateSettings
 
-pytest.register_assert_rewrite("firestore_flowstate.testing.conformance")
+pytest.register_assert_rewrite("firestore_flowstate.testing.conformance", "firestore_flowstate.testing.durability")
 
 
 @pytest.fixture(scope="session")

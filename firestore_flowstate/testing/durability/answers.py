@@ -1,0 +1,193 @@
+"""Answers that come at the worst moment: each that was told success is what the interrupt returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from ...flows import NotWaitingError
+from ...store import VersionedFlowStateStore
+from ..conformance.suite import Suite
+from .host import Host, begins, finish, is_final, is_suspended, stored, until, writes
+from .invariants import violations
+from .journal import Event, Journal
+from .samples import asking, asking_together, impatient
+
+
+def _answering(host: Host, id: str, *answers: tuple[str, object]) -> Callable[[], Awaitable[None]]:
+    async def answer() -> None:
+        for key, value in answers:
+            with suppress(NotWaitingError):  # it may have been answered just now
+                await host.answer(id, key, value)
+
+    return answer
+
+
+async def _result(host: Host, id: str) -> object:
+    return await host.flows.result(id, timeout=5)
+
+
+class AnswerTests(Suite):
+    """Answers, and the writes that they meet."""
+
+    @pytest.mark.asyncio
+    async def test_an_answer_that_comes_with_the_suspension(self, store: VersionedFlowStateStore) -> None:
+        """The drive was about to give the run away, sees the answer by the conflict, and goes on with it."""
+        journal = Journal()
+        host, other = Host(store, journal), Host(store, journal)
+        await host.flows.start(asking, 1.0, id="x")
+        host.at_write(is_final, _answering(other, "x", ("approve", 2)), after=False)
+
+        assert "done" == await host.drive("x")
+        assert [1, 2, 3] == await _result(host, "x")
+        assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_one_of_two_answers_that_comes_with_the_suspension(self, store: VersionedFlowStateStore) -> None:
+        """The branch that has it works on before the run waits for the other one."""
+        journal = Journal()
+        host, other = Host(store, journal), Host(store, journal)
+        await host.flows.start(asking_together, 1.0, id="x")
+        host.at_write(is_final, _answering(other, "x", ("b", 2)), after=False)
+
+        assert "waiting" == await host.drive("x")
+        assert 1 == len(begins(journal, "add-b"))
+        await finish(host, "x", answers={"a": 1})
+        assert [1, 2, 7] == await _result(host, "x")
+        assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_an_answer_that_comes_after_the_suspension(self, store: VersionedFlowStateStore) -> None:
+        """It makes the run due, and has it dispatched."""
+        journal = Journal()
+        host, other = Host(store, journal), Host(store, journal)
+        await host.flows.start(asking, 1.0, id="x")
+
+        assert "waiting" == await host.drive("x")
+        await other.answer("x", "approve", 2)
+        assert [None, None] == [task["at"] for task in journal.events() if task["what"] == "task"]
+        assert "done" == await host.drive("x")
+        assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_an_answer_that_comes_with_any_write(self, store: VersionedFlowStateStore) -> None:
+        """Before it and after it, from the claim to the end, asked for or not."""
+        for number in range(1, 6):
+            for after in (False, True):
+                journal = Journal()
+                host, other = Host(store, journal), Host(store, journal)
+                id = f"x-{number}-{after}"
+                await host.flows.start(asking, 1.0, id=id)
+                host.at_write(_numbered(number), _answering(other, id, ("approve", 2)), after=after)
+                await finish(host, id, answers={"approve": 2})
+
+                assert [1, 2, 3] == await _result(host, id)
+                assert [1, 1] == [len(begins(journal, key)) for key in ("first", "last")]
+                assert [] == violations(journal.events()), (number, after)
+
+    @pytest.mark.asyncio
+    async def test_an_answer_that_comes_with_the_timeout(self, store: VersionedFlowStateStore) -> None:
+        """It was stored before the timeout was, so it is the result."""
+        journal = Journal()
+        host, other = Host(store, journal), Host(store, journal)
+        await host.flows.start(impatient, 1.0, id="x")
+        host.at_write(writes("approve"), _answering(other, "x", ("approve", "yes")), after=False)
+        drive = host.drive("x")
+        await _asks(host, "x")
+        host.clock.move(2)
+
+        assert "done" == await drive
+        assert "in time" == await _result(host, "x")
+        assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_an_answer_that_comes_after_the_timeout(self, store: VersionedFlowStateStore) -> None:
+        """It is refused, since the timeout is the result."""
+        journal = Journal()
+        host, other = Host(store, journal), Host(store, journal)
+        await host.flows.start(impatient, 1.0, id="x")
+        refused = asyncio.Event()
+
+        async def answer() -> None:
+            with pytest.raises(NotWaitingError):
+                await other.answer("x", "approve", "yes")
+            refused.set()
+
+        host.at_write(writes("approve"), answer, after=True)
+        drive = host.drive("x")
+        await _asks(host, "x")
+        host.clock.move(2)
+
+        assert "done" == await drive
+        assert refused.is_set()
+        assert "late" == await _result(host, "x")
+        assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_a_timeout_whose_reply_was_lost(self, store: VersionedFlowStateStore) -> None:
+        """Whatever is stored is the result."""
+        from .contests import _lost
+
+        journal = Journal()
+        host = Host(store, journal)
+        await host.flows.start(impatient, 1.0, id="x")
+        host.at_write(writes("approve"), _lost, after=True)
+        drive = host.drive("x")
+        await _asks(host, "x")
+        host.clock.move(2)
+
+        assert "done" == await drive
+        assert "late" == await _result(host, "x")
+        assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_an_answer_given_again_wakes_the_run_again(self, store: VersionedFlowStateStore) -> None:
+        """Who gave it first may have died before the run was woken; it is the same task."""
+        journal = Journal()
+        host = Host(store, journal)
+        await host.flows.start(asking, 1.0, id="x")
+        assert "waiting" == await host.drive("x")
+        for _ in range(2):
+            await host.flows.resume("x", 2, step="approve", key="k")
+        _, *woken = [event["wake"] for event in journal.events() if event["what"] == "task"]
+
+        assert 2 == len(woken)
+        assert 1 == len(set(woken))
+        await finish(host, "x")
+        await host.flows.result("x", timeout=5)
+        assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_two_answers_at_once(self, store: VersionedFlowStateStore) -> None:
+        """One is told success, and is the result."""
+        journal = Journal()
+        host, other = Host(store, journal), Host(store, journal)
+        await host.flows.start(asking, 1.0, id="x")
+        assert "waiting" == await host.drive("x")
+        host.at_write(lambda write: True, _answering(other, "x", ("approve", 2)), after=False)
+        with pytest.raises(NotWaitingError):
+            await host.answer("x", "approve", 9)
+        await finish(host, "x")
+
+        assert [1, 2, 3] == await _result(host, "x")
+        assert [] == violations(journal.events())
+
+
+def _numbered(number: int) -> Callable[[Event], bool]:
+    left = [number]
+
+    def matches(write: Event) -> bool:
+        left[0] -= 1
+        return left[0] == 0
+
+    return matches
+
+
+async def _asks(host: Host, id: str) -> None:
+    """Return when the drive waits for an answer."""
+    await until(lambda: (drive := host.flows._engine.drives.get(id)) is not None and bool(drive.waits.open))
+    assert not await is_suspended(host, id)
+    await stored(host, id)

@@ -1,0 +1,181 @@
+"""The history of a run: its versions in their order, as the journal tells it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .journal import Event
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a run was from one write to the next.
+
+    Attributes:
+        version: The store's version.
+        content: What was stored.
+        write: The write that made it.
+        at: The place in the journal from which somebody knew that it was stored.
+        owner: The token of the drive that wrote it; None: somebody from outside.
+        claims: The write was the claim of its owner.
+        is_final: It was the last write of its owner.
+    """
+
+    version: str
+    content: Mapping[str, Any]
+    write: Event
+    at: int
+    owner: str | None
+    claims: bool
+    is_final: bool
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What the holder of the lease keeps."""
+        record: Mapping[str, Any] = self.content["record"]
+        return record
+
+    @property
+    def ended(self) -> str | None:
+        """How the run has ended."""
+        return self.record.get("ended") if self.content["done"] or self.content["error"] else None
+
+
+@dataclass
+class History:
+    """A run as the journal tells it.
+
+    Attributes:
+        run: Its id.
+        events: All lines about it, each with its place in the journal.
+        versions: In their order.
+        wrong: What contradicts itself.
+    """
+
+    run: str
+    events: Sequence[tuple[int, Event]]
+    versions: list[Version] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def of(self, what: str) -> Iterator[tuple[int, Event]]:
+        """Yield the lines of a kind."""
+        return ((place, event) for place, event in self.events if event["what"] == what)
+
+
+def histories(events: Sequence[Event]) -> list[History]:
+    """Return the history of each run."""
+    by_run: dict[str, list[tuple[int, Event]]] = {}
+    for place, event in enumerate(events):
+        by_run.setdefault(event["run"], []).append((place, event))
+    return [_history(run, lines) for run, lines in by_run.items()]
+
+
+@dataclass
+class _Write:
+    place: int
+    event: Event
+    version: str | None = None
+    landed_at: int = 0
+    may_have_landed: bool = True
+
+
+def _history(run: str, lines: Sequence[tuple[int, Event]]) -> History:
+    history = History(run, lines)
+    writes: dict[str, _Write] = {}
+    loads: dict[str, tuple[int, Mapping[str, Any]]] = {}
+    for place, event in lines:
+        if event["what"] == "write":
+            writes[event["number"]] = _Write(place, event)
+        elif event["what"] == "landed":
+            writes[event["number"]].version, writes[event["number"]].landed_at = event["version"], place
+        elif event["what"] == "not landed" and event["number"] in writes:
+            # A conflict may be with the write's own first try, whose reply was lost.
+            writes[event["number"]].may_have_landed = event["unknown"] or event["error"] == "FlowStateConflictError"
+        elif event["what"] == "load" and event["version"] not in loads:
+            loads[event["version"]] = (place, event["content"])
+    _chain(history, list(writes.values()), loads)
+    return history
+
+
+def _chain(history: History, writes: Sequence[_Write], loads: Mapping[str, tuple[int, Mapping[str, Any]]]) -> None:
+    """Put the versions into their order: each write is on the version before."""
+    # A write that changes nothing need not make a version of its own.
+    writes = [write for write in writes if write.version is None or write.version != write.event["on"]]
+    on: dict[str | None, list[_Write]] = {}
+    for write in writes:
+        on.setdefault(write.event["on"], []).append(write)
+    told = {write.version for write in writes if write.version is not None}
+    unexplained = {version: load for version, load in loads.items() if version not in told}
+    last: Version | None = None
+    while True:
+        here = None if last is None else last.version
+        candidates = on.get(here, [])
+        landed = [write for write in candidates if write.version is not None]
+        if len(landed) > 1:
+            history.wrong.append(f"{len(landed)} writes landed on the version {here}")
+        if landed:
+            write = landed[0]
+            version, at = write.version or "", write.landed_at
+        else:
+            found = _untold(last, candidates, unexplained)
+            if found is None:
+                break
+            write, version = found
+            at = unexplained.pop(version)[0]
+        last = _version(last, write.event, version, at)
+        history.versions.append(last)
+    reached = {each.version for each in history.versions}
+    for version in sorted({*told, *loads} - reached):
+        history.wrong.append(f"the version {version} is on none of the versions before")
+
+
+def _untold(
+    last: Version | None, candidates: Sequence[_Write], loads: Mapping[str, tuple[int, Mapping[str, Any]]]
+) -> tuple[_Write, str] | None:
+    """Return the write that landed although nobody was told, and the version that somebody loaded later."""
+    for write in candidates:
+        if write.may_have_landed:
+            content = _compared(_content(last, write.event))
+            for version, (_, loaded) in loads.items():
+                if _compared(loaded) == content:
+                    return write, version
+    return None
+
+
+def _compared(content: Mapping[str, Any]) -> str:
+    cache = {key: entry["n"] for key, entry in content["cache"].items()}
+    return json.dumps({**content, "cache": cache}, sort_keys=True)
+
+
+def _content(last: Version | None, write: Event) -> dict[str, Any]:
+    if "content" in write:
+        return dict(write["content"])
+    assert last is not None, "an update is on a version"
+    changes = {name: value for name, value in write["changes"].items() if name != "names"}
+    content = {**last.content, **changes}
+    for name in ("cache", "events"):
+        content[name] = {**last.content[name], **changes.get(name, {})}
+    return content
+
+
+def _version(last: Version | None, write: Event, version: str, at: int) -> Version:
+    content = _content(last, write)
+    before: Mapping[str, Any] = {} if last is None else last.record
+    record = content["record"]
+    owner = record.get("owner")
+    claims = owner is not None and owner != before.get("owner")
+    is_final = owner is None and record.get("last") is not None and record.get("last") != before.get("last")
+    if is_final:
+        owner = record["last"]
+    return Version(version, content, write, at, owner, claims, is_final)
+
+
+def is_from_outside(write: Event) -> bool:
+    """Whether a write is an answer, a cancellation, or what is left to do after the end."""
+    if write["how"] != "update":
+        return True
+    names = set(write["changes"]["names"])
+    return "events_triggered" in names or ("operation" in names and not names & {"blocked_on_step", "executions"})
