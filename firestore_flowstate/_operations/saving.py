@@ -183,7 +183,7 @@ def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at
         if owns_expiry(fields):
             expire_at = None
         write_expiry(fields, expire_at)
-        _check_native_size(f"{collection.path}/{id}", fields)
+        check_native_size(f"{collection.path}/{id}", fields)
     except FlowStateEncodeError as error:
         raise naming(error, id) from error.__cause__
 
@@ -205,12 +205,13 @@ async def _parts_of(collection: Collection, id: str, deadline: Deadline) -> list
     return [] if root is None else part_names_of(collection, id, root.kept())
 
 
-def _check_native_size(path: str, fields: Any) -> None:
+def check_native_size(path: str, fields: Any) -> None:
+    """Raise FlowStateTooLargeError if fields of a native document are more than one may have."""
     size = document_size(path, fields)
     if size <= MAX_DOCUMENT_BYTES:
         return
     sizes = {name: value_size(value) for name, value in fields.items()}
-    for name in _NATIVE_LARGEST:
+    for name in set(_NATIVE_LARGEST).intersection(sizes):
         inside = fields[name].map_value.fields
         sizes.update((f"{name}[{key!r}]", value_size(value)) for key, value in inside.items())
         sizes.pop(name)

@@ -28,7 +28,7 @@ from .folding import fold
 from .heads import confirm, confirm_whole, read_head
 from .landing import Overtaken, land, part_names_of
 from .reading import fetch, load_root, unreadable
-from .saving import check_may_be_plain, part_writes
+from .saving import check_may_be_plain, check_native_size, part_writes
 from .sending import Landed, Outgoing
 
 _FOLDS = 6  # how often a full root is folded before an update gives up
@@ -258,6 +258,7 @@ async def _update_native(
         expires = None if expire_at is None else expire_at.timestamp()
     root.update_mask.field_paths.extend(mask)
     root.update_mask.SetInParent()
+    check_native_size(f"{collection.path}/{id}", root.update.fields)  # what it writes is not more than all of it
 
     def makes(stored: Document, base: Document | None) -> bool:
         return base is not None and same_fields(stored.fields, changed_fields(base.fields, root.update.fields, mask))

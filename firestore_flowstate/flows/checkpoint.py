@@ -39,6 +39,9 @@ SHOW_SECONDS: Constant = 1.0
 PATIENCE_SECONDS: Constant = 600.0
 """How long results in hand are tried while Firestore cannot be reached and nobody else owns the run."""
 
+_FIRST_PAUSE_SECONDS: Constant = 0.05
+_LAST_PAUSE_SECONDS: Constant = 2.0
+
 
 class Listener(Protocol):
     """What a checkpoint tells its drive; all of it on the loop, and never in the middle of a function of the flow."""
@@ -212,8 +215,11 @@ class Checkpoint:
     async def _write(self, final: Callable[[], Final | None] | None) -> None:
         """Commit until it has landed, the lease is lost, or the drive is not to end after all."""
         async with self._lock:
-            by = self._engine.clock.monotonic() + PATIENCE_SECONDS
+            by, pause = self._engine.clock.monotonic() + PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
             while self.outcome is None:
+                if self._engine.clock.monotonic() > by:
+                    self.abandon()
+                    return
                 self._take()
                 if final is None and self._flying.is_empty and not self._lease.is_half_used:
                     return
@@ -225,7 +231,13 @@ class Checkpoint:
                     await self._send(ending)
                 except FlowStateEncodeError as error:
                     final = self._refused(error)
-                except (FlowStateConflictError, FlowStateNotFoundError, BackendError):
+                except (FlowStateConflictError, FlowStateNotFoundError):
+                    await self._rebase(by=by)
+                except BackendError as error:
+                    if type(error) is BackendError and not self._flying.is_empty:  # no try more would change it
+                        final = self._refused(FlowStateEncodeError(str(error)))
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LAST_PAUSE_SECONDS)
                     await self._rebase(by=by)
                 else:
                     return
@@ -274,7 +286,7 @@ class Checkpoint:
     async def _rebase(self, *, by: float) -> None:
         """Load the run, and go on from the version that is there, if it is still ours."""
         loaded, state = await self._load(by=by)
-        if not loaded:
+        if not loaded or self.outcome is not None:
             self.abandon()
         elif state is None:
             self.abandon("missing")
@@ -282,13 +294,13 @@ class Checkpoint:
             self._compare(state)
 
     async def _load(self, *, by: float) -> tuple[bool, FlowState | None]:
-        pause = 0.05
+        pause = _FIRST_PAUSE_SECONDS
         while self._engine.clock.monotonic() < by:
             try:
                 return True, await self._engine.store.load(self._image.id)
             except (BackendError, FlowStateDecodeError):
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, 2.0)
+                pause = min(2 * pause, _LAST_PAUSE_SECONDS)
         return False, None
 
     def _compare(self, state: FlowState) -> None:

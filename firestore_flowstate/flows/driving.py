@@ -206,10 +206,10 @@ class Drive:
         (self.engine.parked if for_ever else self._parked).add(future)
         await future
 
-    def fail(self, error: FlowStateEncodeError) -> None:
+    def fail(self, error: FlowStateEncodeError, key: str | None = None) -> None:
         """End the run, since a result has no JSON form."""
         if self._end is None:
-            self._end, self._closing = refused_end(None, error), "ending"
+            self._end, self._closing = refused_end(key, error), "ending"
         self.moved()
 
     def moved(self) -> None:
@@ -351,6 +351,8 @@ class Drive:
         if not self.waits.open or self._busy or not self.gate.is_open or self._closing is not None:
             return False
         if any(not self.is_parked(key) for key in self.flights):
+            return False
+        if any(each.is_looked_at for each in self.waits.open.values()):
             return False
         ends = [each.wait.until for each in self.waits.open.values() if each.wait.until is not None]
         soon = self.engine.clock.now() + NEAR_MILLISECONDS

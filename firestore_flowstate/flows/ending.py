@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from typing import Final as Constant
 
 from firestore_flowstate import FlowResult, FlowStateEncodeError
 
@@ -17,6 +18,9 @@ from .record import Ended
 
 if TYPE_CHECKING:
     from .driving import Drive
+
+
+_MOST_OF_A_REFUSAL: Constant = 1000
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,9 @@ def time_is_up() -> str:
 
 def refused_end(key: str | None, error: FlowStateEncodeError) -> End:
     """Return how a run ends that has a value which cannot be stored."""
-    if key is None:
-        return _failure(error)
-    named = FlowStateEncodeError(f"The result of the step {key!r} cannot be stored: {error}", path=error.path)
-    named.__cause__ = error
-    return _failure(named)
+    whose = "the run" if key is None else f"the step {key!r}"
+    text = f"FlowStateEncodeError: The result of {whose} cannot be stored: {error}"
+    return End("failed", FlowResult(error=text[:_MOST_OF_A_REFUSAL]), error)  # short: the state may be nearly full
 
 
 def given_up_end(recoveries: int, trying: list[str]) -> End:

@@ -132,7 +132,7 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
         try:
             form = await _attempt(drive, call, flight, failed_before + 1)
         except FlowStateEncodeError as error:
-            drive.fail(error)
+            drive.fail(error, call.key)
             raise asyncio.CancelledError from error
         except (Exception, asyncio.CancelledError) as error:  # whatever the application raises
             if flight.is_cancelled:

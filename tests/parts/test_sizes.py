@@ -128,3 +128,16 @@ async def test_what_no_part_can_take_is_too_large(flow_state_store: FirestoreFlo
     assert error.value.flow_id == "flow"
     assert error.value.path == "flow_id"
     assert await flow_state_store.load("flow") is None
+
+
+async def test_an_update_larger_than_a_native_document_is_refused_before_it_is_sent(
+    native_settings: FlowStateSettings,
+) -> None:
+    """As a whole state is: the size of what it names alone tells."""
+    async with FirestoreFlowStateStore(native_settings) as store:
+        await store.create("x", FlowState.start(flow_id="x"))
+        with pytest.raises(FlowStateTooLargeError) as caught:
+            await store.update("x", cache={"large": CacheEntry(value="x" * 20_000_000)})
+
+    assert MAX_DOCUMENT_BYTES == caught.value.limit
+    assert "cache['large']" == caught.value.path

@@ -1,0 +1,107 @@
+"""Flows over the real store: both layouts, encryption, large results, and many steps."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from counting_store import CountingStore
+from test_simulation import SHAPES
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, MemoryFlowStateStore
+from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run
+from firestore_flowstate.testing import simulate
+
+KEYS = {"k": base64.b64encode(bytes(32)).decode()}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "serialized": {},
+    "native": {"layout": "native"},
+    "encrypted": {"keys": KEYS, "require_encryption": True},
+    "sharded": {"shards": 8},
+}
+
+
+@pytest.fixture(params=LAYOUTS)
+async def store(
+    request: pytest.FixtureRequest, flow_state_settings: FlowStateSettings
+) -> AsyncIterator[FirestoreFlowStateStore]:
+    settings = FlowStateSettings(**{**flow_state_settings.model_dump(), **LAYOUTS[request.param]})
+    async with FirestoreFlowStateStore(settings) as store:
+        yield store
+
+
+@pytest.mark.parametrize(("flow", "answers", "result"), SHAPES, ids=lambda value: getattr(value, "name", ""))
+async def test_a_flow_ends_as_in_memory(
+    store: FirestoreFlowStateStore, flow: Flow[Any, Any], answers: dict[str, Any], result: Any
+) -> None:
+    """With a process that dies after the third write."""
+    simulation = await simulate(flow, answers=answers, store=store, crash_after_write=3)
+
+    assert simulation.error is None
+    assert result == simulation.result
+    assert [] == simulation.repeated
+
+
+async def test_a_result_of_20_megabytes(store: FirestoreFlowStateStore) -> None:
+    """Parts keep it; the native layout has none, so the run ends failed, and the error names the step."""
+    flows = Flows(store)
+
+    @flows.flow
+    async def large(run: Run) -> int:
+        await run.step("small", asyncio.sleep, 0, 1)
+        return len(await run.step("large", lambda: "x" * 20_000_000))
+
+    if store.settings.layout == "native":
+        with pytest.raises(FlowFailedError, match="'large'"):
+            await flows.run(large, id="x")
+        state = await store.load("x")
+        assert state is not None
+        assert ["small"] == list(state.cache)
+        assert "failed" == state.status
+    else:
+        assert 20_000_000 == await flows.run(large)
+    await flows.close()
+
+
+async def test_runs_in_parallel_with_answers_and_children(store: FirestoreFlowStateStore) -> None:
+    """Ten at once, in one process, driven as its dispatcher has it."""
+    flows = Flows(store)
+
+    @flows.flow
+    async def double(run: Run, number: int) -> int:
+        return await run.step("double", lambda: 2 * number)
+
+    @flows.flow
+    async def parent(run: Run, number: int) -> int:
+        one = await run.child("c", double, number)
+        answer = await run.interrupt("more", int, timeout=timedelta(days=1))
+        await run.sleep("nap", 0.01)
+        return one + answer
+
+    handles = [await flows.start(parent, number, id=f"x{number}") for number in range(10)]
+    for handle in handles:
+        await handle.resume(1, step="more")
+
+    assert [2 * number + 1 for number in range(10)] == [await handle.result(timeout=20) for handle in handles]
+    await flows.close()
+
+
+async def test_a_run_of_2000_steps() -> None:
+    """In sequence: one write each, and one more."""
+    store = CountingStore(MemoryFlowStateStore())
+    flows = Flows(store)
+
+    async def one(number: int) -> int:
+        return number
+
+    @flows.flow
+    async def long(run: Run) -> int:
+        return sum([await run.step("one", one, number) for number in range(2000)])
+
+    assert 1999000 == await flows.run(long)
+    assert 2001 == len(store.writes)
+    await flows.close()
