@@ -408,7 +408,9 @@ class Drive:
     @property
     def is_idle(self) -> bool:
         """Whether nothing can happen before the clock moves: for a simulation."""
-        if self.is_over or self._closing or self._busy or not self.gate.is_open or self.checkpoint.is_busy:
+        if self.is_over or self._closing or self._busy or not self.gate.is_open:
+            return False
+        if self.checkpoint.is_busy or self.waits.is_busy:
             return False
         flights = self.flights.values()
         if any(not flight.is_pausing and not self.is_parked(flight.key) for flight in flights):

@@ -60,6 +60,11 @@ class Waits:
     open: dict[str, OpenWait] = field(default_factory=dict)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is loaded or written for a wait now."""
+        return bool(self._tasks)
+
     def stored(self) -> dict[str, Wait]:
         """Return what is to be stored of the open waits."""
         return {key: each.wait for key, each in self.open.items()}

@@ -186,7 +186,9 @@ class _World:
                 await self._kill()
                 self._boot()
                 await self._start()
-            elif not await self._answer() and (await self._has_ended() or not self.clock.advance()):
+            elif await self._answer() or self.writes.crashed:
+                continue
+            elif (await self._has_ended() or not self.clock.advance()) and not self.writes.crashed:
                 return
 
     async def _start(self) -> None:
