@@ -14,7 +14,9 @@ from query_log import QueryLog, query_log
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
 from firestore_flowstate._rpc import connection
+from firestore_flowstate._rpc import deadline as deadlines
 from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate._rpc.read_time import ReadTime
 
 __all__ = ["query_log"]  # a fixture
@@ -166,3 +168,29 @@ async def test_a_state_that_never_rests_is_always_shown_once(
     await moving
 
     assert [Counter(IDS)] * 10 == found
+
+
+@pytest.mark.parametrize(("took", "allowed"), [(0.01, 0.05), (0.5, 0.25), (9.8, 0.1), (20.0, 0.0)])
+async def test_the_wait_for_the_emulator_keeps_to_the_deadline(
+    flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, took: float, allowed: float
+) -> None:
+    """It is longer where a call takes longer, but short, and at most half of the time that is left of ten seconds."""
+    clock, waits = [0.0], []
+
+    async def slow(self: Connection, name: str, *, deadline: Deadline) -> None:
+        clock[0] += took
+
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    real = FirestoreFlowStateStore(flow_state_settings)._connection
+    await real.documents(Deadline.after(10))
+    monkeypatch.setattr(connection, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(deadlines, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(connection, "sleep", wait)
+    monkeypatch.setattr(Connection, "time_of", slow)
+    await real.settled_time("any", Deadline(10.0, 10.0))
+    await real.close()
+
+    assert len(waits) == 1
+    assert 0 <= waits[0] <= allowed + 0.021

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _EMULATOR_SETTLES: Final = 0.02  # seconds; where a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
 _EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes: on a machine that is busy, commits come later still
+_EMULATOR_SETTLES_AT_MOST: Final = 0.25  # seconds; where a call takes long for another reason
 _REFUSALS: Final = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND", "INVALID_ARGUMENT", "OUT_OF_RANGE"})
 
 
@@ -195,7 +196,8 @@ class Connection:
             return None
         asked = monotonic()
         time = await self.time_of(name, deadline=deadline)
-        await sleep(_EMULATOR_SETTLES + _EMULATOR_SETTLES_AGAIN * (monotonic() - asked))
+        settles = _EMULATOR_SETTLES + _EMULATOR_SETTLES_AGAIN * (monotonic() - asked)
+        await sleep(max(0.0, min(settles, _EMULATOR_SETTLES_AT_MOST, deadline.remaining() / 2)))
         return time
 
     async def run_query(
