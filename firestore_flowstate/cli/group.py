@@ -10,9 +10,11 @@ import click
 from typing_extensions import override
 
 from .. import __version__
+from .answering import cancel, resume, retry
 from .backups import export_command, import_command
+from .driving import start, sweep, worker
 from .indexing import indexes
-from .inspecting import count, delete, doctor, list_command, show
+from .inspecting import count, delete, doctor, history, list_command, show
 from .maintaining import expire, gc, migrate, purge, rewrap
 from .watching import watch
 
@@ -49,7 +51,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="flowstate")
 def flowstate() -> None:
-    """Look at, move and maintain flow states in Firestore.
+    """Look at, drive, move and maintain flow states in Firestore.
 
     Where they are is said by options, or by the environment as for the package: FLOWSTATE_PROJECT,
     FLOWSTATE_COLLECTION, FLOWSTATE_SHARDS, FLOWSTATE_KEYS and so on, GOOGLE_CLOUD_PROJECT and FIRESTORE_EMULATOR_HOST.
@@ -63,11 +65,18 @@ for _command in (
     list_command,
     show,
     watch,
+    history,
     count,
     delete,
     export_command,
     import_command,
     indexes,
+    start,
+    resume,
+    retry,
+    cancel,
+    sweep,
+    worker,
     doctor,
     expire,
     gc,

@@ -32,6 +32,7 @@ from .options import (
 )
 from .output import about, counted, place, print_table, progress_bar, say, shown, tell, tell_json, when, zone
 from .running import run
+from .timeline import Happening, print_timeline, timeline
 
 _SHOWN: Final = 5  # ids that begin alike
 
@@ -183,6 +184,35 @@ def _told(id: str, state: FlowState, stored: StoredDocument) -> str:
     parts = f", and {stored.part_bytes:,} in {counted(stored.parts, 'part')}" if stored.parts else ""
     said = [f"{shown(id)}: {written}", expires, f"{stored.size_bytes:,} bytes{parts}", f"version {state.version}"]
     return ", ".join(said)
+
+
+@click.command()
+@click.argument("id")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all that is known.")
+@store_options
+def history(id: str, as_json: bool) -> None:
+    """Print what has happened in a run of a durable flow, earliest first.
+
+    Its drives, steps with their attempts, waits and answers, with how long each took; last what it waits for now, or
+    how it ended, with the stack of the error. The beginning of an id is enough where no other begins so.
+    """
+
+    async def load(settings: FlowStateSettings) -> list[Happening]:
+        async with opened(settings) as store:
+            state = await store.load(id) or await store.load(await _only_id_beginning_with(store, id))
+        if state is None:
+            raise _absent(id)
+        return timeline(state)
+
+    happened = run(load(given_settings()))
+    if as_json:
+        for each in happened:
+            tell_json(each.fields())
+        return
+    print_timeline(happened)
+    if trace := happened[-1].details.get("stacktrace"):
+        for line in trace.rstrip().splitlines():
+            tell(shown(line))
 
 
 @click.command()

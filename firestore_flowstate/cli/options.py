@@ -31,6 +31,8 @@ class MisusedError(click.ClickException):
     exit_code = 2
 
 
+FLOWS_VARIABLE: Final = "FLOWSTATE_FLOWS"
+"""It is none of the settings, and names the flows of an application."""
 _STORE: Final = "firestore_flowstate.store"
 _WARNED: Final = "firestore_flowstate.warned"
 _FILTERS: Final = "firestore_flowstate.filters"
@@ -137,6 +139,11 @@ def given_settings(
         raise MisusedError(f"FLOWSTATE_*: {error}") from None
 
 
+def gives_store() -> bool:
+    """Return whether an option of the running command says where the flow states are."""
+    return bool(click.get_current_context().meta.get(_STORE))
+
+
 def given_query(*, token: str | None = None) -> FlowStateQuery:
     """Return the query that the options of the running command give.
 
@@ -170,6 +177,8 @@ def _warn_of_misspelt_variables() -> None:
     if not meta.setdefault(_WARNED, False):  # `migrate` asks for two settings
         meta[_WARNED] = True
         for name, meant in misspelt_variables().items():
+            if name == FLOWS_VARIABLE:
+                continue
             meaning = f"; is {meant} meant?" if meant else ""
             warnings.warn(f"{name} is none of the settings{meaning}", FlowStateWarning, stacklevel=2)
 

@@ -60,7 +60,11 @@ def report(sentence: str, fields: dict[str, Any], *, as_json: bool) -> None:
 
 def print_table(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> None:
     """Print a line for each flow state; `due`: with the moment from which somebody should look at it."""
-    table = table_of(summaries, due=due)
+    print_rows(table_of(summaries, due=due))
+
+
+def print_rows(table: Table) -> None:
+    """Print a table, as wide as the terminal, or as it needs to be."""
     console = Console(width=None if is_terminal(sys.stdout) else _UNBOUNDED, highlight=False)
     with console.capture() as capture:  # written by itself, rich exits where nobody reads
         console.print(table)
@@ -82,6 +86,9 @@ def table_of(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> Tab
         about = summary.error_line or ""
         if summary.status == "blocked":
             about = f"waits for {summary.blocked_on}"
+            until = summary.extra.get("wakeAt")
+            if isinstance(until, (int, float)) and not due:
+                about = f"{about} until {when(until)}"
         if due:
             about = ", ".join(filter(None, [f"due {when(summary.extra['wakeAt'])}", about]))
         table.add_row(

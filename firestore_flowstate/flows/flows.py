@@ -81,6 +81,10 @@ class Flows:
         max_recoveries: How often in a row a run may be taken over without a new result before it is given up.
         retry: When steps without a Retry of their own are tried again; None: never.
 
+    Attributes:
+        store: Where the runs are kept.
+        dispatcher: What it was given to have runs driven; None: this process does.
+
     Raises:
         ValueError: The store lets states expire that have not ended: a run that waits would be lost.
     """
@@ -97,6 +101,7 @@ class Flows:
     ) -> None:
         _check_expiry(store)
         self.store = store
+        self.dispatcher = dispatcher
         self._engine = Engine(
             store=store,
             dispatcher=dispatcher or InProcess(self._drive_in_background, lambda: self._engine),

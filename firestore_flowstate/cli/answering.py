@@ -1,0 +1,112 @@
+"""Commands that tell a run something: resume, retry, cancel. They need no code of the application."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+
+from ..flows import Flows
+from ..flows.record import ended_of, record_of, wake_at
+from ..models import FlowState
+from .applications import Notes, application_settings, flows_option, flows_over
+from .options import MisusedError, store_options
+from .output import shown, tell
+from .running import run
+
+
+@click.command()
+@click.argument("id")
+@click.option("--step", metavar="STEP", help="The key of the interrupt; otherwise the first that is open.")
+@click.option(
+    "--json", "payload", metavar="PAYLOAD", help="The answer as JSON; - reads it from standard input.  [default: null]"
+)
+@click.option("--key", metavar="KEY", help="A name for this answer: the same again changes nothing and succeeds.")
+@flows_option
+@store_options
+def resume(id: str, step: str | None, payload: str | None, key: str | None, application: Flows | None) -> None:
+    """Answer a run, which goes on.
+
+    The answer is checked against the schema that the run asks for. An answer to a step that the run has not reached yet
+    is kept for it; one to a sleep ends it.
+    """
+    answer = json_argument(payload)
+    said = f"has its answer{f' to {step}' if step is not None else ''}"
+    _tell_run(id, said, application, lambda flows: flows.resume(id, answer, step=step, key=key))
+
+
+@click.command()
+@click.argument("id")
+@click.option(
+    "--from-step",
+    metavar="STEP",
+    help="Run this step again, and all that reached the function after it, of parallel branches too.",
+)
+@flows_option
+@store_options
+def retry(id: str, from_step: str | None, application: Flows | None) -> None:
+    """Have a run that failed or was cancelled go on.
+
+    What made it fail runs again, and all else is kept.
+    """
+    _tell_run(id, "is to be retried", application, lambda flows: flows.retry(id, from_step=from_step))
+
+
+@click.command()
+@click.argument("id")
+@click.option("--reason", metavar="TEXT", default="", help="Why, for those who look at it.")
+@flows_option
+@store_options
+def cancel(id: str, reason: str, application: Flows | None) -> None:
+    """Cancel a run: at once if nobody drives it, else when its steps in flight have ended.
+
+    A run that has ended stays as it is.
+    """
+    _tell_run(id, "is to be cancelled", application, lambda flows: flows.cancel(id, reason))
+
+
+def json_argument(text: str | None) -> Any:
+    """Return what an option says in JSON, or standard input if it is ``-``; None if it was not given.
+
+    Raises:
+        MisusedError: It is not JSON.
+    """
+    if text is None:
+        return None
+    try:
+        return json.loads(sys.stdin.read() if text == "-" and sys.stdin is not None else text)
+    except (ValueError, RecursionError) as error:
+        raise MisusedError(
+            f"--json takes JSON, and texts in JSON have quotes, as in --json '\"yes\"': {error}"
+        ) from None
+
+
+def _tell_run(id: str, said: str, application: Flows | None, do: Callable[[Flows], Awaitable[None]]) -> None:
+    settings = application_settings(application)
+
+    async def work() -> str:
+        async with flows_over(application, settings) as (flows, notes):
+            try:
+                await do(flows)
+            except ValueError as error:  # an answer that does not fit, a step that has no result, an id
+                raise MisusedError(str(error)) from None
+            return _what_is_next(await flows.store.load(id), notes, said)
+
+    tell(shown(f"{id} {run(work())}"))
+
+
+def _what_is_next(state: FlowState | None, notes: Notes, said: str) -> str:
+    """Return how it goes on with the run."""
+    how = None if state is None else ended_of(state)
+    if state is None or how is not None:
+        return f"has ended: {how}." if how is not None else f"{said}, and is gone meanwhile."
+    if notes.asked and notes.dispatcher is not None:
+        return f"{said}. The dispatcher wakes it."
+    if record_of(state).owner is not None and wake_at(state) is not None:
+        return f"{said}. The process that drives it sees that when it writes next, at the latest in half a lease."
+    if notes.asked:
+        return f"{said}. No dispatcher is configured (--flows): the next sweep, or a worker, goes on with it."
+    return f"{said}, which is kept until the run asks for it."

@@ -1,0 +1,152 @@
+"""Commands that drive runs, by the code of an application: start, sweep, worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+import click
+
+from ..errors import FlowStateError
+from ..flows import Flow, Flows, InvalidPayloadError, UnknownFlowError
+from ..flows.record import ended_of, record_of
+from ..models import FlowState
+from ..unset import UNSET
+from .answering import json_argument
+from .applications import close_store, flow_named, flows_named, flows_option
+from .options import MisusedError
+from .output import counted, say, shown, tell
+from .running import run
+
+_OVERDUE: Final = timedelta(seconds=10)  # as of `Flows.sweep`
+_PAGE: Final = 300
+_AT_ONCE: Final = 16
+
+
+@click.command()
+@click.argument("flow", metavar="MODULE:FLOW")
+@click.option("--json", "input", metavar="INPUT", help="The input as JSON; - reads it from standard input.")
+@click.option("--id", metavar="ID", help="The id of the run; otherwise a random one.")
+def start(flow: str, input: str | None, id: str | None) -> int:
+    """Start a run of a flow, and print its id.
+
+    With an id that is there already: the run that is there. Without a dispatcher of the application the run is driven
+    here until it ends or waits. Exits with 1 if it failed.
+    """
+    found = flow_named(flow)
+    state = run(_start(found, UNSET if input is None else json_argument(input), id))
+    how = ended_of(state)
+    if how is not None:
+        result = state.operation.result
+        say(shown(f"{how}{f': {result.error}' if result is not None and result.error else ''}"))
+    elif state.blocked_on_step is not None:
+        say(shown(f"waits for {state.blocked_on_step.name}"))
+    else:
+        say("the dispatcher wakes it")
+    return 1 if how in ("failed", "cancelled") else 0
+
+
+async def _start(flow: Flow[Any, Any], input: Any, id: str | None) -> FlowState:
+    flows: Flows = flow.home
+    try:
+        async with flows:
+            try:
+                handle = await flows.start(flow, input, id=id)
+            except InvalidPayloadError as error:
+                raise MisusedError(str(error)) from None
+            tell(shown(handle.id))
+            async for state in handle.watch():
+                if flows.dispatcher is not None or record_of(state).owner is None:
+                    return state
+        raise FlowStateError(f"The run {handle.id!r} is gone meanwhile.", flow_id=handle.id)
+    finally:
+        await close_store(flows)
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1), metavar="N", default=1000, show_default=True, help="At most so many.")
+@flows_option
+def sweep(limit: int, application: Flows | None) -> None:
+    """Have runs driven that have been due for 10 seconds: what a scheduler calls each minute.
+
+    The dispatcher of the application wakes them; without one they are driven here until they end or wait. Runs of flows
+    that the application does not know are passed over.
+    """
+    if application is None:
+        raise MisusedError("a sweep needs the application, which knows the flows: --flows MODULE:FLOWS")
+    tell(run(_sweep(application, limit)))
+
+
+async def _sweep(flows: Flows, limit: int) -> str:
+    try:
+        async with flows:
+            if flows.dispatcher is not None:
+                return f"{counted(await flows.sweep(limit=limit), 'run')} dispatched"
+            outcomes = await _drive_what_is_due(flows, limit)
+    finally:
+        await close_store(flows)
+    ended = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
+    return f"{counted(outcomes.total(), 'run')} driven{f': {ended}' if ended else ''}"
+
+
+async def _drive_what_is_due(flows: Flows, limit: int) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    free = asyncio.Semaphore(_AT_ONCE)
+
+    async def drive(id: str) -> None:
+        async with free:
+            if outcomes.total() >= limit:
+                return
+            try:
+                outcomes[await flows.drive(id)] += 1
+            except UnknownFlowError:
+                return  # another application's
+
+    before, after = datetime.now(timezone.utc) - _OVERDUE, None
+    while outcomes.total() < limit:
+        page = await flows.store.due(before, limit=_PAGE, after=after)
+        await asyncio.gather(*(drive(summary.id) for summary in page))
+        if len(page) < _PAGE:
+            break
+        after = page[-1]
+    return outcomes
+
+
+@click.command()
+@click.argument("flows", metavar="MODULE:FLOWS")
+@click.option(
+    "--at-once", type=click.IntRange(1), metavar="N", default=_AT_ONCE, show_default=True, help="How many runs at once."
+)
+@click.option(
+    "--poll",
+    type=click.FloatRange(0.01),
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    help="The pause between two looks, of which each is one query.",
+)
+def worker(flows: str, at_once: int, poll: float) -> None:
+    """Drive what is due, of the flows that an application knows, until SIGTERM or Ctrl-C.
+
+    What is driven then is handed over to another process, and the exit code is 0. Drives and ends are said on standard
+    error, unless the application has set up logging.
+    """
+    application = flows_named(flows)
+    if not logging.getLogger().handlers:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+        logging.getLogger("firestore_flowstate").setLevel(logging.INFO)
+    run(_work(application, at_once, poll))
+
+
+async def _work(flows: Flows, at_once: int, poll: float) -> None:
+    try:
+        async with flows, flows.worker(at_once=at_once, poll=poll):
+            say("the worker looks for what is due")
+            await asyncio.get_running_loop().create_future()
+    except asyncio.CancelledError:  # by a signal, which is how a worker ends
+        say("the worker has ended")
+    finally:
+        await close_store(flows)

@@ -1,0 +1,251 @@
+"""`flowstate start`, `resume`, `retry`, `cancel`, `history`, `sweep` and `worker`, and lists of what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import PATIENCE, Outcome, Processes
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowState
+from firestore_flowstate.flows import Flows, Run
+
+HERE = str(Path(__file__).parent)
+NEXT = "No dispatcher is configured (--flows): the next sweep, or a worker, goes on with it."
+
+
+@pytest.fixture
+def kept(flow_state_store: FirestoreFlowStateStore) -> Callable[[str], FlowState]:
+    """What is stored of a run."""
+
+    def load(id: str) -> FlowState:
+        state = asyncio.run(flow_state_store.load(id))
+        assert state is not None
+        return state
+
+    return load
+
+
+def start(flowstate: Processes, id: str, input: dict[str, Any] | None = None, flow: str = "refund") -> Outcome:
+    options = [] if input is None else ["--json", json.dumps(input)]
+    return flowstate("start", f"application:{flow}", "--id", id, *options, PYTHONPATH=HERE)
+
+
+def happened(here: Callable[..., Outcome], id: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in here("history", id, "--json").out.splitlines()]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def long_ago(store: FirestoreFlowStateStore, id: str) -> None:
+    """Have a run be due for an hour."""
+    then = round((datetime.now(timezone.utc) - timedelta(hours=1)).timestamp() * 1000)
+    asyncio.run(store.update(id, extra={"wakeAt": then}))
+
+
+def test_a_run_from_start_to_end(
+    flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+) -> None:
+    """Started by its code, answered without it, gone on with by the next sweep; the history tells all of it."""
+    assert Outcome(0, "order-17\n", "waits for approve\n") == start(flowstate, "order-17", {"number": 17})
+    state = asyncio.run(flow_state_store.load("order-17"))
+    assert state is not None
+    until = datetime.fromtimestamp(state.wakeAt / 1000, timezone.utc)  # type: ignore[attr-defined]  # an unknown key
+    assert f"waits for approve until {until:%Y-%m-%d %H:%M:%S}\n" in here("list").out
+
+    assert (0, f"order-17 has its answer to approve. {NEXT}\n") == here(
+        "resume", "order-17", "--step", "approve", "--json", '{"ok": true}', "--key", "mail-1"
+    )[:2]
+    long_ago(flow_state_store, "order-17")
+    assert (0, "1 run driven: 1 done\n") == flowstate("sweep", "--flows", "application:flows", PYTHONPATH=HERE)[:2]
+
+    lines = happened(here, "order-17")
+    assert [
+        ("start", "refund"),
+        ("drive", "1"),
+        ("step", "weigh"),
+        ("interrupt", "approve"),
+        ("drive", "2"),
+        ("step", "pay"),
+        ("end", "done"),
+    ] == [(line["what"], line["name"]) for line in lines]
+    assert "v1" == lines[0]["codeVersion"]
+    assert 2 == lines[2]["attempts"]
+    assert ({"ok": True}, "mail-1") == (lines[3]["answer"], lines[3]["answerKey"])
+    assert all("took" in line for line in lines[1:])
+    times = [line["at"] for line in lines[1:]]
+    assert sorted(times) == times
+
+
+def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Outcome]) -> None:
+    """With the error in its line, and the stack below; a retry has it go on from there."""
+    start(flowstate, "order-1", {"number": 1, "fails": True})
+    here("resume", "order-1", "--json", '{"ok": true}')
+    work_until(flowstate, lambda: "failed" in here("list").out)
+    printed = here("history", "order-1").out
+
+    assert re.search(
+        r"^\d{4}(-\d\d){2} \d\d(:\d\d){2}  step +pay +\d+ ms  RuntimeError: no money$", printed, re.MULTILINE
+    )
+    assert re.search(r"^\S+ \S+  interrupt +approve +\S+ \S+  answered \{\"ok\": true\}$", printed, re.MULTILINE)
+    assert re.search(r"^\S+ \S+  end +failed +\S+ \S+  StepFailedError: .*'pay'", printed, re.MULTILINE)
+    assert "Traceback (most recent call last):" in printed
+    (failed,) = [line for line in happened(here, "order-1") if line["name"] == "pay"]
+    assert "RuntimeError: no money\nat all" == failed["error"]
+    assert "in pay" in failed["stacktrace"]
+
+    assert (0, f"order-1 is to be retried. {NEXT}\n") == here("retry", "order-1")[:2]
+    assert ["weigh", "approve"] == [
+        line["name"] for line in happened(here, "order-1") if line["what"] in ("step", "interrupt")
+    ]
+    assert (1, "") == here("retry", "order-1")[:2]
+
+
+def work_until(flowstate: Processes, condition: Callable[[], bool]) -> str:
+    """Have a worker work until the condition holds, and end it; return what it said."""
+    process = flowstate.start("worker", "application:flows", "--poll", "0.1", PYTHONPATH=HERE)
+    eventually(condition)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert 0 == process.returncode, err
+    return err.decode()
+
+
+def test_a_worker_hands_over_when_it_is_to_end(
+    flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+) -> None:
+    """SIGTERM is how a worker ends: the exit code is 0, and what sleeps or is answered later is left as it is."""
+    assert Outcome(0, "n\n", "waits for nap\n") == start(flowstate, "n", flow="nap")
+    assert (0, f"n has its answer to nap. {NEXT}\n") == here("resume", "n", "--step", "nap")[:2]
+    said = work_until(flowstate, lambda: "done" in here("list").out)
+
+    assert "Drive 2 of the run 'n' (nap) ends: done." in said
+    assert said.endswith("the worker has ended\n")
+
+
+def test_cancel_what_nobody_drives(flowstate: Processes, here: Callable[..., Outcome]) -> None:
+    """It has ended at once; the reason is kept."""
+    start(flowstate, "order-2", {"number": 2})
+
+    assert (0, "order-2 has ended: cancelled.\n") == here("cancel", "order-2", "--reason", "too late")[:2]
+    assert "cancelled: too late" == happened(here, "order-2")[-1]["error"]
+    assert (1, "") == here("resume", "order-2", "--json", '{"ok": true}')[:2]
+
+
+def test_cancel_what_is_driven(
+    flowstate: Processes, here: Callable[..., Outcome], kept: Callable[[str], FlowState]
+) -> None:
+    """Its driver ends it; until then the history says that it is asked for."""
+    process = flowstate.start("start", "application:stuck", "--id", "s", PYTHONPATH=HERE)
+    eventually(lambda: "s  " in here("list").out)
+    process.kill()
+    process.wait()
+
+    assert "s is to be cancelled. The process that drives it sees that" in here("cancel", "s", "--reason", "why").out
+    assert [("cancel", "why")] == [
+        (line["what"], line["reason"]) for line in happened(here, "s") if line["what"] == "cancel"
+    ]
+    assert "goes on, lease until" in here("history", "s").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["resume", "x", "--json", "yes"], 2, "--json takes JSON"),
+        (["resume", "nowhere"], 1, "There is no run 'nowhere'"),
+        (["retry", "nowhere"], 1, "There is no run 'nowhere'"),
+        (["cancel", "nowhere"], 1, "There is no run 'nowhere'"),
+        (["history", "nowhere"], 1, "There is no flow state 'nowhere'"),
+        (["resume", "x", "--flows", "json"], 2, "is not MODULE:NAME"),
+        (["resume", "x", "--flows", "no_such_module:flows"], 2, "cannot be imported: ModuleNotFoundError"),
+        (["resume", "x", "--flows", "json:flows"], 2, "the module json has no flows"),
+        (["resume", "x", "--flows", "json:dumps"], 2, "is a function, not a Flows"),
+        (["resume", "x", "--flows", "application:flows", "--project", "demo-x"], 2, "no option that says where"),
+        (["start", "application:flows"], 2, "is a Flows, not a flow"),
+        (["start", "application:refund"], 2, "needs an input"),
+        (["start", "application:refund", "--json", '{"number": "x"}'], 2, "does not fit the flow 'refund'"),
+        (["sweep"], 2, "--flows MODULE:FLOWS"),
+    ],
+)
+def test_misuse(here: Callable[..., Outcome], arguments: list[str], code: int, says: str) -> None:
+    """One line that says what to do."""
+    outcome = here(*arguments)
+
+    assert says in outcome.err
+    assert (code, "") == outcome[:2]
+
+
+def test_an_answer_that_does_not_fit(flowstate: Processes, here: Callable[..., Outcome]) -> None:
+    """It is refused by the schema that is stored, and by a step that does not exist for a retry."""
+    start(flowstate, "order-3", {"number": 3})
+    refused = here("resume", "order-3", "--json", '{"ok": "maybe"}')
+
+    assert (2, "") == refused[:2]
+    assert "does not fit" in refused.err
+    here("cancel", "order-3")
+    assert (2, "") == here("retry", "order-3", "--from-step", "nothing")[:2]
+    assert (0, f"order-3 is to be retried. {NEXT}\n") == here("retry", "order-3", "--from-step", "weigh")[:2]
+
+
+def test_an_answer_before_it_is_asked_for(flowstate: Processes, here: Callable[..., Outcome]) -> None:
+    """It is kept, and shown in the history."""
+    start(flowstate, "order-4", {"number": 4})
+
+    assert (
+        "order-4 has its answer to later, which is kept until the run asks for it.\n"
+        == here("resume", "order-4", "--step", "later", "--json", "[1]").out
+    )
+    assert [("waits", "approve"), ("answer", "later")] == [
+        (line["what"], line["name"]) for line in happened(here, "order-4")[-2:]
+    ]
+
+
+def test_the_history_of_more_than_waits(
+    here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+) -> None:
+    """Open waits with their ends, children, and the time of what nobody timed."""
+    flows = Flows(flow_state_store)
+
+    @flows.flow
+    async def small(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    @flows.flow
+    async def large(run: Run) -> None:
+        await run.now()
+        await run.child("ask", small, id="small-1")
+
+    async def begin() -> None:
+        async with flows:
+            handle = await flows.start(large, id="large-1")
+            async for state in handle.watch():
+                if state.blocked_on_step is not None and "owner" not in state.operation.metadata["run"]:
+                    return
+
+    asyncio.run(begin())
+    waits = happened(here, "large-1")[-1]
+
+    assert ("waits", "ask", "child", "small-1") == (waits["what"], waits["name"], waits["kind"], waits["child"])
+    assert "child of large-1" in here("history", "small-1").out
+    assert re.search(r"waits +ask +run small-1, until \d{4}", here("history", "large-1").out)
+    assert re.search(r"  now +now ", here("history", "large-1").out)
+
+
+def test_the_history_of_what_genkit_left(here: Callable[..., Outcome], store: object) -> None:
+    """Steps without times in the order in which they are stored."""
+    assert ["reserve", "charge", "ship"] == [
+        line["name"] for line in happened(here, "order-1001") if line["what"] == "step"
+    ]
