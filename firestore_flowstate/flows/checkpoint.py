@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 from typing import Final as Constant
 
 from firestore_flowstate import (
@@ -30,6 +30,7 @@ from .final import DriveOutcome, Final
 from .gate import PASSES
 from .image import Image, missing_entries
 from .lease import Lease
+from .listener import Listener
 from .record import inbox_of, record_of, wake_at
 
 COMMIT_SECONDS: Constant = 0.010
@@ -41,30 +42,6 @@ PATIENCE_SECONDS: Constant = 600.0
 
 _FIRST_PAUSE_SECONDS: Constant = 0.05
 _LAST_PAUSE_SECONDS: Constant = 2.0
-
-
-class Listener(Protocol):
-    """What a checkpoint tells its drive; all of it on the loop, and never in the middle of a function of the flow."""
-
-    def answered(self, answers: Mapping[str, Any]) -> None:
-        """Others have given these answers."""
-        ...
-
-    def cancelled(self, reason: str) -> None:
-        """Others want the run cancelled."""
-        ...
-
-    def refused(self, key: str | None, error: FlowStateEncodeError) -> Callable[[], Final]:
-        """The store refuses the result of the key, or of the run: return how the run ends by that."""
-        ...
-
-    def over(self) -> None:
-        """The drive is over: nothing more will be written."""
-        ...
-
-    async def park(self) -> None:
-        """Wait until the drive cancels what waits here."""
-        ...
 
 
 class Checkpoint:
@@ -157,7 +134,7 @@ class Checkpoint:
         if self.outcome is not None:
             await self._listener.park()
 
-    async def finish(self, final: Callable[[], Final | None]) -> bool:
+    async def finish(self, final: Callable[[], Final | None] | None) -> bool:
         """Write all that is in hand and the end of the drive in one commit; return whether the drive is over.
 
         Args:
@@ -168,6 +145,10 @@ class Checkpoint:
         if self.outcome is None:
             await asyncio.shield(self._start(final))
         return self.outcome is not None
+
+    async def save(self) -> None:
+        """Write what is in hand, if the lease is still ours."""
+        await self.finish(None)
 
     async def look(self) -> None:
         """Load the run, since somebody in this process has written to it."""

@@ -259,7 +259,13 @@ class Run:
         return call(self._drive)
 
 
-class _Log(logging.LoggerAdapter[logging.Logger]):
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # which takes no parameter before Python 3.11
+
+
+class _Log(_Adapter):
     """Says nothing while a run is replaying."""
 
     def __init__(self, logger: logging.Logger, run: Run) -> None:

@@ -127,11 +127,15 @@ class Waits:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def close(self) -> None:
-        """Cancel all futures, timers and tasks."""
+    def cancel(self) -> None:
+        """Cancel all futures and timers."""
         for each in list(self.open.values()):
             self._disarm(each)
             each.future.cancel()
+
+    def close(self) -> None:
+        """Cancel all, also what is loaded or written for a wait."""
+        self.cancel()
         for task in list(self._tasks):
             task.cancel()
 

@@ -13,6 +13,7 @@ from firestore_flowstate.flows import ending, resuming, running, stepping, sweep
 from firestore_flowstate.flows.batch import Batch
 from firestore_flowstate.flows.checkpoint import Checkpoint
 from firestore_flowstate.flows.claiming import claim, new_token
+from firestore_flowstate.flows.course import Course
 from firestore_flowstate.flows.driving import Drive
 from firestore_flowstate.flows.final import suspended
 from firestore_flowstate.flows.gate import Gate
@@ -120,11 +121,12 @@ def the_clock_decides_what_is_recorded(patch: pytest.MonkeyPatch) -> None:
 def suspends_without_looking_again(patch: pytest.MonkeyPatch) -> None:
     """That the run waits is decided once, before the write is tried."""
 
-    async def suspend(self: Drive) -> bool:
-        final = suspended(self.image, self.token, self.waits.stored())
-        return await self.checkpoint.finish(lambda: final)
+    async def suspend(self: Course) -> bool:
+        drive = self._drive
+        final = suspended(drive.image, drive.token, drive.waits.stored())
+        return await drive.checkpoint.finish(lambda: final)
 
-    patch.setattr(Drive, "_suspend", suspend)
+    patch.setattr(Course, "_suspend", suspend)
 
 
 def does_not_know_its_own_token(patch: pytest.MonkeyPatch) -> None:

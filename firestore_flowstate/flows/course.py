@@ -1,0 +1,224 @@
+"""The course of a drive: it calls the function, and decides when the run waits, ends or is handed over.
+
+`decide` is the one place that does so. It is asked again whenever something has moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from typing import Final as Constant
+
+from .clock import Timer
+from .context import HERE, Here
+from .ending import End, function_end, time_is_up, warn_of_leftovers
+from .engine import LOG
+from .final import DriveOutcome, Final, handed_over, suspended
+from .gate import PASSES
+from .heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from .driving import Drive
+
+NEAR_MILLISECONDS: Constant = 5_000
+"""A wait that ends this soon is waited for in the process."""
+_FAREWELL_SECONDS: Constant = 1.0
+"""How long a function that was cancelled may take to end."""
+
+
+class Course:
+    """How a drive goes.
+
+    Args:
+        drive: The drive.
+
+    Attributes:
+        function: The task of the function.
+    """
+
+    def __init__(self, drive: Drive) -> None:
+        self._drive = drive
+        self.function: asyncio.Task[Any] = drive.loop.create_task(self._call())
+        self.function.add_done_callback(lambda _: drive.moved())
+        self._timers: list[Timer] = []
+        self._look: asyncio.TimerHandle | None = None
+        self._has_warned = False
+
+    async def go(self) -> DriveOutcome:
+        """Go on until the drive is over; return how it ended."""
+        drive = self._drive
+        heartbeat = Heartbeat(drive)
+        try:
+            heartbeat.start()
+            self._arm()
+            while not drive.is_over:
+                drive.happened.clear()
+                if not await self._decide():
+                    await drive.happened.wait()
+        finally:
+            heartbeat.stop()
+            drive.checkpoint.abandon()
+            await self._close()
+        assert drive.checkpoint.outcome is not None  # noqa: S101  # it is over
+        return drive.checkpoint.outcome
+
+    async def _call(self) -> Any:
+        drive = self._drive
+        drive.scope.task = asyncio.current_task()
+        HERE.set(Here(drive.run, drive.scope, None))
+        values, image = drive.engine.values, drive.image
+        input = drive.flow.read_input(image.input, values, is_there=image.has_input, id=drive.id)
+        drive.flow.prepare(values)
+        return await drive.flow.call(drive.run, input)
+
+    def _arm(self) -> None:
+        """Have the drive end in time: by the budget, and by the run's own timeout."""
+        drive = self._drive
+        clock, deadline = drive.engine.clock, drive.image.record.deadline
+        if (left := drive.budget.left) is not None:
+            self._timers.append(clock.call_later(left, drive.begin_to_hand_over))
+        if deadline is not None:
+            seconds = (deadline - clock.now()) / 1000
+            self._timers.append(clock.call_later(seconds, lambda: drive.cancelled(time_is_up())))
+
+    async def _decide(self) -> bool:
+        """Do what is to be done now; return whether there may be more at once."""
+        drive = self._drive
+        if self.function.done() and drive.end is None:
+            drive.closing, drive.end = "ending", function_end(drive, self.function)
+        executing = drive.executing()
+        if drive.end is not None and not executing:
+            return await self._finish(drive.end)
+        if drive.closing == "ending":
+            self._has_warned = self._has_warned or warn_of_leftovers(drive, executing)
+        elif drive.closing == "handing over":
+            return await self._release(executing)
+        elif self._may_suspend():
+            return await self._suspend()
+        return False
+
+    async def _finish(self, end: End) -> bool:
+        drive = self._drive
+        if drive.closing == "cancelling":
+            await self._dismiss()
+
+        def final() -> Final:
+            return (drive.end or end).final(drive.image, drive.token, now=drive.engine.clock.now())
+
+        return await drive.checkpoint.finish(final)
+
+    async def _dismiss(self) -> None:
+        """Cancel the function, and give it a moment for what it does in the end."""
+        self._drive.is_dismissed = True
+        self._drive.waits.cancel()
+        self._drive.free()
+        if not self.function.done():
+            self.function.cancel()
+            await asyncio.wait([self.function], timeout=_FAREWELL_SECONDS)
+
+    async def _release(self, executing: list[str]) -> bool:
+        """Hand the run over when the steps in flight have ended, or leave it to its lease."""
+        drive = self._drive
+        if executing and not drive.budget.is_over:
+            if (margin := drive.budget.margin_left) is not None:
+                self._look_again_in(margin)
+            return False
+        if executing:
+            LOG.warning("The run %r is left to its lease: %s still run.", drive.id, ", ".join(executing))
+            await drive.checkpoint.save()
+            drive.checkpoint.abandon()
+            return True
+        fruitless = drive.checkpoint.results == 0 and not drive.checkpoint.has_results
+
+        def final() -> Final | None:
+            if drive.end is not None:
+                return None
+            return handed_over(drive.image, drive.token, now=drive.engine.clock.now(), fruitless=fruitless)
+
+        return await drive.checkpoint.finish(final)
+
+    def _may_suspend(self) -> bool:
+        """Whether nothing goes on but waits that are not about to end."""
+        drive = self._drive
+        if not only_waits(drive):
+            return False
+        if not drive.gate.straight:
+            quiet = drive.engine.clock.quiet - (drive.loop.time() - drive.gate.active_at)
+            if quiet > 0:
+                self._look_again_in(quiet)
+                return False
+        return True
+
+    async def _suspend(self) -> bool:
+        drive = self._drive
+        for _ in range(PASSES):
+            before = drive.gate.active_at
+            await asyncio.sleep(0)
+            if drive.gate.active_at != before or not only_waits(drive):
+                return True
+
+        def final() -> Final | None:
+            if self.function.done() or not only_waits(drive):
+                return None
+            return suspended(drive.image, drive.token, drive.waits.stored())
+
+        return await drive.checkpoint.finish(final) or not only_waits(drive)
+
+    def _look_again_in(self, seconds: float) -> None:
+        if self._look is not None:
+            self._look.cancel()
+        self._look = self._drive.loop.call_later(seconds + 0.001, self._drive.moved)
+
+    async def _close(self) -> None:
+        """Cancel all that goes on, and give the function a moment to end."""
+        drive = self._drive
+        for timer in (*self._timers, *([self._look] if self._look is not None else [])):
+            timer.cancel()
+        drive.waits.close()
+        tasks = [flight.task for flight in drive.flights.values() if flight.task is not None]
+        for flight in list(drive.flights.values()):
+            flight.cancel()
+        drive.gate.close()
+        drive.free()
+        self.function.cancel()
+        tasks = [task for task in (*tasks, self.function) if not task.done()]
+        for task in tasks:
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=_FAREWELL_SECONDS)
+            self._leave(left)
+
+    def _leave(self, tasks: set[asyncio.Task[Any]]) -> None:
+        """Say that they swallow CancelledError, and keep them from being collected."""
+        drive = self._drive
+        for task in tasks:
+            drive.engine.leftovers.add(task)
+            task.add_done_callback(drive.engine.leftovers.discard)
+        if tasks:
+            LOG.warning("The run %r is over here, and its function or a step goes on after CancelledError.", drive.id)
+
+
+def only_waits(drive: Drive) -> bool:
+    """Return whether nothing goes on in the drive but waits, none of which is about to end."""
+    if not drive.waits.open or drive.is_busy or not drive.gate.is_open or drive.closing is not None:
+        return False
+    if any(not drive.is_parked(key) for key in drive.flights):
+        return False
+    open_waits = drive.waits.open.values()
+    if any(each.is_looked_at for each in open_waits):
+        return False
+    ends = [each.wait.until for each in open_waits if each.wait.until is not None]
+    soon = drive.engine.clock.now() + NEAR_MILLISECONDS
+    return all(end > soon for end in (*ends, drive.image.record.deadline or soon + 1))
+
+
+def is_idle(drive: Drive) -> bool:
+    """Return whether nothing can happen in the drive before the clock moves: for a simulation."""
+    if drive.is_over or drive.closing or drive.is_busy or not drive.gate.is_open:
+        return False
+    if drive.checkpoint.is_busy or drive.waits.is_busy:
+        return False
+    flights = drive.flights.values()
+    if any(not flight.is_pausing and not drive.is_parked(flight.key) for flight in flights):
+        return False
+    return bool(drive.waits.open or flights) and not only_waits(drive)
