@@ -53,12 +53,12 @@ class Errands:
         """Return a future of what the function returns. It is called whether or not anybody awaits that."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
-        function = carried(function)
 
         def errand() -> None:
             from_afar(loop, partial(_settle, answer, function(*args)))  # a loop that was closed has cancelled the call
 
-        self._queue.put(errand)
+        # All of it: what an asynchronous function returns runs on the loop in the context that it is sent from.
+        self._queue.put(carried(errand))
         return answer
 
 

@@ -125,14 +125,14 @@ def test_what_expires(status: Any) -> None:
     hour = timedelta(hours=1)
     finished = NOW + hour if status in ("done", "failed") else None
 
-    assert finished == expiry(status, NOW, after=hour, when="finished")
-    assert NOW + hour == expiry(status, NOW, after=hour, when="always")
-    assert expiry(status, NOW, after=None, when="always") is None
+    assert finished == expiry(status, NOW, own=None, after=hour, when="finished")
+    assert NOW + hour == expiry(status, NOW, own=None, after=hour, when="always")
+    assert expiry(status, NOW, own=None, after=None, when="always") is None
 
 
 def test_an_expiry_beyond_all_calendars_is_none() -> None:
     """A very long time is as good as for ever."""
-    assert expiry("done", NOW, after=timedelta.max, when="finished") is None
+    assert expiry("done", NOW, own=None, after=timedelta.max, when="finished") is None
 
 
 def test_a_state_has_expired_from_its_moment_on() -> None:

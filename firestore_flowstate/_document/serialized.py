@@ -25,6 +25,7 @@ from .version import Kept, Version
 from .wire import executions_to_wire, state_from_wire, to_wire
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
+_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a name that is null is among the unknown keys
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
 
 
@@ -181,6 +182,8 @@ def read_state(
     extra = values.pop("extra", {})
     if not isinstance(extra, dict):
         raise FlowStateDecodeError("extra is not an object")
+    if taken := _NOT_UNKNOWN & extra.keys():
+        raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
     merged = merge(root.unique_log, resolved, place)
     # A partial write sets an unknown key in the head, whatever the payload has under that name.
     wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}

@@ -69,9 +69,6 @@ def _on_thread(function: Callable[..., Any], *args: Any) -> Any:
 
 
 class TestMemoryStore(VersionedFlowStateStoreTests):
-    # A thread that waits in a call changes nothing meanwhile; what others change before it has begun is stored.
-    test_what_is_stored_is_what_was_there_at_the_call = None
-
     @pytest.fixture
     def store(self) -> Iterator[OnThreads]:
         with SyncFlowStateStore(MemoryFlowStateStore()) as store:

@@ -68,6 +68,18 @@ async def _count(store: Store, id: str, timeout: float | None) -> None:
     await store.count(timeout=timeout)
 
 
+async def _due(store: Store, id: str, timeout: float | None) -> None:
+    await store.due(timeout=timeout)
+
+
+async def _watch(store: Store, id: str, timeout: float | None) -> None:
+    await anext(_of(store, timeout).watch(id))
+
+
+async def _watch_list(store: Store, id: str, timeout: float | None) -> None:
+    await anext(_of(store, timeout).watch_list())
+
+
 async def _iterate(store: Store, id: str, timeout: float | None) -> None:
     async for _ in _of(store, timeout).iterate():
         pass
@@ -119,6 +131,9 @@ METHODS: Final[dict[str, Method]] = {
     "list": _list,
     "list_summaries": _list_summaries,
     "count": _count,
+    "due": _due,
+    "watch": _watch,
+    "watch_list": _watch_list,
     "iterate": _iterate,
     "save_many": _save_many,
     "load_many": _load_many,
