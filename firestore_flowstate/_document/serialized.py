@@ -25,7 +25,7 @@ from .version import Kept, Version
 from .wire import executions_to_wire, state_from_wire, to_wire
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
-_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a name that is null is among the unknown keys
+_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a null name is kept in extra
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
 
 
