@@ -22,6 +22,7 @@ from .blocking import BlockingFlowHandle, BlockingFlows
 from .context import Step, current_run, current_step
 from .dispatch import Dispatcher
 from .errors import (
+    DispatchError,
     FlowCancelledError,
     FlowCodeChangedError,
     FlowFailedError,
@@ -43,6 +44,7 @@ from .run import JsonScalar, Run
 __all__ = [
     "BlockingFlowHandle",
     "BlockingFlows",
+    "DispatchError",
     "Dispatcher",
     "DriveOutcome",
     "Flow",

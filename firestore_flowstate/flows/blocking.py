@@ -33,7 +33,7 @@ class BlockingFlows:
     ::
 
         @tasks_fn.on_task_dispatched()
-        def drive_flow(request: tasks_fn.CallableRequest) -> None:
+        def driveflow(request: tasks_fn.CallableRequest) -> None:
             flows.blocking.drive(request.data["id"], budget=540)
 
     On a thread whose event loop is running every method raises FlowStateError: await the flows themselves there.

@@ -12,7 +12,8 @@
     ├── InvalidPayloadError      step (also ValueError)
     ├── NotFailedError
     ├── UnknownFlowError         name (also LookupError)
-    └── FlowCodeChangedError     step
+    ├── FlowCodeChangedError     step
+    └── DispatchError
 """
 
 from __future__ import annotations
@@ -156,3 +157,11 @@ class FlowCodeChangedError(FlowStateError):
     def __init__(self, message: str, *, flow_id: str | None = None, step: str | None = None) -> None:
         super().__init__(message, flow_id=flow_id)
         self.step = step
+
+
+class DispatchError(FlowStateError):
+    """The queue did not take the task that was to wake the run, whose state is stored.
+
+    A sweep wakes the run about a minute after it was due. To have it woken earlier, call the same again: `start` with
+    the same id, `resume` with the same `key`.
+    """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from firestore_flowstate import (
     UNSET,
     FlowState,
+    FlowStateError,
     FlowStateExistsError,
     FlowStateNotFoundError,
     Unset,
@@ -360,10 +361,27 @@ class Flows:
     def app(self, *, verify: Any, genkit: bool = False, budget: timedelta = timedelta(minutes=4)) -> Any:
         """Return an ASGI application with ``POST /drive``, ``POST /sweep`` and ``GET /health``.
 
+        Served alone it enters the flows by its lifespan; where it is mounted, the lifespan of the outer application is
+        to do so: ``async with flows``.
+
+        Args:
+            verify: Who may call, but for health: an `Oidc`, or a function of starlette's Request that says so, which
+                may be async. None: the platform lets only those in who may, as private Cloud Run does.
+            genkit: Serve Genkit JS's wire too: ``POST /FLOW``.
+            budget: What a request may take, of which the last tenth is kept for handing over: less than what the host
+                cuts requests at.
+
         Raises:
-            NotImplementedError: It is not there yet.
+            FlowStateError: The extra ``http`` is not installed.
+            ValueError: With `genkit`, a flow is named drive, sweep or health.
         """
-        raise NotImplementedError("flows.app is not there yet")
+        try:
+            from .http import make_app
+        except ImportError as error:
+            raise FlowStateError(
+                "flows.app needs the package starlette: pip install 'firestore-flowstate[http]'"
+            ) from error
+        return make_app(self, verify=verify, genkit=genkit, budget=seconds(budget, "budget"))
 
     @property
     def blocking(self) -> BlockingFlows:

@@ -1,0 +1,154 @@
+"""Runs woken by the task queue of a function on Firebase.
+
+::
+
+    flows = Flows(store, dispatcher=FirebaseTasks("driveflow"))
+
+    @tasks_fn.on_task_dispatched(timeout_sec=540)
+    def driveflow(request: tasks_fn.CallableRequest) -> None:
+        flows.blocking.drive(request.data["id"], budget=530)
+
+Needs the extra ``firebase``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from .clock import SystemClock
+from .dispatch.calling import DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
+from .dispatch.waking import next_hop, task_name
+from .engine import LOG
+from .errors import DispatchError
+
+__all__ = ["FirebaseTasks"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
+
+
+class FirebaseTasks:
+    """Puts a task into the queue of a function for each wake time, with ``{"id": ID}`` as the function's data.
+
+    Any number of processes make one task for one wake time, since its name is made of both. A wake time more than 29
+    days ahead is reached in hops, since a queue takes tasks 30 days ahead.
+
+    On the emulator, whose queue drops the time of a task, the task is kept back in this process until it is due; and
+    tasks have no names, which the emulator never frees.
+
+    Args:
+        function: The name of the function, in ``us-central1``; or ``locations/LOCATION/functions/FUNCTION``. Its queue
+            has the same name, and names of queues have no underscore.
+        app: The App of firebase_admin; None: the default one, which is there when the first run is dispatched.
+
+    Raises:
+        ValueError: No queue can have the name. Firebase deploys such a function, without a queue.
+    """
+
+    def __init__(self, function: str, *, app: Any = None) -> None:
+        if _NAME.fullmatch(function.rpartition("/")[2]) is None:
+            raise ValueError(
+                f"the queue of a function has its name, of letters, digits and hyphens, as {function!r} is not: give "
+                "the function another name, as driveflow"
+            )
+        self.function = function
+        self._app = app
+        self._queue = OnePerProcess(self._make_queue)
+        self._threads = CallThreads()
+        self._clock = SystemClock()
+        self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+        """Put the task into the queue; that there is one of this name already, or was one, is a success.
+
+        Raises:
+            DispatchError: The queue did not take it within 15 seconds.
+        """
+        if not os.environ.get("CLOUD_TASKS_EMULATOR_HOST"):
+            await self._enqueue(id, name=task_name(id, wake), at=at)
+        elif at is None or at.timestamp() * 1000 <= self._clock.now():
+            await self._enqueue(id, name=None, at=None)
+        elif (id, wake) not in self._timers:
+            seconds = at.timestamp() - self._clock.now() / 1000
+            loop = asyncio.get_running_loop()
+            self._timers[id, wake] = loop.call_later(seconds, lambda: self._on_time(id, wake))
+
+    async def close(self) -> None:
+        """Drop the tasks that are kept back for the emulator."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        here = [task for task in self._sending if task.get_loop() is asyncio.get_running_loop()]
+        await asyncio.gather(*here, return_exceptions=True)
+        self._queue.drop()
+        self._threads.close()
+
+    async def _enqueue(self, id: str, *, name: str | None, at: datetime | None) -> None:
+        moment = None
+        if at is not None:
+            hop = next_hop(round(at.timestamp() * 1000), now=self._clock.now())
+            moment = datetime.fromtimestamp(hop / 1000, timezone.utc)
+        try:
+            await self._threads.call(lambda: self._call(id, name, moment))
+        except DispatchError:
+            raise
+        except Exception as error:
+            raise DispatchError(
+                f"The queue of the function {self.function!r} did not take the task that wakes the run {id!r}: {error}",
+                flow_id=id,
+            ) from error
+
+    def _call(self, id: str, name: str | None, at: datetime | None) -> None:
+        """Put the task into the queue, in a thread; again if the queue cannot take it now, which its name allows."""
+        queue = self._queue.here()
+        from firebase_admin import exceptions, functions
+
+        options = functions.TaskOptions(
+            task_id=name, schedule_time=at, dispatch_deadline_seconds=DISPATCH_DEADLINE_SECONDS
+        )
+        passing = (
+            exceptions.AbortedError,
+            exceptions.DeadlineExceededError,
+            exceptions.InternalError,
+            exceptions.ResourceExhaustedError,
+            exceptions.UnavailableError,
+        )
+        end, pause = time.monotonic() + RETRY_SECONDS, 0.1
+        while True:
+            try:
+                queue.enqueue({"data": {"id": id}}, options)
+            except (exceptions.AlreadyExistsError, exceptions.ConflictError):
+                return
+            except passing:
+                if time.monotonic() + pause > end:
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, 2.0)
+            else:
+                return
+
+    def _make_queue(self) -> Any:
+        try:
+            from firebase_admin import functions
+        except ImportError as error:
+            raise DispatchError(
+                "FirebaseTasks needs firebase-admin 7.2 or later: pip install 'firestore-flowstate[firebase]'"
+            ) from error
+        return functions.task_queue(self.function, app=self._app)
+
+    def _on_time(self, id: str, wake: str) -> None:
+        del self._timers[id, wake]
+        task = asyncio.ensure_future(self._send(id))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, id: str) -> None:
+        try:
+            await self._enqueue(id, name=None, at=None)
+        except DispatchError as error:
+            LOG.warning("%s", error)

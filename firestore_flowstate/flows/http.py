@@ -1,0 +1,139 @@
+"""Durable flows behind HTTP: the ASGI application of `Flows.app`, and who may call it.
+
+::
+
+    app = flows.app(verify=Oidc(
+        audience="https://shop-abc.run.app/flows/drive",
+        service_account="flows@shop.iam.gserviceaccount.com",
+    ))
+
+Needs the extra ``http``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from firestore_flowstate import BackendError, FlowStateError, InvalidFlowIdError
+
+from .engine import LOG
+from .errors import DispatchError, UnknownFlowError
+from .oidc import Oidc
+from .verifying import allows
+
+if TYPE_CHECKING:
+    from .flows import Flows
+
+__all__ = ["Oidc", "make_app"]
+
+Handler = Callable[[Request], Awaitable[Response]]
+_MOST_BYTES: Final = 100 * 1024
+"""What Cloud Tasks allows a task to be."""
+
+
+def make_app(flows: Flows, *, verify: Any, genkit: bool = False, budget: float = 240.0) -> Starlette:
+    """Return the application; see `Flows.app`.
+
+    Args:
+        flows: The flows.
+        verify: Who may call.
+        genkit: Serve Genkit JS's wire too.
+        budget: Seconds that a request may take.
+    """
+
+    async def drive(request: Request) -> Response:
+        id = _id_in(await body_of(request, _MOST_BYTES))
+        if id is None:
+            return JSONResponse({"error": 'the body is to be {"id": ID}'}, 400)
+        try:
+            return JSONResponse({"outcome": await flows.drive(id, budget=budget)})
+        except InvalidFlowIdError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        except UnknownFlowError as error:
+            LOG.warning("%s A sweep of a process that knows it takes it.", error)
+            return JSONResponse({"outcome": "unknown flow"})
+
+    async def sweep(request: Request) -> Response:
+        return JSONResponse({"dispatched": await flows.sweep()})
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    routes = [
+        Route("/drive", _guarded(drive, verify), methods=["POST"]),
+        Route("/sweep", _guarded(sweep, verify), methods=["POST"]),
+        Route("/health", health, methods=["GET"]),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with flows:
+            yield
+
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _guarded(handler: Handler, verify: Any) -> Handler:
+    """Return the handler for those who may call it, with what goes wrong told as queues want to be told.
+
+    A queue slows down as a whole on errors. So it gets one only if another delivery may do better: if the store or
+    the queue cannot be reached.
+    """
+
+    async def guarded(request: Request) -> Response:
+        try:
+            allowed = await allows(verify, request)
+        except Exception:  # noqa: BLE001  # whatever keeps it from knowing lets nobody in
+            LOG.exception("Whether %s may be called cannot be verified now.", request.url.path)
+            return Response(status_code=500)
+        if not allowed:
+            return Response(status_code=401)
+        try:
+            return await handler(request)
+        except _TooLargeError:
+            return JSONResponse({"error": "the body is too large"}, 413)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody receives
+        except (BackendError, DispatchError):
+            LOG.exception("%s %s failed, and is to be tried again.", request.method, request.url.path)
+            return JSONResponse({"error": "the store or the queue cannot be reached"}, 500)
+        except FlowStateError:
+            LOG.exception("%s %s failed.", request.method, request.url.path)
+            return JSONResponse({"outcome": "error"})
+
+    return guarded
+
+
+class _TooLargeError(Exception):
+    """The body is larger than it may be."""
+
+
+async def body_of(request: Request, most: int) -> Any:
+    """Return the body as JSON has it; None if it is not JSON.
+
+    No more than `most` bytes are read of it.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise _TooLargeError
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _id_in(body: Any) -> str | None:
+    """Return the id in ``{"id": ID}``, also inside of ``{"data": ...}``, as tasks of Firebase have it."""
+    data = body.get("data", body) if isinstance(body, dict) else None
+    id = data.get("id") if isinstance(data, dict) else None
+    return id if isinstance(id, str) else None

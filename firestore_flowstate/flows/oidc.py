@@ -1,0 +1,95 @@
+"""Requests that carry a token of Google's for a service account, as Cloud Tasks and Cloud Scheduler send them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any, Final
+
+from .engine import LOG
+
+_BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9_.-]+)")
+_MAX_AGE: Final = re.compile(r"max-age=(\d+)")
+_SKEW_SECONDS: Final = 10
+_KEPT_SECONDS: Final = 300.0
+"""How long certificates are kept if their server does not say."""
+
+
+class Oidc:
+    """Lets in who shows a token that Google has signed for the service account and the audience.
+
+    google-auth checks signature, issuer, audience and time. Google's certificates are fetched once for as long as
+    their server says, a few hours.
+
+    Args:
+        audience: What tokens are made for: the `url` of CloudTasks.
+        service_account: The email of the account.
+
+    Raises:
+        ValueError: One of them is empty.
+    """
+
+    def __init__(self, *, audience: str, service_account: str) -> None:
+        if not audience or not service_account:
+            raise ValueError("audience and service_account say whose tokens for what are let in: neither is empty")
+        self.audience = audience
+        self.service_account = service_account
+        self._transport: Any = None
+
+    async def __call__(self, request: Any) -> bool:
+        """Return whether the request carries such a token.
+
+        Args:
+            request: Starlette's Request, or anything with its headers.
+
+        Raises:
+            google.auth.exceptions.TransportError: Google's certificates cannot be fetched.
+        """
+        match = _BEARER.fullmatch(request.headers.get("authorization", ""))
+        if match is None:
+            return False
+        return await asyncio.to_thread(self._check, match[1])
+
+    def _check(self, token: str) -> bool:
+        from google.auth.exceptions import GoogleAuthError, TransportError
+        from google.oauth2 import id_token
+
+        if self._transport is None:
+            from google.auth.transport.requests import Request
+
+            self._transport = KeptResponses(Request())
+        try:
+            claims: Any = id_token.verify_oauth2_token(  # type: ignore[no-untyped-call]  # google-auth has few types
+                token, self._transport, self.audience, clock_skew_in_seconds=_SKEW_SECONDS
+            )
+        except TransportError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, GoogleAuthError) as error:
+            LOG.info("A token was refused: %s", error)
+            return False
+        return claims.get("email") == self.service_account and claims.get("email_verified") is True
+
+
+class KeptResponses:
+    """A transport of google-auth that keeps what it has fetched for as long as the answer says.
+
+    Args:
+        request: The transport that fetches.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._kept: dict[str, tuple[float, Any]] = {}
+
+    def __call__(self, url: str, method: str = "GET", **options: Any) -> Any:
+        """Return the response, or the one that is kept."""
+        until, response = self._kept.get(url, (0.0, None))
+        if time.monotonic() < until:
+            return response
+        response = self._request(url, method=method, **options)
+        if response.status == 200:
+            headers = {name.lower(): value for name, value in dict(response.headers).items()}
+            age = _MAX_AGE.search(headers.get("cache-control", ""))
+            self._kept[url] = (time.monotonic() + (float(age[1]) if age is not None else _KEPT_SECONDS), response)
+        return response

@@ -1,0 +1,307 @@
+"""Durable flows behind HTTP: who is let in, what queues are told, and how servers end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+from fastapi import FastAPI
+from google.auth import crypt, jwt
+from serving import Server
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, MemoryFlowStateStore, StoreUnavailableError
+from firestore_flowstate.flows import Flows, Run
+from firestore_flowstate.flows.http import Oidc
+from firestore_flowstate.flows.oidc import KeptResponses
+
+AUDIENCE = "https://shop.test/drive"
+ACCOUNT = "flows@shop.test"
+
+
+class Signer:
+    """A key, and the certificate that Google would publish of it."""
+
+    def __init__(self, id: str) -> None:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+        now = datetime.now(timezone.utc)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .sign(key, hashes.SHA256())
+        )
+        self.id = id
+        self.certificate = certificate.public_bytes(serialization.Encoding.PEM).decode()
+        self._signer = crypt.RSASigner.from_string(pem, id)
+
+    def token(self, **changes: Any) -> str:
+        now = int(time.time())
+        claims = {
+            "iss": "https://accounts.google.com",
+            "aud": AUDIENCE,
+            "email": ACCOUNT,
+            "email_verified": True,
+            "iat": now - 60,
+            "exp": now + 3600,
+            **changes,
+        }
+        return jwt.encode(self._signer, {key: value for key, value in claims.items() if value is not None}).decode()
+
+
+GOOGLE, STRANGER = Signer("google"), Signer("google")
+
+
+def unsigned(token: str) -> str:
+    _, claims, _ = token.split(".")
+    return f"eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}."
+
+
+class Certificates:
+    """google-auth's transport, which counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.status = 200
+
+    def __call__(self, url: str, method: str = "GET", **_: Any) -> Any:
+        self.asked += 1
+        status = self.status
+
+        class Answer:
+            headers = {"Cache-Control": "public, max-age=3600"}  # noqa: RUF012  # as a response has them
+            data = json.dumps({GOOGLE.id: GOOGLE.certificate}).encode()
+
+        Answer.status = status  # type: ignore[attr-defined]
+        return Answer
+
+
+@pytest.fixture
+def certificates() -> Certificates:
+    return Certificates()
+
+
+@pytest.fixture
+def flows() -> Flows:
+    flows = Flows(MemoryFlowStateStore())
+
+    @flows.flow
+    async def twice(run: Run, number: int) -> int:
+        return 2 * number
+
+    return flows
+
+
+def client(app: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://flows.test"
+    )
+
+
+class TestOidc:
+    """Google's tokens for one account and one audience are let in, and nothing else."""
+
+    @pytest.fixture
+    def http(self, flows: Flows, certificates: Certificates) -> httpx.AsyncClient:
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._transport = KeptResponses(certificates)
+        return client(flows.app(verify=oidc))
+
+    async def test_the_account_is_let_in(self, http: httpx.AsyncClient, certificates: Certificates) -> None:
+        """Certificates are fetched once."""
+        headers = {"Authorization": f"Bearer {GOOGLE.token()}"}
+        answers = [await http.post("/drive", json={"id": "x"}, headers=headers) for _ in range(3)]
+
+        assert [(200, {"outcome": "missing"})] * 3 == [(answer.status_code, answer.json()) for answer in answers]
+        assert 1 == certificates.asked
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            lambda: GOOGLE.token(aud="https://other.test/drive"),
+            lambda: GOOGLE.token(aud=None),
+            lambda: GOOGLE.token(email="other@shop.test"),
+            lambda: GOOGLE.token(email=None),
+            lambda: GOOGLE.token(email_verified=False),
+            lambda: GOOGLE.token(email_verified="false"),
+            lambda: GOOGLE.token(exp=int(time.time()) - 60),
+            lambda: GOOGLE.token(exp=None),
+            lambda: GOOGLE.token(iat=int(time.time()) + 600),
+            lambda: GOOGLE.token(iss="https://accounts.example.com"),
+            lambda: GOOGLE.token(iss=None),
+            lambda: STRANGER.token(),
+            lambda: unsigned(GOOGLE.token()),
+            lambda: GOOGLE.token()[:-6] + "AAAAAA",
+            lambda: "a.b.c",
+            lambda: "..",
+            lambda: "",
+        ],
+    )
+    @pytest.mark.parametrize("path", ["/drive", "/sweep"])
+    async def test_others_are_not(self, http: httpx.AsyncClient, token: Callable[[], str], path: str) -> None:
+        """401 without a word more, and the body is not read."""
+        answer = await http.post(path, content=b"{" * 200_000, headers={"Authorization": f"Bearer {token()}"})
+
+        assert (401, b"") == (answer.status_code, answer.content)
+
+    @pytest.mark.parametrize("header", ["Basic abc", "Bearer", "bearer  ", ""])
+    async def test_without_a_token(self, http: httpx.AsyncClient, header: str) -> None:
+        """401 too; health needs none."""
+        answer = await http.post("/drive", json={"id": "x"}, headers={"Authorization": header})
+
+        assert (401, b"") == (answer.status_code, answer.content)
+        assert 200 == (await http.get("/health")).status_code
+
+    async def test_without_certificates_nobody_is_let_in(
+        self, http: httpx.AsyncClient, certificates: Certificates
+    ) -> None:
+        """An error of ours, which a queue tries again."""
+        certificates.status = 503
+        answer = await http.post("/drive", headers={"Authorization": f"Bearer {GOOGLE.token()}"})
+
+        assert (500, b"") == (answer.status_code, answer.content)
+
+    @pytest.mark.parametrize(("audience", "account"), [("", ACCOUNT), (AUDIENCE, "")])
+    def test_both_are_asked_for(self, audience: str, account: str) -> None:
+        """Google-auth takes no audience for any audience."""
+        with pytest.raises(ValueError, match="neither is empty"):
+            Oidc(audience=audience, service_account=account)
+
+
+async def test_verify_may_be_any_function(flows: Flows) -> None:
+    """Of the request; async or not."""
+
+    async def knows(request: Any) -> bool:
+        return bool(request.headers.get("x-secret") == "s")
+
+    for verify in (knows, lambda request: request.headers.get("x-secret") == "s"):
+        http = client(flows.app(verify=verify))
+        assert 401 == (await http.post("/sweep")).status_code
+        assert 200 == (await http.post("/sweep", headers={"x-secret": "s"})).status_code
+
+
+def test_verify_has_no_default(flows: Flows) -> None:
+    """Nobody lets everybody in by forgetting it."""
+    with pytest.raises(TypeError):
+        flows.app()  # type: ignore[call-arg]
+
+
+async def test_bodies(flows: Flows) -> None:
+    """An id, as Cloud Tasks and Firebase send it; whatever else is 400, and 413 if it is large."""
+    http = client(flows.app(verify=None))
+    for body, status in [
+        (b'{"id": "x"}', 200),
+        (b'{"data": {"id": "x"}}', 200),
+        (b'{"id": 5}', 400),
+        (b'{"id": "a/b"}', 400),
+        (b"[]", 400),
+        (b"", 400),
+        (b"[" * 50_000, 400),
+        (b'{"id": "' + b"x" * 110_000 + b'"}', 413),
+    ]:
+        assert status == (await http.post("/drive", content=body)).status_code, body[:20]
+    assert 405 == (await http.get("/drive")).status_code
+
+
+async def test_what_queues_are_told(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
+    """200 for each outcome, for an unknown flow too; 500 only if the store cannot be reached."""
+    outside = Flows(flows.store, dispatcher=Nowhere())
+    http = client(flows.app(verify=None))
+    await outside.start("twice", 4, id="x")
+    await outside.start("unknown", id="y")
+    outcomes = [(await http.post("/drive", json={"id": id})).json() for id in ("x", "x", "y", "z")]
+
+    assert [{"outcome": each} for each in ("done", "done", "unknown flow", "missing")] == outcomes
+    assert "import the module that defines it" in caplog.text
+    assert 8 == await flows.result("x")
+
+    broken = Flows(Broken())  # type: ignore[arg-type]
+    answer = await client(broken.app(verify=None)).post("/drive", json={"id": "x"})
+    assert (500, {"error": "the store or the queue cannot be reached"}) == (answer.status_code, answer.json())
+
+
+class Nowhere:
+    async def dispatch(self, id: str, *, wake: str, at: Any = None) -> None:
+        """Wake nobody."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class Broken(MemoryFlowStateStore):
+    async def load(self, *_: Any, **__: Any) -> Any:
+        raise StoreUnavailableError("no server", flow_id="x")
+
+
+async def test_mounted_under_a_prefix(flows: Flows) -> None:
+    """In FastAPI, beside what else it serves."""
+    app = FastAPI()
+    app.mount("/flows", flows.app(verify=None))
+
+    assert {"outcome": "missing"} == (await client(app).post("/flows/drive", json={"id": "x"})).json()
+    assert {"status": "ok"} == (await client(app).get("/flows/health")).json()
+
+
+@pytest.fixture(params=["uvicorn alone", "uvicorn mounted", "gunicorn mounted"])
+def server(request: pytest.FixtureRequest, host_environment: dict[str, str]) -> Iterator[tuple[Server, str]]:
+    """The application in real servers, with the prefix of its routes."""
+    name, how = request.param.split()
+    folder, target = str(Path(__file__).parent), f"flows_app:{how}"
+    if name == "uvicorn":
+        arguments = ("uvicorn", "--port", "{port}", "--app-dir", folder, target)
+    else:
+        worker = "uvicorn_worker.UvicornWorker"
+        arguments = ("gunicorn", "--bind", "127.0.0.1:{port}", "--chdir", folder, "--worker-class", worker, target)
+    with Server(*arguments, environment=host_environment) as server:
+        yield server.wait(), "/flows" if how == "mounted" else ""
+
+
+async def test_sigterm_hands_over(
+    server: tuple[Server, str], host_environment: dict[str, str], flow_state_settings: FlowStateSettings
+) -> None:
+    """In mid-drive, with a request open: the step in flight is recorded, no other begins, all within 10 s."""
+    settings = flow_state_settings.model_copy(
+        update={"project": host_environment["GOOGLE_CLOUD_PROJECT"], "collection": "genkit-flows"}
+    )
+    host, prefix = server
+    async with FirestoreFlowStateStore(settings) as store:
+        outside = Flows(store, dispatcher=Nowhere())
+        id = str(uuid.uuid4())
+        await outside.start("napping", [0.1, 2.0, 3600.0], id=id)
+        with ThreadPoolExecutor(1) as pool:
+            driving = pool.submit(host.http.post, f"{prefix}/drive", json={"id": id})
+            while "napping for 2.0 s" not in host.log():  # noqa: ASYNC110  # another process says it
+                await asyncio.sleep(0.02)
+            began = time.monotonic()
+            host.terminate()
+            answer = driving.result()
+            host._process.wait(10)
+            took = time.monotonic() - began
+        state = await store.load(id)
+
+    assert {"outcome": "handed over"} == answer.json()
+    assert took < 10
+    assert state is not None
+    assert {"nap", "nap-1"} == set(state.cache)
+    assert "owner" not in state.operation.metadata["run"]
+    assert state.wakeAt <= time.time() * 1000

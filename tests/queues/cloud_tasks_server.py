@@ -1,0 +1,221 @@
+"""A server that speaks the Cloud Tasks API, over gRPC and over HTTP, and delivers as that does: at least once.
+
+What it does beside the documented API is what Google says of production: a name is refused while its task is there and
+long after; a delivery that does not get a 2xx comes again after a pause that doubles; some deliveries come twice, some
+late, and so in another order; a handler that takes longer than the deadline is called again meanwhile; errors slow
+down the whole queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import httpx
+import uvicorn
+from google.api_core.exceptions import from_grpc_status
+from google.cloud.tasks_v2.types import CreateTaskRequest, Task
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+SERVICE = "google.cloud.tasks.v2.CloudTasks"
+MOST_AHEAD_SECONDS = 30 * 24 * 3600
+Deliver = Callable[[Task], Awaitable[int]]
+
+
+@dataclass
+class Faults:
+    """How unkind the queue is.
+
+    Attributes:
+        duplicates: The share of deliveries that come twice.
+        late: Up to how many seconds a delivery is late.
+        refusals: The next calls that create a task, which are answered by these statuses instead; 14 after it was
+            created all the same, as if the answer had been lost.
+        deadline: Seconds after which a delivery is given up and comes again; None: what the task says.
+        backoff: Seconds before a failed delivery comes again, doubled each time.
+        slowdown: Seconds for which an error keeps all deliveries back.
+    """
+
+    duplicates: float = 0.0
+    late: float = 0.0
+    refusals: list[int] = field(default_factory=list)
+    deadline: float | None = None
+    backoff: float = 0.1
+    slowdown: float = 0.0
+
+
+class RefusedError(Exception):
+    """The API answers by an error."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+class CloudTasksServer:
+    """The queue, and its API at `grpc_host` and `http_host`.
+
+    Args:
+        deliver: Calls a task's handler, and returns the status of its answer.
+        faults: How unkind the queue is.
+        seed: Of the faults.
+    """
+
+    def __init__(self, deliver: Deliver, *, faults: Faults | None = None, seed: int = 1) -> None:
+        self.created: dict[str, Task] = {}
+        self.calls: list[str] = []
+        self.deliveries: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+        self.faults = faults or Faults()
+        self._deliver = deliver
+        self._random = random.Random(seed)
+        self._going: set[asyncio.Task[None]] = set()
+        self._slow_until = 0.0
+        self._grpc = grpc.aio.server()
+        self.grpc_host = ""
+        self.http_host = ""
+
+    async def __aenter__(self) -> CloudTasksServer:
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._create_by_grpc,
+            request_deserializer=CreateTaskRequest.deserialize,
+            response_serializer=Task.serialize,
+        )
+        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"CreateTask": handler}),))
+        self.grpc_host = f"127.0.0.1:{self._grpc.add_insecure_port('127.0.0.1:0')}"
+        await self._grpc.start()
+        path = "/v2/projects/{project}/locations/{location}/queues/{queue}/tasks"
+        app = Starlette(routes=[Route(path, self._create_by_http, methods=["POST"])])
+        self._http = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+        self._serving = asyncio.ensure_future(self._http._serve())
+        while not self._http.started:  # noqa: ASYNC110  # uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        self.http_host = f"127.0.0.1:{self._http.servers[0].sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for going in self._going:
+            going.cancel()
+        await asyncio.gather(*self._going, return_exceptions=True)
+        self._http.should_exit = True
+        await self._serving
+        await self._grpc.stop(None)
+
+    async def quiet(self) -> None:
+        """Wait until all that is due has been delivered."""
+        while self._going:
+            await asyncio.wait(self._going, return_when=asyncio.FIRST_COMPLETED)
+
+    # The API
+
+    async def _create_by_grpc(self, request: CreateTaskRequest, context: Any) -> Task:
+        try:
+            return self._create(request)
+        except RefusedError as refused:
+            await context.abort(refused.code, refused.message)
+            raise
+
+    async def _create_by_http(self, request: Request) -> Response:
+        parts = request.path_params
+        parent = f"projects/{parts['project']}/locations/{parts['location']}/queues/{parts['queue']}"
+        task = Task.from_json(json.dumps((await request.json())["task"]))
+        try:
+            created = self._create(CreateTaskRequest(parent=parent, task=task))
+        except RefusedError as refused:
+            status = from_grpc_status(refused.code, "").code or 500
+            error = {"code": status, "message": refused.message, "status": refused.code.name}
+            return JSONResponse({"error": error}, status)
+        return Response(Task.to_json(created, use_integers_for_enums=False), media_type="application/json")
+
+    def _create(self, request: CreateTaskRequest) -> Task:
+        task = request.task
+        self.calls.append(task.name)
+        refusal = self.faults.refusals.pop(0) if self.faults.refusals else None
+        codes = {code.value[0]: code for code in grpc.StatusCode}
+        if refusal is not None and refusal != 14:
+            raise RefusedError(codes[refusal], "refused by the test")
+        self._check(request)
+        self.created[task.name] = task
+        self._begin(task)
+        if refusal is not None:
+            raise RefusedError(codes[refusal], "the answer is lost")
+        return task
+
+    def _check(self, request: CreateTaskRequest) -> None:
+        task = request.task
+        if not task.name.startswith(f"{request.parent}/tasks/"):
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the task's name is not in the queue")
+        if task.name in self.created:
+            raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, "the task exists, or existed")
+        if len(Task.serialize(task)) > 100 * 1024:
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the task is larger than 100 KB")
+        if _ahead(task) > MOST_AHEAD_SECONDS:
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the task is more than 30 days ahead")
+        if not 15 <= task.dispatch_deadline.total_seconds() <= 1800:
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the deadline is 15 s to 30 min")
+
+    # Deliveries
+
+    def _begin(self, task: Task) -> None:
+        copies = 2 if self._random.random() < self.faults.duplicates else 1
+        for _ in range(copies):
+            going = asyncio.ensure_future(self._go(task, self._random.uniform(0, self.faults.late)))
+            self._going.add(going)
+            going.add_done_callback(self._going.discard)
+
+    async def _go(self, task: Task, late: float) -> None:
+        await asyncio.sleep(max(0.0, _ahead(task)) + late)
+        pause = self.faults.backoff
+        while True:
+            await asyncio.sleep(max(0.0, self._slow_until - time.monotonic()))
+            self.deliveries[task.name] += 1
+            # A handler that is given up goes on, as over a connection that is cut.
+            delivery = asyncio.ensure_future(self._deliver(task))
+            deadline = self.faults.deadline or task.dispatch_deadline.total_seconds()
+            status = 504
+            with suppress(asyncio.TimeoutError, httpx.HTTPError):
+                status = await asyncio.wait_for(asyncio.shield(delivery), deadline)
+            self.statuses[status] += 1
+            if 200 <= status < 300:
+                return
+            self._slow_until = time.monotonic() + self.faults.slowdown
+            await asyncio.sleep(pause)
+            pause *= 2
+
+
+def _ahead(task: Task) -> float:
+    schedule_time = task.schedule_time
+    return float(schedule_time.timestamp() - time.time()) if schedule_time else 0.0
+
+
+def post_to(apps: dict[str, Any]) -> Deliver:
+    """Return what calls handlers in this process: ASGI applications, by the hosts of their addresses.
+
+    The host ``any`` stands for each in turn, as a load balancer takes them.
+    """
+    clients = {
+        host: httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), timeout=60)
+        for host, app in apps.items()
+    }
+    turns = iter(range(10**9))
+
+    async def deliver(task: Task) -> int:
+        request = task.http_request
+        host = httpx.URL(request.url).host
+        if host == "any":
+            host = list(clients)[next(turns) % len(clients)]
+        answer = await clients[host].post(request.url, content=request.body, headers=dict(request.headers))
+        return answer.status_code
+
+    return deliver

@@ -1,0 +1,224 @@
+"""Runs woken by the task queue of a function: firebase-tools' emulator, and Cloud Tasks behind firebase_admin."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import time
+from base64 import b64decode
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import firebase_admin
+import pytest
+from firebase_admin import credentials
+from google.auth.credentials import AnonymousCredentials, TokenState
+
+from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate.flows import DispatchError, Flows, Run
+from firestore_flowstate.flows.firebase import FirebaseTasks
+
+TOOLS = Path(__file__).parents[2] / ".firebase-tools" / "node_modules"
+SCRIPT = Path(__file__).parents[1] / "firebase_tools" / "task_queue.js"
+
+
+class Robot(AnonymousCredentials):
+    """A service account whose token is always fresh."""
+
+    service_account_email = "functions@demo.test"
+    token_state = TokenState.FRESH
+
+
+class Certificate(credentials.Base):
+    def get_credential(self) -> Robot:
+        return Robot()
+
+
+@pytest.fixture
+def app() -> Iterator[firebase_admin.App]:
+    app = firebase_admin.initialize_app(Certificate(), {"projectId": "demo-tasks"}, name="tasks")
+    yield app
+    firebase_admin.delete_app(app)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers as `server.answer` says, and notes what it was sent, and when."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status, answer = self.server.answer(json.loads(body))  # type: ignore[attr-defined]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+class Listener:
+    """A server on a port, whose answers are those of a function."""
+
+    def __init__(self, answer: Any) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.answer = answer  # type: ignore[attr-defined]
+        self.host = f"127.0.0.1:{self._server.server_port}"
+        self._thread = Thread(target=self._server.serve_forever)
+
+    def __enter__(self) -> Listener:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class TestTheEmulator:
+    """firebase-tools' own, which drops the time of a task."""
+
+    @pytest.fixture
+    def received(self) -> list[tuple[float, Any]]:
+        return []
+
+    @pytest.fixture
+    async def tasks(
+        self, app: firebase_admin.App, received: list[tuple[float, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[FirebaseTasks]:
+        assert TOOLS.is_dir(), "firebase-tools is not installed: make firebase-tools"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+
+        def answer(body: Any) -> tuple[int, Any]:
+            received.append((time.time(), body))
+            return 200, {}
+
+        with Listener(answer) as function:
+            queue = "projects/demo-tasks/locations/us-central1/queues/driveflow"
+            emulator = subprocess.Popen(  # noqa: ASYNC220  # the loop has nothing else to do yet
+                ["node", "--no-deprecation", SCRIPT, str(port), queue, f"http://{function.host}/"],
+                env={**os.environ, "NODE_PATH": str(TOOLS), "CI": "1"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                assert emulator.stdout is not None
+                for line in emulator.stdout:
+                    if line == "ready\n":
+                        break
+                monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", f"127.0.0.1:{port}")
+                tasks = FirebaseTasks("driveflow", app=app)
+                yield tasks
+                await tasks.close()
+            finally:
+                emulator.kill()
+                emulator.communicate()
+
+    async def test_a_task_is_held_back_until_it_is_due(
+        self, tasks: FirebaseTasks, received: list[tuple[float, Any]]
+    ) -> None:
+        """One for one wake time; what is due comes before it, each with the id alone."""
+        due = datetime.now(timezone.utc) + timedelta(seconds=3)
+        for _ in range(2):
+            await tasks.dispatch("later", wake="1-0", at=due)
+        await tasks.dispatch("now", wake="1-0")
+        while len(received) < 2:  # noqa: ASYNC110  # another process fills it
+            await asyncio.sleep(0.05)
+
+        assert [{"data": {"id": "now"}}, {"data": {"id": "later"}}] == [body for _, body in received]
+        assert due.timestamp() <= received[1][0]
+
+
+class TestProduction:
+    """firebase_admin's requests, taken by a server in the place of Google's."""
+
+    @pytest.fixture
+    def refusals(self) -> list[int]:
+        return []
+
+    @pytest.fixture
+    def created(self) -> list[Any]:
+        return []
+
+    @pytest.fixture
+    async def tasks(
+        self, app: firebase_admin.App, created: list[Any], refusals: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[FirebaseTasks]:
+        def answer(body: Any) -> tuple[int, Any]:
+            if refusals:
+                status = refusals.pop(0)
+                return status, {"error": {"code": status, "message": "refused by the test"}}
+            if body["task"]["name"] in [task["name"] for task in created]:
+                return 409, {"error": {"code": 409, "message": "it exists", "status": "ALREADY_EXISTS"}}
+            created.append(body["task"])
+            return 200, {"name": body["task"]["name"]}
+
+        monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST", raising=False)
+        with Listener(answer) as google:
+            address = "projects/{project_id}/locations/{location_id}/queues/{resource_id}/tasks"
+            monkeypatch.setattr(
+                "firebase_admin.functions._CLOUD_TASKS_API_URL_FORMAT", f"http://{google.host}/{address}"
+            )
+            tasks = FirebaseTasks("driveflow", app=app)
+            yield tasks
+            await tasks.close()
+
+    async def test_one_wake_time_is_one_task(self, tasks: FirebaseTasks, created: list[Any]) -> None:
+        """With its time, and in hops if that is far off."""
+        at = datetime.now(timezone.utc) + timedelta(days=1)
+        await asyncio.gather(*(tasks.dispatch("a", wake="1-0", at=at) for _ in range(3)))
+        await tasks.dispatch("a", wake="2-6", at=at + timedelta(days=199))
+        near, far = created
+        moments = [datetime.fromisoformat(task["scheduleTime"].replace("Z", "+00:00")) for task in created]
+
+        assert {"data": {"id": "a"}} == json.loads(b64decode(near["httpRequest"]["body"]))
+        assert "1800s" == near["dispatchDeadline"]
+        assert abs(moments[0] - at) < timedelta(seconds=1)
+        assert abs(moments[1] - at - timedelta(days=199 - 6 * 29)) < timedelta(seconds=1)
+        assert near["name"] != far["name"]
+
+    async def test_what_passes_is_tried_again(
+        self, tasks: FirebaseTasks, created: list[Any], refusals: list[int]
+    ) -> None:
+        """And what does not is an error."""
+        refusals += [429, 500]
+        await tasks.dispatch("a", wake="1-0")
+        assert 1 == len(created)
+
+        refusals.append(403)
+        with pytest.raises(DispatchError, match="'b'") as caught:
+            await tasks.dispatch("b", wake="1-0")
+        assert "b" == caught.value.flow_id
+
+
+@pytest.mark.parametrize("name", ["drive_flow", "locations/europe-west1/functions/drive_flow", ""])
+def test_a_function_whose_queue_cannot_be(name: str) -> None:
+    """Firebase would deploy it, and nothing would ever be woken."""
+    with pytest.raises(ValueError, match="letters, digits and hyphens"):
+        FirebaseTasks(name)
+
+
+async def test_a_queue_that_cannot_be_reached_leaves_the_run(
+    app: firebase_admin.App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored, for a sweep or the next start; the caller is told."""
+    monkeypatch.setattr("firestore_flowstate.flows.firebase.RETRY_SECONDS", 0.1)
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
+    store = MemoryFlowStateStore()
+    flows = Flows(store, dispatcher=FirebaseTasks("driveflow", app=app))
+
+    @flows.flow
+    async def nothing(run: Run) -> None: ...
+
+    with pytest.raises(DispatchError):
+        await flows.start(nothing, id="a")
+
+    assert await store.load("a") is not None
+    await flows.close()
