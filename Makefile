@@ -29,8 +29,8 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(READY) ## the quickstart, on the emulator
-	@$(EMULATOR) exec -- $(RUN) examples/quickstart.py
+demo: $(READY) ## a flow that outlives its process, then what Genkit JS left; on the emulator, or in memory without one
+	@$(RUN) examples/demo.py
 
 docs: $(READY) ## what is generated of the docs: the reference of the command
 	$(RUN) tests/cli/reference.py

@@ -1,7 +1,7 @@
 """Flow states that Genkit JS left in Firestore: listed, resumed and kept from Python.
 
-Run it with `make demo`, or `python examples/quickstart.py`. It uses the emulator that FIRESTORE_EMULATOR_HOST names,
-else starts one and stops it again.
+`make demo` runs it after a flow of Python's own. By itself: `python examples/quickstart.py`. It uses the emulator that
+FIRESTORE_EMULATOR_HOST names, else starts one and stops it again.
 """
 
 from __future__ import annotations
