@@ -116,9 +116,8 @@ def main() -> None:
             asyncio.run(quickstart.main(emulator.host))
     except EmulatorError as error:
         why = str(error).partition("\n")[0]
-        print(
-            f"{why} So this runs in memory; `{sys.executable} -m firestore_flowstate.emulator where` says how to get it."
-        )
+        command = f"{sys.executable} -m firestore_flowstate.emulator where"
+        print(f"{why} So this runs in memory; `{command}` says how to get it.")
         asyncio.run(simulate_a_crash())
 
 
