@@ -23,11 +23,11 @@ from ..models import FlowState
 from ..unset import UNSET
 from .collection import Collection, is_live
 from .deleting import delete
+from .gather_or_cancel import gather_or_cancel
 from .landing import Overtaken, at, land
 from .reading import state_of, states_of_whole
 from .saving import layout_of, outgoing_of, stamp
 from .sending import Landed, Outgoing
-from .together import together
 
 _BATCH: Final = 100  # documents
 _BATCH_BYTES: Final = 1024 * 1024
@@ -125,7 +125,7 @@ async def save_many(
         for save, result in zip(batch, reply.write_results, strict=True):
             _stamp(save, collection.path_of(save.id), Landed(updated=moment_of(result.update_time)))
 
-    await together([_each(small, many), _each(alone, one)])
+    await gather_or_cancel([_each(small, many), _each(alone, one)])
     if errors:
         raise batch_error("saved", errors, total=len(states))
 
@@ -278,4 +278,4 @@ async def _each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]]
         async with turns:
             await work(item)
 
-    await together(map(turn, items))
+    await gather_or_cancel(map(turn, items))

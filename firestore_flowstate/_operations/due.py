@@ -17,9 +17,9 @@ from ..errors import FlowStateDecodeError, FlowStateWarning
 from ..models import FlowStateSummary
 from ..query import MAX_LIMIT
 from .collection import Collection, expires_at
+from .gather_or_cancel import gather_or_cancel
 from .streams import number, share
 from .summarizing import SUMMARY_FIELDS, summary_of
-from .together import together
 
 
 async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Sequence[FlowStateSummary]:
@@ -40,7 +40,7 @@ async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Se
     while len(found) < query.limit:
         if dry := [source for source in sources if not source.ready and not source.ended]:
             more = share(query.limit - len(found), shards)
-            await together(source.fetch(more) for source in dry)
+            await gather_or_cancel(source.fetch(more) for source in dry)
             continue
         ready = [source for source in sources if source.ready]
         if not ready:

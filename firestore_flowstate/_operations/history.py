@@ -19,7 +19,7 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
 from ..errors import BackendError, StoreUnavailableError
 from .collection import Collection
-from .together import together
+from .gather_or_cancel import gather_or_cancel
 
 _STEPS: Final = 50  # versions to look at, one by one
 _STEPS_BACK: Final = 8  # versions to look at, before the time between is halved instead
@@ -150,7 +150,7 @@ class History:
         first = math.log(1_000, _GLIMPSES)  # a millisecond
         last = math.log(max(absent - self.since, 1_001), _GLIMPSES)
         times = [self.since + round(_GLIMPSES ** (first + i)) for i in range(math.ceil(last - first))]
-        seen = await together(look(micros) for micros in times if micros < absent)
+        seen = await gather_or_cancel(look(micros) for micros in times if micros < absent)
         new = (d for d in seen if d is not None and _micros(moment_of(d.update_time)) >= self.since)
         return next((document for document in new if is_ours(document)), None)
 

@@ -13,11 +13,11 @@ from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
 from .collection import Collection
+from .gather_or_cancel import gather_or_cancel
 from .pages import Page, Pages, pages_of, scope_of_pages, whole
 from .reading import check_readable, states_of
 from .streams import streams
 from .summarizing import SUMMARY_FIELDS, summary_of
-from .together import together
 
 
 async def list_states(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateQueryResponse:
@@ -54,7 +54,7 @@ async def count(collection: Collection, query: FlowStateQuery, deadline: Deadlin
     by_status = query.status is not None and collection.settings.shards == 1
     if by_status:  # among them are native documents with a `status` of their own
         counted.append(sources[0].count(native_by_status=True))
-    totals = await together(counted)
+    totals = await gather_or_cancel(counted)
     total = sum(totals) - (2 * totals[-1] if by_status else 0)
     for source in sources:
         while source.native_statuses is not None:

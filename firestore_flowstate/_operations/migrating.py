@@ -14,12 +14,12 @@ from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState
 from ..reports import MigrateReport
 from .collection import Collection, is_live
+from .gather_or_cancel import gather_or_cancel
 from .landing import Overtaken
 from .mixing import MixedLayoutsWarning
 from .reading import load, state_of
 from .saving import outgoing_of, save
 from .scanning import scan
-from .together import together
 
 _AT_ONCE: Final = 8
 _TRIES: Final = 100
@@ -60,7 +60,7 @@ async def migrate(
             progress(seen)
 
     async for page in scan(source):
-        await together(one(document) for document in page if is_live(document))
+        await gather_or_cancel(one(document) for document in page if is_live(document))
     return MigrateReport(migrated=migrated, unchanged=unchanged, failed=failed)
 
 

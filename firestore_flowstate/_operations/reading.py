@@ -16,7 +16,7 @@ from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from .collection import Collection, expire_after_in, expires_at, is_live
-from .together import together
+from .gather_or_cancel import gather_or_cancel
 
 _DECODED_AT_ONCE = 32  # documents between two chances for the garbage collector
 _PARTS_AT_ONCE = 64  # the parts of one read: at most 64 MB arrive before they are joined
@@ -124,7 +124,7 @@ async def states_of(
         except FlowStateDecodeError as error:
             found[index] = error
 
-    await together(read(index) for index in in_parts)
+    await gather_or_cancel(read(index) for index in in_parts)
     return found
 
 
@@ -197,7 +197,9 @@ async def fetch(
     batches = [names[i : i + _PARTS_AT_ONCE] for i in range(0, len(names), _PARTS_AT_ONCE)]
     longer = deadline.plus(max(0.0, sum(ref.size for ref in refs) / 2**20 - 1))
     parts: dict[str, Document] = {}
-    for found in await together(_batch(collection, id, batch, longer, read_time=read_time) for batch in batches):
+    for found in await gather_or_cancel(
+        _batch(collection, id, batch, longer, read_time=read_time) for batch in batches
+    ):
         parts.update(found)
     return resolve(refs, parts)
 

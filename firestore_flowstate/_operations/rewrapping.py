@@ -14,12 +14,12 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from ..reports import RewrapReport
 from .collection import Collection, expires_at
+from .gather_or_cancel import gather_or_cancel
 from .landing import PRECONDITION_CODES, at
 from .reading import fetch, unreadable
 from .saving import part_writes
 from .scanning import scan
 from .sending import Outgoing, send, withdraw
-from .together import together
 
 _AT_ONCE: Final = 4
 _TRIES: Final = 20
@@ -47,7 +47,7 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
 
     async for page in scan(collection, page=20):
         native += [collection.id_of(document) for document in page if not is_serialized(document)]
-        await together(one(document) for document in page if is_serialized(document))
+        await gather_or_cancel(one(document) for document in page if is_serialized(document))
     return RewrapReport(rewrapped=done, unchanged=seen - done, native=native)
 
 

@@ -18,7 +18,7 @@ from ..errors import BackendError, FlowStateDecodeError
 from ..unset import UNSET, Unset
 from .backoff import Backoff
 from .collection import Collection
-from .together import together
+from .gather_or_cancel import gather_or_cancel
 
 _BATCHES_AT_ONCE = 3
 _WITHDRAWALS = 3  # tries to delete parts, while others write
@@ -190,7 +190,7 @@ async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]
                 else:
                     return
 
-    await together(commit(batch) for batch in batches)
+    await gather_or_cancel(commit(batch) for batch in batches)
 
 
 def _expiry(part: str, expire_at: datetime | None) -> Write:

@@ -19,8 +19,8 @@ from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery, statuses
 from .collection import Collection, expires_at
+from .gather_or_cancel import gather_or_cancel
 from .progress import NATIVE_PROGRESS, native_progress
-from .together import together
 
 _MOST: Final = MAX_LIMIT  # documents of one query, which has its deadline
 _MOST_WHOLE: Final = 100  # documents of one query that may all be thrown away, with their payload
@@ -211,7 +211,7 @@ async def merged(sources: Sequence[Stream], count: int) -> list[Found]:
 async def more_follow(sources: Sequence[Stream]) -> bool:
     """Return whether any stream has another one, which the last fetch tells in most cases."""
     if not any(source.ready for source in sources):
-        await together(source.fill(1) for source in sources if source.needs_filling())
+        await gather_or_cancel(source.fill(1) for source in sources if source.needs_filling())
     return any(source.ready for source in sources)
 
 
@@ -245,7 +245,7 @@ async def _fill(sources: Sequence[Stream], missing: int, shards: int) -> None:
     if len(dry) == 1:
         await dry[0].fill(more)
     else:
-        await together(source.fill(len(source.ready) + more) for source in dry)
+        await gather_or_cancel(source.fill(len(source.ready) + more) for source in dry)
 
 
 def _in_order(sources: Sequence[Stream]) -> list[tuple[tuple[float, bytes], int]]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 _Result = TypeVar("_Result")
 
 
-async def together(calls: Iterable[Awaitable[_Result]]) -> list[_Result]:
+async def gather_or_cancel(calls: Iterable[Awaitable[_Result]]) -> list[_Result]:
     """Return what each call returns, in their order.
 
     Where one raises, or the caller is cancelled, the others are cancelled and waited for: `asyncio.gather` alone lets
