@@ -272,10 +272,10 @@ def _batches(items: Sequence[_Item], size_of: Callable[[_Item], int]) -> list[li
 
 async def _each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]]) -> None:
     """Do the work for each item, a few at once."""
-    turns = asyncio.Semaphore(_AT_ONCE)
+    limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def turn(item: _Item) -> None:
-        async with turns:
+    async def limited(item: _Item) -> None:
+        async with limit:
             await work(item)
 
-    await gather_or_cancel(map(turn, items))
+    await gather_or_cancel(map(limited, items))

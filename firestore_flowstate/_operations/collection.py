@@ -17,9 +17,9 @@ from .._rpc.messages import Document, Timestamp
 from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
+from .local_lock import LocalLocks
 from .mixing import MixedLayoutsWarning
 from .overdue import OverdueWarning
-from .turns import Turns
 
 SETTLED: Final = "flowstate-settled"
 """The id of no flow state, which the emulator alone is asked for; see `Connection.settled_time`."""
@@ -36,7 +36,7 @@ class Collection:
         settings: The settings of the store.
         payloads: Packs and unpacks values.
         documents: ``projects/P/databases/D/documents``.
-        turns: Lets writers of this process to one flow state wait for each other.
+        local_locks: Let writers of this process to one flow state wait for each other.
         overdue: Warns where expired states are never deleted.
         mixing: Warns where the layouts are mixed.
         path: The path of the collection relative to the database.
@@ -48,7 +48,7 @@ class Collection:
     settings: FlowStateSettings
     payloads: Payloads
     documents: str
-    turns: Turns = field(default_factory=Turns)
+    local_locks: LocalLocks = field(default_factory=LocalLocks)
     overdue: OverdueWarning = field(default_factory=OverdueWarning)
     mixing: MixedLayoutsWarning = field(default_factory=MixedLayoutsWarning)
     path: str = field(init=False)

@@ -60,7 +60,7 @@ async def modify(
     deadline: Deadline,
 ) -> FlowState:
     """Change the state and write the difference, on every conflict again on what is stored then."""
-    async with collection.turns.turn(id, deadline):
+    async with collection.local_locks.hold(id, deadline):
         return await _modify(collection, id, change, attempts=attempts, deadline=deadline)
 
 

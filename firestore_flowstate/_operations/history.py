@@ -141,10 +141,10 @@ class History:
 
         A write arrives soon after it was sent, and whoever deleted it needed some time to do so.
         """
-        turns = asyncio.Semaphore(_GLIMPSES_AT_ONCE)
+        limit = asyncio.Semaphore(_GLIMPSES_AT_ONCE)
 
         async def look(micros: int) -> Document | None:
-            async with turns:
+            async with limit:
                 return await self._as_of(micros)
 
         first = math.log(1_000, _GLIMPSES)  # a millisecond

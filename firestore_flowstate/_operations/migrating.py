@@ -38,12 +38,12 @@ async def migrate(
     in_place = source.documents == target.documents and source.path == target.path
     migrated = unchanged = seen = 0
     failed: dict[str, FlowStateError] = {}
-    turns = asyncio.Semaphore(_AT_ONCE)
+    limit = asyncio.Semaphore(_AT_ONCE)
 
     async def one(document: Document) -> None:
         nonlocal migrated, unchanged, seen
         id = source.id_of(document)
-        async with turns:
+        async with limit:
             try:
                 if in_place:
                     moved = await _convert(source, target, id, document, dry_run=dry_run)

@@ -34,11 +34,11 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
     """
     done = seen = 0
     native: list[str] = []
-    turns = asyncio.Semaphore(_AT_ONCE)
+    limit = asyncio.Semaphore(_AT_ONCE)
 
     async def one(document: Document) -> None:
         nonlocal done, seen
-        async with turns:
+        async with limit:
             changed = await _rewrap(collection, document)
         done += changed  # not across the await: the others count too
         seen += 1

@@ -177,11 +177,11 @@ async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]
     for batch in batches:
         for part in batch:
             write_part_expiry(part.update, None)
-    turns = asyncio.Semaphore(_BATCHES_AT_ONCE)
+    limit = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
     async def commit(batch: Sequence[Write]) -> None:
         backoff = Backoff(deadline)
-        async with turns:
+        async with limit:
             while True:
                 try:
                     await collection.connection.commit(batch, deadline=deadline, flow_id=id)

@@ -81,7 +81,7 @@ async def update_latest(collection: Collection, id: str, change: Change, *, dead
     Raises:
         FlowStateNotFoundError: There is nothing.
     """
-    async with collection.turns.turn(id, deadline):
+    async with collection.local_locks.hold(id, deadline):
         return await _update_latest(collection, id, change, deadline=deadline)
 
 

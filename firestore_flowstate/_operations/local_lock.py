@@ -1,4 +1,4 @@
-"""Turns: writers of one process to one flow state wait for each other, rather than meet in conflicts."""
+"""Local locks: writers of one process to one flow state wait for each other, rather than meet in conflicts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .._rpc.deadline import Deadline
 _PATIENCE: Final = 2.0  # seconds
 
 
-class Turns:
-    """Hands out turns by flow id, in the order they were asked for; each event loop has its own.
+class LocalLocks:
+    """A lock by flow id, taken in the order in which it was asked for; each event loop has its own.
 
     A courtesy: it saves conflicts and nothing depends on it. Whoever has waited for some time goes ahead.
     """
@@ -23,7 +23,7 @@ class Turns:
         self._locks: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str], asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def turn(self, id: str, deadline: Deadline) -> AsyncIterator[None]:
+    async def hold(self, id: str, deadline: Deadline) -> AsyncIterator[None]:
         """Enter the block when those who asked before have left theirs, or after two seconds or half of one's time."""
         key = (asyncio.get_running_loop(), id)
         lock = self._locks.get(key)
