@@ -63,13 +63,13 @@ class Finding:
     Attributes:
         kind: "hidden": lists cannot see the document. "native": they cannot, since it is native and the store has
             shards; or it is in the clear, since it is native and the store has keys. "unreadable": it cannot be
-            decoded. "head": its head says something else than its state. "overdue": states that expired long ago are
-            still stored. "index": an index is missing. "late_run": the ``wakeAt`` of a flow passed more than 3 minutes
+            decoded. "head": its head says something else than its state. "missing_ttl": states that expired long ago
+            are still stored. "index": an index is missing. "late_run": the ``wakeAt`` of a flow passed more than 3 minutes
             ago, so it seems that nobody looks after it; or it counts as running and was not written for 3 days.
         id: The id of the document; None where it is not about one.
         message: What is wrong, and what to do.
     """
 
-    kind: Literal["hidden", "native", "unreadable", "head", "overdue", "index", "late_run"]
+    kind: Literal["hidden", "native", "unreadable", "head", "missing_ttl", "index", "late_run"]
     id: str | None
     message: str

@@ -128,7 +128,7 @@ async def test_finds_expired_states_that_nobody_deletes(
         raw.write(id, {**raw.read(id), "expireAt": {"timestampValue": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}})
     [finding] = await findings(flow_state_store)
 
-    assert ("overdue", None) == (finding.kind, finding.id)
+    assert ("missing_ttl", None) == (finding.kind, finding.id)
     assert finding.message.startswith("2 states expired more than 72 hours ago")
 
 

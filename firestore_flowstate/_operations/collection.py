@@ -18,8 +18,8 @@ from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
 from .local_lock import LocalLocks
+from .missing_ttl import MissingTtlWarning
 from .mixing import MixedLayoutsWarning
-from .overdue import OverdueWarning
 
 SETTLED: Final = "flowstate-settled"
 """The id of no flow state, which the emulator alone is asked for; see `Connection.settled_time`."""
@@ -37,7 +37,7 @@ class Collection:
         payloads: Packs and unpacks values.
         documents: ``projects/P/databases/D/documents``.
         local_locks: Let writers of this process to one flow state wait for each other.
-        overdue: Warns where expired states are never deleted.
+        missing_ttl: Warns if expired states are never deleted.
         mixing: Warns where the layouts are mixed.
         path: The path of the collection relative to the database.
         parent: The resource name that queries run below.
@@ -49,7 +49,7 @@ class Collection:
     payloads: Payloads
     documents: str
     local_locks: LocalLocks = field(default_factory=LocalLocks)
-    overdue: OverdueWarning = field(default_factory=OverdueWarning)
+    missing_ttl: MissingTtlWarning = field(default_factory=MissingTtlWarning)
     mixing: MixedLayoutsWarning = field(default_factory=MixedLayoutsWarning)
     path: str = field(init=False)
     parent: str = field(init=False)

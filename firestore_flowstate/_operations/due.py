@@ -99,7 +99,7 @@ class _Source:
         """Return the summary; None where it has expired, or nobody can read it and so nobody could go on with it."""
         collection, expire_at = self.collection, expires_at(document.fields)
         if expire_at is not None and expire_at <= now:
-            collection.overdue.saw(expire_at, now, path=collection.path)
+            collection.missing_ttl.saw(expire_at, now, path=collection.path)
             return None
         try:
             return summary_of(document, id=collection.id_of(document), reference_of=collection.reference_of)

@@ -16,7 +16,7 @@ from ..models import FlowState, FlowStatus
 from ..query import FlowStateQuery
 from ..reports import Finding
 from .collection import Collection, expires_at, is_live
-from .overdue import OVERDUE
+from .missing_ttl import LATEST_DELETION
 from .reading import state_of
 from .scanning import scan
 
@@ -40,22 +40,22 @@ async def examine(collection: Collection, *, progress: Callable[[int], None] | N
     """Yield what is wrong with the indexes, then with each document in the order of ids."""
     async for finding in _missing_indexes(collection):
         yield finding
-    seen = overdue = 0
+    seen = expired = 0
     async for page in scan(collection, page=_PAGE):
         now = datetime.now(timezone.utc)
         for document in page:
             expire_at = expires_at(document.fields)
-            overdue += expire_at is not None and now - expire_at >= OVERDUE
+            expired += expire_at is not None and now - expire_at >= LATEST_DELETION
             async for finding in _of_document(collection, document):
                 yield finding
         seen += len(page)
         if progress is not None:
             progress(seen)
-    if overdue:
+    if expired:
         yield Finding(
-            kind="overdue",
+            kind="missing_ttl",
             id=None,
-            message=f"{overdue} states expired more than 72 hours ago and are still stored: it seems that no TTL "
+            message=f"{expired} states expired more than 72 hours ago and are still stored: it seems that no TTL "
             "policy deletes them. Deploy the one that `flowstate indexes` prints, or purge them.",
         )
 

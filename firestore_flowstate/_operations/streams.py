@@ -152,7 +152,7 @@ class Stream:
         """Return whether a document that the query finds is one of those asked for."""
         expire_at = None if self.expired else expires_at(document.fields)
         if expire_at is not None and expire_at <= now:
-            self.collection.overdue.saw(expire_at, now, path=self.collection.path)
+            self.collection.missing_ttl.saw(expire_at, now, path=self.collection.path)
             return False
         if self.native_statuses is None:
             # A native document that is found by a `status` or `shard` has it as a key of its own, which says nothing.
