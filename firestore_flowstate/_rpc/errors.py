@@ -14,7 +14,7 @@ from ..errors import (
     StoreUnavailableError,
 )
 from .deadline import Deadline
-from .index_link import index_entry
+from .missing_index import index_entry
 from .outcome import CallFailed
 from .retry import PLUGIN_FAILED, Exhausted
 
