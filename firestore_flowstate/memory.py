@@ -16,10 +16,10 @@ from typing_extensions import override
 
 from ._changing import ChangeFunction, changed, refuse_nested
 from ._document.difference import Change, Snapshot, apply
+from ._document.encoded_state import EncodedState, encode_state
 from ._document.expiry import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
 from ._document.head import exact
 from ._document.ids import check_flow_id
-from ._document.pieces import Pieces, to_pieces
 from ._document.record import Record, read_head, summarize
 from ._document.refusals import batch, check_state, check_timeout, conflict, exists, naming, not_found, not_removable
 from ._query.due import Due, due_query, is_due, wake_at
@@ -313,14 +313,14 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         id = check_flow_id(id)
         refuse_nested([id], collection=self._name)
         try:
-            pieces = to_pieces(check_state(id, state))
+            encoded = encode_state(check_state(id, state))
         except FlowStateEncodeError as error:
             raise naming(error, id) from None
         with self._lock:
             found = self._live(id)
             if not isinstance(if_version, Unset):
                 _check_version(id, if_version, found)
-            record = self._write(id, pieces, keeping_expiry_of=None, payload=None)
+            record = self._write(id, encoded, keeping_expiry_of=None, payload=None)
         record.stamp(state)
 
     def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
@@ -334,11 +334,11 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             for key in sorted(change.unset & found.payload):
                 raise not_removable(id, key)
             try:
-                pieces = apply(change, found.pieces)
+                encoded = apply(change, found.encoded)
             except FlowStateEncodeError as error:
                 raise naming(error, id) from None
             kept = None if change.names_expiry else found
-            return self._write(id, pieces, keeping_expiry_of=kept, payload=found.payload)
+            return self._write(id, encoded, keeping_expiry_of=kept, payload=found.payload)
 
     def _write_difference(self, id: str, read: Record, before: Snapshot, state: FlowState) -> None:
         try:
@@ -364,10 +364,10 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             self._signals.changed()
 
     def _write(
-        self, id: str, pieces: Pieces, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
+        self, id: str, encoded: EncodedState, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
     ) -> Record:
         """Keep the state; `payload` is as of `Record`, None where it is saved whole."""
-        head = read_head(id, pieces)
+        head = read_head(id, encoded)
         now = datetime.now(timezone.utc)
         if keeping_expiry_of is None:
             settings = self._settings
@@ -376,10 +376,10 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         else:
             expire_at = keeping_expiry_of.summary.expire_at
         self._writes += 1
-        summary = summarize(id, pieces, head, updated_at=now, expire_at=expire_at)
+        summary = summarize(id, encoded, head, updated_at=now, expire_at=expire_at)
         if payload is None:
             payload = frozenset((head.model_extra or {}).keys() - summary.extra.keys())
-        record = self._records[id] = Record(pieces, f"{self._name}:{self._writes}", summary, payload)
+        record = self._records[id] = Record(encoded, f"{self._name}:{self._writes}", summary, payload)
         self._signals.changed()
         return record
 

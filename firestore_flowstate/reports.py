@@ -64,8 +64,8 @@ class Finding:
         kind: "hidden": lists cannot see the document. "native": they cannot, since it is native and the store has
             shards; or it is in the clear, since it is native and the store has keys. "unreadable": it cannot be
             decoded. "head": its head says something else than its state. "missing_ttl": states that expired long ago
-            are still stored. "index": an index is missing. "late_run": the ``wakeAt`` of a flow passed more than 3 minutes
-            ago, so it seems that nobody looks after it; or it counts as running and was not written for 3 days.
+            are still stored. "index": an index is missing. "late_run": the ``wakeAt`` of a flow passed more than 3
+            minutes ago, so it seems that nobody looks after it; or it counts as running and was not written for 3 days.
         id: The id of the document; None where it is not about one.
         message: What is wrong, and what to do.
     """

@@ -1,7 +1,7 @@
 """One line of a backup: a flow state under its id, as JSON that reads back exactly.
 
-docs/backup.md has the format. A value may be whatever a store can keep: the pieces of the state are encoded one by one,
-as stores do, so the line adds nothing to their depth.
+docs/backup.md has the format. A value may be whatever a store can keep: the fields, steps and events of the state are
+encoded one by one, as stores do, so the line adds nothing to their depth.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState
+from .encoded_state import encode_state
 from .ids import check_flow_id
 from .json_text import decode, encode
-from .pieces import to_pieces
 from .refusals import naming
 from .wire import state_from_wire
 
@@ -47,13 +47,13 @@ def to_line(id: str, state: FlowState) -> str:
         FlowStateEncodeError: A value has no JSON form; says where.
     """
     try:
-        pieces = to_pieces(state)
+        encoded = encode_state(state)
     except FlowStateEncodeError as error:
         raise naming(error, id) from None
-    fields = dict(pieces.fields)
+    fields = dict(encoded.fields)
     # Documents do not keep the order of the unknown keys.
     unknown = {name: fields.pop(name) for name in sorted(fields.keys() - _SCHEMA)}
-    members = {**fields, "cache": _object(pieces.cache), "eventsTriggered": _object(pieces.events), **unknown}
+    members = {**fields, "cache": _object(encoded.cache), "eventsTriggered": _object(encoded.events), **unknown}
     entry = {"v": b"%d" % VERSION, "id": encode(id, "id"), "state": _object(members)}
     if state.expire_at is not None:
         entry["expireAt"] = encode(state.expire_at.astimezone(timezone.utc).isoformat(), "expire_at")

@@ -10,11 +10,11 @@ from typing import Any, Final
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..unset import UNSET, Unset
+from .encoded_state import EncodedState, encode_cache, encode_events, encode_field, encode_state
 from .expiry import EXPIRE_AFTER, own_duration, own_duration_of
 from .head import check_extra, exact
 from .json_text import encode
 from .paths import in_extra
-from .pieces import Pieces, encode_cache, encode_events, encode_field, to_pieces
 from .typed_fields import sound_blocked, sound_entry, sound_execution, sound_operation, sound_state
 from .wire import not_a
 
@@ -113,12 +113,12 @@ class Snapshot:
 
     Args:
         state: The state.
-        pieces: Encodes it piece by piece, so that values that are stored differently differ.
+        encode: Encodes it by field, step and event, so that values that are stored differently differ.
     """
 
-    def __init__(self, state: FlowState, pieces: Callable[[FlowState], Pieces] = to_pieces) -> None:
-        self._pieces = pieces
-        self._before = pieces(state)
+    def __init__(self, state: FlowState, encode: Callable[[FlowState], EncodedState] = encode_state) -> None:
+        self._encode = encode
+        self._before = encode(state)
         self._unknown = dict(state.model_extra or {})
 
     def difference(self, state: FlowState) -> Change | str | None:
@@ -128,7 +128,7 @@ class Snapshot:
             FlowStateEncodeError: The state has a value now that cannot be stored.
         """
         state = sound_state(state)
-        before, after = self._before, self._pieces(state)
+        before, after = self._before, self._encode(state)
         if before.fields == after.fields and _same(before.cache, after.cache) and _same(before.events, after.events):
             return None
         if list(after.events)[: len(before.events)] != list(before.events):
@@ -167,8 +167,8 @@ class Snapshot:
         return True
 
 
-def apply(change: Change, pieces: Pieces) -> Pieces:
-    """Return the pieces with what the change names.
+def apply(change: Change, encoded: EncodedState) -> EncodedState:
+    """Return the encoded state with what the change names.
 
     Raises:
         FlowStateEncodeError: A value cannot be stored without loss; says where.
@@ -177,11 +177,11 @@ def apply(change: Change, pieces: Pieces) -> Pieces:
     fields = {key: encode_field(name, value) for key, name, value in named if not isinstance(value, Unset)}
     fields.update({key: encode(value, in_extra(key)) for key, value in change.extra.items() if key not in change.unset})
     removed = set(change.remove)
-    kept = {step: text for step, text in pieces.cache.items() if step not in removed}
-    return Pieces(
-        fields={**{key: text for key, text in pieces.fields.items() if key not in change.unset}, **fields},
+    kept = {step: text for step, text in encoded.cache.items() if step not in removed}
+    return EncodedState(
+        fields={**{key: text for key, text in encoded.fields.items() if key not in change.unset}, **fields},
         cache={**kept, **encode_cache(change.cache)},
-        events={**pieces.events, **encode_events(change.events_triggered)},
+        events={**encoded.events, **encode_events(change.events_triggered)},
     )
 
 

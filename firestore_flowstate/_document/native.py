@@ -10,11 +10,11 @@ from ..errors import FlowStateEncodeError
 from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
+from .encoded_state import EncodedState
 from .field_paths import quoted, unquoted
 from .ids import MAX_PATH_BYTES
 from .native_values import ReferenceOf, check_key, down_to, read_value, write_value
 from .paths import in_cache, in_events, in_extra
-from .pieces import Pieces
 from .wire import state_from_wire, to_wire
 
 EXPIRY: Final = "expireAt"
@@ -38,8 +38,8 @@ def write_native(fields: Any, state: FlowState) -> None:
             raise FlowStateEncodeError(f"Cannot store the key {name!r} in the native layout: it is ours.", path=name)
 
 
-def to_native_pieces(state: FlowState) -> Pieces:
-    """Return the state piece by piece as Firestore keeps it, where a time is not its text.
+def encode_native_state(state: FlowState) -> EncodedState:
+    """Return the state, encoded as Firestore keeps it, where a time is not its text.
 
     Raises:
         FlowStateEncodeError: Firestore cannot hold a value.
@@ -49,7 +49,7 @@ def to_native_pieces(state: FlowState) -> Pieces:
     stored = {name: value.SerializeToString(deterministic=True) for name, value in document.fields.items()}
     del stored["cache"], stored["eventsTriggered"]
     cache, events = (document.fields[name].map_value.fields for name in ("cache", "eventsTriggered"))
-    return Pieces(
+    return EncodedState(
         fields=stored,
         cache={step: cache[step].SerializeToString(deterministic=True) for step in state.cache},
         events={step: events[step].SerializeToString(deterministic=True) for step in state.events_triggered},

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState, FlowStateSummary
+from .encoded_state import EncodedState, decode_state
 from .head import check_head, error_line, last_end_time, queryable
-from .pieces import Pieces, from_pieces
 from .refusals import naming
 
 
@@ -17,21 +17,21 @@ class Record:
     """A stored version of a flow state, which nothing changes any more.
 
     Attributes:
-        pieces: The state.
+        encoded: The state.
         version: Its version.
         summary: What lists show and ask of it.
         payload: The unknown keys that a document would have had in its payload when the state was last saved whole,
             and which no partial write can take out.
     """
 
-    pieces: Pieces
+    encoded: EncodedState
     version: str
     summary: FlowStateSummary
     payload: frozenset[str] = frozenset()
 
     def state(self) -> FlowState:
         """Return the flow state, an object of the caller's own."""
-        state = from_pieces(self.pieces, flow_id=self.summary.id)
+        state = decode_state(self.encoded, flow_id=self.summary.id)
         self.stamp(state)
         return state
 
@@ -44,10 +44,10 @@ class Record:
         state._note_stored(self.version, updated_at=self.summary.updated_at, expire_at=self.summary.expire_at)
 
 
-def read_head(id: str, pieces: Pieces) -> FlowState:
+def read_head(id: str, encoded: EncodedState) -> FlowState:
     """Return the state without its steps; raise FlowStateEncodeError where nobody could read it later."""
     try:
-        head = from_pieces(pieces.without_steps(), flow_id=id)
+        head = decode_state(encoded.without_steps(), flow_id=id)
         check_head(head)
     except FlowStateEncodeError as error:
         raise naming(error, id) from None
@@ -57,7 +57,7 @@ def read_head(id: str, pieces: Pieces) -> FlowState:
 
 
 def summarize(
-    id: str, pieces: Pieces, head: FlowState, *, updated_at: datetime, expire_at: datetime | None
+    id: str, encoded: EncodedState, head: FlowState, *, updated_at: datetime, expire_at: datetime | None
 ) -> FlowStateSummary:
     """Return the summary of a state that is stored under the id, given without its steps as `head`."""
     return FlowStateSummary(
@@ -67,8 +67,8 @@ def summarize(
         status=head.status,
         start_time=head.start_time,
         blocked_on=head.blocked_on_step.name if head.blocked_on_step is not None else None,
-        step_count=len(pieces.cache),
-        size_bytes=pieces.size,
+        step_count=len(encoded.cache),
+        size_bytes=encoded.size,
         last_end_time=last_end_time(head.executions),
         error_line=error_line(head.operation),
         updated_at=updated_at,

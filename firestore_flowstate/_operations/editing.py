@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .._changing import ChangeFunction, changed
 from .._document.difference import Change, Snapshot
+from .._document.encoded_state import encode_state
 from .._document.log import MAX_IDS
-from .._document.native import to_native_pieces
-from .._document.pieces import to_pieces
+from .._document.native import encode_native_state
 from .._document.refusals import conflict, naming, not_found
 from .._document.version import Version
 from .._rpc.deadline import Deadline
@@ -116,7 +116,7 @@ async def write_difference(
 def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:
     """Return the state as it is, as the layout that it is stored in tells values apart."""
     base = Version.from_text(state.version or "", collection.path_of(id))
-    return Snapshot(state, to_native_pieces if base is not None and base.layout == "native" else to_pieces)
+    return Snapshot(state, encode_native_state if base is not None and base.layout == "native" else encode_state)
 
 
 async def _latest(

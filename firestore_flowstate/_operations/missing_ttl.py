@@ -29,8 +29,8 @@ class MissingTtlWarning:
         self._warned = True
         warnings.warn(
             f"States of {path!r} that expired more than {LATEST_DELETION // timedelta(hours=1)} hours ago are still "
-            "stored: it seems that no TTL policy deletes them, and lists read them in vain. Deploy the one that `flowstate "
-            "indexes` prints, or call purge(). See docs/retention.md.",
+            "stored: it seems that no TTL policy deletes them, and lists read them in vain. Deploy the one that "
+            "`flowstate indexes` prints, or call purge(). See docs/retention.md.",
             FlowStateWarning,
             stacklevel=2,
         )

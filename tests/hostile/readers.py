@@ -18,11 +18,11 @@ from firestore_flowstate import (
 )
 from firestore_flowstate._document.backup_line import from_line, to_line
 from firestore_flowstate._document.difference import Snapshot
+from firestore_flowstate._document.encoded_state import encode_state
 from firestore_flowstate._document.folding import fold_log, joinable
 from firestore_flowstate._document.log import Ref
 from firestore_flowstate._document.native import write_native
 from firestore_flowstate._document.parts import resolve, write_part
-from firestore_flowstate._document.pieces import to_pieces
 from firestore_flowstate._document.rewrapping import is_current, rewrap_root
 from firestore_flowstate._document.root import Root, check_layout, is_serialized, read_root
 from firestore_flowstate._document.serialized import write_state
@@ -95,7 +95,7 @@ def use(stored: Stored, state: FlowState) -> None:
     assert repr(state)
     copied = state.model_copy(deep=True)
     assert state.model_dump(by_alias=True).keys() == copied.model_dump(by_alias=True).keys()
-    _unless(lambda: to_pieces(copied), FlowStateEncodeError)
+    _unless(lambda: encode_state(copied), FlowStateEncodeError)
     assert state.expire_at is None or state.status
     version = Version.from_text(state.version or "", _PLACE.path)
     assert version is not None
@@ -107,7 +107,7 @@ def use(stored: Stored, state: FlowState) -> None:
 
 
 def _is_same(state: FlowState, other: FlowState) -> None:
-    assert to_pieces(state) == to_pieces(other)  # by text, since NaN is not equal to itself
+    assert encode_state(state) == encode_state(other)  # by text, since NaN is not equal to itself
 
 
 def _again(state: FlowState, version: Version) -> None:

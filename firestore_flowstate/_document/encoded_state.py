@@ -1,4 +1,4 @@
-"""A flow state as encoded JSON, piece by piece: each step, each event and every other field by itself."""
+"""A flow state as encoded JSON, not as one text: each step, each event and every other field by itself."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .json_text import decode, encode
 from .paths import in_cache, in_events
 from .wire import executions_to_wire, state_from_wire, to_wire, unknown_of
 
-_IN_PIECES: Final = ("cache", "events_triggered")
+_BY_STEP: Final = ("cache", "events_triggered")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pieces:
-    """The JSON of each piece of a flow state.
+class EncodedState:
+    """The JSON of each field, step and event of a flow state.
 
     Attributes:
         fields: Every present field by its wire name, unknown keys likewise, but cache and events.
@@ -34,12 +34,12 @@ class Pieces:
         parts = (self.fields, self.cache, self.events)
         return sum(len(name) + len(text) for part in parts for name, text in part.items())
 
-    def without_steps(self) -> Pieces:
+    def without_steps(self) -> EncodedState:
         """Return the fields alone, which cost the same to decode however many steps there are."""
-        return Pieces(fields=self.fields, cache={}, events={})
+        return EncodedState(fields=self.fields, cache={}, events={})
 
 
-def to_pieces(state: FlowState) -> Pieces:
+def encode_state(state: FlowState) -> EncodedState:
     """Encode the state.
 
     Raises:
@@ -48,18 +48,18 @@ def to_pieces(state: FlowState) -> Pieces:
     fields = {
         wire_name: encode_field(name, getattr(state, name))
         for name, wire_name in state.wire_names.items()
-        if name not in _IN_PIECES and state.has(name)
+        if name not in _BY_STEP and state.has(name)
     }
     for key, value in unknown_of(state).items():
         fields[key] = encode(value, key)
-    return Pieces(fields=fields, cache=encode_cache(state.cache), events=encode_events(state.events_triggered))
+    return EncodedState(fields=fields, cache=encode_cache(state.cache), events=encode_events(state.events_triggered))
 
 
-def from_pieces(pieces: Pieces, *, flow_id: str) -> FlowState:
+def decode_state(encoded: EncodedState, *, flow_id: str) -> FlowState:
     """Decode the state that is stored under the id."""
-    wire = {name: decode(text) for name, text in pieces.fields.items()}
-    wire["cache"] = {step: decode(text) for step, text in pieces.cache.items()}
-    wire["eventsTriggered"] = {step: decode(text) for step, text in pieces.events.items()}
+    wire = {name: decode(text) for name, text in encoded.fields.items()}
+    wire["cache"] = {step: decode(text) for step, text in encoded.cache.items()}
+    wire["eventsTriggered"] = {step: decode(text) for step, text in encoded.events.items()}
     return state_from_wire(wire, flow_id=flow_id)
 
 
