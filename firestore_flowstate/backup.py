@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Final, Literal, TypeAlias
 
-from ._document.backup_line import Entry, from_line, to_line
+from ._backup_line import Entry, from_line, to_line
 from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError
 from .firestore import FirestoreFlowStateStore
 from .models import FlowState, FlowStateSummary

@@ -479,7 +479,7 @@ class FirestoreFlowStateStore:
         writer had not read. A save in flight is never hurt.
         """
         collection = await self._ready(self._deadline(None))
-        from ._operations.gc import collect
+        from ._operations.orphans import collect
 
         return await collect(collection, dry_run=dry_run)
 

@@ -20,8 +20,8 @@ from ._document.encoded_state import EncodedState, encode_state
 from ._document.expiry import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
 from ._document.head import exact
 from ._document.ids import check_flow_id
-from ._document.record import Record, read_head, summarize
 from ._document.refusals import batch, check_state, check_timeout, conflict, exists, naming, not_found, not_removable
+from ._memory_record import Record, read_head, summarize
 from ._query.due import Due, due_query, is_due, wake_at
 from ._query.matching import matches, order
 from ._query.token import Position, from_token, scope_of, to_token

@@ -28,7 +28,7 @@ from firestore_flowstate import (
     Operation,
     VersionedFlowStateStore,
 )
-from firestore_flowstate._document.backup_line import from_line, to_line
+from firestore_flowstate._backup_line import from_line, to_line
 from firestore_flowstate.backup import ImportReport, export_states, import_states
 from firestore_flowstate.testing import exactly, flow_ids, flow_states
 from firestore_flowstate.testing.conformance.states import STEPS, VALUES, VARIANTS, started, with_everywhere, with_steps

@@ -19,7 +19,7 @@ from typing import Any, Final
 import orjson
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from .collector import collector_paused
+from .._gc_pause import gc_paused
 from .json_forms import plain
 
 MAX_DEPTH_READ: Final = 300
@@ -91,7 +91,7 @@ def decode_each(texts: Sequence[bytes]) -> list[Any]:
 def _decode_plain(text: bytes | str) -> Any:
     if sys.version_info >= (3, 12) or len(text) < _LARGE_TEXT:
         return from_json(text, cache_strings="keys")
-    with collector_paused():  # before Python 3.12 a collection may come in the middle of building a value
+    with gc_paused():  # before Python 3.12 a collection may come in the middle of building a value
         return from_json(text, cache_strings="keys")
 
 

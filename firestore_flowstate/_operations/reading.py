@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .._document.collector import collector_paused
 from .._document.log import MAX_IDS, Ref
 from .._document.native import owns_expiry, read_native
 from .._document.parts import resolve
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.serialized import read_state
 from .._document.version import Progress, Version
+from .._gc_pause import gc_paused
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
@@ -91,7 +91,7 @@ def states_of_whole(
     """Return for each root document what `state_of_whole` returns or raises."""
     found: list[FlowState | FlowStateDecodeError | None] = []
     for first in range(0, len(documents), _DECODED_AT_ONCE):
-        with collector_paused():
+        with gc_paused():
             for document in documents[first : first + _DECODED_AT_ONCE]:
                 try:
                     found.append(state_of_whole(collection, document))

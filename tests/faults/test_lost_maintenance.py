@@ -12,7 +12,7 @@ from tcp_proxy import TcpProxy
 from writes import Store, a_state, in_layout, incompressible
 
 from firestore_flowstate import CacheEntry, FlowStateSettings
-from firestore_flowstate._operations.gc import collect
+from firestore_flowstate._operations.orphans import collect
 
 KEY: Final = {"key-1": "MDEyMzQ1Njc4OWFiY2RlZg=="}
 IDS: Final = [f"id-{number}" for number in range(5)]

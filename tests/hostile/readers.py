@@ -16,7 +16,7 @@ from firestore_flowstate import (
     FlowStateError,
     FlowStateSettings,
 )
-from firestore_flowstate._document.backup_line import from_line, to_line
+from firestore_flowstate._backup_line import from_line, to_line
 from firestore_flowstate._document.difference import Snapshot
 from firestore_flowstate._document.encoded_state import encode_state
 from firestore_flowstate._document.folding import fold_log, joinable

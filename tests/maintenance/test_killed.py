@@ -12,7 +12,7 @@ import pytest
 from dying import Dying
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings, Operation
-from firestore_flowstate._operations.gc import collect
+from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate.testing import exactly
 
 _KEYS: Final = {"old": "MDEyMzQ1Njc4OWFiY2RlZg==", "new": "ZmVkY2JhOTg3NjU0MzIxMA=="}

@@ -29,7 +29,7 @@ from firestore_flowstate._document.parts import COLLECTION as PARTS
 from firestore_flowstate._document.root import read_root
 from firestore_flowstate._operations.collection import expires_at
 from firestore_flowstate._operations.folding import fold
-from firestore_flowstate._operations.gc import collect
+from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate._rpc.messages import StructuredQuery, Write

@@ -19,7 +19,7 @@ from firestore_flowstate import (
 )
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._operations.folding import fold
-from firestore_flowstate._operations.gc import collect
+from firestore_flowstate._operations.orphans import collect
 
 from .interleaving import Schedule, gated
 

@@ -9,7 +9,7 @@ import pytest
 from dying import Dying
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings
-from firestore_flowstate._operations.gc import collect
+from firestore_flowstate._operations.orphans import collect
 
 _WRITER = """
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings

@@ -20,7 +20,7 @@ from firestore_flowstate import (
     Operation,
 )
 from firestore_flowstate._document.parts import COLLECTION, PART_BYTES
-from firestore_flowstate._operations.gc import collect
+from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate.testing import exactly
 
 MB = 980_000  # so that a state of n of them has n parts

@@ -23,7 +23,7 @@ from firestore_flowstate import (
 )
 from firestore_flowstate._document.version import check_of
 from firestore_flowstate._operations.deleting import part_names
-from firestore_flowstate._operations.gc import collect
+from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate.testing.comparison import exactly
 
 KEYS: Final = {"k1": "MDEyMzQ1Njc4OWFiY2RlZg==", "k2": "ZmVkY2JhOTg3NjU0MzIxMA=="}

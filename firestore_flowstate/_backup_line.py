@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
-from ..errors import FlowStateDecodeError, FlowStateEncodeError
-from ..models import FlowState
-from .encoded_state import encode_state
-from .ids import check_flow_id
-from .json_text import decode, encode
-from .refusals import naming
-from .wire import state_from_wire
+from ._document.encoded_state import encode_state
+from ._document.ids import check_flow_id
+from ._document.json_text import decode, encode
+from ._document.refusals import naming
+from ._document.wire import state_from_wire
+from .errors import FlowStateDecodeError, FlowStateEncodeError
+from .models import FlowState
 
 VERSION: Final = 1
 

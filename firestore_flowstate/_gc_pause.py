@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def collector_paused() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Let no collection begin in the block, which must not await: it holds for the whole process.
 
     The collector comes for every 700 new objects, and looks through the young ones, and now and then through all. What

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..errors import FlowStateDecodeError, FlowStateEncodeError
-from ..models import FlowState, FlowStateSummary
-from .encoded_state import EncodedState, decode_state
-from .head import check_head, error_line, last_end_time, queryable
-from .refusals import naming
+from ._document.encoded_state import EncodedState, decode_state
+from ._document.head import check_head, error_line, last_end_time, queryable
+from ._document.refusals import naming
+from .errors import FlowStateDecodeError, FlowStateEncodeError
+from .models import FlowState, FlowStateSummary
 
 
 @dataclass(frozen=True, slots=True)
