@@ -141,6 +141,19 @@ def test_modules_that_the_architecture_names_are_there() -> None:
         assert (PROJECT / name).exists(), name
 
 
+def test_the_architecture_names_every_file_of_the_rooms_and_no_other() -> None:
+    """A newcomer finds each file, and what it is for, in one list."""
+    text = (PROJECT / "docs" / "architecture.md").read_text()
+    package = PROJECT / "firestore_flowstate"
+    rooms = ("_document", "_query", "_rpc", "_operations")
+    files = {f"{room}/{path.name}" for room in rooms for path in (package / room).glob("*.py")}
+    private = {path.name for path in package.glob("_*.py")}
+    listed = set(re.findall(r"^\| `(_\w+/\w+\.py)` \|", text, re.MULTILINE))
+
+    assert {name for name in files if not name.endswith("__init__.py")} == listed
+    assert [] == sorted(name for name in private - {"__init__.py"} if f"`{name}`" not in text)
+
+
 def test_the_example_of_the_format_is_a_saved_document() -> None:
     """The specification shows what the tests of the format compare with."""
     sys.path.insert(0, str(PROJECT / "tests" / "format"))
