@@ -81,6 +81,11 @@ class Server:
         """Ask it to end."""
         self._process.terminate()
 
+    def kill(self) -> None:
+        """End it by SIGKILL, with its workers."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(PATIENCE)
+
     def log(self) -> str:
         """Return what it has said so far."""
         self._log.seek(0)
