@@ -21,6 +21,7 @@ from ..models import FlowStateSummary
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
 
+_NARROW = 100  # columns
 _UNBOUNDED = 10_000  # characters: what is piped is not to be cut
 
 
@@ -73,35 +74,42 @@ def print_rows(table: Table) -> None:
 
 
 def table_of(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> Table:
-    """Return the table that `print_table` prints."""
+    """Return the table that `print_table` prints; where the terminal is narrow, without the sizes."""
+    narrow = is_terminal(sys.stdout) and Console().width < _NARROW
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "name", "status", f"started ({zone()})", "written", "steps", "bytes", "about"):
-        table.add_column(
-            heading,
-            justify="right" if heading in ("steps", "bytes") else "left",
-            overflow="fold",
-            no_wrap=heading not in ("id", "name", "about"),
-        )
+        if heading != "bytes" or not narrow:
+            table.add_column(
+                heading,
+                justify="right" if heading in ("steps", "bytes") else "left",
+                overflow="fold",
+                no_wrap=heading not in ("id", "name", "about"),
+            )
     for summary in summaries:
-        about = summary.error_line or ""
-        if summary.status == "blocked":
-            about = f"waits for {summary.blocked_on}"
-            until = summary.extra.get("wakeAt")
-            if isinstance(until, (int, float)) and not due:
-                about = f"{about} until {when(until)}"
-        if due:
-            about = ", ".join(filter(None, [f"due {when(summary.extra['wakeAt'])}", about]))
+        size = f"{summary.size_bytes:,}" if summary.size_bytes else ""
         table.add_row(
             Text(shown(summary.id)),
             Text(shown(summary.name or "")),
             summary.status,
             when(summary.start_time),
-            when(summary.updated_at),
+            _lately(summary.updated_at),
             f"{summary.step_count:,}",
-            f"{summary.size_bytes:,}" if summary.size_bytes else "",
-            Text(shown(about)),
+            *([] if narrow else [size]),
+            Text(shown(_about(summary, due=due))),
         )
     return table
+
+
+def _about(summary: FlowStateSummary, *, due: bool) -> str:
+    about = summary.error_line or ""
+    if summary.status == "blocked":
+        about = f"waits for {summary.blocked_on}"
+        until = summary.extra.get("wakeAt")
+        if isinstance(until, (int, float)) and not due:
+            about = f"{about} until {when(until)}"
+    if due:
+        about = ", ".join(filter(None, [f"due {when(summary.extra['wakeAt'])}", about]))
+    return about
 
 
 def shown(text: str) -> str:
@@ -122,6 +130,12 @@ def when(moment: datetime | float) -> str:
         return f"{moment}"
     other = "" if local.tzname() == zone() else f" {local.tzname()}"
     return f"{local:%Y-%m-%d %H:%M:%S}{other}"
+
+
+def _lately(moment: datetime) -> str:
+    """Return the local time of day of a moment of today, or the date: short, since a terminal is narrow."""
+    local, today = moment.astimezone(), datetime.now(timezone.utc).astimezone().date()
+    return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d}"
 
 
 def zone() -> str:
