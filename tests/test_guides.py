@@ -13,11 +13,12 @@ from strict_python import STRICT_PYTHON
 
 from firestore_flowstate.emulator import Emulator
 
+PAGES = ("conflicts", "first-flow", "recipes", "survival", "what-a-flow-may-do")
 DOCS = Path(__file__).parents[1] / "docs"
 PROGRAM = re.compile(r"^```python\n(.*?)^```\n\n```\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = {
     f"{page}-{number}": program
-    for page in ("conflicts", "recipes", "survival")
+    for page in PAGES
     for number, program in enumerate(PROGRAM.findall((DOCS / f"{page}.md").read_text()), 1)
 }
 
@@ -32,7 +33,7 @@ def test_a_program_prints_what_the_page_says(program: tuple[str, str], firestore
 
 def test_no_program_is_left_out() -> None:
     """Every block of Python on these pages is followed by what it prints."""
-    for page in ("conflicts", "recipes", "survival"):
+    for page in PAGES:
         text = (DOCS / f"{page}.md").read_text()
 
         assert text.count("```python\n") == len(PROGRAM.findall(text)) > 0

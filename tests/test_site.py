@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 import firestore_flowstate
+import firestore_flowstate.flows
 
 PROJECT = Path(__file__).parents[1]
 DOCS = PROJECT / "docs"
@@ -93,6 +94,7 @@ def test_every_public_name_is_in_the_reference(site: dict[Path, Page]) -> None:
     anchors = {anchor for page in site.values() for anchor in page.anchors}
 
     assert set() == {f"firestore_flowstate.{name}" for name in firestore_flowstate.__all__} - anchors
+    assert set() == {f"firestore_flowstate.flows.{name}" for name in firestore_flowstate.flows.__all__} - anchors
 
 
 @pytest.mark.parametrize(
