@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from firestore_flowstate import CacheEntry, FlowState, FlowStateExistsError, Unset
+from firestore_flowstate import BackendError, CacheEntry, FlowState, FlowStateError, FlowStateExistsError, Unset
 
 from .beginning import may_begin
 from .calls import Called
 from .context import uuid_in
+from .engine import LOG
 from .entries import error_entry, order_of, result_entry
 from .record import Wait, ended_of, parent_of
 from .starting import Start, create
@@ -56,19 +57,31 @@ def default_id(drive: Drive, key: str) -> str:
 
 
 async def _register(drive: Drive, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str) -> CacheEntry | None:
-    """Create the child, or find that it is there; return its entry if it has ended."""
+    """Create the child, or find that it is there; return its entry if it has ended.
+
+    While the store or the dispatcher cannot be reached this tries again: that they cannot is no result of the child.
+    """
     known = drive.image.record.waits.get(key)
-    if known is None or known.child is None:  # else it was created before this drive
-        await may_begin(drive)
+    if known is not None and known.child is not None and (key not in drive.image.events or known.knocked):
+        return None
+    is_there = known is not None and known.child is not None  # it was created before this drive
+    pause = 0.1
+    while True:
         try:
+            if is_there:
+                return _result(drive, key, id, await drive.engine.store.load(id))
+            await may_begin(drive)
             await create(drive.engine, Start(flow.name, input, id=id, flow=flow, parent=drive.id, key=key))
         except FlowStateExistsError:
-            pass
+            is_there = True
+        except Exception as error:
+            if isinstance(error, FlowStateError) and not isinstance(error, BackendError):
+                raise  # such as an id or an input that cannot be stored
+            LOG.warning("The child %r of the run %r cannot be registered now: %s", id, drive.id, error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
         else:
             return None
-    elif key not in drive.image.events or known.knocked:
-        return None
-    return _result(drive, key, id, await drive.engine.store.load(id))
 
 
 def _result(drive: Drive, key: str, id: str, state: FlowState | None) -> CacheEntry | None:

@@ -14,7 +14,7 @@ from ..conformance.suite import Suite
 from .host import Host, begins, finish, is_final, is_suspended, stored, until, writes
 from .invariants import violations
 from .journal import Event, Journal
-from .samples import asking, asking_together, impatient
+from .samples import asking, asking_together, impatient, parental
 
 
 def _answering(host: Host, id: str, *answers: tuple[str, object]) -> Callable[[], Awaitable[None]]:
@@ -70,6 +70,23 @@ class AnswerTests(Suite):
         await other.answer("x", "approve", 2)
         assert [None, None] == [task["at"] for task in journal.events() if task["what"] == "task"]
         assert "done" == await host.drive("x")
+        assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_a_child_that_ends_with_the_suspension(self, store: VersionedFlowStateStore) -> None:
+        """Its parent was about to give the run away, and goes on with the result."""
+        journal = Journal()
+        host, other = Host(store, journal), Host(store, journal)
+        await host.flows.start(parental, 1.0, id="x")
+
+        async def end_child() -> None:
+            [child] = {event["run"] for event in journal.events() if event["run"] != "x"}
+            assert "done" == await other.drive(child)
+
+        host.at_write(is_final, end_child, after=False)
+
+        assert "done" == await host.drive("x")
+        assert [2, 5] == await _result(host, "x")
         assert [] == violations(journal.events())
 
     @pytest.mark.asyncio

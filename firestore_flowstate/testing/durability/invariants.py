@@ -70,6 +70,9 @@ class _Run:
 
     def _goes_on(self) -> Iterator[str]:
         for each in self.versions:
+            for key, wait in each.record.get("waits", {}).items():
+                if each.is_final and key in each.content["events"] and not wait.get("knocked"):
+                    yield f"1: a drive leaves the run to wait for {key}, which has come"
             if each.ended is not None or each.content["wake"] is not None:
                 continue
             taken = {*each.content["events"], *each.content["cache"]}

@@ -172,6 +172,12 @@ async def broken(run: Run, number: int) -> None:
 
 
 @FLOWS.flow
+async def parental(run: Run, hour: float) -> list[int]:
+    """One child, and a step behind it."""
+    return [saw(run, "one", await run.child("one", double, 1)), await step(run, "last", 5)]
+
+
+@FLOWS.flow
 async def family(run: Run, hour: float) -> list[Any]:
     """Children, one after the other and at once, one of which fails."""
     one = saw(run, "one", await run.child("one", double, 1))
@@ -278,6 +284,7 @@ SAMPLES: Final = (
     Sample(asking_each, ([1, 2, 3],), {"item/ask": 1, "item-1/ask": 1, "item-2/ask": 1}),
     Sample(impatient, ("in time", "late"), {"approve": "yes"}),
     Sample(sleepy, (True,)),
+    Sample(parental, ([2, 5],)),
     Sample(family, ([2, 4, 6, "ValueError: no 4", 5],)),
     Sample(trying, ([1, 2],)),
     Sample(
