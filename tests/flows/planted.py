@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from firestore_flowstate.flows import ending, resuming, running, stepping, sweeping
+from firestore_flowstate.flows import children, ending, resuming, running, stepping, sweeping
 from firestore_flowstate.flows.batch import Batch
 from firestore_flowstate.flows.checkpoint import Checkpoint
 from firestore_flowstate.flows.claiming import claim, new_token
@@ -187,6 +187,11 @@ def ends_are_taken_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Image, "take", lambda self, final: setattr(self, "record", final.record))
 
 
+def knocks_are_overlooked(patch: pytest.MonkeyPatch) -> None:
+    """A run may be suspended while it looks at a child that has knocked."""
+    patch.setattr(Waits, "look_at_child", lambda self, each: self.spawn(children.look(self, each)))
+
+
 FAULTS = (
     Fault(memo_at_once, "test_a_process_may_die_at_any_write", "racing"),
     Fault(memo_at_once, "test_a_process_may_die_at_any_write", "queued"),
@@ -209,5 +214,6 @@ FAULTS = (
     Fault(each_sweep_has_its_name, "test_sweeps_name_few_tasks"),
     Fault(answers_wake_nobody, "test_an_answer_that_comes_after_the_suspension"),
     Fault(lost_answers_wake_nobody, "test_any_reply_may_be_lost", "asking"),
+    Fault(knocks_are_overlooked, "test_a_child_that_ends_with_the_suspension"),
     Fault(ends_are_taken_back, "test_a_run_that_nobody_drives_is_cancelled_at_once"),
 )
