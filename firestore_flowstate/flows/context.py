@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from .keys import Scope
@@ -24,14 +24,20 @@ class Step:
         run_id: The id of the run.
         key: The resolved name, such as ``draft-1`` or ``outer/inner``.
         attempt: The number of this attempt, from 1. It is one more than the failed attempts on record.
-        idempotency_key: The same on every attempt, also after a crash, for services that do a thing once a key. It
-            changes with `retry(from_step=)`, which means to do it again.
     """
 
     run_id: str
     key: str
     attempt: int
-    idempotency_key: str
+    _rewinds: int = field(default=0, repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same on every attempt, also after a crash, for services that do a thing once a key.
+
+        It is another one after `retry(from_step=)`, which means to do it again.
+        """
+        return uuid_in(self.run_id, "step", self.key, self._rewinds)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from firestore_flowstate import CacheEntry, FlowStateEncodeError, Unset
 
 from .beginning import begin_intent, may_begin
 from .calls import Called
-from .context import HERE, Here, Step, uuid_in
+from .context import HERE, Here, Step
 from .engine import LOG
 from .entries import error_entry, error_record, order_of, result_entry
 from .keys import Scope
@@ -216,7 +216,7 @@ async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int) 
     """Call the function once and return its result in its JSON form."""
     key = call.key
     scope = Scope(key, straight=call.is_straight, at_most_once=call.is_once)
-    step = Step(drive.id, key, number, uuid_in(drive.id, "step", key, drive.image.record.rewinds))
+    step = Step(drive.id, key, number, drive.image.record.rewinds)
     if number > 1:
         drive.reopen(key)  # what the attempt before recorded inside
     flight.is_executing = True

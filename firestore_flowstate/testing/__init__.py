@@ -8,8 +8,8 @@
 - `same_state`, `exactly`: compare flow states to the last bit.
 - `simulate`: a durable flow in memory, with a clock of its own; `crash_everywhere`: the same with a process that dies
   at each of its writes.
-- The pytest plugin, which is loaded by itself: fixtures `firestore_emulator`, `flow_state_settings` and
-  `flow_state_store`.
+- The pytest plugin, which is loaded by itself: fixtures `firestore_emulator`, `flow_state_settings`,
+  `flow_state_store`, and for durable flows `flows_memory` and `flows_emulator`.
 
 Needs the extra ``testing``. Names are loaded when they are used, with what they need: pytest, hypothesis or
 neither.

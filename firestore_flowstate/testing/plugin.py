@@ -11,15 +11,35 @@ used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from ..emulator import Emulator
     from ..firestore import FirestoreFlowStateStore
+    from ..flows import Flow
     from ..settings import FlowStateSettings
+    from .simulation import Simulation
+
+    class Simulate(Protocol):
+        """`simulate` on a store."""
+
+        async def __call__(
+            self,
+            flow: Flow[Any, Any],
+            input: Any = ...,
+            *,
+            answers: Mapping[str, Any] | None = None,
+            crash_before_write: int | None = None,
+            crash_after_write: int | None = None,
+        ) -> Simulation:
+            """Run the flow; see `simulate`."""
+            ...
+
 
 pytest.register_assert_rewrite("firestore_flowstate.testing.conformance", "firestore_flowstate.testing.durability")
 
@@ -76,3 +96,28 @@ def flow_state_store(flow_state_settings: FlowStateSettings) -> Iterator[Firesto
     closing = threading.Thread(target=lambda: asyncio.run(store.close()))
     closing.start()
     closing.join()
+
+
+@pytest.fixture
+def flows_memory() -> Simulate:
+    """`firestore_flowstate.testing.simulate` in memory.
+
+    ::
+
+        async def test_publish(flows_memory):
+            simulation = await flows_memory(publish, topic, answers={"approve": Approval(ok=True)})
+            assert simulation.error is None
+    """
+    from .simulation import simulate
+
+    return simulate
+
+
+@pytest.fixture
+def flows_emulator(flow_state_store: FirestoreFlowStateStore) -> Simulate:
+    """`firestore_flowstate.testing.simulate` on the emulator, in the collection of `flow_state_store`."""
+    from functools import partial
+
+    from .simulation import simulate
+
+    return partial(simulate, store=flow_state_store)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate import FlowStateQuery, MemoryFlowStateStore
 from firestore_flowstate.flows import (
     Flow,
     FlowFailedError,
@@ -21,7 +21,9 @@ from firestore_flowstate.flows import (
     current_run,
     current_step,
 )
+from firestore_flowstate.flows.record import ended_of
 from firestore_flowstate.testing import crash_everywhere, simulate
+from firestore_flowstate.testing.virtual_clock import VirtualClock
 
 flows = Flows(MemoryFlowStateStore())
 
@@ -223,3 +225,42 @@ async def test_what_nobody_answers_is_named() -> None:
     assert ["approve"] == simulation.waits_for
     assert (None, None) == (simulation.result, simulation.error)
     assert ["first"] == simulation.steps
+
+
+async def test_the_fixtures_simulate(flows_memory: Any, flows_emulator: Any) -> None:
+    """In memory, and on the emulator."""
+    assert [0, 1, 2] == (await flows_memory(sequence)).result
+    assert [1, 2, 3] == (await flows_emulator(asking, answers={"approve": 2})).result
+
+
+@flows.flow
+async def orphaned(run: Run) -> str:
+    try:
+        return await run.child("c", asking)
+    except FlowFailedError as error:
+        return error.error
+
+
+async def test_a_child_that_was_deleted_is_noticed() -> None:
+    """It never knocks, so it is looked at after an hour, and then each day."""
+    store = MemoryFlowStateStore()
+    others = Flows(store)
+    others._engine.flows.update(flows._engine.flows)
+    clock = VirtualClock()
+    others._engine.clock = clock
+    await others.start(orphaned, id="x")
+    await asyncio.sleep(0.2)  # both are suspended
+    [child] = (await store.list_summaries(FlowStateQuery(where={"parent": "x"}))).summaries
+    await store.delete(child.id)
+    before = clock.now()
+    while ended_of(state := await loaded(store)) is None:
+        clock.advance()
+        await asyncio.sleep(0.05)
+
+    assert "is gone" in state.operation.result.response
+    assert 3_600_000 <= clock.now() - before < 2 * 3_600_000
+    await others.close()
+
+
+async def loaded(store: MemoryFlowStateStore) -> Any:
+    return await store.load("x")
