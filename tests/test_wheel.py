@@ -46,7 +46,8 @@ def test_it_says_what_it_is(wheel: Path) -> None:
     entries = archive.read(commands).decode()
 
     assert (firestore_flowstate.__version__, ">=3.10") == (metadata["Version"], metadata["Requires-Python"])
-    assert {"cli", "crypto", "emulator", "flows", "testing"} == set(metadata.get_all("Provides-Extra") or ())
+    extras = {"cli", "cloud-tasks", "crypto", "emulator", "firebase", "flows", "http", "testing"}
+    assert extras == set(metadata.get_all("Provides-Extra") or ())
     assert "flowstate = firestore_flowstate.cli:main" in entries
     assert "firestore_flowstate = firestore_flowstate.testing.plugin" in entries
 

@@ -80,7 +80,7 @@ async def test_a_delayed_run_begins_later(flows: Flows, store: CountingStore) ->
     async def one(run: Run) -> int:
         return 1
 
-    handle = await flows.start(one, id="x", delay=timedelta(milliseconds=50), extra={"owner": "me"})
+    handle = await flows.start(one, id="x", delay=timedelta(seconds=1.5), extra={"owner": "me"})
     state = await handle.state()
     assert state is not None
     assert "scheduled" == state.status
