@@ -45,8 +45,15 @@ class Server:
     not end well by that, or has said anything of an error.
     """
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str], cwd: Path | None = None) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str],
+        cwd: Path | None = None,
+        port: int | None = None,
+    ) -> None:
+        with socket.create_server(("127.0.0.1", port or 0)) as free:
             self.port: int = free.getsockname()[1]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in __exit__
         self._process = subprocess.Popen(

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
-import subprocess
 import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -20,13 +16,11 @@ import firebase_admin
 import pytest
 from firebase_admin import credentials
 from google.auth.credentials import AnonymousCredentials, TokenState
+from task_queue_emulator import task_queue_emulator
 
 from firestore_flowstate import MemoryFlowStateStore
 from firestore_flowstate.flows import DispatchError, Flows, Run
 from firestore_flowstate.flows.firebase import FirebaseTasks
-
-TOOLS = Path(__file__).parents[2] / ".firebase-tools" / "node_modules"
-SCRIPT = Path(__file__).parents[1] / "firebase_tools" / "task_queue.js"
 
 
 class Robot(AnonymousCredentials):
@@ -92,34 +86,18 @@ class TestTheEmulator:
     async def tasks(
         self, app: firebase_admin.App, received: list[tuple[float, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> AsyncIterator[FirebaseTasks]:
-        assert TOOLS.is_dir(), "firebase-tools is not installed: make firebase-tools"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-
         def answer(body: Any) -> tuple[int, Any]:
             received.append((time.time(), body))
             return 200, {}
 
-        with Listener(answer) as function:
-            queue = "projects/demo-tasks/locations/us-central1/queues/driveflow"
-            emulator = subprocess.Popen(  # noqa: ASYNC220  # the loop has nothing else to do yet
-                ["node", "--no-deprecation", SCRIPT, str(port), queue, f"http://{function.host}/"],
-                env={**os.environ, "NODE_PATH": str(TOOLS), "CI": "1"},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            try:
-                assert emulator.stdout is not None
-                for line in emulator.stdout:
-                    if line == "ready\n":
-                        break
-                monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", f"127.0.0.1:{port}")
-                tasks = FirebaseTasks("driveflow", app=app)
-                yield tasks
-                await tasks.close()
-            finally:
-                emulator.kill()
-                emulator.communicate()
+        with (
+            Listener(answer) as function,
+            task_queue_emulator("demo-tasks", "driveflow", f"http://{function.host}/") as host,
+        ):
+            monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", host)
+            tasks = FirebaseTasks("driveflow", app=app)
+            yield tasks
+            await tasks.close()
 
     async def test_a_task_is_held_back_until_it_is_due(
         self, tasks: FirebaseTasks, received: list[tuple[float, Any]]

@@ -1,0 +1,112 @@
+"""The project in examples/firebase, served as Firebase does: each function by a server, with a task queue and rules."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx
+from serving import EXAMPLES, Server, environment
+from task_queue_emulator import task_queue_emulator
+
+from firestore_flowstate.emulator import Emulator, start_emulator
+
+FOLDER = EXAMPLES / "firebase"
+PROJECT = "demo-firebase"
+FUNCTIONS = ("start", "approve", "drive", "sweep")
+
+
+class Project:
+    """The functions' servers by their names, and the emulator of Firestore."""
+
+    def __init__(self, emulator: Emulator, servers: dict[str, Server]) -> None:
+        self.emulator = emulator
+        self.servers = servers
+        self.documents = f"http://{emulator.host}/v1/projects/{PROJECT}/databases/(default)/documents"
+
+    def call(self, name: str, data: object, *, uid: str | None = None) -> httpx.Response:
+        """Call as Firebase's client libraries and Cloud Tasks do."""
+        return self.servers[name].http.post("/", json={"data": data}, headers=signed_in(uid) if uid else {})
+
+    def start(self, uid: str = "alice", topic: str = "tea") -> str:
+        """Start a run; return its id."""
+        id: str = self.call("start", {"topic": topic}, uid=uid).raise_for_status().json()["result"]
+        return id
+
+    def fields(self, id: str, uid: str = "alice") -> dict[str, Any]:
+        """Return the fields of a run's document that are scalars, as its owner reads them."""
+        document = httpx.get(f"{self.documents}/genkit-flows/{id}", headers=signed_in(uid)).raise_for_status().json()
+        return {name: next(iter(value.values())) for name, value in document["fields"].items()}
+
+    def wait_for(self, id: str, uid: str = "alice", **expected: str) -> dict[str, Any]:
+        """Return the fields when they are as expected."""
+        deadline = time.monotonic() + 60
+        while True:
+            fields = self.fields(id, uid)
+            if expected.items() <= fields.items():
+                return fields
+            assert time.monotonic() < deadline, fields
+            time.sleep(0.1)
+
+
+@contextmanager
+def served(**more: str) -> Iterator[Project]:
+    """Serve the project."""
+    with ExitStack() as stack:
+        emulator = stack.enter_context(start_emulator(attach=False, rules=FOLDER / "firestore.rules"))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        tasks = stack.enter_context(task_queue_emulator(PROJECT, "drive", f"http://127.0.0.1:{port}/"))
+        variables = environment(
+            emulator.host,
+            PROJECT,
+            FIREBASE_AUTH_EMULATOR_HOST="127.0.0.1:1",  # nobody needs to answer: it only says to take unsigned tokens
+            CLOUD_TASKS_EMULATOR_HOST=tasks,
+            **more,
+        )
+        source = str(FOLDER / "functions" / "main.py")
+        servers = {
+            name: Server(
+                "functions_framework",
+                *("--source", source, "--target", name, "--host", "127.0.0.1", "--port", "{port}"),
+                environment=variables,
+                port=port if name == "drive" else None,
+            )
+            for name in FUNCTIONS
+        }
+        for server in servers.values():
+            stack.enter_context(server)
+        for server in servers.values():
+            server.wait()
+        yield Project(emulator, servers)
+        for server in servers.values():
+            server.terminate()  # all at once; each is waited for afterwards
+
+
+def unsigned_token(uid: str) -> str:
+    """Return an ID token as the Auth emulator gives out: without a signature, which emulators do not ask for."""
+    now = int(time.time())
+    claims = {
+        "iss": f"https://securetoken.google.com/{PROJECT}",
+        "aud": PROJECT,
+        "sub": uid,
+        "user_id": uid,
+        "auth_time": now,
+        "iat": now - 1,
+        "exp": now + 3600,
+        "firebase": {"sign_in_provider": "custom", "identities": {}},
+    }
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "none"}, claims)
+    ]
+    return ".".join([*parts, ""])
+
+
+def signed_in(uid: str) -> dict[str, str]:
+    """Return the headers of a user who has signed in."""
+    return {"Authorization": f"Bearer {unsigned_token(uid)}"}
