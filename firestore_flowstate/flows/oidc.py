@@ -46,12 +46,17 @@ class Oidc:
         Raises:
             google.auth.exceptions.TransportError: Google's certificates cannot be fetched.
         """
-        match = _BEARER.fullmatch(request.headers.get("authorization", ""))
+        return await asyncio.to_thread(self.allows, request.headers.get("authorization"))
+
+    def allows(self, authorization: str | None) -> bool:
+        """Return whether a header ``Authorization`` has such a token: for hosts that are synchronous.
+
+        Raises:
+            google.auth.exceptions.TransportError: Google's certificates cannot be fetched.
+        """
+        match = _BEARER.fullmatch(authorization or "")
         if match is None:
             return False
-        return await asyncio.to_thread(self._check, match[1])
-
-    def _check(self, token: str) -> bool:
         from google.auth.exceptions import GoogleAuthError, TransportError
         from google.oauth2 import id_token
 
@@ -61,7 +66,7 @@ class Oidc:
             self._transport = KeptResponses(Request())
         try:
             claims: Any = id_token.verify_oauth2_token(  # type: ignore[no-untyped-call]  # google-auth has few types
-                token, self._transport, self.audience, clock_skew_in_seconds=_SKEW_SECONDS
+                match[1], self._transport, self.audience, clock_skew_in_seconds=_SKEW_SECONDS
             )
         except TransportError:
             raise

@@ -37,8 +37,9 @@ def test_configuration() -> None:
     configuration = json.loads((FOLDER / "firebase.json").read_text())
 
     jsonschema.validate(configuration, schema)
-    for file in (configuration["firestore"]["rules"], "functions/main.py", "functions/requirements.txt", "public"):
-        assert (FOLDER / file).exists()
+    assert "firestore.rules" == configuration["firestore"]["rules"]
+    assert (FOLDER / configuration["hosting"]["public"] / "index.html").is_file()
+    assert all((FOLDER / "functions" / name).is_file() for name in ("main.py", "requirements.txt"))
 
 
 def test_a_run_waits_for_its_answer(project: Project) -> None:

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Sets up a service that durable flows run in: run it in this folder, with PROJECT and REGION set.
+set -eu
+ACCOUNT="flows@$PROJECT.iam.gserviceaccount.com"
+NUMBER=$(gcloud projects describe "$PROJECT" --format='value(projectNumber)')
+SERVICE="https://shop-$NUMBER.$REGION.run.app"
+QUEUE="projects/$PROJECT/locations/$REGION/queues/flows"
+
+# Whom tasks and the scheduler call as, and who the service is.
+gcloud iam service-accounts create flows --project="$PROJECT"
+for role in roles/datastore.user roles/cloudtasks.enqueuer roles/run.invoker; do
+    gcloud projects add-iam-policy-binding "$PROJECT" --member="serviceAccount:$ACCOUNT" --role="$role" --condition=None
+done
+# Who makes a task with a token of the account must be allowed to act as it.
+gcloud iam service-accounts add-iam-policy-binding "$ACCOUNT" --project="$PROJECT" \
+    --member="serviceAccount:$ACCOUNT" --role=roles/iam.serviceAccountUser
+
+gcloud tasks queues create flows --project="$PROJECT" --location="$REGION" \
+    --max-attempts=20 --min-backoff=1s --max-backoff=300s
+
+cp Containerfile Dockerfile # the name that Cloud Build looks for
+gcloud run deploy shop --source=. --project="$PROJECT" --region="$REGION" --service-account="$ACCOUNT" --timeout=300 \
+    --no-allow-unauthenticated \
+    --set-env-vars="FLOWS_QUEUE=$QUEUE,FLOWS_URL=$SERVICE/flows/drive,FLOWS_ACCOUNT=$ACCOUNT"
+
+# The sweep: what wakes runs whose task was lost, or whose process has died.
+gcloud scheduler jobs create http flows-sweep --project="$PROJECT" --location="$REGION" --schedule='* * * * *' \
+    --uri="$SERVICE/flows/sweep" --http-method=POST \
+    --oidc-service-account-email="$ACCOUNT" --oidc-token-audience="$SERVICE/flows/drive"

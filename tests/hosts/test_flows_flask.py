@@ -1,0 +1,139 @@
+"""Durable flows in gunicorn's workers, which are synchronous, and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+
+import httpx
+import pytest
+from cloud_tasks_server import CloudTasksServer
+from google.cloud.tasks_v2.types import Task
+from serving import EXAMPLES, ROOT, Server
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from firestore_flowstate.flows import Flows
+
+
+@pytest.fixture
+def settings(host_environment: dict[str, str], flow_state_settings: FlowStateSettings) -> FlowStateSettings:
+    """Of the store that the hosts use."""
+    return flow_state_settings.model_copy(
+        update={"project": host_environment["GOOGLE_CLOUD_PROJECT"], "collection": "genkit-flows"}
+    )
+
+
+@pytest.mark.parametrize(("threads", "kills"), [(1, 0), (8, 0), (8, 4)])
+async def test_fifty_runs_over_four_workers(
+    host_environment: dict[str, str], settings: FlowStateSettings, threads: int, kills: int
+) -> None:
+    """Each ends with all its results, also if workers are killed; one that outlasts a request goes on in the next."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def deliver(task: Task) -> int:
+        request = task.http_request
+        return (await http.post(request.url, content=request.body, headers=dict(request.headers))).status_code
+
+    no_keeping = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(timeout=60, limits=no_keeping) as http, CloudTasksServer(deliver) as queue:
+        url = f"http://127.0.0.1:{port}/drive"
+        variables = {**host_environment, "QUEUE_HOST": queue.http_host, "DRIVE_URL": url}
+        arguments = ("--chdir", str(ROOT / "tests" / "hosts"), "--workers", "4", "--threads", str(threads))
+        bind = ("--bind", "127.0.0.1:{port}", "--timeout", "60")
+        with Server("gunicorn", *bind, *arguments, "flask_flows:app", environment=variables, port=port) as server:
+            await asyncio.to_thread(server.wait)
+            await check_runs(server, http, settings, kills=kills)
+            if kills:
+                server.forgive("SIGKILL")  # gunicorn says how its workers have ended
+    assert queue.statuses[200] >= 50
+    assert bool(kills) == bool(queue.statuses[504]), "a delivery that was cut"
+
+
+async def check_runs(server: Server, http: httpx.AsyncClient, settings: FlowStateSettings, *, kills: int) -> None:
+    """Start runs, kill workers, and look at what has become of the runs."""
+    base = f"http://127.0.0.1:{server.port}"
+    expected = {f"run-{number}": [0.01, 0.02] for number in range(49)} | {"long": [0.7] * 6}
+
+    async def call(path: str, body: object = None) -> None:
+        while True:
+            with suppress(httpx.HTTPError):
+                (await http.post(f"{base}{path}", json=body)).raise_for_status()
+                return
+            await asyncio.sleep(0.1)
+
+    async def kill() -> None:
+        for number in range(kills):
+            await asyncio.sleep(0.3)
+            for pid in server.workers()[number % 2 :: 2]:  # half of them
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(5)
+            await call("/sweep")
+
+    sweeping = asyncio.ensure_future(sweep())
+    try:
+        starts = [call(f"/start/{id}", seconds) for id, seconds in reversed(expected.items())]
+        await asyncio.gather(*starts)
+        await kill()
+        async with FirestoreFlowStateStore(settings) as store:
+            flows = Flows(store)
+            results = await asyncio.gather(*(flows.result(id, timeout=80) for id in expected))
+            long = await store.load("long")
+    finally:
+        sweeping.cancel()
+
+    assert list(expected.values()) == results
+    assert long is not None
+    assert len(long.executions) > 1
+
+
+@pytest.fixture(params=["flask app:app", "cloud_run main:app"])
+def example(request: pytest.FixtureRequest, host_environment: dict[str, str]) -> Iterator[Server]:
+    """The examples, without a queue."""
+    folder, _, app = request.param.partition(" ")
+    target = ("--chdir" if folder == "flask" else "--app-dir", str(EXAMPLES / folder), app)
+    if folder == "flask":
+        arguments = ("gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "1", "--threads", "4", *target)
+    else:
+        arguments = ("uvicorn", "--port", "{port}", *target)
+    with Server(*arguments, environment=host_environment) as server:
+        yield server.wait()
+
+
+async def test_examples(example: Server, settings: FlowStateSettings) -> None:
+    """A run is started, answered and ends; queues without a token are not let in."""
+    async with httpx.AsyncClient(base_url=str(example.http.base_url), timeout=60) as http:
+        started = await http.post("/orders/a", json={"item": "book", "cents": 1250})
+        again = await http.post("/orders/a", json={"item": "book", "cents": 1250})
+        confirmed = await http.post("/orders/a/confirmation", params={"ok": "true"}, json={"ok": True})
+        async with FirestoreFlowStateStore(settings) as store:
+            result = await Flows(store).result("a", timeout=30)
+        shown, missing = await http.get("/orders/a"), await http.get("/orders/b")
+        late = await http.post("/orders/a/confirmation", params={"ok": "true"}, json={"ok": True})
+        paths = ("/drive", "/sweep", "/flows/drive", "/flows/sweep")
+        refused = {(await http.post(path, json={"id": "a"})).status_code for path in paths}
+
+    assert [200] * 3 == [started.status_code, again.status_code, confirmed.status_code]
+    assert result in ("a box with a book", "receipt for 1250 cents")
+    assert ("done", 404, 409) == (shown.json()["status"], missing.status_code, late.status_code)
+    assert {401, 404} == refused
+
+
+def test_files_that_only_a_deployment_reads() -> None:
+    """The shell can read the commands, and what the image is built of and starts is there."""
+    folder = EXAMPLES / "cloud_run"
+    commands, image = folder / "deploy.sh", (folder / "Containerfile").read_text()
+
+    assert 0 == subprocess.run(["sh", "-n", commands], check=False).returncode
+    assert all((folder / name).is_file() for name in re.findall(r"COPY (\S+)", image))
+    assert "exec uvicorn main:app" in image, "without exec SIGTERM ends the shell, and nothing is handed over"
