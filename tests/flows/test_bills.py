@@ -1,0 +1,190 @@
+"""What a run of a durable flow bills in document reads and writes: docs/costs.md says so, and here it is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+from meter import Bill, Meter
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSettings
+from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate.flows import Flows, Run
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "costs.md"
+STEPS: Final = 20
+WAITING: Final = 500
+
+
+class Nobody:
+    """A dispatcher that wakes nobody: each drive is called by the test."""
+
+    async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+def meter(flow_state_settings: FlowStateSettings) -> Iterator[Meter]:
+    """What comes by on the way to the emulator."""
+    assert flow_state_settings.emulator_host is not None
+    with Meter(flow_state_settings.emulator_host) as meter:
+        yield meter
+
+
+@pytest.fixture
+async def metered(
+    flow_state_settings: FlowStateSettings, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[FirestoreFlowStateStore]:
+    """A store whose calls are metered."""
+
+    async def now(*_: object) -> None:
+        """Not be on the emulator, which alone is asked for the time before a page of several queries."""
+
+    monkeypatch.setattr(Connection, "settled_time", now)
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": meter.host})) as store:
+        yield store
+
+
+async def one(number: int) -> int:
+    return number
+
+
+async def in_sequence(store: FirestoreFlowStateStore, meter: Meter) -> None:
+    flows = Flows(store)
+
+    @flows.flow
+    async def sums(run: Run) -> int:
+        return sum([await run.step("one", one, number) for number in range(STEPS)])
+
+    assert 190 == await flows.run(sums)
+    await flows.close()
+
+
+async def waiting(store: FirestoreFlowStateStore, meter: Meter) -> Flows:
+    """Return flows with a run "x" that has just been started, and is not driven yet."""
+    flows = Flows(store, dispatcher=Nobody())
+
+    @flows.flow
+    async def asks(run: Run) -> bool:
+        return await run.interrupt("approve", bool)
+
+    await flows.start(asks, id="x")
+    return flows
+
+
+async def first_drive(store: FirestoreFlowStateStore, meter: Meter) -> None:
+    flows = await waiting(store, meter)
+    meter.take()
+    assert "waiting" == await flows.drive("x")
+
+
+async def answer(store: FirestoreFlowStateStore, meter: Meter) -> None:
+    flows = await waiting(store, meter)
+    await flows.drive("x")
+    meter.take()
+    await flows.resume("x", True)
+
+
+async def resumption(store: FirestoreFlowStateStore, meter: Meter) -> None:
+    flows = await waiting(store, meter)
+    await flows.drive("x")
+    await flows.resume("x", True)
+    meter.take()
+    assert "done" == await flows.drive("x")
+
+
+ROWS: Final[dict[str, Callable[[FirestoreFlowStateStore, Meter], Awaitable[object]]]] = {
+    f"a run of {STEPS} steps in sequence, started where it is driven": in_sequence,
+    "the first drive of a run that waits at once, by another process": first_drive,
+    "`resume`": answer,
+    "the drive after that, to the end": resumption,
+}
+
+
+def written() -> dict[str, Bill]:
+    """Return the rows of the page."""
+    table = PAGE.read_text().partition("<!-- table: flows -->\n")[2].partition("<!-- end -->")[0]
+    rows = re.findall(r"^\| (.*?) \| ?(\d*) \| ?(\d*) \|$", table, re.MULTILINE)
+    return {name: Bill(int(reads or 0), int(writes or 0)) for name, reads, writes in rows}
+
+
+@pytest.mark.parametrize("name", ROWS)
+async def test_a_run_bills_what_the_page_says(metered: FirestoreFlowStateStore, meter: Meter, name: str) -> None:
+    """Exactly; a run of n steps that never suspends is n + 1 writes and no read."""
+    await ROWS[name](metered, meter)
+
+    assert written()[name] == meter.take()
+
+
+def test_the_page_has_no_other_rows() -> None:
+    """What is in the table is counted."""
+    assert list(ROWS) == list(written())
+
+
+async def test_steps_that_end_together_are_written_together(metered: FirestoreFlowStateStore, meter: Meter) -> None:
+    """50 parallel steps, the last step and the end: at most 4 writes in all, and no read."""
+    flows = Flows(metered)
+    together = asyncio.Event()
+    begun: list[int] = []
+
+    async def wait(number: int) -> int:
+        begun.append(number)
+        if len(begun) == 50:
+            together.set()
+        await together.wait()
+        return number
+
+    @flows.flow
+    async def parallel(run: Run) -> int:
+        numbers = await asyncio.gather(*(run.step("wait", wait, number) for number in range(50)))
+        return await run.step("sum", lambda: sum(numbers))
+
+    assert 1225 == await flows.run(parallel)
+    bill = meter.take()
+    await flows.close()
+
+    assert 0 == bill.reads
+    assert bill.writes <= 4
+
+
+async def test_runs_that_wait_cost_nothing(metered: FirestoreFlowStateStore, meter: Meter) -> None:
+    """However many they are, a worker is billed one read for each look."""
+    later = round(time.time() * 1000) + 86_400_000
+    states = {}
+    for number in range(WAITING):
+        state = states[f"run-{number}"] = FlowState.start(name="asks")
+        if number % 2:
+            state.wakeAt = later
+    await metered.save_many(states)
+    meter.take()
+    flows = Flows(metered)
+
+    @flows.flow
+    async def asks(run: Run) -> bool:
+        return await run.interrupt("approve", bool)
+
+    looks, enough, due = 0, asyncio.Event(), metered.due
+
+    async def counted(*arguments: object, **options: object) -> object:
+        nonlocal looks
+        found = await due(*arguments, **options)  # type: ignore[arg-type]  # passed on as they are
+        looks += 1
+        if looks == 3:
+            enough.set()
+            await asyncio.Event().wait()  # no other look begins
+        return found
+
+    metered.due = counted  # type: ignore[method-assign, assignment]  # to know how often it looked
+    async with flows, flows.worker(poll=0.05):
+        await enough.wait()
+
+    assert Bill(reads=3) == meter.take()
