@@ -108,15 +108,15 @@ class FirestoreFlowStateStore:
         base = None if if_version is None or isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)
-        from ._operations.landing import Overtaken
+        from ._operations.commit import Conflict
         from ._operations.saving import save
 
         try:
             await save(collection, id, state, content=content, base=base, absent=if_version is None, deadline=deadline)
-        except Overtaken as overtaken:
+        except Conflict as conflicting:
             if if_version is None:
-                raise conflict(id, expected=None, found=overtaken.found) from None
-            raise overtaken.error from None
+                raise conflict(id, expected=None, found=conflicting.found) from None
+            raise conflicting.error from None
 
     async def create(
         self,
@@ -141,13 +141,13 @@ class FirestoreFlowStateStore:
         content = self._as_it_is(check_state(id, state))
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)
-        from ._operations.landing import Overtaken
+        from ._operations.commit import Conflict
         from ._operations.saving import save
 
         try:
             await save(collection, id, state, content=content, base=None, absent=True, deadline=deadline)
-        except Overtaken as overtaken:
-            raise overtaken.error from None
+        except Conflict as conflicting:
+            raise conflicting.error from None
 
     async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
         """Return the state stored under the id, or None where there is none or it has expired.
@@ -209,7 +209,7 @@ class FirestoreFlowStateStore:
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)
-        from ._operations.landing import Overtaken
+        from ._operations.commit import Conflict
         from ._operations.updating import update, update_latest
 
         try:
@@ -217,8 +217,8 @@ class FirestoreFlowStateStore:
                 version = await update_latest(collection, id, change, deadline=deadline)
             else:
                 version = await update(collection, id, change, base=base, deadline=deadline)
-        except Overtaken as overtaken:
-            raise overtaken.error from None
+        except Conflict as conflicting:
+            raise conflicting.error from None
         return version.to_text(collection.path_of(id))
 
     def edit(

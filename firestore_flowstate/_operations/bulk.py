@@ -22,12 +22,12 @@ from ..errors import FlowStateError, QuotaError, StoreUnavailableError
 from ..models import FlowState
 from ..unset import UNSET
 from .collection import Collection, is_live
+from .commit import Conflict, at, commit_write
 from .deleting import delete
 from .gather_or_cancel import gather_or_cancel
-from .landing import Overtaken, at, land
+from .pending_write import CommitResult, PendingWrite
 from .reading import state_of, states_of_whole
 from .saving import layout_of, outgoing_of, stamp
-from .sending import Landed, Outgoing
 
 _BATCH: Final = 100  # documents
 _BATCH_BYTES: Final = 1024 * 1024
@@ -45,7 +45,7 @@ class Deletion(Protocol):
 class _Save(NamedTuple):
     id: str
     state: FlowState
-    out: Outgoing
+    out: PendingWrite
     written: Written | None
     size: int  # bytes of its writes
     progress: Progress  # of the state when it was encoded
@@ -95,17 +95,17 @@ async def save_many(
 
     async def one(save: _Save, *, sent_at: float | None = None, lost: Ambiguous | None = None) -> None:
         try:
-            landed = await land(
+            result = await commit_write(
                 collection, save.out, base=None, absent=False, deadline=deadline, sent_at=sent_at, lost=lost
             )
-        except Overtaken as overtaken:
-            errors[save.id] = overtaken.error
+        except Conflict as conflicting:
+            errors[save.id] = conflicting.error
         except Refused as refusal:
             errors[save.id] = collection.connection.refusal(refusal, flow_id=save.id)
         except FlowStateError as error:
             errors[save.id] = error
         else:
-            _stamp(save, collection.path_of(save.id), landed)
+            _stamp(save, collection.path_of(save.id), result)
 
     async def many(batch: Sequence[_Save]) -> None:
         sent_at = monotonic()
@@ -123,7 +123,7 @@ async def save_many(
             await _each(batch, one)  # one of them may be the reason
             return
         for save, result in zip(batch, reply.write_results, strict=True):
-            _stamp(save, collection.path_of(save.id), Landed(updated=moment_of(result.update_time)))
+            _stamp(save, collection.path_of(save.id), CommitResult(updated=moment_of(result.update_time)))
 
     await gather_or_cancel([_each(small, many), _each(alone, one)])
     if errors:
@@ -244,8 +244,8 @@ def _is_large(save: _Save) -> bool:
     return bool(save.out.parts) or save.size > _BATCH_BYTES
 
 
-def _stamp(save: _Save, path: str, landed: Landed) -> None:
-    stamp(save.state, path, landed, save.written, progress=save.progress, base=None, out=save.out)
+def _stamp(save: _Save, path: str, result: CommitResult) -> None:
+    stamp(save.state, path, result, save.written, progress=save.progress, base=None, out=save.out)
 
 
 def _checked(ids: Iterable[str], errors: dict[str, FlowStateError]) -> list[str]:

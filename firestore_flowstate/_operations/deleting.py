@@ -13,8 +13,8 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateConflictError, StoreUnavailableError
 from .backoff import Backoff
 from .collection import Collection, is_live
+from .commit import PRECONDITION_CODES, at, found_version, is_version
 from .history import Forgotten, history_since
-from .landing import PRECONDITION_CODES, at, found_version, is_version
 from .reading import load_root
 
 _MASK = ["flowId", f"{PAYLOAD}.parts"]

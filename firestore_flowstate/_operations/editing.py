@@ -15,7 +15,7 @@ from ..errors import FlowStateEncodeError, FlowStateNotFoundError
 from ..models import FlowState
 from .backoff import Backoff
 from .collection import Collection, is_live
-from .landing import Overtaken
+from .commit import Conflict
 from .reading import load, state_of
 from .saving import save
 from .updating import update
@@ -45,9 +45,9 @@ class Edit:
         deadline = self._collection.deadline(self._timeout)
         try:
             await write_difference(self._collection, self._id, self._before, self.state, deadline)
-        except Overtaken as overtaken:
-            if not isinstance(overtaken.error, FlowStateNotFoundError):
-                raise overtaken.error from None
+        except Conflict as conflicting:
+            if not isinstance(conflicting.error, FlowStateNotFoundError):
+                raise conflicting.error from None
             raise conflict(self._id, expected=self._version, found=None) from None
 
 
@@ -82,11 +82,11 @@ async def _modify(
         state = await changed(change, state, collection=collection.name(""), id=id)
         try:
             await write_difference(collection, id, before, state, deadline)
-        except Overtaken as overtaken:
+        except Conflict as conflicting:
             if attempt + 1 == attempts:
-                raise overtaken.error from None
+                raise conflicting.error from None
             await backoff.pause()
-            state = await _latest(collection, id, overtaken.document, deadline, waited=attempt > 0)
+            state = await _latest(collection, id, conflicting.document, deadline, waited=attempt > 0)
         else:
             return state
     raise ValueError(f"attempts is at least 1, not {attempts}")

@@ -12,10 +12,10 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from .backoff import Backoff
 from .collection import Collection, expires_at
-from .landing import PRECONDITION_CODES, at
+from .commit import PRECONDITION_CODES, at
+from .pending_write import PendingWrite, send, withdraw
 from .reading import fetch, unreadable, version_of
 from .saving import part_writes
-from .sending import Outgoing, send, withdraw
 
 _TRIES = 5
 _PATIENCE = 5.0  # seconds that a writer gives to maintenance, its own write being stored already
@@ -83,7 +83,7 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
         size = max(0, summary["bytes"].integer_value + folded.grown) if "bytes" in summary else 0
         write.update.fields["summary"].map_value.fields["bytes"].integer_value = size
         write.update_mask.field_paths.append("summary.bytes")
-    out = Outgoing(
+    out = PendingWrite(
         id=id,
         root=write,
         revision=root.revision,
@@ -93,7 +93,7 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
         gone=[collection.part_name(id, name) for name in gone],
     )
     try:
-        landed = await send(collection, out, at(root.updated), deadline)
+        result = await send(collection, out, at(root.updated), deadline)
     except Refused:
         if out.parts:
             await withdraw(collection, out, deadline)
@@ -105,7 +105,7 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
         *(Kept("log", ref.name, ref.count) for ref, _ in folded.spill.refs),
     )
     return Version(
-        updated=landed.updated,
+        updated=result.updated,
         revision=root.revision,
         layout="serialized",
         progress=expected.progress,

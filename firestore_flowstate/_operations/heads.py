@@ -13,7 +13,7 @@ from .._document.version import Kept, Version
 from .._rpc.deadline import Deadline
 from ..errors import FlowStateDecodeError
 from .collection import Collection, expire_after_in, expires_at, is_live
-from .landing import is_version
+from .commit import is_version
 from .progress import NATIVE_PROGRESS, SERIALIZED_PROGRESS, native_progress, serialized_progress
 from .reading import load_root, unreadable, version_of
 

@@ -14,8 +14,8 @@ from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState
 from ..reports import MigrateReport
 from .collection import Collection, is_live
+from .commit import Conflict
 from .gather_or_cancel import gather_or_cancel
-from .landing import Overtaken
 from .mixing import MixedLayoutsWarning
 from .reading import load, state_of
 from .saving import outgoing_of, save
@@ -82,8 +82,8 @@ async def _convert(
             return True
         try:
             await _save(target, id, state, base=_version(target, id, state), expires_like=state)
-        except Overtaken as overtaken:
-            document = overtaken.document  # as it is now, so that the next try is at once
+        except Conflict as conflicting:
+            document = conflicting.document  # as it is now, so that the next try is at once
         else:
             return True
     raise _too_busy(id)
@@ -105,7 +105,7 @@ async def _copy(source: Collection, target: Collection, id: str, document: Docum
             copy = state.model_copy(deep=True)
             base = None if there is None else _version(target, id, there)
             await _save(target, id, copy, base=base, expires_like=state)
-        except Overtaken:
+        except Conflict:
             continue
         return True
     raise _too_busy(id)

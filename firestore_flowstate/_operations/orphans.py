@@ -12,9 +12,9 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateDecodeError
 from ..reports import GcReport
 from .collection import Collection
-from .landing import PRECONDITION_CODES
+from .commit import PRECONDITION_CODES
+from .pending_write import guard
 from .scanning import scan_parts
-from .sending import guard
 
 MIN_AGE: Final = timedelta(hours=1)
 """Parts younger than this may belong to a save that has not switched its root yet."""

@@ -14,12 +14,12 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from ..reports import RewrapReport
 from .collection import Collection, expires_at
+from .commit import PRECONDITION_CODES, at
 from .gather_or_cancel import gather_or_cancel
-from .landing import PRECONDITION_CODES, at
+from .pending_write import PendingWrite, send, withdraw
 from .reading import fetch, unreadable
 from .saving import part_writes
 from .scanning import scan
-from .sending import Outgoing, send, withdraw
 
 _AT_ONCE: Final = 4
 _TRIES: Final = 20
@@ -58,7 +58,7 @@ async def _rewrap(collection: Collection, found: Document) -> bool:
     for _ in range(_TRIES):
         if document is None or not is_serialized(document):
             return False
-        out = await _outgoing(collection, id, document)
+        out = await _pending_write(collection, id, document)
         if out is None:
             return in_doubt  # where a reply was lost it is so by us
         deadline = collection.deadline(None).plus(out.size() / 2**20)
@@ -76,7 +76,7 @@ async def _rewrap(collection: Collection, found: Document) -> bool:
     raise BackendError(f"The flow state {id!r} was written all the time while it was rewrapped.", flow_id=id)
 
 
-async def _outgoing(collection: Collection, id: str, document: Document) -> Outgoing | None:
+async def _pending_write(collection: Collection, id: str, document: Document) -> PendingWrite | None:
     """Return the write that packs a document again, or None where it is as it should be or was replaced."""
     place = collection.place(id)
     try:
@@ -105,7 +105,7 @@ async def _outgoing(collection: Collection, id: str, document: Document) -> Outg
     if place.payloads.keyring is not None:
         write.update_mask.field_paths.append("summary.errorLine")  # not to be left in the clear
     gone = [collection.part_name(id, name) for ref in rewrapped.gone for name in ref.part_names()]
-    return Outgoing(
+    return PendingWrite(
         id=id,
         root=write,
         revision=root.revision,

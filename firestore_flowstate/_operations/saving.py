@@ -23,9 +23,9 @@ from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState
 from ..unset import UNSET, Unset
 from .collection import Collection
-from .landing import land, part_names_of
+from .commit import commit_write, part_names_of
+from .pending_write import CommitResult, PendingWrite
 from .reading import load_root
-from .sending import Landed, Outgoing
 
 _NATIVE_LARGEST = ("cache", "eventsTriggered")
 
@@ -57,7 +57,7 @@ async def save(
         deadline: When to give up.
 
     Raises:
-        Overtaken: Another writer was first.
+        Conflict: Another writer was first.
         FlowStateEncodeError: The state cannot be stored.
     """
     sound = check_state(id, state) if content is None else content
@@ -73,10 +73,10 @@ async def save(
         # It costs a read anyway to be large: so what is replaced can go with it.
         out.gone = await _parts_of(collection, id, deadline)
     try:
-        landed = await land(collection, out, base=base, absent=absent, deadline=deadline)
+        result = await commit_write(collection, out, base=base, absent=absent, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    stamp(state, path, landed, written, progress=Progress.of(sound), base=base, out=out)
+    stamp(state, path, result, written, progress=Progress.of(sound), base=base, out=out)
 
 
 def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> Layout | None:
@@ -100,34 +100,34 @@ def outgoing_of(
     absent: bool = False,
     layout: Layout | None = None,
     expire_at: datetime | Unset | None = UNSET,
-) -> tuple[Outgoing, Written | None]:
+) -> tuple[PendingWrite, Written | None]:
     """Return the write of a whole state, and what it was filled with where the layout is ours."""
     if isinstance(expire_at, Unset):
         expire_at = collection.expire_at(state.status, own_duration(state.model_extra or {}))
     if (layout or collection.settings.layout) == "native":
         return outgoing_native(collection, id, state, expire_at), None
-    return outgoing(collection, id, state, base=base, absent=absent, expire_at=expire_at)
+    return pending_write(collection, id, state, base=base, absent=absent, expire_at=expire_at)
 
 
 def stamp(
     state: FlowState,
     path: str,
-    landed: Landed,
+    result: CommitResult,
     written: Written | None,
     *,
     progress: Progress,
     base: Version | None,
-    out: Outgoing,
+    out: PendingWrite,
 ) -> None:
     """Give a state that was stored whole its version."""
     version = Version(
-        updated=landed.updated,
+        updated=result.updated,
         revision="" if written is None else written.revision,
         layout="native" if written is None else "serialized",
         progress=progress,
-        weight=0 if written is None else written.weight if landed.root is None else landed.root.weight,
-        parts=0 if written is None else len(out.parts) if landed.root is None else landed.root.parts,
-        kept=() if written is None else written.kept if landed.root is None else landed.root.kept(),
+        weight=0 if written is None else written.weight if result.root is None else result.root.weight,
+        parts=0 if written is None else len(out.parts) if result.root is None else result.root.parts,
+        kept=() if written is None else written.kept if result.root is None else result.root.kept(),
         created=None if written is None else written.created,
         expires=None if out.expire_at is None else out.expire_at.timestamp(),
         owns_expiry=written is None and EXPIRY in (state.model_extra or {}),
@@ -138,7 +138,7 @@ def stamp(
     version.stamp(state, path)
 
 
-def outgoing(
+def pending_write(
     collection: Collection,
     id: str,
     state: FlowState,
@@ -146,7 +146,7 @@ def outgoing(
     base: Version | None,
     absent: bool,
     expire_at: datetime | None,
-) -> tuple[Outgoing, Written]:
+) -> tuple[PendingWrite, Written]:
     """Return the write of a whole state in the serialized layout."""
     collection.mixing.about_to_serialize(path=collection.path)
     root = Write()
@@ -156,7 +156,7 @@ def outgoing(
     except FlowStateEncodeError as error:
         raise naming(error, id) from error.__cause__
     parts = part_writes(collection, id, written.parts)
-    out = Outgoing(id=id, root=root, revision=written.revision, replaces=True, parts=parts, expire_at=expire_at)
+    out = PendingWrite(id=id, root=root, revision=written.revision, replaces=True, parts=parts, expire_at=expire_at)
     return out, written
 
 
@@ -172,7 +172,7 @@ def part_writes(collection: Collection, id: str, parts: Sequence[tuple[Ref, byte
     return writes
 
 
-def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at: datetime | None) -> Outgoing:
+def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at: datetime | None) -> PendingWrite:
     """Return the write of a whole state in the native layout."""
     root = Write()
     root.update.name = collection.name(id)
@@ -190,7 +190,7 @@ def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at
     def makes(stored: Document, base: Document | None) -> bool:
         return same_fields(stored.fields, fields)
 
-    return Outgoing(id=id, root=root, revision="", replaces=True, makes=makes, expire_at=expire_at)
+    return PendingWrite(id=id, root=root, revision="", replaces=True, makes=makes, expire_at=expire_at)
 
 
 def check_may_be_plain(collection: Collection) -> None:

@@ -24,12 +24,12 @@ from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFou
 from ..unset import UNSET, Unset
 from .backoff import Backoff
 from .collection import Collection
+from .commit import Conflict, commit_write, part_names_of
 from .folding import fold
 from .heads import confirm, confirm_whole, read_head
-from .landing import Overtaken, land, part_names_of
+from .pending_write import CommitResult, PendingWrite
 from .reading import fetch, load_root, unreadable
 from .saving import check_may_be_plain, check_native_size, part_writes
-from .sending import Landed, Outgoing
 
 _FOLDS = 6  # how often a full root is folded before an update gives up
 
@@ -54,7 +54,7 @@ async def update(
         deadline: When to give up.
 
     Raises:
-        Overtaken: Another writer was first, or the version has expired.
+        Conflict: Another writer was first, or the version has expired.
         FlowStateEncodeError: A value cannot be stored.
     """
     if base.is_hearsay and _would_expire_as_told(collection, change, base):
@@ -94,9 +94,9 @@ async def _update_latest(collection: Collection, id: str, change: Change, *, dea
         base, replaceable = head
         try:
             return await update(collection, id, change, base=base, replaceable=replaceable, deadline=deadline)
-        except Overtaken as overtaken:
-            if isinstance(overtaken.error, FlowStateNotFoundError):
-                raise overtaken.error from None
+        except Conflict as conflicting:
+            if isinstance(conflicting.error, FlowStateNotFoundError):
+                raise conflicting.error from None
         await backoff.pause()
 
 
@@ -151,17 +151,17 @@ async def _update_serialized(
         own = packed.change.own_duration_after(base.expire_after)
         expire_at = collection.expire_at(packed.progress_after(base.progress).status, own)
     kept = base.kept if base.kept is not None else replaceable or ()
-    out = _outgoing(collection, id, packed, base, expire_at, kept)
+    out = _pending_write(collection, id, packed, base, expire_at, kept)
     for folds in range(_FOLDS + 1):
         try:
-            landed = await land(collection, out, base=base, absent=False, deadline=deadline)
+            result = await commit_write(collection, out, base=base, absent=False, deadline=deadline)
             break
         except Refused as refusal:
             if refusal.code != "INVALID_ARGUMENT" or folds == _FOLDS:
                 raise collection.connection.refusal(refusal, flow_id=id) from refusal
             # The root is full. Folding changes no revision, so the version at hand stays good.
             await fold(collection, id, deadline, urgent=True)
-    version = _version_after(packed, landed, base, kept, expire_at)
+    version = _version_after(packed, result, base, kept, expire_at)
     if base.weight < FOLD_WEIGHT <= version.weight or version.weight > 2 * FOLD_WEIGHT:
         folded = await fold(collection, id, deadline)
         if folded is not None and folded.revision == version.revision:
@@ -175,20 +175,20 @@ def _may_expire(collection: Collection, change: Change, base: Version) -> bool:
     return base.expires is not None or own is not None or collection.settings.expire_after is not None
 
 
-def _outgoing(
+def _pending_write(
     collection: Collection,
     id: str,
     packed: Update,
     base: Version,
     expire_at: datetime | Unset | None,
     kept: Sequence[Kept],
-) -> Outgoing:
+) -> PendingWrite:
     root = Write()
     root.update.name = collection.name(id)
     mask = write_update(root.update, packed, collection.place(id), base, expire_at)
     root.update_mask.field_paths.extend(mask)
     root.update_mask.SetInParent()
-    out = Outgoing(
+    out = PendingWrite(
         id=id,
         root=root,
         revision=packed.segment.id,
@@ -211,24 +211,24 @@ def _outgoing(
 
 
 def _version_after(
-    packed: Update, landed: Landed, base: Version, kept: Sequence[Kept], expire_at: datetime | Unset | None
+    packed: Update, result: CommitResult, base: Version, kept: Sequence[Kept], expire_at: datetime | Unset | None
 ) -> Version:
-    if landed.rebased is not None:
-        kept = landed.rebased.kept()
-        base = replace(base, weight=landed.rebased.weight, parts=landed.rebased.parts, kept=tuple(kept))
+    if result.rebased is not None:
+        kept = result.rebased.kept()
+        base = replace(base, weight=result.rebased.weight, parts=result.rebased.parts, kept=tuple(kept))
     weight = base.weight + packed.segment.weight()
     parts = base.parts + sum(ref.count for ref, _ in packed.parts) - sum(one.size for one in packed.gone(kept))
     after = None if base.kept is None else packed.kept_after(base.kept)
-    if len(landed.transforms) > 2:
-        weight, parts = landed.transforms[1].integer_value, landed.transforms[2].integer_value
-    elif landed.root is not None:
-        weight, parts, after = landed.root.weight, landed.root.parts, landed.root.kept()
+    if len(result.transforms) > 2:
+        weight, parts = result.transforms[1].integer_value, result.transforms[2].integer_value
+    elif result.root is not None:
+        weight, parts, after = result.root.weight, result.root.parts, result.root.kept()
     if isinstance(expire_at, Unset):
         expires = base.expires
     else:
         expires = None if expire_at is None else expire_at.timestamp()
     return Version(
-        updated=landed.updated,
+        updated=result.updated,
         revision=packed.segment.id,
         layout="serialized",
         progress=packed.progress_after(base.progress),
@@ -263,9 +263,9 @@ async def _update_native(
     def makes(stored: Document, base: Document | None) -> bool:
         return base is not None and same_fields(stored.fields, changed_fields(base.fields, root.update.fields, mask))
 
-    out = Outgoing(id=id, root=root, revision="", replaces=False, makes=makes)
+    out = PendingWrite(id=id, root=root, revision="", replaces=False, makes=makes)
     try:
-        landed = await land(collection, out, base=base, absent=False, deadline=deadline)
+        result = await commit_write(collection, out, base=base, absent=False, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    return replace(base, updated=landed.updated, progress=progress, expires=expires, expire_after=own)
+    return replace(base, updated=result.updated, progress=progress, expires=expires, expire_after=own)

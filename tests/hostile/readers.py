@@ -28,8 +28,8 @@ from firestore_flowstate._document.root import Root, check_layout, is_serialized
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.version import Version
 from firestore_flowstate._operations.collection import Collection, expires_at, is_live
+from firestore_flowstate._operations.commit import found_version
 from firestore_flowstate._operations.examining import _contradictions, _hidden
-from firestore_flowstate._operations.landing import found_version
 from firestore_flowstate._operations.progress import native_progress, serialized_progress
 from firestore_flowstate._operations.reading import decode, load_root, read_native_document, state_of_whole
 from firestore_flowstate._operations.summarizing import summary_of

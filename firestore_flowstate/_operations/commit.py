@@ -1,7 +1,7 @@
-"""Landing a write: send it once, and where the outcome is in doubt find out from what is stored.
+"""Committing a write: send it once, and where the outcome is in doubt find out from what is stored.
 
 The table of cases is in docs/architecture.md. A write carries the id of the revision it makes, so that the root
-itself tells after a lost reply whether it landed, also when others wrote on top.
+itself tells after a lost reply whether it was stored, also when others wrote on top.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..unset import UNSET
 from .backoff import Backoff
 from .collection import Collection, expire_after_in, expires_at, is_live
 from .history import Forgotten, History, history_since
+from .pending_write import CommitResult, PendingWrite, send, withdraw
 from .progress import native_progress, serialized_progress
 from .reading import load_root, version_of
-from .sending import Landed, Outgoing, send, withdraw
 
 PRECONDITION_CODES = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND"})
 
 
-class Overtaken(Exception):  # noqa: N818  # an outcome; the caller decides whether to try on top
+class Conflict(Exception):  # noqa: N818  # an outcome; the caller decides whether to try on top
     """Another writer was first. Carries the document that is stored now, or None, for another try on top of it."""
 
     def __init__(self, error: FlowStateError, document: Document | None, found: str | None = None) -> None:
@@ -39,16 +39,16 @@ class Overtaken(Exception):  # noqa: N818  # an outcome; the caller decides whet
         self.found = found
 
 
-async def land(
+async def commit_write(
     collection: Collection,
-    out: Outgoing,
+    out: PendingWrite,
     *,
     base: Version | None,
     absent: bool,
     deadline: Deadline,
     sent_at: float | None = None,
     lost: Ambiguous | None = None,
-) -> Landed:
+) -> CommitResult:
     """Send a write until it is known to be stored or not.
 
     Args:
@@ -61,7 +61,7 @@ async def land(
         lost: How it was lost then.
 
     Raises:
-        Overtaken: Another writer was first: conflict, exists or not found.
+        Conflict: Another writer was first: conflict, exists or not found.
         Refused: Firestore did not take it, for a reason that has nothing to do with other writers.
         StoreUnavailableError: The deadline passed, or the outcome cannot be known.
         BackendError: As Refused, where nothing can be done about it.
@@ -70,21 +70,21 @@ async def land(
         deadline = deadline.plus(size / 2**20 - 1)
     attempt = _Attempt(collection, out, base, absent, deadline, sent_at=sent_at, lost=lost)
     try:
-        return await attempt.land()
-    except (Overtaken, Refused, FlowStateError) as error:
+        return await attempt.commit()
+    except (Conflict, Refused, FlowStateError) as error:
         if out.parts and not (isinstance(error, StoreUnavailableError) and error.outcome_unknown):
-            stored = error.document if isinstance(error, Overtaken) else UNSET
+            stored = error.document if isinstance(error, Conflict) else UNSET
             await withdraw(collection, out, deadline, stored=stored)
         raise
 
 
 class _Attempt:
-    """The state of landing one write."""
+    """The state of committing one write."""
 
     def __init__(
         self,
         collection: Collection,
-        out: Outgoing,
+        out: PendingWrite,
         base: Version | None,
         absent: bool,
         deadline: Deadline,
@@ -103,7 +103,7 @@ class _Attempt:
         self._refusal: Refused | None = None
         self._rebased: Root | None = None
 
-    async def land(self) -> Landed:
+    async def commit(self) -> CommitResult:
         """Send, judge what is stored, and send again on top of it, until that is decided."""
         precondition: Precondition | None = None
         if self._absent:
@@ -111,15 +111,15 @@ class _Attempt:
         elif self._base is not None:
             if self._base.has_expired():
                 document = await self._collection.get(self._out.id, self._deadline)
-                raise self._overtaken(document)
+                raise self._conflicting(document)
             precondition = at(self._base.updated)
         backoff = Backoff(self._deadline, at_once=1)
         sent_before = self._doubt
         while True:
             try:
                 if not sent_before:
-                    landed = await send(self._collection, self._out, precondition, self._deadline)
-                    return landed if self._rebased is None else replace(landed, rebased=self._rebased)
+                    result = await send(self._collection, self._out, precondition, self._deadline)
+                    return result if self._rebased is None else replace(result, rebased=self._rebased)
                 sent_before = False
             except Ambiguous as lost:
                 self._doubt, self._lost = True, lost
@@ -142,7 +142,7 @@ class _Attempt:
                 if not self._doubt:
                     raise
                 raise outcome_unknown(self._out.id, error, lost=self._lost) from error
-            if isinstance(outcome, Landed):
+            if isinstance(outcome, CommitResult):
                 return outcome
             precondition = outcome
 
@@ -153,36 +153,36 @@ class _Attempt:
         document = await self._collection.get(self._out.id, self._deadline, mask=["flowId"])
         return document is None or moment_of(document.update_time) < self._base.updated
 
-    async def _judge(self) -> Landed | Precondition | None:
+    async def _judge(self) -> CommitResult | Precondition | None:
         """Return how it ended, or the precondition to send it with again."""
         document = await self._collection.get(self._out.id, self._deadline)
         if document is not None and self._remembers_ours(document):
-            return self._landed(document)
+            return self._result(document)
         if self._base is not None:
             return await self._judge_version(document, self._base)
         if self._doubt and (stored := await self._find_ours(document)) is not None:
-            return self._landed(stored)
+            return self._result(stored)
         if document is None:
             return Precondition(exists=False) if self._absent else None
         if self._absent and is_live(document):
-            raise Overtaken(exists(self._out.id), document, found_version(self._collection, document))
+            raise Conflict(exists(self._out.id), document, found_version(self._collection, document))
         if not self._doubt and not self._absent:
             return None  # a blind write has no precondition to fail; its parts have vanished: write them again
         return self._on_top_of(document)
 
-    async def _judge_version(self, document: Document | None, base: Version) -> Landed | Precondition:
+    async def _judge_version(self, document: Document | None, base: Version) -> CommitResult | Precondition:
         root = None if document is None else load_root(document)
         if document is not None and is_version(document, base):
             if not is_live(document):
-                raise self._overtaken(document)
+                raise self._conflicting(document)
             precondition = self._on_top_of(document)  # nothing since, or only maintenance: the same revision
             if self._out.stay and self._refusal is not None and self._refusal.code == "NOT_FOUND":
                 self._out.stay = await self._found(self._out.stay)
             return precondition
         descends = root is not None and base.revision in root.ids  # and would remember ours
         if self._doubt and not descends and (stored := await self._find_ours_on(base, document)) is not None:
-            return self._landed(stored)
-        raise self._overtaken(document)
+            return self._result(stored)
+        raise self._conflicting(document)
 
     async def _find_ours(self, document: Document | None) -> Document | None:
         """Return what our write, which may have replaced anything, has left; None where it was never stored."""
@@ -212,15 +212,15 @@ class _Attempt:
         root = load_root(document)
         return root is not None and root.has_seen(self._out.revision)
 
-    def _landed(self, stored: Document) -> Landed:
+    def _result(self, stored: Document) -> CommitResult:
         """Return our write as a document has it, or what others have made of it since."""
         root = load_root(stored)
         updated = moment_of(stored.update_time)
         if root is None:
-            return Landed(updated=updated)
+            return CommitResult(updated=updated)
         if root.revision != self._out.revision:
-            return Landed(updated=updated.just_before())  # a time before theirs, and no version that is stored
-        return Landed(updated=updated, root=root)
+            return CommitResult(updated=updated.just_before())  # a time before theirs, and no version that is stored
+        return CommitResult(updated=updated, root=root)
 
     def _on_top_of(self, document: Document) -> Precondition:
         """Return the precondition for another try on the document, whose parts may be others than before."""
@@ -236,11 +236,11 @@ class _Attempt:
         found = await self._collection.connection.batch_get(parts, deadline=self._deadline, mask=["expireAt"])
         return [part for part in parts if part in found]
 
-    def _overtaken(self, document: Document | None) -> Overtaken:
+    def _conflicting(self, document: Document | None) -> Conflict:
         """Return that another version is stored than the base, or none that has not expired."""
         if not self._out.replaces and (document is None or not is_live(document)):
-            return Overtaken(not_found(self._out.id), document)
-        return Overtaken(self._conflict(document), document)
+            return Conflict(not_found(self._out.id), document)
+        return Conflict(self._conflict(document), document)
 
     def _conflict(self, document: Document | None) -> FlowStateConflictError:
         expected = self._base.to_text(self._collection.path_of(self._out.id)) if self._base is not None else None

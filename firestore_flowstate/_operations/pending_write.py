@@ -1,4 +1,4 @@
-"""Sending a write: in one commit where it fits, else its parts first and the root with the last of them."""
+"""A write that is ready: sent in one commit if it fits, else its parts first and the root with the last of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PER_WRITE = 16  # bytes of framing around a write
 
 
 @dataclass(kw_only=True)
-class Outgoing:
+class PendingWrite:
     """A write of one flow state, ready to be sent; the same bytes on every attempt.
 
     Attributes:
@@ -61,7 +61,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Landed:
+class CommitResult:
     """A write that is stored.
 
     Attributes:
@@ -77,7 +77,9 @@ class Landed:
     root: Root | None = None
 
 
-async def send(collection: Collection, out: Outgoing, precondition: Precondition | None, deadline: Deadline) -> Landed:
+async def send(
+    collection: Collection, out: PendingWrite, precondition: Precondition | None, deadline: Deadline
+) -> CommitResult:
     """Commit the write once.
 
     Raises:
@@ -90,7 +92,7 @@ async def send(collection: Collection, out: Outgoing, precondition: Precondition
     else:
         root.current_document.CopyFrom(precondition)
     if not out.parts and not out.gone and not out.stay:
-        return _landed(await collection.connection.commit([root], deadline=deadline, flow_id=out.id))
+        return _result(await collection.connection.commit([root], deadline=deadline, flow_id=out.id))
     others = [*(_expiry(name, out.expire_at) for name in out.stay), *(Write(delete=name) for name in out.gone)]
     for part in out.parts:
         write_part_expiry(part.update, out.expire_at)
@@ -102,11 +104,11 @@ async def send(collection: Collection, out: Outgoing, precondition: Precondition
     # Parts that were written ahead must still be there when the root starts to name them. Only now do they expire.
     touched = touches[: len(out.parts) - len(last)]
     reply = await collection.connection.commit([root, *last, *touched, *others], deadline=deadline, flow_id=out.id)
-    return _landed(reply)
+    return _result(reply)
 
 
 async def withdraw(
-    collection: Collection, out: Outgoing, deadline: Deadline, *, stored: Document | Unset | None = UNSET
+    collection: Collection, out: PendingWrite, deadline: Deadline, *, stored: Document | Unset | None = UNSET
 ) -> None:
     """Delete the parts of a write that was not stored. Where that fails, gc finds them.
 
@@ -203,8 +205,8 @@ def _expiry(part: str, expire_at: datetime | None) -> Write:
     return write
 
 
-def _landed(reply: CommitResponse) -> Landed:
+def _result(reply: CommitResponse) -> CommitResult:
     first = reply.write_results[0]
     # A write that changes nothing has no update_time of its own.
     time_of = first.update_time if first.HasField("update_time") else reply.commit_time
-    return Landed(updated=moment_of(time_of), transforms=first.transform_results)
+    return CommitResult(updated=moment_of(time_of), transforms=first.transform_results)
