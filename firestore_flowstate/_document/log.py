@@ -76,7 +76,7 @@ class Segment:
         return values
 
     def weight(self) -> int:
-        """Return what the segment weighs inside a root. One that is all in parts cannot be folded any further."""
+        """Return what the segment weighs inside a root. One that is all in parts cannot be compacted any further."""
         values = (self.set, self.delete, self.events)
         inside = [value for value in values if isinstance(value, bytes)]
         if inside or values == (None, None, None):
@@ -86,7 +86,7 @@ class Segment:
 
 @dataclass(kw_only=True)
 class Entries:
-    """A segment unpacked, or several folded into one."""
+    """A segment unpacked, or several compacted into one."""
 
     set: dict[str, Any] = field(default_factory=dict)
     delete: dict[str, None] = field(default_factory=dict)
@@ -109,7 +109,7 @@ def new_id() -> str:
 def distinct(log: Sequence[Segment]) -> list[Segment]:
     """Return the segments without late duplicates: one that comes again under an id that is known.
 
-    A folded segment is never left out: it stands for others.
+    A compacted segment is never left out: it stands for others.
     """
     known: set[str] = set()
     kept = []

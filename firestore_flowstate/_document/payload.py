@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ENVELOPE: Final = b"\xf5"
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # ours: what one value may unpack to, so that a bomb ends somewhere
 MAX_EXPANSION: Final = 100  # ours: how many times more bytes the values of a state may unpack to, beyond as many again
-FREE_EXPANSION_BYTES: Final = 64 * 1024  # a log that is folded as it should has no room for many that are this small
+FREE_EXPANSION_BYTES: Final = 64 * 1024  # a log that is compacted as it should has no room for many that are this small
 NATIVE_IN_THE_CLEAR: Final = (
     "it is a native document, of which nothing is encrypted, and the settings require encryption. A store with the "
     "keys and without require_encryption can `migrate` it, which encrypts it"

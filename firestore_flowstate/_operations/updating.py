@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.expiry import EXPIRE_AFTER
-from .._document.folding import FOLD_WEIGHT
 from .._document.log import Ref
 from .._document.merging import bytes_of
 from .._document.native import EXPIRY, changed_fields, write_change
@@ -25,13 +25,13 @@ from ..unset import UNSET, Unset
 from .backoff import Backoff
 from .collection import Collection
 from .commit import Conflict, commit_write, part_names_of
-from .folding import fold
+from .compacting import compact
 from .heads import confirm, confirm_whole, read_head
 from .pending_write import CommitResult, PendingWrite
 from .reading import fetch, load_root, unreadable
 from .saving import check_may_be_plain, check_native_size, part_writes
 
-_FOLDS = 6  # how often a full root is folded before an update gives up
+_COMPACTIONS = 6  # how often a full root is compacted before an update gives up
 
 
 async def update(
@@ -152,20 +152,22 @@ async def _update_serialized(
         expire_at = collection.expire_at(packed.progress_after(base.progress).status, own)
     kept = base.kept if base.kept is not None else replaceable or ()
     out = _pending_write(collection, id, packed, base, expire_at, kept)
-    for folds in range(_FOLDS + 1):
+    for compactions in range(_COMPACTIONS + 1):
         try:
             result = await commit_write(collection, out, base=base, absent=False, deadline=deadline)
             break
         except Refused as refusal:
-            if refusal.code != "INVALID_ARGUMENT" or folds == _FOLDS:
+            if refusal.code != "INVALID_ARGUMENT" or compactions == _COMPACTIONS:
                 raise collection.connection.refusal(refusal, flow_id=id) from refusal
-            # The root is full. Folding changes no revision, so the version at hand stays good.
-            await fold(collection, id, deadline, urgent=True)
+            # The root is full. Compaction changes no revision, so the version at hand stays good.
+            await compact(collection, id, deadline, urgent=True)
     version = _version_after(packed, result, base, kept, expire_at)
-    if base.weight < FOLD_WEIGHT <= version.weight or version.weight > 2 * FOLD_WEIGHT:
-        folded = await fold(collection, id, deadline)
-        if folded is not None and folded.revision == version.revision:
-            return replace(version, updated=folded.updated, weight=folded.weight, parts=folded.parts, kept=folded.kept)
+    if base.weight < COMPACT_WEIGHT <= version.weight or version.weight > 2 * COMPACT_WEIGHT:
+        compacted = await compact(collection, id, deadline)
+        if compacted is not None and compacted.revision == version.revision:
+            return replace(
+                version, updated=compacted.updated, weight=compacted.weight, parts=compacted.parts, kept=compacted.kept
+            )
     return version
 
 

@@ -22,7 +22,7 @@ from firestore_flowstate import (
     FlowStateNotFoundError,
     StoreUnavailableError,
 )
-from firestore_flowstate._operations.folding import fold
+from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._rpc.deadline import Deadline
 
 MARK: Final = "ours"
@@ -151,7 +151,7 @@ async def others_save_twice(store: Store, id: str) -> None:
 async def others_fold(store: Store, id: str) -> None:
     await store.load(id)
     assert store._collection is not None
-    await fold(store._collection, id, Deadline.after(20), urgent=True)
+    await compact(store._collection, id, Deadline.after(20), urgent=True)
 
 
 async def others_update_and_fold(store: Store, id: str) -> None:

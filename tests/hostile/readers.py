@@ -17,9 +17,9 @@ from firestore_flowstate import (
     FlowStateSettings,
 )
 from firestore_flowstate._backup_line import from_line, to_line
+from firestore_flowstate._document.compaction import compact_log, joinable
 from firestore_flowstate._document.difference import Snapshot
 from firestore_flowstate._document.encoded_state import encode_state
-from firestore_flowstate._document.folding import fold_log, joinable
 from firestore_flowstate._document.log import Ref
 from firestore_flowstate._document.native import write_native
 from firestore_flowstate._document.parts import resolve, write_part
@@ -136,7 +136,7 @@ def _unchanged(state: FlowState) -> None:
 
 def _fold(stored: Stored) -> None:
     root = read_root(stored.root)
-    fold_log(root, _resolved(root, stored, joinable(root)), _PLACE)
+    compact_log(root, _resolved(root, stored, joinable(root)), _PLACE)
 
 
 def _rewrap(stored: Stored) -> None:

@@ -31,7 +31,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     Operation,
 )
-from firestore_flowstate._operations.folding import fold
+from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._rpc.messages import Write
 from firestore_flowstate._rpc.outcome import Refused
 from firestore_flowstate.backup import export_states
@@ -81,7 +81,7 @@ async def _delete_version(store: Store) -> None:
 
 async def _fold(store: Store) -> None:
     collection = await store._ready(store._deadline(None))
-    await fold(collection, ID, collection.deadline(None), urgent=True)
+    await compact(collection, ID, collection.deadline(None), urgent=True)
 
 
 async def _migrate(store: Store, **settings: Any) -> None:

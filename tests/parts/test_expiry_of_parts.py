@@ -28,7 +28,7 @@ from firestore_flowstate import (
 from firestore_flowstate._document.parts import COLLECTION as PARTS
 from firestore_flowstate._document.root import read_root
 from firestore_flowstate._operations.collection import expires_at
-from firestore_flowstate._operations.folding import fold
+from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
@@ -151,7 +151,7 @@ async def _load(store: Store, scene: Scene) -> None:
 
 
 async def _fold(store: Store, scene: Scene) -> None:
-    await fold(await store._ready(store._deadline(None)), ID, store._deadline(None))
+    await compact(await store._ready(store._deadline(None)), ID, store._deadline(None))
 
 
 async def _gc(store: Store, scene: Scene) -> None:
@@ -261,8 +261,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("firestore_flowstate._document.parts.PART_BYTES", 20_000)
     monkeypatch.setattr("firestore_flowstate._document.parts.INLINE_BYTES", 4_000)
     monkeypatch.setattr("firestore_flowstate._document.serialized.ROOT_BYTES", 12_000)
-    monkeypatch.setattr("firestore_flowstate._document.folding._MOVE_BYTES", 3_000)
-    monkeypatch.setattr("firestore_flowstate._operations.updating.FOLD_WEIGHT", 12_000)
+    monkeypatch.setattr("firestore_flowstate._document.compaction._MOVE_BYTES", 3_000)
+    monkeypatch.setattr("firestore_flowstate._operations.updating.COMPACT_WEIGHT", 12_000)
 
 
 async def stores(given: FlowStateSettings) -> AsyncIterator[Store]:

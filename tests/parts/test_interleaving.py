@@ -17,8 +17,8 @@ from firestore_flowstate import (
     FlowStateNotFoundError,
     FlowStateSettings,
 )
+from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._operations.deleting import part_names
-from firestore_flowstate._operations.folding import fold
 from firestore_flowstate._operations.orphans import collect
 
 from .interleaving import Schedule, gated
@@ -90,7 +90,7 @@ async def _gc(store: FirestoreFlowStateStore, _: FlowState) -> None:
 
 
 async def _fold(store: FirestoreFlowStateStore, _: FlowState) -> None:
-    await fold(await store._ready(store._deadline(None)), ID, store._deadline(None))
+    await compact(await store._ready(store._deadline(None)), ID, store._deadline(None))
 
 
 async def _load(store: FirestoreFlowStateStore, _: FlowState) -> Model:

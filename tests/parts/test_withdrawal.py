@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateExistsError
+from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._operations.deleting import part_names
-from firestore_flowstate._operations.folding import fold
 from firestore_flowstate._rpc.messages import Write
 from firestore_flowstate._rpc.outcome import Refused
 
@@ -72,7 +72,7 @@ async def test_a_fold_that_its_own_duplicate_overtook(store: Store) -> None:
 
     store._connection.commit = twice  # type: ignore[method-assign]  # the same call
     deadline = store._deadline(None)
-    await fold(await store._ready(deadline), "flow", deadline)
+    await compact(await store._ready(deadline), "flow", deadline)
 
     part = next(write.update.name for write in sent[0] if "flowstate-parts" in write.update.name)
     assert part.endswith(f"/{(await part_names(await store._ready(deadline), 'flow', deadline))[0]}")

@@ -14,7 +14,7 @@ from firestore_flowstate import (
     FlowStateExistsError,
     FlowStateNotFoundError,
 )
-from firestore_flowstate._operations.folding import fold
+from firestore_flowstate._operations.compacting import compact
 
 from . import listing
 from .asking import Asker, UnansweredError
@@ -253,7 +253,7 @@ class Actor:
         async def maintain() -> None:
             # Not only where the log is heavy: nobody's version may become worthless by it.
             deadline = store._deadline(operation.timeout)
-            await fold(await store._ready(deadline), ids[0], deadline)
+            await compact(await store._ready(deadline), ids[0], deadline)
 
         await self.asker.read("fold", maintain(), allowed=self._allowed(operation))
         return "done"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firestore_flowstate._document import folding
-from firestore_flowstate._document.folding import fold_log, joinable
+from firestore_flowstate._document import compaction
+from firestore_flowstate._document.compaction import compact_log, joinable
 from firestore_flowstate._document.json_text import encode
 from firestore_flowstate._document.log import MAX_IDS, Ref, Segment, new_id
 from firestore_flowstate._document.merging import merge
@@ -62,8 +62,8 @@ def test_folding_changes_nothing_that_is_seen(
     """However often a log is folded as it grows, into parts or not, what it comes to stays, order included."""
     with pytest.MonkeyPatch.context() as patch:
         if move:
-            patch.setattr(folding, "_MOVE_BYTES", 0)
-        patch.setattr(folding, "_JOIN_BYTES", join)
+            patch.setattr(compaction, "_MOVE_BYTES", 0)
+        patch.setattr(compaction, "_JOIN_BYTES", join)
         plain = [segment_of(write) for write in writes]
         log: list[Segment] = []
         resolved: dict[str, bytes] = {}
@@ -72,9 +72,9 @@ def test_folding_changes_nothing_that_is_seen(
             if count in cuts:
                 root = root_of(log)
                 names = [ref.name for ref in joinable(root)]
-                folded = fold_log(root, {name: resolved[name] for name in names}, PLACE)
-                log = list(folded.log)
-                resolved.update((ref.name, data) for ref, data in folded.spill.refs)
+                compacted = compact_log(root, {name: resolved[name] for name in names}, PLACE)
+                log = list(compacted.log)
+                resolved.update((ref.name, data) for ref, data in compacted.spill.refs)
                 assert root.revision == root_of(log).revision
 
     assert merged(plain, {}) == merged(log, resolved)
@@ -111,15 +111,15 @@ def test_a_long_flow_writes_each_byte_a_few_times() -> None:
     written = folds = 0
     for step in range(1500):
         log.append(segment_of_text(f"step {step}", "x" * 3_000))
-        if sum(segment.weight() for segment in log) >= folding.FOLD_WEIGHT:
+        if sum(segment.weight() for segment in log) >= compaction.COMPACT_WEIGHT:
             root = root_of(log)
             joined = {ref.name: stored[ref.name] for ref in joinable(root)}
-            folded = fold_log(root, joined, RAW)
-            log, folds = list(folded.log), folds + 1
-            stored.update((ref.name, data) for ref, data in folded.spill.refs)
-            for ref in folded.gone:
+            compacted = compact_log(root, joined, RAW)
+            log, folds = list(compacted.log), folds + 1
+            stored.update((ref.name, data) for ref, data in compacted.spill.refs)
+            for ref in compacted.gone:
                 del stored[ref.name]
-            written += sum(len(data) for _, data in folded.spill.refs)
+            written += sum(len(data) for _, data in compacted.spill.refs)
 
     assert 4_500_000 <= sum(map(len, stored.values())) + 300_000
     assert 2.1 >= written / sum(map(len, stored.values()))
@@ -131,4 +131,4 @@ def test_a_log_in_parts_is_not_folded_again() -> None:
     """Segments in parts weigh little, so that a state of hundreds of megabytes is not folded at every write."""
     refs = [Segment(id=new_id(), set=Ref(new_id(), 1, 900_000)) for _ in range(500)]
 
-    assert sum(segment.weight() for segment in refs) < folding.FOLD_WEIGHT
+    assert sum(segment.weight() for segment in refs) < compaction.COMPACT_WEIGHT

@@ -1,8 +1,8 @@
-"""Folding the log of a stored flow state: maintenance, which changes no revision and may fail."""
+"""Compacting the log of a stored flow state: maintenance, which changes no revision and may fail."""
 
 from __future__ import annotations
 
-from .._document.folding import fold_log, joinable
+from .._document.compaction import compact_log, joinable
 from .._document.refusals import naming
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment
 from .._document.version import Kept, Progress, Version
@@ -21,8 +21,8 @@ _TRIES = 5
 _PATIENCE = 5.0  # seconds that a writer gives to maintenance, its own write being stored already
 
 
-async def fold(collection: Collection, id: str, deadline: Deadline, *, urgent: bool = False) -> Version | None:
-    """Fold the log of a flow state; return the version it has then, or None where it was not folded.
+async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent: bool = False) -> Version | None:
+    """Compact the log of a flow state; return the version it has then, or None where it was not compacted.
 
     Args:
         collection: Where.
@@ -35,10 +35,10 @@ async def fold(collection: Collection, id: str, deadline: Deadline, *, urgent: b
     backoff = Backoff(deadline)
     for _ in range(_TRIES if urgent else 2):
         try:
-            version = await _fold_once(collection, id, deadline)
+            version = await _compact_once(collection, id, deadline)
         except (BackendError, FlowStateDecodeError, FlowStateEncodeError) as error:
             if not urgent:
-                return None  # the next writer over the limit folds
+                return None  # the next writer over the limit compacts
             if isinstance(error, FlowStateDecodeError):
                 raise unreadable(error, id) from error
             if isinstance(error, FlowStateEncodeError):  # nested deeper than is ever written
@@ -55,7 +55,7 @@ async def fold(collection: Collection, id: str, deadline: Deadline, *, urgent: b
     return None
 
 
-async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Version | None:
+async def _compact_once(collection: Collection, id: str, deadline: Deadline) -> Version | None:
     document = await collection.get(id, deadline)
     if document is None or not is_serialized(document):
         return None
@@ -63,24 +63,24 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
     resolved = await fetch(collection, id, joinable(root), deadline)
     if resolved is None:
         return None  # replaced meanwhile
-    folded = fold_log(root, resolved, collection.place(id))
+    compacted = compact_log(root, resolved, collection.place(id))
     write = Write()
     write.update.name = document.name
     payload = write.update.fields[PAYLOAD].map_value.fields
     segments = payload["log"].array_value
     segments.SetInParent()
-    for segment in folded.log:
+    for segment in compacted.log:
         write_segment(segments.values.add(), segment)
-    gone = [name for ref in folded.gone for name in ref.part_names()]
-    payload["weight"].integer_value = folded.weight()
-    payload["parts"].integer_value = max(0, root.parts - len(gone)) + folded.spill.count
+    gone = [name for ref in compacted.gone for name in ref.part_names()]
+    payload["weight"].integer_value = compacted.weight()
+    payload["parts"].integer_value = max(0, root.parts - len(gone)) + compacted.spill.count
     write.update_mask.field_paths.extend([f"{PAYLOAD}.log", f"{PAYLOAD}.weight", f"{PAYLOAD}.parts"])
-    if folded.steps is not None:  # updates could only count what they set
-        write.update.fields["summary"].map_value.fields["steps"].integer_value = folded.steps
+    if compacted.steps is not None:  # updates could only count what they set
+        write.update.fields["summary"].map_value.fields["steps"].integer_value = compacted.steps
         write.update_mask.field_paths.append("summary.steps")
-    if folded.grown:
+    if compacted.grown:
         summary = document.fields["summary"].map_value.fields
-        size = max(0, summary["bytes"].integer_value + folded.grown) if "bytes" in summary else 0
+        size = max(0, summary["bytes"].integer_value + compacted.grown) if "bytes" in summary else 0
         write.update.fields["summary"].map_value.fields["bytes"].integer_value = size
         write.update_mask.field_paths.append("summary.bytes")
     out = PendingWrite(
@@ -88,7 +88,7 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
         root=write,
         revision=root.revision,
         replaces=False,
-        parts=part_writes(collection, id, folded.spill.refs),
+        parts=part_writes(collection, id, compacted.spill.refs),
         expire_at=expires_at(document.fields),
         gone=[collection.part_name(id, name) for name in gone],
     )
@@ -99,17 +99,17 @@ async def _fold_once(collection: Collection, id: str, deadline: Deadline) -> Ver
             await withdraw(collection, out, deadline)
         raise
     expected = version_of(document, root, Progress("", blocked=False, executed=False))
-    lost = {ref.name for ref in folded.gone}
+    lost = {ref.name for ref in compacted.gone}
     kept = (
         *(kept for kept in root.kept() if kept.name not in lost),
-        *(Kept("log", ref.name, ref.count) for ref, _ in folded.spill.refs),
+        *(Kept("log", ref.name, ref.count) for ref, _ in compacted.spill.refs),
     )
     return Version(
         updated=result.updated,
         revision=root.revision,
         layout="serialized",
         progress=expected.progress,
-        weight=folded.weight(),
+        weight=compacted.weight(),
         parts=payload["parts"].integer_value,
         kept=kept,
     )

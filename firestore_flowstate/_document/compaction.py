@@ -1,4 +1,4 @@
-"""Folding: old segments become one, and what is too heavy for the root moves to parts."""
+"""Compaction: old segments become one, and what is too heavy for the root moves to parts."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .payload import unpacked_size
 from .place import Place
 from .root import Root
 
-FOLD_WEIGHT: Final = 300_000
-"""The weight of the log in the root from which on it is folded: bytes, plus 1,000 a segment."""
+COMPACT_WEIGHT: Final = 300_000
+"""The weight of the log in the root from which on it is compacted: bytes, plus 1,000 a segment."""
 
-_MOVE_BYTES: Final = FOLD_WEIGHT // 4  # a folded run with more bytes leaves the root
+_MOVE_BYTES: Final = COMPACT_WEIGHT // 4  # a compacted run with more bytes leaves the root
 _JOIN_BYTES: Final = 1_000_000  # segments in parts are joined with a run once they come to this together
 _FULL_BYTES: Final = _JOIN_BYTES // 2  # one in parts with more is not joined again
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folded:
-    """A log after folding.
+class CompactedLog:
+    """A log after compaction.
 
     Attributes:
         log: The segments.
         spill: What moved to parts.
         gone: References that nothing refers to any more.
-        steps: How many steps there are, where all of the log was folded into one segment; None elsewhere.
+        steps: How many steps there are, where all of the log was compacted into one segment; None elsewhere.
         grown: By how many bytes of JSON the log became larger: less than 0 where steps had been set again.
     """
 
@@ -46,7 +46,7 @@ class Folded:
 
 
 def joinable(root: Root) -> list[Ref]:
-    """Return the references that folding needs the bytes of: those it joins with the run at the end of the log.
+    """Return the references that compaction needs the bytes of: those it joins with the run at the end of the log.
 
     It joins the last segments in parts once they fill a part, together with the run, and none that was joined before:
     so each byte is written a few times at most, however long the flow, and there are few parts.
@@ -70,8 +70,8 @@ def joinable(root: Root) -> list[Ref]:
     return []
 
 
-def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
-    """Return the log with each run of segments that are inline or resolved folded into one.
+def compact_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> CompactedLog:
+    """Return the log with each run of segments that are inline or resolved merged into one.
 
     Merged result, order and revision stay as they are.
 
@@ -98,9 +98,9 @@ def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
             gone.extend(ref for segment in run for ref in _refs(segment))
             if len(run) == len(whole):
                 steps = len(merged.set)
-            folded = _folded(run, merged, place, keep_deletes=bool(log))
-            grown += _size([folded], resolved) - _size(run, resolved)
-            log.append(_moved(folded, spill))
+            compacted = _compacted(run, merged, place, keep_deletes=bool(log))
+            grown += _size([compacted], resolved) - _size(run, resolved)
+            log.append(_moved(compacted, spill))
         run.clear()
 
     for segment in whole:
@@ -110,10 +110,10 @@ def fold_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Folded:
             close()
             log.append(segment)
     close()
-    return Folded(log=log, spill=spill, gone=gone, steps=steps, grown=grown)
+    return CompactedLog(log=log, spill=spill, gone=gone, steps=steps, grown=grown)
 
 
-def _folded(run: Sequence[Segment], merged: Entries, place: Place, *, keep_deletes: bool) -> Segment:
+def _compacted(run: Sequence[Segment], merged: Entries, place: Place, *, keep_deletes: bool) -> Segment:
     last = run[-1]
     covered = dict.fromkeys(id for segment in run for id in (*segment.ids, segment.id) if id != last.id)
     values: dict[str, Stored] = {}
