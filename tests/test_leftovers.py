@@ -34,6 +34,7 @@ def test_a_process_of_a_process_is_found() -> None:
     [found] = Leftovers(patience=0).of_tests()
 
     assert found.startswith(f"process {pid} of ")
+    assert [] == Leftovers().of_tests()  # it was killed, and takes a moment to end
 
 
 def test_a_thread_is_found() -> None:
