@@ -24,7 +24,7 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 	--fetch-timeout=60000 --fetch-retries=5
 
 .DELETE_ON_ERROR:
-.PHONY: help demo docs site test check test-all bench torture release firebase-exec firebase-tools genkit-js browser find-emulator clean
+.PHONY: help demo docs site test check test-all bench torture torture-flows release firebase-exec firebase-tools genkit-js browser find-emulator clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,6 +55,9 @@ test-all: ## all tests, on every Python from 3.10 that is installed
 
 torture: $(READY) find-emulator ## everything at once, while connections break and the server is killed, for SECONDS
 	@PYTHONPATH=tests:tests/rpc:tests/faults $(RUN) -m torture --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
+
+torture-flows: $(READY) find-emulator ## durable flows, while their processes are killed, stopped and cut off, for SECONDS
+	@PYTHONPATH=tests:tests/rpc:tests/faults:tests/flows $(RUN) tests/flows/torture_flows.py --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
 release: $(READY) find-emulator ## sdist and wheel in dist/, checked and tried on every Python installed; stops before the upload
 	$(RUN) release.py

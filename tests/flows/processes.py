@@ -208,9 +208,9 @@ class Nursery:
         """Fork a process for each job, so many at a time; return how each ended, as a negative signal or a code."""
         return list(json.loads(self._ask("run", [at_once, [asdict(job) for job in jobs]])))
 
-    def reap(self, pid: int) -> None:
-        """Return when a process that was started has ended."""
-        self._ask("reap", pid)
+    def has_ended(self, pid: int) -> bool:
+        """Return whether a process that was started has ended; to be asked until it has."""
+        return bool(json.loads(self._ask("poll", pid)))
 
     def _ask(self, what: str, about: Any) -> str:
         assert self._process.stdin is not None
@@ -226,8 +226,8 @@ def fork_for_each_line() -> None:
         what, about = json.loads(line)
         if what == "start":
             answer: Any = _fork(about)
-        elif what == "reap":
-            answer = os.waitpid(about, 0)[1]
+        elif what == "poll":
+            answer = os.waitpid(about, os.WNOHANG)[0]
         else:
             answer = _run(*about)
         print(json.dumps(answer), flush=True)

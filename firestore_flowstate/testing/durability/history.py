@@ -65,12 +65,17 @@ class History:
         return ((place, event) for place, event in self.events if event["what"] == what)
 
 
-def histories(events: Sequence[Event]) -> list[History]:
-    """Return the history of each run."""
+def histories(events: Sequence[Event], *, restored: bool = False) -> list[History]:
+    """Return the history of each run.
+
+    Args:
+        events: The lines of the journal.
+        restored: The store was restored from a copy, which gave what is stored other versions.
+    """
     by_run: dict[str, list[tuple[int, Event]]] = {}
     for place, event in enumerate(events):
         by_run.setdefault(event["run"], []).append((place, event))
-    return [_history(run, lines) for run, lines in by_run.items()]
+    return [_history(run, lines, restored=restored) for run, lines in by_run.items()]
 
 
 @dataclass
@@ -82,7 +87,7 @@ class _Write:
     may_have_landed: bool = True
 
 
-def _history(run: str, lines: Sequence[tuple[int, Event]]) -> History:
+def _history(run: str, lines: Sequence[tuple[int, Event]], *, restored: bool) -> History:
     history = History(run, lines)
     writes: dict[str, _Write] = {}
     loads: dict[str, tuple[int, Mapping[str, Any]]] = {}
@@ -96,11 +101,17 @@ def _history(run: str, lines: Sequence[tuple[int, Event]]) -> History:
             writes[event["number"]].may_have_landed = event["unknown"] or event["error"] == "FlowStateConflictError"
         elif event["what"] == "load" and event["version"] not in loads:
             loads[event["version"]] = (place, event["content"])
-    _chain(history, list(writes.values()), loads)
+    _chain(history, list(writes.values()), loads, restored=restored)
     return history
 
 
-def _chain(history: History, writes: Sequence[_Write], loads: Mapping[str, tuple[int, Mapping[str, Any]]]) -> None:
+def _chain(
+    history: History,
+    writes: Sequence[_Write],
+    loads: Mapping[str, tuple[int, Mapping[str, Any]]],
+    *,
+    restored: bool,
+) -> None:
     """Put the versions into their order: each write is on the version before."""
     # A write that changes nothing need not make a version of its own.
     writes = [write for write in writes if write.version is None or write.version != write.event["on"]]
@@ -110,8 +121,9 @@ def _chain(history: History, writes: Sequence[_Write], loads: Mapping[str, tuple
     told = {write.version for write in writes if write.version is not None}
     unexplained = {version: load for version, load in loads.items() if version not in told}
     last: Version | None = None
+    here: str | None = None
+    copies: set[str] = set()
     while True:
-        here = None if last is None else last.version
         candidates = on.get(here, [])
         landed = [write for write in candidates if write.version is not None]
         if len(landed) > 1:
@@ -122,14 +134,26 @@ def _chain(history: History, writes: Sequence[_Write], loads: Mapping[str, tuple
         else:
             found = _untold(last, candidates, unexplained)
             if found is None:
-                break
+                here = _copy(last, unexplained) if restored and last is not None else None
+                if here is None:
+                    break
+                copies.add(here)
+                del unexplained[here]
+                continue
             write, version = found
             at = unexplained.pop(version)[0]
         last = _version(last, write.event, version, at)
         history.versions.append(last)
-    reached = {each.version for each in history.versions}
+        here = version
+    reached = copies | {each.version for each in history.versions}
     for version in sorted({*told, *loads} - reached):
         history.wrong.append(f"the version {version} is on none of the versions before")
+
+
+def _copy(last: Version, loads: Mapping[str, tuple[int, Mapping[str, Any]]]) -> str | None:
+    """Return the version under which the same was found."""
+    content = _compared(last.content)
+    return next((version for version, (_, loaded) in loads.items() if _compared(loaded) == content), None)
 
 
 def _untold(

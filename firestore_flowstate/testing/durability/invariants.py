@@ -27,11 +27,16 @@ from .history import History, Version, histories
 from .journal import Event
 
 
-def violations(events: Sequence[Event]) -> list[str]:
-    """Return what does not hold, in words; it should be nothing."""
+def violations(events: Sequence[Event], *, restored: bool = False) -> list[str]:
+    """Return what does not hold, in words; it should be nothing.
+
+    Args:
+        events: The lines of the journal.
+        restored: The store was restored from a copy, which gave what is stored other versions.
+    """
     return [
         f"run {history.run}: {wrong}"
-        for history in histories(events)
+        for history in histories(events, restored=restored)
         if history.versions
         for wrong in (*history.wrong, *_Run(history).violations())
     ]
