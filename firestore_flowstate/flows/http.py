@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -26,6 +27,7 @@ from firestore_flowstate import BackendError, FlowStateError, InvalidFlowIdError
 
 from .engine import LOG
 from .errors import DispatchError, UnknownFlowError
+from .genkit_wire import MOST_BYTES, answer, check_names
 from .oidc import Oidc
 from .verifying import allows
 
@@ -67,11 +69,23 @@ def make_app(flows: Flows, *, verify: Any, genkit: bool = False, budget: float =
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
+    async def envelope(request: Request) -> Response:
+        if request.query_params.get("stream") == "true":
+            message = "Output from durable flows cannot be streamed"
+            return JSONResponse({"error": {"status": "INVALID_ARGUMENT", "message": message}}, 400)
+        body = await body_of(request, MOST_BYTES)
+        status, answered = await answer(flows, request.path_params["flow"], body, budget=budget)
+        return Response(to_json(answered, inf_nan_mode="null"), status, media_type="application/json")
+
     routes = [
         Route("/drive", _guarded(drive, verify), methods=["POST"]),
         Route("/sweep", _guarded(sweep, verify), methods=["POST"]),
         Route("/health", health, methods=["GET"]),
     ]
+
+    if genkit:
+        check_names(flows._engine.flows)
+        routes.append(Route("/{flow}", _guarded(envelope, verify), methods=["POST"]))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

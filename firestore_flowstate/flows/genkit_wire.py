@@ -1,0 +1,107 @@
+"""Genkit JS's wire for durable flows: envelopes that start, schedule and resume runs, answered by operations."""
+
+from __future__ import annotations
+
+import traceback
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from firestore_flowstate import UNSET, FlowState, FlowStateError, FlowStateNotFoundError
+
+from .errors import UnknownFlowError
+from .running import drive_claimed
+from .starting import create
+
+if TYPE_CHECKING:
+    from .flows import Flows
+
+MOST_BYTES: Final = 10 * 1024 * 1024
+"""What a message may be: states are kept in parts, so inputs may be large."""
+RESERVED: Final = frozenset({"drive", "sweep", "health"})
+
+
+def check_names(names: Any) -> None:
+    """Refuse flows whose address is one of the application's own.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if taken := RESERVED & set(names):
+        raise ValueError(f"with genkit=True no flow is named {', '.join(sorted(taken))}: that is another address")
+
+
+async def answer(flows: Flows, name: str, body: Any, *, budget: float) -> tuple[int, dict[str, Any]]:
+    """Do what the envelope says; return the status and the body of the answer.
+
+    As Genkit JS does: 200 with the operation for every outcome, of a flow that failed too; 500 with what was raised.
+    """
+    try:
+        state = await _do(flows, name, _envelope(body), budget)
+    except (FlowStateError, ValidationError, ValueError, TypeError) as error:
+        stacktrace = "".join(traceback.format_exception_only(type(error), error))
+        return 500, {"done": True, "result": {"error": str(error), "stacktrace": stacktrace}}
+    operation = state.operation.model_dump(mode="json", by_alias=True)
+    operation.pop("metadata", None)  # which is ours
+    return 200, operation
+
+
+def _envelope(body: Any) -> dict[str, Any]:
+    data = body.get("data") or body if isinstance(body, dict) else None
+    if not isinstance(data, dict):
+        raise TypeError("the body is not an envelope: a map with start, schedule, runScheduled, resume, retry or state")
+    return data
+
+
+async def _do(flows: Flows, name: str, envelope: dict[str, Any], budget: float) -> FlowState:
+    if name not in flows._engine.flows:
+        raise UnknownFlowError(f"this process has no flow {name!r}", name=name)
+    for kind in ("start", "schedule", "runScheduled", "resume", "retry", "state"):
+        message = envelope.get(kind)
+        if message is None:
+            continue
+        if not isinstance(message, dict):
+            raise TypeError(f"{kind} is a map, not {type(message).__name__}")
+        if kind == "start":
+            return await _start(flows, name, message, budget)
+        if kind == "schedule":
+            delay = message.get("delay")
+            if delay is not None and (isinstance(delay, bool) or not isinstance(delay, (int, float))):
+                raise TypeError("delay is a number of seconds")
+            about = None if not delay else timedelta(seconds=delay)
+            handle = await flows.start(name, message.get("input", UNSET), delay=about)
+            return await _state(flows, handle.id, name)
+        id = message.get("flowId")
+        if not isinstance(id, str):
+            raise TypeError(f"{kind} has a flowId, which is a text")
+        return await _continue(flows, name, kind, id, message, budget)
+    raise ValueError(
+        "Unexpected envelope message case, must set one of: start, schedule, runScheduled, resume, retry, state"
+    )
+
+
+async def _start(flows: Flows, name: str, message: dict[str, Any], budget: float) -> FlowState:
+    begin = flows._start(flows._engine.flows[name], message.get("input", UNSET))
+    claimed = await create(flows._engine, begin, here=True)
+    if claimed is not None:
+        await drive_claimed(flows._engine, claimed, budget=budget)
+    return await _state(flows, begin.id, name)
+
+
+async def _continue(flows: Flows, name: str, kind: str, id: str, message: dict[str, Any], budget: float) -> FlowState:
+    await _state(flows, id, name)
+    if kind == "resume":
+        await flows.resume(id, message.get("payload"))
+    elif kind == "retry":
+        await flows.retry(id)
+    if kind != "state":
+        await flows.drive(id, budget=budget)
+    return await _state(flows, id, name)
+
+
+async def _state(flows: Flows, id: str, name: str) -> FlowState:
+    state = await flows.store.load(id)
+    if state is None or state.name not in (name, None):
+        raise FlowStateNotFoundError(f"There is no run {id!r} of the flow {name!r}.", flow_id=id)
+    return state

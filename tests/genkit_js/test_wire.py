@@ -1,0 +1,109 @@
+"""Genkit JS's envelopes drive Python's flows, and each language goes on with runs that the other left blocked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from genkit_peer import Genkit
+from pydantic import BaseModel
+
+from firestore_flowstate import FirestoreFlowStateStore
+from firestore_flowstate.flows import Flows, Run
+
+
+class Approval(BaseModel):
+    by: str
+
+
+@pytest.fixture
+async def http(native: FirestoreFlowStateStore) -> AsyncIterator[httpx.AsyncClient]:
+    """Python's twin of the flow of peer.js, behind its wire."""
+    flows = Flows(native)
+
+    async def price(item: str) -> dict[str, Any]:
+        return {"item": item, "cents": 1250}
+
+    async def ship() -> dict[str, Any]:
+        return {"carrier": "Python"}
+
+    @flows.flow
+    async def order(run: Run, input: dict[str, Any]) -> dict[str, Any]:
+        found = await run.step("price", price, input["item"])
+        approval = await run.interrupt("approval", Approval)
+        return {"price": found, "approval": approval, "shipped": await run.step("ship", ship)}
+
+    app = flows.app(verify=None, genkit=True)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://flows.test") as http:
+        yield http
+    await flows.close()
+
+
+def done(id: str, carrier: str) -> dict[str, Any]:
+    response = {
+        "price": {"item": "book", "cents": 1250},
+        "approval": {"by": "ada"},
+        "shipped": {"carrier": carrier},
+    }
+    return {"name": id, "done": True, "result": {"response": response}}
+
+
+async def test_envelopes(http: httpx.AsyncClient) -> None:
+    """Start and resume answer by the operation, also inside of data; what is raised is a 500, as Genkit JS has it."""
+    started = await http.post("/order", json={"start": {"input": {"item": "book"}}})
+    id = started.json()["name"]
+    wrong = await http.post("/order", json={"resume": {"flowId": id, "payload": {"by": 5}}})
+    resumed = await http.post("/order", json={"data": {"resume": {"flowId": id, "payload": {"by": "ada"}}}})
+    state = await http.post("/order", json={"state": {"flowId": id}})
+
+    assert (200, {"name": id, "done": False}) == (started.status_code, started.json())
+    assert (500, True) == (wrong.status_code, wrong.json()["done"])
+    assert (200, done(id, "Python")) == (resumed.status_code, resumed.json())
+    assert done(id, "Python") == state.json()
+
+
+async def test_scheduled_runs(http: httpx.AsyncClient) -> None:
+    """A schedule stores the run; runScheduled has it driven when it is due."""
+    scheduled = (await http.post("/order", json={"schedule": {"input": {"item": "book"}, "delay": 3600}})).json()
+    early = await http.post("/order", json={"runScheduled": {"flowId": scheduled["name"]}})
+
+    assert scheduled["done"] is False
+    assert (200, scheduled) == (early.status_code, early.json())
+
+
+@pytest.mark.parametrize("body", [{}, [], {"start": 5}, {"resume": {"flowId": "missing"}}, {"state": {}}])
+async def test_what_is_no_envelope(http: httpx.AsyncClient, body: Any) -> None:
+    """An error in its form; streams are refused as Genkit JS does."""
+    answer = await http.post("/order", json=body)
+
+    assert (500, True) == (answer.status_code, answer.json()["done"])
+    assert 400 == (await http.post("/order?stream=true", json={})).status_code
+
+
+async def test_python_goes_on_where_genkit_waits(http: httpx.AsyncClient, genkit: Genkit) -> None:
+    """What Genkit JS has recorded is not run again."""
+    id = genkit.call("start", {"item": "book"})
+    resumed = await http.post("/order", json={"resume": {"flowId": id, "payload": {"by": "ada"}}})
+
+    assert done(id, "Python") == resumed.json()
+
+
+async def test_genkit_goes_on_where_python_waits(http: httpx.AsyncClient, genkit: Genkit) -> None:
+    """Its replay sees what Python has recorded."""
+    id = (await http.post("/order", json={"start": {"input": {"item": "book"}}})).json()["name"]
+    operation = genkit.call("resume", id, {"by": "ada"})
+
+    assert done(id, "Genkit JS") == {key: value for key, value in operation.items() if key != "metadata"}
+
+
+def test_names_that_are_other_addresses(native: FirestoreFlowStateStore) -> None:
+    """A flow of such a name could not be reached."""
+    flows = Flows(native)
+
+    @flows.flow(name="sweep")
+    async def named(run: Run) -> None: ...
+
+    with pytest.raises(ValueError, match="sweep"):
+        flows.app(verify=None, genkit=True)
