@@ -244,6 +244,8 @@ class Checkpoint:
         sent_at = self._engine.clock.monotonic()
         self._tried = ending or self._tried
         image.version = await self._engine.store.update(image.id, if_version=image.version, **changes)
+        seconds = self._engine.clock.monotonic() - sent_at
+        self._engine.telemetry.event("checkpoint", name=image.name, seconds=seconds)
         if extends:
             lease.extended(until, sent_at)
         self._landed(ending)
@@ -289,6 +291,7 @@ class Checkpoint:
         if stored.owner is None and stored.last == self._token and self._tried is not None:
             self._landed(self._tried)
         elif stored.owner != self._token:
+            self._engine.telemetry.event("lease.lost", name=self._image.name)
             self.abandon()
         else:
             self._take_over(state)

@@ -13,7 +13,7 @@ from .final import begun, closed
 from .flow import Flow
 from .image import Image, image_of
 from .lease import Lease
-from .record import RunRecord
+from .record import RunRecord, wake_at
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,10 @@ async def claim(
         if not getattr(error, "outcome_unknown", False):
             raise
         return None
+    if record.recoveries:
+        engine.telemetry.event("recovery", name=flow.name)
+    elif (wake := wake_at(state)) is not None:
+        engine.telemetry.event("wake", name=flow.name, delay=max(0, engine.clock.now() - wake) / 1000)
     return Claim(image, token, Lease(engine.clock, engine.lease, until, sent_at))
 
 

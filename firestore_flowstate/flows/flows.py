@@ -30,6 +30,7 @@ from .errors import UnknownFlowError
 from .final import DriveOutcome
 from .flow import Flow
 from .handle import FlowHandle
+from .open_telemetry import OpenTelemetry
 from .options import milliseconds, seconds
 from .record import ended_of, wake_at, wake_now
 from .resuming import resume
@@ -40,7 +41,6 @@ from .running import drive, drive_claimed, drive_here, follow_up
 from .signals import Termination
 from .starting import Start, create
 from .sweeping import Worker, sweep
-from .telemetry import Telemetry
 
 if TYPE_CHECKING:
     from .blocking import BlockingFlows
@@ -111,7 +111,7 @@ class Flows:
             version=version,
             max_recoveries=max_recoveries,
             retry=retry,
-            telemetry=Telemetry(),
+            telemetry=OpenTelemetry(),
         )
         if dispatcher is None:
             self._engine.drives_here = self._begin_here

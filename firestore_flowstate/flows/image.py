@@ -35,6 +35,7 @@ class Image:
         parent: The id of the run that started this one.
         input: The input in its JSON form.
         start_time: When `start` was called, in milliseconds since the epoch.
+        trace_context: The trace that it was started in, as JSON text.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Image:
     input: Any
     has_input: bool
     start_time: int
+    trace_context: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def numbers(self) -> Iterator[int]:
@@ -90,6 +92,7 @@ def image_of(id: str, state: FlowState) -> Image:
         input=state.input,
         has_input=state.has("input"),
         start_time=int(state.start_time),
+        trace_context=state.trace_context,
     )
 
 

@@ -56,6 +56,7 @@ class RunRecord:
         code_version: `Flows.version` of the process that started the run.
         began: When the run first began, in milliseconds since the epoch.
         deadline: When the run is cancelled, in milliseconds since the epoch.
+        span: The span of the last drive, in the form of ``traceContext``.
         rewinds: How often it was retried from a step.
         ended: How it ended.
         parent: The key of this child in its parent, whose id is the state's own key ``parent``.
@@ -75,6 +76,7 @@ class RunRecord:
     code_version: str | None = None
     began: int | None = None
     deadline: int | None = None
+    span: str | None = None
     rewinds: int = 0
     ended: Ended | None = None
     parent: str | None = None

@@ -62,12 +62,21 @@ async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = N
     if engine.is_closing:
         drive.hand_over()
     try:
-        with engine.telemetry.drive(flow_id=image.id, name=flow.name, trace_context=None, number=image.record.drives):
+        with engine.telemetry.drive(
+            flow_id=image.id,
+            name=flow.name,
+            trace_context=image.trace_context,
+            number=image.record.drives,
+            before=image.record.span,
+        ):
+            image.record.span = engine.telemetry.trace_context() or image.record.span
             outcome = await drive.go()
     finally:
         if engine.drives.get(image.id) is drive:
             del engine.drives[image.id]
         engine.moved(image.id)
+    if outcome in ("done", "failed", "cancelled"):
+        engine.telemetry.event("run.ended", flow_id=image.id, name=flow.name, outcome=outcome)
     LOG.info("Drive %d of the run %r (%s) ends: %s.", image.record.drives, image.id, flow.name, outcome)
     return outcome, drive
 

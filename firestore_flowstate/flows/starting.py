@@ -111,6 +111,7 @@ async def _store(engine: Engine, start: Start, state: FlowState, *, token: str |
     about: dict[str, Any] = {} if isinstance(start.expire_after, Unset) else {"expire_after": start.expire_after}
     try:
         await engine.store.create(start.id, state, **about)
+        engine.telemetry.event("run.started", name=start.name)
     except (FlowStateExistsError, StoreUnavailableError) as error:
         if token is None or not getattr(error, "outcome_unknown", isinstance(error, FlowStateExistsError)):
             raise

@@ -105,7 +105,7 @@ async def outcome(drive: Drive, call: StepCall) -> Any:
 async def _live(drive: Drive, call: StepCall) -> int:
     """Execute the step and return the number of its result."""
     flight = drive.take_off(call.key)
-    flight.task = asyncio.ensure_future(_execute(drive, call, flight))
+    flight.task = asyncio.ensure_future(_watched(drive, call, flight))
     flight.task.add_done_callback(lambda _: drive.land(flight))
     try:
         n: int = await asyncio.shield(flight.task)
@@ -115,6 +115,14 @@ async def _live(drive: Drive, call: StepCall) -> int:
         elif not flight.task.cancelled() and flight.task.exception() is None:
             drive.gate.release(flight.task.result())
         raise
+    return n
+
+
+async def _watched(drive: Drive, call: StepCall, flight: InFlight) -> int:
+    """Execute inside of a span of the step."""
+    with drive.engine.telemetry.executing(flow_id=drive.id, name=drive.flow.name, key=call.key):
+        n = await _execute(drive, call, flight)
+    drive.engine.telemetry.event("step", name=drive.flow.name)
     return n
 
 
@@ -140,6 +148,7 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
             entry = _after_failure(drive, call, failed_before + 1, error)
         else:
             entry = result_entry(form)
+            drive.engine.telemetry.event("step.attempt", name=drive.flow.name, failed=False)
         if entry is not None:
             return drive.record(call.key, _completed(drive, call, entry, began, failed_before + 1))
 
@@ -173,7 +182,14 @@ def _failed(drive: Drive, key: str) -> int:
 def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseException) -> CacheEntry | None:
     """Note that an attempt failed; return what is recorded if it was the last one."""
     retry = call.options.retry or (None if call.options.at_most_once else drive.engine.retry)
-    drive.engine.telemetry.event("step.attempt", flow_id=drive.id, key=call.key, failed=True)
+    drive.engine.telemetry.event(
+        "step.attempt",
+        flow_id=drive.id,
+        key=call.key,
+        name=drive.flow.name,
+        failed=True,
+        error=type(error).__name__,
+    )
     if retry is None or not retry.allows(failed, error):
         LOG.warning(
             "The step %r of the run %r failed for good, after %d attempt(s).",

@@ -1,8 +1,8 @@
 """The seam for spans and counters. What is here does nothing.
 
 A drive and a step each run inside a context manager; all else is told by `event`. The names of events and their
-numbers: ``run.started``, ``run.ended`` (outcome), ``step.attempt`` (failed), ``checkpoint`` (seconds, results),
-``wake`` (delay in seconds), ``recovery``, ``lease.lost``.
+numbers: ``run.started``, ``run.ended`` (outcome), ``step``, ``step.attempt`` (failed, error), ``checkpoint`` (seconds),
+``wake`` (delay in seconds), ``recovery``, ``lease.lost``; each with the name of the flow.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ class Telemetry:
     """Watches runs and measures nothing; to be overridden."""
 
     @contextmanager
-    def drive(self, *, flow_id: str, name: str, trace_context: str | None, number: int) -> Iterator[None]:
-        """Run a drive inside this."""
+    def drive(
+        self, *, flow_id: str, name: str, trace_context: str | None, number: int, before: str | None = None
+    ) -> Iterator[None]:
+        """Run a drive inside this; `before` is what `trace_context` returned within the drive before."""
+        yield
+
+    @contextmanager
+    def executing(self, *, flow_id: str, name: str, key: str) -> Iterator[None]:
+        """Execute a step inside this, with all its attempts."""
         yield
 
     @contextmanager
@@ -33,5 +40,5 @@ class Telemetry:
         """Return the trace to continue, as JSON text, for a run that starts now."""
         return None
 
-    def event(self, name: str, **about: Any) -> None:
+    def event(self, name: str, /, **about: Any) -> None:
         """Note that something happened."""
