@@ -12,6 +12,7 @@ import asyncio
 import base64
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -39,6 +40,7 @@ _LAYOUTS: Final[tuple[dict[str, Any], ...]] = (
     {"layout": "native"},
     {"keys": {"key": base64.b64encode(bytes(32)).decode()}, "shards": 4},
 )
+_KEPT: Final = Path("build/torture-flows.journal")
 _WORKERS: Final = 3
 _LEASE: Final = LEASE_SECONDS / RATE  # seconds of the machine
 _ODDS: Final = 0.01  # of each write of a worker, twice: that it dies before it, or after it
@@ -81,7 +83,11 @@ class Torture:
                 here = FlowStateSettings(emulator_host=self.server.host, timeout=60.0, **settings)
                 store: Any = WatchedStore(await stack.enter_async_context(FirestoreFlowStateStore(here)), journal)
                 flows = flows_of(store, zero=self.zero, dispatcher=Told(journal))
-                return await self._round(number, flows, journal)
+                wrong = await self._round(number, flows, journal)
+                if wrong:
+                    _KEPT.parent.mkdir(exist_ok=True)
+                    shutil.copy(self.journal_path, _KEPT)
+                return wrong
 
     async def _round(self, number: int, flows: Flows, journal: Journal) -> list[str]:
         self.begun: dict[str, Any] = {}
@@ -229,7 +235,7 @@ async def torture(seed: int, *, seconds: float, runs: int, round_seconds: float)
             wrong = await torture.round(number)
             print(f"{time.monotonic() - began:6.1f} s  round {number}: {dict(torture.counts)}", flush=True)
             shown = "\n".join(wrong[:10])
-            assert not wrong, f"{len(wrong)} faults in round {number} of the seed {seed}:\n{shown}"
+            assert not wrong, f"{len(wrong)} faults in round {number} of the seed {seed}, see {_KEPT}:\n{shown}"
             number += 1
     finally:
         torture.close()
