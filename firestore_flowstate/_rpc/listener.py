@@ -116,9 +116,14 @@ class Listener:
         return None
 
     def _take(self, message: bytes) -> None:
+        from google.protobuf.message import DecodeError
+
         from .messages import ListenResponse
 
-        response = ListenResponse.FromString(message)
+        try:
+            response = ListenResponse.FromString(message)
+        except DecodeError as error:  # seen once, as a server was killed: another stream starts from what is known
+            raise CallFailed("UNAVAILABLE", f"Listen sent what cannot be read: {error}") from error
         self._has_answered = True
         kind = response.WhichOneof("response_type")
         if kind == "target_change":

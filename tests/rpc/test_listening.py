@@ -138,6 +138,23 @@ async def test_a_stream_that_ends_well_is_opened_again(
     assert [2] == await numbers(watching, deadline)
 
 
+async def test_a_stream_that_cannot_be_read_is_opened_again(
+    server: ScriptedServer, watching: Watching, deadline: Deadline
+) -> None:
+    """Whoever watches is told of what comes next, and does not wait for ever."""
+
+    def garbles(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        request = messages.ListenRequest.FromString(next(requests))
+        yield from (response.SerializeToString() for response in tells(1)(request))
+        yield b"\xff\xff\xff"
+        list(requests)  # until the client gives it up
+
+    server.listen(garbles, Script(tells(2)))
+
+    assert [1] == await numbers(watching, deadline)
+    assert [2] == await numbers(watching, deadline)
+
+
 @pytest.mark.parametrize("code", [3, 9, 11], ids=["INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"])
 async def test_an_expired_token_is_given_up(
     server: ScriptedServer, watching: Watching, deadline: Deadline, code: int
