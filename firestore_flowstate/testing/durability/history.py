@@ -131,6 +131,12 @@ def _chain(
         if landed:
             write = landed[0]
             version, at = write.version or "", write.landed_at
+            is_dead_end = version not in loads and not any(next.version for next in on.get(version, []))
+            if is_dead_end and (found := _untold(last, landed, unexplained)):
+                # Who learnt late that it had landed, after others had written, was told a version that nobody can have.
+                copies.add(version)
+                version = found[1]
+                at = min(at, unexplained.pop(version)[0])
         else:
             found = _untold(last, candidates, unexplained)
             if found is None:

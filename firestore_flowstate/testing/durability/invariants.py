@@ -187,7 +187,7 @@ class _Run:
             if write["how"] != "update":
                 continue
             names = set(write["changes"]["names"])
-            before: Mapping[str, Any] = contents.get(write["on"], {"record": {}})
+            before: Mapping[str, Any] = contents.get(write["on"], {"record": {"owner": "unknown"}})
             owner = write["changes"].get("record", {}).get("owner")
             final = self.finals.get(owner)
             if owner is not None and final is not None and final.at < place:
