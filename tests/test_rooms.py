@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -260,3 +261,12 @@ def test_testing_can_be_imported_without_pytest() -> None:
     )
 
     assert "firestore_flowstate.testing.strategies" in _loaded_by(code)
+
+
+def test_no_two_modules_of_tests_have_one_name() -> None:
+    """pytest imports a module outside a package by its bare name: a second one of that name would not be collected."""
+    tests = Path(__file__).parent
+    modules = [path for path in tests.rglob("test_*.py") if not (path.parent / "__init__.py").exists()]
+    names = Counter(path.stem for path in modules)
+
+    assert [name for name, files in names.items() if files > 1] == []
