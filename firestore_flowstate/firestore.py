@@ -23,8 +23,8 @@ from .settings import FlowStateSettings
 from .unset import UNSET, Unset
 
 if TYPE_CHECKING:
+    from ._collection.collection import Collection
     from ._document.version import Version
-    from ._operations.collection import Collection
 
 _Value = TypeVar("_Value")
 
@@ -108,7 +108,7 @@ class FirestoreFlowStateStore:
         base = None if if_version is None or isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)
-        from ._operations.commit import Conflict
+        from ._commit.commit import Conflict
         from ._operations.saving import save
 
         try:
@@ -141,7 +141,7 @@ class FirestoreFlowStateStore:
         content = self._as_it_is(check_state(id, state))
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)
-        from ._operations.commit import Conflict
+        from ._commit.commit import Conflict
         from ._operations.saving import save
 
         try:
@@ -209,7 +209,7 @@ class FirestoreFlowStateStore:
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)
-        from ._operations.commit import Conflict
+        from ._commit.commit import Conflict
         from ._operations.updating import update, update_latest
 
         try:
@@ -581,7 +581,7 @@ class FirestoreFlowStateStore:
     async def _ready(self, deadline: Deadline) -> Collection:
         documents = await self._connection.documents(deadline)
         if self._collection is None or self._collection.documents != documents:
-            from ._operations.collection import collection_of
+            from ._collection.collection import collection_of
 
             self._collection = collection_of(self._connection, self._settings, documents)
         return self._collection

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import grpc
 from relay import Relay
 
-from firestore_flowstate._operations.collection import SETTLED
+from firestore_flowstate._collection.collection import SETTLED
 from firestore_flowstate._rpc.messages import (
     BatchGetDocumentsRequest,
     CommitRequest,

@@ -134,7 +134,7 @@ def test_modules_that_the_architecture_names_are_there() -> None:
     """A file that was renamed is renamed in the papers."""
     text = (PROJECT / "docs" / "architecture.md").read_text()
     package = PROJECT / "firestore_flowstate"
-    for name in re.findall(r"`(_(?:document|query|rpc|operations)[./]\w+)(?:\.py)?`", text):
+    for name in re.findall(r"`(_(?:document|query|rpc|collection|commit|operations)[./]\w+)(?:\.py)?`", text):
         path = package / name.replace(".", "/")
         assert path.with_suffix(".py").exists() or path.is_dir(), name
     for name in re.findall(r"`((?:tests|benchmarks)/[\w/]+\.py)`", text):
@@ -145,7 +145,7 @@ def test_the_architecture_names_every_file_of_the_rooms_and_no_other() -> None:
     """A newcomer finds each file, and what it is for, in one list."""
     text = (PROJECT / "docs" / "architecture.md").read_text()
     package = PROJECT / "firestore_flowstate"
-    rooms = ("_document", "_query", "_rpc", "_operations")
+    rooms = ("_document", "_query", "_rpc", "_collection", "_commit", "_operations")
     files = {f"{room}/{path.name}" for room in rooms for path in (package / room).glob("*.py")}
     private = {path.name for path in package.glob("_*.py")}
     listed = set(re.findall(r"^\| `(_\w+/\w+\.py)` \|", text, re.MULTILINE))

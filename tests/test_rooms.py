@@ -19,6 +19,7 @@ PACKAGE = Path(firestore_flowstate.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PURE = ("_document", "_query")
+FLOORS = ("_collection", "_commit", "_operations")  # above `_document`, `_query` and `_rpc`, the lowest first
 PUBLIC = ("errors", "models", "query", "store", "unset", "codecs")
 READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: a variable of firebase_admin's
 OF_GOOGLE = ("_rpc", "integrations", "flows.cloud_tasks", "flows.firebase", "flows.oidc")  # queues and tokens
@@ -141,14 +142,39 @@ def test_the_store_in_memory_knows_no_server() -> None:
     """It shares the format and the queries, and no code that calls anybody."""
     for found in _all_imports():
         if found.module == "memory":
-            assert not _is_in(_inside(found) or "", "_rpc", "_operations", "firestore", "blocking"), found
+            assert not _is_in(_inside(found) or "", "_rpc", *FLOORS, "firestore", "blocking"), found
 
 
 def test_calls_know_nothing_of_flow_states() -> None:
     """`_rpc` sends what it is given: it knows settings and errors, not models and formats."""
     for found in _all_imports():
         if _is_in(found.module, "_rpc"):
-            assert not _is_in(_inside(found) or "", "models", "memory", "firestore", "_operations", "_document"), found
+            assert not _is_in(_inside(found) or "", "models", "memory", "firestore", *FLOORS, "_document"), found
+
+
+@pytest.mark.parametrize(("room", "below"), [(room, FLOORS[:floor]) for floor, room in enumerate(FLOORS)])
+def test_each_floor_stands_on_those_below_it(room: str, below: tuple[str, ...]) -> None:
+    """A collection knows no write, and the path of a write knows no operation."""
+    reads = {"_commit": ("_operations.reading", "_operations.progress")}.get(
+        room, ()
+    )  # until `_document` reads versions
+    allowed = (
+        "_document",
+        "_query",
+        "_rpc",
+        *reads,
+        *below,
+        room,
+        "settings",
+        "reports",
+        "_changing",
+        "_gc_pause",
+        *PUBLIC,
+    )
+    for found in _all_imports():
+        inside = _inside(found)
+        if inside is not None and _is_in(found.module, room):
+            assert _is_in(inside, *allowed), found
 
 
 @pytest.mark.parametrize("room", ["flows", "testing", "cli", "integrations"])
@@ -264,7 +290,7 @@ def test_testing_can_be_imported_without_pytest() -> None:
 
 
 def test_no_two_modules_of_tests_have_one_name() -> None:
-    """pytest imports a module outside a package by its bare name: a second one of that name would not be collected."""
+    """Pytest imports a module outside a package by its bare name: a second one of that name would not be collected."""
     tests = Path(__file__).parent
     modules = [path for path in tests.rglob("test_*.py") if not (path.parent / "__init__.py").exists()]
     names = Counter(path.stem for path in modules)

@@ -8,6 +8,9 @@ from datetime import datetime
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
+from .._collection.collection import Collection, is_live
+from .._commit.commit import Conflict, at, commit_write
+from .._commit.pending_write import CommitResult, PendingWrite
 from .._document.ids import check_flow_id
 from .._document.refusals import batch as batch_error
 from .._document.refusals import check_state
@@ -16,16 +19,13 @@ from .._document.serialized import Written
 from .._document.version import Progress
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
+from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateError, QuotaError, StoreUnavailableError
 from ..models import FlowState
 from ..unset import UNSET
-from .collection import Collection, is_live
-from .commit import Conflict, at, commit_write
 from .deleting import delete
-from .gather_or_cancel import gather_or_cancel
-from .pending_write import CommitResult, PendingWrite
 from .reading import state_of, states_of_whole
 from .saving import layout_of, outgoing_of, stamp
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from .._collection.collection import Collection, expires_at
+from .._commit.backoff import Backoff
+from .._commit.commit import PRECONDITION_CODES, at
+from .._commit.pending_write import PendingWrite, send, withdraw
 from .._document.compaction import compact_log, joinable
 from .._document.refusals import naming
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment
@@ -10,10 +14,6 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
-from .backoff import Backoff
-from .collection import Collection, expires_at
-from .commit import PRECONDITION_CODES, at
-from .pending_write import PendingWrite, send, withdraw
 from .reading import fetch, unreadable, version_of
 from .saving import part_writes
 

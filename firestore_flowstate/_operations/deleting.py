@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from .._collection.collection import Collection, is_live
+from .._commit.backoff import Backoff
+from .._commit.commit import PRECONDITION_CODES, at, found_version, is_version
+from .._commit.history import Forgotten, history_since
 from .._document.parts import COLLECTION as PARTS
 from .._document.refusals import conflict, outcome_unknown
 from .._document.root import PAYLOAD, moment_of
@@ -11,10 +15,6 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, StructuredQuery, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateConflictError, StoreUnavailableError
-from .backoff import Backoff
-from .collection import Collection, is_live
-from .commit import PRECONDITION_CODES, at, found_version, is_version
-from .history import Forgotten, history_since
 from .reading import load_root
 
 _MASK = ["flowId", f"{PAYLOAD}.parts"]

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from .._collection.collection import Collection, expires_at
 from .._query.due import Due, DueQuery
 from .._query.structured import due_structured_query
 from .._rpc.deadline import Deadline
+from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, Timestamp
 from .._rpc.read_time import ReadTime
 from ..errors import FlowStateDecodeError, FlowStateWarning
 from ..models import FlowStateSummary
 from ..query import MAX_LIMIT
-from .collection import Collection, expires_at
-from .gather_or_cancel import gather_or_cancel
 from .streams import number, share
 from .summarizing import SUMMARY_FIELDS, summary_of
 

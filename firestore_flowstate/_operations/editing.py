@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from .._changing import ChangeFunction, changed
+from .._collection.collection import Collection, is_live
+from .._commit.backoff import Backoff
+from .._commit.commit import Conflict
 from .._document.difference import Change, Snapshot
 from .._document.encoded_state import encode_state
 from .._document.log import MAX_IDS
@@ -13,9 +16,6 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Document
 from ..errors import FlowStateEncodeError, FlowStateNotFoundError
 from ..models import FlowState
-from .backoff import Backoff
-from .collection import Collection, is_live
-from .commit import Conflict
 from .reading import load, state_of
 from .saving import save
 from .updating import update

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Final, Literal, get_args
 
+from .._collection.collection import Collection, expires_at, is_live
+from .._collection.missing_ttl import LATEST_DELETION
 from .._document.root import is_serialized
 from .._query.due import wake_at
 from .._query.structured import due_structured_query, structured_query
@@ -15,8 +17,6 @@ from ..errors import FlowStateDecodeError, MissingIndexError
 from ..models import FlowState, FlowStatus
 from ..query import FlowStateQuery
 from ..reports import Finding
-from .collection import Collection, expires_at, is_live
-from .missing_ttl import LATEST_DELETION
 from .reading import state_of
 from .scanning import scan
 

@@ -6,11 +6,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from .._collection.collection import Collection
 from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..query import FlowStateQuery
-from .collection import Collection
 from .deleting import has_parts
 from .pages import Pages, pages_of, whole
 from .reading import load_root, states_of

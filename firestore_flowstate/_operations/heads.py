@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from .._collection.collection import Collection, expire_after_in, expires_at, is_live
+from .._commit.commit import is_version
 from .._document.expiry import EXPIRE_AFTER
 from .._document.native import owns_expiry
 from .._document.root import PAYLOAD, VALUES, check_layout, is_serialized, kept_in, moment_of, reference_fields
 from .._document.version import Kept, Version
 from .._rpc.deadline import Deadline
 from ..errors import FlowStateDecodeError
-from .collection import Collection, expire_after_in, expires_at, is_live
-from .commit import is_version
 from .progress import NATIVE_PROGRESS, SERIALIZED_PROGRESS, native_progress, serialized_progress
 from .reading import load_root, unreadable, version_of
 

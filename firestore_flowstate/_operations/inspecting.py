@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .._collection.collection import Collection, is_live
 from .._document.ids import check_flow_id
 from .._document.sizes import document_size
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery
 from ..errors import InvalidFlowIdError
-from .collection import Collection, is_live
 from .reading import load_root
 
 _AT_ONCE = 300  # documents of one read

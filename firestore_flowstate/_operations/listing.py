@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .._collection.collection import Collection
 from .._document.field_paths import quoted
 from .._query.token import to_token
 from .._rpc.deadline import Deadline
+from .._rpc.gather_or_cancel import gather_or_cancel
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
-from .collection import Collection
-from .gather_or_cancel import gather_or_cancel
 from .pages import Page, Pages, pages_of, scope_of_pages, whole
 from .reading import check_readable, states_of
 from .streams import streams

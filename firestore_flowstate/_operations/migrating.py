@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from .._collection.collection import Collection, is_live
+from .._collection.mixing import MixedLayoutsWarning
+from .._commit.commit import Conflict
 from .._document.root import is_serialized
 from .._document.version import Version
+from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState
 from ..reports import MigrateReport
-from .collection import Collection, is_live
-from .commit import Conflict
-from .gather_or_cancel import gather_or_cancel
-from .mixing import MixedLayoutsWarning
 from .reading import load, state_of
 from .saving import outgoing_of, save
 from .scanning import scan

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
+from .._collection.collection import Collection
+from .._commit.commit import PRECONDITION_CODES
+from .._commit.pending_write import guard
 from .._document.root import is_serialized, moment_of, read_root
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateDecodeError
 from ..reports import GcReport
-from .collection import Collection
-from .commit import PRECONDITION_CODES
-from .pending_write import guard
 from .scanning import scan_parts
 
 MIN_AGE: Final = timedelta(hours=1)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from .._collection.collection import Collection
 from .._query.token import Position, from_token, scope_of
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
 from ..query import FlowStateQuery
-from .collection import Collection
 from .streams import Found, Stream, merged, more_follow, streams
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
+from .._collection.collection import Collection
 from .._document.root import PAYLOAD, moment_of
 from .._rpc.messages import Document
 from .._rpc.outcome import Ambiguous, Refused
 from ..query import FlowStateQuery, milliseconds
 from .bulk import delete_documents
-from .collection import Collection
 from .deleting import delete_version_of
 from .pages import Pages
 

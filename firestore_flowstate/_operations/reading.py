@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from .._collection.collection import Collection, expire_after_in, expires_at, is_live
 from .._document.log import MAX_IDS, Ref
 from .._document.native import owns_expiry, read_native
 from .._document.parts import resolve
@@ -12,11 +13,10 @@ from .._document.serialized import read_state
 from .._document.version import Progress, Version
 from .._gc_pause import gc_paused
 from .._rpc.deadline import Deadline
+from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
-from .collection import Collection, expire_after_in, expires_at, is_live
-from .gather_or_cancel import gather_or_cancel
 
 _DECODED_AT_ONCE = 32  # documents between two chances for the garbage collector
 _PARTS_AT_ONCE = 64  # the parts of one read: at most 64 MB arrive before they are joined

@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from .._collection.collection import Collection, expires_at
+from .._commit.commit import PRECONDITION_CODES, at
+from .._commit.pending_write import PendingWrite, send, withdraw
 from .._document.refusals import naming
 from .._document.rewrapping import is_current, rewrap_root
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment, write_stored
+from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from ..reports import RewrapReport
-from .collection import Collection, expires_at
-from .commit import PRECONDITION_CODES, at
-from .gather_or_cancel import gather_or_cancel
-from .pending_write import PendingWrite, send, withdraw
 from .reading import fetch, unreadable
 from .saving import part_writes
 from .scanning import scan

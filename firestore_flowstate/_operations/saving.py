@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from .._collection.collection import Collection
+from .._commit.commit import commit_write, part_names_of
+from .._commit.pending_write import CommitResult, PendingWrite
 from .._document.expiry import own_duration
 from .._document.log import MAX_IDS, Ref
 from .._document.native import EXPIRY, owns_expiry, write_native
@@ -22,9 +25,6 @@ from .._rpc.outcome import Refused
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState
 from ..unset import UNSET, Unset
-from .collection import Collection
-from .commit import commit_write, part_names_of
-from .pending_write import CommitResult, PendingWrite
 from .reading import load_root
 
 _NATIVE_LARGEST = ("cache", "eventsTriggered")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+from .._collection.collection import Collection
 from .._document.parts import COLLECTION as PARTS
 from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery
-from .collection import Collection
 
 PAGE: Final = 100
 # Before all other ids, and the end of a name: as Google's clients bound a query by names in their recursive deletes.

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
 
+from .._collection.collection import Collection, expires_at
 from .._document.root import is_serialized
 from .._query.matching import order
 from .._query.structured import structured_query
 from .._query.token import Position
 from .._rpc.deadline import Deadline
+from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, StructuredQuery, Timestamp, Value
 from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery, statuses
-from .collection import Collection, expires_at
-from .gather_or_cancel import gather_or_cancel
 from .progress import NATIVE_PROGRESS, native_progress
 
 _MOST: Final = MAX_LIMIT  # documents of one query, which has its deadline

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_args
 
+from .._collection.collection import expires_at
 from .._document.head import first_line
 from .._document.native_values import ReferenceOf, read_value
 from .._document.root import is_serialized, moment_of
@@ -12,7 +13,6 @@ from .._query.due import WAKE_AT
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStateSummary, FlowStatus
-from .collection import expires_at
 from .progress import NATIVE_PROGRESS, native_progress
 
 SUMMARY_FIELDS: Final = (

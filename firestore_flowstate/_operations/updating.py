@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from .._collection.collection import Collection
+from .._commit.backoff import Backoff
+from .._commit.commit import Conflict, commit_write, part_names_of
+from .._commit.pending_write import CommitResult, PendingWrite
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.expiry import EXPIRE_AFTER
@@ -22,12 +26,8 @@ from .._rpc.messages import Document, Write
 from .._rpc.outcome import Refused
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError
 from ..unset import UNSET, Unset
-from .backoff import Backoff
-from .collection import Collection
-from .commit import Conflict, commit_write, part_names_of
 from .compacting import compact
 from .heads import confirm, confirm_whole, read_head
-from .pending_write import CommitResult, PendingWrite
 from .reading import fetch, load_root, unreadable
 from .saving import check_may_be_plain, check_native_size, part_writes
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Final
 
+from .._collection.collection import Collection, expires_at, is_live
 from .._query.matching import order
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Target
 from ..errors import FlowStateDecodeError, StoreUnavailableError
 from ..models import FlowState, FlowStateSummary
 from ..query import FlowStateQuery
-from .collection import Collection, expires_at, is_live
 from .listing import list_summaries
 from .reading import check_readable, state_of
 from .streams import number, streams

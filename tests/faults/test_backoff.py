@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from firestore_flowstate._operations.backoff import Backoff
+from firestore_flowstate._commit.backoff import Backoff
 from firestore_flowstate._rpc.deadline import Deadline
 
 

@@ -17,6 +17,8 @@ from firestore_flowstate import (
     FlowStateSettings,
 )
 from firestore_flowstate._backup_line import from_line, to_line
+from firestore_flowstate._collection.collection import Collection, expires_at, is_live
+from firestore_flowstate._commit.commit import found_version
 from firestore_flowstate._document.compaction import compact_log, joinable
 from firestore_flowstate._document.difference import Snapshot
 from firestore_flowstate._document.encoded_state import encode_state
@@ -27,8 +29,6 @@ from firestore_flowstate._document.rewrapping import is_current, rewrap_root
 from firestore_flowstate._document.root import Root, check_layout, is_serialized, read_root
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.version import Version
-from firestore_flowstate._operations.collection import Collection, expires_at, is_live
-from firestore_flowstate._operations.commit import found_version
 from firestore_flowstate._operations.examining import _contradictions, _hidden
 from firestore_flowstate._operations.progress import native_progress, serialized_progress
 from firestore_flowstate._operations.reading import decode, load_root, read_native_document, state_of_whole

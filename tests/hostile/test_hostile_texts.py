@@ -26,8 +26,8 @@ from firestore_flowstate import (
     MemoryFlowStateStore,
 )
 from firestore_flowstate._backup_line import from_line
+from firestore_flowstate._commit.commit import at
 from firestore_flowstate._document.version import Moment, Progress, Version, check_of
-from firestore_flowstate._operations.commit import at
 from firestore_flowstate._query.token import Position, _check, from_token, scope_of, to_token
 from firestore_flowstate._rpc.messages import Timestamp
 from firestore_flowstate.testing import flow_state_dicts, json_values

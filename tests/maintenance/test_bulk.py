@@ -15,7 +15,7 @@ from firestore_flowstate import (
     InvalidFlowIdError,
     StoreUnavailableError,
 )
-from firestore_flowstate._operations.collection import Collection
+from firestore_flowstate._collection.collection import Collection
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._operations.reading import state_of_whole
 from firestore_flowstate._rpc.deadline import Deadline

@@ -37,7 +37,7 @@ def large(*, done: bool) -> FlowState:
 
 async def expiries(store: FirestoreFlowStateStore) -> tuple[datetime | None, set[datetime | None]]:
     """Return when the root expires, and when its parts do."""
-    from firestore_flowstate._operations.collection import expires_at
+    from firestore_flowstate._collection.collection import expires_at
 
     deadline = store._deadline(None)
     collection = await store._ready(deadline)

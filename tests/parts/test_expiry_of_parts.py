@@ -25,9 +25,9 @@ from firestore_flowstate import (
     FlowStateSettings,
     Operation,
 )
+from firestore_flowstate._collection.collection import expires_at
 from firestore_flowstate._document.parts import COLLECTION as PARTS
 from firestore_flowstate._document.root import read_root
-from firestore_flowstate._operations.collection import expires_at
 from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate._rpc.connection import Connection

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from firestore_flowstate import FlowState, FlowStateQuery, GcReport
-from firestore_flowstate._operations.collection import Collection
+from firestore_flowstate._collection.collection import Collection
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate._operations.reading import load_root
 from firestore_flowstate._operations.scanning import scan, scan_parts

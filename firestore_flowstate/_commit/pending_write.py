@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .._collection.collection import Collection
 from .._document.parts import EXPIRY, write_part_expiry
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.version import Moment
 from .._rpc.deadline import Deadline
+from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import CommitResponse, Document, Precondition, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError
 from ..unset import UNSET, Unset
 from .backoff import Backoff
-from .collection import Collection
-from .gather_or_cancel import gather_or_cancel
 
 _BATCHES_AT_ONCE = 3
 _WITHDRAWALS = 3  # tries to delete parts, while others write

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from .._collection.collection import Collection
 from .._document.root import moment_of
 from .._document.version import Moment
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
+from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, Timestamp
 from ..errors import BackendError, StoreUnavailableError
-from .collection import Collection
-from .gather_or_cancel import gather_or_cancel
 
 _STEPS: Final = 50  # versions to look at, one by one
 _STEPS_BACK: Final = 8  # versions to look at, before the time between is halved instead

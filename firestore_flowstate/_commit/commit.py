@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from .._collection.collection import Collection, expire_after_in, expires_at, is_live
 from .._document.native import owns_expiry
 from .._document.refusals import conflict, exists, not_found, outcome_unknown
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.version import Kept, Moment, Version
+from .._operations.progress import native_progress, serialized_progress
+from .._operations.reading import load_root, version_of
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Precondition, Timestamp
@@ -20,11 +23,8 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateConflictError, FlowStateDecodeError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
 from .backoff import Backoff
-from .collection import Collection, expire_after_in, expires_at, is_live
 from .history import Forgotten, History, history_since
 from .pending_write import CommitResult, PendingWrite, send, withdraw
-from .progress import native_progress, serialized_progress
-from .reading import load_root, version_of
 
 PRECONDITION_CODES = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND"})
 
