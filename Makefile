@@ -33,7 +33,7 @@ demo: $(READY) ## a flow that outlives its process, then what Genkit JS left; on
 	@$(RUN) examples/demo.py
 
 docs: $(READY) ## what is generated of the docs: the reference of the command
-	$(RUN) tests/cli/reference.py
+	$(RUN) -m tests.cli.reference
 
 site: $(READY) ## the documentation as pages, in build/site/html
 	$(RUN) docs/pages.py
@@ -54,10 +54,10 @@ test-all: ## all tests, on every Python from 3.10 that is installed
 	@MAKE="$(MAKE)" tests/on_every_python
 
 torture: $(READY) find-emulator ## everything at once, while connections break and the server is killed, for SECONDS
-	@PYTHONPATH=tests:tests/rpc:tests/faults $(RUN) -m torture --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
+	@$(RUN) -m tests.torture --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
 torture-flows: $(READY) find-emulator ## durable flows, while their processes are killed, stopped and cut off, for SECONDS
-	@PYTHONPATH=tests:tests/rpc:tests/faults:tests/flows $(RUN) tests/flows/torture_flows.py --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
+	@$(RUN) -m tests.flows.torture_flows --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
 release: $(READY) find-emulator ## sdist and wheel in dist/, checked and tried on every Python installed; stops before the upload
 	$(RUN) release.py

@@ -9,9 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "rpc"))
+sys.path.append(str(Path(__file__).parents[1]))
 
-from tcp_proxy import TcpProxy
+from tests.rpc.tcp_proxy import TcpProxy
 
 
 class Wire:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
-from leftovers import MARK, Leftovers, ignore_by_handlers
+
+from tests.support.leftovers import MARK, Leftovers, ignore_by_handlers
 
 # The machines that run these tests share their cores: an example's time says nothing there.
 settings.register_profile("firestore-flowstate", deadline=None, max_examples=40)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from strict_python import STRICT_PYTHON
 
 from firestore_flowstate.emulator import Emulator
+from tests.rpc.strict_python import STRICT_PYTHON
 
 PREAMBLE = """
 import asyncio, atexit, gc, os, signal, sys, threading, time

@@ -3,8 +3,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from chromium import chromium
 from playwright.async_api import Page
+
+from tests.browser.chromium import chromium
 
 
 @pytest.fixture

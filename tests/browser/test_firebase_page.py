@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from firebase_project import FOLDER, PROJECT, Project, served, unsigned_token
 from playwright.async_api import Page, Route, expect
+
+from tests.hosts.firebase_project import FOLDER, PROJECT, Project, served, unsigned_token
 
 SDK = Path(__file__).parents[2] / ".browser" / "node_modules" / "firebase"
 CONFIGURATION = {"projectId": PROJECT, "apiKey": "any", "authDomain": "localhost"}

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from command import Outcome, Processes, run_here
-from story import story
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, SyncFlowStateStore
+from tests.cli.command import Outcome, Processes, run_here
+from tests.cli.story import story
 
 
 @pytest.fixture

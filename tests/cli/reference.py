@@ -1,6 +1,6 @@
 """The reference of the command in docs/cli.md, which is what --help says.
 
-    python tests/cli/reference.py
+    python -m tests.cli.reference
 
 writes it anew.
 """
@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from command import run_here
-
 from firestore_flowstate.cli.group import flowstate
+from tests.cli.command import run_here
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 BEGIN = "<!-- reference: begin. Written by `make docs` from --help. -->\n"

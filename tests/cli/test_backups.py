@@ -8,13 +8,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from command import Outcome, Processes
-from damage import put, sound
-from raw_documents import RawCollection
-from story import flow, story
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, SyncFlowStateStore
 from firestore_flowstate.testing import exactly
+from tests.cli.command import Outcome, Processes
+from tests.cli.story import flow, story
+from tests.support.damage import put, sound
+from tests.support.raw_documents import RawCollection
 
 
 @pytest.fixture

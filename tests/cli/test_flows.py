@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import PATIENCE, Outcome, Processes
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState
 from firestore_flowstate.flows import Flows, Run
+from tests.cli.command import PATIENCE, Outcome, Processes
 
 HERE = str(Path(__file__).parent)
 NEXT = "No dispatcher is configured (--flows): the next sweep, or a worker, goes on with it."

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import Outcome, Processes
 
 from firestore_flowstate import FlowStateSettings
 from firestore_flowstate.indexes import index_file
+from tests.cli.command import Outcome, Processes
 
 PROJECT = Path(__file__).parents[2]
 

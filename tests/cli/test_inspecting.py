@@ -10,13 +10,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from command import Outcome, Processes
-from damage import put, sound
-from raw_documents import RawCollection
-from story import MINUTE, NINE, flow, story
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings, SyncFlowStateStore
 from firestore_flowstate.testing import exactly
+from tests.cli.command import Outcome, Processes
+from tests.cli.story import MINUTE, NINE, flow, story
+from tests.support.damage import put, sound
+from tests.support.raw_documents import RawCollection
 
 TABLE = """\
 id          name      status   started (UTC)        written   steps  bytes  about

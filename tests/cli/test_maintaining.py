@@ -8,13 +8,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from command import Outcome, Processes
-from raw_documents import RawCollection
-from story import flow, story
-from tcp_proxy import TcpProxy
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowStateSettings, SyncFlowStateStore
 from firestore_flowstate.testing import exactly
+from tests.cli.command import Outcome, Processes
+from tests.cli.story import flow, story
+from tests.rpc.tcp_proxy import TcpProxy
+from tests.support.raw_documents import RawCollection
 
 KEYS = {name: base64.b64encode(name.encode() * 32).decode() for name in "ab"}
 

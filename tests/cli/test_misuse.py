@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from command import Outcome, Processes
 
 from firestore_flowstate.cli import main
+from tests.cli.command import Outcome, Processes
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command import Outcome, shown_here
-from reference import reference, written
-from strict_python import STRICT_PYTHON
 
 from firestore_flowstate import FlowStateSettings
 from firestore_flowstate.cli.group import flowstate as group
+from tests.cli.command import Outcome, shown_here
+from tests.cli.reference import reference, written
+from tests.rpc.strict_python import STRICT_PYTHON
 
 PROJECT = Path(__file__).parents[2]
 SESSION = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)

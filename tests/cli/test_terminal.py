@@ -16,13 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from command import PATIENCE, Processes
-from raw_documents import RawCollection
-from story import flow, story
-from tcp_proxy import TcpProxy
 
 from firestore_flowstate import FlowStateSettings, SyncFlowStateStore
 from firestore_flowstate.backup import export_line
+from tests.cli.command import PATIENCE, Processes
+from tests.cli.story import flow, story
+from tests.rpc.tcp_proxy import TcpProxy
+from tests.support.raw_documents import RawCollection
 
 
 class Terminal:

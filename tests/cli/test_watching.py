@@ -9,10 +9,10 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from command import PATIENCE, Outcome, Processes
-from test_terminal import Terminal
 
 from firestore_flowstate import BlockedOnStep, CacheEntry, FlowResult, Operation, SyncFlowStateStore
+from tests.cli.command import PATIENCE, Outcome, Processes
+from tests.cli.test_terminal import Terminal
 
 
 def lines(process: subprocess.Popen[bytes]) -> Callable[[], str]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from child_processes import Programs
 
 from firestore_flowstate.emulator import Emulator, start_emulator
+from tests.emulator.child_processes import Programs
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from child_processes import Programs, nothing_is_left_of, processes_with
-from fake_machine import write_jar, write_java
-from rest_call import request
 
 from firestore_flowstate.emulator import Emulator, find_emulator
+from tests.emulator.child_processes import Programs, nothing_is_left_of, processes_with
+from tests.emulator.fake_machine import write_jar, write_java
+from tests.emulator.rest_call import request
 
 MODULE = ("-m", "firestore_flowstate.emulator")
 SHOW_HOST = "import os; print(os.environ['FIRESTORE_EMULATOR_HOST'], flush=True)"

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from child_processes import nothing_is_left_of
-from rest_call import request
 
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.emulator.download import PINNED
+from tests.emulator.child_processes import nothing_is_left_of
+from tests.emulator.rest_call import request
 
 PROJECT = Path(__file__).parents[2]
 RULES = PROJECT / "emulator" / "firestore.rules"

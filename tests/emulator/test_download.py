@@ -12,12 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from child_processes import Programs, eventually
-from fake_machine import write_java
 
 from firestore_flowstate.emulator import find_emulator
 from firestore_flowstate.emulator.download import Source, download_emulator
 from firestore_flowstate.errors import EmulatorError
+from tests.emulator.child_processes import Programs, eventually
+from tests.emulator.fake_machine import write_java
 
 MODULE = ("-m", "firestore_flowstate.emulator")
 JAR = b"PK" + bytes(range(256)) * 4096

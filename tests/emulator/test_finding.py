@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from child_processes import Programs
-from fake_machine import write_jar, write_java, write_program
 
 from firestore_flowstate.emulator import find_emulator, start_emulator
 from firestore_flowstate.errors import EmulatorError
+from tests.emulator.child_processes import Programs
+from tests.emulator.fake_machine import write_jar, write_java, write_program
 
 COMPONENT = "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
 

@@ -10,12 +10,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from child_processes import Programs, eventually, nothing_is_left_of, processes_with
-from fake_machine import write_jar, write_java
-from rest_call import request
 
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.errors import EmulatorError
+from tests.emulator.child_processes import Programs, eventually, nothing_is_left_of, processes_with
+from tests.emulator.fake_machine import write_jar, write_java
+from tests.emulator.rest_call import request
 
 DOCUMENTS = "projects/demo-flowstate/databases/(default)/documents"
 START = """

@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from tcp_proxy import TcpProxy
-from writes import Store
-
 from firestore_flowstate._rpc.loop_thread import LoopThread
+from tests.faults.writes import Store
+from tests.rpc.tcp_proxy import TcpProxy
 
 CANCELLED: Final = "cancelled"
 SECONDS: Final = 5.0  # for what was cancelled to end, on a machine that is busy

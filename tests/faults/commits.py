@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tcp_proxy import TcpProxy
+from tests.rpc.tcp_proxy import TcpProxy
 
 Result = TypeVar("Result")
 

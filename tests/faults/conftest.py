@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from relay import Relay
-from tcp_proxy import TcpProxy
-from writes import Troubled
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from tests.faults.relay import Relay
+from tests.faults.writes import Troubled
+from tests.rpc.tcp_proxy import TcpProxy
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from writes import Store, a_state, incompressible
 
 from firestore_flowstate import CacheEntry, FlowStateExecution, FlowStateSettings, Operation
 from firestore_flowstate._rpc.link import Link
+from tests.faults.writes import Store, a_state, incompressible
 
 STEPS = 1_000
 

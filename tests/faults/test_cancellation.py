@@ -12,18 +12,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pytest
-from cancelling import (
-    CANCELLED,
-    background,
-    cancelled_after_chunks,
-    cancelled_after_turns,
-    chunks,
-    nothing_left,
-    ours,
-    turns,
-)
-from tcp_proxy import TcpProxy
-from writes import MARK, SAVE, UPDATE, WRITES, Store, Write, a_state, incompressible, outcome_of
 
 from firestore_flowstate import (
     CacheEntry,
@@ -33,6 +21,18 @@ from firestore_flowstate import (
     FlowStateSettings,
     StoreUnavailableError,
 )
+from tests.faults.cancelling import (
+    CANCELLED,
+    background,
+    cancelled_after_chunks,
+    cancelled_after_turns,
+    chunks,
+    nothing_left,
+    ours,
+    turns,
+)
+from tests.faults.writes import MARK, SAVE, UPDATE, WRITES, Store, Write, a_state, incompressible, outcome_of
+from tests.rpc.tcp_proxy import TcpProxy
 
 SMALL: Final = 1
 LARGE: Final = incompressible(1_100_000)  # into parts, in many commits where a request has 256 KiB

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import pytest
-from writes import (
+
+from firestore_flowstate import CacheEntry, FlowStateConflictError, FlowStateNotFoundError, FlowStateSettings
+from tests.faults.writes import (
     MARK,
     Store,
     a_state,
@@ -23,8 +25,6 @@ from writes import (
     others_save,
     others_update,
 )
-
-from firestore_flowstate import CacheEntry, FlowStateConflictError, FlowStateNotFoundError, FlowStateSettings
 
 WRITERS: Final = 64
 SECONDS: Final = 5.0
@@ -161,7 +161,7 @@ _WRITER: Final = """
 import asyncio, sys
 sys.path[:0] = sys.argv[1].split(":")
 from firestore_flowstate import FlowStateSettings
-from writes import Store, adding
+from tests.faults.writes import Store, adding
 
 async def main():
     _, _, host, project, collection, first, end, step = sys.argv

@@ -10,9 +10,6 @@ from typing import Final
 
 import grpc
 import pytest
-from cancelling import nothing_left, ours, until
-from scripted_server import Answer, ScriptedServer, reply, status
-from writes import Store, a_state, incompressible
 
 from firestore_flowstate import AccessDeniedError, CacheEntry, FlowStateSettings
 from firestore_flowstate._document.log import Ref
@@ -27,6 +24,9 @@ from firestore_flowstate._rpc.messages import (
     RunQueryResponse,
     Timestamp,
 )
+from tests.faults.cancelling import nothing_left, ours, until
+from tests.faults.writes import Store, a_state, incompressible
+from tests.rpc.scripted_server import Answer, ScriptedServer, reply, status
 
 NOW: Final = Timestamp(seconds=1_700_000_000)
 

@@ -14,13 +14,13 @@ from types import FrameType
 from typing import Any, Final
 
 import pytest
-from cancelling import SECONDS, background
-from tcp_proxy import TcpProxy
-from writes import MARK, Store, a_state, incompressible
 
 from firestore_flowstate import CacheEntry, FlowState, FlowStateQuery, FlowStateSettings, SyncFlowStateStore
 from firestore_flowstate._rpc.loop_thread import LoopThread
 from firestore_flowstate._waiting import Visit
+from tests.faults.cancelling import SECONDS, background
+from tests.faults.writes import MARK, Store, a_state, incompressible
+from tests.rpc.tcp_proxy import TcpProxy
 
 LARGE: Final = incompressible(600_000)  # into a part, in several commits where a request has 256 KiB
 WAITING: Final = ("blocking.py", "_waiting.py", "loop_thread.py", "contextlib.py")  # where a thread waits for a loop

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from commits import whole_commits
-from tcp_proxy import TcpProxy
-from writes import WRITES, Store, Write, a_state, in_layout, marks, others_update, outcome_of
+
+from tests.faults.commits import whole_commits
+from tests.faults.writes import WRITES, Store, Write, a_state, in_layout, marks, others_update, outcome_of
+from tests.rpc.tcp_proxy import TcpProxy
 
 Send = Callable[[bytes], str]
 NEVER_BLIND = [write for write in WRITES if not write.deletes and (write.creates or not write.whole or write.versioned)]

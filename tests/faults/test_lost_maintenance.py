@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Final
 
 import pytest
-from commits import lose_reply
-from tcp_proxy import TcpProxy
-from writes import Store, a_state, in_layout, incompressible
 
 from firestore_flowstate import CacheEntry, FlowStateSettings
 from firestore_flowstate._operations.orphans import collect
+from tests.faults.commits import lose_reply
+from tests.faults.writes import Store, a_state, in_layout, incompressible
+from tests.rpc.tcp_proxy import TcpProxy
 
 KEY: Final = {"key-1": "MDEyMzQ1Njc4OWFiY2RlZg=="}
 IDS: Final = [f"id-{number}" for number in range(5)]

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
-from commits import lose_reply, lose_request
-from writes import (
+
+from tests.faults.commits import lose_reply, lose_request
+from tests.faults.writes import (
     CREATE,
     SAVE_NEW,
     UPDATE_VERSION,

@@ -6,9 +6,6 @@ import asyncio
 import time
 
 import pytest
-from methods import METHODS, Method, Store, uncovered
-from tcp_proxy import TcpProxy
-from writes import a_state
 
 from firestore_flowstate import (
     CacheEntry,
@@ -21,6 +18,9 @@ from firestore_flowstate import (
     StoreUnavailableError,
 )
 from firestore_flowstate.emulator import start_emulator
+from tests.faults.methods import METHODS, Method, Store, uncovered
+from tests.faults.writes import a_state
+from tests.rpc.tcp_proxy import TcpProxy
 
 SECONDS = 1.0
 BUSY = 0.4  # seconds that a busy machine may keep a task waiting

@@ -7,8 +7,6 @@ from contextlib import suppress
 from typing import Final
 
 import pytest
-from relay import Relay
-from writes import Store, a_state, in_layout, incompressible
 
 from firestore_flowstate import (
     UNSET,
@@ -22,6 +20,8 @@ from firestore_flowstate import (
     Operation,
 )
 from firestore_flowstate._rpc.messages import CommitRequest
+from tests.faults.relay import Relay
+from tests.faults.writes import Store, a_state, in_layout, incompressible
 
 GET, BATCH_GET, COMMIT, QUERY, COUNT = "GetDocument", "BatchGetDocuments", "Commit", "RunQuery", "RunAggregationQuery"
 Call = Callable[[Store, FlowState], Awaitable[object]]

@@ -8,9 +8,6 @@ from typing import Any, Final
 
 import grpc
 import pytest
-from methods import METHODS, Method
-from relay import Relay
-from writes import WRITES, Store, Write, a_state
 
 from firestore_flowstate import (
     AccessDeniedError,
@@ -26,6 +23,9 @@ from firestore_flowstate import (
 )
 from firestore_flowstate.backup import export_states, import_states
 from firestore_flowstate.doctor import examine
+from tests.faults.methods import METHODS, Method
+from tests.faults.relay import Relay
+from tests.faults.writes import WRITES, Store, Write, a_state
 
 KINDS: Final[dict[str, type[FlowStateError]]] = {
     "CANCELLED": StoreUnavailableError,

@@ -6,9 +6,10 @@ import asyncio
 import time
 
 import pytest
-from commits import lose_reply, lose_request, on_commit
-from tcp_proxy import TcpProxy
-from writes import (
+
+from firestore_flowstate import CacheEntry, FlowStateConflictError
+from tests.faults.commits import lose_reply, lose_request, on_commit
+from tests.faults.writes import (
     MARK,
     SAVE,
     SAVE_VERSION,
@@ -25,8 +26,7 @@ from writes import (
     others_update,
     outcome_of,
 )
-
-from firestore_flowstate import CacheEntry, FlowStateConflictError
+from tests.rpc.tcp_proxy import TcpProxy
 
 SECONDS = 1.0
 

@@ -9,8 +9,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tcp_proxy import TcpProxy
-
 from firestore_flowstate import (
     CacheEntry,
     FirestoreFlowStateStore,
@@ -24,6 +22,7 @@ from firestore_flowstate import (
 )
 from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._rpc.deadline import Deadline
+from tests.rpc.tcp_proxy import TcpProxy
 
 MARK: Final = "ours"
 Store = FirestoreFlowStateStore

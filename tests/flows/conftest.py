@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from counting_store import CountingStore
 
 from firestore_flowstate import MemoryFlowStateStore
 from firestore_flowstate.flows import Flows
+from tests.flows.counting_store import CountingStore
 
 
 @pytest.fixture

@@ -184,14 +184,14 @@ class Nursery:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "import processes; processes.fork_for_each_line()"],
+            [sys.executable, "-c", "from tests.flows.processes import fork_for_each_line; fork_for_each_line()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={
                 **os.environ,
                 "PYTHONWARNINGS": "ignore",  # of Google's libraries, of old Pythons
-                "PYTHONPATH": str(Path(__file__).parent),
+                "PYTHONPATH": str(Path(__file__).parents[2]),
             },
         )
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from meter import Bill, Meter
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSettings
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate.flows import Flows, Run
+from tests.support.meter import Bill, Meter
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "costs.md"
 STEPS: Final = 20

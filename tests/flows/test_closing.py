@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from counting_store import CountingStore
-from test_waits import blocked
 
 from firestore_flowstate.flows import FlowFailedError, Flows, Run, current_run, current_step
 from firestore_flowstate.flows.record import record_of
+from tests.flows.counting_store import CountingStore
+from tests.flows.test_waits import blocked
 
 
 async def echo(value: Any) -> Any:

@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from counting_store import CountingStore, Fault, lost_after, lost_before
 
 from firestore_flowstate import CacheEntry, FlowState, FlowStateEncodeError, FlowStateExecution
 from firestore_flowstate.flows import FlowFailedError, Flows, Run, StepInterruptedError, WaitTimeoutError, current_step
 from firestore_flowstate.flows.record import record_of
+from tests.flows.counting_store import CountingStore, Fault, lost_after, lost_before
 
 Update = Callable[[], Awaitable[str]]
 

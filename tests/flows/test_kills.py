@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import BY_NAME, PAST_THE_LEASE, Job, Nursery
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows.record import ended_of
 from firestore_flowstate.testing.durability import Journal, WatchedStore, violations
+from tests.flows.processes import BY_NAME, PAST_THE_LEASE, Job, Nursery
 
 _AT_ONCE = 6
 _KILLED = -9

@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from counting_store import CountingStore
-from test_simulation import SHAPES
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, MemoryFlowStateStore
 from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run
 from firestore_flowstate.testing import simulate
+from tests.flows.counting_store import CountingStore
+from tests.flows.test_simulation import SHAPES
 
 KEYS = {"k": base64.b64encode(bytes(32)).decode()}
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -7,8 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from counting_store import CountingStore
-from test_waits import blocked
 
 from firestore_flowstate import (
     FlowState,
@@ -28,6 +26,8 @@ from firestore_flowstate.flows import (
     Run,
     UnknownFlowError,
 )
+from tests.flows.counting_store import CountingStore
+from tests.flows.test_waits import blocked
 
 
 async def echo(value: Any) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from planted import FAULTS, Fault
 
 from firestore_flowstate import MemoryFlowStateStore
 from firestore_flowstate.testing import FlowsTests
 from firestore_flowstate.testing.durability import SAMPLES
+from tests.flows.planted import FAULTS, Fault
 
 _PATIENCE = 8.0  # seconds after which a test has noticed that nothing goes on
 

@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
-from counting_store import CountingStore
 from pydantic import BaseModel
 
 from firestore_flowstate.flows import (
@@ -18,6 +17,7 @@ from firestore_flowstate.flows import (
     current_run,
     current_step,
 )
+from tests.flows.counting_store import CountingStore
 
 
 class Outline(BaseModel):

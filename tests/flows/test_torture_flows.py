@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torture_flows import torture
+from tests.flows.torture_flows import torture
 
 
 async def test_flows_survive_a_round_of_torture() -> None:

@@ -6,7 +6,6 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from counting_store import CountingStore
 from pydantic import BaseModel
 
 from firestore_flowstate.flows import (
@@ -17,6 +16,7 @@ from firestore_flowstate.flows import (
     Run,
     WaitTimeoutError,
 )
+from tests.flows.counting_store import CountingStore
 
 
 class Approval(BaseModel):

@@ -23,17 +23,16 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from processes import HOUR_SECONDS, LEASE_SECONDS, RATE, Job, Nursery, answer, flows_of
-from tcp_proxy import TcpProxy
-from torture.faults import Line
-from torture.history import History
-from torture.server import Server
-
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateError, FlowStateSettings
 from firestore_flowstate.flows import Flows
 from firestore_flowstate.flows.record import ended_of, record_of
 from firestore_flowstate.testing.durability import SAMPLES, Journal, WatchedStore, violations
 from firestore_flowstate.testing.durability.host import Told
+from tests.flows.processes import HOUR_SECONDS, LEASE_SECONDS, RATE, Job, Nursery, answer, flows_of
+from tests.rpc.tcp_proxy import TcpProxy
+from tests.torture.faults import Line
+from tests.torture.history import History
+from tests.torture.server import Server
 
 _LAYOUTS: Final[tuple[dict[str, Any], ...]] = (
     {},

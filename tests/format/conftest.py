@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from forms import FORMS, ID, Stored, StoredForm
-from notation import Normaliser, fields
-from raw_documents import RawCollection
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from tests.format.forms import FORMS, ID, Stored, StoredForm
+from tests.format.notation import Normaliser, fields
+from tests.support.raw_documents import RawCollection
 
 
 @pytest.fixture

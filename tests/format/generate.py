@@ -1,4 +1,4 @@
-"""Writes golden documents of the stored format: `generate.py FOLDER [FORM...]`, by default all forms.
+"""Writes golden documents: `python -m tests.format.generate FOLDER [FORM...]`, by default of all stored forms.
 
 The folder tests/data/format-v1 was written by it once and is fixed: every later version must read what is there.
 A form that is new gets its file; a file that is there already is left as it is.
@@ -14,13 +14,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from forms import FORMS, ID, Form
-from raw_documents import RawCollection
-
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.emulator import start_emulator
+from tests.format.forms import FORMS, ID, Form
+from tests.support.raw_documents import RawCollection
 
 COLLECTION = "flows"  # encrypted values are bound to it
 _COMPRESSED_OVER = 100_000

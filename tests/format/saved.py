@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forms import ID, START, TRACE
+from tests.format.forms import ID, START, TRACE
 
 EXECUTIONS = f'[{{"startTime":{START},"traceIds":["7185323decb5ba6642ce57bf598483ef"]}}]'
 PREPARE = '{"prepare":{"value":["outline",0.5]}}'

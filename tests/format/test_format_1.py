@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forms import FORMS, Backwards
-from raw_documents import RawCollection
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
 from firestore_flowstate.testing import exactly
+from tests.format.forms import FORMS, Backwards
+from tests.support.raw_documents import RawCollection
 
 FOLDER = Path(__file__).parents[1] / "data" / "format-v1"
 GOLDEN = sorted(path.name.partition(".")[0] for path in FOLDER.glob("*.json*"))

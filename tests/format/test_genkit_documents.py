@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_documents import RawCollection
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings
 from firestore_flowstate.testing import exactly
+from tests.support.raw_documents import RawCollection
 
 FOLDER = Path(__file__).parents[1] / "data" / "genkit-js"
 GOLDEN = sorted(path.stem for path in FOLDER.glob("*.json"))

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forms import FIFTY_YEARS, ID, START, TRACE, Stored, state
-from notation import Time, fields, same
-from raw_documents import RawCollection
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings
+from tests.format.forms import FIFTY_YEARS, ID, START, TRACE, Stored, state
+from tests.format.notation import Time, fields, same
+from tests.support.raw_documents import RawCollection
 
 FOLDER = Path(__file__).parents[1] / "data" / "genkit-js"
 GOLDEN = {path.stem: json.loads(path.read_text())["document"]["fields"] for path in sorted(FOLDER.glob("*.json"))}

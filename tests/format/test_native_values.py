@@ -7,7 +7,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 import pytest
-from forms import state
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from firestore_flowstate._document.native import read_native, write_native
 from firestore_flowstate._document.native_values import read_value, write_value
 from firestore_flowstate._rpc.messages import Document, Timestamp, Value
 from firestore_flowstate._rpc.references import reference
+from tests.format.forms import state
 
 OFFSETS: Final = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 FIRST, LAST = -62_135_596_800, 253_402_300_799

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from zlib import crc32
 
-from forms import FIFTY_YEARS, ID, LONG_TEXT, START, TWO_PARTS, Stored
-from notation import Long, Packed, Time, same
-from saved import EXECUTIONS, PREPARE, TRACE_TEXT, saved
+from tests.format.forms import FIFTY_YEARS, ID, LONG_TEXT, START, TWO_PARTS, Stored
+from tests.format.notation import Long, Packed, Time, same
+from tests.format.saved import EXECUTIONS, PREPARE, TRACE_TEXT, saved
 
 
 async def test_a_save_writes_the_head_the_values_and_one_segment(stored: Stored) -> None:

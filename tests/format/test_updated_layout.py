@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from forms import ONE_PART, START, Stored
-from notation import Long, Packed, same
-from saved import EXECUTIONS, PREPARE, TRACE_TEXT, saved
+from tests.format.forms import ONE_PART, START, Stored
+from tests.format.notation import Long, Packed, same
+from tests.format.saved import EXECUTIONS, PREPARE, TRACE_TEXT, saved
 
 
 async def test_an_update_appends_a_segment(stored: Stored) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from genkit_peer import Genkit
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from tests.genkit_js.genkit_peer import Genkit
 
 
 @pytest.fixture

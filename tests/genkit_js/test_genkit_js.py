@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from genkit_peer import Genkit, GenkitError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from firestore_flowstate import (
     FlowStateQuery,
     FlowStateSettings,
 )
+from tests.genkit_js.genkit_peer import Genkit, GenkitError
 
 TEXTS = st.text(max_size=8)
 KEYS = st.text(min_size=1, max_size=8).filter(lambda key: not (key.startswith("__") and key.endswith("__")))

@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
-from genkit_peer import Genkit
 from pydantic import BaseModel
 
 from firestore_flowstate import FirestoreFlowStateStore
 from firestore_flowstate.flows import Flows, Run
+from tests.genkit_js.genkit_peer import Genkit
 
 
 class Approval(BaseModel):

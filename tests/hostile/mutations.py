@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from damage import BOMB, zstd
 from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from sound_documents import GOLDEN, Stored, stored_states
 
 from firestore_flowstate._rpc.messages import Document, Value
 from firestore_flowstate.testing import strategies
+from tests.hostile.sound_documents import GOLDEN, Stored, stored_states
+from tests.support.damage import BOMB, zstd
 
 EXAMPLES: Final = int(os.environ.get("FLOWSTATE_EXAMPLES", "200"))
 """How many mutated documents a test reads. With 100,000 it finds what it finds in a quarter of an hour."""

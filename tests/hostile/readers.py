@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from sound_documents import COLLECTION, ID, KEYS, READER, Backwards, Stored
-
 from firestore_flowstate import (
     FlowState,
     FlowStateDecodeError,
@@ -35,6 +33,7 @@ from firestore_flowstate._operations.reading import decode, load_root, read_nati
 from firestore_flowstate._operations.summarizing import summary_of
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.messages import Document
+from tests.hostile.sound_documents import COLLECTION, ID, KEYS, READER, Backwards, Stored
 
 Result = TypeVar("Result")
 SECONDS: Final = 5.0  # of this thread's own time, which others on the machine do not add to

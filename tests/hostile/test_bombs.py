@@ -10,12 +10,11 @@ import sys
 import time
 from typing import Any, Final, NamedTuple
 
-from damage import BOMB, envelope, log_of, put, ref, sound, sound_native, text, zstd
-from raw_documents import Fields
-from readers import load, look_at
-from sound_documents import ID, stored_of
-
 from firestore_flowstate import FlowStateDecodeError
+from tests.hostile.readers import load, look_at
+from tests.hostile.sound_documents import ID, stored_of
+from tests.support.damage import BOMB, envelope, log_of, put, ref, sound, sound_native, text, zstd
+from tests.support.raw_documents import Fields
 
 MIB: Final = 1024 * 1024
 SECONDS: Final = 5.0

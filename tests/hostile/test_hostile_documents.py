@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from damage import put, sound, text
 from hypothesis import event, given
-from mutations import fuzzed, mutated_states
-from readers import load, look_at, use, within
-from sound_documents import GOLDEN, ID, Stored, stored_of, stored_states
 
 from firestore_flowstate import FlowStateDecodeError
+from tests.hostile.mutations import fuzzed, mutated_states
+from tests.hostile.readers import load, look_at, use, within
+from tests.hostile.sound_documents import GOLDEN, ID, Stored, stored_of, stored_states
+from tests.support.damage import put, sound, text
 
 
 @given(stored_states())

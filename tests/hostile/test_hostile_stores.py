@@ -13,8 +13,6 @@ import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from mutations import fuzzed, mutated_states
-from sound_documents import ID, KEYS, Backwards, Stored
 
 from firestore_flowstate import (
     BlockedOnStep,
@@ -37,6 +35,8 @@ from firestore_flowstate._rpc.outcome import Refused
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
 from firestore_flowstate.emulator import Emulator
+from tests.hostile.mutations import fuzzed, mutated_states
+from tests.hostile.sound_documents import ID, KEYS, Backwards, Stored
 
 Store = FirestoreFlowStateStore
 Call = Callable[[Store], Awaitable[object]]

@@ -12,7 +12,6 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import JSON_TEXTS, fuzzed
 
 from firestore_flowstate import (
     FirestoreFlowStateStore,
@@ -31,6 +30,7 @@ from firestore_flowstate._document.version import Moment, Progress, Version, che
 from firestore_flowstate._query.token import Position, _check, from_token, scope_of, to_token
 from firestore_flowstate._rpc.messages import Timestamp
 from firestore_flowstate.testing import flow_state_dicts, json_values
+from tests.hostile.mutations import JSON_TEXTS, fuzzed
 
 PATH: Final = "flows/a"
 SCOPE: Final = scope_of(PATH, FlowStateQuery())

@@ -3,9 +3,9 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from serving import environment
 
 from firestore_flowstate.emulator import Emulator
+from tests.hosts.serving import environment
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
-from serving import EXAMPLES, Server, environment
-from task_queue_emulator import task_queue_emulator
 
 from firestore_flowstate.emulator import Emulator, start_emulator
+from tests.hosts.serving import EXAMPLES, Server, environment
+from tests.queues.task_queue_emulator import task_queue_emulator
 
 FOLDER = EXAMPLES / "firebase"
 PROJECT = "demo-firebase"

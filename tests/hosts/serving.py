@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from strict_python import OLD_PYTHONS_BY_ENVIRONMENT
+
+from tests.rpc.strict_python import OLD_PYTHONS_BY_ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-from serving import EXAMPLES, PATIENCE, ROOT, Server
+
+from tests.hosts.serving import EXAMPLES, PATIENCE, ROOT, Server
 
 LONGEST = 45
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from serving import EXAMPLES, Server, at_once, in_turn
+from tests.hosts.serving import EXAMPLES, Server, at_once, in_turn
 
 
 def test_uvicorn(host_environment: dict[str, str]) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import httpx
 import jsonschema
 import pytest
-from firebase_project import FOLDER, Project, served, signed_in
-from serving import Server, at_once, environment
-from task_queue_emulator import TOOLS
+
+from tests.hosts.firebase_project import FOLDER, Project, served, signed_in
+from tests.hosts.serving import Server, at_once, environment
+from tests.queues.task_queue_emulator import TOOLS
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from serving import EXAMPLES, Server, at_once, in_turn
+
+from tests.hosts.serving import EXAMPLES, Server, at_once, in_turn
 
 THREADS = ("--worker-class", "gthread", "--threads", "4")
 

@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
 from google.auth import crypt, jwt
-from serving import Server
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, MemoryFlowStateStore, StoreUnavailableError
 from firestore_flowstate.flows import Flows, Run
 from firestore_flowstate.flows.http import Oidc
 from firestore_flowstate.flows.oidc import KeptResponses
+from tests.hosts.serving import Server
 
 AUDIENCE = "https://shop.test/drive"
 ACCOUNT = "flows@shop.test"

@@ -13,12 +13,12 @@ from contextlib import suppress
 
 import httpx
 import pytest
-from cloud_tasks_server import CloudTasksServer
 from google.cloud.tasks_v2.types import Task
-from serving import EXAMPLES, ROOT, Server
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import Flows
+from tests.hosts.serving import EXAMPLES, ROOT, Server
+from tests.queues.cloud_tasks_server import CloudTasksServer
 
 
 @pytest.fixture

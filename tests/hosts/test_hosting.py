@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from serving import ROOT
+
+from tests.hosts.serving import ROOT
 
 PAGE = (ROOT / "docs" / "hosting.md").read_text()
 SECTIONS = [section for section in PAGE.split("\n## ") if "](../examples/" in section]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from jupyter_client.manager import KernelManager
-from serving import EXAMPLES
+
+from tests.hosts.serving import EXAMPLES
 
 Run = Callable[[str], str]
 

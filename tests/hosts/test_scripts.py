@@ -7,8 +7,9 @@ import textwrap
 import time
 
 import pytest
-from serving import EXAMPLES
-from strict_python import STRICT_PYTHON
+
+from tests.hosts.serving import EXAMPLES
+from tests.rpc.strict_python import STRICT_PYTHON
 
 PREAMBLE = """
 import asyncio, atexit, signal, threading, time

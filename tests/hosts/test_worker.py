@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from serving import EXAMPLES
+
+from tests.hosts.serving import EXAMPLES
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from query_log import QueryLog, query_log
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings
 from firestore_flowstate._rpc.connection import Connection
+from tests.support.query_log import QueryLog, query_log
 
 __all__ = ["query_log"]
 Store = FirestoreFlowStateStore

@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pytest
-from dying import Dying
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings, Operation
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate.testing import exactly
+from tests.faults.dying import Dying
 
 _KEYS: Final = {"old": "MDEyMzQ1Njc4OWFiY2RlZg==", "new": "ZmVkY2JhOTg3NjU0MzIxMA=="}
 _JOB: Final = """

@@ -1,0 +1,1 @@
+"""Large states: parts, compaction, compression, encryption."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from cloud_tasks_server import CloudTasksServer, Faults, post_to
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.tasks_v2 import CloudTasksAsyncClient, CloudTasksClient
 from google.cloud.tasks_v2.services.cloud_tasks.transports import (
@@ -26,6 +25,7 @@ from firestore_flowstate import MemoryFlowStateStore
 from firestore_flowstate.flows import DispatchError, Flows, Retry, Run
 from firestore_flowstate.flows.cloud_tasks import CloudTasks
 from firestore_flowstate.flows.dispatch import next_hop, wake_name
+from tests.queues.cloud_tasks_server import CloudTasksServer, Faults, post_to
 
 QUEUE = "projects/demo/locations/here/queues/flows"
 DAY = 24 * 3600 * 1000

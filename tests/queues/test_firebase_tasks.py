@@ -16,11 +16,11 @@ import firebase_admin
 import pytest
 from firebase_admin import credentials
 from google.auth.credentials import AnonymousCredentials, TokenState
-from task_queue_emulator import task_queue_emulator
 
 from firestore_flowstate import MemoryFlowStateStore
 from firestore_flowstate.flows import DispatchError, Flows, Run
 from firestore_flowstate.flows.firebase import FirebaseTasks
+from tests.queues.task_queue_emulator import task_queue_emulator
 
 
 class Robot(AnonymousCredentials):

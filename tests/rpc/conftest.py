@@ -7,13 +7,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from scripted_server import ScriptedServer
-from tcp_proxy import TcpProxy
 
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.settings import FlowStateSettings
+from tests.rpc.scripted_server import ScriptedServer
+from tests.rpc.tcp_proxy import TcpProxy
 
 
 @pytest.fixture(autouse=True)

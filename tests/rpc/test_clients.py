@@ -18,7 +18,6 @@ from google.cloud.firestore_v1.services.firestore.transports import (
     FirestoreGrpcAsyncIOTransport,
     FirestoreGrpcTransport,
 )
-from scripted_server import ScriptedServer, reply
 
 from firestore_flowstate._rpc.client import target_of_client
 from firestore_flowstate._rpc.connection import Connection
@@ -27,6 +26,7 @@ from firestore_flowstate._rpc.target import target_of_settings
 from firestore_flowstate.emulator import Emulator
 from firestore_flowstate.errors import AccessDeniedError, BackendError, FlowStateError
 from firestore_flowstate.settings import FlowStateSettings
+from tests.rpc.scripted_server import ScriptedServer, reply
 
 SOMEBODY = google.auth.credentials.AnonymousCredentials()
 

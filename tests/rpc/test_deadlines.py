@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from scripted_server import ScriptedServer, reply, status
-from tcp_proxy import TcpProxy
 
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
@@ -17,6 +15,8 @@ from firestore_flowstate._rpc.outcome import Ambiguous
 from firestore_flowstate.emulator import start_emulator
 from firestore_flowstate.errors import DeadlineError, StoreUnavailableError
 from firestore_flowstate.settings import FlowStateSettings
+from tests.rpc.scripted_server import ScriptedServer, reply, status
+from tests.rpc.tcp_proxy import TcpProxy
 
 SECONDS = 1.0
 BUSY = 0.4  # seconds that a busy machine may keep a task waiting

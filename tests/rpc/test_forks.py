@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from strict_python import OLD_PYTHONS
 
 from firestore_flowstate.emulator import Emulator
+from tests.rpc.strict_python import OLD_PYTHONS
 
 PREAMBLE = """
 import asyncio, multiprocessing, os, sys, threading, time, traceback

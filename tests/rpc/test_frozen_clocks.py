@@ -9,9 +9,9 @@ import textwrap
 from typing import Final
 
 import pytest
-from strict_python import OLD_PYTHONS
 
 from firestore_flowstate.emulator import Emulator
+from tests.rpc.strict_python import OLD_PYTHONS
 
 FREEZE: Final = {
     "freezegun": "freezegun.freeze_time('{year}-01-01')",

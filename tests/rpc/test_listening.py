@@ -12,8 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from scripted_server import ScriptedServer
-from tcp_proxy import TcpProxy
 
 from firestore_flowstate import (
     AccessDeniedError,
@@ -31,6 +29,8 @@ from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate._rpc.watching import Watching
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.testing.conformance.watching import close, soon
+from tests.rpc.scripted_server import ScriptedServer
+from tests.rpc.tcp_proxy import TcpProxy
 
 PATIENCE = 20.0
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import ScriptedServer, hanging, reply
-from strict_python import STRICT_PYTHON
 
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.emulator import Emulator
 from firestore_flowstate.errors import DeadlineError, FlowStateError
 from firestore_flowstate.settings import FlowStateSettings
+from tests.rpc.scripted_server import ScriptedServer, hanging, reply
+from tests.rpc.strict_python import STRICT_PYTHON
 
 Threads = Callable[[], list[threading.Thread]]
 

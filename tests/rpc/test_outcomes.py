@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytest
-from scripted_server import ScriptedServer, reply, status
 
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
@@ -19,6 +18,7 @@ from firestore_flowstate.errors import (
     MissingIndexError,
     QuotaError,
 )
+from tests.rpc.scripted_server import ScriptedServer, reply, status
 
 DATABASE = "projects/demo-scripted/databases/(default)"
 NAME = f"{DATABASE}/documents/c/a"

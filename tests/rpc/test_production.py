@@ -16,13 +16,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from scripted_server import ScriptedServer, reply
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.errors import AccessDeniedError, DeadlineError
 from firestore_flowstate.settings import FlowStateSettings
+from tests.rpc.scripted_server import ScriptedServer, reply
 
 
 class Token(google.oauth2.credentials.Credentials):  # type: ignore[misc]  # google.auth is untyped

@@ -10,12 +10,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from scripted_server import ScriptedServer, reply, status
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, SyncFlowStateStore
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.errors import BackendError
+from tests.rpc.scripted_server import ScriptedServer, reply, status
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import pytest
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.firestore import AsyncClient
 from google.cloud.firestore_v1 import types
-from scripted_server import ScriptedServer, status
 
 from firestore_flowstate import __version__
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.errors import BackendError
 from firestore_flowstate.settings import FlowStateSettings
+from tests.rpc.scripted_server import ScriptedServer, status
 
 PARENT = "projects/demo-scripted/databases/other db/documents"
 NAME = f"{PARENT}/c d/ä+b=%&"

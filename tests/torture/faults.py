@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
-from commits import first_documents, whole_commits
-from tcp_proxy import TcpProxy
+
+from tests.faults.commits import first_documents, whole_commits
+from tests.rpc.tcp_proxy import TcpProxy
 
 from .history import History, Trouble, now
 from .plan import Fault, FaultKind

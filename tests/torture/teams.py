@@ -9,9 +9,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tcp_proxy import TcpProxy
-
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, SyncFlowStateStore
+from tests.rpc.tcp_proxy import TcpProxy
 
 from .actors import Actor
 from .asking import Asker

@@ -1,0 +1,1 @@
+"""`SyncFlowStateStore`: the contracts on threads, and processes that fork and end."""

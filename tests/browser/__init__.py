@@ -1,0 +1,1 @@
+"""The page of examples/firebase, driven in a headless browser."""

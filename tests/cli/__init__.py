@@ -1,0 +1,1 @@
+"""The command `flowstate`: its answers, what its pages show, its terminal."""

@@ -1,0 +1,1 @@
+"""`_document/`: pure functions between states and documents, and documents that are damaged."""

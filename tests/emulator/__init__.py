@@ -1,0 +1,1 @@
+"""`emulator/`: finding, starting and stopping the emulator."""

@@ -1,0 +1,1 @@
+"""What Node does for other tests: validation by firebase-tools, and its queue of tasks."""

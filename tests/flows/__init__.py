@@ -1,0 +1,1 @@
+"""`flows/`: durable flows, in memory, on the emulator and under kills."""

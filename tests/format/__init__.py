@@ -1,0 +1,1 @@
+"""What is stored, compared whole with raw documents and golden ones."""

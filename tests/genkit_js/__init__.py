@@ -1,0 +1,1 @@
+"""The live Genkit JS on the other side of a collection or of the wire."""

@@ -1,0 +1,1 @@
+"""Documents, texts and stores made to do harm."""

@@ -1,0 +1,1 @@
+"""Real hosts: FastAPI, Flask, Firebase Functions, gunicorn, uvicorn, notebooks, scripts."""

@@ -1,0 +1,1 @@
+"""What an operation of the store does and bills, on the emulator."""

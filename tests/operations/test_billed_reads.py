@@ -1,0 +1,124 @@
+"""What Firestore bills as reads: each document that it returns, and one for a query that returns none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
+from firestore_flowstate.backup import export_states
+from firestore_flowstate.doctor import examine
+from tests.support.meter import Bill, Meter
+from tests.support.raw_documents import RawCollection
+
+STATES = 230
+INDEXES = 6  # of which doctor asks a query each, for one document
+
+
+@pytest.fixture
+def meter(flow_state_settings: FlowStateSettings) -> Iterator[Meter]:
+    """What comes by on the way to the emulator."""
+    assert flow_state_settings.emulator_host is not None
+    with Meter(flow_state_settings.emulator_host) as meter:
+        yield meter
+
+
+@pytest.fixture
+def raw(flow_state_settings: FlowStateSettings) -> RawCollection:
+    return RawCollection(flow_state_settings)
+
+
+@pytest.fixture(params=[1, 16, 100])
+async def store(
+    request: pytest.FixtureRequest, flow_state_settings: FlowStateSettings, meter: Meter
+) -> AsyncIterator[FirestoreFlowStateStore]:
+    """A store over so many shards, with states in them."""
+    settings = flow_state_settings.model_copy(update={"shards": request.param, "emulator_host": meter.host})
+    async with FirestoreFlowStateStore(settings) as store:
+        await store.save_many({f"id-{place:03}": started(place) for place in range(STATES)})
+        yield store
+
+
+def started(place: int) -> FlowState:
+    state = FlowState.start(flow_id=f"id-{place:03}")
+    state.start_time = place
+    return state
+
+
+async def export(store: FirestoreFlowStateStore) -> int:
+    return len([line async for line in export_states(store)])
+
+
+async def iterate(store: FirestoreFlowStateStore) -> int:
+    return len([state async for state in store.iterate(FlowStateQuery(limit=20))])
+
+
+async def doctor(store: FirestoreFlowStateStore) -> int:
+    return STATES + len([finding async for finding in examine(store)])
+
+
+async def migrate(store: FirestoreFlowStateStore) -> int:
+    return (await store.migrate(store)).unchanged
+
+
+async def rewrap(store: FirestoreFlowStateStore) -> int:
+    await store.rewrap()
+    return STATES
+
+
+async def purge_dry_run(store: FirestoreFlowStateStore) -> int:
+    return await store.purge(older_than=timedelta(0), dry_run=True)
+
+
+async def purge(store: FirestoreFlowStateStore) -> int:
+    return await store.purge(older_than=timedelta(0))
+
+
+@pytest.mark.parametrize("work", [export, iterate, doctor, migrate, rewrap, purge_dry_run, purge])
+async def test_a_walk_over_all_states_reads_each_document_once(
+    store: FirestoreFlowStateStore, meter: Meter, work: Callable[[FirestoreFlowStateStore], Awaitable[int]]
+) -> None:
+    """Over any number of shards, of which each may have to be asked once more to tell that nothing is left."""
+    meter.take()
+
+    assert STATES == await work(store)
+
+    shards = store.settings.shards if work in (export, iterate, purge_dry_run, purge) else 0
+    over_one = {doctor: INDEXES}.get(work, 0)
+    more = meter.take().reads - STATES
+    assert more == over_one if store.settings.shards == 1 else 0 <= more <= shards + over_one
+
+
+@pytest.mark.parametrize(("shards", "limit", "reads"), [(100, 1, 100), (16, 1, 16), (1, 1, 2), (1, 10, 11)])
+async def test_a_page_reads_the_least_that_it_can(
+    flow_state_settings: FlowStateSettings, meter: Meter, shards: int, limit: int, reads: int
+) -> None:
+    """One of each shard, since each must be asked; over one shard one more than it shows."""
+    settings = flow_state_settings.model_copy(update={"shards": shards, "emulator_host": meter.host})
+    async with FirestoreFlowStateStore(settings) as store:
+        await store.save_many({f"id-{place:03}": started(place) for place in range(STATES)})
+        meter.take()
+        page = await store.list(FlowStateQuery(limit=limit))
+
+    assert [STATES - 1 - place for place in range(limit)] == [state.start_time for state in page.flow_states]
+    assert page.continuation_token is not None
+    assert Bill(reads=reads) == meter.take()
+
+
+async def test_an_export_reads_each_part_once(
+    flow_state_settings: FlowStateSettings, raw: RawCollection, meter: Meter
+) -> None:
+    """With its root, once."""
+    large = started(0)
+    large.cache = {f"step {step}": CacheEntry(value="x" * 900_000) for step in range(3)}
+    settings = flow_state_settings.model_copy(update={"compress_over": 10**7, "emulator_host": meter.host})
+    async with FirestoreFlowStateStore(settings) as store:
+        await store.save_many({"large": large, "small": started(1)})
+        parts = int(raw.read("large")["_flowstate"]["mapValue"]["fields"]["parts"]["integerValue"])
+        meter.take()
+
+        assert 2 == await export(store)
+        assert parts >= 3
+        assert Bill(reads=2 + parts) == meter.take()

@@ -1,0 +1,233 @@
+"""What each call bills in document reads, writes and deletes: docs/costs.md says so, and here it is counted."""
+
+from __future__ import annotations
+
+import base64
+import random
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
+from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate.backup import export_states, import_states
+from firestore_flowstate.doctor import examine
+from tests.support.meter import Bill, Meter
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "costs.md"
+STEP: Final = {"step": CacheEntry(value=1)}
+IDS: Final = [f"flow-{place:02}" for place in range(30)]
+Store = FirestoreFlowStateStore
+Call = Callable[[Store, Meter], Awaitable[object]]
+
+
+def a_state(*, step: int | None = None, value: object = None) -> FlowState:
+    state = FlowState.start(name="draft", input=value)
+    if step is not None:
+        state.start_time = step
+    return state
+
+
+def incompressible(size: int) -> str:
+    return base64.b85encode(random.Random(0).randbytes(size * 4 // 5)).decode()
+
+
+async def _version(store: Store, id: str = "flow-00") -> str:
+    state = await store.load(id)
+    assert state is not None
+    assert state.version is not None
+    return state.version
+
+
+async def _edit(store: Store, _: Meter) -> None:
+    async with store.edit("flow-00") as state:
+        state.cache.update(STEP)
+
+
+async def _due(store: Store, meter: Meter) -> None:
+    for id in IDS[:2]:
+        await store.update(id, extra={"wakeAt": 1})
+    meter.take()
+    await store.due()
+
+
+async def _iterate(store: Store, _: Meter) -> None:
+    assert 30 == len([state async for state in store.iterate(FlowStateQuery(limit=10))])
+
+
+async def _export(store: Store, _: Meter) -> None:
+    assert 30 == len([line async for line in export_states(store)])
+
+
+async def _import(store: Store, meter: Meter) -> None:
+    lines = [line async for line in export_states(store)]
+    meter.take()
+    await import_states(store, lines)
+
+
+async def _examine(store: Store, _: Meter) -> None:
+    assert [] == [finding async for finding in examine(store)]
+
+
+async def _save_on_a_version(store: Store, meter: Meter) -> None:
+    version = await _version(store)
+    meter.take()
+    await store.save("flow-00", a_state(), if_version=version)
+
+
+async def _update_on_a_version(store: Store, meter: Meter) -> None:
+    version = await _version(store)
+    meter.take()
+    await store.update("flow-00", cache=STEP, if_version=version)
+
+
+async def _delete_on_a_version(store: Store, meter: Meter) -> None:
+    version = await _version(store)
+    meter.take()
+    await store.delete("flow-00", if_version=version)
+
+
+async def _hundred_steps(store: Store, meter: Meter) -> None:
+    version = await _version(store)
+    meter.take()
+    for step in range(100):
+        version = await store.update(
+            "flow-00", cache={f"step-{step}": CacheEntry(value="x" * 2000)}, if_version=version
+        )
+
+
+async def _flow_of_ten_steps(store: Store, _: Meter) -> None:
+    state = a_state()
+    await store.create("new", state)
+    version = state.version or ""
+    for step in range(10):
+        version = await store.update("new", cache={f"step-{step}": CacheEntry(value=step)}, if_version=version)
+    await store.update("new", operation=state.operation.model_copy(update={"done": True}), if_version=version)
+
+
+async def _save_large(store: Store, _: Meter) -> None:
+    await store.save("large", a_state(value=incompressible(3_200_000)))
+
+
+async def _save_large_again(store: Store, meter: Meter) -> None:
+    await _save_large(store, meter)
+    meter.take()
+    await _save_large(store, meter)
+
+
+async def _load_large(store: Store, meter: Meter) -> None:
+    await _save_large(store, meter)
+    meter.take()
+    await store.load("large")
+
+
+async def _delete_large(store: Store, meter: Meter) -> None:
+    await _save_large(store, meter)
+    meter.take()
+    await store.delete("large")
+
+
+CALLS: Final[dict[str, Call]] = {
+    "`create`, `save`": lambda store, _: store.create("new", a_state()),
+    "`save` with `if_version`": _save_on_a_version,
+    "`update` with `if_version`": _update_on_a_version,
+    "`update`": lambda store, _: store.update("flow-00", cache=STEP),
+    "`edit`": _edit,
+    "`modify`": lambda store, _: store.modify("flow-00", lambda state: state.cache.update(STEP)),
+    "`modify` or `edit` that changes nothing": lambda store, _: store.modify("flow-00", lambda state: None),
+    "`load`": lambda store, _: store.load("flow-00"),
+    "`load` of what is not there": lambda store, _: store.load("missing"),
+    "`delete`": lambda store, _: store.delete("flow-00"),
+    "`delete` with `if_version`": _delete_on_a_version,
+    "`list`, `list_summaries` of 10 among more": lambda store, _: store.list(FlowStateQuery(limit=10)),
+    "the same by `status`": lambda store, _: store.list_summaries(FlowStateQuery(limit=10, status="scheduled")),
+    "a list that finds nothing": lambda store, _: store.list(FlowStateQuery(name="other")),
+    "`count` of up to 1,000": lambda store, _: store.count(),
+    "`count` by `status`": lambda store, _: store.count(FlowStateQuery(status="scheduled")),
+    "`due`, where 2 are": _due,
+    "`due`, where none is": lambda store, _: store.due(),
+    "`iterate` over 30": _iterate,
+    "`save_many` of 30": lambda store, _: store.save_many({id: a_state() for id in IDS}),
+    "`load_many` of 30": lambda store, _: store.load_many(IDS),
+    "`delete_many` of 30": lambda store, _: store.delete_many(IDS),
+    "100 steps of 2 KB, each an `update` with `if_version`": _hundred_steps,
+    "a flow of 10 steps that keeps its version": _flow_of_ten_steps,
+    "`save` of a state in 3 parts": _save_large,
+    "the same in place of as many": _save_large_again,
+    "`load` of a state in 3 parts": _load_large,
+    "`delete` of a state in 3 parts": _delete_large,
+    "`export` of 30": _export,
+    "`import` of 30": _import,
+    "`purge` of 30": lambda store, _: store.purge(older_than=timedelta(0)),
+    "`migrate` of 30 that are as they should be": lambda store, _: store.migrate(store),
+    "`rewrap` of 30 that are as they should be": lambda store, _: store.rewrap(),
+    "`gc` where no state has parts": lambda store, _: store.gc(),
+    "`doctor` over 30": _examine,
+    "`ping`": lambda store, _: store.ping(),
+}
+
+
+@pytest.fixture
+def meter(flow_state_settings: FlowStateSettings) -> Iterator[Meter]:
+    """What comes by on the way to the emulator."""
+    assert flow_state_settings.emulator_host is not None
+    with Meter(flow_state_settings.emulator_host) as meter:
+        yield meter
+
+
+@pytest.fixture
+async def metered(
+    flow_state_settings: FlowStateSettings, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Store]:
+    """A store with 30 flow states, whose calls are metered."""
+
+    async def now(*_: object) -> None:
+        """Not be on the emulator, which alone is asked for the time before a page of several queries."""
+
+    monkeypatch.setattr(Connection, "settled_time", now)
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": meter.host})) as store:
+        await store.save_many({id: a_state(step=place) for place, id in enumerate(IDS)})
+        meter.take()
+        yield store
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_call_bills_what_the_page_says(metered: Store, meter: Meter, name: str) -> None:
+    """Exactly; of an empty cell nothing."""
+    await CALLS[name](metered, meter)
+
+    assert written()[name] == meter.take()
+
+
+def test_the_page_has_no_other_rows() -> None:
+    """What is in the table is counted."""
+    assert list(CALLS) == list(written())
+
+
+def test_the_worked_bill_is_right() -> None:
+    """Prices times what a flow of ten steps is billed, and the deletes of the TTL policy."""
+    text = PAGE.read_text()
+    prices = {kind: float(price) for kind, price in re.findall(r"(reads|writes|deletes) at \$([\d.]+)", text)}
+    flow = written()["a flow of 10 steps that keeps its version"]
+    rows = re.findall(r"^\| ([\d,]+) flows \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| \$([\d,.]+) \|$", text, re.MULTILINE)
+    for row in rows:
+        flows, reads, writes, deletes = (int(cell.replace(",", "")) for cell in row[:4])
+        cost = (reads * prices["reads"] + writes * prices["writes"] + deletes * prices["deletes"]) / 100_000
+
+        assert (2 * flows, flows * flow.writes, flows) == (reads, writes, deletes)
+        assert f"{cost:,.2f}" == row[4]
+    assert ["1,000", "1,000,000"] == [row[0] for row in rows]
+
+
+def written() -> dict[str, Bill]:
+    """Return the table of calls as the page has it."""
+    rows = re.findall(r"^\| (.+?) \| ([\d,]*) ?\| ([\d,]*) ?\| ([\d,]*) ?\|$", table("calls"), re.MULTILINE)
+    return {row[0]: Bill(*(int(cell.replace(",", "") or 0) for cell in row[1:])) for row in rows}
+
+
+def table(name: str) -> str:
+    return PAGE.read_text().partition(f"<!-- table: {name} -->\n")[2].partition("<!-- end -->")[0]

@@ -1,0 +1,177 @@
+"""Encryption covers what it says: native documents, which have nothing encrypted, are refused if it is required."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import (
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateBatchError,
+    FlowStateDecodeError,
+    FlowStateEncodeError,
+    FlowStateError,
+    FlowStateQuery,
+    FlowStateSettings,
+)
+from firestore_flowstate.backup import export_states
+from firestore_flowstate.doctor import examine
+from firestore_flowstate.testing import exactly
+from tests.support.raw_documents import RawCollection
+
+KEYS = {"one": base64.b64encode(b"k" * 32).decode()}
+NEW = {"new": CacheEntry(value="s3cret")}
+
+Call = Callable[[FirestoreFlowStateStore, FlowState], Awaitable[object]]
+
+
+def store_of(settings: FlowStateSettings, **changes: Any) -> FirestoreFlowStateStore:
+    return FirestoreFlowStateStore(FlowStateSettings(**{**settings.model_dump(), **changes}))
+
+
+def flow(id: str = "flow") -> FlowState:
+    state = FlowState.start(name="flow", input="s3cret", flow_id=id)
+    state.cache = {"step": CacheEntry(value="s3cret")}
+    return state
+
+
+@pytest.fixture
+async def native(flow_state_settings: FlowStateSettings) -> FlowState:
+    """A native document of Genkit's, or of somebody who may write to the collection, beside an encrypted one."""
+    async with store_of(flow_state_settings, keys=KEYS) as encrypting:
+        await encrypting.save("other", flow("other"))
+    async with store_of(flow_state_settings, layout="native") as store:
+        state = flow()
+        await store.save("flow", state)
+    return state
+
+
+async def _edit(store: FirestoreFlowStateStore, native: FlowState) -> None:
+    async with store.edit("flow") as state:
+        state.cache.update(NEW)
+
+
+async def _iterate(store: FirestoreFlowStateStore, native: FlowState) -> None:
+    [_ async for _ in store.iterate()]
+
+
+async def _export(store: FirestoreFlowStateStore, native: FlowState) -> None:
+    [_ async for _ in export_states(store)]
+
+
+READS: dict[str, Call] = {
+    "load": lambda store, native: store.load("flow"),
+    "load_many": lambda store, native: store.load_many(["flow"]),
+    "list": lambda store, native: store.list(),
+    "list_by_status": lambda store, native: store.list(FlowStateQuery(status="scheduled")),
+    "list_summaries": lambda store, native: store.list_summaries(),
+    "iterate": _iterate,
+    "edit": _edit,
+    "modify": lambda store, native: store.modify("flow", lambda state: state.cache.update(NEW)),
+    "export": _export,
+}
+WRITES: dict[str, Call] = {
+    "update": lambda store, native: store.update("flow", cache=NEW),
+    "update_version": lambda store, native: store.update("flow", cache=NEW, if_version=native.version or ""),
+}
+
+
+@pytest.mark.parametrize("name", [*READS, *WRITES])
+async def test_native_documents_are_refused(
+    flow_state_settings: FlowStateSettings, native: FlowState, name: str
+) -> None:
+    """By every read and every partial write, by name and with what to do; and they stay as they are."""
+    raw = RawCollection(flow_state_settings)
+    before = raw.read("flow")
+    kind = FlowStateEncodeError if name in WRITES else FlowStateDecodeError
+    async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
+        with pytest.raises(FlowStateError, match=r"(?s)'flow'.*nothing is encrypted.*migrate") as refusal:
+            await {**READS, **WRITES}[name](store, native)
+    error: FlowStateError = refusal.value
+    if isinstance(error, FlowStateBatchError):
+        error = error.errors["flow"]
+
+    assert isinstance(error, kind)
+    assert "flow" == error.flow_id
+    assert before == raw.read("flow")
+
+
+async def test_the_rest_of_a_page_is_shown(flow_state_settings: FlowStateSettings, native: FlowState) -> None:
+    """Native documents are skipped by name, as damaged ones are."""
+    query = FlowStateQuery(on_error="skip")
+    async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
+        page, summaries = await store.list(query), await store.list_summaries(query)
+
+    assert (("flow",), ["other"]) == (page.skipped, [state.flow_id for state in page.flow_states])
+    assert (("flow",), ["other"]) == (summaries.skipped, [summary.id for summary in summaries.summaries])
+
+
+@pytest.mark.parametrize("version", [False, True])
+@pytest.mark.parametrize("at_hand", [False, True])
+async def test_a_whole_save_encrypts(
+    flow_state_settings: FlowStateSettings, native: FlowState, version: bool, at_hand: bool
+) -> None:
+    """It takes nothing over from what was in the clear, so it is not refused; of the state that was saved so, too."""
+    async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
+        state = native if at_hand else flow()
+        await (store.save("flow", state, if_version=native.version) if version else store.save("flow", state))
+
+        assert exactly(state) == exactly(await store.load("flow"))
+    assert "s3cret" not in str(RawCollection(flow_state_settings).read("flow"))
+
+
+async def test_deleting_and_purging_are_not_refused(flow_state_settings: FlowStateSettings, native: FlowState) -> None:
+    """They read nothing of it."""
+    async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
+        await store.delete("flow")
+        await asyncio.sleep(0)
+
+        assert 1 == await store.purge(older_than=timedelta(0))
+
+
+async def test_rewrap_and_doctor_report_them(flow_state_settings: FlowStateSettings, native: FlowState) -> None:
+    """Whether encryption is required already or not; migrate then encrypts them, and nothing is left to report."""
+    for required in (True, False):
+        async with store_of(flow_state_settings, keys=KEYS, require_encryption=required) as store:
+            report = await store.rewrap()
+            [finding] = [finding async for finding in examine(store)]
+
+            assert (0, 1, ["flow"]) == (report.rewrapped, report.unchanged, list(report.native))
+            assert ("native", "flow") == (finding.kind, finding.id)
+            assert "nothing is encrypted" in finding.message
+    async with store_of(flow_state_settings, keys=KEYS) as store:
+        assert 1 == (await store.migrate(store)).migrated
+    async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
+        assert [] == [finding async for finding in examine(store)]
+        assert [] == list((await store.rewrap()).native)
+        assert native.cache == (await store.load("flow") or FlowState.start()).cache
+    assert "s3cret" not in str(RawCollection(flow_state_settings).read("flow"))
+
+
+@pytest.mark.parametrize("changes", [{"layout": "native"}, {"collection": "elsewhere"}])
+async def test_migrate_decrypts_only_where_it_is_told(
+    flow_state_settings: FlowStateSettings, changes: dict[str, Any]
+) -> None:
+    """A dry run refuses as well; told so, it decrypts everything, in place too."""
+    async with (
+        store_of(flow_state_settings, keys=KEYS, require_encryption=True) as source,
+        store_of(flow_state_settings, **changes) as target,
+    ):
+        state = flow()
+        await source.save("flow", state)
+        for dry_run in (True, False):
+            with pytest.raises(ValueError, match="decrypt=True"):
+                await source.migrate(target, dry_run=dry_run)
+        assert "s3cret" not in str(RawCollection(flow_state_settings).read("flow"))
+        report = await source.migrate(target, decrypt=True)
+
+        assert (1, {}) == (report.migrated, report.failed)
+        assert exactly(state) == exactly(await target.load("flow"))
+    assert "s3cret" in str(RawCollection(target.settings).read("flow"))

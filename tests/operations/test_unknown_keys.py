@@ -1,0 +1,172 @@
+"""Unknown keys by themselves in Firestore: where they are stored, what they cost, in every layout."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import (
+    UNSET,
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateEncodeError,
+    FlowStateSettings,
+    FlowStateWarning,
+    Operation,
+)
+from firestore_flowstate.testing import exactly
+from firestore_flowstate.testing.conformance import DueTests
+from firestore_flowstate.testing.conformance.states import with_steps
+from firestore_flowstate.testing.conformance.unknown_keys import NAMES, SCALARS
+from firestore_flowstate.testing.conformance.waking import save_waking, waking
+from tests.support.query_log import QueryLog, query_log
+from tests.support.raw_documents import RawCollection
+
+__all__ = ["query_log"]  # a fixture
+
+KEY = base64.b64encode(bytes(32)).decode()
+FORMS: dict[str, dict[str, Any]] = {
+    "serialized": {},
+    "native": {"layout": "native"},
+    "encrypted": {"keys": {"k": KEY}, "require_encryption": True},
+    "sharded": {"shards": 3},
+}
+
+
+@pytest.fixture(params=FORMS)
+async def store(
+    request: pytest.FixtureRequest, flow_state_settings: FlowStateSettings
+) -> AsyncIterator[FirestoreFlowStateStore]:
+    settings = FlowStateSettings(**{**flow_state_settings.model_dump(), **FORMS[request.param]})
+    async with FirestoreFlowStateStore(settings) as store:
+        yield store
+
+
+@pytest.fixture
+def raw(flow_state_settings: FlowStateSettings) -> RawCollection:
+    return RawCollection(flow_state_settings)
+
+
+class TestDueInEachLayout(DueTests):
+    @pytest.fixture
+    def store(self, store: FirestoreFlowStateStore) -> FirestoreFlowStateStore:
+        return store
+
+
+async def test_sets_and_takes_out_keys_in_each_layout(store: FirestoreFlowStateStore) -> None:
+    """Values of every type under names of every kind, beside all else, with a version and without."""
+    state = with_steps("a")
+    await store.save("id", state)
+    version = await store.update("id", extra={**dict.fromkeys(NAMES, "old"), **SCALARS}, if_version=state.version or "")
+    version = await store.update("id", extra=dict.fromkeys(NAMES, UNSET), if_version=version)
+    await store.update("id", extra={"zero": 0.0, "empty text": UNSET})
+    expected = FlowState.model_validate({**state.model_dump(by_alias=True), **SCALARS, "zero": 0.0})
+    assert expected.model_extra is not None
+    del expected.model_extra["empty text"]
+
+    assert exactly(expected) == exactly(await store.load("id"))
+
+
+async def test_edits_of_unknown_keys_are_partial_writes_in_each_layout(
+    store: FirestoreFlowStateStore, raw: RawCollection
+) -> None:
+    """The rest of the document is not written again: what another tool has put beside it stays."""
+    state = with_steps("a")
+    state.key, state.other = 1, "x"
+    await store.save("id", state)
+    raw.write("id", {**raw.read("id"), "theirs": {"timestampValue": "2026-01-01T00:00:00Z"}})
+    before = raw.read("id")
+    async with store.edit("id") as edited:
+        edited.key = 2
+        del edited.other
+    after = raw.read("id")
+
+    assert {"integerValue": "2"} == after["key"]
+    assert "other" not in after
+    assert before["theirs"] == after["theirs"]
+    if "summary" in after:
+        assert {"key": {"integerValue": "2"}} == after["summary"]["mapValue"]["fields"]["extra"]["mapValue"]["fields"]
+
+
+async def test_a_path_that_would_be_too_long_is_refused(store: FirestoreFlowStateStore) -> None:
+    """Firestore takes paths of 1,500 bytes; a save takes the key, which is then in the payload."""
+    long = "k" * 1_490
+    state = with_steps("a")
+    await store.save("id", state)
+    with pytest.raises(FlowStateEncodeError, match="save"):
+        await store.update("id", extra={long: 1})
+    async with store.edit("id") as edited:
+        setattr(edited, long, 1)
+    loaded = await store.load("id")
+
+    assert loaded is not None
+    assert {long: 1} == loaded.model_extra
+
+
+async def test_due_reads_what_it_returns(store: FirestoreFlowStateStore, query_log: QueryLog) -> None:
+    """One query where there are no shards, of summaries alone; one read is billed for none."""
+    state = waking(1)
+    state.cache = {"step": CacheEntry(value="x" * 100_000)}
+    await store.save("large", state)
+    await save_waking(store, {f"id-{place}": 10 + place for place in range(5)})
+    query_log.clear()
+    await store.due(3)
+    shards = store.settings.shards
+
+    assert ([1], shards) == ([sum(query_log.documents)], len(query_log.queries))
+    assert query_log.received < 1_500
+
+    query_log.clear()
+    await store.due(12)
+
+    assert 4 == sum(query_log.documents)
+    assert len(query_log.queries) <= 2 * shards
+
+
+async def test_due_leaves_out_what_nobody_can_read(
+    flow_state_store: FirestoreFlowStateStore, raw: RawCollection
+) -> None:
+    """With a warning: whoever looks for work must come past it."""
+    await save_waking(flow_state_store, {"a": 1, "damaged": 2, "z": 3})
+    raw.write("damaged", {name: value for name, value in raw.read("damaged").items() if name != "flowId"})
+    with pytest.warns(FlowStateWarning, match="'damaged'"):
+        found = await flow_state_store.due(5, limit=2)
+
+    assert ["a", "z"] == [summary.id for summary in found]
+
+
+async def test_a_flow_of_each_layout_may_expire_after_a_time_of_its_own(store: FirestoreFlowStateStore) -> None:
+    """Said by a save or by a partial write, it is kept, and the write that ends the flow goes by it."""
+    state = with_steps("a")
+    await store.create("saved", state, expire_after=timedelta(days=7))
+    await store.save("updated", state)
+    await store.update("updated", expire_after=timedelta(days=7))
+    for id in ("saved", "updated"):
+        await store.update(id, operation=Operation(name="op", done=True))
+    found = await store.load_many(["saved", "updated"])
+
+    assert ["saved", "updated"] == list(found)
+    for ended in found.values():
+        assert ended.expire_at is not None
+        assert timedelta(days=6) < ended.expire_at - datetime.now(timezone.utc) <= timedelta(days=7)
+
+
+async def test_parts_outlive_a_root_with_a_time_of_its_own(
+    flow_state_store: FirestoreFlowStateStore, raw: RawCollection
+) -> None:
+    """By seven days, and they stay where it is to stay."""
+    state = with_steps("a")
+    state.input, state.operation = "x" * 1_200_000, Operation(name="op", done=True)
+    await flow_state_store.save("id", state, expire_after=timedelta(days=7))
+    before = raw.below("id", "flowstate-parts").values()
+    await flow_state_store.update("id", expire_after=None)
+    after = raw.below("id", "flowstate-parts").values()
+
+    assert [True, True] == ["expireAt" in part for part in before]
+    assert [False, False] == ["expireAt" in part for part in after]
+    assert "expireAt" not in raw.read("id")

@@ -1,0 +1,1 @@
+"""The package as a whole: its rooms, exports, types, wheel and release."""

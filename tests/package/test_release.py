@@ -1,0 +1,59 @@
+"""A release is what it says: `make release` refuses a version or a changelog that is not ready."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+READY = "# Changelog\n\n## [Unreleased]\n\n## [0.1.0] - 2026-12-01\n\n### Added\n\n- All.\n"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PROJECT))
+
+
+def test_a_release_that_is_ready_has_no_problem() -> None:
+    """A version of three numbers, which the changelog dates."""
+    from release import problems
+
+    assert [] == list(problems("0.1.0", READY))
+
+
+@pytest.mark.parametrize(
+    ("version", "changelog", "says"),
+    [
+        ("0.1.0.dev0", READY, "set it to a release such as 0.1.0"),
+        ("0.2.0", READY, "no section [0.2.0]"),
+        ("0.1.0", READY.replace("[Unreleased]\n", "[Unreleased]\n\n- More.\n"), "an empty section [Unreleased]"),
+        ("0.1.0", READY.replace(" - 2026-12-01", ""), "no date behind [0.1.0]"),
+        ("0.1.0", READY.replace("## [Unreleased]\n\n", ""), "an empty section [Unreleased]"),
+        ("0.1.0", "", "no section [0.1.0]"),
+    ],
+)
+def test_what_is_not_ready_is_named(version: str, changelog: str, says: str) -> None:
+    """With what to do."""
+    from release import problems
+
+    assert any(says in problem for problem in problems(version, changelog))
+
+
+def test_this_python_is_among_those_that_are_tried() -> None:
+    """Each that pyproject.toml names and that is installed."""
+    from release import pythons
+
+    assert f"3.{sys.version_info.minor}" in pythons()
+
+
+def test_the_first_lines_of_the_readme_are_found() -> None:
+    """With what they print, and the extras that they need."""
+    from release import first_lines
+
+    readme = "```\npip install 'firestore-flowstate[flows]'\n```\n\n```python\nprint(1)\n```\n\n```\n1\n```\n"
+
+    assert ("print(1)\n", "1\n", "[flows]") == first_lines(readme)
+    assert "" == first_lines(readme.replace("'firestore-flowstate[flows]'", "firestore-flowstate"))[2]
+    assert first_lines((PROJECT / "README.md").read_text())[1]

@@ -1,0 +1,300 @@
+"""The rooms of the house keep to themselves: rules of docs/architecture.md, read from the imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import firestore_flowstate
+
+PACKAGE = Path(firestore_flowstate.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+PURE = ("_document", "_query")
+FLOORS = ("_collection", "_commit", "_operations")  # above `_document`, `_query` and `_rpc`, the lowest first
+PUBLIC = ("errors", "models", "query", "store", "unset", "codecs")
+READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: a variable of firebase_admin's
+OF_GOOGLE = ("_rpc", "integrations", "flows.cloud_tasks", "flows.firebase", "flows.oidc")  # queues and tokens
+GOOGLES_OWN_SWITCHES = "_rpc.target"  # of client certificates, which Google's libraries take from there alone
+
+
+class Import(NamedTuple):
+    """One import, as the absolute name of what it names."""
+
+    module: str
+    imported: str
+    line: int
+    for_types_only: bool
+
+
+def _name(path: Path) -> str:
+    """Return the name of a module inside the package; the package itself is the empty name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(path: Path) -> Iterator[Import]:
+    tree = ast.parse(path.read_text())
+    package = path.relative_to(PACKAGE.parent).parent.parts
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            names = [".".join((*base, *filter(None, [node.module]), alias.name)) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield Import(_name(path), name, node.lineno, id(node) in typing_only)
+
+
+@cache
+def _all_imports() -> tuple[Import, ...]:
+    return tuple(found for path in MODULES for found in _imports(path))
+
+
+def _inside(found: Import) -> str | None:
+    """Return what of this package is imported, as a name inside it."""
+    head, _, rest = found.imported.partition(".")
+    return rest if head == PACKAGE.name else None
+
+
+def _is_in(name: str, *rooms: str) -> bool:
+    return any(name == room or name.startswith(f"{room}.") for room in rooms)
+
+
+def test_modules_are_found() -> None:
+    """A wrong folder would make every test below pass."""
+    assert {"", "models", "memory", "_document.ids", "_rpc.connection", "testing.plugin"} <= set(map(_name, MODULES))
+    assert any(found.imported == "firestore_flowstate.models.FlowState" for found in _all_imports())
+
+
+def test_grpc_is_touched_in_one_room() -> None:
+    """Only `_rpc` knows how calls are sent."""
+    assert set() == {found for found in _all_imports() if _is_in(found.imported, "grpc")} - {
+        found for found in _all_imports() if _is_in(found.module, "_rpc")
+    }
+
+
+def test_google_is_touched_in_one_room() -> None:
+    """Only `_rpc`, queues and tokens import google.*, but for the types of values that documents are made of."""
+    outside = {
+        (found.module, found.imported)
+        for found in _all_imports()
+        if _is_in(found.imported, "google", "proto", "firebase_admin") and not _is_in(found.module, *OF_GOOGLE)
+    }
+
+    assert {module for module, _ in outside} <= {"_document.native_values"}
+    assert {imported.rpartition(".")[2] for _, imported in outside} <= {
+        "DatetimeWithNanoseconds",
+        "Timestamp",
+        "GeoPoint",
+        "Vector",
+    }
+
+
+def test_pure_rooms_import_what_is_pure() -> None:
+    """`_document` and `_query` know models and errors, the shapes of protobuf messages, and nothing that does I/O."""
+    pure_modules = {"_rpc.messages", "_gc_pause", *PUBLIC}
+    for found in _all_imports():
+        inside = _inside(found)
+        if inside is not None and _is_in(found.module, *PURE):
+            assert _is_in(inside, *PURE, *pure_modules), found
+
+
+def test_documents_do_not_know_queries() -> None:
+    """Between the pure rooms there is one direction: queries speak of documents."""
+    for found in _all_imports():
+        if _is_in(found.module, "_document"):
+            assert not _is_in(_inside(found) or "", "_query"), found
+
+
+@pytest.mark.parametrize("library", ["asyncio", "os", "socket", "threading", "time", "logging", "subprocess", "http"])
+def test_pure_rooms_do_nothing(library: str) -> None:
+    """No clock, no environment, no files, no waiting."""
+    assert [] == [found for found in _all_imports() if _is_in(found.module, *PURE) and _is_in(found.imported, library)]
+
+
+def test_the_models_know_no_room() -> None:
+    """Models, errors and the protocol can be read, and imported, by themselves."""
+    for found in _all_imports():
+        inside = _inside(found)
+        if inside is not None and found.module in PUBLIC:
+            more = {"query": ["_document.head"], "models": ["_document.typed_values"]}.get(found.module, [])
+            assert _is_in(inside, *PUBLIC, *more), found
+
+
+def test_the_store_in_memory_knows_no_server() -> None:
+    """It shares the format and the queries, and no code that calls anybody."""
+    for found in _all_imports():
+        if found.module == "memory":
+            assert not _is_in(_inside(found) or "", "_rpc", *FLOORS, "firestore", "blocking"), found
+
+
+def test_calls_know_nothing_of_flow_states() -> None:
+    """`_rpc` sends what it is given: it knows settings and errors, not models and formats."""
+    for found in _all_imports():
+        if _is_in(found.module, "_rpc"):
+            assert not _is_in(_inside(found) or "", "models", "memory", "firestore", *FLOORS, "_document"), found
+
+
+@pytest.mark.parametrize(("room", "below"), [(room, FLOORS[:floor]) for floor, room in enumerate(FLOORS)])
+def test_each_floor_stands_on_those_below_it(room: str, below: tuple[str, ...]) -> None:
+    """A collection knows no write, and the path of a write knows no operation."""
+    reads = {"_commit": ("_operations.reading", "_operations.progress")}.get(
+        room, ()
+    )  # until `_document` reads versions
+    allowed = (
+        "_document",
+        "_query",
+        "_rpc",
+        *reads,
+        *below,
+        room,
+        "settings",
+        "reports",
+        "_changing",
+        "_gc_pause",
+        *PUBLIC,
+    )
+    for found in _all_imports():
+        inside = _inside(found)
+        if inside is not None and _is_in(found.module, room):
+            assert _is_in(inside, *allowed), found
+
+
+@pytest.mark.parametrize("room", ["flows", "testing", "cli", "integrations"])
+def test_outer_rooms_use_public_names_only(room: str) -> None:
+    """What is built on the stores could be built by anybody."""
+    for found in _all_imports():
+        inside = _inside(found)
+        if inside is not None and _is_in(found.module, room) and not _is_in(inside, room):
+            parts = inside.removesuffix("__version__").split(".")
+            assert not any(part.startswith("_") for part in parts), found
+
+
+def test_nothing_imports_outer_rooms() -> None:
+    """The package works without its command line, its integrations and its tests."""
+    for found in _all_imports():
+        for room in ("testing", "cli", "integrations"):
+            if not _is_in(found.module, room):
+                assert not _is_in(_inside(found) or "", room), found
+
+
+def test_stores_know_nothing_of_durable_flows() -> None:
+    """Flows are built on top; only the outer rooms know both."""
+    for found in _all_imports():
+        if not _is_in(found.module, "flows", "testing", "cli"):
+            assert not _is_in(_inside(found) or "", "flows"), found
+
+
+def test_stores_never_read_the_environment() -> None:
+    """Settings do, once; an app that passes settings is not surprised by a variable."""
+    for path in MODULES:
+        if _is_in(_name(path), *READS_THE_ENVIRONMENT, GOOGLES_OWN_SWITCHES):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = {getattr(node, "attr", None), getattr(node, "id", None), getattr(node, "name", None)}
+            assert not names & {"environ", "getenv", "environb"}, f"{path}:{getattr(node, 'lineno', '?')}"
+
+
+def test_nothing_has_a_lock_that_no_fork_knows_of() -> None:
+    """Before Python 3.12 a cached_property has one for all instances: a child that finds it taken waits for ever."""
+    assert [] == [found for found in _all_imports() if found.imported == "functools.cached_property"]
+
+
+def test_no_module_is_a_drawer() -> None:
+    """Names say what is inside."""
+    drawers = {"utils", "util", "helpers", "common", "misc", "base", "mixins"}
+
+    assert not drawers & {path.stem.strip("_") for path in MODULES}
+
+
+@cache
+def _loaded_by(code: str) -> frozenset[str]:
+    """Return the modules that are loaded after the code ran in a Python of its own."""
+    script = f"{code}\nimport sys\nprint(*sys.modules)"
+    environment = {"PATH": "", "PYTHONPATH": str(PACKAGE.parent)}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True, env=environment
+    )
+    return frozenset(ran.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import firestore_flowstate",
+        "from firestore_flowstate import FlowState; FlowState.start()",
+        "from firestore_flowstate import MemoryFlowStateStore; MemoryFlowStateStore()",
+        "from firestore_flowstate import FirestoreFlowStateStore; FirestoreFlowStateStore()",
+        "from firestore_flowstate import *; SyncFlowStateStore(MemoryFlowStateStore())",
+        "import firestore_flowstate.emulator",
+        "import firestore_flowstate.flows",
+        "from firestore_flowstate.flows import cloud_tasks, firebase, http",
+        "from firestore_flowstate.testing import flow_states, same_state",
+        "import firestore_flowstate.testing.plugin",
+    ],
+)
+def test_no_grpc_before_the_first_call(code: str) -> None:
+    """Importing the package and constructing stores is cheap, and safe before a fork."""
+    loaded = _loaded_by(code) - _loaded_by("")  # where google.cloud may be, as packages that share the name leave it
+
+    assert "firestore_flowstate" in loaded
+    assert not {name for name in loaded if name == "grpc" or name.startswith(("grpc.", "google.", "proto."))}
+
+
+def test_importing_the_package_loads_no_settings() -> None:
+    """pydantic-settings is as large again as the package."""
+    assert not {"pydantic_settings", "firestore_flowstate.settings", "firestore_flowstate.memory"} & _loaded_by(
+        "import firestore_flowstate"
+    )
+
+
+def test_the_plugin_loads_nothing_of_its_own() -> None:
+    """It is loaded in every run of an environment, also in those that test something else."""
+    before = _loaded_by("import pytest, firestore_flowstate")
+    loaded = _loaded_by("import firestore_flowstate.testing.plugin")
+
+    assert {"firestore_flowstate.testing", "firestore_flowstate.testing.plugin"} == {
+        name for name in loaded - before if not name.startswith("_")
+    }
+
+
+def test_testing_can_be_imported_without_pytest() -> None:
+    """Only what needs pytest asks for it: strategies and comparison serve other test runners."""
+    code = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "import firestore_flowstate.testing as testing\n"
+        "testing.flow_states, testing.same_state\n"
+        "try: testing.FlowStateStoreTests\n"
+        "except ImportError: pass\n"
+        "else: raise AssertionError"
+    )
+
+    assert "firestore_flowstate.testing.strategies" in _loaded_by(code)
+
+
+def test_each_test_has_its_folder_and_each_folder_its_line() -> None:
+    """tests/README.md says which test goes where. A package can have modules of the names that others have."""
+    tests = Path(__file__).parents[1]
+    folders = {path.parent for path in tests.rglob("test_*.py")}
+    listed = re.findall(r"^\| \[`([a-z_]+)/`\]", (tests / "README.md").read_text(), re.MULTILINE)
+
+    assert tests not in folders
+    assert [] == [folder.name for folder in folders if not (folder / "__init__.py").exists()]
+    assert {path.name for path in tests.iterdir() if path.is_dir() and path.name[0] not in "_."} == set(listed)

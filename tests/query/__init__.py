@@ -1,0 +1,1 @@
+"""`_query/`: queries, tokens and the indexes that they need."""

@@ -1,0 +1,1 @@
+"""`_rpc/`: calls, deadlines, channels, forks, loops, Listen."""

@@ -1,0 +1,364 @@
+"""What is exported can be imported again, and is the same to the last bit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from typing_extensions import override
+
+from firestore_flowstate import (
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateBatchError,
+    FlowStateDecodeError,
+    FlowStateError,
+    FlowStateQuery,
+    FlowStateSettings,
+    InvalidFlowIdError,
+    MemoryFlowStateStore,
+    Operation,
+    VersionedFlowStateStore,
+)
+from firestore_flowstate._backup_line import from_line, to_line
+from firestore_flowstate.backup import ImportReport, export_states, import_states
+from firestore_flowstate.testing import exactly, flow_ids, flow_states
+from firestore_flowstate.testing.conformance.states import STEPS, VALUES, VARIANTS, started, with_everywhere, with_steps
+from tests.support.damage import put, sound
+from tests.support.raw_documents import RawCollection
+
+
+@pytest.fixture(params=["memory", "firestore"])
+def store(request: pytest.FixtureRequest) -> VersionedFlowStateStore:
+    if request.param == "memory":
+        return MemoryFlowStateStore()
+    found: FirestoreFlowStateStore = request.getfixturevalue("flow_state_store")
+    return found
+
+
+@pytest.fixture
+async def other(flow_state_settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStateStore]:
+    """An empty store beside `flow_state_store`."""
+    settings = flow_state_settings.model_copy(update={"collection": "restored"})
+    async with FirestoreFlowStateStore(settings) as store:
+        yield store
+
+
+async def lines_of(store: VersionedFlowStateStore, **options: Any) -> list[str]:
+    return [line async for line in export_states(store, **options)]
+
+
+def states() -> dict[str, FlowState]:
+    """Return a state for each thing that databases lose, under ids that are not their flow ids."""
+    found = {f"value {place}": with_everywhere(value) for place, value in enumerate(VALUES.values())}
+    found |= {f"variant {place}": FlowState.model_validate(wire) for place, wire in enumerate(VARIANTS.values())}
+    found["steps"] = with_steps(*STEPS)
+    found["steps backwards"] = with_steps(*reversed(STEPS))
+    found["naïve 🙂"] = started(0.5)
+    return found
+
+
+@given(flow_ids(), flow_states())
+def test_a_line_holds_a_state_exactly(id: str, state: FlowState) -> None:
+    """Whatever a store can keep, absent and null told apart, steps in their order."""
+    line = to_line(id, state)
+    entry = from_line(line)
+
+    assert exactly((id, state, None)) == exactly(tuple(entry))
+    assert [line] == line.splitlines(keepends=True)
+    assert exactly(entry) == exactly(from_line(line.encode()))
+
+
+def test_equal_states_have_equal_lines() -> None:
+    """A document does not keep the order of unknown keys; backups can be compared all the same."""
+    wire = started().model_dump(by_alias=True)
+    one, other = (FlowState.model_validate({**wire, **dict.fromkeys(keys)}) for keys in ("ab", "ba"))
+
+    assert to_line("id", one) == to_line("id", other)
+
+
+async def test_import_gives_back_what_export_took(store: VersionedFlowStateStore) -> None:
+    """Every id with its state, and the same lines once more."""
+    originals = states()
+    await store.save_many(originals)
+    lines = await lines_of(store)
+    copy = MemoryFlowStateStore()
+    report = await import_states(copy, lines)
+
+    assert ImportReport(imported=len(originals), expired=0) == report
+    assert exactly(originals) == exactly(await copy.load_many(originals))
+    assert sorted(lines) == sorted(await lines_of(copy))
+
+
+async def test_from_one_collection_to_another(
+    flow_state_store: FirestoreFlowStateStore, other: FirestoreFlowStateStore
+) -> None:
+    """Large states with their parts, in batches, and a second time to no effect."""
+    originals = {f"id-{place}": started(place) for place in range(450)}
+    originals["large"] = with_everywhere("x" * 700_000)
+    await flow_state_store.save_many(originals)
+    lines = await lines_of(flow_state_store)
+    await import_states(other, lines)
+    await import_states(other, [line.encode() for line in reversed(lines)])
+
+    assert exactly(originals) == exactly(await other.load_many(originals))
+    assert 451 == await other.count()
+
+
+async def test_exports_what_the_filters_match(store: VersionedFlowStateStore) -> None:
+    """Newest start first, whatever limit the query names."""
+    for place in range(8):
+        state = started(place)
+        state.name = "even" if place % 2 == 0 else "odd"
+        await store.save(f"id-{place}", state)
+    lines = await lines_of(store, query=FlowStateQuery(name="odd", limit=1))
+
+    assert ["id-7", "id-5", "id-3", "id-1"] == [json.loads(line)["id"] for line in lines]
+
+
+async def test_native_documents_are_exported_as_they_load(flow_state_settings: FlowStateSettings) -> None:
+    """A backup knows no layouts."""
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"})) as native:
+        await native.save("id", with_steps("step"))
+        [line] = await lines_of(native)
+
+    assert exactly(with_steps("step")) == exactly(from_line(line).state)
+
+
+class TestExpiry:
+    """When states expire is part of them."""
+
+    @pytest.fixture
+    async def expiring(self, flow_state_settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStateStore]:
+        settings = flow_state_settings.model_copy(update={"expire_after": timedelta(hours=1)})
+        async with FirestoreFlowStateStore(settings) as store:
+            await store.save("finished", self.finished())
+            await store.save("running", started())
+            yield store
+
+    @staticmethod
+    def finished() -> FlowState:
+        state = started()
+        state.operation = Operation(name="flow", done=True)
+        return state
+
+    async def test_is_kept(self, expiring: FirestoreFlowStateStore, other: FirestoreFlowStateStore) -> None:
+        """To the microsecond, by a store that lets nothing expire by itself."""
+        await import_states(other, await lines_of(expiring))
+        before, after = [await store.load_many(["finished", "running"]) for store in (expiring, other)]
+
+        assert before["finished"].expire_at == after["finished"].expire_at is not None
+        assert after["running"].expire_at is None
+
+    async def test_is_renewed_where_asked(
+        self, expiring: FirestoreFlowStateStore, other: FirestoreFlowStateStore
+    ) -> None:
+        """Then the settings of the store decide, as for states that are written now."""
+        lines = [re.sub(r'"expireAt":"2\d*', '"expireAt":"1999', line) for line in await lines_of(expiring)]
+        report = await import_states(other, lines, expiry="renew")
+        await import_states(expiring, lines, expiry="renew")
+        renewed = await expiring.load("finished")
+
+        assert ImportReport(imported=2, expired=0) == report
+        assert [None, None] == [state.expire_at async for state in other.iterate()]
+        assert renewed is not None
+        assert renewed.expire_at is not None
+        assert datetime.now(timezone.utc) < renewed.expire_at
+
+    async def test_what_has_expired_is_left_out(
+        self, expiring: FirestoreFlowStateStore, other: FirestoreFlowStateStore
+    ) -> None:
+        """Nobody could see it."""
+        lines = [re.sub(r'"expireAt":"2\d*', '"expireAt":"1999', line) for line in await lines_of(expiring)]
+
+        assert ImportReport(imported=1, expired=1) == await import_states(other, lines)
+        assert 1 == await other.count()
+
+
+class TestUnreadable:
+    """States that cannot be read."""
+
+    @pytest.fixture
+    async def damaged(
+        self, flow_state_store: FirestoreFlowStateStore, flow_state_settings: FlowStateSettings
+    ) -> FirestoreFlowStateStore:
+        await flow_state_store.save_many({f"id-{place}": started(1_700_000_000_000 + place) for place in range(3)})
+        for id, damage in (
+            ("value", put("_flowstate.operation", {"stringValue": "{"})),
+            ("head", put("status", {"stringValue": "?"})),
+        ):
+            fields = sound()
+            damage(fields)
+            RawCollection(flow_state_settings).write(id, fields)
+        return flow_state_store
+
+    async def test_raises(self, damaged: FirestoreFlowStateStore) -> None:
+        """A backup that lacks states is to be no surprise."""
+        with pytest.raises(FlowStateDecodeError) as raised:
+            await lines_of(damaged)
+
+        assert "value" == raised.value.flow_id
+
+    async def test_tells_and_goes_on_where_asked(self, damaged: FirestoreFlowStateStore) -> None:
+        """Each is named once; the others are exported, also where the head alone is damaged: such a state loads."""
+        told: dict[str, FlowStateError] = {}
+        lines = await lines_of(damaged, on_unreadable=told.__setitem__)
+
+        assert {"id-0", "id-1", "id-2", "head"} == {json.loads(line)["id"] for line in lines}
+        assert {"value"} == set(told)
+        assert all(id in str(error) for id, error in told.items())
+
+
+GOOD = to_line("good", started())
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "line 3: it is not JSON"),
+        (GOOD[:-20], "line 3: it is not JSON"),
+        (b"\xff\n", "line 3: it is not JSON"),
+        ("[1]", "line 3: it is no flow state of a backup"),
+        ('{"id": "x", "state": {}}', "line 3: it is no flow state of a backup"),
+        ('{"v": 2, "id": "x", "state": {}}', "line 3: it is of version 2"),
+        ('{"v": 1, "id": "x", "state": 5}', "line 3: the state of 'x' is no object"),
+        ('{"v": 1, "id": "x", "state": {"flowId": "x"}}', "line 3: The flow state 'x' cannot be read: startTime"),
+        (GOOD.replace('"v":1', '"v":1,"expireAt":"soon"'), "line 3: expireAt of 'good'"),
+        (GOOD.replace('"v":1', '"v":1,"expireAt":5'), "line 3: expireAt of 'good'"),
+        (GOOD.replace('"v":1', '"v":1,"expireAt":"2030-01-01T00:00:00"'), "line 3: expireAt of 'good'"),
+        ("[" * 100_000, "line 3: it is not JSON"),
+    ],
+    ids=ascii,
+)
+async def test_a_wrong_line_is_named(line: str | bytes, says: str) -> None:
+    """By its number, with what is wrong with it."""
+    with pytest.raises(FlowStateDecodeError, match=re.escape(says)):
+        await import_states(MemoryFlowStateStore(), [GOOD, "\n", line])
+
+
+@pytest.mark.parametrize("id", ["a/b", "", "__x__", 5, None], ids=repr)
+async def test_a_wrong_id_is_named(id: object) -> None:
+    """Before anything is sent."""
+    line = json.dumps({**json.loads(GOOD), "id": id})
+    with pytest.raises(InvalidFlowIdError, match=r"^line 1: "):
+        await import_states(MemoryFlowStateStore(), [line])
+
+
+async def test_lines_that_cannot_be_stored_are_named(flow_state_settings: FlowStateSettings) -> None:
+    """By their numbers; the others are stored."""
+    lines = [to_line("nested", with_everywhere([[1]])), GOOD]
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"})) as native:
+        with pytest.raises(FlowStateBatchError, match=r"^1 flow states could not .* line 1: ") as raised:
+            await import_states(native, lines)
+
+        assert {"nested"} == set(raised.value.errors)
+        assert await native.load("good") is not None
+
+
+async def test_what_came_before_a_wrong_line_may_be_imported_again() -> None:
+    """The import that follows a corrected file does no harm to what is there."""
+    store = MemoryFlowStateStore()
+    lines = [to_line(f"id-{place}", started(place)) for place in range(500)]
+    with pytest.raises(FlowStateDecodeError, match="line 501"):
+        await import_states(store, [*lines, "{"])
+
+    assert 400 == await store.count()
+    assert ImportReport(imported=500, expired=0) == await import_states(store, lines)
+    assert 500 == await store.count()
+
+
+async def test_a_dry_run_stores_nothing() -> None:
+    """It reads all lines, and reports what would be stored."""
+    store = MemoryFlowStateStore()
+    lines = [to_line(f"id-{place}", started(place)) for place in range(500)]
+
+    assert ImportReport(imported=500, expired=0) == await import_states(store, lines, dry_run=True)
+    with pytest.raises(FlowStateDecodeError, match="line 501"):
+        await import_states(store, [*lines, "{"], dry_run=True)
+    assert 0 == await store.count()
+
+
+async def test_the_last_line_of_an_id_counts() -> None:
+    """As if each had been saved by itself."""
+    store = MemoryFlowStateStore()
+    await import_states(store, [to_line("id", started(place)) for place in range(5)])
+    state = await store.load("id")
+
+    assert state is not None
+    assert 4 == state.start_time
+
+
+class Counting(MemoryFlowStateStore):
+    """A store that counts what goes through it."""
+
+    loaded = 0
+    saved = 0
+
+    @override
+    async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
+        found = await super().load_many(ids)
+        self.loaded += len(found)
+        return found
+
+    @override
+    async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
+        self.saved += len(states)
+        await super().save_many(states)
+
+
+async def test_export_holds_two_batches_at_most() -> None:
+    """One that is being written, and one that is being read, however many states there are."""
+    store = Counting()
+    await store.save_many({f"id-{place}": started(place) for place in range(1000)})
+    walk = export_states(store)
+    await anext(walk)
+    await asyncio.sleep(0)
+
+    assert 0 < store.loaded <= 200
+    await walk.aclose()
+
+
+async def test_large_states_make_small_batches() -> None:
+    """It goes by what their summaries say of their size."""
+    store = Counting()
+    await store.save_many({f"id-{place}": with_everywhere("x" * 1_000_000) for place in range(6)})
+    walk = export_states(store)
+    await anext(walk)
+    await asyncio.sleep(0)
+
+    assert 2 == store.loaded
+    assert 6 == 1 + len([line async for line in walk])
+
+
+async def test_import_holds_one_batch_at_most() -> None:
+    """What is read of the file is saved before more is read."""
+    store = Counting()
+    most = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal most
+        for place in range(1500):
+            most = max(most, place - store.saved)
+            yield to_line(f"id-{place}", started(place))
+
+    progress: list[int] = []
+    await import_states(store, lines(), progress=progress.append)
+
+    assert 400 > most
+    assert [400, 800, 1200, 1500] == progress
+
+
+async def test_export_tells_its_progress() -> None:
+    """The number of states so far, after each batch."""
+    store = MemoryFlowStateStore()
+    await store.save_many({f"id-{place}": started(place) for place in range(250)})
+    progress: list[int] = []
+    await lines_of(store, progress=progress.append)
+
+    assert [100, 200, 250] == progress

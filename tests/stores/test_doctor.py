@@ -1,0 +1,178 @@
+"""The doctor finds what lists cannot see and nobody can read, and only that."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import (
+    BlockedOnStep,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateExecution,
+    FlowStateSettings,
+    Operation,
+)
+from firestore_flowstate._operations.examining import _lateness
+from firestore_flowstate.doctor import Finding, examine
+from firestore_flowstate.testing.conformance.states import started, with_everywhere
+from tests.support.damage import drop, put, sound, sound_native
+from tests.support.query_log import QueryLog, query_log
+from tests.support.raw_documents import Fields, RawCollection
+
+__all__ = ["query_log"]  # a fixture
+
+
+@pytest.fixture
+def raw(flow_state_settings: FlowStateSettings) -> RawCollection:
+    return RawCollection(flow_state_settings)
+
+
+async def findings(store: FirestoreFlowStateStore, **options: Any) -> list[Finding]:
+    return [finding async for finding in examine(store, **options)]
+
+
+def damaged(damage: Any, fields: Fields | None = None) -> Fields:
+    found = sound() if fields is None else fields
+    damage(found)
+    return found
+
+
+async def test_finds_nothing_where_all_is_well(flow_state_store: FirestoreFlowStateStore, raw: RawCollection) -> None:
+    """Of either layout, finished or not, in parts or not."""
+    await flow_state_store.save("started", started())
+    await flow_state_store.save("large", with_everywhere("x" * 1_500_000))
+    raw.write("native", sound_native())
+    raw.write("golden", sound())
+    progress: list[int] = []
+
+    assert [] == await findings(flow_state_store, progress=progress.append)
+    assert [4] == progress
+
+
+@pytest.mark.parametrize(
+    ("damage", "kinds", "says"),
+    [
+        (drop("startTime"), {"hidden", "unreadable"}, "startTime is missing"),
+        (put("startTime", {"stringValue": "5"}), {"hidden", "unreadable"}, "startTime is a string"),
+        (put("startTime", {"timestampValue": "2024-01-01T00:00:00Z"}), {"hidden", "unreadable"}, "is a timestamp"),
+        (put("startTime", {"doubleValue": "NaN"}), {"hidden", "unreadable"}, "startTime is NaN"),
+        (put("startTime", {"nullValue": None}), {"hidden", "unreadable"}, "startTime is null"),
+        (put("_flowstate.operation", {"stringValue": "{"}), {"unreadable"}, "operation is not JSON"),
+        (put("_flowstate.v", {"integerValue": "9"}), {"unreadable"}, "format version 9"),
+        (put("status", {"stringValue": "?"}), {"head"}, "status is missing or none"),
+        (drop("status"), {"head"}, "status is missing or none"),
+        (put("status", {"stringValue": "scheduled"}), {"head"}, "status says 'scheduled'"),
+        (put("blockedOnStep", {"mapValue": {"fields": {"name": {"stringValue": "?"}}}}), {"head"}, "says '?'"),
+        (put("expireAt", {"stringValue": "soon"}), {"head"}, "so it never expires"),
+    ],
+)
+async def test_finds_what_is_wrong(
+    flow_state_store: FirestoreFlowStateStore, raw: RawCollection, damage: Any, kinds: set[str], says: str
+) -> None:
+    """It names the document and says what is wrong with it."""
+    raw.write("damaged", damaged(damage))
+    await flow_state_store.save("well", started())
+    found = await findings(flow_state_store)
+
+    assert {"damaged"} == {finding.id for finding in found}
+    assert kinds == {finding.kind for finding in found}
+    assert any(says in finding.message for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (put("shard", {"integerValue": "8"}), "It is in shard 8, which no list over 4 shards asks"),
+        (put("shard", {"integerValue": "-1"}), "It is in shard -1"),
+        (put("shard", {"stringValue": "1"}), "shard is missing or no integer"),
+        (drop("shard"), "shard is missing or no integer"),
+    ],
+)
+async def test_finds_what_no_shard_has(
+    flow_state_settings: FlowStateSettings, raw: RawCollection, damage: Any, says: str
+) -> None:
+    """Left behind where the number of shards was lowered, or written by hand."""
+    raw.write("lost", damaged(damage))
+    async with FirestoreFlowStateStore(flow_state_settings) as one_shard:
+        assert [] == await findings(one_shard)
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"shards": 4})) as sharded:
+        [finding] = await findings(sharded)
+
+        assert [] == (await sharded.list()).flow_states
+    assert ("hidden", "lost", True) == (finding.kind, finding.id, says in finding.message)
+
+
+async def test_finds_native_documents_among_shards(flow_state_settings: FlowStateSettings, raw: RawCollection) -> None:
+    """They are out of sight until they are migrated."""
+    raw.write("native", sound_native())
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"shards": 4})) as sharded:
+        [finding] = await findings(sharded)
+        await sharded.migrate(sharded)
+
+        assert ("native", "native") == (finding.kind, finding.id)
+        assert [] == await findings(sharded)
+
+
+async def test_finds_expired_states_that_nobody_deletes(
+    flow_state_store: FirestoreFlowStateStore, raw: RawCollection
+) -> None:
+    """One finding for all of them: a TTL policy is missing."""
+    state = FlowState.start()
+    state.operation = Operation(name="flow", done=True)
+    for id, hours in (("new", 71), ("old", 73), ("older", 1000)):
+        await flow_state_store.save(id, state)
+        moment = datetime.now(timezone.utc) - timedelta(hours=hours)
+        raw.write(id, {**raw.read(id), "expireAt": {"timestampValue": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}})
+    [finding] = await findings(flow_state_store)
+
+    assert ("missing_ttl", None) == (finding.kind, finding.id)
+    assert finding.message.startswith("2 states expired more than 72 hours ago")
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+async def test_asks_each_index(flow_state_settings: FlowStateSettings, query_log: QueryLog, shards: int) -> None:
+    """A query by each filter would be refused where its index is missing."""
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"shards": shards})) as store:
+        await findings(store)
+    asked = [
+        [member.field_filter.field.field_path for member in query.where.composite_filter.filters]
+        for query in query_log.queries[:-1]
+    ]
+    shard = ["shard"] if shards > 1 else []
+    filters = [["startTime"], ["name", "startTime"], ["blockedOnStep.name", "startTime"], ["status", "startTime"]]
+    filters += [["wakeAt", "wakeAt"], *([["operation.done", "startTime"]] if shards == 1 else [])]
+
+    assert [[*shard, *paths] for paths in filters] == asked
+
+
+async def test_finds_flows_that_nobody_looks_after(flow_state_store: FirestoreFlowStateStore) -> None:
+    """Those whose wake time passed over three minutes ago; not those of a moment ago, of the future, or without one."""
+    now = datetime.now(timezone.utc).timestamp() * 1000
+    minutes = {"late": -4, "sweep comes": -2, "future": 60}
+    for id, since in minutes.items():
+        state = started()
+        state.wakeAt = now + since * 60_000
+        await flow_state_store.save(id, state)
+    await flow_state_store.save("never", started())
+    [finding] = await findings(flow_state_store)
+
+    assert ("late_run", "late") == (finding.kind, finding.id)
+    assert "wakeAt passed 4 minutes ago" in finding.message
+
+
+@pytest.mark.parametrize(("status", "days", "kinds"), [("running", 4, ["late_run"]), ("running", 2, []),
+                                                       ("blocked", 4, []), ("done", 4, [])])  # fmt: skip
+def test_a_running_flow_is_written_now_and_then(status: str, days: int, kinds: list[str]) -> None:
+    """One that was not for three days has nobody who runs it; one that waits may do so for ever."""
+    state = started()
+    state.executions = [FlowStateExecution(trace_ids=[])]
+    if status == "blocked":
+        state.blocked_on_step = BlockedOnStep(name="step")
+    state.operation.done = status == "done"
+    now = datetime.now(timezone.utc)
+    state._note_stored("version", updated_at=now - timedelta(days=days), expire_at=None)
+
+    assert bool(kinds) == (_lateness(state, now) is not None)

@@ -1,0 +1,255 @@
+"""The models keep Genkit's wire form exactly, and fall into none of pydantic's traps."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from pydantic import ValidationError
+
+from firestore_flowstate import (
+    BlockedOnStep,
+    CacheEntry,
+    FlowResult,
+    FlowState,
+    FlowStateExecution,
+    FlowStatus,
+    Operation,
+)
+from firestore_flowstate.testing import exactly, flow_state_dicts, flow_states, same_state
+from firestore_flowstate.testing.conformance.states import VARIANTS, WIRE
+
+GOLDEN = sorted((Path(__file__).parents[1] / "data" / "genkit-js").glob("*.json"))
+
+
+@given(flow_state_dicts())
+def test_dump_gives_back_what_was_validated(wire: dict[str, Any]) -> None:
+    """Absent stays absent, null stays null, unknown keys are kept, falsy values and NaN stay themselves."""
+    assert exactly(wire) == exactly(FlowState.model_validate(wire).model_dump(by_alias=True))
+
+
+@given(flow_state_dicts())
+def test_json_mode_gives_back_what_was_validated(wire: dict[str, Any]) -> None:
+    """The same in JSON mode, where NaN would become null by default; pydantic's JSON is UTF-8, without surrogates."""
+    assume("\\ud" not in repr(wire))  # how repr shows a surrogate, or a backslash before a ud, which is as rare
+    assert exactly(wire) == exactly(FlowState.model_validate(wire).model_dump(by_alias=True, mode="json"))
+
+
+@pytest.mark.parametrize("wire", VARIANTS.values(), ids=VARIANTS)
+def test_each_optional_part_is_absent_null_or_there(wire: dict[str, Any]) -> None:
+    """The law, case by case."""
+    assert exactly(wire) == exactly(FlowState.model_validate(wire).model_dump(by_alias=True))
+
+
+@given(flow_states(), flow_states())
+def test_equality_is_that_of_dumps(one: FlowState, other: FlowState) -> None:
+    """Where two dumps differ by more than the type of a number, the states differ; a copy is equal."""
+    if one == other:
+        assert one.model_dump(by_alias=True) == other.model_dump(by_alias=True)
+    assert same_state(one, copy.deepcopy(one))
+    assert same_state(one, FlowState.model_validate(one.model_dump(by_alias=True)))
+
+
+def test_blocked_on_step_is_always_there() -> None:
+    """It is nullable and not optional: a dump has it, a dict without it is refused."""
+    without = {key: value for key, value in WIRE.items() if key != "blockedOnStep"}
+
+    assert FlowState.start().model_dump(by_alias=True)["blockedOnStep"] is None
+    with pytest.raises(ValidationError, match="blockedOnStep"):
+        FlowState.model_validate(without)
+
+
+@pytest.mark.parametrize("key", WIRE)
+def test_required_keys_are_required(key: str) -> None:
+    """What Genkit's schema requires cannot be left out."""
+    with pytest.raises(ValidationError, match=key):
+        FlowState.model_validate({name: value for name, value in WIRE.items() if name != key})
+
+
+def test_presence_counts_in_equality() -> None:
+    """Absent and null are two things."""
+    assert CacheEntry() != CacheEntry(value=None)
+    assert CacheEntry(value=None) == CacheEntry(value=None)
+    assert FlowResult() != FlowResult(error=None)
+    assert FlowState.model_validate(WIRE) != FlowState.model_validate({**WIRE, "name": None})
+
+
+def test_unknown_keys_count_in_equality() -> None:
+    """Two states that differ in an unknown key differ."""
+    assert FlowState.model_validate(WIRE) != FlowState.model_validate({**WIRE, "owner": "me"})
+
+
+def test_version_does_not_count_in_equality() -> None:
+    """A stored state equals the same state before it was stored."""
+    stored, state = FlowState.model_validate(WIRE), FlowState.model_validate(WIRE)
+    stored._version = "version"
+
+    assert stored == state
+    assert "version" not in str(stored.model_dump(by_alias=True))
+
+
+def test_setting_a_field_makes_it_present() -> None:
+    """Null is there once it is set, and unset fields stay absent."""
+    entry = CacheEntry()
+    entry.value = None
+
+    assert {"value": None} == entry.model_dump(by_alias=True)
+
+
+def test_schema_has_another_name_here() -> None:
+    """Pydantic's models have a method `schema`, so the field is schema_; on the wire it is schema."""
+    step = BlockedOnStep.model_validate({"name": "step", "schema": "{}"})
+
+    assert "{}" == step.schema_
+    assert step == BlockedOnStep(name="step", schema_="{}")
+    assert {"name": "step", "schema": "{}"} == step.model_dump(by_alias=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "wire_name", "name"),
+    [
+        (FlowState.start(), "blockedOnStep", "blocked_on_step"),
+        (FlowState.start(), "flowId", "flow_id"),
+        (Operation(name="op"), "blockedOnStep", "blocked_on_step"),
+        (FlowStateExecution(trace_ids=[]), "traceIds", "trace_ids"),
+        (BlockedOnStep(name="step"), "schema", "schema_"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_wire_names_cannot_be_set(model: Any, wire_name: str, name: str) -> None:
+    """Where unknown keys are allowed, setting the wire name would make a second field beside the real one."""
+    before = model.model_dump(by_alias=True)
+    with pytest.raises(AttributeError, match=rf"\b{name}\b"):
+        setattr(model, wire_name, None)
+
+    assert before == model.model_dump(by_alias=True)
+
+
+@pytest.mark.parametrize("name", ["flow_id", "start_time", "trace_context", "blocked_on_step", "events_triggered"])
+def test_an_unknown_key_may_be_called_like_a_field_here(name: str) -> None:
+    """Beside the wire name, the Python name is an unknown key like any other."""
+    wire = {**WIRE, "traceContext": "trace", name: {"unknown": True}}
+
+    assert exactly(wire) == exactly(FlowState.model_validate(wire).model_dump(by_alias=True))
+
+
+@pytest.mark.parametrize("start_time", [True, False, "5", None, math.nan, math.inf, -math.inf, [5]], ids=repr)
+def test_start_time_is_a_finite_number(start_time: Any) -> None:
+    """Nothing is taken for a number that is none, at construction as on assignment."""
+    with pytest.raises(ValidationError, match="startTime"):
+        FlowState.model_validate({**WIRE, "startTime": start_time})
+    state = FlowState.start()
+    with pytest.raises(ValidationError, match=r"start_time|startTime"):
+        state.start_time = start_time
+
+
+@pytest.mark.parametrize("start_time", [0, 0.0, -1, 1.5, 5.0, 2**53 + 1, 10**30], ids=repr)
+def test_start_time_keeps_its_type(start_time: float) -> None:
+    """A whole number is no float, and the other way round."""
+    assert exactly(start_time) == exactly(FlowState.model_validate({**WIRE, "startTime": start_time}).start_time)
+
+
+@pytest.mark.parametrize("empty", [False, 0, 1, 1.0, "true"], ids=repr)
+def test_empty_is_true_where_it_is(empty: Any) -> None:
+    """Genkit's schema knows true alone, and 1 is not it."""
+    with pytest.raises(ValidationError, match="empty"):
+        CacheEntry.model_validate({"empty": empty})
+
+
+@pytest.mark.parametrize("done", [0, 1, "true", None], ids=repr)
+def test_done_is_a_bool(done: Any) -> None:
+    """Nothing is taken for a bool that is none."""
+    with pytest.raises(ValidationError, match="done"):
+        Operation.model_validate({"name": "op", "done": done})
+
+
+def test_wrong_types_are_refused_on_assignment() -> None:
+    """A state cannot become one that nobody could read."""
+    state = FlowState.start()
+    for name, value in (("cache", None), ("executions", "x"), ("operation", None), ("flow_id", 5)):
+        with pytest.raises(ValidationError):
+            setattr(state, name, value)
+
+
+def test_start_makes_a_scheduled_flow() -> None:
+    """A new flow has an id, the time and nothing else."""
+    before = time.time_ns() // 1_000_000
+    state = FlowState.start()
+
+    assert before <= state.start_time <= time.time_ns() // 1_000_000
+    assert {
+        "flowId": state.flow_id,
+        "startTime": state.start_time,
+        "cache": {},
+        "eventsTriggered": {},
+        "blockedOnStep": None,
+        "operation": {"name": state.flow_id, "done": False},
+        "executions": [],
+    } == state.model_dump(by_alias=True)
+    assert state.flow_id != FlowState.start().flow_id
+
+
+def test_start_takes_name_input_and_id() -> None:
+    """An input of None is null, and no input is none."""
+    wire = FlowState.start(name="flow", input=None, flow_id="id").model_dump(by_alias=True)
+
+    assert ("flow", None, "id", "id") == (wire["name"], wire["input"], wire["flowId"], wire["operation"]["name"])
+    assert "input" not in FlowState.start().model_dump(by_alias=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        ("scheduled", {}),
+        ("running", {"executions": [{"traceIds": []}]}),
+        ("blocked", {"blockedOnStep": {"name": "step"}}),
+        ("blocked", {"blockedOnStep": {"name": "step"}, "executions": [{"traceIds": []}]}),
+        ("done", {"operation": {"name": "op", "done": True}, "blockedOnStep": {"name": "step"}}),
+        ("done", {"operation": {"name": "op", "done": True, "result": {"response": 1, "error": None}}}),
+        ("failed", {"operation": {"name": "op", "done": True, "result": {"error": ""}}}),
+        ("failed", {"operation": {"name": "op", "done": True, "result": {"error": "no"}}}),
+        ("running", {"operation": {"name": "op", "done": False}, "executions": [{"traceIds": []}]}),
+    ],
+)
+def test_status(status: FlowStatus, change: dict[str, Any]) -> None:
+    """Failed and done come first, then blocked; a flow that has not run is scheduled."""
+    assert status == FlowState.model_validate({**WIRE, **change}).status
+
+
+def test_version_is_read_only() -> None:
+    """Stores set it; an app cannot by accident."""
+    state = FlowState.start()
+    with pytest.raises(AttributeError):
+        state.version = "mine"  # type: ignore[misc]
+
+
+@given(flow_states())
+def test_states_can_be_copied_and_pickled(state: FlowState) -> None:
+    """Copies keep presence, unknown keys and the version."""
+    state._version = "version"
+    for copied in (copy.deepcopy(state), state.model_copy(deep=True), pickle.loads(pickle.dumps(state))):  # noqa: S301
+        assert same_state(state, copied)
+        assert "version" == copied.version
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_reads_what_genkit_loads(path: Path) -> None:
+    """What Genkit JS returned for its own documents comes through the models unchanged."""
+    loaded = json.loads(path.read_text())["loadedByGenkit"]
+    if "loadError" in loaded:  # a document that Genkit wrote and cannot read; ours is tested with the native layout
+        assert "cache-missing" == path.stem
+        return
+
+    assert exactly(loaded) == exactly(FlowState.model_validate(loaded).model_dump(by_alias=True))
+
+
+def test_golden_documents_are_there() -> None:
+    """A missing folder would make the test above pass."""
+    assert 13 == len(GOLDEN)

@@ -1,0 +1,78 @@
+"""What Firestore bills for what comes by: documents read, written and deleted, by its rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import grpc
+
+from firestore_flowstate._collection.collection import SETTLED
+from firestore_flowstate._rpc.messages import (
+    BatchGetDocumentsRequest,
+    CommitRequest,
+    RunAggregationQueryResponse,
+    RunQueryResponse,
+)
+from tests.faults.relay import Relay
+
+_INDEX_ENTRIES_A_READ = 1000
+
+
+class Bill(NamedTuple):
+    """Documents that were read, written and deleted."""
+
+    reads: int = 0
+    writes: int = 0
+    deletes: int = 0
+
+
+class Meter(Relay):
+    """A relay that adds up what the calls that succeed are billed.
+
+    Attributes:
+        bill: The sum since `take` was last called.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self.bill = Bill()
+
+    def take(self) -> Bill:
+        """Return the bill so far, and begin another."""
+        bill, self.bill = self.bill, Bill()
+        return bill
+
+    def pass_on(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Yield the messages of the answer, and add what the call is billed."""
+        answer = []
+        if method == "GetDocument":
+            self._add(reads=1)  # of a document that is not there too
+        for message in super().pass_on(method, request, context):
+            answer.append(message)
+            yield message
+        if method == "BatchGetDocuments":
+            names = list(BatchGetDocumentsRequest.FromString(request).documents)
+            if not names[0].endswith(f"/{SETTLED}"):  # which production is not asked for
+                self._add(reads=len(names))
+        elif method == "RunQuery":  # one read for a query that finds nothing
+            self._add(
+                reads=max(1, sum(RunQueryResponse.FromString(message).HasField("document") for message in answer))
+            )
+        elif method == "RunAggregationQuery":
+            self._add(reads=sum(map(_reads_of_a_count, answer)))
+        elif method == "Commit":
+            kinds = [write.WhichOneof("operation") for write in CommitRequest.FromString(request).writes]
+            self._add(writes=kinds.count("update"), deletes=kinds.count("delete"))
+            assert len(kinds) == kinds.count("update") + kinds.count("delete")
+        else:
+            assert method == "GetDocument", method
+
+    def _add(self, *, reads: int = 0, writes: int = 0, deletes: int = 0) -> None:
+        self.bill = Bill(self.bill.reads + reads, self.bill.writes + writes, self.bill.deletes + deletes)
+
+
+def _reads_of_a_count(message: bytes) -> int:
+    [counted] = RunAggregationQueryResponse.FromString(message).result.aggregate_fields.values()
+    return max(1, math.ceil(counted.integer_value / _INDEX_ENTRIES_A_READ))

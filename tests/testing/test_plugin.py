@@ -1,0 +1,122 @@
+"""The pytest plugin works for an app's developer from a test file of few lines, in any mode of pytest-asyncio."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from firestore_flowstate.emulator import Emulator
+from tests.rpc.strict_python import STRICT_PYTHON
+
+ASYNC_TEST = """
+from firestore_flowstate import FlowState
+
+async def test_my_flow(flow_state_store):
+    assert (await flow_state_store.list()).flow_states == []
+    state = FlowState.start(name="mine")
+    await flow_state_store.save("id", state)
+    assert await flow_state_store.load("id") == state
+"""
+SYNC_TEST = """
+import asyncio
+from firestore_flowstate import FlowState
+
+def test_my_app(flow_state_store, flow_state_settings, firestore_emulator):
+    print("HOST", firestore_emulator.host)
+    assert flow_state_settings.project.startswith("demo-")
+    assert flow_state_settings.emulator_host == firestore_emulator.host
+    for name in ("one", "two"):
+        state = FlowState.start(name=name)
+        asyncio.run(flow_state_store.save("id", state))
+        assert asyncio.run(flow_state_store.load("id")) == state
+"""
+OWN_SETTINGS = """
+import pytest
+
+@pytest.fixture
+def flow_state_settings(flow_state_settings):
+    return flow_state_settings.model_copy(update={"collection": "tenants/acme/flows", "page_size": 1})
+
+def test_own_settings(flow_state_store, flow_state_settings):
+    assert flow_state_settings.collection == "tenants/acme/flows"
+"""
+
+
+def _pytest(folder: Path, test: str, *options: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    (folder / "test_app.py").write_text(test)
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))}
+    variables.update(environment)
+    if "no:asyncio" not in options:
+        options = ("-o", "asyncio_default_fixture_loop_scope=function", *options)  # which it warns to set
+    command = [*STRICT_PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", *options, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=variables)
+
+
+def test_an_app_is_tested_with_one_line(tmp_path: Path, firestore_emulator: Emulator) -> None:
+    """One fixture in a test file and nothing to configure; each test has a collection of its own."""
+    test = ASYNC_TEST + ASYNC_TEST.replace("test_my_flow", "test_another_flow") + SYNC_TEST
+    ran = _pytest(tmp_path, test, "-o", "asyncio_mode=auto", environment=dict(firestore_emulator.environment))
+
+    assert "3 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert 0 == ran.returncode
+
+
+def test_strict_mode_works_too(tmp_path: Path, firestore_emulator: Emulator) -> None:
+    """Where tests carry the mark of pytest-asyncio; and an app has settings of its own by overriding one fixture."""
+    test = OWN_SETTINGS + ASYNC_TEST.replace("async def", "@pytest.mark.asyncio\nasync def")
+    ran = _pytest(tmp_path, test, "-o", "asyncio_mode=strict", environment=dict(firestore_emulator.environment))
+
+    assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_the_session_starts_an_emulator_of_its_own(tmp_path: Path) -> None:
+    """Where none is named, one is started for the session and stopped at its end; pytest-asyncio is not needed."""
+    ran = _pytest(tmp_path, SYNC_TEST, "-s", "-p", "no:asyncio", environment={"FIRESTORE_EMULATOR_HOST": ""})
+
+    assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
+    host = ran.stdout.partition("HOST ")[2].split()[0]
+    assert not Emulator(host).is_running()
+
+
+def test_without_an_emulator_tests_fail_and_say_how_to_get_it(tmp_path: Path) -> None:
+    """No skip, and no stack trace: the message of the launcher."""
+    environment = {"FIRESTORE_EMULATOR_HOST": "127.0.0.1:1"}
+    ran = _pytest(tmp_path, SYNC_TEST, environment=environment)
+
+    assert 1 == ran.returncode
+    assert "1 error" in ran.stdout
+    assert "127.0.0.1:1, where no Firestore emulator answers" in ran.stdout
+    assert "Traceback" not in ran.stdout
+    assert "process.py" not in ran.stdout
+    missing = _pytest(tmp_path, SYNC_TEST, environment={"FIRESTORE_EMULATOR_HOST": "", "PATH": "", "JAVA_HOME": ""})
+    assert "The Firestore emulator cannot start" in missing.stdout
+    assert "skipped" not in missing.stdout
+
+
+def test_contracts_show_what_differs(tmp_path: Path) -> None:
+    """A failed assertion of a suite is explained as those of one's own tests are; a missing fixture is named."""
+    test = """
+import pytest
+from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate.testing import FlowStateStoreTests
+
+class Forgetful(MemoryFlowStateStore):
+    async def save(self, id, state, **options):
+        state.cache.clear()
+        await super().save(id, state, **options)
+
+class TestForgetful(FlowStateStoreTests):
+    @pytest.fixture
+    def store(self):
+        return Forgetful()
+
+class TestWithoutFixture(FlowStateStoreTests):
+    pass
+"""
+    ran = _pytest(tmp_path, test, "-o", "asyncio_mode=strict", "-k", "order_of_steps", environment={})
+
+    assert "1 failed, " in ran.stdout, ran.stdout + ran.stderr
+    assert "assert ['b', 'a'" in ran.stdout
+    assert "1 error" in ran.stdout
+    assert "TestWithoutFixture needs a fixture `store` that returns an empty store" in ran.stdout
