@@ -11,9 +11,9 @@ from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
 from ._document.encoded_state import encode_state
+from ._document.error_texts import with_flow_id
 from ._document.ids import check_flow_id
 from ._document.json_text import decode, encode
-from ._document.refusals import naming
 from ._document.wire import state_from_wire
 from .errors import FlowStateDecodeError, FlowStateEncodeError
 from .models import FlowState
@@ -49,7 +49,7 @@ def to_line(id: str, state: FlowState) -> str:
     try:
         encoded = encode_state(state)
     except FlowStateEncodeError as error:
-        raise naming(error, id) from None
+        raise with_flow_id(error, id) from None
     fields = dict(encoded.fields)
     # Documents do not keep the order of the unknown keys.
     unknown = {name: fields.pop(name) for name in sorted(fields.keys() - _SCHEMA)}

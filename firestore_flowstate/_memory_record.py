@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ._document.encoded_state import EncodedState, decode_state
+from ._document.error_texts import with_flow_id
 from ._document.head import check_head, error_line, last_end_time, queryable
-from ._document.refusals import naming
 from .errors import FlowStateDecodeError, FlowStateEncodeError
 from .models import FlowState, FlowStateSummary
 
@@ -50,7 +50,7 @@ def read_head(id: str, encoded: EncodedState) -> FlowState:
         head = decode_state(encoded.without_steps(), flow_id=id)
         check_head(head)
     except FlowStateEncodeError as error:
-        raise naming(error, id) from None
+        raise with_flow_id(error, id) from None
     except FlowStateDecodeError as error:
         raise FlowStateEncodeError(f"Nothing was written: {error}", flow_id=id) from None
     return head

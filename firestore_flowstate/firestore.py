@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ._changing import refuse_nested
 from ._document.detaching import detached
 from ._document.difference import Change
+from ._document.error_texts import check_state, check_timeout, conflict, with_flow_id
 from ._document.expiry import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.ids import check_flow_id
-from ._document.refusals import check_state, check_timeout, conflict, naming
 from ._rpc.connection import Connection
 from ._rpc.deadline import Deadline
 from .errors import FlowStateEncodeError
@@ -205,7 +205,7 @@ class FirestoreFlowStateStore:
                 expire_after=expire_after,
             )
         except FlowStateEncodeError as error:
-            raise naming(error, id) from None
+            raise with_flow_id(error, id) from None
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)

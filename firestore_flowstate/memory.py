@@ -17,10 +17,19 @@ from typing_extensions import override
 from ._changing import ChangeFunction, changed, refuse_nested
 from ._document.difference import Change, Snapshot, apply
 from ._document.encoded_state import EncodedState, encode_state
+from ._document.error_texts import (
+    batch,
+    check_state,
+    check_timeout,
+    conflict,
+    exists,
+    not_found,
+    not_removable,
+    with_flow_id,
+)
 from ._document.expiry import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
 from ._document.head import exact
 from ._document.ids import check_flow_id
-from ._document.refusals import batch, check_state, check_timeout, conflict, exists, naming, not_found, not_removable
 from ._memory_record import Record, read_head, summarize
 from ._query.due import Due, due_query, is_due, wake_at
 from ._query.matching import matches, order
@@ -151,7 +160,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
                 expire_after=expire_after,
             )
         except FlowStateEncodeError as error:
-            raise naming(error, id) from None
+            raise with_flow_id(error, id) from None
         return self._update(id, change, if_version=if_version).version
 
     @override
@@ -315,7 +324,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         try:
             encoded = encode_state(check_state(id, state))
         except FlowStateEncodeError as error:
-            raise naming(error, id) from None
+            raise with_flow_id(error, id) from None
         with self._lock:
             found = self._live(id)
             if not isinstance(if_version, Unset):
@@ -336,7 +345,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             try:
                 encoded = apply(change, found.encoded)
             except FlowStateEncodeError as error:
-                raise naming(error, id) from None
+                raise with_flow_id(error, id) from None
             kept = None if change.names_expiry else found
             return self._write(id, encoded, keeping_expiry_of=kept, payload=found.payload)
 
@@ -344,7 +353,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         try:
             difference = before.difference(state)
         except FlowStateEncodeError as error:
-            raise naming(error, id) from None
+            raise with_flow_id(error, id) from None
         if isinstance(difference, Change) and not difference.unset & read.payload:
             try:
                 self._update(id, difference, if_version=read.version).stamp(state)

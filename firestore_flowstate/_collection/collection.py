@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from .._document.expiry import EXPIRE_AFTER, expiry, own_duration
 from .._document.parts import COLLECTION as PARTS
-from .._document.payload import Payloads
-from .._document.place import Place
+from .._document.payload import DocumentContext, Payloads
 from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
@@ -86,9 +85,9 @@ class Collection:
         """Return the id of a flow state's document."""
         return str(document.name.rpartition("/")[2])
 
-    def place(self, id: str) -> Place:
-        """Return where a flow state is kept, and how its values are packed."""
-        return Place(path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id))
+    def context(self, id: str) -> DocumentContext:
+        """Return the path and the shard of a flow state, and how its values are packed."""
+        return DocumentContext(path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id))
 
     def shard_of(self, id: str) -> int:
         """Return the shard that a flow state is written to: the same for as long as the number of shards is."""

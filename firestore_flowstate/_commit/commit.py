@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from .._collection.collection import Collection, expire_after_in, expires_at, is_live
+from .._document.error_texts import conflict, exists, not_found, outcome_unknown
 from .._document.native import owns_expiry
-from .._document.refusals import conflict, exists, not_found, outcome_unknown
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.version import Kept, Moment, Version
-from .._operations.progress import native_progress, serialized_progress
 from .._operations.reading import load_root, version_of
+from .._operations.status_inputs import native_status_inputs, serialized_status_inputs
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Precondition, Timestamp
@@ -112,7 +112,7 @@ class _Attempt:
             if self._base.has_expired():
                 document = await self._collection.get(self._out.id, self._deadline)
                 raise self._conflicting(document)
-            precondition = at(self._base.updated)
+            precondition = if_updated_at(self._base.updated)
         backoff = Backoff(self._deadline, at_once=1)
         sent_before = self._doubt
         while True:
@@ -229,7 +229,7 @@ class _Attempt:
             self._out.fit(root)
         elif root is not None and self._out.replaces:
             self._out.gone = part_names_of(self._collection, self._out.id, root.kept())
-        return at(moment_of(document.update_time))
+        return if_updated_at(moment_of(document.update_time))
 
     async def _found(self, parts: Sequence[str]) -> list[str]:
         """Return those of the parts that are there: of a damaged state some may be missing, and need not stay."""
@@ -248,7 +248,7 @@ class _Attempt:
         return conflict(self._out.id, expected=expected, found=found)
 
 
-def at(updated: Moment) -> Precondition:
+def if_updated_at(updated: Moment) -> Precondition:
     """Return the precondition that a document is as of an update_time."""
     return Precondition(update_time=Timestamp(seconds=updated.seconds, nanos=updated.nanos))
 
@@ -267,14 +267,14 @@ def found_version(collection: Collection, document: Document) -> str | None:
     try:
         if is_serialized(document):
             root = read_root(document)
-            version = version_of(document, root, serialized_progress(document, collection.place(id)))
+            version = version_of(document, root, serialized_status_inputs(document, collection.context(id)))
         else:
             expire_at = expires_at(document.fields)
             version = Version(
                 updated=moment_of(document.update_time),
                 revision="",
                 layout="native",
-                progress=native_progress(document),
+                status_inputs=native_status_inputs(document),
                 expires=None if expire_at is None else expire_at.timestamp(),
                 owns_expiry=owns_expiry(document.fields),
                 expire_after=expire_after_in(document.fields),

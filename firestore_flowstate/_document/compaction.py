@@ -10,8 +10,7 @@ from .json_text import encode
 from .log import MAX_IDS, Entries, Ref, Segment, Stored
 from .merging import bytes_of, merge
 from .parts import Spill, with_values
-from .payload import unpacked_size
-from .place import Place
+from .payload import DocumentContext, unpacked_size
 from .root import Root
 
 COMPACT_WEIGHT: Final = 300_000
@@ -70,7 +69,7 @@ def joinable(root: Root) -> list[Ref]:
     return []
 
 
-def compact_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> CompactedLog:
+def compact_log(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> CompactedLog:
     """Return the log with each run of segments that are inline or resolved merged into one.
 
     Merged result, order and revision stay as they are.
@@ -78,7 +77,7 @@ def compact_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Comp
     Args:
         root: The root.
         resolved: The bytes of the references that `joinable` returned.
-        place: Where it is kept.
+        context: Where it is kept.
     """
     spill, gone = Spill(room=0), list[Ref]()
     log: list[Segment] = []
@@ -94,11 +93,11 @@ def compact_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Comp
         if len(run) == 1 and not _refs(run[0]):
             log.append(_moved(run[0], spill))
         else:
-            merged = merge(run, resolved, place)
+            merged = merge(run, resolved, context)
             gone.extend(ref for segment in run for ref in _refs(segment))
             if len(run) == len(whole):
                 steps = len(merged.set)
-            compacted = _compacted(run, merged, place, keep_deletes=bool(log))
+            compacted = _compacted(run, merged, context, keep_deletes=bool(log))
             grown += _size([compacted], resolved) - _size(run, resolved)
             log.append(_moved(compacted, spill))
         run.clear()
@@ -113,7 +112,7 @@ def compact_log(root: Root, resolved: Mapping[str, bytes], place: Place) -> Comp
     return CompactedLog(log=log, spill=spill, gone=gone, steps=steps, grown=grown)
 
 
-def _compacted(run: Sequence[Segment], merged: Entries, place: Place, *, keep_deletes: bool) -> Segment:
+def _compacted(run: Sequence[Segment], merged: Entries, context: DocumentContext, *, keep_deletes: bool) -> Segment:
     last = run[-1]
     covered = dict.fromkeys(id for segment in run for id in (*segment.ids, segment.id) if id != last.id)
     values: dict[str, Stored] = {}
@@ -124,7 +123,7 @@ def _compacted(run: Sequence[Segment], merged: Entries, place: Place, *, keep_de
     }
     for name, text in texts.items():
         if text is not None:
-            values[name] = place.pack(text, f"log.{last.id}.{name}")
+            values[name] = context.pack(text, f"log.{last.id}.{name}")
     return with_values(Segment(id=last.id, ids=tuple(covered)[-MAX_IDS:]), values)
 
 

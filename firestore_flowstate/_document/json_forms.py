@@ -100,11 +100,11 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
 def _object_form(value: Mapping[Any, Any], path: str, depth: int, config: Mapping[str, Any] | None) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for key in value:
-        place = f"{path}[{_shown(key)}]"
-        name = _key(key, place, config)
+        member_path = f"{path}[{_shown(key)}]"
+        name = _key(key, member_path, config)
         if name in members:
-            raise _refusal(place, f"under a key that is {name!r:.100} in JSON, as another key is")
-        members[name] = _form(value[key], place, depth + 1, config)
+            raise _refusal(member_path, f"under a key that is {name!r:.100} in JSON, as another key is")
+        members[name] = _form(value[key], member_path, depth + 1, config)
     return members
 
 
@@ -118,14 +118,14 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
         return _field_form(value, "root", path, depth, config)
     form: dict[str, Any] = {}
     for name, field in model.__pydantic_fields__.items():
-        place = f"{path}.{name}"
+        member_path = f"{path}.{name}"
         member = attribute(value, name, path)
         exclude_if = getattr(field, "exclude_if", None)
         excluded = field.exclude or (exclude_if is not None and exclude_if(member))
         if not excluded:
-            form[_read_by(name, field, config)] = _field_form(value, name, place, depth, config)
+            form[_read_by(name, field, config)] = _field_form(value, name, member_path, depth, config)
         elif member is not field.default and member != field.default:
-            raise _refusal(place, "a field that its model excludes from dumps, with a value that would be lost")
+            raise _refusal(member_path, "a field that its model excludes from dumps, with a value that would be lost")
     if config.get("extra", "ignore") == "ignore":  # others would not be the same when read back
         for name in model.__pydantic_decorators__.computed_fields:
             form[name] = _form(getattr(value, name), f"{path}.{name}", depth + 1, config)
@@ -230,7 +230,7 @@ def _scalar_form(value: Any, path: str) -> Any:
 
 
 def _firestore_form(value: Any) -> Any:
-    """Return the JSON form of a value of Firestore's own types: time, place, reference, vector."""
+    """Return the JSON form of a value of Firestore's own types: time, geo point, reference, vector."""
     if not type(value).__module__.startswith(("google.cloud.firestore", "google.api_core", "proto.")):
         return None
     if hasattr(value, "nanosecond"):
@@ -255,17 +255,17 @@ def _time_form(moment: Any) -> str:
     return f"{utc.year:04}-{utc.month:02}-{utc.day:02}T{utc.hour:02}:{utc.minute:02}:{utc.second:02}.{digits}Z"
 
 
-def _key(key: Any, place: str, config: Mapping[str, Any] | None) -> str:
+def _key(key: Any, member_path: str, config: Mapping[str, Any] | None) -> str:
     """Return the key as a string; inside a model, whose field reads it back, as pydantic writes it."""
     if isinstance(key, str):
-        return _text(key, place)
+        return _text(key, member_path)
     if config is None:
-        raise _refusal(place, f"under a key of type {type(key).__qualname__}; JSON keys are strings")
-    form = _form(key, place, 0, config)
+        raise _refusal(member_path, f"under a key of type {type(key).__qualname__}; JSON keys are strings")
+    form = _form(key, member_path, 0, config)
     if isinstance(form, str):
         return form
     if isinstance(form, (dict, list)):
-        raise _refusal(place, f"under a key of type {type(key).__qualname__}, which is no scalar")
+        raise _refusal(member_path, f"under a key of type {type(key).__qualname__}, which is no scalar")
     return str(form).lower() if isinstance(form, bool) else str(form)
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 from ..errors import FlowStateDecodeError
 from .log import Entries, Ref, Segment, Stored
-from .place import Place
+from .payload import DocumentContext
 
 
-def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], place: Place) -> Entries:
+def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], context: DocumentContext) -> Entries:
     """Return what the segments come to, one on top of the other.
 
     Args:
         log: The segments, without late duplicates.
         resolved: The bytes of each reference, by its name.
-        place: Where they are kept.
+        context: Where they are kept.
 
     Raises:
         FlowStateDecodeError: A value cannot be read; says which.
@@ -26,7 +26,7 @@ def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], place: Place) -
         for name, value in (("set", segment.set), ("del", segment.delete), ("events", segment.events)):
             if value is not None:
                 stored.append((f"log.{segment.id}.{name}", bytes_of(value, resolved)))
-    values = place.unpack_each(stored)
+    values = context.unpack_each(stored)
     merged = Entries()
     for segment in log:
         steps = {} if segment.set is None else _checked(next(values), dict, segment, "set")

@@ -83,15 +83,15 @@ def write_change(document: Document, change: Change) -> list[str]:
     """
     mask = dict.fromkeys(_member("cache", step, in_cache(step)) for step in change.remove)
     for step, entry in change.cache.items():
-        place = in_cache(step)
-        mask[_member("cache", step, place)] = None
-        names = down_to(step, place, len("cache"))
-        write_value(_map_of(document, "cache")[step], _entry_wire(entry), place, depth=1, names=names)
+        path = in_cache(step)
+        mask[_member("cache", step, path)] = None
+        names = down_to(step, path, len("cache"))
+        write_value(_map_of(document, "cache")[step], _entry_wire(entry), path, depth=1, names=names)
     for step, payload in change.events_triggered.items():
-        place = in_events(step)
-        mask[_member("eventsTriggered", step, place)] = None
-        names = down_to(step, place, len("eventsTriggered"))
-        write_value(_map_of(document, "eventsTriggered")[step], payload, place, depth=1, names=names)
+        path = in_events(step)
+        mask[_member("eventsTriggered", step, path)] = None
+        names = down_to(step, path, len("eventsTriggered"))
+        write_value(_map_of(document, "eventsTriggered")[step], payload, path, depth=1, names=names)
     for name, value in replaced_fields(change).items():
         if value is not None or name == "blockedOnStep":
             write_value(document.fields[name], value, name, names=len(name))
@@ -165,13 +165,13 @@ def _map_of(document: Document, name: str) -> Any:
     return document.fields[name].map_value.fields
 
 
-def _member(field: str, key: str, place: str) -> str:
+def _member(field: str, key: str, path: str) -> str:
     """Return the field path of a map's entry, quoted."""
-    check_key(key, place)
+    check_key(key, path)
     if len(f"{field}.{key}".encode()) > MAX_PATH_BYTES:
         raise FlowStateEncodeError(
-            f"Cannot update {place} of a native document: with its name the field path has more than "
+            f"Cannot update {path} of a native document: with its name the field path has more than "
             f"{MAX_PATH_BYTES:,} bytes. Save the whole state, or use the serialized layout.",
-            path=place,
+            path=path,
         )
     return f"{field}.{quoted(key)}"

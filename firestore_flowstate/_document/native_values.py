@@ -162,9 +162,9 @@ def _write_map(target: Value, mapping: Mapping[Any, Any], path: str, depth: int,
     target.map_value.SetInParent()
     fields = target.map_value.fields
     for key, member in mapping.items():
-        place = f"{path}[{key!r:.80}]"
-        down = down_to(check_key(key, place), place, names)
-        write_value(fields[key], member, place, depth + 1, names=down)
+        member_path = f"{path}[{key!r:.80}]"
+        down = down_to(check_key(key, member_path), member_path, names)
+        write_value(fields[key], member, member_path, depth + 1, names=down)
 
 
 def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str, depth: int, names: int) -> None:
@@ -173,11 +173,11 @@ def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str,
     target.array_value.SetInParent()
     values = target.array_value.values
     for index, member in enumerate(members):
-        place = f"{path}[{index}]"
+        member_path = f"{path}[{index}]"
         added = values.add()
-        write_value(added, member, place, depth + 1, names=names)
+        write_value(added, member, member_path, depth + 1, names=names)
         if added.WhichOneof("value_type") == "array_value":
-            raise _refusal(place, "an array directly inside an array")
+            raise _refusal(member_path, "an array directly inside an array")
 
 
 def _write_other(target: Value, value: Any, path: str, depth: int, names: int) -> None:

@@ -1,4 +1,4 @@
-"""How errors write the place of a value in a flow state."""
+"""The path of a value in a flow state, as errors write it."""
 
 from __future__ import annotations
 

@@ -11,13 +11,15 @@ Reading is fail-closed: whatever the line names must be known and succeed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..codecs import PayloadCodec
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from .compression import compress, decompress
+from .json_text import decode, decode_each
 from .key_failure import KeyFailedError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ NATIVE_IN_THE_CLEAR: Final = (
     "it is a native document, of which nothing is encrypted, and the settings require encryption. A store with the "
     "keys and without require_encryption can `migrate` it, which encrypts it"
 )
+_DECODED_TOGETHER: Final = 1024 * 1024  # bytes of JSON; more are not to be there twice
 _ZSTD: Final = "zstd"
 _AES: Final = "aes-gcm"
 
@@ -87,8 +90,8 @@ class Payloads:
             try:
                 key_id, body = self.keyring.encrypt(body, _bound_to(path, logical))
             except KeyFailedError as error:
-                place = _path_of(logical)
-                raise FlowStateEncodeError(f"Cannot encrypt {place}: {error}", path=place) from error.__cause__
+                path = _path_of(logical)
+                raise FlowStateEncodeError(f"Cannot encrypt {path}: {error}", path=path) from error.__cause__
             applied.append(f"{_AES}={key_id}")
         if not applied and len(body) <= self.compress_over:
             return body
@@ -157,6 +160,47 @@ class Payloads:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DocumentContext:
+    """The path and the shard of one document, and how its values are packed.
+
+    Attributes:
+        path: The path of the document relative to the database.
+        payloads: Packs and unpacks values.
+        shard: The shard it is in.
+    """
+
+    path: str
+    payloads: Payloads
+    shard: int = 0
+
+    def pack(self, text: bytes, logical: str) -> bytes:
+        """Return JSON text packed for storage."""
+        return self.payloads.pack(text, self.path, logical)
+
+    def unpack(self, stored: bytes, logical: str) -> Any:
+        """Return the value of a packed payload value."""
+        text = self.payloads.unpack(stored, self.path, logical)
+        try:
+            return decode(text)
+        except ValueError as error:
+            raise FlowStateDecodeError(f"{logical} is not JSON: {error}") from error
+
+    def unpack_each(self, stored: Sequence[tuple[str, bytes]]) -> Iterator[Any]:
+        """Yield the values of packed payload values, each given with its logical name.
+
+        Raises:
+            FlowStateDecodeError: A value cannot be read, and says which; or together they would unpack to too much.
+        """
+        if check_together(value for _, value in stored) <= _DECODED_TOGETHER:
+            texts = [self.payloads.unpack(value, self.path, logical) for logical, value in stored]
+            with suppress(ValueError):  # below, it gets its name
+                yield from decode_each(texts)
+                return
+        for logical, value in stored:
+            yield self.unpack(value, logical)
+
+
 def check_together(values: Iterable[bytes]) -> int:
     """Return the bytes that stored values say they unpack to, before codecs of the application decode them.
 
@@ -204,7 +248,7 @@ def _bytes_of(data: object) -> bytes:
 
 
 def _path_of(logical: str) -> str:
-    """Return how errors name the place of a value: a segment of the log is of steps or of events."""
+    """Return the path of a value as errors write it: a segment of the log is of steps or of events."""
     if not logical.startswith("log."):
         return logical
     return {"set": "cache", "del": "remove", "events": "events_triggered"}[logical.rpartition(".")[2]]

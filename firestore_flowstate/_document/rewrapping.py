@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from .log import Ref, Segment, Stored
 from .parts import Spill, with_values
-from .payload import check_together
-from .place import Place
+from .payload import DocumentContext, check_together
 from .root import Root
 
 
@@ -29,14 +28,15 @@ class Rewrapped:
     gone: Sequence[Ref]
 
 
-def is_current(root: Root, resolved: Mapping[str, bytes], place: Place) -> bool:
+def is_current(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> bool:
     """Return whether every value is packed as it would be now."""
     return all(
-        place.payloads.is_current(resolved[value.name] if isinstance(value, Ref) else value) for value in _stored(root)
+        context.payloads.is_current(resolved[value.name] if isinstance(value, Ref) else value)
+        for value in _stored(root)
     )
 
 
-def rewrap_root(root: Root, resolved: Mapping[str, bytes], place: Place) -> Rewrapped:
+def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> Rewrapped:
     """Return what the root holds, each value unpacked and packed again; what was in parts stays in parts.
 
     Raises:
@@ -47,7 +47,7 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], place: Place) -> Rewr
 
     def again(stored: Stored, logical: str) -> Stored:
         data = resolved[stored.name] if isinstance(stored, Ref) else stored
-        packed = place.pack(place.payloads.unpack(data, place.path, logical), logical)
+        packed = context.pack(context.payloads.unpack(data, context.path, logical), logical)
         if not isinstance(stored, Ref):
             return packed
         gone.append(stored)

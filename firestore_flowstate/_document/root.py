@@ -214,7 +214,7 @@ def _log(value: Value) -> list[Segment]:
     for segment in _array(value, f"{PAYLOAD}.log"):
         try:
             log.append(_segment(segment))
-        except FlowStateDecodeError as error:  # it tells what is wrong after the place
+        except FlowStateDecodeError as error:  # it tells what is wrong after the path
             raise FlowStateDecodeError(f"{PAYLOAD}.log[{len(log)}]{error}") from None
     if not log:
         raise FlowStateDecodeError(f"{PAYLOAD}.log is empty")
@@ -242,45 +242,45 @@ def _segment(value: Value) -> Segment:
     return Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events"), ids=ids)
 
 
-def _stored(value: Value, place: str) -> Stored:
+def _stored(value: Value, path: str) -> Stored:
     kind = value.WhichOneof("value_type")
     if kind == "string_value":
         return value.string_value.encode()  # type: ignore[no-any-return]  # protobuf's messages are untyped
     if kind == "bytes_value":
         if value.bytes_value[:1] != b"\xf5":
-            raise FlowStateDecodeError(f"{place} has bytes without an envelope")
+            raise FlowStateDecodeError(f"{path} has bytes without an envelope")
         return value.bytes_value  # type: ignore[no-any-return]  # as above
     if kind == "map_value":
         fields = value.map_value.fields
         ref = Ref(
-            _text(fields["part"], f"{place}.part") if "part" in fields else "",
-            _integer(fields, "count", place),
-            _integer(fields, "bytes", place),
+            _text(fields["part"], f"{path}.part") if "part" in fields else "",
+            _integer(fields, "count", path),
+            _integer(fields, "bytes", path),
         )
         if ref.is_sound():
             return ref
-    raise FlowStateDecodeError(f"{place} is neither text, bytes nor a reference to parts")
+    raise FlowStateDecodeError(f"{path} is neither text, bytes nor a reference to parts")
 
 
-def _map(value: Value, place: str) -> Mapping[str, Value]:
+def _map(value: Value, path: str) -> Mapping[str, Value]:
     if value.WhichOneof("value_type") != "map_value":
-        raise FlowStateDecodeError(f"{place} is not a map")
+        raise FlowStateDecodeError(f"{path} is not a map")
     return value.map_value.fields  # type: ignore[no-any-return]  # as above
 
 
-def _array(value: Value, place: str) -> Sequence[Value]:
+def _array(value: Value, path: str) -> Sequence[Value]:
     if value.WhichOneof("value_type") != "array_value":
-        raise FlowStateDecodeError(f"{place} is not an array")
+        raise FlowStateDecodeError(f"{path} is not an array")
     return value.array_value.values  # type: ignore[no-any-return]  # as above
 
 
-def _text(value: Value, place: str) -> str:
+def _text(value: Value, path: str) -> str:
     if value.WhichOneof("value_type") != "string_value":
-        raise FlowStateDecodeError(f"{place} is not a string")
+        raise FlowStateDecodeError(f"{path} is not a string")
     return value.string_value  # type: ignore[no-any-return]  # as above
 
 
-def _integer(fields: Mapping[str, Value], name: str, place: str = PAYLOAD) -> int:
+def _integer(fields: Mapping[str, Value], name: str, path: str = PAYLOAD) -> int:
     if name not in fields or fields[name].WhichOneof("value_type") != "integer_value":
-        raise FlowStateDecodeError(f"{place}.{name} is not an integer")
+        raise FlowStateDecodeError(f"{path}.{name} is not an integer")
     return fields[name].integer_value  # type: ignore[no-any-return]  # as above

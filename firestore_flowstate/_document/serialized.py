@@ -18,7 +18,7 @@ from .merging import bytes_of, merge
 from .native_values import ReferenceOf, read_value
 from .parts import Spill
 from .paths import in_cache, in_events
-from .place import Place
+from .payload import DocumentContext
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
 from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
 from .version import Kept, Version
@@ -53,7 +53,7 @@ class Written:
 def write_state(
     document: Document,
     state: FlowState,
-    place: Place,
+    context: DocumentContext,
     *,
     base: Version | None,
     create: bool,
@@ -64,7 +64,7 @@ def write_state(
     Args:
         document: The document to fill; its name is the caller's.
         state: What to store.
-        place: Where.
+        context: Where.
         base: The version it is to replace, whose revisions it then remembers; None: whatever is there.
         create: Whether it creates the document.
         expire_at: When the state expires.
@@ -73,7 +73,7 @@ def write_state(
         FlowStateEncodeError: A value cannot be stored.
         FlowStateTooLargeError: The state cannot be stored; nothing was sent.
     """
-    head, extra = _write_head(document, state, place)
+    head, extra = _write_head(document, state, context)
     texts = {name: encode(value, name) for name, value in _values_wire(state).items()}
     if extra:
         texts["extra"] = encode(extra, "extra")
@@ -85,23 +85,23 @@ def write_state(
         size=sum(map(len, texts.values())) + len(set_text) + len(events_text),
         executions=state.executions,
         operation=state.operation,
-        encrypted=place.payloads.keyring is not None,
+        encrypted=context.payloads.keyring is not None,
     )
     id = new_id()
-    spill = Spill(room=ROOT_BYTES - size_at_most(place.path, document))
-    values: dict[str, Stored] = {name: place.pack(text, name) for name, text in texts.items()}
+    spill = Spill(room=ROOT_BYTES - size_at_most(context.path, document))
+    values: dict[str, Stored] = {name: context.pack(text, name) for name, text in texts.items()}
     segment = Segment(
         id=id,
-        set=place.pack(set_text, f"log.{id}.set") if state.cache else None,
-        events=place.pack(events_text, f"log.{id}.events") if state.events_triggered else None,
+        set=context.pack(set_text, f"log.{id}.set") if state.cache else None,
+        events=context.pack(events_text, f"log.{id}.events") if state.events_triggered else None,
         ids=history(state, base),
     )
     values, segment = spill.largest(values, segment)
     created = id if create else base.created if base is not None else None
     payload = head["_flowstate"].map_value.fields
     write_payload(payload, values, [segment], parts=spill.count, created=created)
-    if size_at_most(place.path, document) > MAX_DOCUMENT_BYTES:
-        _check_size(place.path, head)
+    if size_at_most(context.path, document) > MAX_DOCUMENT_BYTES:
+        _check_size(context.path, head)
     kept = tuple(
         Kept(field, stored.name, stored.count)
         for field, stored in (*values.items(), *(("log", stored) for stored in segment.values().values()))
@@ -156,14 +156,14 @@ def encode_events(events: Mapping[str, Any]) -> bytes:
 
 
 def read_state(
-    root: Root, resolved: Mapping[str, bytes], place: Place, *, flow_id: str, native: ReferenceOf
+    root: Root, resolved: Mapping[str, bytes], context: DocumentContext, *, flow_id: str, native: ReferenceOf
 ) -> FlowState:
     """Return the flow state of a root and its parts.
 
     Args:
         root: The root.
         resolved: The bytes of each reference, by its name.
-        place: Where it is kept.
+        context: Where it is kept.
         flow_id: The id it is stored under.
         native: Makes references of values that others put into the head.
 
@@ -178,13 +178,13 @@ def read_state(
     if clash := NATIVE_FIELDS & wire.keys():
         raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
     packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
-    values = dict(zip(root.values, place.unpack_each(packed), strict=True))
+    values = dict(zip(root.values, context.unpack_each(packed), strict=True))
     extra = values.pop("extra", {})
     if not isinstance(extra, dict):
         raise FlowStateDecodeError("extra is not an object")
     if taken := _NOT_UNKNOWN & extra.keys():
         raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
-    merged = merge(root.unique_log, resolved, place)
+    merged = merge(root.unique_log, resolved, context)
     # A partial write sets an unknown key in the head, whatever the payload has under that name.
     wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
     return state_from_wire(wire, flow_id=flow_id)
@@ -243,7 +243,7 @@ def _values_wire(state: FlowState) -> dict[str, Any]:
     return wire
 
 
-def _write_head(document: Document, state: FlowState, place: Place) -> tuple[Any, dict[str, Any]]:
+def _write_head(document: Document, state: FlowState, context: DocumentContext) -> tuple[Any, dict[str, Any]]:
     """Fill the head; return its fields and what of the state it cannot hold."""
     check_head(state)
     head = document.fields
@@ -260,7 +260,7 @@ def _write_head(document: Document, state: FlowState, place: Place) -> tuple[Any
     write_number(head["startTime"], state.start_time)
     head["status"].string_value = state.status
     write_blocked(head, state.blocked_on_step)
-    head["shard"].integer_value = place.shard
+    head["shard"].integer_value = context.shard
     write_extra(head, shown)
     return head, extra
 

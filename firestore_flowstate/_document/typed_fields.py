@@ -75,8 +75,8 @@ def sound_blocked(blocked: object) -> BlockedOnStep:
 
 def sound_execution(execution: object, index: int) -> FlowStateExecution:
     """Return an execution likewise."""
-    place = f"executions[{index}]"
-    return execution if _is_sound_execution(execution) else _sound(FlowStateExecution, execution, place)  # type: ignore[return-value]  # it is one then
+    member_path = f"executions[{index}]"
+    return execution if _is_sound_execution(execution) else _sound(FlowStateExecution, execution, member_path)  # type: ignore[return-value]  # it is one then
 
 
 def _sound(model: type[_Model], value: object, path: str) -> _Model:
@@ -89,9 +89,9 @@ def _validated(model: type[_Model], wire: Mapping[str, Any], path: str) -> _Mode
         return model.model_validate(wire, by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = _place(path, first["loc"])
+        member_path = _place(path, first["loc"])
         value = "" if first["type"] == "missing" else f", not {first['input']!r:.100}"
-        raise FlowStateEncodeError(f"Cannot store {place}: {first['msg']}{value}", path=place) from None
+        raise FlowStateEncodeError(f"Cannot store {member_path}: {first['msg']}{value}", path=member_path) from None
 
 
 def _wire_of(value: object, model: type[WireModel], path: str) -> dict[str, Any]:
@@ -113,12 +113,12 @@ def _wire_of(value: object, model: type[WireModel], path: str) -> dict[str, Any]
     for alias in model.wire_names.values():
         if alias not in wire:
             continue
-        member, place = wire[alias], f"{path}.{_NAME_OF[alias]}".removeprefix(".")
+        member, member_path = wire[alias], f"{path}.{_NAME_OF[alias]}".removeprefix(".")
         if (inside := _INSIDE.get((model, alias))) is not None:
-            wire[alias] = None if member is None else _wire_of(member, inside, place)
+            wire[alias] = None if member is None else _wire_of(member, inside, member_path)
         elif alias == "traceIds":
             if not isinstance(member, (list, tuple)):
-                raise not_a("a list of strings", place, member)
+                raise not_a("a list of strings", member_path, member)
             wire[alias] = list(map(exact, member))
         elif alias not in ("value", "input", "response", "metadata"):
             wire[alias] = exact(member)
@@ -129,10 +129,10 @@ def _steps(mapping: object, name: str) -> list[tuple[str, Any]]:
     """Return the items of a mapping by names of steps."""
     if not isinstance(mapping, Mapping):
         raise not_a("a mapping by name of step", name, mapping)
-    place = in_cache if name == "cache" else in_events
+    path_of = in_cache if name == "cache" else in_events
     for step in mapping:
         if not isinstance(step, str):
-            raise not_a("the name of a step", place(step), step)
+            raise not_a("the name of a step", path_of(step), step)
     items = [(exact(step), value) for step, value in mapping.items()]
     if len(dict(items)) < len(items):
         raise FlowStateEncodeError(f"Cannot store {name}: two of its names are the same text.", path=name)

@@ -30,10 +30,10 @@ def value_as(value: Any, as_: Any, *, path: str, flow_id: str) -> Any:
         return _validated(adapter, text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = "".join(f"[{part!r:.80}]" for part in first["loc"][1:])
+        member_path = "".join(f"[{part!r:.80}]" for part in first["loc"][1:])
         raise FlowStateDecodeError(
             f"{path} of the flow state {flow_id!r} cannot be read as {getattr(as_, '__name__', as_)!s:.100}: "
-            f"{path}{place}: {first['msg']}",
+            f"{path}{member_path}: {first['msg']}",
             flow_id=flow_id,
         ) from error
 

@@ -15,10 +15,10 @@ from .head import check_blocked
 from .json_text import encode
 from .log import Ref, Segment, Stored, new_id
 from .parts import Spill
-from .place import Place
+from .payload import DocumentContext
 from .root import PAYLOAD, write_segment, write_stored
 from .serialized import encode_cache, encode_events, write_blocked, write_expiry, write_extra, write_summary
-from .version import Kept, Progress, Version
+from .version import Kept, StatusInputs, Version
 from .wire import executions_to_wire, to_wire
 
 
@@ -40,7 +40,7 @@ class Update:
     size: int
     change: Change
 
-    def progress_after(self, base: Progress) -> Progress:
+    def status_inputs_after(self, base: StatusInputs) -> StatusInputs:
         """Return what the status follows from once it is written."""
         change = self.change
         return base.after(change.operation, change.blocked_on_step, change.executions)
@@ -56,7 +56,7 @@ class Update:
         return (*old, *(Kept(field, ref.name, ref.count) for field, ref in stored if isinstance(ref, Ref)))
 
 
-def pack_update(change: Change, place: Place) -> Update:
+def pack_update(change: Change, context: DocumentContext) -> Update:
     """Pack what a change names.
 
     Raises:
@@ -71,9 +71,9 @@ def pack_update(change: Change, place: Place) -> Update:
         texts["del"] = encode(list(change.remove), "remove")
     if change.events_triggered:
         texts["events"] = encode_events(change.events_triggered)
-    stored = {name: spill.large(place.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
+    stored = {name: spill.large(context.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
     replaced = {name: encode(value, name) for name, value in _replaced(change).items()}
-    values = {name: spill.large(place.pack(text, name)) for name, text in replaced.items()}
+    values = {name: spill.large(context.pack(text, name)) for name, text in replaced.items()}
     return Update(
         segment=Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events")),
         values=values,
@@ -84,14 +84,14 @@ def pack_update(change: Change, place: Place) -> Update:
 
 
 def write_update(
-    document: Document, update: Update, place: Place, base: Version, expire_at: datetime | Unset | None
+    document: Document, update: Update, context: DocumentContext, base: Version, expire_at: datetime | Unset | None
 ) -> list[str]:
     """Fill a document with the fields that the update replaces; return the field paths of its mask.
 
     Args:
         document: The document to fill.
         update: What to write.
-        place: Where.
+        context: Where.
         base: The version it goes on top of.
         expire_at: When the state expires from now on; UNSET: as before.
     """
@@ -101,7 +101,7 @@ def write_update(
         write_stored(fields[PAYLOAD].map_value.fields[name], stored)
         mask.append(f"{PAYLOAD}.{name}")
     if change.names_status:
-        fields["status"].string_value = update.progress_after(base.progress).status
+        fields["status"].string_value = update.status_inputs_after(base.status_inputs).status
         mask.append("status")
     if not isinstance(change.blocked_on_step, Unset):
         write_blocked(fields, change.blocked_on_step)
@@ -111,7 +111,7 @@ def write_update(
             fields,
             executions=() if isinstance(change.executions, Unset) else change.executions,
             operation=None if isinstance(change.operation, Unset) else change.operation,
-            encrypted=place.payloads.keyring is not None,
+            encrypted=context.payloads.keyring is not None,
         )
     if not isinstance(change.executions, Unset):
         mask.append("summary.lastEnd")

@@ -45,7 +45,7 @@ class Moment(NamedTuple):
         return Moment(self.seconds, nanos) if nanos >= 0 else Moment(self.seconds - 1, nanos + 1_000_000_000)
 
 
-class Progress(NamedTuple):
+class StatusInputs(NamedTuple):
     """What the status of a flow follows from."""
 
     ended: Literal["", "done", "failed"]
@@ -53,15 +53,15 @@ class Progress(NamedTuple):
     executed: bool
 
     @classmethod
-    def of(cls, state: FlowState) -> Progress:
-        """Return the progress of the state."""
+    def of(cls, state: FlowState) -> StatusInputs:
+        """Return the inputs of the status of the state."""
         return cls(_ended(state.operation), state.blocked_on_step is not None, bool(state.executions))
 
     def after(
         self, operation: Operation | Unset, blocked_on_step: object, executions: Sequence[object] | Unset
-    ) -> Progress:
-        """Return the progress once these have replaced what they name."""
-        return Progress(
+    ) -> StatusInputs:
+        """Return the inputs once these have replaced what they name."""
+        return StatusInputs(
             self.ended if isinstance(operation, Unset) else _ended(operation),
             self.blocked if isinstance(blocked_on_step, Unset) else blocked_on_step is not None,
             self.executed if isinstance(executions, Unset) else bool(executions),
@@ -98,7 +98,7 @@ class Version:
         updated: The update_time of the root document.
         revision: The id of its last segment; empty in the native layout, which has none.
         layout: How it is stored.
-        progress: What its status follows from.
+        status_inputs: What its status follows from.
         weight: Bytes of the log inside the root, plus 1,000 a segment.
         parts: How many parts the root refers to, or more.
         created: The id of the create that made the document.
@@ -114,7 +114,7 @@ class Version:
     updated: Moment
     revision: str
     layout: Layout
-    progress: Progress
+    status_inputs: StatusInputs
     weight: int = 0
     parts: int = 0
     created: str | None = None
@@ -160,8 +160,8 @@ class Version:
         A commit gives all its documents the same update_time, so another's version could pass for this one's.
         The check finds a text that was changed by accident. It is not a signature.
         """
-        progress = self.progress
-        flags = f"{progress.ended[:1]}{'b' * progress.blocked}{'x' * progress.executed}"
+        status_inputs = self.status_inputs
+        flags = f"{status_inputs.ended[:1]}{'b' * status_inputs.blocked}{'x' * status_inputs.executed}"
         flags += "o" * self.owns_expiry + "e" * self.has_extra
         fields: list[Any] = [
             _FORMAT,
@@ -192,7 +192,7 @@ class Version:
                 updated=Moment(_within(_SECONDS, seconds), _within(_NANOS, nanos)),
                 revision=_text(revision),
                 layout="native" if layout == "n" else "serialized",
-                progress=Progress(
+                status_inputs=StatusInputs(
                     "failed" if "f" in flags else "done" if "d" in flags else "", "b" in flags, "x" in flags
                 ),
                 weight=_within(_INT64, weight),

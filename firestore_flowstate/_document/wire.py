@@ -76,16 +76,16 @@ def state_from_wire(wire: Mapping[str, Any], *, flow_id: str) -> FlowState:
     Raises:
         FlowStateDecodeError: It does not match Genkit's schema; says where.
     """
-    if (place := _wrong_member(wire)) is not None:
-        raise _unreadable(flow_id, f"{place}: not of the type that belongs there")
+    if (path := _wrong_member(wire)) is not None:
+        raise _unreadable(flow_id, f"{path}: not of the type that belongs there")
     try:
         # Names of fields are wire names here; a Python name among them is an unknown key, to be kept.
         return FlowState.model_validate(wire, by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
+        path = ".".join(map(str, first["loc"])) or "the document"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise _unreadable(flow_id, f"{place:.200}: {first['msg']}{more}") from error
+        raise _unreadable(flow_id, f"{path:.200}: {first['msg']}{more}") from error
 
 
 def not_a(what: str, path: str, value: object) -> FlowStateEncodeError:
@@ -94,7 +94,7 @@ def not_a(what: str, path: str, value: object) -> FlowStateEncodeError:
 
 
 def _wrong_member(wire: Mapping[str, Any]) -> str | None:
-    """Return the place of the first member of a list or map that is of a wrong type.
+    """Return the path of the first member of a list or map that is of a wrong type.
 
     Validation gathers an error for each, of hundreds of times the bytes that such a member takes in a document.
     """

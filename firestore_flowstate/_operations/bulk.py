@@ -9,14 +9,14 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from .._collection.collection import Collection, is_live
-from .._commit.commit import Conflict, at, commit_write
+from .._commit.commit import Conflict, commit_write, if_updated_at
 from .._commit.pending_write import CommitResult, PendingWrite
+from .._document.error_texts import batch as batch_error
+from .._document.error_texts import check_state
 from .._document.ids import check_flow_id
-from .._document.refusals import batch as batch_error
-from .._document.refusals import check_state
 from .._document.root import PAYLOAD, moment_of
 from .._document.serialized import Written
-from .._document.version import Progress
+from .._document.version import StatusInputs
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import gather_or_cancel
@@ -48,7 +48,7 @@ class _Save(NamedTuple):
     out: PendingWrite
     written: Written | None
     size: int  # bytes of its writes
-    progress: Progress  # of the state when it was encoded
+    status_inputs: StatusInputs  # of the state when it was encoded
 
 
 async def save_many(
@@ -88,7 +88,7 @@ async def save_many(
         except FlowStateError as error:
             errors[id] = error
         else:
-            saves.append(_Save(id, state, out, written, out.size(), Progress.of(sound)))
+            saves.append(_Save(id, state, out, written, out.size(), StatusInputs.of(sound)))
     alone = [save for save in saves if _is_large(save)]
     small = _batches([save for save in saves if not _is_large(save)], lambda save: save.size)
     deadline = deadline.plus(sum(save.size for save in saves) / 2**20)
@@ -223,7 +223,7 @@ async def delete_documents(
     simple = [document for document in documents if not _part_count(document)]
     others = [document for document in documents if _part_count(document)]
     lost: Ambiguous | None = None
-    deletes = [Write(delete=d.name, current_document=at(moment_of(d.update_time))) for d in simple]
+    deletes = [Write(delete=d.name, current_document=if_updated_at(moment_of(d.update_time))) for d in simple]
     if deletes:
         try:
             await collection.connection.commit(deletes, deadline=deadline, flow_id=None)
@@ -245,7 +245,7 @@ def _is_large(save: _Save) -> bool:
 
 
 def _stamp(save: _Save, path: str, result: CommitResult) -> None:
-    stamp(save.state, path, result, save.written, progress=save.progress, base=None, out=save.out)
+    stamp(save.state, path, result, save.written, status_inputs=save.status_inputs, base=None, out=save.out)
 
 
 def _checked(ids: Iterable[str], errors: dict[str, FlowStateError]) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .._collection.collection import Collection, expires_at
 from .._commit.backoff import Backoff
-from .._commit.commit import PRECONDITION_CODES, at
+from .._commit.commit import PRECONDITION_CODES, if_updated_at
 from .._commit.pending_write import PendingWrite, send, withdraw
 from .._document.compaction import compact_log, joinable
-from .._document.refusals import naming
+from .._document.error_texts import with_flow_id
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment
-from .._document.version import Kept, Progress, Version
+from .._document.version import Kept, StatusInputs, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused
@@ -42,7 +42,7 @@ async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent
             if isinstance(error, FlowStateDecodeError):
                 raise unreadable(error, id) from error
             if isinstance(error, FlowStateEncodeError):  # nested deeper than is ever written
-                raise naming(error, id) from error.__cause__
+                raise with_flow_id(error, id) from error.__cause__
             raise
         except (Ambiguous, Refused) as failure:
             if isinstance(failure, Refused) and failure.code not in PRECONDITION_CODES:
@@ -63,7 +63,7 @@ async def _compact_once(collection: Collection, id: str, deadline: Deadline) -> 
     resolved = await fetch(collection, id, joinable(root), deadline)
     if resolved is None:
         return None  # replaced meanwhile
-    compacted = compact_log(root, resolved, collection.place(id))
+    compacted = compact_log(root, resolved, collection.context(id))
     write = Write()
     write.update.name = document.name
     payload = write.update.fields[PAYLOAD].map_value.fields
@@ -93,12 +93,12 @@ async def _compact_once(collection: Collection, id: str, deadline: Deadline) -> 
         gone=[collection.part_name(id, name) for name in gone],
     )
     try:
-        result = await send(collection, out, at(root.updated), deadline)
+        result = await send(collection, out, if_updated_at(root.updated), deadline)
     except Refused:
         if out.parts:
             await withdraw(collection, out, deadline)
         raise
-    expected = version_of(document, root, Progress("", blocked=False, executed=False))
+    expected = version_of(document, root, StatusInputs("", blocked=False, executed=False))
     lost = {ref.name for ref in compacted.gone}
     kept = (
         *(kept for kept in root.kept() if kept.name not in lost),
@@ -108,7 +108,7 @@ async def _compact_once(collection: Collection, id: str, deadline: Deadline) -> 
         updated=result.updated,
         revision=root.revision,
         layout="serialized",
-        progress=expected.progress,
+        status_inputs=expected.status_inputs,
         weight=compacted.weight(),
         parts=payload["parts"].integer_value,
         kept=kept,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .._collection.collection import Collection, is_live
 from .._commit.backoff import Backoff
-from .._commit.commit import PRECONDITION_CODES, at, found_version, is_version
+from .._commit.commit import PRECONDITION_CODES, found_version, if_updated_at, is_version
 from .._commit.history import Forgotten, history_since
+from .._document.error_texts import conflict, outcome_unknown
 from .._document.parts import COLLECTION as PARTS
-from .._document.refusals import conflict, outcome_unknown
 from .._document.root import PAYLOAD, moment_of
 from .._document.version import Moment, Version
 from .._rpc.clock import monotonic
@@ -158,7 +158,7 @@ async def part_names(collection: Collection, id: str, deadline: Deadline) -> lis
 
 
 async def _commit(collection: Collection, id: str, parts: list[str], updated: Moment, deadline: Deadline) -> None:
-    root = Write(delete=collection.name(id), current_document=at(updated))
+    root = Write(delete=collection.name(id), current_document=if_updated_at(updated))
     gone = [Write(delete=collection.part_name(id, part)) for part in parts]
     await collection.connection.commit([root, *gone], deadline=deadline, flow_id=id)
 

@@ -8,9 +8,9 @@ from .._commit.backoff import Backoff
 from .._commit.commit import Conflict
 from .._document.difference import Change, Snapshot
 from .._document.encoded_state import encode_state
+from .._document.error_texts import conflict, not_found, with_flow_id
 from .._document.log import MAX_IDS
 from .._document.native import encode_native_state
-from .._document.refusals import conflict, naming, not_found
 from .._document.version import Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document
@@ -101,7 +101,7 @@ async def write_difference(
     try:
         difference = before.difference(state)
     except FlowStateEncodeError as error:
-        raise naming(error, id) from None
+        raise with_flow_id(error, id) from None
     if difference is None:
         return
     # What the payload has under the name of a key would appear again once the key is removed from the head.

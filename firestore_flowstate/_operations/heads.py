@@ -14,15 +14,20 @@ from .._document.root import PAYLOAD, VALUES, check_layout, is_serialized, kept_
 from .._document.version import Kept, Version
 from .._rpc.deadline import Deadline
 from ..errors import FlowStateDecodeError
-from .progress import NATIVE_PROGRESS, SERIALIZED_PROGRESS, native_progress, serialized_progress
 from .reading import load_root, unreadable, version_of
+from .status_inputs import (
+    NATIVE_STATUS_INPUTS,
+    SERIALIZED_STATUS_INPUTS,
+    native_status_inputs,
+    serialized_status_inputs,
+)
 
 _FIELDS: Final = [
     "expireAt",
     EXPIRE_AFTER,
     *(f"{PAYLOAD}.{name}" for name in ("weight", "parts", "created")),
-    *SERIALIZED_PROGRESS,
-    *NATIVE_PROGRESS,
+    *SERIALIZED_STATUS_INPUTS,
+    *NATIVE_STATUS_INPUTS,
     f"{PAYLOAD}.extra",
     *(field for name in VALUES if name not in ("executions", "extra") for field in reference_fields(name)),
 ]
@@ -49,7 +54,9 @@ async def read_head(collection: Collection, id: str, deadline: Deadline) -> Head
     expire_at = expires_at(document.fields)
     try:
         check_layout(document)
-        progress = serialized_progress(document, collection.place(id)) if ours else native_progress(document)
+        status_inputs = (
+            serialized_status_inputs(document, collection.context(id)) if ours else native_status_inputs(document)
+        )
         replaceable = kept_in(document, VALUES) if ours else []
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
@@ -59,7 +66,7 @@ async def read_head(collection: Collection, id: str, deadline: Deadline) -> Head
         updated=moment_of(document.update_time),
         revision="",
         layout="serialized" if ours else "native",
-        progress=progress,
+        status_inputs=status_inputs,
         weight=_count(payload, "weight"),
         parts=parts,
         created=payload["created"].string_value if "created" in payload else None,
@@ -94,10 +101,10 @@ async def confirm_whole(collection: Collection, id: str, base: Version, deadline
     if document is None or root is None or not is_version(document, base):
         return replace(base, kept=())
     try:
-        progress = serialized_progress(document, collection.place(id))
+        status_inputs = serialized_status_inputs(document, collection.context(id))
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
-    return version_of(document, root, progress)
+    return version_of(document, root, status_inputs)
 
 
 def _count(payload: Any, name: str) -> int:

@@ -10,7 +10,7 @@ from .._document.native import owns_expiry, read_native
 from .._document.parts import resolve
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.serialized import read_state
-from .._document.version import Progress, Version
+from .._document.version import StatusInputs, Version
 from .._gc_pause import gc_paused
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import gather_or_cancel
@@ -149,9 +149,9 @@ def read_native_document(collection: Collection, document: Document) -> FlowStat
 
 def decode(collection: Collection, id: str, document: Document, root: Root, resolved: Mapping[str, bytes]) -> FlowState:
     """Return the flow state of a serialized root and the bytes of its references."""
-    state = read_state(root, resolved, collection.place(id), flow_id=id, native=collection.reference_of)
+    state = read_state(root, resolved, collection.context(id), flow_id=id, native=collection.reference_of)
     state._history = tuple(root.ids[-MAX_IDS:])
-    return version_of(document, root, Progress.of(state)).stamp(state, collection.path_of(id))
+    return version_of(document, root, StatusInputs.of(state)).stamp(state, collection.path_of(id))
 
 
 def native_version_of(document: Document, state: FlowState) -> Version:
@@ -161,21 +161,21 @@ def native_version_of(document: Document, state: FlowState) -> Version:
         updated=moment_of(document.update_time),
         revision="",
         layout="native",
-        progress=Progress.of(state),
+        status_inputs=StatusInputs.of(state),
         expires=None if expire_at is None else expire_at.timestamp(),
         owns_expiry=owns_expiry(document.fields),
         expire_after=expire_after_in(document.fields),
     )
 
 
-def version_of(document: Document, root: Root, progress: Progress) -> Version:
+def version_of(document: Document, root: Root, status_inputs: StatusInputs) -> Version:
     """Return the version of a serialized root document."""
     expire_at = expires_at(document.fields)
     return Version(
         updated=root.updated,
         revision=root.revision,
         layout="serialized",
-        progress=progress,
+        status_inputs=status_inputs,
         weight=root.weight,
         parts=root.parts,
         kept=root.kept(),

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from .._collection.collection import Collection, expires_at
-from .._commit.commit import PRECONDITION_CODES, at
+from .._commit.commit import PRECONDITION_CODES, if_updated_at
 from .._commit.pending_write import PendingWrite, send, withdraw
-from .._document.refusals import naming
+from .._document.error_texts import with_flow_id
 from .._document.rewrapping import is_current, rewrap_root
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment, write_stored
 from .._rpc.gather_or_cancel import gather_or_cancel
@@ -63,7 +63,7 @@ async def _rewrap(collection: Collection, found: Document) -> bool:
             return in_doubt  # where a reply was lost it is so by us
         deadline = collection.deadline(None).plus(out.size() / 2**20)
         try:
-            await send(collection, out, at(read_root(document).updated), deadline)
+            await send(collection, out, if_updated_at(read_root(document).updated), deadline)
         except (Ambiguous, Refused) as failure:
             in_doubt = in_doubt or isinstance(failure, Ambiguous)
             if isinstance(failure, Refused):
@@ -78,18 +78,18 @@ async def _rewrap(collection: Collection, found: Document) -> bool:
 
 async def _pending_write(collection: Collection, id: str, document: Document) -> PendingWrite | None:
     """Return the write that packs a document again, or None where it is as it should be or was replaced."""
-    place = collection.place(id)
+    context = collection.context(id)
     try:
         root = read_root(document)
         refs = [ref for _, ref in root.refs]
         resolved = await fetch(collection, id, refs, collection.deadline(None))
-        if resolved is None or is_current(root, resolved, place):
+        if resolved is None or is_current(root, resolved, context):
             return None
-        rewrapped = rewrap_root(root, resolved, place)
+        rewrapped = rewrap_root(root, resolved, context)
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
     except FlowStateEncodeError as error:
-        raise naming(error, id) from error.__cause__
+        raise with_flow_id(error, id) from error.__cause__
     write = Write()
     write.update.name = document.name
     payload = write.update.fields[PAYLOAD].map_value.fields
@@ -102,7 +102,7 @@ async def _pending_write(collection: Collection, id: str, document: Document) ->
     payload["parts"].integer_value = rewrapped.spill.count
     names = [*rewrapped.values, "log", "weight", "parts"]
     write.update_mask.field_paths.extend(f"{PAYLOAD}.{name}" for name in names)
-    if place.payloads.keyring is not None:
+    if context.payloads.keyring is not None:
         write.update_mask.field_paths.append("summary.errorLine")  # not to be left in the clear
     gone = [collection.part_name(id, name) for ref in rewrapped.gone for name in ref.part_names()]
     return PendingWrite(

@@ -9,16 +9,16 @@ from typing import Any
 from .._collection.collection import Collection
 from .._commit.commit import commit_write, part_names_of
 from .._commit.pending_write import CommitResult, PendingWrite
+from .._document.error_texts import check_state, with_flow_id
 from .._document.expiry import own_duration
 from .._document.log import MAX_IDS, Ref
 from .._document.native import EXPIRY, owns_expiry, write_native
 from .._document.native_values import same_fields
 from .._document.parts import write_part
 from .._document.payload import NATIVE_IN_THE_CLEAR
-from .._document.refusals import check_state, naming
 from .._document.serialized import Written, history, write_expiry, write_state
 from .._document.sizes import MAX_DOCUMENT_BYTES, document_size, value_size
-from .._document.version import Layout, Progress, Version
+from .._document.version import Layout, StatusInputs, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Refused
@@ -76,7 +76,7 @@ async def save(
         result = await commit_write(collection, out, base=base, absent=absent, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    stamp(state, path, result, written, progress=Progress.of(sound), base=base, out=out)
+    stamp(state, path, result, written, status_inputs=StatusInputs.of(sound), base=base, out=out)
 
 
 def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> Layout | None:
@@ -115,7 +115,7 @@ def stamp(
     result: CommitResult,
     written: Written | None,
     *,
-    progress: Progress,
+    status_inputs: StatusInputs,
     base: Version | None,
     out: PendingWrite,
 ) -> None:
@@ -124,7 +124,7 @@ def stamp(
         updated=result.updated,
         revision="" if written is None else written.revision,
         layout="native" if written is None else "serialized",
-        progress=progress,
+        status_inputs=status_inputs,
         weight=0 if written is None else written.weight if result.root is None else result.root.weight,
         parts=0 if written is None else len(out.parts) if result.root is None else result.root.parts,
         kept=() if written is None else written.kept if result.root is None else result.root.kept(),
@@ -152,9 +152,9 @@ def pending_write(
     root = Write()
     root.update.name = collection.name(id)
     try:
-        written = write_state(root.update, state, collection.place(id), base=base, create=absent, expire_at=expire_at)
+        written = write_state(root.update, state, collection.context(id), base=base, create=absent, expire_at=expire_at)
     except FlowStateEncodeError as error:
-        raise naming(error, id) from error.__cause__
+        raise with_flow_id(error, id) from error.__cause__
     parts = part_writes(collection, id, written.parts)
     out = PendingWrite(id=id, root=root, revision=written.revision, replaces=True, parts=parts, expire_at=expire_at)
     return out, written
@@ -185,7 +185,7 @@ def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at
         write_expiry(fields, expire_at)
         check_native_size(f"{collection.path}/{id}", fields)
     except FlowStateEncodeError as error:
-        raise naming(error, id) from error.__cause__
+        raise with_flow_id(error, id) from error.__cause__
 
     def makes(stored: Document, base: Document | None) -> bool:
         return same_fields(stored.fields, fields)

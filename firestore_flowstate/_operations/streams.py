@@ -20,7 +20,7 @@ from .._rpc.messages import Document, StructuredQuery, Timestamp, Value
 from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery, statuses
-from .progress import NATIVE_PROGRESS, native_progress
+from .status_inputs import NATIVE_STATUS_INPUTS, native_status_inputs
 
 _MOST: Final = MAX_LIMIT  # documents of one query, which has its deadline
 _MOST_WHOLE: Final = 100  # documents of one query that may all be thrown away, with their payload
@@ -126,7 +126,7 @@ class Stream:
         collection = self.collection
         native = self.native_statuses is not None
         count = max(wanted, self._least)
-        fields = ["startTime", "expireAt", "blockedOnStep", *NATIVE_PROGRESS] if native else self.fields
+        fields = ["startTime", "expireAt", "blockedOnStep", *NATIVE_STATUS_INPUTS] if native else self.fields
         structured = self.structured(count, fields)
 
         async def ask(at: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
@@ -157,7 +157,7 @@ class Stream:
         if self.native_statuses is None:
             # A native document that is found by a `status` or `shard` has it as a key of its own, which says nothing.
             return is_serialized(document) or (self.query.status is None and self.shard is None)
-        return not is_serialized(document) and native_progress(document).status in self.native_statuses
+        return not is_serialized(document) and native_status_inputs(document).status in self.native_statuses
 
 
 def streams(

@@ -13,7 +13,7 @@ from .._query.due import WAKE_AT
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStateSummary, FlowStatus
-from .progress import NATIVE_PROGRESS, native_progress
+from .status_inputs import NATIVE_STATUS_INPUTS, native_status_inputs
 
 SUMMARY_FIELDS: Final = (
     "flowId",
@@ -24,7 +24,7 @@ SUMMARY_FIELDS: Final = (
     "expireAt",
     "summary",
     WAKE_AT,
-    *NATIVE_PROGRESS,
+    *NATIVE_STATUS_INPUTS,
 )
 
 _STATUSES: Final = get_args(FlowStatus)
@@ -72,7 +72,7 @@ def summary_of(
 def _status(document: Document, *, native: bool) -> FlowStatus:
     if native:
         _required(_map(document.fields, "operation"), "name", "string_value")
-        return native_progress(document).status
+        return native_status_inputs(document).status
     status: FlowStatus = _required(document.fields, "status", "string_value")
     if status not in _STATUSES:
         raise FlowStateDecodeError(f"its status is {status!r:.80}")

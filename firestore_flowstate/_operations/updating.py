@@ -12,12 +12,12 @@ from .._commit.commit import Conflict, commit_write, part_names_of
 from .._commit.pending_write import CommitResult, PendingWrite
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
+from .._document.error_texts import not_found, not_removable, with_flow_id
 from .._document.expiry import EXPIRE_AFTER
 from .._document.log import Ref
 from .._document.merging import bytes_of
 from .._document.native import EXPIRY, changed_fields, write_change
 from .._document.native_values import same_fields
-from .._document.refusals import naming, not_found, not_removable
 from .._document.serialized import write_expiry
 from .._document.updating import Update, pack_update, write_transforms, write_update
 from .._document.version import Kept, Version
@@ -65,9 +65,9 @@ async def update(
             return await _update_native(collection, id, change, base=base, deadline=deadline)
         if base.has_extra and change.unset:
             await _check_removable(collection, id, change, deadline)
-        packed = pack_update(change, collection.place(id))
+        packed = pack_update(change, collection.context(id))
     except FlowStateEncodeError as error:
-        raise naming(error, id) from error.__cause__
+        raise with_flow_id(error, id) from error.__cause__
     if base.kept is None and packed.change.names_expiry and _may_expire(collection, change, base):
         base = await confirm_whole(collection, id, base, deadline)  # its parts expire after it, all of them
     elif replaceable is None and _relies_on_parts(packed, base):
@@ -113,7 +113,7 @@ async def _check_removable(collection: Collection, id: str, change: Change, dead
     if resolved is None:
         return
     try:
-        extra = collection.place(id).unpack(bytes_of(stored, resolved), "extra")
+        extra = collection.context(id).unpack(bytes_of(stored, resolved), "extra")
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
     for key in sorted(change.unset.intersection(extra if isinstance(extra, dict) else ())):
@@ -122,11 +122,11 @@ async def _check_removable(collection: Collection, id: str, change: Change, dead
 
 def _would_expire_as_told(collection: Collection, change: Change, base: Version) -> bool:
     """Return whether the write would let a state expire on the word of a text: that it has ended, or after how long."""
-    if change.names_expiry and base.progress.ended and isinstance(change.operation, Unset):
+    if change.names_expiry and base.status_inputs.ended and isinstance(change.operation, Unset):
         return True
     if not change.names_status or base.expire_after is None or EXPIRE_AFTER in change.extra:
         return False
-    ends = base.progress.after(change.operation, change.blocked_on_step, change.executions).ended
+    ends = base.status_inputs.after(change.operation, change.blocked_on_step, change.executions).ended
     return bool(ends) or collection.settings.expire_when == "always"
 
 
@@ -149,7 +149,7 @@ async def _update_serialized(
     expire_at: datetime | Unset | None = UNSET
     if packed.change.names_expiry:
         own = packed.change.own_duration_after(base.expire_after)
-        expire_at = collection.expire_at(packed.progress_after(base.progress).status, own)
+        expire_at = collection.expire_at(packed.status_inputs_after(base.status_inputs).status, own)
     kept = base.kept if base.kept is not None else replaceable or ()
     out = _pending_write(collection, id, packed, base, expire_at, kept)
     for compactions in range(_COMPACTIONS + 1):
@@ -187,7 +187,7 @@ def _pending_write(
 ) -> PendingWrite:
     root = Write()
     root.update.name = collection.name(id)
-    mask = write_update(root.update, packed, collection.place(id), base, expire_at)
+    mask = write_update(root.update, packed, collection.context(id), base, expire_at)
     root.update_mask.field_paths.extend(mask)
     root.update_mask.SetInParent()
     out = PendingWrite(
@@ -233,7 +233,7 @@ def _version_after(
         updated=result.updated,
         revision=packed.segment.id,
         layout="serialized",
-        progress=packed.progress_after(base.progress),
+        status_inputs=packed.status_inputs_after(base.status_inputs),
         weight=weight,
         parts=parts,
         kept=after,
@@ -250,11 +250,11 @@ async def _update_native(
     root = Write()
     root.update.name = collection.name(id)
     mask = write_change(root.update, change)
-    progress = base.progress.after(change.operation, change.blocked_on_step, change.executions)
+    status_inputs = base.status_inputs.after(change.operation, change.blocked_on_step, change.executions)
     expires = base.expires
     own = change.own_duration_after(base.expire_after)
     if change.names_expiry and not base.owns_expiry:
-        expire_at = collection.expire_at(progress.status, own)
+        expire_at = collection.expire_at(status_inputs.status, own)
         write_expiry(root.update.fields, expire_at)
         mask.append(EXPIRY)
         expires = None if expire_at is None else expire_at.timestamp()
@@ -270,4 +270,4 @@ async def _update_native(
         result = await commit_write(collection, out, base=base, absent=False, deadline=deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    return replace(base, updated=result.updated, progress=progress, expires=expires, expire_after=own)
+    return replace(base, updated=result.updated, status_inputs=status_inputs, expires=expires, expire_after=own)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery
-from firestore_flowstate._document.version import Moment, Progress, Version
+from firestore_flowstate._document.version import Moment, StatusInputs, Version
 
 Store = FirestoreFlowStateStore
 Method = Callable[[Store, str, "float | None"], Awaitable[object]]
@@ -147,7 +147,9 @@ def uncovered() -> set[str]:
 
 def _version(store: Store, id: str) -> str:
     """Return a version of another time than that of any state."""
-    version = Version(updated=Moment(1, 0), revision="r", layout="serialized", progress=Progress("", False, False))
+    version = Version(
+        updated=Moment(1, 0), revision="r", layout="serialized", status_inputs=StatusInputs("", False, False)
+    )
     return version.to_text(f"{store.settings.collection}/{id}")
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from firestore_flowstate import AccessDeniedError, CacheEntry, FlowStateSettings
 from firestore_flowstate._document.log import Ref
-from firestore_flowstate._document.payload import Payloads
-from firestore_flowstate._document.place import Place
+from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.root import PAYLOAD, write_stored
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._rpc.messages import (
@@ -78,8 +77,8 @@ async def _save_in_parts(store: Store) -> None:
 def _root_of_many_parts() -> Answer:
     """Answer with a state whose input is in more parts than one read asks for."""
     root = Document(name="projects/demo-scripted/databases/(default)/documents/genkit-flows/id")
-    place = Place(path="genkit-flows/id", payloads=Payloads(compress_over=2**40))
-    write_state(root, a_state("id"), place, base=None, create=True, expire_at=None)
+    context = DocumentContext(path="genkit-flows/id", payloads=Payloads(compress_over=2**40))
+    write_state(root, a_state("id"), context, base=None, create=True, expire_at=None)
     write_stored(root.fields[PAYLOAD].map_value.fields["input"], Ref("part", 200, 5))
     return reply(root)
 

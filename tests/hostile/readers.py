@@ -28,8 +28,8 @@ from firestore_flowstate._document.root import Root, check_layout, is_serialized
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.version import Version
 from firestore_flowstate._operations.examining import _contradictions, _hidden
-from firestore_flowstate._operations.progress import native_progress, serialized_progress
 from firestore_flowstate._operations.reading import decode, load_root, read_native_document, state_of_whole
+from firestore_flowstate._operations.status_inputs import native_status_inputs, serialized_status_inputs
 from firestore_flowstate._operations.summarizing import summary_of
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.messages import Document
@@ -45,7 +45,7 @@ _COLLECTION: Final = Collection(
     payloads=READER,
     documents="projects/demo-hostile/databases/(default)/documents",
 )
-_PLACE: Final = _COLLECTION.place(ID)
+_CONTEXT: Final = _COLLECTION.context(ID)
 
 
 def within(call: Callable[[], Result]) -> Result:
@@ -83,7 +83,11 @@ def _steps(stored: Stored) -> Iterator[Callable[[], object]]:
     yield lambda: summary_of(document, id=ID, reference_of=collection.reference_of, where=["owner", "a"])
     yield lambda: (expires_at(document.fields), is_live(document))
     yield lambda: (load_root(document), found_version(collection, document))
-    yield lambda: serialized_progress(document, _PLACE) if is_serialized(document) else native_progress(document)
+    yield (
+        lambda: (
+            serialized_status_inputs(document, _CONTEXT) if is_serialized(document) else native_status_inputs(document)
+        )
+    )
     yield lambda: list(_hidden(collection, document))
     yield lambda: state_of_whole(collection, document)
 
@@ -96,9 +100,9 @@ def use(stored: Stored, state: FlowState) -> None:
     assert state.model_dump(by_alias=True).keys() == copied.model_dump(by_alias=True).keys()
     _unless(lambda: encode_state(copied), FlowStateEncodeError)
     assert state.expire_at is None or state.status
-    version = Version.from_text(state.version or "", _PLACE.path)
+    version = Version.from_text(state.version or "", _CONTEXT.path)
     assert version is not None
-    assert state.version == version.to_text(_PLACE.path)
+    assert state.version == version.to_text(_CONTEXT.path)
     _unless(lambda: _again(state, version), FlowStateEncodeError)
     _unless(lambda: _natively(state), FlowStateEncodeError)
     _unless(lambda: _in_a_backup(state), FlowStateEncodeError)
@@ -112,7 +116,7 @@ def _is_same(state: FlowState, other: FlowState) -> None:
 def _again(state: FlowState, version: Version) -> None:
     """Write the state on top of itself, and read that."""
     again = Stored(Document(), {})
-    written = write_state(again.root, state, _PLACE, base=version, create=False, expire_at=state.expire_at)
+    written = write_state(again.root, state, _CONTEXT, base=version, create=False, expire_at=state.expire_at)
     for ref, data in written.parts:
         for index, name in enumerate(ref.part_names()):
             write_part(again.parts.setdefault(name, Document()), data, index)
@@ -135,14 +139,14 @@ def _unchanged(state: FlowState) -> None:
 
 def _fold(stored: Stored) -> None:
     root = read_root(stored.root)
-    compact_log(root, _resolved(root, stored, joinable(root)), _PLACE)
+    compact_log(root, _resolved(root, stored, joinable(root)), _CONTEXT)
 
 
 def _rewrap(stored: Stored) -> None:
     root = read_root(stored.root)
     resolved = _resolved(root, stored)
-    is_current(root, resolved, _PLACE)
-    rewrap_root(root, resolved, _PLACE)
+    is_current(root, resolved, _CONTEXT)
+    rewrap_root(root, resolved, _CONTEXT)
 
 
 def _resolved(root: Root, stored: Stored, refs: list[Ref] | None = None) -> dict[str, bytes]:

@@ -19,8 +19,7 @@ from firestore_flowstate._document.difference import Change
 from firestore_flowstate._document.encryption import Keyring
 from firestore_flowstate._document.native import write_native
 from firestore_flowstate._document.parts import Spill, write_part
-from firestore_flowstate._document.payload import Payloads
-from firestore_flowstate._document.place import Place
+from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.root import PAYLOAD, write_segment, write_stored
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.updating import pack_update
@@ -125,9 +124,9 @@ def _serialized(draw: st.DrawFn, state: FlowState) -> Stored:
         keyring=KEYRING if draw(st.integers(0, 3)) == 0 else None,
         codecs=(Backwards(),) if draw(st.integers(0, 3)) == 0 else (),
     )
-    place = Place(path=f"{COLLECTION}/{ID}", payloads=payloads)
+    context = DocumentContext(path=f"{COLLECTION}/{ID}", payloads=payloads)
     document = Document()
-    write_state(document, state, place, base=None, create=draw(st.booleans()), expire_at=None)
+    write_state(document, state, context, base=None, create=draw(st.booleans()), expire_at=None)
     document.update_time.seconds = 1_795_336_740
     log = document.fields[PAYLOAD].map_value.fields["log"].array_value.values
     for _ in range(draw(st.integers(0, 2))):
@@ -135,7 +134,7 @@ def _serialized(draw: st.DrawFn, state: FlowState) -> Stored:
             cache=draw(st.dictionaries(strategies.step_names(), strategies.cache_entries(), max_size=2)),
             remove=draw(st.lists(strategies.step_names(), max_size=2)),
         )
-        write_segment(log.add(), pack_update(change, place).segment)
+        write_segment(log.add(), pack_update(change, context).segment)
     stored = Stored(document, {})
     for name in draw(st.lists(st.sampled_from(["input", "operation", "executions"]), max_size=2, unique=True)):
         _move_to_parts(stored, name, draw(st.integers(1, 3)))

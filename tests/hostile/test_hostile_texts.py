@@ -25,8 +25,8 @@ from firestore_flowstate import (
     MemoryFlowStateStore,
 )
 from firestore_flowstate._backup_line import from_line
-from firestore_flowstate._commit.commit import at
-from firestore_flowstate._document.version import Moment, Progress, Version, check_of
+from firestore_flowstate._commit.commit import if_updated_at
+from firestore_flowstate._document.version import Moment, StatusInputs, Version, check_of
 from firestore_flowstate._query.token import Position, _check, from_token, scope_of, to_token
 from firestore_flowstate._rpc.messages import Timestamp
 from firestore_flowstate.testing import flow_state_dicts, json_values
@@ -38,7 +38,7 @@ SOUND_VERSION: Final = Version(
     updated=Moment(1_795_336_740, 800_000_000),
     revision="r",
     layout="serialized",
-    progress=Progress("done", blocked=True, executed=True),
+    status_inputs=StatusInputs("done", blocked=True, executed=True),
     weight=1000,
     parts=3,
     created="c",
@@ -76,7 +76,7 @@ def test_versions(text: str) -> None:
     version = Version.from_text(text, PATH)
     if version is None:
         return
-    assert at(version.updated).update_time.seconds == version.updated.seconds
+    assert if_updated_at(version.updated).update_time.seconds == version.updated.seconds
     assert version.updated.as_datetime().tzinfo is not None
     assert version.expire_at() is None or version.expires is not None
     for name in (version.revision, version.created or ""):

@@ -12,13 +12,12 @@ from firestore_flowstate._document.compaction import compact_log, joinable
 from firestore_flowstate._document.json_text import encode
 from firestore_flowstate._document.log import MAX_IDS, Ref, Segment, new_id
 from firestore_flowstate._document.merging import merge
-from firestore_flowstate._document.payload import Payloads
-from firestore_flowstate._document.place import Place
+from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.root import Root
 from firestore_flowstate._document.version import Moment
 
-PLACE = Place(path="flows/id", payloads=Payloads(compress_over=200))
-RAW = Place(path="flows/id", payloads=Payloads(compress_over=2**40))
+PLACE = DocumentContext(path="flows/id", payloads=Payloads(compress_over=200))
+RAW = DocumentContext(path="flows/id", payloads=Payloads(compress_over=2**40))
 STEPS = st.sampled_from(["a", "b", "c", "d", ""])
 WRITES = st.tuples(
     st.dictionaries(STEPS, st.integers(0, 9)), st.lists(STEPS, unique=True), st.dictionaries(STEPS, st.none())
@@ -83,7 +82,7 @@ def test_folding_changes_nothing_that_is_seen(
 
 @given(writes=st.lists(WRITES, min_size=1, max_size=8))
 def test_merging_is_what_a_dict_does(writes: list[tuple[dict[str, int], list[str], dict[str, None]]]) -> None:
-    """Removed first, then set; a step that is set again keeps its place, a removed one comes back last."""
+    """Removed first, then set; a step that is set again keeps its context, a removed one comes back last."""
     steps: dict[str, Any] = {}
     events: dict[str, Any] = {}
     for set, delete, event in writes:

@@ -136,7 +136,7 @@ def test_a_conflict_tells_both_versions() -> None:
 def test_naming_says_whose_value_it_was_once() -> None:
     """The path stays, and naming twice changes nothing."""
     error = FlowStateEncodeError('Cannot store cache["step"]: why.', path='cache["step"]')
-    named = refusals.naming(refusals.naming(error, "id"), "another")
+    named = refusals.with_flow_id(refusals.with_flow_id(error, "id"), "another")
 
     assert ("id", 'cache["step"]') == (named.flow_id, named.path)
     assert "Flow state 'id': Cannot store cache[\"step\"]: why." == str(named)

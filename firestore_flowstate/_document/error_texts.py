@@ -104,7 +104,7 @@ def check_state(id: str, state: object) -> FlowState:
     try:
         return sound_state(state)
     except FlowStateEncodeError as error:
-        raise naming(error, id) from None
+        raise with_flow_id(error, id) from None
 
 
 def check_timeout(timeout: object) -> None:
@@ -115,7 +115,7 @@ def check_timeout(timeout: object) -> None:
         raise ValueError(f"timeout is a finite number of seconds above 0, not {timeout!r:.100}")
 
 
-def naming(error: FlowStateEncodeError, id: str) -> FlowStateEncodeError:
+def with_flow_id(error: FlowStateEncodeError, id: str) -> FlowStateEncodeError:
     """Return the error with the flow state named: what encodes a value does not know whose it is."""
     if error.flow_id is None:
         error.flow_id = id
