@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import BackendError, FlowStateError, StoreUnavailableError
+from ..errors import BackendError, DeadlineError, FlowStateError, StoreUnavailableError
 from ..settings import FlowStateSettings
 from . import fork
 from .calling import Absent, parsed, read, send
 from .client import target_of_client
 from .clock import monotonic, sleep
 from .deadline import Deadline
-from .errors import credentials_error, exhausted_error, is_about_database, public_error
+from .errors import credentials_error, exhausted_error, is_about_database, public_error, unanswered_error
 from .link import Link
 from .loop_thread import on_thread
 from .outcome import Ambiguous, CallFailed, Refused
@@ -264,6 +264,12 @@ class Connection:
         link = self._links.get(os.getpid())
         database = "the database" if link is None else link.target.database_name
         return public_error(failure, what="Listen", database=database, flow_id=None)
+
+    def unanswered_watching(self, attempts: int, failure: CallFailed | None, deadline: Deadline) -> DeadlineError:
+        """Return the public error of a target that was not told of in time."""
+        link = self._links.get(os.getpid())
+        database = "the database" if link is None else link.target.database_name
+        return unanswered_error(attempts, failure, deadline=deadline, what="Listen", database=database)
 
     async def bind(self) -> None:
         """Open a channel on the running loop, which calls from this loop go over directly from now on.

@@ -76,15 +76,30 @@ def exhausted_error(
     last = end.failure
     if last is not None and last.code == "RESOURCE_EXHAUSTED":
         return public_error(last, what=what, database=database, flow_id=flow_id)
-    if last is None:
-        tried = "the time was up before Firestore was called"
-    else:
-        attempts = "1 attempt" if end.attempts == 1 else f"{end.attempts} attempts"
-        tried = f"{attempts} ended in {last.code}: {last.message}"
+    tried = "the time was up before Firestore was called" if last is None else _ended(end.attempts, last)
     return DeadlineError(
         f"{what}{_of(flow_id)} on {database} did not succeed within {deadline.allowed:g} s: {tried}. "
         "Retry, or allow more by `timeout`",
         flow_id=flow_id,
+    )
+
+
+def unanswered_error(
+    attempts: int, failure: CallFailed | None, *, deadline: Deadline, what: str, database: str
+) -> DeadlineError:
+    """Return the error to raise when a stream has not given its first answer by the deadline.
+
+    Args:
+        attempts: How often it has failed.
+        failure: How it failed last; None: it is open, and the server says nothing.
+        deadline: The deadline.
+        what: The name of the call.
+        database: The resource name of the database.
+    """
+    tried = "the server said nothing" if failure is None else _ended(attempts, failure)
+    return DeadlineError(
+        f"{what} on {database} did not answer within {deadline.allowed:g} s: {tried}. "
+        "Retry, or allow more by FLOWSTATE_TIMEOUT"
     )
 
 
@@ -95,6 +110,10 @@ def credentials_error(error: Exception) -> AccessDeniedError:
         "GOOGLE_APPLICATION_CREDENTIALS name the key file of a service account, or for the emulator set "
         f"FIRESTORE_EMULATOR_HOST. google.auth said: {error}"
     )
+
+
+def _ended(attempts: int, last: CallFailed) -> str:
+    return f"{'1 attempt' if attempts == 1 else f'{attempts} attempts'} ended in {last.code}: {last.message}"
 
 
 def _of(flow_id: str | None) -> str:

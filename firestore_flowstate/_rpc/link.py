@@ -94,7 +94,7 @@ class Link:
         loop = asyncio.get_running_loop()
         channel = self._channel_of(loop)
         if channel is not None:
-            return partial(self._listener_on(channel, watched).remove, watched)
+            return _taking_off(self._listener_on(channel, watched), watched)
         background, channel = self._background or self._start_background()
 
         async def add() -> Listener:
@@ -107,7 +107,7 @@ class Link:
         except asyncio.CancelledError:  # it may have been put on a stream all the same
             from_afar(background.loop, partial(self._drop, background.loop, watched))
             raise
-        return partial(from_afar, listener.loop, partial(listener.remove, watched))
+        return _taking_off(listener, watched)
 
     def _listener_on(self, channel: Channel, watched: Watched) -> Listener:
         """Put a target on the first stream of the running loop that has room for it."""
@@ -289,6 +289,11 @@ class Link:
             from_afar(background[0].loop, partial(self._end_streams, background[0].loop))
             await asyncio.wrap_future(on_thread(partial(_end_background, *background)))
             fork.closed()
+
+
+def _taking_off(listener: Listener, watched: Watched) -> Callable[[], object]:
+    """Return what takes a target off its stream soon, on whatever thread: the collector drops those who watch."""
+    return partial(from_afar, listener.loop, partial(listener.remove, watched))
 
 
 def _close_on(loop: asyncio.AbstractEventLoop, channel: Channel) -> concurrent.futures.Future[None] | None:

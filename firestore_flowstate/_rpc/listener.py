@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from .clock import sleep
+from .clock import monotonic, sleep
 from .outcome import CallFailed
 from .retry import read_again
 from .target import Metadata
@@ -23,6 +23,7 @@ MAX_TARGETS: Final = 100  # what Firestore's own clients put on one stream at mo
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
+_HEALTHY_SECONDS: Final = 10.0  # after which a failure is not one in a row with the failure before
 _KINDS: Final = ("NO_CHANGE", "ADD", "REMOVE", "CURRENT", "RESET")
 
 
@@ -46,7 +47,6 @@ class Listener:
         self._ids: dict[Watched, int] = {}
         self._last_id = 0
         self._requests: _Requests | None = None
-        self._has_answered = False
         self._is_ending = False
         self.loop = asyncio.get_running_loop()
         self._task = self.loop.create_task(self._run())
@@ -84,16 +84,18 @@ class Listener:
         pause = _FIRST_PAUSE
         try:
             while self._targets:
-                self._has_answered = False
+                began = monotonic()
                 failure = await self._listen()
                 if self._channel.is_closed:
                     return
-                if self._has_answered:
+                if monotonic() - began > _HEALTHY_SECONDS:
                     pause = _FIRST_PAUSE
                 if failure is not None and not read_again(failure) and not self._forget_tokens():
                     for watched in self._forget_all():
                         watched.fail(failure)
                     return
+                for watched in self._ids:
+                    watched.note(failure or CallFailed("UNAVAILABLE", "the server has ended the stream"))
                 await sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
                 pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
@@ -124,7 +126,6 @@ class Listener:
             response = ListenResponse.FromString(message)
         except DecodeError as error:  # seen once, as a server was killed: another stream starts from what is known
             raise CallFailed("UNAVAILABLE", f"Listen sent what cannot be read: {error}") from error
-        self._has_answered = True
         kind = response.WhichOneof("response_type")
         if kind == "target_change":
             self._take_change(response.target_change)
@@ -144,28 +145,37 @@ class Listener:
                     self._ask_anew(watched)
 
     def _take_change(self, change: Any) -> None:
-        named = list(self._of(change.target_ids))
+        # Not all of them where those named are old ones, which nobody watches any more.
+        meant = self._of(change.target_ids) if change.target_ids else list(self._ids)
         kind = _KINDS[change.target_change_type]
         if kind == "REMOVE":
             failure = CallFailed(_code(change.cause.code), change.cause.message) if change.cause.code else None
-            for watched in named:
+            for watched in meant:
                 self._removed(watched, failure)
             return
-        for watched in named or list(self._ids):
+        for watched in meant:
             if kind == "RESET":
                 watched.reset()
-            if change.resume_token:
-                watched.token = change.resume_token
             if kind == "CURRENT":
                 watched.current()
+            # A target that is not current has not been sent what came before the token of all.
+            if change.resume_token and (change.target_ids or watched.is_current):
+                watched.token = change.resume_token
         if kind == "NO_CHANGE" and not change.target_ids and change.HasField("read_time"):
             # Only now is what was sent for all targets of one moment.
-            for watched in list(self._ids):
-                if not watched.publish():
-                    self.remove(watched)
+            self._publish()
+
+    def _publish(self) -> None:
+        """Show each watcher what has changed, all its targets at once; forget those who are gone."""
+        changed = {watched.notify for watched in list(self._ids) if watched.show()}
+        gone = {notify for notify in changed if not notify()}
+        for watched in [watched for watched in self._ids if watched.notify in gone]:
+            self.remove(watched)
 
     def _removed(self, watched: Watched, failure: CallFailed | None) -> None:
-        """The server watches a target no more."""
+        """Ask anew for a target that the server watches no more, or end the watching."""
+        if failure is not None:
+            watched.note(failure)
         if watched.token or (failure is not None and read_again(failure)):
             self._ask_anew(watched)  # its token may have expired
             return
@@ -178,6 +188,9 @@ class Listener:
         self._put(watched)
         if old is not None and self._requests is not None:
             self._requests.put(self._removing(old))
+        asked, watched.asked_anew = watched.asked_anew, monotonic()
+        if watched.asked_anew - asked > _HEALTHY_SECONDS:
+            watched.anew = 0
         pause = min(_FIRST_PAUSE * 2**watched.anew, _LONGEST_PAUSE) if watched.anew else 0
         watched.anew += 1
         self.loop.call_later(pause, self._add_again, watched, self._ids[watched])

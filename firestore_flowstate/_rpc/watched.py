@@ -5,6 +5,7 @@ https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#listen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,20 @@ class Watched:
 
     Args:
         target: The documents or the query, without an id.
-        notify: Tells the watcher to look at `latest`, `failure` and `is_lost`; returns whether it still can.
+        notify: Tells the watcher to look at `latest`, `failure` and `is_lost`; returns whether it still can. The same
+            for all targets of a watcher, who is to see all that have changed in one moment at once.
 
     Attributes:
         latest: The documents as of one moment, replaced whole; None until the first answer.
         count: How often `latest` was replaced.
         failure: What ended the watching.
+        trouble: How its stream has failed last, since it was last heard of.
+        attempts: How often the stream has failed since then.
         is_lost: Whether its stream has gone with its channel, so that it needs another.
-        token: Where a stream may go on; empty where it must begin anew.
-        anew: How often in a row its stream had to ask for everything again.
+        is_current: Whether the server has sent everything up to some moment.
+        token: Where a stream may go on; empty if it must begin anew.
+        anew: How often its stream had to ask for everything again, of late.
+        asked_anew: When it last did.
     """
 
     def __init__(self, target: Target, notify: Callable[[], bool]) -> None:
@@ -36,11 +42,14 @@ class Watched:
         self.latest: Sequence[Document] | None = None
         self.count = 0
         self.failure: CallFailed | None = None
+        self.trouble: CallFailed | None = None
+        self.attempts = 0
         self.is_lost = True
+        self.is_current = False
         self.token = b""
         self.anew = 0
+        self.asked_anew = -math.inf
         self._documents: dict[str, Document] = {}
-        self._is_current = False
         self._has_changed = True
 
     @property
@@ -50,14 +59,18 @@ class Watched:
 
     def begin(self) -> None:
         """Begin on another stream, which sends what has changed since the token, or everything."""
-        self._is_current = False
+        self.is_current = False
         if not self.token:
             self.reset()
 
     def reset(self) -> None:
-        """Forget the documents: the server sends all of them again. What the watcher has seen stays until then."""
+        """Forget the documents: the server sends all of them again. What the watcher has seen stays until then.
+
+        The token goes with them: a stream that went on from it would send only what has changed since.
+        """
         self._documents.clear()
-        self._is_current = False
+        self.token = b""
+        self.is_current = False
         self._has_changed = True
 
     def set(self, document: Document) -> None:
@@ -72,17 +85,22 @@ class Watched:
 
     def current(self) -> None:
         """Note that the server has sent everything up to some moment."""
-        self._is_current = True
-        self.anew = 0
+        self.is_current = True
+        self.trouble, self.attempts = None, 0
 
-    def publish(self) -> bool:
-        """Show the watcher what there is, if that has changed; return whether the watcher is still there."""
-        if not self._is_current or not self._has_changed:
-            return True
+    def show(self) -> bool:
+        """Put what there is into `latest`, if that has changed; return whether the watcher is to be told."""
+        if not self.is_current or not self._has_changed:
+            return False
         self._has_changed = False
         self.latest = tuple(self._documents.values())
         self.count += 1
-        return self.notify()
+        return True
+
+    def note(self, trouble: CallFailed) -> None:
+        """Note that its stream has failed, and is opened again."""
+        self.trouble = trouble.with_traceback(None)  # kept for long, which its frames are not to be
+        self.attempts += 1
 
     def fail(self, failure: CallFailed) -> None:
         """End the watching."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from ..errors import DeadlineError
 from .clock import sleep
 from .deadline import Deadline
 from .loop_thread import from_afar
@@ -27,17 +26,22 @@ _LONGEST_PAUSE: Final = 2.0
 class Watching:
     """The documents of some targets, each as of one moment. To be used on the loop that it is made on, and ended.
 
-    It holds the last of what it was shown, and nothing else, however long its user takes.
+    It holds the last of what it was shown, and nothing else, however long its user takes. No stream holds it: if it is
+    dropped it ends.
     """
 
     def __init__(self, connection: Connection, targets: Sequence[Target]) -> None:
-        self._connection = connection
-        self._woken = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._watched = [Watched(target, self._wake) for target in targets]
         self._off: dict[Watched, Callable[[], object]] = {}
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        wake = _waker_of(self)
+        self._watched = [Watched(target, wake) for target in targets]
+        self._latest: tuple[int, Sequence[Sequence[Document] | None]] = (0, [])  # with how often that was replaced
         self._seen = 0
-        self._is_over = False
+
+    def __del__(self) -> None:
+        self.end()
 
     async def next(
         self, *, seconds: float | None = None, deadline: Deadline | None = None
@@ -68,22 +72,38 @@ class Watching:
                 await sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             if deadline is not None and deadline.remaining() <= 0:
-                raise DeadlineError(
-                    f"Listen did not answer within {deadline.allowed:g} s: Firestore cannot be reached. Retry, or look "
-                    "at the network"
-                )
+                attempts, trouble = max(((w.attempts, w.trouble) for w in self._watched), key=lambda one: one[0])
+                raise self._connection.unanswered_watching(attempts, trouble, deadline) from trouble
             if until is not None and until.remaining() <= 0:
                 return None
             left = [end.remaining() for end in (until, deadline) if end is not None]
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), min(left, default=None))
+            await self._wait(min(left, default=None))
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Wait to be woken, for some seconds at most, also where the loop's timers are frozen."""
+        if seconds is None:
+            await self._woken.wait()
+            return
+        ends = [asyncio.ensure_future(self._woken.wait()), asyncio.ensure_future(sleep(max(seconds, 0.0)))]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
 
     def end(self) -> None:
-        """Take the targets off their streams."""
-        self._is_over = True
-        for off in self._off.values():
-            off()
-        self._off.clear()
+        """Take the targets off their streams. May be called on any thread."""
+        off, self._off = self._off, {}
+        for take_off in off.values():
+            take_off()
+
+    def wake(self) -> bool:
+        """Take what the targets show, and wake whoever waits; return whether its loop is still there.
+
+        To be called on the loop of the streams, where nothing changes meanwhile.
+        """
+        self._latest = (sum(w.count for w in self._watched), [w.latest for w in self._watched])
+        return from_afar(self._loop, self._woken.set)
 
     def _shown(self) -> Sequence[Sequence[Document]] | None:
         """Return what the targets show, if all have answered and one has since the last time.
@@ -93,13 +113,13 @@ class Watching:
         """
         for watched in self._watched:
             if watched.failure is not None:
-                raise self._connection.failure_of_watching(watched.failure)
-        count = sum(watched.count for watched in self._watched)
-        latest = [watched.latest for watched in self._watched]
-        if count == self._seen or None in latest:
+                raise self._connection.failure_of_watching(watched.failure) from watched.failure
+        count, latest = self._latest
+        shown = [documents for documents in latest if documents is not None]
+        if count == self._seen or len(shown) < len(latest):
             return None
         self._seen = count
-        return [documents for documents in latest if documents is not None]
+        return shown
 
     async def _ask(self, deadline: Deadline) -> None:
         """Put the targets on streams that have none, or none any more."""
@@ -107,5 +127,13 @@ class Watching:
             if watched.is_lost:
                 self._off[watched] = await self._connection.watch_on(watched, deadline)
 
-    def _wake(self) -> bool:
-        return not self._is_over and from_afar(self._loop, self._woken.set)
+
+def _waker_of(watching: Watching) -> Callable[[], bool]:
+    """Return what wakes the watcher, for as long as somebody has it."""
+    reference = weakref.ref(watching)
+
+    def wake() -> bool:
+        found = reference()
+        return found is not None and found.wake()
+
+    return wake

@@ -41,6 +41,7 @@ class ScriptedServer:
     _answers: list[Answer] = field(default_factory=list)
     _streams: list[Stream] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _opening: threading.Condition = field(default_factory=threading.Condition)
     _server: Any = None
 
     def __enter__(self) -> Self:
@@ -61,10 +62,16 @@ class ScriptedServer:
         """Serve each stream of Listen by the next of these, and by the last of them for ever after."""
         self._streams = list(streams)
 
+    def wait_for_streams(self, count: int, seconds: float) -> None:
+        """Wait until so many streams of Listen were opened."""
+        with self._opening:
+            assert self._opening.wait_for(lambda: self.opened >= count, seconds)
+
     def serve_stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
-        with self._lock:
+        with self._opening:
             stream = self._streams.pop(0) if len(self._streams) > 1 else self._streams[0]
             self.opened += 1
+            self._opening.notify_all()
         return stream(requests, context)
 
     def answer(self, *answers: Answer) -> None:

@@ -54,6 +54,13 @@ async def inside():
     except DeadlineError:
         took = seconds() - began
         assert 0.3 < took < 4, took  # of real time
+    silent = FirestoreFlowStateStore(settings(timeout=1.0, emulator_host="127.0.0.1:%s" % server.getsockname()[1]))
+    began = seconds()
+    try:
+        await anext(silent.watch("k"))
+    except DeadlineError:
+        took = seconds() - began
+        assert 0.3 < took < 4, took
     await silent.close()
 
 with FROZEN:
