@@ -1,20 +1,33 @@
 """Looking for what is wrong with a collection: documents that lists cannot see or nobody can read, missing indexes.
 
-``flowstate doctor`` prints what it finds.
+``flowstate doctor`` prints what it finds. `firestore_flowstate.flows.doctor` finds more about durable flows.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
 
+from ._query.due import wake_at
 from .firestore import FirestoreFlowStateStore
+from .models import FlowState
 from .reports import Finding
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "Look", "examine", "late_run", "spelled"]
+
+Look: TypeAlias = Callable[[str, FlowState, datetime], Iterable[Finding]]
+"""Returns what is wrong with a flow that is there, by its id, its state and the server's time."""
+_LATE: Final = timedelta(minutes=3)
+"""A sweep a minute, and the two minutes in which it takes up what it has found."""
+_STILL: Final = timedelta(days=3)
 
 
 async def examine(
-    store: FirestoreFlowStateStore, *, progress: Callable[[int], None] | None = None
+    store: FirestoreFlowStateStore,
+    *,
+    look: Look | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> AsyncGenerator[Finding, None]:
     """Yield what is wrong with the store's collection, and change nothing.
 
@@ -22,6 +35,7 @@ async def examine(
 
     Args:
         store: The store; what lists can see depends on its settings.
+        look: What is asked about each flow that can be read; None: `late_run`.
         progress: Called after each page with the number of documents so far.
 
     Raises:
@@ -30,5 +44,40 @@ async def examine(
     collection = await store._ready(store._deadline(None))
     from ._operations.examining import examine as examine_collection
 
-    async for finding in examine_collection(collection, progress=progress):
+    async for finding in examine_collection(collection, look=look or late_run, progress=progress):
         yield finding
+
+
+def late_run(id: str, state: FlowState, now: datetime) -> Iterator[Finding]:
+    """Yield why it seems that nobody looks after a flow that should go on.
+
+    Args:
+        id: Its id.
+        state: Its state, as it was loaded.
+        now: The server's time.
+    """
+    moment = wake_at(state.model_extra or {})
+    passed = timedelta() if moment is None else timedelta(seconds=now.timestamp() - moment / 1000)
+    message = None
+    if passed > _LATE:
+        message = (
+            f"Its wakeAt passed {spelled(passed)} ago, and nobody has looked at it since. See that a worker or a "
+            "scheduled sweep of its flows runs."
+        )
+    if moment is None and state.status == "running" and state.updated_at is not None:
+        still = now - state.updated_at
+        if still > _STILL:
+            message = (
+                f"It counts as running, and was not written for {spelled(still)}: whoever ran it seems to have died. "
+                "Run it again, or delete it."
+            )
+    if message is not None:
+        yield Finding(kind="late_run", id=id, message=message)
+
+
+def spelled(passed: timedelta) -> str:
+    """Return a time that has passed in minutes, hours or days."""
+    minutes = passed / timedelta(minutes=1)
+    if minutes < 120:
+        return f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.0f} hours" if minutes < 48 * 60 else f"{minutes / 1440:,.0f} days"

@@ -66,10 +66,25 @@ class Finding:
             decoded. "head": its head says something else than its state. "missing_ttl": states that expired long ago
             are still stored. "index": an index is missing. "late_run": the ``wakeAt`` of a flow passed more than 3
             minutes ago, so it seems that nobody looks after it; or it counts as running and was not written for 3 days.
+            "clock": the clock of this machine is more than 2 seconds apart from the server's. "dead_owner": whoever
+            drove a run has died, and nobody has taken it over. "unknown_flow": the application has no flow of the
+            name of some runs. "queue": its queue cannot be reached, or delivers nothing.
         id: The id of the document; None where it is not about one.
         message: What is wrong, and what to do.
     """
 
-    kind: Literal["hidden", "native", "unreadable", "head", "missing_ttl", "index", "late_run"]
+    kind: Literal[
+        "hidden",
+        "native",
+        "unreadable",
+        "head",
+        "missing_ttl",
+        "index",
+        "late_run",
+        "clock",
+        "dead_owner",
+        "unknown_flow",
+        "queue",
+    ]
     id: str | None
     message: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import datetime, timedelta, timezone
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Final, Literal, get_args
 
 from .._collection.collection import Collection, expires_at, is_live
 from .._collection.missing_ttl import LATEST_DELETION
 from .._document.root import is_serialized
-from .._query.due import wake_at
 from .._query.structured import due_structured_query, structured_query
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError, MissingIndexError
@@ -19,10 +19,11 @@ from ..query import FlowStateQuery
 from ..reports import Finding
 from .reading import state_of
 from .scanning import scan
+from .server_clock import MOST_SKEW, ServerClock
+
+Look = Callable[[str, FlowState, datetime], Iterable[Finding]]
 
 _PAGE: Final = 20  # documents, which may have a megabyte each and more in parts
-LATE: Final = timedelta(minutes=3)  # a sweep a minute, and the two minutes in which it takes up what it has found
-STILL: Final = timedelta(days=3)
 _KINDS: Final = {
     "null_value": "null",
     "boolean_value": "a boolean",
@@ -36,17 +37,22 @@ _KINDS: Final = {
 }
 
 
-async def examine(collection: Collection, *, progress: Callable[[int], None] | None) -> AsyncIterator[Finding]:
-    """Yield what is wrong with the indexes, then with each document in the order of ids."""
-    async for finding in _missing_indexes(collection):
+async def examine(
+    collection: Collection, *, look: Look, progress: Callable[[int], None] | None
+) -> AsyncIterator[Finding]:
+    """Yield what is wrong with the indexes and the clock, then with each document in the order of ids."""
+    clock = ServerClock()
+    async for finding in _missing_indexes(collection, clock):
         yield finding
+    if (skewed := _skewed(clock.skew)) is not None:
+        yield skewed
     seen = expired = 0
     async for page in scan(collection, page=_PAGE):
-        now = datetime.now(timezone.utc)
+        now = clock.now()
         for document in page:
             expire_at = expires_at(document.fields)
             expired += expire_at is not None and now - expire_at >= LATEST_DELETION
-            async for finding in _of_document(collection, document):
+            async for finding in _of_document(collection, document, now, look):
                 yield finding
         seen += len(page)
         if progress is not None:
@@ -60,7 +66,20 @@ async def examine(collection: Collection, *, progress: Callable[[int], None] | N
         )
 
 
-async def _missing_indexes(collection: Collection) -> AsyncIterator[Finding]:
+def _skewed(skew: timedelta) -> Finding | None:
+    """Return that the clock of this machine is wrong, if it is."""
+    if abs(skew) <= MOST_SKEW:
+        return None
+    way = "ahead of" if skew > timedelta() else "behind"
+    least = math.floor(abs(skew).total_seconds() * 10) / 10
+    message = (
+        f"The clock of this machine is at least {least:,.1f} seconds {way} the server's, by which leases end and flows "
+        "are woken at the wrong time. Set it by a time server (NTP)."
+    )
+    return Finding(kind="clock", id=None, message=message)
+
+
+async def _missing_indexes(collection: Collection, clock: ServerClock) -> AsyncIterator[Finding]:
     shard = 0 if collection.settings.shards > 1 else None
     done = FlowStateQuery(status="done")
     queries = [FlowStateQuery(), FlowStateQuery(name="flow"), FlowStateQuery(blocked_on="step"), done]
@@ -73,13 +92,18 @@ async def _missing_indexes(collection: Collection) -> AsyncIterator[Finding]:
     if shard is None:
         asked.append(structured_query(collection.collection_id, done, limit=1, native_done=[True]))
     for structured in asked:
+        sent = time.time()
         try:
-            await collection.connection.run_query(collection.parent, structured, deadline=collection.deadline(None))
+            _, server = await collection.connection.run_query_at(
+                collection.parent, structured, deadline=collection.deadline(None)
+            )
         except MissingIndexError as error:
             yield Finding(kind="index", id=None, message=str(error))
+        else:
+            clock.note(sent=sent, server=server)
 
 
-async def _of_document(collection: Collection, document: Document) -> AsyncIterator[Finding]:
+async def _of_document(collection: Collection, document: Document, now: datetime, look: Look) -> AsyncIterator[Finding]:
     id = collection.id_of(document)
     for kind, message in _hidden(collection, document):
         yield Finding(kind=kind, id=id, message=message)
@@ -101,33 +125,9 @@ async def _of_document(collection: Collection, document: Document) -> AsyncItera
         return
     for message in _contradictions(document, state):
         yield Finding(kind="head", id=id, message=message)
-    if is_live(document) and (late := _lateness(state, datetime.now(timezone.utc))) is not None:
-        yield Finding(kind="late_run", id=id, message=late)
-
-
-def _lateness(state: FlowState, now: datetime) -> str | None:
-    """Return why it seems that nobody looks after a flow that should go on."""
-    moment = wake_at(state.model_extra or {})
-    passed = None if moment is None else now.timestamp() - moment / 1000
-    if passed is not None and passed > LATE.total_seconds():
-        return (
-            f"Its wakeAt passed {_spelled(passed)} ago, and nobody has looked at it since. See that a worker or a "
-            "scheduled sweep of its flows runs."
-        )
-    if moment is None and state.status == "running" and state.updated_at is not None:
-        still = (now - state.updated_at).total_seconds()
-        if still > STILL.total_seconds():
-            return (
-                f"It counts as running, and was not written for {_spelled(still)}: whoever ran it seems to have died. "
-                "Run it again, or delete it."
-            )
-    return None
-
-
-def _spelled(seconds: float) -> str:
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.0f} hours" if seconds < 2 * 86_400 else f"{seconds / 86_400:,.0f} days"
+    if is_live(document):
+        for finding in look(id, state, now):
+            yield finding
 
 
 def _hidden(collection: Collection, document: Document) -> Iterator[tuple[Literal["hidden", "native"], str]]:

@@ -13,13 +13,16 @@ import click
 from pydantic.alias_generators import to_camel
 
 from ..backup import export_line
-from ..doctor import Finding, examine
+from ..doctor import Finding
 from ..errors import FlowStateNotFoundError
 from ..firestore import FirestoreFlowStateStore
+from ..flows import Flows
+from ..flows.doctor import examine
 from ..inspection import StoredDocument, absent_ids, ids_beginning_with, stored_document
 from ..models import FlowState, FlowStateSummary
 from ..query import MAX_LIMIT, FlowStateQuery
 from ..settings import FlowStateSettings
+from .applications import application_settings, close_store, flows_option
 from .connecting import opened
 from .options import (
     MisusedError,
@@ -259,34 +262,52 @@ def delete(ids: Sequence[str], yes: bool) -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line for each finding.")
+@flows_option
 @store_options
-def doctor(as_json: bool) -> int:
+def doctor(as_json: bool, application: Flows | None) -> int:
     """Look for what is wrong with the collection.
 
     Asks every index, and reads every document once: finds those that no list shows, since startTime is missing, of a
     wrong type or NaN or they are in no shard that lists ask; those that nobody can read; heads that contradict their
-    state; flows that nobody seems to look after; and expired states that no TTL policy deletes. Changes nothing. Exits
-    with 1 where it found something.
+    state; runs that nobody drives though they have been due for 3 minutes; and expired states that no TTL policy
+    deletes. Compares the clock of this machine with the server's. With --flows also looks at the queue, and for runs of
+    flows that the application does not know. Changes nothing. Exits with 1 where it found something.
     """
-    settings = given_settings()
-    say(place(settings))
-    found = run(_examine(settings, as_json=as_json))
+    settings = application_settings(application)
+    if settings is not None:
+        say(place(settings))
+    found = run(_examine(application, settings, as_json=as_json))
     say(f"{counted(found, 'finding')}" if found else "nothing is wrong")
     return 1 if found else 0
 
 
-async def _examine(settings: FlowStateSettings, *, as_json: bool) -> int:
+async def _examine(application: Flows | None, settings: FlowStateSettings | None, *, as_json: bool) -> int:
+    if application is None:
+        assert settings is not None  # noqa: S101  # one of the two says where the flow states are
+        async with opened(settings) as store:
+            return await _print_findings(store, None, as_json=as_json)
+    if not isinstance(application.store, FirestoreFlowStateStore):
+        raise MisusedError(f"the application keeps its runs in a {type(application.store).__name__}, not in Firestore")
+    say(place(application.store.settings))
+    try:
+        return await _print_findings(application.store, application, as_json=as_json)
+    finally:
+        if application.dispatcher is not None:
+            await application.dispatcher.close()
+        await close_store(application)
+
+
+async def _print_findings(store: FirestoreFlowStateStore, application: Flows | None, *, as_json: bool) -> int:
     found = 0
-    async with opened(settings) as store:
-        await store.ping()
-        with progress_bar("documents", await about(store)) as progress:
-            async with aclosing(examine(store, progress=progress)) as findings:
-                async for finding in findings:
-                    if as_json:
-                        tell_json(asdict(finding))
-                    else:
-                        tell(_line(finding))
-                    found += 1
+    await store.ping()
+    with progress_bar("documents", await about(store)) as progress:
+        async with aclosing(examine(store, application, progress=progress)) as findings:
+            async for finding in findings:
+                if as_json:
+                    tell_json(asdict(finding))
+                else:
+                    tell(_line(finding))
+                found += 1
     return found
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from .clock import SystemClock
 from .dispatch.calling import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
+from .dispatch.queues import check_state, unseen_queue
 from .dispatch.waking import next_hop, task_name
 from .errors import DispatchError
 
@@ -70,7 +71,7 @@ class CloudTasks:
         """
         request = {"parent": self.queue, "task": self._task(id, wake, at)}
         try:
-            await self._create(request)
+            await self._call("create_task", request)
         except DispatchError:
             raise
         except Exception as error:
@@ -79,6 +80,20 @@ class CloudTasks:
             raise DispatchError(
                 f"The queue {self.queue} did not take the task that wakes the run {id!r}: {error}", flow_id=id
             ) from error
+
+    async def check(self) -> None:
+        """Look at the queue, and change nothing.
+
+        Raises:
+            DispatchError: It cannot be reached, is not there, or delivers nothing.
+        """
+        try:
+            queue = await self._call("get_queue", {"name": self.queue})
+        except DispatchError:
+            raise
+        except Exception as error:
+            raise unseen_queue(self.queue, _status(error), error) from error
+        check_state(self.queue, queue.state.name)
 
     async def close(self) -> None:
         """Close the client, if it is not a given one."""
@@ -106,20 +121,20 @@ class CloudTasks:
             task["schedule_time"] = datetime.fromtimestamp(hop / 1000, timezone.utc)
         return task
 
-    async def _create(self, request: dict[str, Any]) -> None:
+    async def _call(self, method: str, request: dict[str, Any]) -> Any:
         from google.api_core.retry import AsyncRetry, Retry
 
         client = self._given
-        if client is not None and inspect.iscoroutinefunction(client.create_task):
+        if client is not None and inspect.iscoroutinefunction(getattr(client, method)):
             retry = AsyncRetry(predicate=_is_passing, initial=0.1, maximum=2.0, timeout=RETRY_SECONDS)
-            await client.create_task(request=request, retry=retry, timeout=CALL_SECONDS)
-            return
+            return await getattr(client, method)(request=request, retry=retry, timeout=CALL_SECONDS)
         again = Retry(predicate=_is_passing, initial=0.1, maximum=2.0, timeout=RETRY_SECONDS)
 
-        def create() -> None:
-            (client or self._own.here()).create_task(request=request, retry=again, timeout=CALL_SECONDS)
+        def call() -> Any:
+            made = client or self._own.here()
+            return getattr(made, method)(request=request, retry=again, timeout=CALL_SECONDS)
 
-        await self._threads.call(create)
+        return await self._threads.call(call)
 
 
 def _client() -> Any:

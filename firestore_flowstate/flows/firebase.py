@@ -21,13 +21,15 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from .clock import SystemClock
-from .dispatch.calling import DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
+from .dispatch.calling import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
+from .dispatch.queues import check_state, unseen_queue
 from .dispatch.waking import next_hop, task_name
 from .engine import LOG
 from .errors import DispatchError
 
 __all__ = ["FirebaseTasks"]
 
+_GOOGLE: Final = "https://cloudtasks.googleapis.com/v2"
 _NAME: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 
@@ -77,6 +79,19 @@ class FirebaseTasks:
             seconds = at.timestamp() - self._clock.now() / 1000
             loop = asyncio.get_running_loop()
             self._timers[id, wake] = loop.call_later(seconds, lambda: self._on_time(id, wake))
+
+    async def check(self) -> None:
+        """Look at the queue of the function, and change nothing.
+
+        Raises:
+            DispatchError: It cannot be reached, is not there, or delivers nothing.
+        """
+        try:
+            await self._threads.call(self._look)
+        except DispatchError:
+            raise
+        except Exception as error:
+            raise unseen_queue(self.function, None, error) from error
 
     async def close(self) -> None:
         """Drop the tasks that are kept back for the emulator."""
@@ -131,6 +146,37 @@ class FirebaseTasks:
                 pause = min(2 * pause, 2.0)
             else:
                 return
+
+    def _look(self) -> None:
+        """Ask for the queue, in a thread; firebase_admin has no call for it."""
+        import firebase_admin
+        from google.auth.transport.requests import AuthorizedSession
+
+        app = self._app or firebase_admin.get_app()
+        project, location, name = self._place(app.project_id)
+        queue = f"projects/{project}/locations/{location}/queues/{name}"
+        if host := os.environ.get("CLOUD_TASKS_EMULATOR_HOST"):
+            import requests
+
+            answer = requests.get(f"http://{host}/queueStats", timeout=CALL_SECONDS)
+            answer.raise_for_status()
+            if f"queue:{project}-{location}-{name}" not in answer.json():
+                raise unseen_queue(queue, "NOT_FOUND", LookupError("the emulator has none of this name"))
+            return
+        with AuthorizedSession(  # type: ignore[no-untyped-call]  # google-auth has few types
+            app.credential.get_credential()
+        ) as session:
+            answer = session.get(f"{_GOOGLE}/{queue}", timeout=CALL_SECONDS)
+        if not answer.ok:
+            status = {403: "PERMISSION_DENIED", 404: "NOT_FOUND"}.get(answer.status_code)
+            raise unseen_queue(queue, status, OSError(f"{answer.status_code} {answer.reason}"))
+        check_state(queue, str(answer.json().get("state")))
+
+    def _place(self, project: str | None) -> tuple[str | None, str, str]:
+        """Return the project, the location and the name of the queue, as firebase_admin understands `function`."""
+        parts = self.function.split("/")
+        named = dict(zip(parts[::2], parts[1::2], strict=False))
+        return named.get("projects", project), named.get("locations", "us-central1"), parts[-1]
 
     def _make_queue(self) -> Any:
         try:

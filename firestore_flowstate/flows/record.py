@@ -110,6 +110,11 @@ class Inbox:
     answers: dict[str, str] = field(default_factory=dict)
 
 
+def is_run(state: FlowState) -> bool:
+    """Return whether a drive of these flows has written the state, or is to."""
+    return _part(state, "run") is not None
+
+
 def record_of(state: FlowState) -> RunRecord:
     """Return what the holder of the lease keeps; of a run that Genkit JS left, what its state says."""
     stored = _part(state, "run")

@@ -22,7 +22,7 @@ import grpc
 import httpx
 import uvicorn
 from google.api_core.exceptions import from_grpc_status
-from google.cloud.tasks_v2.types import CreateTaskRequest, Task
+from google.cloud.tasks_v2.types import CreateTaskRequest, GetQueueRequest, Queue, Task
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -74,6 +74,7 @@ class CloudTasksServer:
 
     def __init__(self, deliver: Deliver, *, faults: Faults | None = None, seed: int = 1) -> None:
         self.created: dict[str, Task] = {}
+        self.queues: dict[str, str] = {}
         self.calls: list[str] = []
         self.deliveries: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
@@ -92,11 +93,22 @@ class CloudTasksServer:
             request_deserializer=CreateTaskRequest.deserialize,
             response_serializer=Task.serialize,
         )
-        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"CreateTask": handler}),))
+        looking = grpc.unary_unary_rpc_method_handler(
+            self._get_by_grpc,
+            request_deserializer=GetQueueRequest.deserialize,
+            response_serializer=Queue.serialize,
+        )
+        handlers = {"CreateTask": handler, "GetQueue": looking}
+        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         self.grpc_host = f"127.0.0.1:{self._grpc.add_insecure_port('127.0.0.1:0')}"
         await self._grpc.start()
-        path = "/v2/projects/{project}/locations/{location}/queues/{queue}/tasks"
-        app = Starlette(routes=[Route(path, self._create_by_http, methods=["POST"])])
+        path = "/v2/projects/{project}/locations/{location}/queues/{queue}"
+        app = Starlette(
+            routes=[
+                Route(f"{path}/tasks", self._create_by_http, methods=["POST"]),
+                Route(path, self._get_by_http, methods=["GET"]),
+            ]
+        )
         self._http = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
         self._serving = asyncio.ensure_future(self._http._serve())
         while not self._http.started:  # noqa: ASYNC110  # uvicorn has no event for it
@@ -133,23 +145,47 @@ class CloudTasksServer:
         try:
             created = self._create(CreateTaskRequest(parent=parent, task=task))
         except RefusedError as refused:
-            status = from_grpc_status(refused.code, "").code or 500
-            error = {"code": status, "message": refused.message, "status": refused.code.name}
-            return JSONResponse({"error": error}, status)
+            return _refused(refused)
         return Response(Task.to_json(created, use_integers_for_enums=False), media_type="application/json")
+
+    async def _get_by_grpc(self, request: GetQueueRequest, context: Any) -> Queue:
+        try:
+            return self._get(request.name)
+        except RefusedError as refused:
+            await context.abort(refused.code, refused.message)
+            raise
+
+    async def _get_by_http(self, request: Request) -> Response:
+        parts = request.path_params
+        name = f"projects/{parts['project']}/locations/{parts['location']}/queues/{parts['queue']}"
+        try:
+            queue = self._get(name)
+        except RefusedError as refused:
+            return _refused(refused)
+        return Response(Queue.to_json(queue, use_integers_for_enums=False), media_type="application/json")
+
+    def _get(self, name: str) -> Queue:
+        self._refuse()
+        if name not in self.queues:
+            raise RefusedError(grpc.StatusCode.NOT_FOUND, "Requested entity was not found.")
+        return Queue(name=name, state=self.queues[name])
+
+    def _refuse(self) -> None:
+        refusal = self.faults.refusals.pop(0) if self.faults.refusals else None
+        if refusal is not None:
+            raise RefusedError(_CODES[refusal], "refused by the test")
 
     def _create(self, request: CreateTaskRequest) -> Task:
         task = request.task
         self.calls.append(task.name)
         refusal = self.faults.refusals.pop(0) if self.faults.refusals else None
-        codes = {code.value[0]: code for code in grpc.StatusCode}
         if refusal is not None and refusal != 14:
-            raise RefusedError(codes[refusal], "refused by the test")
+            raise RefusedError(_CODES[refusal], "refused by the test")
         self._check(request)
         self.created[task.name] = task
         self._begin(task)
         if refusal is not None:
-            raise RefusedError(codes[refusal], "the answer is lost")
+            raise RefusedError(_CODES[refusal], "the answer is lost")
         return task
 
     def _check(self, request: CreateTaskRequest) -> None:
@@ -192,6 +228,15 @@ class CloudTasksServer:
             self._slow_until = time.monotonic() + self.faults.slowdown
             await asyncio.sleep(pause)
             pause *= 2
+
+
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _refused(refused: RefusedError) -> Response:
+    status = from_grpc_status(refused.code, "").code or 500
+    error = {"code": status, "message": refused.message, "status": refused.code.name}
+    return JSONResponse({"error": error}, status)
 
 
 def _ahead(task: Task) -> float:

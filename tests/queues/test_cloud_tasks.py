@@ -113,6 +113,35 @@ async def test_what_does_not_pass_is_an_error(tasks: CloudTasks, server: CloudTa
     assert 403 == caught.value.__cause__.code
 
 
+async def test_a_queue_that_delivers_is_well(tasks: CloudTasks, server: CloudTasksServer) -> None:
+    """It is looked at, and no task is made."""
+    server.queues[QUEUE] = "RUNNING"
+    server.faults.refusals = [14]
+    await tasks.check()
+
+    assert ({}, []) == (server.created, server.calls)
+
+
+@pytest.mark.parametrize(
+    ("state", "refusals", "told"),
+    [
+        (None, [], "There is no queue projects/demo.*create it"),
+        ("PAUSED", [], "is paused, so that it wakes nothing: gcloud tasks queues resume"),
+        ("DISABLED", [], "is disabled"),
+        ("RUNNING", [7], r"may not be looked at from here, which takes the role roles/cloudtasks\.viewer"),
+        ("RUNNING", [12], "cannot be reached: .*refused by the test"),
+    ],
+)
+async def test_a_queue_that_wakes_nothing_is_an_error(
+    tasks: CloudTasks, server: CloudTasksServer, state: str | None, refusals: list[int], told: str
+) -> None:
+    """Missing, paused, not allowed or out of order: what is said tells them apart."""
+    server.queues.update({} if state is None else {QUEUE: state})
+    server.faults.refusals = list(refusals)
+    with pytest.raises(DispatchError, match=told):
+        await tasks.check()
+
+
 def test_hops_are_the_same_for_all() -> None:
     """Whoever names a wake time alike asks for the same moment, at most 30 days ahead; each hop has another name."""
     wake, now = 200 * DAY, 0

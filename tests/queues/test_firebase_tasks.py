@@ -52,6 +52,12 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
 
+    def do_GET(self) -> None:
+        status, answer = self.server.answer({"get": self.path})  # type: ignore[attr-defined]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
@@ -113,6 +119,12 @@ class TestTheEmulator:
         assert [{"data": {"id": "now"}}, {"data": {"id": "later"}}] == [body for _, body in received]
         assert due.timestamp() <= received[1][0]
 
+    async def test_a_queue_is_looked_at(self, tasks: FirebaseTasks, app: firebase_admin.App) -> None:
+        """One that the emulator does not have is an error, and so is an emulator that is away."""
+        await tasks.check()
+        with pytest.raises(DispatchError, match=r"There is no queue projects/demo-tasks/.*/queues/other"):
+            await FirebaseTasks("other", app=app).check()
+
 
 class TestProduction:
     """firebase_admin's requests, taken by a server in the place of Google's."""
@@ -122,14 +134,25 @@ class TestProduction:
         return []
 
     @pytest.fixture
+    def looked_at(self) -> dict[str, tuple[int, Any]]:
+        return {}
+
+    @pytest.fixture
     def created(self) -> list[Any]:
         return []
 
     @pytest.fixture
     async def tasks(
-        self, app: firebase_admin.App, created: list[Any], refusals: list[int], monkeypatch: pytest.MonkeyPatch
+        self,
+        app: firebase_admin.App,
+        created: list[Any],
+        refusals: list[int],
+        looked_at: dict[str, tuple[int, Any]],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> AsyncIterator[FirebaseTasks]:
         def answer(body: Any) -> tuple[int, Any]:
+            if "get" in body:
+                return looked_at.pop(body["get"], (404, {}))
             if refusals:
                 status = refusals.pop(0)
                 return status, {"error": {"code": status, "message": "refused by the test"}}
@@ -144,6 +167,7 @@ class TestProduction:
             monkeypatch.setattr(
                 "firebase_admin.functions._CLOUD_TASKS_API_URL_FORMAT", f"http://{google.host}/{address}"
             )
+            monkeypatch.setattr("firestore_flowstate.flows.firebase._GOOGLE", f"http://{google.host}")
             tasks = FirebaseTasks("driveflow", app=app)
             yield tasks
             await tasks.close()
@@ -175,6 +199,43 @@ class TestProduction:
             await tasks.dispatch("b", wake="1-0")
         assert "b" == caught.value.flow_id
 
+    async def test_a_queue_is_looked_at(
+        self, tasks: FirebaseTasks, created: list[Any], looked_at: dict[str, tuple[int, Any]]
+    ) -> None:
+        """At the place where firebase_admin makes tasks; one that is paused, away or closed to us is an error."""
+        path = "/projects/demo-tasks/locations/us-central1/queues/driveflow"
+        looked_at[path] = 200, {"state": "RUNNING"}
+        await tasks.check()
+        for answer, told in [
+            ((200, {"state": "PAUSED"}), "is paused"),
+            ((404, {}), "There is no queue projects/demo-tasks"),
+            ((403, {}), r"roles/cloudtasks\.viewer"),
+            ((503, {}), "cannot be reached: 503"),
+        ]:
+            looked_at[path] = answer
+            with pytest.raises(DispatchError, match=told):
+                await tasks.check()
+
+        assert [] == created
+
+
+@pytest.mark.parametrize(
+    ("function", "place"),
+    [
+        ("drive", ("mine", "us-central1", "drive")),
+        ("locations/europe-west1/functions/drive", ("mine", "europe-west1", "drive")),
+        ("projects/other/locations/europe-west1/functions/drive", ("other", "europe-west1", "drive")),
+    ],
+)
+def test_the_place_of_a_queue(function: str, place: tuple[str, str, str]) -> None:
+    """As firebase_admin reads the name of a function."""
+    app = firebase_admin.initialize_app(Certificate(), {"projectId": "mine"}, name="place")
+    resource = firebase_admin.functions.task_queue(function, app=app)._resource
+    firebase_admin.delete_app(app)
+
+    assert place == (resource.project_id, resource.location_id, resource.resource_id)
+    assert place == FirebaseTasks(function)._place("mine")
+
 
 @pytest.mark.parametrize("name", ["drive_flow", "locations/europe-west1/functions/drive_flow", ""])
 def test_a_function_whose_queue_cannot_be(name: str) -> None:
@@ -197,6 +258,8 @@ async def test_a_queue_that_cannot_be_reached_leaves_the_run(
 
     with pytest.raises(DispatchError):
         await flows.start(nothing, id="a")
+    with pytest.raises(DispatchError, match="cannot be reached"):
+        await flows.dispatcher.check()  # type: ignore[union-attr]  # it is a FirebaseTasks
 
     assert await store.load("a") is not None
     await flows.close()

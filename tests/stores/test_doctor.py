@@ -15,8 +15,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     Operation,
 )
-from firestore_flowstate._operations.examining import _lateness
-from firestore_flowstate.doctor import Finding, examine
+from firestore_flowstate.doctor import Finding, examine, late_run
 from firestore_flowstate.testing.conformance.states import started, with_everywhere
 from tests.support.damage import drop, put, sound, sound_native
 from tests.support.query_log import QueryLog, query_log
@@ -175,4 +174,4 @@ def test_a_running_flow_is_written_now_and_then(status: str, days: int, kinds: l
     now = datetime.now(timezone.utc)
     state._note_stored("version", updated_at=now - timedelta(days=days), expire_at=None)
 
-    assert bool(kinds) == (_lateness(state, now) is not None)
+    assert kinds == [finding.kind for finding in late_run("id", state, now)]
