@@ -100,7 +100,7 @@ async def walk(store: FirestoreFlowStateStore, id: str, steps: int, wire: Wire |
         now = Version.from_text(version, path)
         assert now is not None
         walked.weights.append(now.weight)
-        walked.parts.append(now.parts)
+        walked.parts.append(now.part_count)
     return walked
 
 

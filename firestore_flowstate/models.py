@@ -227,7 +227,7 @@ class FlowState(WireModel):
 
     _version: str | None = PrivateAttr(default=None)
     _history: tuple[str, ...] = PrivateAttr(default=())
-    _parts: tuple[tuple[str, str, int], ...] = PrivateAttr(default=())
+    _parts: tuple[tuple[str, str, int, int], ...] = PrivateAttr(default=())
     _updated_at: datetime | None = PrivateAttr(default=None)
     _expire_at: datetime | None = PrivateAttr(default=None)
 
@@ -317,7 +317,7 @@ class FlowState(WireModel):
         *,
         updated_at: datetime,
         expire_at: datetime | None,
-        parts: tuple[tuple[str, str, int], ...] = (),
+        parts: tuple[tuple[str, str, int, int], ...] = (),
     ) -> None:
         private = self.__pydantic_private__  # directly: pydantic makes four calls of each attribute that is set
         assert private is not None  # noqa: S101  # every model with private attributes has it

@@ -12,8 +12,9 @@ from dataclasses import replace
 from .._collection.collection import Collection, expire_after_in, expires_at, is_live
 from .._document.error_texts import conflict, exists, not_found, outcome_unknown
 from .._document.native import owns_expiry
+from .._document.parts import PartRef, part_ids
 from .._document.root import Root, is_serialized, moment_of, read_root
-from .._document.version import Kept, Moment, Version
+from .._document.version import Moment, Version
 from .._operations.reading import load_root, version_of
 from .._operations.status_inputs import native_status_inputs, serialized_status_inputs
 from .._rpc.clock import monotonic
@@ -228,7 +229,7 @@ class _Attempt:
         if root is not None and self._out.fit is not None:
             self._out.fit(root)
         elif root is not None and self._out.replaces:
-            self._out.gone = part_names_of(self._collection, self._out.id, root.kept())
+            self._out.gone = part_names_of(self._collection, self._out.id, root.refs)
         return if_updated_at(moment_of(document.update_time))
 
     async def _found(self, parts: Sequence[str]) -> list[str]:
@@ -253,10 +254,9 @@ def if_updated_at(updated: Moment) -> Precondition:
     return Precondition(update_time=Timestamp(seconds=updated.seconds, nanos=updated.nanos))
 
 
-def part_names_of(collection: Collection, id: str, kept: Iterable[Kept]) -> list[str]:
+def part_names_of(collection: Collection, id: str, refs: Iterable[PartRef]) -> list[str]:
     """Return the resource names of parts."""
-    names = [name for one in dict.fromkeys(kept) for name in one.part_names()]  # a late duplicate repeats its own
-    return [collection.part_name(id, name) for name in names]
+    return [collection.part_name(id, part) for part in part_ids(refs)]
 
 
 def found_version(collection: Collection, document: Document) -> str | None:

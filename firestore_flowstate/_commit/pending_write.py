@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from .._collection.collection import Collection
-from .._document.parts import EXPIRY, write_part_expiry
+from .._document.parts import EXPIRY, part_ids, write_part_expiry
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.version import Moment
 from .._rpc.deadline import Deadline
@@ -127,8 +127,8 @@ async def withdraw(
             if isinstance(stored, Unset):
                 stored = await collection.get(out.id, deadline)
                 if stored is not None and is_serialized(stored):
-                    kept = (name for kept in read_root(stored).kept() for name in kept.part_names())
-                    if not {collection.part_name(out.id, name) for name in kept}.isdisjoint(names):
+                    named = {collection.part_name(out.id, part) for part in part_ids(read_root(stored).refs)}
+                    if not named.isdisjoint(names):
                         return
             writes = [guard(collection, out.id, stored), *(Write(delete=name) for name in names)]
             await collection.connection.commit(writes, deadline=deadline, flow_id=out.id)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from .json_text import encode
-from .log import MAX_IDS, Entries, Ref, Segment, Stored
+from .log import MAX_IDS, Entries, Segment, with_values
 from .merging import bytes_of, merge
-from .parts import Spill, with_values
+from .parts import PartRef, Spill, Stored
 from .payload import DocumentContext, unpacked_size
 from .root import Root
 
@@ -35,7 +35,7 @@ class CompactedLog:
 
     log: Sequence[Segment]
     spill: Spill
-    gone: Sequence[Ref]
+    gone: Sequence[PartRef]
     steps: int | None
     grown: int
 
@@ -44,18 +44,18 @@ class CompactedLog:
         return sum(segment.weight() for segment in self.log)
 
 
-def joinable(root: Root) -> list[Ref]:
+def joinable(root: Root) -> list[PartRef]:
     """Return the references that compaction needs the bytes of: those it joins with the run at the end of the log.
 
     It joins the last segments in parts once they fill a part, together with the run, and none that was joined before:
     so each byte is written a few times at most, however long the flow, and there are few parts.
     """
-    joined: list[Ref] = []
+    joined: list[PartRef] = []
     size = 0
     for segment in reversed(root.unique_log):
         refs = _refs(segment)
         if refs:
-            own = sum(ref.size for ref in refs)
+            own = sum(ref.bytes for ref in refs)
             if own >= _FULL_BYTES:
                 break
             joined.extend(refs)
@@ -79,7 +79,7 @@ def compact_log(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
         resolved: The bytes of the references that `joinable` returned.
         context: Where it is kept.
     """
-    spill, gone = Spill(room=0), list[Ref]()
+    spill, gone = Spill(room=0), list[PartRef]()
     log: list[Segment] = []
     run: list[Segment] = []
     whole = root.unique_log
@@ -139,12 +139,12 @@ def _moved(segment: Segment, spill: Spill) -> Segment:
     if segment.weight() <= _MOVE_BYTES:
         return segment
     large = {
-        name: spill.move(stored)
+        name: spill.move("log", stored)
         for name, stored in segment.values().items()
         if isinstance(stored, bytes) and len(stored) > _MOVE_BYTES // 8
     }
     return with_values(segment, large)
 
 
-def _refs(segment: Segment) -> list[Ref]:
-    return [stored for stored in segment.values().values() if isinstance(stored, Ref)]
+def _refs(segment: Segment) -> list[PartRef]:
+    return [stored for stored in segment.values().values() if isinstance(stored, PartRef)]

@@ -6,6 +6,7 @@ Source: https://firebase.google.com/docs/firestore/quotas#collections_documents_
 from __future__ import annotations
 
 import re
+import secrets
 from typing import Final
 
 from ..errors import InvalidFlowIdError
@@ -25,6 +26,11 @@ def check_flow_id(id: str) -> str:
     if rule := _broken_rule(id):
         raise InvalidFlowIdError(f"The flow id {id!r:.200} {rule}.", flow_id=id)
     return str.__str__(id)
+
+
+def new_id() -> str:
+    """Return a random id: 64 bits, as 11 characters."""
+    return secrets.token_urlsafe(8)
 
 
 def check_collection_path(path: str) -> str:

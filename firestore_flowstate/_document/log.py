@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from .parts import Stored
 
 MAX_IDS: Final = 64  # how many covered revisions a segment remembers
 SEGMENT_WEIGHT: Final = 1000  # what reading one more segment costs, in bytes
-MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
-MAX_STATE_PARTS: Final = 20_000  # of one state; a root of nothing but references has room for about 16,000
-PART_BYTES: Final = 1_000_000
 _REFERENCE_WEIGHT: Final = 100
-_PART_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-
-
-@dataclass(frozen=True)
-class Ref:
-    """Stands where a value was too large for the root: its bytes are in parts.
-
-    Attributes:
-        name: The name its parts share; part i is called ``name-i``.
-        count: How many parts there are.
-        size: The bytes of all of them together.
-    """
-
-    name: str
-    count: int
-    size: int
-
-    def part_names(self) -> list[str]:
-        """Return the ids of the part documents, in order."""
-        return [f"{self.name}-{index}" for index in range(self.count)]
-
-    def is_sound(self) -> bool:
-        """Return whether documents can have such names, and hold as many bytes."""
-        if not _PART_NAME.fullmatch(self.name):
-            return False
-        return 0 < self.count <= MAX_PARTS and 0 <= self.size <= self.count * PART_BYTES
-
-
-Stored: TypeAlias = bytes | Ref
-"""A packed payload value, or where its bytes are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +51,12 @@ class Segment:
         return _REFERENCE_WEIGHT
 
 
+def with_values(segment: Segment, values: Mapping[str, Stored]) -> Segment:
+    """Return the segment with some of its values replaced, by their names in the document."""
+    fields: dict[str, Any] = {{"del": "delete"}.get(name, name): stored for name, stored in values.items()}
+    return replace(segment, **fields) if fields else segment
+
+
 @dataclass(kw_only=True)
 class Entries:
     """A segment unpacked, or several compacted into one."""
@@ -99,11 +72,6 @@ class Entries:
             self.delete[step] = None
         self.set.update(set)
         self.events.update(events)
-
-
-def new_id() -> str:
-    """Return a random id: 64 bits, as 11 characters."""
-    return secrets.token_urlsafe(8)
 
 
 def distinct(log: Sequence[Segment]) -> list[Segment]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import FlowStateDecodeError
-from .log import Entries, Ref, Segment, Stored
+from .log import Entries, Segment
+from .parts import PartRef, Stored
 from .payload import DocumentContext
 
 
@@ -40,7 +41,7 @@ def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], context: Docume
 
 def bytes_of(stored: Stored, resolved: Mapping[str, bytes]) -> bytes:
     """Return the bytes of a packed value, those of a reference from what it was resolved to."""
-    return resolved[stored.name] if isinstance(stored, Ref) else stored
+    return resolved[stored.name] if isinstance(stored, PartRef) else stored
 
 
 def _checked(value: Any, kind: type, segment: Segment, name: str) -> Any:

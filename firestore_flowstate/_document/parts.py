@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError
-from .log import PART_BYTES, Ref, Segment, Stored, new_id
+from .ids import new_id
 
 COLLECTION: Final = "flowstate-parts"
 DATA: Final = "data"
 EXPIRY: Final = "expireAt"
+MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
+MAX_STATE_PARTS: Final = 20_000  # of one state; a root of nothing but references has room for about 16,000
+PART_BYTES: Final = 1_000_000
 INLINE_BYTES: Final = 64 * 1024  # larger values of an update go to parts at once
 EXPIRY_MARGIN: Final = timedelta(days=7)  # parts outlive their root
 
+_PART_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _REF_BYTES: Final = 80  # about what a reference takes in the root
+
+
+@dataclass(frozen=True)
+class PartRef:
+    """Stands in a root in the place of a value that is too large for it, and whose bytes are in parts.
+
+    Attributes:
+        field: The payload value that it stands for; "log" for a value of a segment.
+        name: The name that its parts share; part i is called ``name-i``.
+        count: How many parts there are.
+        bytes: The bytes of all of them together.
+    """
+
+    field: str
+    name: str
+    count: int
+    bytes: int
+
+    def part_names(self) -> list[str]:
+        """Return the ids of the part documents, in order."""
+        return [f"{self.name}-{index}" for index in range(self.count)]
+
+    def is_sound(self) -> bool:
+        """Return whether documents can have such names, and hold as many bytes."""
+        if not _PART_NAME.fullmatch(self.name):
+            return False
+        return 0 < self.count <= MAX_PARTS and 0 <= self.bytes <= self.count * PART_BYTES
+
+
+Stored: TypeAlias = bytes | PartRef
+"""A packed payload value, or where its bytes are."""
 
 
 @dataclass
@@ -26,58 +62,57 @@ class Spill:
 
     Attributes:
         room: The bytes that values may take in the root.
-        refs: What left, by the reference that stands in its place.
+        moved: What left, by the reference that stands in its place.
     """
 
     room: int
-    refs: list[tuple[Ref, bytes]] = field(default_factory=list)
+    moved: list[tuple[PartRef, bytes]] = field(default_factory=list)
+
+    @property
+    def refs(self) -> tuple[PartRef, ...]:
+        """The references to what left."""
+        return tuple(ref for ref, _ in self.moved)
 
     @property
     def count(self) -> int:
         """How many part documents there are."""
-        return sum(ref.count for ref, _ in self.refs)
+        return part_count(self.refs)
 
-    def part_names(self) -> list[str]:
-        """Return the ids of the part documents, in order."""
-        return [name for ref, _ in self.refs for name in ref.part_names()]
-
-    def move(self, stored: bytes) -> Ref:
-        """Move the bytes out; return the reference to them."""
-        ref = Ref(new_id().replace("-", "_"), -(-len(stored) // PART_BYTES), len(stored))
-        self.refs.append((ref, stored))
+    def move(self, field: str, stored: bytes) -> PartRef:
+        """Move the bytes of a value of this field out; return the reference to them."""
+        ref = PartRef(field, new_id().replace("-", "_"), -(-len(stored) // PART_BYTES), len(stored))
+        self.moved.append((ref, stored))
         return ref
 
-    def largest(self, values: Mapping[str, Stored], segment: Segment) -> tuple[dict[str, Stored], Segment]:
-        """Return the values and the segment with the largest moved out, until the rest fits the room."""
-        kept: dict[str, Stored] = dict(values)
-        inside = segment.values()
-        total = sum(len(stored) for stored in (*kept.values(), *inside.values()) if isinstance(stored, bytes))
-        if total <= self.room:
-            return kept, segment
-        named = [(name, stored, None) for name, stored in kept.items()]
-        of_log = [("", stored, name) for name, stored in inside.items()]
-        candidates = [(len(s), top, s, name) for top, s, name in (*named, *of_log) if isinstance(s, bytes)]
-        moved: dict[str, Ref] = {}
-        for size, top, stored, name in sorted(candidates, key=lambda c: c[0], reverse=True):
-            if total <= self.room or size <= _REF_BYTES:
+    def move_largest(self, values: Mapping[str, Stored]) -> dict[str, Stored]:
+        """Return the values with the largest moved out, until the rest fits the room.
+
+        Args:
+            values: The values by their field; those of a segment as ``log.set`` and so on.
+        """
+        kept = dict(values)
+        inside = {name: stored for name, stored in values.items() if isinstance(stored, bytes)}
+        total = sum(map(len, inside.values()))
+        for name, stored in sorted(inside.items(), key=lambda item: len(item[1]), reverse=True):
+            if total <= self.room or len(stored) <= _REF_BYTES:
                 break
-            ref = self.move(stored)
-            total += _REF_BYTES - size
-            if name is None:
-                kept[top] = ref
-            else:
-                moved[name] = ref
-        return kept, with_values(segment, moved)
+            kept[name] = self.move(name.partition(".")[0], stored)
+            total += _REF_BYTES - len(stored)
+        return kept
 
-    def large(self, stored: bytes) -> Stored:
+    def move_if_large(self, field: str, stored: bytes) -> Stored:
         """Return the value, or a reference where it is too large for an update to leave in the root."""
-        return self.move(stored) if len(stored) > INLINE_BYTES else stored
+        return self.move(field, stored) if len(stored) > INLINE_BYTES else stored
 
 
-def with_values(segment: Segment, values: Mapping[str, Stored]) -> Segment:
-    """Return the segment with some of its values replaced, by their names in the document."""
-    fields: dict[str, Any] = {{"del": "delete"}.get(name, name): stored for name, stored in values.items()}
-    return replace(segment, **fields) if fields else segment
+def part_count(refs: Iterable[PartRef]) -> int:
+    """Return how many part documents references stand for."""
+    return sum(ref.count for ref in refs)
+
+
+def part_ids(refs: Iterable[PartRef]) -> list[str]:
+    """Return the ids of the part documents that references stand for, each once: a late duplicate repeats its own."""
+    return list(dict.fromkeys(name for ref in refs for name in ref.part_names()))
 
 
 def write_part(document: Document, data: bytes, index: int) -> None:
@@ -106,18 +141,18 @@ def outlived(expire_at: datetime) -> datetime:
         return datetime.max.replace(tzinfo=timezone.utc)
 
 
-def resolve(refs: Sequence[Ref], parts: Mapping[str, Document]) -> dict[str, bytes] | None:
+def resolve(refs: Sequence[PartRef], parts: Mapping[str, Document]) -> dict[str, bytes] | None:
     """Return the bytes of each reference by its name; None where a part is missing.
 
     Raises:
         FlowStateDecodeError: A part is damaged.
     """
-    if any(name not in parts for ref in refs for name in ref.part_names()):
+    if any(name not in parts for name in part_ids(refs)):
         return None
     return {ref.name: join(ref, parts) for ref in refs}
 
 
-def join(ref: Ref, parts: Mapping[str, Document]) -> bytes:
+def join(ref: PartRef, parts: Mapping[str, Document]) -> bytes:
     """Return the bytes of a reference.
 
     Args:
@@ -134,6 +169,6 @@ def join(ref: Ref, parts: Mapping[str, Document]) -> bytes:
             raise FlowStateDecodeError(f"its part {name!r} has no data")
         chunks.append(fields[DATA].bytes_value)
     data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    if len(data) != ref.size:
-        raise FlowStateDecodeError(f"its parts {ref.name!r} have {len(data):,} bytes instead of {ref.size:,}")
+    if len(data) != ref.bytes:
+        raise FlowStateDecodeError(f"its parts {ref.name!r} have {len(data):,} bytes instead of {ref.bytes:,}")
     return data

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .log import Ref, Segment, Stored
-from .parts import Spill, with_values
+from .log import Segment, with_values
+from .parts import PartRef, Spill, Stored
 from .payload import DocumentContext, check_together
 from .root import Root
 
@@ -25,13 +25,13 @@ class Rewrapped:
     values: Mapping[str, Stored]
     log: Sequence[Segment]
     spill: Spill
-    gone: Sequence[Ref]
+    gone: Sequence[PartRef]
 
 
 def is_current(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> bool:
     """Return whether every value is packed as it would be now."""
     return all(
-        context.payloads.is_current(resolved[value.name] if isinstance(value, Ref) else value)
+        context.payloads.is_current(resolved[value.name] if isinstance(value, PartRef) else value)
         for value in _stored(root)
     )
 
@@ -42,16 +42,16 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
     Raises:
         FlowStateDecodeError: A value cannot be unpacked.
     """
-    check_together(resolved[value.name] if isinstance(value, Ref) else value for value in _stored(root))
-    spill, gone = Spill(room=0), list[Ref]()
+    check_together(resolved[value.name] if isinstance(value, PartRef) else value for value in _stored(root))
+    spill, gone = Spill(room=0), list[PartRef]()
 
     def again(stored: Stored, logical: str) -> Stored:
-        data = resolved[stored.name] if isinstance(stored, Ref) else stored
+        data = resolved[stored.name] if isinstance(stored, PartRef) else stored
         packed = context.pack(context.payloads.unpack(data, context.path, logical), logical)
-        if not isinstance(stored, Ref):
+        if not isinstance(stored, PartRef):
             return packed
         gone.append(stored)
-        return spill.move(packed)
+        return spill.move(stored.field, packed)
 
     values = {name: again(stored, name) for name, stored in root.values.items()}
     log = [

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
-from .log import MAX_STATE_PARTS, Ref, Segment, Stored, covered_by, distinct
-from .version import Kept, Moment
+from .log import Segment, covered_by, distinct
+from .parts import MAX_STATE_PARTS, PartRef, Stored
+from .version import Moment
 
 VERSION: Final = 1
 PAYLOAD: Final = "_flowstate"
@@ -33,24 +34,24 @@ class Root:
         values: The packed payload values.
         log: The segments as they are, late duplicates included.
         weight: The weight of the log inside the root.
-        parts: How many parts it refers to, or more.
+        part_count: How many parts it refers to, or more.
         created: The id of the create that made it.
         updated: Its update_time.
         unique_log: The log without late duplicates.
         ids: Every revision that the log knows of, oldest first.
-        refs: Every reference to parts with its field: those of the values, then those of the log in order.
+        refs: Every reference to parts: those of the values, then those of the log in order.
     """
 
     head: Mapping[str, Value]
     values: Mapping[str, Stored]
     log: Sequence[Segment]
     weight: int
-    parts: int
+    part_count: int
     created: str | None
     updated: Moment
     unique_log: Sequence[Segment] = field(init=False)
     ids: Sequence[str] = field(init=False)
-    refs: Sequence[tuple[str, Ref]] = field(init=False)
+    refs: tuple[PartRef, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         # At once: before Python 3.12 a cached_property has a lock, which a forked child may find taken for ever.
@@ -62,10 +63,6 @@ class Root:
     def revision(self) -> str:
         """The revision: the last distinct id of the log."""
         return self.ids[-1]
-
-    def kept(self) -> tuple[Kept, ...]:
-        """Return the parts that the root refers to."""
-        return tuple(Kept(field, ref.name, ref.count) for field, ref in self.refs)
 
     def has_seen(self, revision: str) -> bool:
         """Return whether the write with this id is in what the document remembers."""
@@ -92,17 +89,17 @@ def read_root(document: Document) -> Root:
     if "log" not in payload:
         raise FlowStateDecodeError(f"{PAYLOAD}.log is missing")
     log = _log(payload["log"])
-    values = {name: _stored(payload[name], f"{PAYLOAD}.{name}") for name in VALUES if name in payload}
+    values = {name: _stored(payload[name], name, f"{PAYLOAD}.{name}") for name in VALUES if name in payload}
     root = Root(
         head={name: value for name, value in document.fields.items() if name != PAYLOAD},
         values=values,
         log=log,
         weight=_integer(payload, "weight"),
-        parts=_integer(payload, "parts"),
+        part_count=_integer(payload, "parts"),
         created=_text(payload["created"], f"{PAYLOAD}.created") if "created" in payload else None,
         updated=moment_of(document.update_time),
     )
-    _check_refs([ref for _, ref in root.refs])
+    _check_refs(root.refs)
     return root
 
 
@@ -117,20 +114,20 @@ def check_layout(document: Document) -> None:
         raise FlowStateDecodeError(f"it has neither {PAYLOAD} nor operation")
 
 
-def kept_in(document: Document, names: Iterable[str]) -> list[Kept]:
-    """Return the parts that payload values refer to, in a document that may have been read by a mask.
+def refs_in(document: Document, names: Iterable[str]) -> list[PartRef]:
+    """Return the references that stand in the place of payload values, in a document that may have been read by a mask.
 
     Raises:
         FlowStateDecodeError: A reference is damaged.
     """
     payload = document.fields[PAYLOAD].map_value.fields
-    kept = []
+    refs = []
     for name in names:
         if name in payload and payload[name].WhichOneof("value_type") == "map_value":
-            stored = _stored(payload[name], f"{PAYLOAD}.{name}")
-            if isinstance(stored, Ref):
-                kept.append(Kept(name, stored.name, stored.count))
-    return kept
+            stored = _stored(payload[name], name, f"{PAYLOAD}.{name}")
+            if isinstance(stored, PartRef):
+                refs.append(stored)
+    return refs
 
 
 def reference_fields(name: str) -> list[str]:
@@ -140,11 +137,11 @@ def reference_fields(name: str) -> list[str]:
 
 def write_stored(value: Value, stored: Stored) -> None:
     """Fill a protobuf value with a packed payload value or a reference."""
-    if isinstance(stored, Ref):
+    if isinstance(stored, PartRef):
         fields = value.map_value.fields
         fields["part"].string_value = stored.name
         fields["count"].integer_value = stored.count
-        fields["bytes"].integer_value = stored.size
+        fields["bytes"].integer_value = stored.bytes
     elif stored[:1] == b"\xf5":
         value.bytes_value = stored
     else:
@@ -179,23 +176,24 @@ def write_payload(
         fields["created"].string_value = created
 
 
-def _refs(values: Mapping[str, Stored], log: Sequence[Segment]) -> list[tuple[str, Ref]]:
-    refs = [(field, value) for field, value in values.items() if isinstance(value, Ref)]
+def _refs(values: Mapping[str, Stored], log: Sequence[Segment]) -> tuple[PartRef, ...]:
+    refs = [value for value in values.values() if isinstance(value, PartRef)]
     for segment in log:
-        if isinstance(segment.set, Ref):
-            refs.append(("log", segment.set))
-        if isinstance(segment.delete, Ref):
-            refs.append(("log", segment.delete))
-        if isinstance(segment.events, Ref):
-            refs.append(("log", segment.events))
-    return refs
+        # Spelt out: a log has hundreds of segments, and `values()` of each would make a dict.
+        if isinstance(segment.set, PartRef):
+            refs.append(segment.set)
+        if isinstance(segment.delete, PartRef):
+            refs.append(segment.delete)
+        if isinstance(segment.events, PartRef):
+            refs.append(segment.events)
+    return tuple(refs)
 
 
-def _check_refs(refs: Sequence[Ref]) -> None:
-    different = set(refs)  # a late duplicate of a segment repeats its references
-    if len({ref.name for ref in different}) < len(different):
+def _check_refs(refs: Sequence[PartRef]) -> None:
+    different = {(ref.name, ref.count, ref.bytes) for ref in refs}  # a late duplicate of a segment repeats its own
+    if len({name for name, _, _ in different}) < len(different):
         raise FlowStateDecodeError("two references to the same parts differ")
-    if (count := sum(ref.count for ref in different)) > MAX_STATE_PARTS:
+    if (count := sum(count for _, count, _ in different)) > MAX_STATE_PARTS:
         raise FlowStateDecodeError(f"it refers to {count:,} parts; {MAX_STATE_PARTS:,} are allowed")
 
 
@@ -234,7 +232,7 @@ def _segment(value: Value) -> Segment:
         if name == "id":
             id = _text(inside, ".id")
         elif name in ("set", "del", "events"):
-            stored[name] = _stored(inside, f".{name}")
+            stored[name] = _stored(inside, "log", f".{name}")
         elif name == "ids":
             ids = tuple(_text(earlier, ".ids") for earlier in _array(inside, ".ids"))
     if not id:
@@ -242,7 +240,7 @@ def _segment(value: Value) -> Segment:
     return Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events"), ids=ids)
 
 
-def _stored(value: Value, path: str) -> Stored:
+def _stored(value: Value, field: str, path: str) -> Stored:
     kind = value.WhichOneof("value_type")
     if kind == "string_value":
         return value.string_value.encode()  # type: ignore[no-any-return]  # protobuf's messages are untyped
@@ -252,7 +250,8 @@ def _stored(value: Value, path: str) -> Stored:
         return value.bytes_value  # type: ignore[no-any-return]  # as above
     if kind == "map_value":
         fields = value.map_value.fields
-        ref = Ref(
+        ref = PartRef(
+            field,
             _text(fields["part"], f"{path}.part") if "part" in fields else "",
             _integer(fields, "count", path),
             _integer(fields, "bytes", path),

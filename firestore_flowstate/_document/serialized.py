@@ -11,17 +11,18 @@ from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from .head import check_head, error_line, last_end_time, queryable
+from .ids import new_id
 from .json_forms import plain
 from .json_text import encode
-from .log import MAX_IDS, Ref, Segment, Stored, new_id
+from .log import MAX_IDS, Segment
 from .merging import bytes_of, merge
 from .native_values import ReferenceOf, read_value
-from .parts import Spill
+from .parts import PartRef, Spill, Stored
 from .paths import in_cache, in_events
 from .payload import DocumentContext
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
 from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
-from .version import Kept, Version
+from .version import Version
 from .wire import executions_to_wire, state_from_wire, to_wire
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
@@ -36,7 +37,6 @@ class Written:
     Attributes:
         revision: The id of the segment that was written.
         weight: The weight of the log in the root.
-        kept: The parts that were written, as the root refers to them.
         parts: The bytes of the parts, by the reference to them.
         created: The id of the create that made the document, where known.
         has_extra: Whether the payload has unknown keys.
@@ -44,8 +44,7 @@ class Written:
 
     revision: str
     weight: int
-    kept: tuple[Kept, ...]
-    parts: Sequence[tuple[Ref, bytes]]
+    parts: Sequence[tuple[PartRef, bytes]]
     created: str | None
     has_extra: bool
 
@@ -90,28 +89,23 @@ def write_state(
     id = new_id()
     spill = Spill(room=ROOT_BYTES - size_at_most(context.path, document))
     values: dict[str, Stored] = {name: context.pack(text, name) for name, text in texts.items()}
+    if state.cache:
+        values["log.set"] = context.pack(set_text, f"log.{id}.set")
+    if state.events_triggered:
+        values["log.events"] = context.pack(events_text, f"log.{id}.events")
+    values = spill.move_largest(values)
     segment = Segment(
-        id=id,
-        set=context.pack(set_text, f"log.{id}.set") if state.cache else None,
-        events=context.pack(events_text, f"log.{id}.events") if state.events_triggered else None,
-        ids=history(state, base),
+        id=id, set=values.pop("log.set", None), events=values.pop("log.events", None), ids=history(state, base)
     )
-    values, segment = spill.largest(values, segment)
     created = id if create else base.created if base is not None else None
     payload = head["_flowstate"].map_value.fields
     write_payload(payload, values, [segment], parts=spill.count, created=created)
     if size_at_most(context.path, document) > MAX_DOCUMENT_BYTES:
         _check_size(context.path, head)
-    kept = tuple(
-        Kept(field, stored.name, stored.count)
-        for field, stored in (*values.items(), *(("log", stored) for stored in segment.values().values()))
-        if isinstance(stored, Ref)
-    )
     return Written(
         revision=id,
         weight=segment.weight(),
-        kept=kept,
-        parts=spill.refs,
+        parts=spill.moved,
         created=created,
         has_extra="extra" in values,
     )

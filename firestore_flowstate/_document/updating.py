@@ -12,13 +12,14 @@ from ..unset import Unset
 from .difference import Change
 from .field_paths import quoted
 from .head import check_blocked
+from .ids import new_id
 from .json_text import encode
-from .log import Ref, Segment, Stored, new_id
-from .parts import Spill
+from .log import Segment
+from .parts import PartRef, Spill, Stored, part_count
 from .payload import DocumentContext
 from .root import PAYLOAD, write_segment, write_stored
 from .serialized import encode_cache, encode_events, write_blocked, write_expiry, write_extra, write_summary
-from .version import Kept, StatusInputs, Version
+from .version import StatusInputs, Version
 from .wire import executions_to_wire, to_wire
 
 
@@ -36,7 +37,7 @@ class Update:
 
     segment: Segment
     values: dict[str, Stored]
-    parts: Sequence[tuple[Ref, bytes]]
+    parts: Sequence[tuple[PartRef, bytes]]
     size: int
     change: Change
 
@@ -45,15 +46,13 @@ class Update:
         change = self.change
         return base.after(change.operation, change.blocked_on_step, change.executions)
 
-    def gone(self, kept: Iterable[Kept]) -> list[Kept]:
-        """Return those of the parts that go with the values that it replaces."""
-        return [one for one in kept if one.field in self.values]
+    def gone(self, refs: Iterable[PartRef]) -> list[PartRef]:
+        """Return those of the references that go with the values that it replaces."""
+        return [ref for ref in refs if ref.field in self.values]
 
-    def kept_after(self, kept: Iterable[Kept]) -> tuple[Kept, ...]:
-        """Return the parts that the root refers to once it is written, of those it refers to before."""
-        old = (one for one in kept if one.field not in self.values)
-        stored = [*self.values.items(), *(("log", value) for value in self.segment.values().values())]
-        return (*old, *(Kept(field, ref.name, ref.count) for field, ref in stored if isinstance(ref, Ref)))
+    def refs_after(self, refs: Iterable[PartRef]) -> tuple[PartRef, ...]:
+        """Return the references of the root once it is written, of those that it has before."""
+        return (*(ref for ref in refs if ref.field not in self.values), *(ref for ref, _ in self.parts))
 
 
 def pack_update(change: Change, context: DocumentContext) -> Update:
@@ -71,13 +70,13 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
         texts["del"] = encode(list(change.remove), "remove")
     if change.events_triggered:
         texts["events"] = encode_events(change.events_triggered)
-    stored = {name: spill.large(context.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
+    stored = {name: spill.move_if_large("log", context.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
     replaced = {name: encode(value, name) for name, value in _replaced(change).items()}
-    values = {name: spill.large(context.pack(text, name)) for name, text in replaced.items()}
+    values = {name: spill.move_if_large(name, context.pack(text, name)) for name, text in replaced.items()}
     return Update(
         segment=Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events")),
         values=values,
-        parts=spill.refs,
+        parts=spill.moved,
         size=sum(map(len, texts.values())) + sum(map(len, replaced.values())) + _extra_size(change),
         change=change,
     )
@@ -126,13 +125,13 @@ def write_update(
     return mask
 
 
-def write_transforms(transforms: Any, update: Update, gone: Iterable[Kept]) -> None:
-    """Add what the server does to the root: append the segment, and count; `gone` are the parts that go.
+def write_transforms(transforms: Any, update: Update, gone: Iterable[PartRef]) -> None:
+    """Add what the server does to the root: append the segment, and count; `gone` are the references that go.
 
     The results come back in this order: the log, weight, parts, steps, bytes.
     """
     write_segment(_transform(transforms, "log").append_missing_elements.values.add(), update.segment)
-    more = sum(ref.count for ref, _ in update.parts) - sum(one.size for one in gone)
+    more = part_count(ref for ref, _ in update.parts) - part_count(gone)
     steps = update.change.new_steps
     if steps is None:
         steps = len(update.change.cache) - len(tuple(update.change.remove))

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
@@ -16,7 +16,7 @@ import orjson
 from ..models import FlowState, FlowStatus, Operation
 from ..unset import Unset
 from .expiry import EXPIRE_AFTER, has_expired, own_duration
-from .log import Ref
+from .parts import PartRef
 
 Layout = Literal["serialized", "native"]
 
@@ -77,19 +77,6 @@ class StatusInputs(NamedTuple):
         return "running" if self.executed else "scheduled"
 
 
-class Kept(NamedTuple):
-    """The parts that one value of a root refers to: the field it belongs to, or "log", and the reference."""
-
-    field: str
-    name: str
-    size: int
-    """How many parts there are."""
-
-    def part_names(self) -> list[str]:
-        """Return the ids of the part documents."""
-        return Ref(self.name, self.size, 0).part_names()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Version:
     """A stored version of a flow state.
@@ -100,14 +87,14 @@ class Version:
         layout: How it is stored.
         status_inputs: What its status follows from.
         weight: Bytes of the log inside the root, plus 1,000 a segment.
-        parts: How many parts the root refers to, or more.
+        part_count: How many parts the root refers to, or more.
         created: The id of the create that made the document.
         expires: When it expires, in seconds since the epoch; None where it does not.
         owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
         expire_after: Its flow's own duration until it expires, in milliseconds; None where it has none.
         has_extra: Whether its payload has unknown keys, which no partial write can take out.
-        kept: The parts that the root refers to; None where it has some and they were not read. No text has them: a
-            commit must not delete a part because of what a text says.
+        part_refs: The references of the root to parts; None if it has some and they were not read. No text has them:
+            a commit must not delete a part because of what a text says.
         is_hearsay: Whether a text is all that tells of it, which may have travelled.
     """
 
@@ -116,13 +103,13 @@ class Version:
     layout: Layout
     status_inputs: StatusInputs
     weight: int = 0
-    parts: int = 0
+    part_count: int = 0
     created: str | None = None
     expires: float | None = None
     owns_expiry: bool = False
     expire_after: int | float | None = None
     has_extra: bool = False
-    kept: tuple[Kept, ...] | None = field(default=(), compare=False)
+    part_refs: tuple[PartRef, ...] | None = field(default=(), compare=False)
     is_hearsay: bool = field(default=False, compare=False)
 
     @classmethod
@@ -131,7 +118,7 @@ class Version:
         version = None if state.version is None else cls.from_text(state.version, path)
         if version is None:
             return None
-        return replace(version, kept=tuple(Kept(*kept) for kept in state._parts), is_hearsay=False)
+        return replace(version, part_refs=tuple(PartRef(*ref) for ref in state._parts), is_hearsay=False)
 
     def expire_at(self) -> datetime | None:
         """Return when the state expires, in UTC; None where it does not."""
@@ -148,9 +135,12 @@ class Version:
 
     def stamp(self, state: FlowState, path: str) -> FlowState:
         """Return the state with what is known of it as it is stored at the path."""
-        assert self.kept is not None  # noqa: S101  # whoever has the whole state has seen them
+        assert self.part_refs is not None  # noqa: S101  # whoever has the whole state has seen them
         state._note_stored(
-            self.to_text(path), updated_at=self.updated.as_datetime(), expire_at=self.expire_at(), parts=self.kept
+            self.to_text(path),
+            updated_at=self.updated.as_datetime(),
+            expire_at=self.expire_at(),
+            parts=tuple(map(astuple, self.part_refs)),
         )
         return state
 
@@ -170,7 +160,7 @@ class Version:
             self.layout[0],
             flags,
             self.weight,
-            self.parts,
+            self.part_count,
             self.created,
             self.expires,
             self.expire_after,
@@ -196,13 +186,13 @@ class Version:
                     "failed" if "f" in flags else "done" if "d" in flags else "", "b" in flags, "x" in flags
                 ),
                 weight=_within(_INT64, weight),
-                parts=_within(_INT64, parts),
+                part_count=_within(_INT64, parts),
                 created=None if created is None else _text(created),
                 expires=None if expires is None else _finite(expires),
                 expire_after=None if own is None else _number(own),
                 owns_expiry="o" in flags,
                 has_extra="e" in flags,
-                kept=() if parts <= 0 else None,
+                part_refs=() if parts <= 0 else None,
                 is_hearsay=True,
             )
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # AttributeError: no text at all

@@ -8,8 +8,9 @@ from .._commit.commit import PRECONDITION_CODES, if_updated_at
 from .._commit.pending_write import PendingWrite, send, withdraw
 from .._document.compaction import compact_log, joinable
 from .._document.error_texts import with_flow_id
+from .._document.parts import part_ids
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment
-from .._document.version import Kept, StatusInputs, Version
+from .._document.version import StatusInputs, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused
@@ -71,9 +72,9 @@ async def _compact_once(collection: Collection, id: str, deadline: Deadline) -> 
     segments.SetInParent()
     for segment in compacted.log:
         write_segment(segments.values.add(), segment)
-    gone = [name for ref in compacted.gone for name in ref.part_names()]
+    gone = part_ids(compacted.gone)
     payload["weight"].integer_value = compacted.weight()
-    payload["parts"].integer_value = max(0, root.parts - len(gone)) + compacted.spill.count
+    payload["parts"].integer_value = max(0, root.part_count - len(gone)) + compacted.spill.count
     write.update_mask.field_paths.extend([f"{PAYLOAD}.log", f"{PAYLOAD}.weight", f"{PAYLOAD}.parts"])
     if compacted.steps is not None:  # updates could only count what they set
         write.update.fields["summary"].map_value.fields["steps"].integer_value = compacted.steps
@@ -88,7 +89,7 @@ async def _compact_once(collection: Collection, id: str, deadline: Deadline) -> 
         root=write,
         revision=root.revision,
         replaces=False,
-        parts=part_writes(collection, id, compacted.spill.refs),
+        parts=part_writes(collection, id, compacted.spill.moved),
         expire_at=expires_at(document.fields),
         gone=[collection.part_name(id, name) for name in gone],
     )
@@ -100,16 +101,13 @@ async def _compact_once(collection: Collection, id: str, deadline: Deadline) -> 
         raise
     expected = version_of(document, root, StatusInputs("", blocked=False, executed=False))
     lost = {ref.name for ref in compacted.gone}
-    kept = (
-        *(kept for kept in root.kept() if kept.name not in lost),
-        *(Kept("log", ref.name, ref.count) for ref, _ in compacted.spill.refs),
-    )
+    refs = (*(ref for ref in root.refs if ref.name not in lost), *compacted.spill.refs)
     return Version(
         updated=result.updated,
         revision=root.revision,
         layout="serialized",
         status_inputs=expected.status_inputs,
         weight=compacted.weight(),
-        parts=payload["parts"].integer_value,
-        kept=kept,
+        part_count=payload["parts"].integer_value,
+        part_refs=refs,
     )

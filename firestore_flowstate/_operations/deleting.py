@@ -8,6 +8,7 @@ from .._commit.commit import PRECONDITION_CODES, found_version, if_updated_at, i
 from .._commit.history import Forgotten, history_since
 from .._document.error_texts import conflict, outcome_unknown
 from .._document.parts import COLLECTION as PARTS
+from .._document.parts import part_ids
 from .._document.root import PAYLOAD, moment_of
 from .._document.version import Moment, Version
 from .._rpc.clock import monotonic
@@ -78,7 +79,7 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
     doubt, lost, refusal = False, None, None
     if base.has_expired():
         raise _conflict(collection, id, base, await collection.get(id, deadline))
-    updated, names = base.updated, await part_names(collection, id, deadline) if base.parts > 0 else []
+    updated, names = base.updated, await part_names(collection, id, deadline) if base.part_count > 0 else []
     backoff = Backoff(deadline, at_once=1)
     while True:
         try:
@@ -112,7 +113,7 @@ async def delete_version(collection: Collection, id: str, base: Version, *, dead
             raise collection.connection.refusal(refusal, flow_id=id) from refusal  # its time is no reason
         root = load_root(document)
         updated = moment_of(document.update_time)
-        names = [name for kept in root.kept() for name in kept.part_names()] if root is not None else []
+        names = [] if root is None else part_ids(root.refs)
 
 
 def _conflict(collection: Collection, id: str, base: Version, document: Document | None) -> FlowStateConflictError:

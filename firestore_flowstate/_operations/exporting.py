@@ -70,4 +70,4 @@ class Export:
 def _bytes(document: Document) -> int:
     """Return the size of a document with its parts, as it says."""
     root = load_root(document) if has_parts(document) else None
-    return int(document.ByteSize()) + (0 if root is None else sum(ref.size for _, ref in root.refs))
+    return int(document.ByteSize()) + (0 if root is None else sum(ref.bytes for ref in root.refs))

@@ -10,8 +10,9 @@ from .._collection.collection import Collection, expire_after_in, expires_at, is
 from .._commit.commit import is_version
 from .._document.expiry import EXPIRE_AFTER
 from .._document.native import owns_expiry
-from .._document.root import PAYLOAD, VALUES, check_layout, is_serialized, kept_in, moment_of, reference_fields
-from .._document.version import Kept, Version
+from .._document.parts import PartRef
+from .._document.root import PAYLOAD, VALUES, check_layout, is_serialized, moment_of, reference_fields, refs_in
+from .._document.version import Version
 from .._rpc.deadline import Deadline
 from ..errors import FlowStateDecodeError
 from .reading import load_root, unreadable, version_of
@@ -38,11 +39,11 @@ class Head(NamedTuple):
 
     Attributes:
         version: The version. Its revision is not known where only the head was read.
-        replaceable: The parts of its values; those of the log may not be known.
+        replaceable: The references of its values; those of the log may not be known.
     """
 
     version: Version
-    replaceable: Sequence[Kept]
+    replaceable: Sequence[PartRef]
 
 
 async def read_head(collection: Collection, id: str, deadline: Deadline) -> Head | None:
@@ -57,24 +58,24 @@ async def read_head(collection: Collection, id: str, deadline: Deadline) -> Head
         status_inputs = (
             serialized_status_inputs(document, collection.context(id)) if ours else native_status_inputs(document)
         )
-        replaceable = kept_in(document, VALUES) if ours else []
+        replaceable = refs_in(document, VALUES) if ours else []
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
     payload = document.fields[PAYLOAD].map_value.fields if ours else {}
-    parts = _count(payload, "parts")
+    part_count = _count(payload, "parts")
     version = Version(
         updated=moment_of(document.update_time),
         revision="",
         layout="serialized" if ours else "native",
         status_inputs=status_inputs,
         weight=_count(payload, "weight"),
-        parts=parts,
+        part_count=part_count,
         created=payload["created"].string_value if "created" in payload else None,
         expires=None if expire_at is None else expire_at.timestamp(),
         owns_expiry=not ours and owns_expiry(document.fields),
         expire_after=expire_after_in(document.fields),
         has_extra="extra" in payload,
-        kept=() if parts <= 0 else None,
+        part_refs=() if part_count <= 0 else None,
     )
     return Head(version, replaceable)
 
@@ -88,7 +89,7 @@ async def confirm(collection: Collection, id: str, base: Version, deadline: Dead
     if head is not None and head.version.updated == base.updated:
         return head._replace(version=replace(head.version, revision=base.revision))
     version = await confirm_whole(collection, id, base, deadline)  # maintenance may have been there
-    return Head(version, version.kept or ())
+    return Head(version, version.part_refs or ())
 
 
 async def confirm_whole(collection: Collection, id: str, base: Version, deadline: Deadline) -> Version:
@@ -99,7 +100,7 @@ async def confirm_whole(collection: Collection, id: str, base: Version, deadline
     document = await collection.get(id, deadline)
     root = None if document is None else load_root(document)
     if document is None or root is None or not is_version(document, base):
-        return replace(base, kept=())
+        return replace(base, part_refs=())
     try:
         status_inputs = serialized_status_inputs(document, collection.context(id))
     except FlowStateDecodeError as error:

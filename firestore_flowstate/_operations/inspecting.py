@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .._collection.collection import Collection, is_live
 from .._document.ids import check_flow_id
+from .._document.parts import part_count
 from .._document.sizes import document_size
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery
@@ -28,12 +29,12 @@ class Sizes:
 def sizes_of(collection: Collection, document: Document) -> Sizes:
     """Return the sizes of a document."""
     root = load_root(document)
-    refs = [] if root is None else [ref for _, ref in root.refs]
+    refs = () if root is None else root.refs
     path = collection.path_of(collection.id_of(document))
     return Sizes(
         document=document_size(path, document.fields),
-        parts=sum(ref.count for ref in refs),
-        part_bytes=sum(ref.size for ref in refs),
+        parts=part_count(refs),
+        part_bytes=sum(ref.bytes for ref in refs),
     )
 
 

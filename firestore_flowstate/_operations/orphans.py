@@ -9,6 +9,7 @@ from typing import Final
 from .._collection.collection import Collection
 from .._commit.commit import PRECONDITION_CODES
 from .._commit.pending_write import guard
+from .._document.parts import part_ids
 from .._document.root import is_serialized, moment_of, read_root
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
@@ -61,7 +62,7 @@ def _unnamed(root: Document | None, parts: Sequence[Document]) -> list[Document]
     """Return the parts that a root does not refer to. A root that cannot be read might refer to all of them."""
     if root is None or not is_serialized(root):
         return list(parts)
-    named = {name for kept in read_root(root).kept() for name in kept.part_names()}
+    named = set(part_ids(read_root(root).refs))
     return [part for part in parts if part.name.rpartition("/")[2] not in named]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from .._collection.collection import Collection, expire_after_in, expires_at, is_live
-from .._document.log import MAX_IDS, Ref
+from .._document.log import MAX_IDS
 from .._document.native import owns_expiry, read_native
-from .._document.parts import resolve
+from .._document.parts import PartRef, part_ids, resolve
 from .._document.root import Root, is_serialized, moment_of, read_root
 from .._document.serialized import read_state
 from .._document.version import StatusInputs, Version
@@ -63,8 +63,7 @@ async def state_of(
         if not is_serialized(document):
             return read_native_document(collection, document)
         root = read_root(document)
-        refs = [ref for _, ref in root.refs]
-        resolved = await fetch(collection, id, refs, deadline, read_time=read_time)
+        resolved = await fetch(collection, id, root.refs, deadline, read_time=read_time)
         if resolved is None:
             # The root was replaced between the two reads, and its parts went with it.
             return await _state_again(collection, id, deadline)
@@ -177,8 +176,8 @@ def version_of(document: Document, root: Root, status_inputs: StatusInputs) -> V
         layout="serialized",
         status_inputs=status_inputs,
         weight=root.weight,
-        parts=root.parts,
-        kept=root.kept(),
+        part_count=root.part_count,
+        part_refs=root.refs,
         created=root.created,
         expires=None if expire_at is None else expire_at.timestamp(),
         has_extra="extra" in root.values,
@@ -187,15 +186,14 @@ def version_of(document: Document, root: Root, status_inputs: StatusInputs) -> V
 
 
 async def fetch(
-    collection: Collection, id: str, refs: Sequence[Ref], deadline: Deadline, *, read_time: Timestamp | None = None
+    collection: Collection, id: str, refs: Sequence[PartRef], deadline: Deadline, *, read_time: Timestamp | None = None
 ) -> dict[str, bytes] | None:
     """Return the bytes of each reference by its name, or None where a part is missing."""
     if not refs:
         return {}
-    refs = list(dict.fromkeys(refs))  # a late duplicate of a segment repeats its references
-    names = [name for ref in refs for name in ref.part_names()]
+    names = part_ids(refs)
     batches = [names[i : i + _PARTS_AT_ONCE] for i in range(0, len(names), _PARTS_AT_ONCE)]
-    longer = deadline.plus(max(0.0, sum(ref.size for ref in refs) / 2**20 - 1))
+    longer = deadline.plus(max(0.0, sum({ref.name: ref.bytes for ref in refs}.values()) / 2**20 - 1))
     parts: dict[str, Document] = {}
     for found in await gather_or_cancel(
         _batch(collection, id, batch, longer, read_time=read_time) for batch in batches
@@ -221,7 +219,7 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
     root = read_root(document)
     at = Timestamp(seconds=root.updated.seconds, nanos=root.updated.nanos)
     # At the root's own time its parts were there, whatever has happened since.
-    resolved = await fetch(collection, id, [ref for _, ref in root.refs], deadline, read_time=at)
+    resolved = await fetch(collection, id, root.refs, deadline, read_time=at)
     if resolved is None:
         raise FlowStateDecodeError("parts that it refers to are missing")
     return decode(collection, id, document, root, resolved)

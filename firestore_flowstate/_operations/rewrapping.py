@@ -10,6 +10,7 @@ from .._collection.collection import Collection, expires_at
 from .._commit.commit import PRECONDITION_CODES, if_updated_at
 from .._commit.pending_write import PendingWrite, send, withdraw
 from .._document.error_texts import with_flow_id
+from .._document.parts import part_ids
 from .._document.rewrapping import is_current, rewrap_root
 from .._document.root import PAYLOAD, is_serialized, read_root, write_segment, write_stored
 from .._rpc.gather_or_cancel import gather_or_cancel
@@ -81,8 +82,7 @@ async def _pending_write(collection: Collection, id: str, document: Document) ->
     context = collection.context(id)
     try:
         root = read_root(document)
-        refs = [ref for _, ref in root.refs]
-        resolved = await fetch(collection, id, refs, collection.deadline(None))
+        resolved = await fetch(collection, id, root.refs, collection.deadline(None))
         if resolved is None or is_current(root, resolved, context):
             return None
         rewrapped = rewrap_root(root, resolved, context)
@@ -104,13 +104,13 @@ async def _pending_write(collection: Collection, id: str, document: Document) ->
     write.update_mask.field_paths.extend(f"{PAYLOAD}.{name}" for name in names)
     if context.payloads.keyring is not None:
         write.update_mask.field_paths.append("summary.errorLine")  # not to be left in the clear
-    gone = [collection.part_name(id, name) for ref in rewrapped.gone for name in ref.part_names()]
+    gone = [collection.part_name(id, part) for part in part_ids(rewrapped.gone)]
     return PendingWrite(
         id=id,
         root=write,
         revision=root.revision,
         replaces=False,
-        parts=part_writes(collection, id, rewrapped.spill.refs),
+        parts=part_writes(collection, id, rewrapped.spill.moved),
         expire_at=expires_at(document.fields),
         gone=gone,
     )

@@ -11,10 +11,10 @@ from .._commit.commit import commit_write, part_names_of
 from .._commit.pending_write import CommitResult, PendingWrite
 from .._document.error_texts import check_state, with_flow_id
 from .._document.expiry import own_duration
-from .._document.log import MAX_IDS, Ref
+from .._document.log import MAX_IDS
 from .._document.native import EXPIRY, owns_expiry, write_native
 from .._document.native_values import same_fields
-from .._document.parts import write_part
+from .._document.parts import PartRef, write_part
 from .._document.payload import NATIVE_IN_THE_CLEAR
 from .._document.serialized import Written, history, write_expiry, write_state
 from .._document.sizes import MAX_DOCUMENT_BYTES, document_size, value_size
@@ -62,13 +62,13 @@ async def save(
     """
     sound = check_state(id, state) if content is None else content
     path = collection.path_of(id)
-    if base is not None and base.kept is None and state.version == base.to_text(path):
+    if base is not None and base.part_refs is None and state.version == base.to_text(path):
         base = Version.of(state, path)  # which knows the parts that a text does not name
     if layout is None and not absent:
         layout = layout_of(collection, id, state, base)
     out, written = outgoing_of(collection, id, sound, base=base, absent=absent, layout=layout, expire_at=expire_at)
-    if base is not None and base.kept is not None:
-        out.gone = part_names_of(collection, id, base.kept)
+    if base is not None and base.part_refs is not None:
+        out.gone = part_names_of(collection, id, base.part_refs)
     elif base is not None or (out.parts and not absent):
         # It costs a read anyway to be large: so what is replaced can go with it.
         out.gone = await _parts_of(collection, id, deadline)
@@ -126,8 +126,8 @@ def stamp(
         layout="native" if written is None else "serialized",
         status_inputs=status_inputs,
         weight=0 if written is None else written.weight if result.root is None else result.root.weight,
-        parts=0 if written is None else len(out.parts) if result.root is None else result.root.parts,
-        kept=() if written is None else written.kept if result.root is None else result.root.kept(),
+        part_count=0 if written is None else len(out.parts) if result.root is None else result.root.part_count,
+        part_refs=_refs(written, result),
         created=None if written is None else written.created,
         expires=None if out.expire_at is None else out.expire_at.timestamp(),
         owns_expiry=written is None and EXPIRY in (state.model_extra or {}),
@@ -136,6 +136,12 @@ def stamp(
     )
     state._history = () if written is None else (*history(state, base), written.revision)[-MAX_IDS:]
     version.stamp(state, path)
+
+
+def _refs(written: Written | None, result: CommitResult) -> tuple[PartRef, ...]:
+    if written is None:
+        return ()
+    return tuple(ref for ref, _ in written.parts) if result.root is None else result.root.refs
 
 
 def pending_write(
@@ -160,7 +166,7 @@ def pending_write(
     return out, written
 
 
-def part_writes(collection: Collection, id: str, parts: Sequence[tuple[Ref, bytes]]) -> list[Write]:
+def part_writes(collection: Collection, id: str, parts: Sequence[tuple[PartRef, bytes]]) -> list[Write]:
     """Return the writes of the parts that references stand for."""
     writes = []
     for ref, data in parts:
@@ -202,7 +208,7 @@ def check_may_be_plain(collection: Collection) -> None:
 async def _parts_of(collection: Collection, id: str, deadline: Deadline) -> list[str]:
     document = await collection.get(id, deadline)
     root = None if document is None else load_root(document)
-    return [] if root is None else part_names_of(collection, id, root.kept())
+    return [] if root is None else part_names_of(collection, id, root.refs)
 
 
 def check_native_size(path: str, fields: Any) -> None:

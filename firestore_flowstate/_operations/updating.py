@@ -14,13 +14,13 @@ from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.error_texts import not_found, not_removable, with_flow_id
 from .._document.expiry import EXPIRE_AFTER
-from .._document.log import Ref
 from .._document.merging import bytes_of
 from .._document.native import EXPIRY, changed_fields, write_change
 from .._document.native_values import same_fields
+from .._document.parts import PartRef, part_count
 from .._document.serialized import write_expiry
 from .._document.updating import Update, pack_update, write_transforms, write_update
-from .._document.version import Kept, Version
+from .._document.version import Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Refused
@@ -40,7 +40,7 @@ async def update(
     change: Change,
     *,
     base: Version,
-    replaceable: Sequence[Kept] | None = None,
+    replaceable: Sequence[PartRef] | None = None,
     deadline: Deadline,
 ) -> Version:
     """Write what a change names on top of a version; return the new version.
@@ -68,7 +68,7 @@ async def update(
         packed = pack_update(change, collection.context(id))
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
-    if base.kept is None and packed.change.names_expiry and _may_expire(collection, change, base):
+    if base.part_refs is None and packed.change.names_expiry and _may_expire(collection, change, base):
         base = await confirm_whole(collection, id, base, deadline)  # its parts expire after it, all of them
     elif replaceable is None and _relies_on_parts(packed, base):
         base, replaceable = await confirm(collection, id, base, deadline)
@@ -109,7 +109,7 @@ async def _check_removable(collection: Collection, id: str, change: Change, dead
     if root is None or "extra" not in root.values:
         return
     stored = root.values["extra"]
-    resolved = await fetch(collection, id, [stored] if isinstance(stored, Ref) else [], deadline)
+    resolved = await fetch(collection, id, [stored] if isinstance(stored, PartRef) else [], deadline)
     if resolved is None:
         return
     try:
@@ -132,7 +132,7 @@ def _would_expire_as_told(collection: Collection, change: Change, base: Version)
 
 def _relies_on_parts(packed: Update, base: Version) -> bool:
     """Return whether a write on top of a version that a text told of goes by more than its update_time."""
-    if base.kept is None and packed.values:
+    if base.part_refs is None and packed.values:
         return True  # it may replace values in parts, which go with it
     return base.is_hearsay and bool(packed.parts) and base.expires is not None  # its parts expire after the root
 
@@ -143,15 +143,15 @@ async def _update_serialized(
     packed: Update,
     *,
     base: Version,
-    replaceable: Sequence[Kept] | None,
+    replaceable: Sequence[PartRef] | None,
     deadline: Deadline,
 ) -> Version:
     expire_at: datetime | Unset | None = UNSET
     if packed.change.names_expiry:
         own = packed.change.own_duration_after(base.expire_after)
         expire_at = collection.expire_at(packed.status_inputs_after(base.status_inputs).status, own)
-    kept = base.kept if base.kept is not None else replaceable or ()
-    out = _pending_write(collection, id, packed, base, expire_at, kept)
+    refs = base.part_refs if base.part_refs is not None else replaceable or ()
+    out = _pending_write(collection, id, packed, base, expire_at, refs)
     for compactions in range(_COMPACTIONS + 1):
         try:
             result = await commit_write(collection, out, base=base, absent=False, deadline=deadline)
@@ -161,12 +161,16 @@ async def _update_serialized(
                 raise collection.connection.refusal(refusal, flow_id=id) from refusal
             # The root is full. Compaction changes no revision, so the version at hand stays good.
             await compact(collection, id, deadline, urgent=True)
-    version = _version_after(packed, result, base, kept, expire_at)
+    version = _version_after(packed, result, base, refs, expire_at)
     if base.weight < COMPACT_WEIGHT <= version.weight or version.weight > 2 * COMPACT_WEIGHT:
         compacted = await compact(collection, id, deadline)
         if compacted is not None and compacted.revision == version.revision:
             return replace(
-                version, updated=compacted.updated, weight=compacted.weight, parts=compacted.parts, kept=compacted.kept
+                version,
+                updated=compacted.updated,
+                weight=compacted.weight,
+                part_count=compacted.part_count,
+                part_refs=compacted.part_refs,
             )
     return version
 
@@ -183,7 +187,7 @@ def _pending_write(
     packed: Update,
     base: Version,
     expire_at: datetime | Unset | None,
-    kept: Sequence[Kept],
+    refs: Sequence[PartRef],
 ) -> PendingWrite:
     root = Write()
     root.update.name = collection.name(id)
@@ -199,32 +203,32 @@ def _pending_write(
         expire_at=base.expire_at() if isinstance(expire_at, Unset) else expire_at,
     )
 
-    def fit(kept: Sequence[Kept]) -> None:
-        gone = packed.gone(kept)
+    def fit(refs: Sequence[PartRef]) -> None:
+        gone = packed.gone(refs)
         out.gone = part_names_of(collection, id, gone)
         if packed.change.names_expiry and (out.expire_at is not None or base.expires is not None):
-            out.stay = part_names_of(collection, id, [one for one in kept if one not in gone])
+            out.stay = part_names_of(collection, id, [ref for ref in refs if ref not in gone])
         root.ClearField("update_transforms")
         write_transforms(root.update_transforms, packed, gone)
 
-    fit(kept)
-    out.fit = lambda found: fit(found.kept())
+    fit(refs)
+    out.fit = lambda found: fit(found.refs)
     return out
 
 
 def _version_after(
-    packed: Update, result: CommitResult, base: Version, kept: Sequence[Kept], expire_at: datetime | Unset | None
+    packed: Update, result: CommitResult, base: Version, refs: Sequence[PartRef], expire_at: datetime | Unset | None
 ) -> Version:
     if result.rebased is not None:
-        kept = result.rebased.kept()
-        base = replace(base, weight=result.rebased.weight, parts=result.rebased.parts, kept=tuple(kept))
+        refs = result.rebased.refs
+        base = replace(base, weight=result.rebased.weight, part_count=result.rebased.part_count, part_refs=refs)
     weight = base.weight + packed.segment.weight()
-    parts = base.parts + sum(ref.count for ref, _ in packed.parts) - sum(one.size for one in packed.gone(kept))
-    after = None if base.kept is None else packed.kept_after(base.kept)
+    count = base.part_count + part_count(ref for ref, _ in packed.parts) - part_count(packed.gone(refs))
+    after = None if base.part_refs is None else packed.refs_after(base.part_refs)
     if len(result.transforms) > 2:
-        weight, parts = result.transforms[1].integer_value, result.transforms[2].integer_value
+        weight, count = result.transforms[1].integer_value, result.transforms[2].integer_value
     elif result.root is not None:
-        weight, parts, after = result.root.weight, result.root.parts, result.root.kept()
+        weight, count, after = result.root.weight, result.root.part_count, result.root.refs
     if isinstance(expire_at, Unset):
         expires = base.expires
     else:
@@ -235,8 +239,8 @@ def _version_after(
         layout="serialized",
         status_inputs=packed.status_inputs_after(base.status_inputs),
         weight=weight,
-        parts=parts,
-        kept=after,
+        part_count=count,
+        part_refs=after,
         created=base.created,
         expires=expires,
         has_extra=base.has_extra,

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from firestore_flowstate import AccessDeniedError, CacheEntry, FlowStateSettings
-from firestore_flowstate._document.log import Ref
+from firestore_flowstate._document.parts import PartRef
 from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.root import PAYLOAD, write_stored
 from firestore_flowstate._document.serialized import write_state
@@ -79,7 +79,7 @@ def _root_of_many_parts() -> Answer:
     root = Document(name="projects/demo-scripted/databases/(default)/documents/genkit-flows/id")
     context = DocumentContext(path="genkit-flows/id", payloads=Payloads(compress_over=2**40))
     write_state(root, a_state("id"), context, base=None, create=True, expire_at=None)
-    write_stored(root.fields[PAYLOAD].map_value.fields["input"], Ref("part", 200, 5))
+    write_stored(root.fields[PAYLOAD].map_value.fields["input"], PartRef("input", "part", 200, 5))
     return reply(root)
 
 

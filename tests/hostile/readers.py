@@ -20,9 +20,8 @@ from firestore_flowstate._commit.commit import found_version
 from firestore_flowstate._document.compaction import compact_log, joinable
 from firestore_flowstate._document.difference import Snapshot
 from firestore_flowstate._document.encoded_state import encode_state
-from firestore_flowstate._document.log import Ref
 from firestore_flowstate._document.native import write_native
-from firestore_flowstate._document.parts import resolve, write_part
+from firestore_flowstate._document.parts import PartRef, resolve, write_part
 from firestore_flowstate._document.rewrapping import is_current, rewrap_root
 from firestore_flowstate._document.root import Root, check_layout, is_serialized, read_root
 from firestore_flowstate._document.serialized import write_state
@@ -149,8 +148,8 @@ def _rewrap(stored: Stored) -> None:
     rewrap_root(root, resolved, _CONTEXT)
 
 
-def _resolved(root: Root, stored: Stored, refs: list[Ref] | None = None) -> dict[str, bytes]:
-    resolved = resolve([ref for _, ref in root.refs] if refs is None else refs, stored.parts)
+def _resolved(root: Root, stored: Stored, refs: list[PartRef] | None = None) -> dict[str, bytes]:
+    resolved = resolve(root.refs if refs is None else refs, stored.parts)
     if resolved is None:
         raise FlowStateDecodeError("parts that it refers to are missing")
     return resolved

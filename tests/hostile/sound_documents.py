@@ -7,7 +7,7 @@ import copy
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -148,11 +148,11 @@ def _move_to_parts(stored: Stored, name: str, count: int) -> None:
         return
     data = value.string_value.encode() or value.bytes_value
     spill = Spill(room=0)
-    ref = spill.move(data)
+    ref = spill.move(name, data)
     for index in range(count):
         part = Document()
         write_part(part, data, 0)
         part.fields["data"].bytes_value = data[index * len(data) // count : (index + 1) * len(data) // count]
         stored.parts[f"{ref.name}-{index}"] = part
     value.Clear()
-    write_stored(value, type(ref)(ref.name, count, ref.size))
+    write_stored(value, replace(ref, count=count))

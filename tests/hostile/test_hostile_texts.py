@@ -40,7 +40,7 @@ SOUND_VERSION: Final = Version(
     layout="serialized",
     status_inputs=StatusInputs("done", blocked=True, executed=True),
     weight=1000,
-    parts=3,
+    part_count=3,
     created="c",
     expires=1.5,
 )
@@ -81,7 +81,7 @@ def test_versions(text: str) -> None:
     assert version.expire_at() is None or version.expires is not None
     for name in (version.revision, version.created or ""):
         name.encode()
-    assert version.kept is None or () == version.kept
+    assert version.part_refs is None or () == version.part_refs
     assert version == Version.from_text(version.to_text(PATH), PATH)
 
 

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from firestore_flowstate._document import compaction
 from firestore_flowstate._document.compaction import compact_log, joinable
+from firestore_flowstate._document.ids import new_id
 from firestore_flowstate._document.json_text import encode
-from firestore_flowstate._document.log import MAX_IDS, Ref, Segment, new_id
+from firestore_flowstate._document.log import MAX_IDS, Segment
 from firestore_flowstate._document.merging import merge
+from firestore_flowstate._document.parts import PartRef
 from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.root import Root
 from firestore_flowstate._document.version import Moment
@@ -41,7 +43,7 @@ def segment_of_text(step: str, text: str) -> Segment:
 
 
 def root_of(log: Sequence[Segment]) -> Root:
-    return Root(head={}, values={}, log=log, weight=0, parts=0, created=None, updated=Moment(0, 0))
+    return Root(head={}, values={}, log=log, weight=0, part_count=0, created=None, updated=Moment(0, 0))
 
 
 def merged(log: Sequence[Segment], resolved: dict[str, bytes]) -> tuple[list[Any], list[Any]]:
@@ -73,7 +75,7 @@ def test_folding_changes_nothing_that_is_seen(
                 names = [ref.name for ref in joinable(root)]
                 compacted = compact_log(root, {name: resolved[name] for name in names}, PLACE)
                 log = list(compacted.log)
-                resolved.update((ref.name, data) for ref, data in compacted.spill.refs)
+                resolved.update((ref.name, data) for ref, data in compacted.spill.moved)
                 assert root.revision == root_of(log).revision
 
     assert merged(plain, {}) == merged(log, resolved)
@@ -82,7 +84,7 @@ def test_folding_changes_nothing_that_is_seen(
 
 @given(writes=st.lists(WRITES, min_size=1, max_size=8))
 def test_merging_is_what_a_dict_does(writes: list[tuple[dict[str, int], list[str], dict[str, None]]]) -> None:
-    """Removed first, then set; a step that is set again keeps its context, a removed one comes back last."""
+    """Removed first, then set; a step that is set again keeps its place, a removed one comes back last."""
     steps: dict[str, Any] = {}
     events: dict[str, Any] = {}
     for set, delete, event in writes:
@@ -115,10 +117,10 @@ def test_a_long_flow_writes_each_byte_a_few_times() -> None:
             joined = {ref.name: stored[ref.name] for ref in joinable(root)}
             compacted = compact_log(root, joined, RAW)
             log, folds = list(compacted.log), folds + 1
-            stored.update((ref.name, data) for ref, data in compacted.spill.refs)
+            stored.update((ref.name, data) for ref, data in compacted.spill.moved)
             for ref in compacted.gone:
                 del stored[ref.name]
-            written += sum(len(data) for _, data in compacted.spill.refs)
+            written += sum(len(data) for _, data in compacted.spill.moved)
 
     assert 4_500_000 <= sum(map(len, stored.values())) + 300_000
     assert 2.1 >= written / sum(map(len, stored.values()))
@@ -128,6 +130,6 @@ def test_a_long_flow_writes_each_byte_a_few_times() -> None:
 
 def test_a_log_in_parts_is_not_folded_again() -> None:
     """Segments in parts weigh little, so that a state of hundreds of megabytes is not folded at every write."""
-    refs = [Segment(id=new_id(), set=Ref(new_id(), 1, 900_000)) for _ in range(500)]
+    refs = [Segment(id=new_id(), set=PartRef("log", new_id(), 1, 900_000)) for _ in range(500)]
 
     assert sum(segment.weight() for segment in refs) < compaction.COMPACT_WEIGHT

@@ -230,7 +230,7 @@ async def check(store: Store) -> None:
             return
     expiries = {part.name.rpartition("/")[2]: expires_at(part.fields) for part in found}
     root = read_root(document)
-    named = {name for kept in root.kept() for name in kept.part_names()}
+    named = {name for ref in root.refs for name in ref.part_names()}
     assert set() == named - expiries.keys(), "the root names parts that are not there"
     assert root.parts >= len(named)
     root_expires = expires_at(document.fields)

@@ -189,6 +189,6 @@ async def _assert_no_orphans(store: FirestoreFlowStateStore, schedule: Schedule)
 
     document = await collection.get(ID, store._deadline(None))
     root = None if document is None else load_root(document)
-    named = {name for kept in root.kept() for name in kept.part_names()} if root is not None else set()
+    named = {name for ref in root.refs for name in ref.part_names()} if root is not None else set()
     assert named == set(await part_names(collection, ID, store._deadline(None))), schedule.trace
     assert root is None or root.parts >= len(named)

@@ -138,7 +138,7 @@ async def _parts(collection: Collection) -> tuple[set[str], set[str], int]:
             root = load_root(document)
             if root is not None:
                 id = collection.id_of(document)
-                named.update(f"{id}/{name}" for kept in root.kept() for name in kept.part_names())
+                named.update(f"{id}/{name}" for ref in root.refs for name in ref.part_names())
                 folded += any(segment.ids for segment in root.log)
     prefix = len(collection.name(""))
     stored = {
