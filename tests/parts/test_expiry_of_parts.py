@@ -232,7 +232,7 @@ async def check(store: Store) -> None:
     root = read_root(document)
     named = {name for ref in root.refs for name in ref.part_names()}
     assert set() == named - expiries.keys(), "the root names parts that are not there"
-    assert root.parts >= len(named)
+    assert root.part_count >= len(named)
     root_expires = expires_at(document.fields)
     for name in named:
         expires = expiries[name]

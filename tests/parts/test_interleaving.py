@@ -191,4 +191,4 @@ async def _assert_no_orphans(store: FirestoreFlowStateStore, schedule: Schedule)
     root = None if document is None else load_root(document)
     named = {name for ref in root.refs for name in ref.part_names()} if root is not None else set()
     assert named == set(await part_names(collection, ID, store._deadline(None))), schedule.trace
-    assert root is None or root.parts >= len(named)
+    assert root is None or root.part_count >= len(named)
