@@ -180,8 +180,11 @@ def test_cancel_what_is_driven(
         (["sweep"], 2, "--flows MODULE:FLOWS"),
     ],
 )
-def test_misuse(here: Callable[..., Outcome], arguments: list[str], code: int, says: str) -> None:
+def test_misuse(
+    here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, says: str
+) -> None:
     """One line that says what to do."""
+    monkeypatch.syspath_prepend(HERE)
     outcome = here(*arguments)
 
     assert says in outcome.err

@@ -55,8 +55,7 @@ def test_figures_go_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Between its markers; the tables of benchmarks that did not run now stay as they are."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import performance
-
-    from tests.torture.run import BENCHMARKS as MEASURED
+    from run import BENCHMARKS as MEASURED
 
     page = tmp_path / "performance.md"
     page.write_text("before\n<!-- speed: begin. As it\nwas. -->\nold\n<!-- speed: end -->\nafter\n")
