@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from ._rpc.loop_thread import from_afar
+
+_Item = TypeVar("_Item")
 
 _LONGEST_SECONDS: Final = 86_400.0  # of one wait: timers do not reach as far as expiries
 
@@ -18,6 +22,7 @@ class Signal:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
+        self.is_over = False
 
     def clear(self) -> None:
         """Forget what has changed: it is about to be looked at."""
@@ -33,8 +38,8 @@ class Signal:
             await asyncio.wait_for(self._event.wait(), seconds)
 
     def send(self) -> bool:
-        """Wake the watcher, from any thread; return whether its loop is still there."""
-        return from_afar(self._loop, self._event.set)
+        """Wake the watcher, from any thread; return whether it is still there, with its loop."""
+        return not self.is_over and from_afar(self._loop, self._event.set)
 
 
 class Signals:
@@ -45,16 +50,55 @@ class Signals:
 
     def open(self) -> Signal:
         """Return a signal for the running loop, which hears of every change from now on."""
+        for over in [signal for signal in tuple(self._open) if signal.is_over]:
+            self._open.discard(over)
         signal = Signal()
         self._open.add(signal)
         return signal
-
-    def close(self, signal: Signal) -> None:
-        """Tell it nothing any more."""
-        self._open.discard(signal)
 
     def changed(self) -> None:
         """Tell all of a change."""
         for signal in tuple(self._open):
             if not signal.send():
                 self._open.discard(signal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight(Generic[_Item]):
+    """What a look at the store shows.
+
+    Attributes:
+        version: What tells it from what was seen before.
+        item: Returns what to yield.
+        until: When it is another without a write: as it expires.
+    """
+
+    version: object
+    item: Callable[[], _Item]
+    until: datetime | None
+
+
+class Sights(Generic[_Item]):
+    """What is seen of a store now and after each change; a source of `Watch`. To be made and used on one loop."""
+
+    def __init__(self, signals: Signals, look: Callable[[], Sight[_Item]]) -> None:
+        self._signal = signals.open()
+        self._look = look
+        self._seen: object = self  # which no version is
+
+    def __del__(self) -> None:
+        self.end()
+
+    async def next(self) -> _Item:
+        """Return what there is once it is another than returned before."""
+        while True:
+            self._signal.clear()
+            sight = self._look()
+            if sight.version != self._seen:
+                self._seen = sight.version
+                return sight.item()
+            await self._signal.wait(sight.until)
+
+    def end(self) -> None:
+        """Look no more. The next change forgets the signal, since this may be the collector, in the middle of one."""
+        self._signal.is_over = True

@@ -15,6 +15,7 @@ from ._document.expiry import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.ids import check_flow_id
 from ._rpc.connection import Connection
 from ._rpc.deadline import Deadline
+from ._watch import Source, Watch
 from .errors import FlowStateEncodeError
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, first_page_or_all, query_or_all
@@ -377,19 +378,16 @@ class FirestoreFlowStateStore:
             FlowStateDecodeError: What is stored cannot be read.
             BackendError: It cannot be watched, or the first answer did not come within the store's timeout.
         """
-        return self._watch(check_flow_id(id))
+        id = check_flow_id(id)
 
-    async def _watch(self, id: str) -> AsyncIterator[FlowState | None]:
-        deadline = self._deadline(None)
-        collection = await self._ready(deadline)
-        from ._operations.watching import StateWatch
+        async def begin() -> Source[FlowState | None]:
+            deadline = self._deadline(None)
+            collection = await self._ready(deadline)
+            from ._operations.watching import StateWatch
 
-        watch = StateWatch(collection, id, deadline)
-        try:
-            while True:
-                yield await watch.next()
-        finally:
-            watch.end()
+            return StateWatch(collection, id, deadline)
+
+        return Watch(begin)
 
     def watch_list(self, query: FlowStateQuery | None = None) -> AsyncIterator[Sequence[FlowStateSummary]]:
         """Yield the first page of `list_summaries` now, and again whenever it changes; as `watch` does.
@@ -402,19 +400,16 @@ class FirestoreFlowStateStore:
             FlowStateDecodeError: A head cannot be read, and the query does not say to skip those.
             BackendError: As of `watch`.
         """
-        return self._watch_list(first_page_or_all(query))
+        query = first_page_or_all(query)
 
-    async def _watch_list(self, query: FlowStateQuery) -> AsyncIterator[Sequence[FlowStateSummary]]:
-        deadline = self._deadline(None)
-        collection = await self._ready(deadline)
-        from ._operations.watching import PageWatch
+        async def begin() -> Source[Sequence[FlowStateSummary]]:
+            deadline = self._deadline(None)
+            collection = await self._ready(deadline)
+            from ._operations.watching import PageWatch
 
-        watch = PageWatch(collection, query, deadline)
-        try:
-            while True:
-                yield await watch.next()
-        finally:
-            watch.end()
+            return PageWatch(collection, query, deadline)
+
+        return Watch(begin)
 
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         """Yield every state the filters match, in the order of `list`, reading one page ahead.

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from typing_extensions import override
@@ -34,7 +35,8 @@ from ._memory_record import Record, read_head, summarize
 from ._query.due import Due, due_query, is_due, wake_at
 from ._query.matching import matches, order
 from ._query.token import Position, from_token, scope_of, to_token
-from ._signals import Signals
+from ._signals import Sight, Sights, Signals
+from ._watch import Watch
 from .errors import (
     FlowStateConflictError,
     FlowStateEncodeError,
@@ -247,42 +249,35 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     @override
     def watch(self, id: str) -> AsyncIterator[FlowState | None]:
-        return self._watch(check_flow_id(id))
+        id = check_flow_id(id)
 
-    async def _watch(self, id: str) -> AsyncIterator[FlowState | None]:
-        signal = self._signals.open()
-        seen: str | None = ""
-        try:
-            while True:
-                signal.clear()
-                record = self._find(id)
-                if (version := None if record is None else record.version) != seen:
-                    seen = version
-                    yield None if record is None else record.state()
-                else:
-                    await signal.wait(None if record is None else record.summary.expire_at)
-        finally:
-            self._signals.close(signal)
+        async def begin() -> Sights[FlowState | None]:
+            return Sights(self._signals, partial(self._see, id))
+
+        return Watch(begin)
+
+    def _see(self, id: str) -> Sight[FlowState | None]:
+        record = self._find(id)
+        if record is None:
+            return Sight(version=None, item=lambda: None, until=None)
+        return Sight(version=record.version, item=record.state, until=record.summary.expire_at)
 
     @override
     def watch_list(self, query: FlowStateQuery | None = None) -> AsyncIterator[Sequence[FlowStateSummary]]:
-        return self._watch_list(first_page_or_all(query))
+        query = first_page_or_all(query)
 
-    async def _watch_list(self, query: FlowStateQuery) -> AsyncIterator[Sequence[FlowStateSummary]]:
-        signal = self._signals.open()
-        seen: list[str] | None = None
-        try:
-            while True:
-                signal.clear()
-                records, _ = self._page(query)
-                if (versions := [record.version for record in records]) != seen:
-                    seen = versions
-                    yield [record.copy_of_summary() for record in records]
-                else:
-                    expiries = (record.summary.expire_at for record in records)
-                    await signal.wait(min((at for at in expiries if at is not None), default=None))
-        finally:
-            self._signals.close(signal)
+        async def begin() -> Sights[Sequence[FlowStateSummary]]:
+            return Sights(self._signals, partial(self._see_page, query))
+
+        return Watch(begin)
+
+    def _see_page(self, query: FlowStateQuery) -> Sight[Sequence[FlowStateSummary]]:
+        records, _ = self._page(query)
+        return Sight(
+            version=[record.version for record in records],
+            item=lambda: [record.copy_of_summary() for record in records],
+            until=min((at for record in records if (at := record.summary.expire_at) is not None), default=None),
+        )
 
     @override
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:

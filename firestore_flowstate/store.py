@@ -265,8 +265,12 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         """Yield the state under the id now, and again after each change; None while there is none.
 
         States in between may be left out where changes come faster than they are taken, the last one never is: at
-        most one waits. It goes on over lost connections, and ends with its user: by leaving the loop and closing the
-        iterator, or dropping it.
+        most one waits. It goes on over lost connections, and ends with its user: by closing the iterator, or dropping
+        it. A step that is cancelled, as by `asyncio.wait_for`, does not end it: the next one goes on. ::
+
+            watch = store.watch("order-1002")
+            async for state in watch:
+                print("gone" if state is None else state.status)
 
         Raises:
             InvalidFlowIdError: The id cannot name a document.

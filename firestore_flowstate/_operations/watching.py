@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from .._collection.collection import Collection, expires_at, is_live
+from .._document.expiry import has_expired
 from .._query.matching import order
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Target
@@ -39,26 +40,34 @@ class StateWatch:
         target.documents.documents.append(collection.name(id))
         self._watching = collection.connection.watch([target])
         self._document: Document | None = None
+        self._is_told = False  # of something that was not looked at yet
         self._seen: str | None = ""  # the version that was returned last; None: there was no state
+        self._ahead: datetime | None = None  # when what was returned was written, if it is later than what is told
         self._seconds: float | None = None
 
     async def next(self) -> FlowState | None:
-        """Return the state once it is another than the one returned before; None where there is none."""
+        """Return the state once it is another than the one returned before; None if there is none.
+
+        It can be cancelled, and called again.
+        """
         while True:
-            told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
-            if told is not None:
-                self._document = next(iter(told[0]), None)
+            if not self._is_told:
+                told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
+                if told is not None:
+                    self._document = next(iter(told[0]), None)
+                self._is_told = True
             try:
                 state = await self._state()
             except StoreUnavailableError:  # its parts were not to be had
                 if self._deadline is not None and self._deadline.remaining() <= 0:
                     raise
-                self._seconds = _AGAIN_SECONDS
+                self._is_told, self._seconds = False, _AGAIN_SECONDS
                 continue
-            self._seconds = None if state is None else _until(state.expire_at)
+            self._is_told, self._seconds = False, None if state is None else _until(state.expire_at)
             version = None if state is None else state.version
-            if version != self._seen:
+            if version != self._seen and not self._is_behind(state):
                 self._seen, self._deadline = version, None
+                self._ahead = self._ahead_of_what_is_told(state)
                 return state
 
     def end(self) -> None:
@@ -68,7 +77,21 @@ class StateWatch:
     async def _state(self) -> FlowState | None:
         if self._document is None or not is_live(self._document):
             return None
-        return await state_of(self._collection, self._document, self._deadline or self._collection.deadline(None))
+        state = await state_of(self._collection, self._document, self._deadline or self._collection.deadline(None))
+        # A root that was replaced before its parts were read is read again, and may have expired meanwhile.
+        return None if state is None or has_expired(state.expire_at, datetime.now(timezone.utc)) else state
+
+    def _ahead_of_what_is_told(self, state: FlowState | None) -> datetime | None:
+        if state is None or state.updated_at is None or self._document is None:
+            return None
+        told: datetime = self._document.update_time.ToDatetime(tzinfo=timezone.utc)
+        return state.updated_at if state.updated_at > told else None
+
+    def _is_behind(self, state: FlowState | None) -> bool:
+        """Return whether it is older than a root that was read again before anything was told of it."""
+        if state is None or state.updated_at is None or self._ahead is None:
+            return False
+        return state.updated_at < self._ahead
 
 
 class PageWatch:
@@ -82,24 +105,29 @@ class PageWatch:
         self._sources = streams(collection, query, after=None, fields=None, deadline=deadline)
         self._watching = collection.connection.watch([self._target(index) for index in range(len(self._sources))])
         self._told: Sequence[Sequence[Document]] = ()
-        self._seen: Sequence[FlowStateSummary] | None = None
+        self._is_told = False
+        self._seen: Sequence[tuple[str, datetime]] | None = None  # each id, and when it was written
         self._seconds: float | None = None
 
     async def next(self) -> Sequence[FlowStateSummary]:
-        """Return the page once it is another than the one returned before."""
+        """Return the page once it is another than the one returned before. It can be cancelled, and called again."""
         while True:
-            told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
-            if told is not None:
-                self._told = told
+            if not self._is_told:
+                told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
+                if told is not None:
+                    self._told = told
+                self._is_told = True
             try:
                 page = await self._page()
             except StoreUnavailableError:  # what is behind was not to be had
                 if self._deadline is not None and self._deadline.remaining() <= 0:
                     raise
-                self._seconds = _AGAIN_SECONDS
+                self._is_told, self._seconds = False, _AGAIN_SECONDS
                 continue
-            if page != self._seen:
-                self._seen, self._deadline = page, None
+            self._is_told = False
+            # Not the summaries themselves, in which NaN is another each time.
+            if (seen := [(summary.id, summary.updated_at) for summary in page]) != self._seen:
+                self._seen, self._deadline = seen, None
                 return page
 
     def end(self) -> None:

@@ -75,7 +75,7 @@ async def watch(engine: Engine, id: str) -> AsyncIterator[FlowState]:
             if ended_of(state) is not None:
                 return
     finally:
-        await changes.aclose()  # type: ignore[attr-defined]  # both are generators
+        await changes.aclose()  # type: ignore[attr-defined]  # both can be closed
 
 
 def watch_states(engine: Engine, id: str) -> AsyncIterator[FlowState | None]:

@@ -50,17 +50,37 @@ class OnThreads:
             yield state
 
     def watch(self, *args: Any) -> AsyncIterator[Any]:
-        return self._each(_on_thread(self._store.watch, *args))
+        return Steps(_on_thread(self._store.watch, *args))
 
     def watch_list(self, *args: Any) -> AsyncIterator[Any]:
-        return self._each(_on_thread(self._store.watch_list, *args))
+        return Steps(_on_thread(self._store.watch_list, *args))
 
-    async def _each(self, iterator: Iterator[Any]) -> AsyncIterator[Any]:
+
+class Steps(AsyncIterator[Any]):
+    """A blocking iterator made asynchronous: a step that nobody waits for any more is the next one's."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+        self._step: asyncio.Future[Any] | None = None
+        self._is_waiting = False
+
+    async def __anext__(self) -> Any:
+        if self._is_waiting:
+            raise RuntimeError("each who watches needs a watch")
+        self._is_waiting = True
         try:
-            while (item := await asyncio.to_thread(next, iterator, DONE)) is not DONE:
-                yield item
+            if self._step is None:
+                self._step = asyncio.ensure_future(asyncio.to_thread(next, self._iterator, DONE))
+            await asyncio.wait([self._step])
         finally:
-            await asyncio.to_thread(iterator.close)  # type: ignore[attr-defined]  # a generator
+            self._is_waiting = False
+        step, self._step = self._step, None
+        if step.result() is DONE:
+            raise StopAsyncIteration
+        return step.result()
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(self._iterator.close)  # type: ignore[attr-defined]  # a generator
 
 
 def _on_thread(function: Callable[..., Any], *args: Any) -> Any:

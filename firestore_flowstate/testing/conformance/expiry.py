@@ -17,6 +17,7 @@ from ...unset import UNSET
 from ..comparison import exactly
 from .states import started, with_steps
 from .suite import Suite
+from .watching import close, soon
 
 AT_ONCE: Final = timedelta(microseconds=1)
 IN_AN_HOUR: Final = timedelta(hours=1)
@@ -174,6 +175,25 @@ class ExpiryTests(Suite):
         with pytest.raises(FlowStateNotFoundError):
             async with store.edit("gone"):
                 raise AssertionError("the block was entered")
+
+    @pytest.mark.asyncio
+    async def test_whoever_watches_sees_a_state_expire(self, store_expiring_after: MakeStore) -> None:
+        """In its time, though nobody writes; so does whoever watches the list, and a new one under its id is there."""
+        store = store_expiring_after(timedelta(seconds=1))
+        state = _finished()
+        watch, pages = store.watch("id"), store.watch_list()
+        seen: list[Any] = [await soon(watch)]
+        shown = [await soon(pages)]
+        for _ in range(2):
+            await store.save("id", state)
+            for _ in range(2):
+                seen.append(await soon(watch))
+                shown.append(await soon(pages))
+        await close(watch)
+        await close(pages)
+
+        assert [False, True, False, True, False] == [state is not None for state in seen]
+        assert [0, 1, 0, 1, 0] == [len(page) for page in shown]
 
     @pytest.mark.asyncio
     async def test_an_expired_state_leaves_its_id_free(self, store_expiring_after: MakeStore) -> None:

@@ -113,6 +113,74 @@ class WatchTests(Suite):
         assert version == state.version
 
     @pytest.mark.asyncio
+    async def test_watch_bears_a_timeout_around_a_step(self, store: VersionedFlowStateStore) -> None:
+        """It is not the end: whoever stops waiting goes on later, and misses nothing, whenever it stopped."""
+        await store.save("id", started())
+        watch, pages = store.watch("id"), store.watch_list()
+        for each in (watch, pages):
+            await soon(each)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(each), 0.05)
+        for number in range(20):
+            coming = [asyncio.ensure_future(_next(each)) for each in (watch, pages)]
+            await asyncio.sleep(0)
+            version = await store.update("id", extra={"number": number})
+            for _ in range(number):  # at another moment of its way each time
+                await asyncio.sleep(0)
+            for task in coming:
+                task.cancel()
+            done = await asyncio.gather(*coming, return_exceptions=True)
+            state: Any
+            page: Any
+            state, page = [
+                await soon(each) if isinstance(result, asyncio.CancelledError) else result
+                for each, result in zip((watch, pages), done, strict=True)
+            ]
+            while state.version != version:
+                state = await soon(watch)
+            while page[0].updated_at != state.updated_at:
+                page = await soon(pages)
+        await close(watch)
+        await close(pages)
+
+    @pytest.mark.asyncio
+    async def test_watch_is_over_when_it_was_closed(self, store: VersionedFlowStateStore) -> None:
+        """Begun or not, and a second time nothing happens; each who watches needs a watch."""
+        await store.save("id", started())
+        for number, each in enumerate((store.watch("id"), store.watch_list())):
+            await soon(each)
+            coming = asyncio.ensure_future(soon(each))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError):
+                await anext(each)
+            await store.update("id", extra={"number": number})
+            assert await coming
+            for _ in range(2):
+                await close(each)
+                assert [] == [item async for item in each]
+        for each in (store.watch("id"), store.watch_list()):
+            await close(each)
+            assert [] == [item async for item in each]
+
+    @pytest.mark.asyncio
+    async def test_watch_yields_a_state_of_its_own(self, store: VersionedFlowStateStore) -> None:
+        """Changing what was yielded changes neither the store nor what another watch yields."""
+        state = with_steps("a")
+        await store.save("id", state)
+        before = exactly(state)
+        watches = [store.watch("id"), store.watch("id")]
+        first, second = [await soon(watch) for watch in watches]
+        assert first is not None
+        first.cache["b"] = CacheEntry(value=1)
+        first.cache["a"].value = ["changed"]
+        for watch in watches:
+            await close(watch)
+
+        assert before == exactly(second)
+        assert before == exactly(await store.load("id"))
+
+    @pytest.mark.asyncio
     async def test_watch_list_yields_the_page_now_and_after_each_change(self, store: VersionedFlowStateStore) -> None:
         """As `list_summaries` has it: what comes, changes, moves and goes."""
         watch = store.watch_list()
@@ -173,6 +241,10 @@ class WatchTests(Suite):
                 store.watch(id)
         with pytest.raises(InvalidQueryError, match="first page"):
             store.watch_list(FlowStateQuery(limit=1, continuation_token=token))
+
+
+async def _next(watch: AsyncIterator[T]) -> T:
+    return await anext(watch)
 
 
 def _at(start_time: int, flow_id: str, **fields: Any) -> Any:
