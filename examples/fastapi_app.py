@@ -43,7 +43,7 @@ status = APIRouter(prefix="/status")
 
 @app.put("/runs/{id}")
 async def start(id: str, store: Store) -> dict[str, Any]:
-    """Start a flow under the id; 409 where there is one, which goes on."""
+    """Start a flow under the id; 409 if there is one, which goes on."""
     try:
         await store.create(id, FlowState.start(name="order", flow_id=id))
     except FlowStateExistsError:

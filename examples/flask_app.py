@@ -26,7 +26,7 @@ store = SyncFlowStateStore(FirestoreFlowStateStore())
 
 @app.put("/runs/<id>")
 def start(id: str) -> dict[str, Any]:
-    """Start a flow under the id; 409 where there is one, which goes on."""
+    """Start a flow under the id; 409 if there is one, which goes on."""
     try:
         store.create(id, FlowState.start(name="order", flow_id=id))
     except FlowStateExistsError:

@@ -38,7 +38,7 @@ def test_configuration() -> None:
     configuration = json.loads((FOLDER / "firebase.json").read_text())
 
     jsonschema.validate(configuration, schema)
-    assert "firestore.rules" == configuration["firestore"]["rules"]
+    assert {"rules": "firestore.rules", "indexes": "firestore.indexes.json"} == configuration["firestore"]
     assert (FOLDER / configuration["hosting"]["public"] / "index.html").is_file()
     assert all((FOLDER / "functions" / name).is_file() for name in ("main.py", "requirements.txt"))
 

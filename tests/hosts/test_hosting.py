@@ -1,4 +1,4 @@
-"""docs/hosting.md shows the code that is tested here, and not a second copy of it."""
+"""The pages about hosts show the code that is tested here, and not a second copy of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.hosts.serving import ROOT
 
-PAGE = (ROOT / "docs" / "hosting.md").read_text()
+PAGE = "\n".join((ROOT / "docs" / f"{page}.md").read_text() for page in ("hosting", "firebase", "cloud-run"))
 SECTIONS = [section for section in PAGE.split("\n## ") if "](../examples/" in section]
 
 
@@ -25,10 +25,14 @@ def text_of(example: Path) -> str:
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.partition("\n")[0])
 def test_code_is_of_the_examples(section: str) -> None:
-    """Each paragraph of code stands in an example that the section links, after the paragraph before it."""
+    """Each paragraph of code stands in an example that the section links, after the paragraph before it.
+
+    A block of `shell` is what a reader types.
+    """
     examples = [ROOT / "docs" / link for link in re.findall(r"\]\((\.\./examples/[^)]+)\)", section)]
     text = "\n\n".join(text_of(example) for example in examples)
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    blocks = [(language, block) for language, block in blocks if language != "shell"]
 
     assert blocks
     for language, block in blocks:

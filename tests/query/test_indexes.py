@@ -138,9 +138,10 @@ def test_expiry_is_a_ttl_policy() -> None:
     }
 
 
-def test_the_file_of_the_project_is_generated() -> None:
-    """emulator/firestore.indexes.json is what the default settings give: `flowstate indexes > ...` writes it."""
-    assert index_file(FlowStateSettings()) == (PROJECT / "emulator/firestore.indexes.json").read_text()
+@pytest.mark.parametrize("folder", ["emulator", "examples/firebase"])
+def test_the_file_of_the_project_is_generated(folder: str) -> None:
+    """A firestore.indexes.json is what the default settings give: `flowstate indexes > ...` writes it."""
+    assert index_file(FlowStateSettings()) == (PROJECT / folder / "firestore.indexes.json").read_text()
 
 
 def test_a_nested_collection_is_named_by_its_last_name() -> None:
