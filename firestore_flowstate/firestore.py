@@ -110,10 +110,12 @@ class FirestoreFlowStateStore:
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)
         from ._commit.commit import Conflict
+        from ._commit.expectation import Absent, Anything, Exactly
         from ._operations.saving import save
 
+        expected = Exactly(base) if base is not None else Absent() if if_version is None else Anything()
         try:
-            await save(collection, id, state, content=content, base=base, absent=if_version is None, deadline=deadline)
+            await save(collection, id, state, content=content, expected=expected, deadline=deadline)
         except Conflict as conflicting:
             if if_version is None:
                 raise conflict(id, expected=None, found=conflicting.found) from None
@@ -143,10 +145,11 @@ class FirestoreFlowStateStore:
         deadline = self._deadline(timeout)
         collection = await self._ready_to_write([id], deadline)
         from ._commit.commit import Conflict
+        from ._commit.expectation import Absent
         from ._operations.saving import save
 
         try:
-            await save(collection, id, state, content=content, base=None, absent=True, deadline=deadline)
+            await save(collection, id, state, content=content, expected=Absent(), deadline=deadline)
         except Conflict as conflicting:
             raise conflicting.error from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -114,7 +114,7 @@ class Collection:
         id: str,
         deadline: Deadline,
         *,
-        mask: list[str] | None = None,
+        mask: Sequence[str] | None = None,
         read_time: Timestamp | None = None,
     ) -> Document | None:
         """Return the document of a flow state."""

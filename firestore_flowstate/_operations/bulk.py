@@ -9,7 +9,9 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from .._collection.collection import Collection, is_live
-from .._commit.commit import Conflict, commit_write, if_updated_at
+from .._commit.commit import Attempts, Conflict
+from .._commit.expectation import Anything, if_updated_at
+from .._commit.judgement import commit_write
 from .._commit.pending_write import CommitResult, PendingWrite
 from .._document.error_texts import batch as batch_error
 from .._document.error_texts import check_state
@@ -27,7 +29,7 @@ from ..models import FlowState
 from ..unset import UNSET
 from .deleting import delete
 from .reading import state_of, states_of_whole
-from .saving import layout_of, outgoing_of, stamp
+from .saving import layout_of, pending_write, stamp
 
 _BATCH: Final = 100  # documents
 _BATCH_BYTES: Final = 1024 * 1024
@@ -45,7 +47,7 @@ class Deletion(Protocol):
 class _Save(NamedTuple):
     id: str
     state: FlowState
-    out: PendingWrite
+    pending: PendingWrite
     written: Written | None
     size: int  # bytes of its writes
     status_inputs: StatusInputs  # of the state when it was encoded
@@ -78,26 +80,26 @@ async def save_many(
         try:
             id = check_flow_id(key)
             sound = check_state(id, state if contents is None else contents[key])
-            out, written = outgoing_of(
+            pending, written = pending_write(
                 collection,
                 id,
                 sound,
+                expected=Anything(),
                 layout=layout_of(collection, id, state),
                 expire_at=UNSET if expire_at is None else expire_at[key],
             )
         except FlowStateError as error:
             errors[id] = error
         else:
-            saves.append(_Save(id, state, out, written, out.size(), StatusInputs.of(sound)))
+            saves.append(_Save(id, state, pending, written, pending.size(), StatusInputs.of(sound)))
     alone = [save for save in saves if _is_large(save)]
     small = _batches([save for save in saves if not _is_large(save)], lambda save: save.size)
     deadline = deadline.plus(sum(save.size for save in saves) / 2**20)
 
     async def one(save: _Save, *, sent_at: float | None = None, lost: Ambiguous | None = None) -> None:
+        sent_before = None if sent_at is None else Attempts(began=sent_at, lost=lost)
         try:
-            result = await commit_write(
-                collection, save.out, base=None, absent=False, deadline=deadline, sent_at=sent_at, lost=lost
-            )
+            result = await commit_write(collection, save.pending, deadline, attempts=sent_before)
         except Conflict as conflicting:
             errors[save.id] = conflicting.error
         except Refused as refusal:
@@ -111,7 +113,7 @@ async def save_many(
         sent_at = monotonic()
         try:
             reply = await collection.connection.commit(
-                [save.out.root for save in batch], deadline=deadline, flow_id=None
+                [save.pending.root for save in batch], deadline=deadline, flow_id=None
             )
         except Ambiguous as lost:
             await _each(batch, partial(one, sent_at=sent_at, lost=lost))  # each root tells
@@ -185,8 +187,7 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
     async def one(document: Document, *, lost: Ambiguous | None) -> None:
         id = collection.id_of(document)
         try:
-            created = None if lost is None else moment_of(document.create_time)
-            await delete(collection, id, deadline=deadline, in_doubt=created, lost=lost)
+            await delete(collection, id, deadline=deadline, sent_for=None if lost is None else document, lost=lost)
         except FlowStateError as error:
             errors[id] = error
 
@@ -241,11 +242,11 @@ def _part_count(document: Document) -> int:
 
 
 def _is_large(save: _Save) -> bool:
-    return bool(save.out.parts) or save.size > _BATCH_BYTES
+    return bool(save.pending.parts) or save.size > _BATCH_BYTES
 
 
 def _stamp(save: _Save, path: str, result: CommitResult) -> None:
-    stamp(save.state, path, result, save.written, status_inputs=save.status_inputs, base=None, out=save.out)
+    stamp(save.state, path, result, save.written, status_inputs=save.status_inputs, pending=save.pending)
 
 
 def _checked(ids: Iterable[str], errors: dict[str, FlowStateError]) -> list[str]:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
 from .._collection.collection import Collection, expires_at
-from .._commit.backoff import Backoff
-from .._commit.commit import PRECONDITION_CODES, if_updated_at
-from .._commit.pending_write import PendingWrite, send, withdraw
-from .._document.compaction import compact_log, joinable
+from .._commit.commit import Attempts, commit
+from .._commit.expectation import if_updated_at
+from .._commit.pending_write import CommitResult, PendingWrite, parts_of
+from .._document.compaction import CompactedLog, compact_log, joinable
 from .._document.error_texts import with_flow_id
 from .._document.parts import part_ids
-from .._document.root import PAYLOAD, is_serialized, read_root, write_segment
+from .._document.root import PAYLOAD, Root, is_serialized, read_root, write_segment
 from .._document.version import StatusInputs, Version
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Write
-from .._rpc.outcome import Ambiguous, Refused
+from .._rpc.messages import Document, Write
+from .._rpc.outcome import Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
-from .reading import fetch, unreadable, version_of
-from .saving import part_writes
+from .reading import fetch, unreadable
 
 _TRIES = 5
 _PATIENCE = 5.0  # seconds that a writer gives to maintenance, its own write being stored already
 
 
 async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent: bool = False) -> Version | None:
-    """Compact the log of a flow state; return the version it has then, or None where it was not compacted.
+    """Compact the log of a flow state; return the version it has then, or None if it was not compacted.
 
     Args:
         collection: Where.
@@ -33,39 +35,59 @@ async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent
     """
     if not urgent:
         deadline = Deadline.after(min(_PATIENCE, deadline.remaining()))
-    backoff = Backoff(deadline)
-    for _ in range(_TRIES if urgent else 2):
-        try:
-            version = await _compact_once(collection, id, deadline)
-        except (BackendError, FlowStateDecodeError, FlowStateEncodeError) as error:
-            if not urgent:
-                return None  # the next writer over the limit compacts
-            if isinstance(error, FlowStateDecodeError):
-                raise unreadable(error, id) from error
-            if isinstance(error, FlowStateEncodeError):  # nested deeper than is ever written
-                raise with_flow_id(error, id) from error.__cause__
-            raise
-        except (Ambiguous, Refused) as failure:
-            if isinstance(failure, Refused) and failure.code not in PRECONDITION_CODES:
-                if urgent:
-                    raise collection.connection.refusal(failure, flow_id=id) from failure
-                return None
-        else:
-            return version
-        await backoff.pause()
-    return None
+    judge = _CompactionJudge(collection, id, deadline, tries=_TRIES if urgent else 2)
+    try:
+        result = await commit(collection, id, judge)
+    except (BackendError, FlowStateDecodeError, FlowStateEncodeError, Refused) as error:
+        if not urgent:
+            return None  # the next writer over the limit compacts
+        if isinstance(error, Refused):
+            raise collection.connection.refusal(error, flow_id=id) from error
+        if isinstance(error, FlowStateDecodeError):
+            raise unreadable(error, id) from error
+        if isinstance(error, FlowStateEncodeError):  # nested deeper than is ever written
+            raise with_flow_id(error, id) from error.__cause__
+        raise
+    return None if result is None else judge.version(result)
 
 
-async def _compact_once(collection: Collection, id: str, deadline: Deadline) -> Version | None:
-    document = await collection.get(id, deadline)
-    if document is None or not is_serialized(document):
-        return None
-    root = read_root(document)
-    resolved = await fetch(collection, id, joinable(root), deadline)
-    if resolved is None:
-        return None  # replaced meanwhile
-    compacted = compact_log(root, resolved, collection.context(id))
-    write = Write()
+class _CompactionJudge:
+    """Compacts what is stored, unless too many write in between."""
+
+    mask: Final = None
+    is_maintenance: Final = True
+
+    def __init__(self, collection: Collection, id: str, deadline: Deadline, *, tries: int) -> None:
+        self.deadline = deadline
+        self._collection = collection
+        self._id = id
+        self._tries = tries
+        self._made: Version | None = None  # but for its update_time
+
+    async def judge(self, stored: Document | None, attempts: Attempts) -> PendingWrite | None:
+        """Return the write that compacts what is stored."""
+        self._tries -= 1
+        if self._tries < 0 or stored is None or not is_serialized(stored):
+            return None  # rows 22, 24
+        root = read_root(stored)
+        resolved = await fetch(self._collection, self._id, joinable(root), self.deadline)
+        if resolved is None:
+            return None  # replaced meanwhile
+        compacted = compact_log(root, resolved, self._collection.context(self._id))
+        pending, self._made = _pending_write(self._collection, self._id, stored, root, compacted)
+        return pending  # row 22
+
+    def version(self, result: CommitResult) -> Version:
+        """Return the version that a compaction has made."""
+        assert self._made is not None  # noqa: S101  # what was committed
+        return replace(self._made, updated=result.updated)
+
+
+def _pending_write(
+    collection: Collection, id: str, document: Document, root: Root, compacted: CompactedLog
+) -> tuple[PendingWrite, Version]:
+    """Return the write that compacts a document, and the version that it makes, but for its update_time."""
+    write = Write(current_document=if_updated_at(root.updated))
     write.update.name = document.name
     payload = write.update.fields[PAYLOAD].map_value.fields
     segments = payload["log"].array_value
@@ -84,30 +106,24 @@ async def _compact_once(collection: Collection, id: str, deadline: Deadline) -> 
         size = max(0, summary["bytes"].integer_value + compacted.grown) if "bytes" in summary else 0
         write.update.fields["summary"].map_value.fields["bytes"].integer_value = size
         write.update_mask.field_paths.append("summary.bytes")
-    out = PendingWrite(
+    pending = PendingWrite(
         id=id,
         root=write,
         revision=root.revision,
         replaces=False,
-        parts=part_writes(collection, id, compacted.spill.moved),
+        parts=parts_of(collection, id, compacted.spill.moved),
         expire_at=expires_at(document.fields),
         gone=[collection.part_name(id, name) for name in gone],
     )
-    try:
-        result = await send(collection, out, if_updated_at(root.updated), deadline)
-    except Refused:
-        if out.parts:
-            await withdraw(collection, out, deadline)
-        raise
-    expected = version_of(document, root, StatusInputs("", blocked=False, executed=False))
     lost = {ref.name for ref in compacted.gone}
     refs = (*(ref for ref in root.refs if ref.name not in lost), *compacted.spill.refs)
-    return Version(
-        updated=result.updated,
+    made = Version(
+        updated=root.updated,
         revision=root.revision,
         layout="serialized",
-        status_inputs=expected.status_inputs,
+        status_inputs=StatusInputs("", blocked=False, executed=False),
         weight=compacted.weight(),
         part_count=payload["parts"].integer_value,
         part_refs=refs,
     )
+    return pending, made

@@ -6,6 +6,7 @@ from .._changing import ChangeFunction, changed
 from .._collection.collection import Collection, is_live
 from .._commit.backoff import Backoff
 from .._commit.commit import Conflict
+from .._commit.expectation import Exactly
 from .._document.difference import Change, Snapshot
 from .._document.encoded_state import encode_state
 from .._document.error_texts import conflict, not_found, with_flow_id
@@ -110,7 +111,7 @@ async def write_difference(
         state._history = (*state._history, version.revision)[-MAX_IDS:] if version.revision else ()
         version.stamp(state, collection.path_of(id))
     else:
-        await save(collection, id, state, base=base, absent=False, layout=base.layout, deadline=deadline)
+        await save(collection, id, state, expected=Exactly(base), layout=base.layout, deadline=deadline)
 
 
 def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from .._collection.collection import Collection, expire_after_in, expires_at, is_live
-from .._commit.commit import is_version
+from .._commit.expectation import is_version
 from .._document.expiry import EXPIRE_AFTER
 from .._document.native import owns_expiry
 from .._document.parts import PartRef

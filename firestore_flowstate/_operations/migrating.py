@@ -10,6 +10,7 @@ from typing import Final
 from .._collection.collection import Collection, is_live
 from .._collection.mixing import MixedLayoutsWarning
 from .._commit.commit import Conflict
+from .._commit.expectation import Absent, Anything, Exactly
 from .._document.root import is_serialized
 from .._document.version import Version
 from .._rpc.gather_or_cancel import gather_or_cancel
@@ -18,7 +19,7 @@ from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState
 from ..reports import MigrateReport
 from .reading import load, state_of
-from .saving import outgoing_of, save
+from .saving import pending_write, save
 from .scanning import scan
 
 _AT_ONCE: Final = 8
@@ -78,7 +79,7 @@ async def _convert(
         if state is None:
             return False
         if dry_run:
-            outgoing_of(target, id, state)  # raises where it could not be stored so
+            pending_write(target, id, state, expected=Anything())  # raises where it could not be stored so
             return True
         try:
             await _save(target, id, state, base=_version(target, id, state), expires_like=state)
@@ -99,7 +100,7 @@ async def _copy(source: Collection, target: Collection, id: str, document: Docum
         if there is not None and _is_later(there, state):
             return False
         if dry_run:
-            outgoing_of(target, id, state)
+            pending_write(target, id, state, expected=Anything())
             return True
         try:
             copy = state.model_copy(deep=True)
@@ -118,8 +119,7 @@ async def _save(
         target,
         id,
         state,
-        base=base,
-        absent=base is None,
+        expected=Absent() if base is None else Exactly(base),
         layout=target.settings.layout,
         expire_at=expires_like.expire_at,
         deadline=target.deadline(None),

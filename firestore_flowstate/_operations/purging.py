@@ -13,7 +13,7 @@ from .._rpc.messages import Document
 from .._rpc.outcome import Ambiguous, Refused
 from ..query import FlowStateQuery, milliseconds
 from .bulk import delete_documents
-from .deleting import delete_version_of
+from .deleting import delete_as_read
 from .pages import Pages
 
 _PAGE: Final = 100
@@ -68,7 +68,7 @@ async def _delete(collection: Collection, documents: list[Document]) -> int:
         nonlocal stayed
         id = collection.id_of(document)
         try:
-            await delete_version_of(collection, id, document, deadline=deadline)
+            await delete_as_read(collection, id, document, deadline=deadline)
         except (Refused, Ambiguous) as failure:
             lost = failure if isinstance(failure, Ambiguous) else lost
             # Where a reply was lost it may be gone by us, and whether by another nothing tells.

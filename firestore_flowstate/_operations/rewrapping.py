@@ -7,19 +7,20 @@ from collections.abc import Callable
 from typing import Final
 
 from .._collection.collection import Collection, expires_at
-from .._commit.commit import PRECONDITION_CODES, if_updated_at
-from .._commit.pending_write import PendingWrite, send, withdraw
+from .._commit.commit import Attempts, commit
+from .._commit.expectation import if_updated_at
+from .._commit.pending_write import CommitResult, PendingWrite, parts_of
 from .._document.error_texts import with_flow_id
 from .._document.parts import part_ids
 from .._document.rewrapping import is_current, rewrap_root
-from .._document.root import PAYLOAD, is_serialized, read_root, write_segment, write_stored
+from .._document.root import PAYLOAD, is_serialized, moment_of, read_root, write_segment, write_stored
+from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, Write
-from .._rpc.outcome import Ambiguous, Refused
+from .._rpc.outcome import Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from ..reports import RewrapReport
 from .reading import fetch, unreadable
-from .saving import part_writes
 from .scanning import scan
 
 _AT_ONCE: Final = 4
@@ -53,32 +54,53 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
 
 
 async def _rewrap(collection: Collection, found: Document) -> bool:
+    """Pack a flow state again; return whether it was not as it should be."""
     id = collection.id_of(found)
-    document: Document | None = found
-    in_doubt = False
-    for _ in range(_TRIES):
-        if document is None or not is_serialized(document):
-            return False
-        out = await _pending_write(collection, id, document)
-        if out is None:
-            return in_doubt  # where a reply was lost it is so by us
-        deadline = collection.deadline(None).plus(out.size() / 2**20)
-        try:
-            await send(collection, out, if_updated_at(read_root(document).updated), deadline)
-        except (Ambiguous, Refused) as failure:
-            in_doubt = in_doubt or isinstance(failure, Ambiguous)
-            if isinstance(failure, Refused):
-                if failure.code not in PRECONDITION_CODES:
-                    raise collection.connection.refusal(failure, flow_id=id) from failure
-                await withdraw(collection, out, deadline)
-            document = await collection.get(id, collection.deadline(None))
-        else:
-            return True
-    raise BackendError(f"The flow state {id!r} was written all the time while it was rewrapped.", flow_id=id)
+    judge = _RewrapJudge(collection, id)
+    first = await judge.judge(found, Attempts())
+    if not isinstance(first, PendingWrite):
+        return False
+    try:
+        return await commit(collection, id, judge, first=first) is not None
+    except Refused as refusal:
+        raise collection.connection.refusal(refusal, flow_id=id) from refusal
+
+
+class _RewrapJudge:
+    """Packs again what is stored, until nobody was there in between."""
+
+    mask: Final = None
+    is_maintenance: Final = True
+
+    def __init__(self, collection: Collection, id: str) -> None:
+        self._collection = collection
+        self._id = id
+        self._bytes = 0
+        self._tries = 0
+
+    @property
+    def deadline(self) -> Deadline:
+        """When each of its calls gives up: many flow states are rewrapped, and no caller waits for this one."""
+        return self._collection.deadline(None).plus(self._bytes / 2**20)
+
+    async def judge(self, stored: Document | None, attempts: Attempts) -> PendingWrite | CommitResult | None:
+        """Return the write that packs again what is stored."""
+        if stored is None or not is_serialized(stored):
+            return None  # row 22
+        if self._tries == _TRIES:
+            raise BackendError(
+                f"The flow state {self._id!r} was written all the time while it was rewrapped.", flow_id=self._id
+            )  # row 24
+        pending = await _pending_write(self._collection, self._id, stored)
+        if pending is None:
+            return None if attempts.lost is None else CommitResult(updated=moment_of(stored.update_time))  # row 23
+        self._tries += 1
+        self._bytes = pending.size()
+        return pending  # row 22
 
 
 async def _pending_write(collection: Collection, id: str, document: Document) -> PendingWrite | None:
-    """Return the write that packs a document again, or None where it is as it should be or was replaced."""
+    """Return the write that packs a document again, or None if it is as it should be or was replaced."""
     context = collection.context(id)
     try:
         root = read_root(document)
@@ -90,7 +112,7 @@ async def _pending_write(collection: Collection, id: str, document: Document) ->
         raise unreadable(error, id) from error
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
-    write = Write()
+    write = Write(current_document=if_updated_at(root.updated))
     write.update.name = document.name
     payload = write.update.fields[PAYLOAD].map_value.fields
     for name, stored in rewrapped.values.items():
@@ -110,7 +132,7 @@ async def _pending_write(collection: Collection, id: str, document: Document) ->
         root=write,
         revision=root.revision,
         replaces=False,
-        parts=part_writes(collection, id, rewrapped.spill.moved),
+        parts=parts_of(collection, id, rewrapped.spill.moved),
         expire_at=expires_at(document.fields),
         gone=gone,
     )

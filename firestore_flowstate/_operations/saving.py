@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from .._collection.collection import Collection
-from .._commit.commit import commit_write, part_names_of
-from .._commit.pending_write import CommitResult, PendingWrite
+from .._commit.expectation import Absent, Anything, Exactly, Expectation, expect
+from .._commit.judgement import commit_write
+from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
 from .._document.error_texts import check_state, with_flow_id
 from .._document.expiry import own_duration
 from .._document.log import MAX_IDS
 from .._document.native import EXPIRY, owns_expiry, write_native
 from .._document.native_values import same_fields
-from .._document.parts import PartRef, write_part
+from .._document.parts import PartRef
 from .._document.payload import NATIVE_IN_THE_CLEAR
 from .._document.serialized import Written, history, write_expiry, write_state
 from .._document.sizes import MAX_DOCUMENT_BYTES, document_size, value_size
@@ -36,8 +37,7 @@ async def save(
     state: FlowState,
     *,
     content: FlowState | None = None,
-    base: Version | None,
-    absent: bool,
+    expected: Expectation,
     layout: Layout | None = None,
     expire_at: datetime | Unset | None = UNSET,
     deadline: Deadline,
@@ -49,10 +49,9 @@ async def save(
         id: The key.
         state: The state, which gets the version.
         content: What to store of it, as it was at the call; None: what it is now.
-        base: The version to replace; None: whatever is there.
-        absent: Whether there must be nothing yet.
-        layout: The layout to write; None: that of the base or of the document that the state was read from, and for
-            a new document as the settings say.
+        expected: What is to be there.
+        layout: The layout to write; None: that of the version that is to be there or of the document that the state
+            was read from, and for a new document as the settings say.
         expire_at: When it expires; UNSET: as the settings say.
         deadline: When to give up.
 
@@ -62,21 +61,23 @@ async def save(
     """
     sound = check_state(id, state) if content is None else content
     path = collection.path_of(id)
+    base = expected.version if isinstance(expected, Exactly) else None
     if base is not None and base.part_refs is None and state.version == base.to_text(path):
-        base = Version.of(state, path)  # which knows the parts that a text does not name
-    if layout is None and not absent:
+        base = Version.of(state, path) or base  # which knows the parts that a text does not name
+        expected = Exactly(base)
+    if layout is None and not isinstance(expected, Absent):
         layout = layout_of(collection, id, state, base)
-    out, written = outgoing_of(collection, id, sound, base=base, absent=absent, layout=layout, expire_at=expire_at)
+    pending, written = pending_write(collection, id, sound, expected=expected, layout=layout, expire_at=expire_at)
     if base is not None and base.part_refs is not None:
-        out.gone = part_names_of(collection, id, base.part_refs)
-    elif base is not None or (out.parts and not absent):
+        pending = replace(pending, gone=part_names_of(collection, id, base.part_refs))
+    elif base is not None or (pending.parts and isinstance(expected, Anything)):
         # It costs a read anyway to be large: so what is replaced can go with it.
-        out.gone = await _parts_of(collection, id, deadline)
+        pending = replace(pending, gone=await _stored_parts(collection, id, deadline))
     try:
-        result = await commit_write(collection, out, base=base, absent=absent, deadline=deadline)
+        result = await commit_write(collection, pending, deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
-    stamp(state, path, result, written, status_inputs=StatusInputs.of(sound), base=base, out=out)
+    stamp(state, path, result, written, status_inputs=StatusInputs.of(sound), pending=pending)
 
 
 def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> Layout | None:
@@ -91,22 +92,21 @@ def layout_of(collection: Collection, id: str, state: FlowState, base: Version |
     return base.layout
 
 
-def outgoing_of(
+def pending_write(
     collection: Collection,
     id: str,
     state: FlowState,
     *,
-    base: Version | None = None,
-    absent: bool = False,
+    expected: Expectation,
     layout: Layout | None = None,
     expire_at: datetime | Unset | None = UNSET,
 ) -> tuple[PendingWrite, Written | None]:
-    """Return the write of a whole state, and what it was filled with where the layout is ours."""
+    """Return the write of a whole state, and what it was filled with if the layout is ours."""
     if isinstance(expire_at, Unset):
         expire_at = collection.expire_at(state.status, own_duration(state.model_extra or {}))
     if (layout or collection.settings.layout) == "native":
-        return outgoing_native(collection, id, state, expire_at), None
-    return pending_write(collection, id, state, base=base, absent=absent, expire_at=expire_at)
+        return _native_write(collection, id, state, expected=expected, expire_at=expire_at), None
+    return _serialized_write(collection, id, state, expected=expected, expire_at=expire_at)
 
 
 def stamp(
@@ -116,8 +116,7 @@ def stamp(
     written: Written | None,
     *,
     status_inputs: StatusInputs,
-    base: Version | None,
-    out: PendingWrite,
+    pending: PendingWrite,
 ) -> None:
     """Give a state that was stored whole its version."""
     version = Version(
@@ -126,14 +125,15 @@ def stamp(
         layout="native" if written is None else "serialized",
         status_inputs=status_inputs,
         weight=0 if written is None else written.weight if result.root is None else result.root.weight,
-        part_count=0 if written is None else len(out.parts) if result.root is None else result.root.part_count,
+        part_count=0 if written is None else len(pending.parts) if result.root is None else result.root.part_count,
         part_refs=_refs(written, result),
         created=None if written is None else written.created,
-        expires=None if out.expire_at is None else out.expire_at.timestamp(),
+        expires=None if pending.expire_at is None else pending.expire_at.timestamp(),
         owns_expiry=written is None and EXPIRY in (state.model_extra or {}),
         has_extra=written is not None and written.has_extra,
         expire_after=own_duration(state.model_extra or {}),
     )
+    base = pending.expected.version if isinstance(pending.expected, Exactly) else None
     state._history = () if written is None else (*history(state, base), written.revision)[-MAX_IDS:]
     version.stamp(state, path)
 
@@ -144,43 +144,36 @@ def _refs(written: Written | None, result: CommitResult) -> tuple[PartRef, ...]:
     return tuple(ref for ref, _ in written.parts) if result.root is None else result.root.refs
 
 
-def pending_write(
-    collection: Collection,
-    id: str,
-    state: FlowState,
-    *,
-    base: Version | None,
-    absent: bool,
-    expire_at: datetime | None,
+def _serialized_write(
+    collection: Collection, id: str, state: FlowState, *, expected: Expectation, expire_at: datetime | None
 ) -> tuple[PendingWrite, Written]:
     """Return the write of a whole state in the serialized layout."""
     collection.mixing.about_to_serialize(path=collection.path)
-    root = Write()
+    root = expect(Write(), expected)
     root.update.name = collection.name(id)
+    base = expected.version if isinstance(expected, Exactly) else None
+    create = isinstance(expected, Absent)
     try:
-        written = write_state(root.update, state, collection.context(id), base=base, create=absent, expire_at=expire_at)
+        written = write_state(root.update, state, collection.context(id), base=base, create=create, expire_at=expire_at)
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
-    parts = part_writes(collection, id, written.parts)
-    out = PendingWrite(id=id, root=root, revision=written.revision, replaces=True, parts=parts, expire_at=expire_at)
-    return out, written
+    pending = PendingWrite(
+        id=id,
+        root=root,
+        expected=expected,
+        revision=written.revision,
+        replaces=True,
+        parts=parts_of(collection, id, written.parts),
+        expire_at=expire_at,
+    )
+    return pending, written
 
 
-def part_writes(collection: Collection, id: str, parts: Sequence[tuple[PartRef, bytes]]) -> list[Write]:
-    """Return the writes of the parts that references stand for."""
-    writes = []
-    for ref, data in parts:
-        for index, name in enumerate(ref.part_names()):
-            write = Write()
-            write.update.name = collection.part_name(id, name)
-            write_part(write.update, data, index)
-            writes.append(write)
-    return writes
-
-
-def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at: datetime | None) -> PendingWrite:
+def _native_write(
+    collection: Collection, id: str, state: FlowState, *, expected: Expectation, expire_at: datetime | None
+) -> PendingWrite:
     """Return the write of a whole state in the native layout."""
-    root = Write()
+    root = expect(Write(), expected)
     root.update.name = collection.name(id)
     fields = root.update.fields
     try:
@@ -196,7 +189,9 @@ def outgoing_native(collection: Collection, id: str, state: FlowState, expire_at
     def makes(stored: Document, base: Document | None) -> bool:
         return same_fields(stored.fields, fields)
 
-    return PendingWrite(id=id, root=root, revision="", replaces=True, makes=makes, expire_at=expire_at)
+    return PendingWrite(
+        id=id, root=root, expected=expected, revision="", replaces=True, makes=makes, expire_at=expire_at
+    )
 
 
 def check_may_be_plain(collection: Collection) -> None:
@@ -205,7 +200,7 @@ def check_may_be_plain(collection: Collection) -> None:
         raise FlowStateEncodeError(f"Nothing was written: {NATIVE_IN_THE_CLEAR}.")
 
 
-async def _parts_of(collection: Collection, id: str, deadline: Deadline) -> list[str]:
+async def _stored_parts(collection: Collection, id: str, deadline: Deadline) -> list[str]:
     document = await collection.get(id, deadline)
     root = None if document is None else load_root(document)
     return [] if root is None else part_names_of(collection, id, root.refs)

@@ -8,8 +8,10 @@ from datetime import datetime
 
 from .._collection.collection import Collection
 from .._commit.backoff import Backoff
-from .._commit.commit import Conflict, commit_write, part_names_of
-from .._commit.pending_write import CommitResult, PendingWrite
+from .._commit.commit import Conflict
+from .._commit.expectation import Exactly, expect
+from .._commit.judgement import commit_write
+from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.error_texts import not_found, not_removable, with_flow_id
@@ -29,7 +31,7 @@ from ..unset import UNSET, Unset
 from .compacting import compact
 from .heads import confirm, confirm_whole, read_head
 from .reading import fetch, load_root, unreadable
-from .saving import check_may_be_plain, check_native_size, part_writes
+from .saving import check_may_be_plain, check_native_size
 
 _COMPACTIONS = 6  # how often a full root is compacted before an update gives up
 
@@ -151,10 +153,10 @@ async def _update_serialized(
         own = packed.change.own_duration_after(base.expire_after)
         expire_at = collection.expire_at(packed.status_inputs_after(base.status_inputs).status, own)
     refs = base.part_refs if base.part_refs is not None else replaceable or ()
-    out = _pending_write(collection, id, packed, base, expire_at, refs)
+    pending = _pending_write(collection, id, packed, base, expire_at, refs)
     for compactions in range(_COMPACTIONS + 1):
         try:
-            result = await commit_write(collection, out, base=base, absent=False, deadline=deadline)
+            result = await commit_write(collection, pending, deadline)
             break
         except Refused as refusal:
             if refusal.code != "INVALID_ARGUMENT" or compactions == _COMPACTIONS:
@@ -189,31 +191,30 @@ def _pending_write(
     expire_at: datetime | Unset | None,
     refs: Sequence[PartRef],
 ) -> PendingWrite:
-    root = Write()
+    """Return the write of an update on top of a version whose root refers to these parts."""
+    root = expect(Write(), Exactly(base))
     root.update.name = collection.name(id)
     mask = write_update(root.update, packed, collection.context(id), base, expire_at)
     root.update_mask.field_paths.extend(mask)
     root.update_mask.SetInParent()
-    out = PendingWrite(
+    gone = packed.gone(refs)
+    write_transforms(root.update_transforms, packed, gone)
+    expires = base.expire_at() if isinstance(expire_at, Unset) else expire_at
+    stay = list[PartRef]()
+    if packed.change.names_expiry and (expires is not None or base.expires is not None):
+        stay = [ref for ref in refs if ref not in gone]
+    return PendingWrite(
         id=id,
         root=root,
+        expected=Exactly(base),
         revision=packed.segment.id,
         replaces=False,
-        parts=part_writes(collection, id, packed.parts),
-        expire_at=base.expire_at() if isinstance(expire_at, Unset) else expire_at,
+        parts=parts_of(collection, id, packed.parts),
+        gone=part_names_of(collection, id, gone),
+        stay=part_names_of(collection, id, stay),
+        expire_at=expires,
+        fit=lambda root: _pending_write(collection, id, packed, base, expire_at, root.refs),
     )
-
-    def fit(refs: Sequence[PartRef]) -> None:
-        gone = packed.gone(refs)
-        out.gone = part_names_of(collection, id, gone)
-        if packed.change.names_expiry and (out.expire_at is not None or base.expires is not None):
-            out.stay = part_names_of(collection, id, [ref for ref in refs if ref not in gone])
-        root.ClearField("update_transforms")
-        write_transforms(root.update_transforms, packed, gone)
-
-    fit(refs)
-    out.fit = lambda found: fit(found.refs)
-    return out
 
 
 def _version_after(
@@ -251,7 +252,7 @@ def _version_after(
 async def _update_native(
     collection: Collection, id: str, change: Change, *, base: Version, deadline: Deadline
 ) -> Version:
-    root = Write()
+    root = expect(Write(), Exactly(base))
     root.update.name = collection.name(id)
     mask = write_change(root.update, change)
     status_inputs = base.status_inputs.after(change.operation, change.blocked_on_step, change.executions)
@@ -269,9 +270,9 @@ async def _update_native(
     def makes(stored: Document, base: Document | None) -> bool:
         return base is not None and same_fields(stored.fields, changed_fields(base.fields, root.update.fields, mask))
 
-    out = PendingWrite(id=id, root=root, revision="", replaces=False, makes=makes)
+    pending = PendingWrite(id=id, root=root, expected=Exactly(base), revision="", replaces=False, makes=makes)
     try:
-        result = await commit_write(collection, out, base=base, absent=False, deadline=deadline)
+        result = await commit_write(collection, pending, deadline)
     except Refused as refusal:
         raise collection.connection.refusal(refusal, flow_id=id) from refusal
     return replace(base, updated=result.updated, status_inputs=status_inputs, expires=expires, expire_after=own)

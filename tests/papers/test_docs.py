@@ -154,6 +154,18 @@ def test_the_architecture_names_every_file_of_the_rooms_and_no_other() -> None:
     assert [] == sorted(name for name in private - {"__init__.py"} if f"`{name}`" not in text)
 
 
+def test_each_row_of_the_table_of_commits_is_decided_in_the_code() -> None:
+    """Who reads a row finds it in the code by its number, and who reads the code finds its row."""
+    text = (PROJECT / "docs" / "architecture.md").read_text()
+    table = text.partition("\n## Committing a write\n")[2].partition("\n## ")[0]
+    rows = [int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    code = "".join(path.read_text() for path in sorted((PROJECT / "firestore_flowstate").rglob("*.py")))
+    decided = {int(number) for found in re.findall(r"# rows? ([\d, ]+)", code) for number in found.split(",")}
+
+    assert list(range(1, len(rows) + 1)) == rows
+    assert set(rows) == decided
+
+
 def test_the_example_of_the_format_is_a_saved_document() -> None:
     """The specification shows what the tests of the format compare with."""
     example = re.search(r"```json\n(.*?)```", (PROJECT / "docs" / "format.md").read_text(), re.DOTALL)

@@ -1,0 +1,57 @@
+"""What a write expects to find in place of what it writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .._document.root import moment_of
+from .._document.version import Moment, Version
+from .._operations.reading import load_root
+from .._rpc.messages import Document, Precondition, Timestamp, Write
+
+
+@dataclass(frozen=True)
+class Anything:
+    """A flow state, or none: the write replaces or deletes whatever there is."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """No flow state, or one that has expired."""
+
+
+@dataclass(frozen=True)
+class Exactly:
+    """One version of the flow state, also if maintenance has packed it anew since.
+
+    Attributes:
+        version: The version.
+    """
+
+    version: Version
+
+
+Expectation: TypeAlias = Anything | Absent | Exactly
+
+
+def expect(write: Write, expected: Expectation) -> Write:
+    """Return the write of a root, with the precondition that Firestore is to check."""
+    if isinstance(expected, Absent):
+        write.current_document.exists = False
+    elif isinstance(expected, Exactly):
+        write.current_document.CopyFrom(if_updated_at(expected.version.updated))
+    return write
+
+
+def if_updated_at(updated: Moment) -> Precondition:
+    """Return the precondition that a document is as of an update_time."""
+    return Precondition(update_time=Timestamp(seconds=updated.seconds, nanos=updated.nanos))
+
+
+def is_version(document: Document, version: Version) -> bool:
+    """Return whether the document is the version, or what maintenance has made of it: the revision stays the same."""
+    if moment_of(document.update_time) == version.updated:
+        return True
+    root = load_root(document)
+    return root is not None and root.revision == version.revision

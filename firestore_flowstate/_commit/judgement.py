@@ -1,0 +1,197 @@
+"""Judging from what is stored what became of the write of a state: the rows for saves, creates and updates.
+
+A write carries the id of the revision it makes, so that the root itself tells after a lost reply whether it was
+stored, also if others wrote on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from .._collection.collection import Collection, expire_after_in, expires_at, is_live
+from .._document.error_texts import conflict, exists, not_found
+from .._document.native import owns_expiry
+from .._document.root import is_serialized, moment_of, read_root
+from .._document.version import Version
+from .._operations.reading import load_root, version_of
+from .._operations.status_inputs import native_status_inputs, serialized_status_inputs
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document, Precondition
+from ..errors import FlowStateConflictError, FlowStateDecodeError
+from .commit import Attempts, Conflict, commit_or_withdraw
+from .expectation import Absent, Anything, Exactly, if_updated_at, is_version
+from .history import Forgotten, History, history_since
+from .pending_write import CommitResult, PendingWrite, part_names_of
+
+
+async def commit_write(
+    collection: Collection, pending: PendingWrite, deadline: Deadline, *, attempts: Attempts | None = None
+) -> CommitResult:
+    """Send the write of a state until it is known to be stored or not.
+
+    Args:
+        collection: Where.
+        pending: What to send.
+        deadline: When to give up; it is extended by a second for each MiB beyond the first.
+        attempts: What is known if it was sent before; None: it was not.
+
+    Raises:
+        Conflict: Another writer was first: conflict, exists or not found.
+        Refused: Firestore did not take it, for a reason that has nothing to do with other writers.
+        StoreUnavailableError: The deadline passed, or the outcome cannot be known.
+        BackendError: As Refused, if nothing can be done about it.
+    """
+    if (size := pending.size()) > 2**20:
+        deadline = deadline.plus(size / 2**20 - 1)
+    judge = StateJudge(collection, pending, deadline)
+    if isinstance(pending.expected, Exactly) and pending.expected.version.has_expired():
+        stored = await collection.get(pending.id, deadline)
+        raise judge.conflicting(stored, pending.expected.version)  # rows 7, 8
+    return await commit_or_withdraw(collection, pending, judge, attempts=attempts)
+
+
+class StateJudge:
+    """Judges the write of a state."""
+
+    mask: Final = None
+    is_maintenance: Final = False
+
+    def __init__(self, collection: Collection, pending: PendingWrite, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self._collection = collection
+        self._pending = pending
+
+    async def judge(self, stored: Document | None, attempts: Attempts) -> PendingWrite | CommitResult:
+        """Return how it ended, or what to send again."""
+        expected = self._pending.expected
+        if stored is not None and self._remembers_ours(stored):
+            return self._result(stored)  # row 1
+        if isinstance(expected, Exactly):
+            return await self._judge_version(stored, expected.version, attempts)
+        if attempts.lost is not None and (ours := await self._find_ours(stored, attempts)) is not None:
+            return self._result(ours)  # rows 11, 13, 14
+        if isinstance(expected, Absent):
+            if stored is None:
+                return self._again(Precondition(exists=False))  # row 12
+            if is_live(stored):
+                found = found_version(self._collection, stored)
+                raise Conflict(exists(self._pending.id), stored, found)  # row 9
+            return self._on_top_of(stored)  # row 10
+        if stored is None or attempts.lost is None:
+            return self._again(None)  # rows 14, 15: nothing else can have been in the way of a blind write
+        return self._on_top_of(stored)  # row 13
+
+    def conflicting(self, stored: Document | None, version: Version) -> Conflict:
+        """Return that another version is stored, or none that has not expired."""
+        if not self._pending.replaces and (stored is None or not is_live(stored)):
+            return Conflict(not_found(self._pending.id), stored)  # row 7
+        return Conflict(conflict_with(self._collection, self._pending.id, version, stored), stored)
+
+    async def _judge_version(
+        self, stored: Document | None, version: Version, attempts: Attempts
+    ) -> PendingWrite | CommitResult:
+        if stored is not None and is_version(stored, version):
+            if not is_live(stored):
+                raise self.conflicting(stored, version)  # rows 7, 8
+            pending = self._on_top_of(stored)  # row 2
+            if pending.stay and attempts.refusal is not None and attempts.refusal.code == "NOT_FOUND":
+                pending = self._pending = replace(pending, stay=await self._found(pending.stay))
+            return pending
+        root = None if stored is None else load_root(stored)
+        descends = root is not None and version.revision in root.ids  # row 3: it would remember ours as well
+        if attempts.lost is not None and not descends:
+            ours = await self._find_ours_on(version, stored, attempts)  # row 4
+            if ours is not None:
+                return self._result(ours)
+        raise self.conflicting(stored, version)  # rows 3, 4, 5, 6, 7
+
+    async def _find_ours(self, present: Document | None, attempts: Attempts) -> Document | None:
+        """Return what our write, which may have replaced anything, has left; None if it was never stored."""
+
+        def is_ours(stored: Document) -> bool:
+            return self._remembers_ours(stored) or self._pending.makes(stored, None)
+
+        if isinstance(self._pending.expected, Anything) and present is not None and self._pending.makes(present, None):
+            return present  # which is what was to be stored, whoever did it
+        return await (await self._history(attempts)).last_of(is_ours, present)
+
+    async def _find_ours_on(self, version: Version, present: Document | None, attempts: Attempts) -> Document | None:
+        """Return our write, which could only be stored directly on top of the version; None if another's was."""
+        history = await self._history(attempts)
+        topped = await history.first_on(lambda stored: is_version(stored, version), version.updated, present)
+        if topped is None or topped.top is None:
+            return None
+        if self._pending.makes(topped.base, topped.base):
+            raise Forgotten  # it changes nothing, so nothing tells whether it came before what is there now
+        is_ours = self._remembers_ours(topped.top) or self._pending.makes(topped.top, topped.base)
+        return topped.top if is_ours else None
+
+    async def _history(self, attempts: Attempts) -> History:
+        return await history_since(self._collection, self._pending.id, attempts.began, self.deadline)
+
+    def _remembers_ours(self, stored: Document) -> bool:
+        root = load_root(stored)
+        return root is not None and root.has_seen(self._pending.revision)
+
+    def _result(self, stored: Document) -> CommitResult:
+        """Return our write as a document has it, or what others have made of it since."""
+        root = load_root(stored)
+        updated = moment_of(stored.update_time)
+        if root is None:
+            return CommitResult(updated=updated)
+        if root.revision != self._pending.revision:
+            return CommitResult(updated=updated.just_before())  # a time before theirs, and no version that is stored
+        return CommitResult(updated=updated, root=root)
+
+    def _again(self, precondition: Precondition | None) -> PendingWrite:
+        self._pending = self._pending.under(precondition)
+        return self._pending
+
+    def _on_top_of(self, stored: Document) -> PendingWrite:
+        """Return the write for another try on the document, whose parts may be others than before."""
+        root = load_root(stored)
+        pending = self._pending
+        if root is not None and pending.fit is not None:
+            pending = pending.fit(root)
+        elif root is not None and pending.replaces:
+            pending = replace(pending, gone=part_names_of(self._collection, pending.id, root.refs))
+        self._pending = replace(pending, onto=root).under(if_updated_at(moment_of(stored.update_time)))
+        return self._pending
+
+    async def _found(self, parts: Sequence[str]) -> list[str]:
+        """Return those of the parts that are there: of a damaged state some may be missing, and need not stay."""
+        found = await self._collection.connection.batch_get(parts, deadline=self.deadline, mask=["expireAt"])
+        return [part for part in parts if part in found]
+
+
+def conflict_with(collection: Collection, id: str, version: Version, stored: Document | None) -> FlowStateConflictError:
+    """Return the error of a write that expected a version in place of what is stored."""
+    found = None if stored is None else found_version(collection, stored)
+    return conflict(id, expected=version.to_text(collection.path_of(id)), found=found)
+
+
+def found_version(collection: Collection, document: Document) -> str | None:
+    """Return the version of a document for an error; None if it has expired or cannot be read."""
+    if not is_live(document):
+        return None
+    id = collection.id_of(document)
+    try:
+        if is_serialized(document):
+            root = read_root(document)
+            version = version_of(document, root, serialized_status_inputs(document, collection.context(id)))
+        else:
+            expire_at = expires_at(document.fields)
+            version = Version(
+                updated=moment_of(document.update_time),
+                revision="",
+                layout="native",
+                status_inputs=native_status_inputs(document),
+                expires=None if expire_at is None else expire_at.timestamp(),
+                owns_expiry=owns_expiry(document.fields),
+                expire_after=expire_after_in(document.fields),
+            )
+    except FlowStateDecodeError:
+        return None
+    return version.to_text(collection.path_of(id))
