@@ -22,6 +22,8 @@ from .watching import close, soon
 AT_ONCE: Final = timedelta(microseconds=1)
 IN_AN_HOUR: Final = timedelta(hours=1)
 
+WAKE_AT: Final = 5
+
 SOON: Final = timedelta(seconds=0.4)
 
 MakeStore = Callable[[timedelta], VersionedFlowStateStore]
@@ -55,6 +57,11 @@ CHANGES: Final[dict[str, Callable[[FlowState], None]]] = {
     "a step": _add_a_step,
     "the operation": _resume,
 }
+
+
+def _waking(state: FlowState) -> FlowState:
+    setattr(state, "wakeAt", WAKE_AT)  # noqa: B010  # an unknown key, of which no type knows
+    return state
 
 
 def _finished(*, error: str | None = None) -> FlowState:
@@ -157,16 +164,18 @@ class ExpiryTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_expired_state_is_gone_at_once(self, store_expiring_after: MakeStore) -> None:
-        """It is neither loaded nor listed nor edited, collected or not; a count may include it."""
+        """It is neither loaded nor listed, edited nor due, collected or not; a count may include it."""
         store = store_expiring_after(AT_ONCE)
-        await store.save("stays", started(flow_id="stays"))
-        await store.save_many({"gone": _finished(), "gone too": _finished(error="failed")})
+        await store.save("stays", _waking(started(flow_id="stays")))
+        await store.save_many({"gone": _waking(_finished()), "gone too": _waking(_finished(error="failed"))})
 
         assert await store.load("gone") is None
         assert list(await store.load_many(["gone", "stays", "gone too"])) == ["stays"]
         assert [state.flow_id for state in (await store.list()).flow_states] == ["stays"]
         assert [state.flow_id async for state in store.iterate()] == ["stays"]
         assert [summary.id for summary in (await store.list_summaries()).summaries] == ["stays"]
+        assert [summary.id for summary in await store.due(WAKE_AT)] == ["stays"]
+        assert [summary.id for summary in await store.due(WAKE_AT, limit=1)] == ["stays"]
         assert await store.count() in (1, 3)
         with pytest.raises(FlowStateNotFoundError):
             await store.update("gone", cache={"step": CacheEntry()})

@@ -129,12 +129,12 @@ class WatchTests(Suite):
                 await asyncio.sleep(0)
             for task in coming:
                 task.cancel()
-            done = await asyncio.gather(*coming, return_exceptions=True)
+            await asyncio.wait(coming)
             state: Any
             page: Any
             state, page = [
-                await soon(each) if isinstance(result, asyncio.CancelledError) else result
-                for each, result in zip((watch, pages), done, strict=True)
+                await soon(each) if task.cancelled() else task.result()
+                for each, task in zip((watch, pages), coming, strict=True)
             ]
             while state.version != version:
                 state = await soon(watch)
@@ -206,6 +206,7 @@ class WatchTests(Suite):
         """What does not match or is behind the page changes nothing; what leaves lets the next one in."""
         for number in range(4):
             await store.save(f"id-{number}", _at(number, f"id-{number}", name="mine" if number else "other"))
+        await store.save("newest", _at(9, "newest", name="other"))
         watch = store.watch_list(FlowStateQuery(name="mine", limit=2))
         first = await soon(watch)
         await store.update("id-0", cache={"a": CacheEntry()})
