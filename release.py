@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -24,18 +25,30 @@ PROJECT: Final = Path(__file__).parent
 DIST: Final = PROJECT / "dist"
 
 
-def problems(version: str, changelog: str) -> Iterator[str]:
-    """Yield what is not as it is at a release."""
+def problems(version: str, changelog: str, project: str) -> Iterator[str]:
+    """Yield what is not as it is at a release.
+
+    Args:
+        version: Of the package.
+        changelog: The text of CHANGELOG.md.
+        project: The text of pyproject.toml.
+    """
+    release = version.partition(".dev")[0]
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        yield f"__version__ is {version}: set it to a release such as {version.partition('.dev')[0]}"
+        yield f"__version__ is {version}: set it to a release such as {release}"
     sections = re.findall(r"^## \[(.*?)\](.*)\n((?:(?!^## ).*\n?)*)", changelog, re.MULTILINE)
     unreleased, *released = sections or [("", "", "")]
     if unreleased[0] != "Unreleased" or unreleased[2].strip():
         yield "CHANGELOG.md has to begin with an empty section [Unreleased]: move what is in it to the release"
-    if not released or released[0][0] != version:
-        yield f"CHANGELOG.md has no section [{version}] behind [Unreleased]"
+    if not released or released[0][0] != release:
+        yield f"CHANGELOG.md has no section [{release}] behind [Unreleased]"
     elif not re.fullmatch(r" - \d{4}-\d\d-\d\d", released[0][1]):
-        yield f"CHANGELOG.md has no date behind [{version}], such as [{version}] - 2026-12-01"
+        yield f"CHANGELOG.md has no date behind [{release}], such as [{release}] - 2026-12-01"
+    address = re.search(r"^\[project\.urls\]\n(?:[^[\n].*\n)*?Repository = \"(.+?)/?\"$", project, re.MULTILINE)
+    if address is None:
+        yield "pyproject.toml has no Repository in [project.urls]: give its address, and lead the README's links there"
+    elif f"]({address[1]}/" not in project:
+        yield f"pyproject.toml drops links of the README: let its substitutions lead to {address[1]}"
 
 
 def pythons() -> dict[str, str]:
@@ -61,12 +74,25 @@ def first_lines(readme: str) -> tuple[str, str, str]:
 
 
 def build() -> Path:
-    """Build sdist and wheel into an empty dist/, check what an index would, and return the wheel."""
+    """Build sdist and wheel into an empty dist/, check what an index would, and return the wheel.
+
+    Raises:
+        SystemExit: A build or a check fails, or the page of an index would have links that lead nowhere.
+    """
     shutil.rmtree(DIST, ignore_errors=True)
     run(sys.executable, "-m", "build", "--outdir", str(DIST), str(PROJECT))
     run(sys.executable, "-m", "twine", "check", "--strict", *map(str, sorted(DIST.iterdir())))
     [wheel] = DIST.glob("*.whl")
+    if links := relative_links(wheel):
+        raise SystemExit(f"on an index these links of the README lead nowhere: {', '.join(links)}")
     return wheel
+
+
+def relative_links(wheel: Path) -> list[str]:
+    """Return the links and pictures of the page that an index makes of a wheel, as far as they need the repository."""
+    archive = zipfile.ZipFile(wheel)
+    [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    return re.findall(r"\]\((?!\w+:|#)([^)\s]+)\)", archive.read(name).decode())
 
 
 def try_out(python: str, wheel: Path) -> None:
@@ -101,7 +127,8 @@ def main() -> None:
     rehearsal = parser.parse_args().rehearse
     version = re.search(r'__version__ = "(.*)"', (PROJECT / "firestore_flowstate" / "__init__.py").read_text())[1]  # type: ignore[index]
     changed = subprocess.run(["git", "status", "--porcelain"], cwd=PROJECT, capture_output=True, text=True, check=True)
-    wrong = [*problems(version, (PROJECT / "CHANGELOG.md").read_text())]
+    papers = ((PROJECT / name).read_text() for name in ("CHANGELOG.md", "pyproject.toml"))
+    wrong = [*problems(version, *papers)]
     wrong += ["there are changes that are not committed"] if changed.stdout else []
     print(*wrong, sep="\n")
     if wrong and not rehearsal:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).parents[2]
+ADDRESSED = (
+    '[project.urls]\nHomepage = "https://example.com"\nRepository = "https://example.com/flows"\n\n'
+    "replacement = '[\\1](https://example.com/flows/blob/v$HFPR_VERSION/\\2)'\n"
+)
 READY = "# Changelog\n\n## [Unreleased]\n\n## [0.1.0] - 2026-12-01\n\n### Added\n\n- All.\n"
 
 
@@ -20,7 +25,7 @@ def test_a_release_that_is_ready_has_no_problem() -> None:
     """A version of three numbers, which the changelog dates."""
     from release import problems
 
-    assert [] == list(problems("0.1.0", READY))
+    assert [] == list(problems("0.1.0", READY, ADDRESSED))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +43,33 @@ def test_what_is_not_ready_is_named(version: str, changelog: str, says: str) -> 
     """With what to do."""
     from release import problems
 
-    assert any(says in problem for problem in problems(version, changelog))
+    assert any(says in problem for problem in problems(version, changelog, ADDRESSED))
+
+
+@pytest.mark.parametrize(
+    ("project", "says"),
+    [
+        ("", "no Repository in [project.urls]"),
+        (ADDRESSED.replace("flows/blob", "else/blob"), "substitutions lead to https://example.com/flows"),
+    ],
+)
+def test_links_of_the_readme_lead_to_the_repository(project: str, says: str) -> None:
+    """An index shows the README without the repository around it."""
+    from release import problems
+
+    assert any(says in problem for problem in problems("0.1.0", READY, project))
+
+
+def test_a_link_that_needs_the_repository_is_found(tmp_path: Path) -> None:
+    """In what an index makes the page of: pictures too, and no link that is whole."""
+    from release import relative_links
+
+    page = "Name: x\n\n![a](docs/a.svg) [b](https://example.com/b) [c](docs/c.md#d) [e](#e) [f](mailto:f@example.com)\n"
+    wheel = tmp_path / "x.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("x-1.dist-info/METADATA", page)
+
+    assert ["docs/a.svg", "docs/c.md#d"] == relative_links(wheel)
 
 
 def test_this_python_is_among_those_that_are_tried() -> None:

@@ -52,6 +52,20 @@ def test_it_says_what_it_is(wheel: Path) -> None:
     assert "firestore_flowstate = firestore_flowstate.testing.plugin" in entries
 
 
+def test_its_page_on_an_index_needs_no_repository(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README is there, and its links and pictures lead somewhere or are text."""
+    monkeypatch.syspath_prepend(str(PROJECT))
+    from release import relative_links
+
+    archive = zipfile.ZipFile(wheel)
+    [about] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = HeaderParser().parsestr(archive.read(about).decode())
+
+    assert "text/markdown" == metadata["Description-Content-Type"]
+    assert "## What it guarantees" in metadata.get_payload()
+    assert [] == relative_links(wheel)
+
+
 def test_it_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     """Installed without the project around it, the package and its command run."""
     folder = tmp_path / "installed"
