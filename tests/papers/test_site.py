@@ -63,6 +63,18 @@ def test_every_paper_is_a_page_of_the_menu(site: dict[Path, Page]) -> None:
     assert set() == papers - menu
 
 
+def test_the_menu_begins_with_the_tutorial() -> None:
+    """Then come guides, explanation and reference, the glossary and the costs."""
+    menu = re.findall(r'^  \{ "(\w+)" = ', (PROJECT / "zensical.toml").read_text(), re.MULTILINE)
+
+    assert ["Overview", "Tutorial", "Guides", "Explanation", "Reference", "Glossary", "Costs"] == menu[:7]
+
+
+def test_examples_of_docstrings_are_code(site: dict[Path, Page]) -> None:
+    """The `::` before them, which is how docstrings have them, is on no page of the reference."""
+    assert [] == [file.name for file in site if "::</p>" in file.read_text()]
+
+
 def test_no_link_of_the_site_is_broken(site: dict[Path, Page]) -> None:
     """Pages and anchors, in the text, in the menu and in the reference that is made of the docstrings."""
     broken = []
