@@ -1,7 +1,7 @@
 """Random operations on a store and on a plain dict, which must agree.
 
-The dict's side is written anew on purpose: its order, its pages, its merging and its filters share no code with
-the stores of this package.
+The dict's side is written anew on purpose: its order, its pages, its merging, its filters, what is due and what expires
+share no code with the stores of this package.
 """
 
 from __future__ import annotations
@@ -10,16 +10,25 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final, Literal, TypeVar, get_args
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ..errors import FlowStateConflictError, FlowStateError, FlowStateExistsError, FlowStateNotFoundError
-from ..models import CacheEntry, FlowState, FlowStatus
+from ..errors import (
+    FlowStateConflictError,
+    FlowStateEncodeError,
+    FlowStateError,
+    FlowStateExistsError,
+    FlowStateNotFoundError,
+)
+from ..models import CacheEntry, FlowState, FlowStateSummary, FlowStatus
 from ..query import FlowStateQuery
 from ..store import VersionedFlowStateStore
+from ..unset import UNSET, Unset
 from .comparison import exactly
+from .expected import Follower, due_order, expires, extra_of, payload_keys
 from .strategies import blocked_steps, cache_entries, executions, flow_states, json_values, operations, step_names
 
 T = TypeVar("T")
@@ -39,10 +48,25 @@ optional = {
     "executions": st.lists(executions(), max_size=2),
     "trace_context": st.none() | st.text(max_size=5),
 }
+moments = st.sampled_from([0, 0.0, 1, 1.5, -1, 2**53 + 1, float(2**53), True, "1", float("nan"), float("-inf")])
+scalars = {"wakeAt": moments, "owner": st.sampled_from(["me", "you", "", 1, True]), "x": st.text(max_size=5)}
+extras = st.fixed_dictionaries({}, optional={key: values | st.just(UNSET) for key, values in scalars.items()})
+durations = st.sampled_from(
+    [UNSET, UNSET, None, timedelta(days=400), timedelta(days=3, microseconds=500)]
+)  # none is over
 
 
-def _as_one_of_few(state: FlowState, start_time: float, name: str | None, owner: Any) -> FlowState:
+def _as_one_of_few(state: FlowState, start_time: float, name: str | None, owner: Any, wake_at: Any) -> FlowState:
     state.start_time, state.name, state.owner = start_time, name, owner
+    if wake_at is not None:
+        state.wakeAt = wake_at
+    return state
+
+
+def _with_duration(state: FlowState, expire_after: timedelta | Unset | None) -> FlowState:
+    if not isinstance(expire_after, Unset):
+        own = -1 if expire_after is None else expire_after.total_seconds() * 1000
+        state.expireAfter = int(own) if own == int(own) else own
     return state
 
 
@@ -52,6 +76,7 @@ few_states = st.builds(  # of few starts, names and owners, so that lists have t
     st.sampled_from([0, 0.0, 1, 1.0, 1.5, -1, 2**53, 2**53 + 1]),
     st.sampled_from([None, "", "flow"]),
     st.sampled_from(["me", "you", "", 1, True, None]),
+    st.none() | moments,
 )
 
 
@@ -74,8 +99,8 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         def test_store_agrees_with_a_dict(store):
             run_state_machine_as_test(lambda: FlowStateStoreMachine(store))
 
-    The store must be empty, without expiry, and used by nobody else; each run deletes what it has stored. States
-    are stored under few ids, so that operations meet.
+    The store must be empty, without a setting for expiry, and used by nobody else; each run deletes what it has stored.
+    States are stored under few ids, so that operations meet.
     """
 
     def __init__(self, store: VersionedFlowStateStore) -> None:
@@ -84,22 +109,28 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         self._states: dict[str, FlowState] = {}
         self._versions: dict[str, str] = {}
         self._all_versions: dict[str, str] = {}  # with the id each was made for
+        self._payload: dict[str, set[str] | None] = {}  # None: it depends on how the last write was made
         self._walk: Walk | None = None
+        self._followers: dict[str, Follower[Any]] = {}
         self._loop = asyncio.new_event_loop()
 
     def teardown(self) -> None:
         """Leave the store empty."""
         try:
             self._run(self._store.delete_many(IDS))
+            for follower in self._followers.values():
+                self._run(follower.end())
         finally:
             self._loop.close()
 
-    @rule(id=ids, state=few_states)
-    def save(self, id: str, state: FlowState) -> None:
+    @rule(id=ids, state=few_states, expire_after=durations)
+    def save(self, id: str, state: FlowState, expire_after: timedelta | Unset | None) -> None:
         """The last write wins."""
         state.flow_id = id
-        self._run(self._store.save(id, state))
-        self._wrote(id, state, state.version)
+        expected = _with_duration(copy.deepcopy(state), expire_after)
+        self._run(self._store.save(id, state, expire_after=expire_after))
+        assert exactly(expected) == exactly(state)
+        self._wrote(id, state, state.version, payload=payload_keys(state))
 
     @rule(id=ids, state=few_states, choice=choices | st.none())
     def save_if_version(self, id: str, state: FlowState, choice: Choice | None) -> None:
@@ -108,19 +139,22 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         version = None if choice is None else self._version(id, choice)
         if version == self._versions.get(id):
             self._run(self._store.save(id, state, if_version=version))
-            self._wrote(id, state, state.version)
+            self._wrote(id, state, state.version, payload=payload_keys(state))
         else:
             self._refused(FlowStateConflictError, self._store.save(id, state, if_version=version))
 
-    @rule(id=ids, state=few_states)
-    def create(self, id: str, state: FlowState) -> None:
+    @rule(id=ids, state=few_states, expire_after=durations)
+    def create(self, id: str, state: FlowState, expire_after: timedelta | Unset | None) -> None:
         """Only what is not there is created."""
         state.flow_id = id
+        expected = copy.deepcopy(state)
         if id in self._states:
-            self._refused(FlowStateExistsError, self._store.create(id, state))
+            self._refused(FlowStateExistsError, self._store.create(id, state, expire_after=expire_after))
+            assert exactly(expected) == exactly(state)
         else:
-            self._run(self._store.create(id, state))
-            self._wrote(id, state, state.version)
+            self._run(self._store.create(id, state, expire_after=expire_after))
+            assert exactly(_with_duration(expected, expire_after)) == exactly(state)
+            self._wrote(id, state, state.version, payload=payload_keys(state))
 
     @rule(
         id=ids,
@@ -128,6 +162,8 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         remove=st.lists(steps, max_size=2),
         events=st.dictionaries(steps, json_values(), max_size=2),
         fields=st.fixed_dictionaries({}, optional=optional),
+        extra=extras,
+        expire_after=durations,
         choice=choices | st.none(),
     )
     def update(
@@ -137,10 +173,13 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         remove: Sequence[str],
         events: Mapping[str, Any],
         fields: Mapping[str, Any],
+        extra: Mapping[str, Any],
+        expire_after: timedelta | Unset | None,
         choice: Choice | None,
     ) -> None:
         """What is named is written, the rest stays."""
         given: dict[str, Any] = {"cache": cache, "remove": remove, "events_triggered": events, **fields}
+        given |= {"extra": extra, "expire_after": expire_after}
         if choice is not None:
             given["if_version"] = self._version(id, choice)
         call = self._store.update(id, **given)
@@ -150,9 +189,15 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             self._refused((FlowStateNotFoundError, FlowStateConflictError) if never else FlowStateNotFoundError, call)
         elif choice is not None and given["if_version"] != self._versions[id]:
             self._refused(FlowStateConflictError, call)
+        elif self._cannot_be_taken_out(id, extra):
+            self._refused(FlowStateEncodeError, call)
         else:
-            version = self._run(call)
-            state = copy.deepcopy(self._states[id])
+            try:
+                version = self._run(call)
+            except FlowStateEncodeError:
+                assert self._payload[id] is None
+                return
+            state = _with_duration(copy.deepcopy(self._states[id]), expire_after)
             pairs = [(step, entry) for step, entry in state.cache.items() if step not in remove]
             for step, entry in cache.items():
                 place = next((i for i, (name, _) in enumerate(pairs) if name == step), len(pairs))
@@ -162,16 +207,39 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
                 state.events_triggered[step] = event
             for name, value in fields.items():
                 setattr(state, name, value)
-            self._wrote(id, state, version)
+            for key, value in extra.items():
+                if not isinstance(value, Unset):
+                    setattr(state, key, value)
+                elif key in extra_of(state):
+                    delattr(state, key)
+            self._wrote(id, state, version, payload=self._payload[id])
 
-    @rule(id=ids, new=few_states, kept=st.sets(st.sampled_from(STEPS)), by=st.sampled_from(["edit", "modify"]))
-    def change(self, id: str, new: FlowState, kept: set[str], by: str) -> None:
+    def _cannot_be_taken_out(self, id: str, extra: Mapping[str, Any]) -> bool:
+        payload = self._payload[id] or set()
+        return any(key in payload for key, value in extra.items() if isinstance(value, Unset))
+
+    @rule(
+        id=ids,
+        new=few_states,
+        kept=st.sets(st.sampled_from(STEPS)),
+        extra=extras,
+        whole=st.booleans(),
+        by=st.sampled_from(["edit", "modify"]),
+    )
+    def change(self, id: str, new: FlowState, kept: set[str], extra: Mapping[str, Any], whole: bool, by: str) -> None:
         """What a block or a function did to the state is what is stored."""
 
         def rewrite(state: FlowState) -> None:
+            for key, value in extra.items():
+                if not isinstance(value, Unset):
+                    setattr(state, key, value)
+                elif key in extra_of(state):
+                    delattr(state, key)
             state.cache = {**{step: entry for step, entry in state.cache.items() if step in kept}, **new.cache}
             state.events_triggered.update(new.events_triggered)
-            state.operation, state.name, state.start_time = new.operation, new.name, new.start_time
+            state.operation = new.operation
+            if whole:
+                state.name, state.start_time = new.name, new.start_time
 
         if id not in self._states:
             self._refused(FlowStateNotFoundError, self._change(id, rewrite, by))
@@ -182,7 +250,9 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         state = self._run(self._change(id, rewrite, by))
         assert exactly(expected) == exactly(state)
         if changed:
-            self._wrote(id, state, state.version)
+            # Whether it was written whole is up to the store, and tells what UNSET can take out.
+            nothing = not self._payload[id] and self._payload[id] is not None and not payload_keys(state)
+            self._wrote(id, state, state.version, payload=set() if nothing else None)
         else:
             assert self._versions[id] == state.version
 
@@ -205,7 +275,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             state.flow_id = id
         self._run(self._store.save_many(states))
         for id, state in states.items():
-            self._wrote(id, state, state.version)
+            self._wrote(id, state, state.version, payload=payload_keys(state))
 
     @rule(some=st.lists(ids, max_size=4))
     def delete_many(self, some: list[str]) -> None:
@@ -243,7 +313,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             for id in self._order()
             if (name is None or self._states[id].name == name)
             and (status is None or self._states[id].status in status)
-            and (owner is None or exactly(owner) == exactly(self._states[id].owner))  # type: ignore[attr-defined]
+            and (owner is None or exactly(owner) == exactly(extra_of(self._states[id]).get("owner")))
             and (after is None or self._states[id].start_time >= after)
         ]
         where = {} if owner is None else {"owner": owner}
@@ -255,6 +325,49 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         assert len(expected) == self._run(self._store.count(query))
         summaries = self._run(self._store.list_summaries(query)).summaries
         assert [(id, self._states[id].status) for id in expected[:limit]] == [(s.id, s.status) for s in summaries]
+
+    @rule(before=st.sampled_from([-5, 0, 1, 1.25, 2**53, 2**53 + 1]), limit=st.integers(1, 4))
+    def due(self, before: float, limit: int) -> None:
+        """Exactly those whose time has come, each once, page by page, with the time in its type."""
+        expected = due_order(self._states, before)
+        found: list[FlowStateSummary] = []
+        while True:
+            page = self._run(self._store.due(before, limit=limit, after=found[-1] if found else None))
+            found += page
+            if len(page) < limit:
+                break
+        assert expected == [summary.id for summary in found]
+        wakes = [extra_of(self._states[id])["wakeAt"] for id in expected]
+        assert exactly(wakes) == exactly([summary.extra["wakeAt"] for summary in found])
+
+    @rule(id=ids)
+    def start_following(self, id: str) -> None:
+        """Somebody begins to watch a state, or the first page of the list."""
+        if not self._followers:
+            self._followers["first page"] = Follower(
+                self._store.watch_list(FlowStateQuery(limit=3)),
+                lambda page: (
+                    [(id, self._states[id].status) for id in self._order()[:3]]
+                    == [(summary.id, summary.status) for summary in page]
+                ),
+            )
+        elif len(self._followers) < 3 and id not in self._followers:
+            self._followers[id] = Follower(
+                self._store.watch(id),
+                lambda state: (None if state is None else state.version) == self._versions.get(id),
+            )
+
+    @precondition(lambda self: self._followers)
+    @rule(gives_up=st.booleans())
+    def follow(self, gives_up: bool) -> None:
+        """Whoever watches comes to the last of what there is, whatever was between, and however often it stopped."""
+        for id, follower in self._followers.items():
+            if gives_up:
+                self._run(follower.give_up())
+            else:
+                last = self._run(follower.catch_up())
+                if id in IDS:
+                    assert exactly(self._states.get(id)) == exactly(last)
 
     @precondition(lambda self: self._walk is None)
     @rule(limit=st.integers(1, 3))
@@ -287,6 +400,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         listed = self._run(self._store.list(FlowStateQuery(limit=300))).flow_states
         assert [exactly(self._states[id]) for id in self._order()] == [exactly(state) for state in listed]
         assert [self._versions[id] for id in self._order()] == [state.version for state in listed]
+        assert [expires(state) for state in listed] == [state.expire_at is not None for state in listed]
 
     def _order(self) -> list[str]:
         return sorted(self._states, key=lambda key: (self._states[key].start_time, key.encode()), reverse=True)
@@ -296,11 +410,12 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             return self._versions[id]
         return next(iter(self._all_versions), "nonsense") if choice == "old" else "nonsense"
 
-    def _wrote(self, id: str, state: FlowState, version: str | None) -> None:
+    def _wrote(self, id: str, state: FlowState, version: str | None, *, payload: set[str] | None) -> None:
         assert version is not None
         assert version not in self._all_versions
         self._all_versions[version] = id
         self._versions[id] = version
+        self._payload[id] = payload
         before = self._states.get(id)
         if self._walk is not None and (before is None or before.start_time != state.start_time):
             self._walk.moved.add(id)

@@ -11,10 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from firestore_flowstate import (
     UNSET,
     FlowState,
+    FlowStateEncodeError,
     FlowStateNotFoundError,
     FlowStateQuery,
     FlowStateSettings,
@@ -22,7 +25,12 @@ from firestore_flowstate import (
     MemoryFlowStateStore,
     Unset,
 )
-from firestore_flowstate.testing import ExpiringFlowStateStoreTests, VersionedFlowStateStoreTests
+from firestore_flowstate.testing import (
+    ExpiringFlowStateStoreTests,
+    FlowStateStoreMachine,
+    VersionedFlowStateStoreTests,
+    expected,
+)
 from firestore_flowstate.testing.conformance import watching
 
 PATIENCE = 0.7  # seconds until a test that waits for what never comes gives up
@@ -297,3 +305,25 @@ async def test_a_fault_of_expiry_is_noticed(
     monkeypatch.setattr(watching, "PATIENCE", PATIENCE)
     with pytest.raises((AssertionError, asyncio.TimeoutError, FlowStateNotFoundError)):
         await run(made(store), **arguments)
+
+
+@pytest.mark.parametrize(
+    "store",
+    [DueBefore, DueLosesTies, ExtraForgetsTheOthers, ForgetsTheTimeOfItsOwn, TellsNotOfTheEnd, EndsWithATimeout],
+)
+def test_random_operations_come_upon_a_fault(
+    store: type[MemoryFlowStateStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state machine draws what it takes, and knows the right answer."""
+    monkeypatch.setattr(expected, "_PATIENCE", PATIENCE)
+    machine = settings(
+        max_examples=300,
+        stateful_step_count=30,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    with pytest.raises((AssertionError, asyncio.TimeoutError, RuntimeError, StopAsyncIteration, FlowStateEncodeError)):
+        run_state_machine_as_test(lambda: FlowStateStoreMachine(store()), settings=machine)
