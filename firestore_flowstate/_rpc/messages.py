@@ -1,18 +1,26 @@
-"""The raw protobuf messages of Firestore, taken out of the proto-plus classes that google-cloud-firestore has.
+"""The raw protobuf messages of Firestore, of a descriptor pool of our own.
 
-Importing this module imports google.cloud.firestore_v1 (0.2 s). `Connection.documents` has done so on a thread:
-import this module after it, inside functions, and no event loop is held up.
+google.cloud.firestore_v1 has them too, beside much that a store does without: importing it takes longer than all else
+up to the first save. Its own pool is left alone, so that any version of it can be imported beside this one.
+
+The descriptors are kept in firestore_v1.binpb, a serialized google.protobuf.FileDescriptorSet;
+`python -m tests.rpc.descriptors` makes it anew of the google-cloud-firestore that is installed. Fields that a later
+Firestore adds are kept as unknown ones, as protobuf does.
+
+Importing this module imports google.protobuf (20 ms). `Connection.documents` has done so on a thread: import this
+module after it, inside functions, and no event loop is held up.
 """
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.protobuf.wrappers_pb2 import Int32Value, Int64Value
-
 if TYPE_CHECKING:
-    # The classes are built from descriptors when google.cloud.firestore_v1 is imported; no stubs describe them.
+    # The classes are built of descriptors when this module is imported; no stubs describe Firestore's.
+    from google.protobuf.timestamp_pb2 import Timestamp
+    from google.protobuf.wrappers_pb2 import Int32Value, Int64Value
+
     ArrayValue: TypeAlias = Any
     BatchGetDocumentsRequest: TypeAlias = Any
     BatchGetDocumentsResponse: TypeAlias = Any
@@ -39,33 +47,49 @@ if TYPE_CHECKING:
     Write: TypeAlias = Any
     WriteResult: TypeAlias = Any
 else:
-    from google.cloud.firestore_v1 import types
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.message_factory import GetMessageClass
 
-    ArrayValue = types.ArrayValue.pb()
-    BatchGetDocumentsRequest = types.BatchGetDocumentsRequest.pb()
-    BatchGetDocumentsResponse = types.BatchGetDocumentsResponse.pb()
-    CommitRequest = types.CommitRequest.pb()
-    CommitResponse = types.CommitResponse.pb()
-    Cursor = types.Cursor.pb()
-    Document = types.Document.pb()
-    DocumentMask = types.DocumentMask.pb()
-    DocumentTransform = types.DocumentTransform.pb()
-    FieldTransform = types.DocumentTransform.FieldTransform.pb()
-    GetDocumentRequest = types.GetDocumentRequest.pb()
-    ListenRequest = types.ListenRequest.pb()
-    ListenResponse = types.ListenResponse.pb()
-    MapValue = types.MapValue.pb()
-    Precondition = types.Precondition.pb()
-    RunAggregationQueryRequest = types.RunAggregationQueryRequest.pb()
-    RunAggregationQueryResponse = types.RunAggregationQueryResponse.pb()
-    RunQueryRequest = types.RunQueryRequest.pb()
-    RunQueryResponse = types.RunQueryResponse.pb()
-    StructuredAggregationQuery = types.StructuredAggregationQuery.pb()
-    StructuredQuery = types.StructuredQuery.pb()
-    Target = types.Target.pb()
-    Value = types.Value.pb()
-    Write = types.Write.pb()
-    WriteResult = types.WriteResult.pb()
+    def _pool():
+        pool = DescriptorPool()
+        for file in FileDescriptorSet.FromString(files(__package__).joinpath("firestore_v1.binpb").read_bytes()).file:
+            pool.AddSerializedFile(file.SerializeToString())
+        return pool
+
+    _POOL = _pool()
+
+    def _message(name):
+        return GetMessageClass(_POOL.FindMessageTypeByName(name))
+
+    ArrayValue = _message("google.firestore.v1.ArrayValue")
+    BatchGetDocumentsRequest = _message("google.firestore.v1.BatchGetDocumentsRequest")
+    BatchGetDocumentsResponse = _message("google.firestore.v1.BatchGetDocumentsResponse")
+    CommitRequest = _message("google.firestore.v1.CommitRequest")
+    CommitResponse = _message("google.firestore.v1.CommitResponse")
+    Cursor = _message("google.firestore.v1.Cursor")
+    Document = _message("google.firestore.v1.Document")
+    DocumentMask = _message("google.firestore.v1.DocumentMask")
+    DocumentTransform = _message("google.firestore.v1.DocumentTransform")
+    FieldTransform = _message("google.firestore.v1.DocumentTransform.FieldTransform")
+    GetDocumentRequest = _message("google.firestore.v1.GetDocumentRequest")
+    Int32Value = _message("google.protobuf.Int32Value")
+    Int64Value = _message("google.protobuf.Int64Value")
+    ListenRequest = _message("google.firestore.v1.ListenRequest")
+    ListenResponse = _message("google.firestore.v1.ListenResponse")
+    MapValue = _message("google.firestore.v1.MapValue")
+    Precondition = _message("google.firestore.v1.Precondition")
+    RunAggregationQueryRequest = _message("google.firestore.v1.RunAggregationQueryRequest")
+    RunAggregationQueryResponse = _message("google.firestore.v1.RunAggregationQueryResponse")
+    RunQueryRequest = _message("google.firestore.v1.RunQueryRequest")
+    RunQueryResponse = _message("google.firestore.v1.RunQueryResponse")
+    StructuredAggregationQuery = _message("google.firestore.v1.StructuredAggregationQuery")
+    StructuredQuery = _message("google.firestore.v1.StructuredQuery")
+    Target = _message("google.firestore.v1.Target")
+    Timestamp = _message("google.protobuf.Timestamp")
+    Value = _message("google.firestore.v1.Value")
+    Write = _message("google.firestore.v1.Write")
+    WriteResult = _message("google.firestore.v1.WriteResult")
 
 __all__ = [
     "ArrayValue",

@@ -27,10 +27,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_has_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every module, and the mark that its types are to be read; no tests, no benchmarks."""
+    """Every module, the descriptors, and the mark that its types are to be read; no tests, no benchmarks."""
+    data = ("firestore_v1.binpb", "py.typed")
     expected = {
-        str(path.relative_to(PROJECT)) for path in PACKAGE.rglob("*") if path.suffix == ".py" or path.name == "py.typed"
+        str(path.relative_to(PROJECT)) for path in PACKAGE.rglob("*") if path.suffix == ".py" or path.name in data
     }
+    assert len(data) == len([name for name in expected if name.endswith(data)])
     names = zipfile.ZipFile(wheel).namelist()
 
     assert expected == {name for name in names if ".dist-info/" not in name}
@@ -78,6 +80,7 @@ def test_it_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
         "store = SyncFlowStateStore(MemoryFlowStateStore())\n"
         "store.save('flow', FlowState.start(name='wheel'))\n"
         "print(store.load('flow').name)\n"
+        "from firestore_flowstate._rpc.messages import Document\n"
         "from firestore_flowstate.cli import main\n"
         "sys.exit(main(['--version']))\n"
     )

@@ -1,0 +1,95 @@
+"""The messages of Firestore, of a descriptor pool of our own: what they hold, and what is beside them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
+
+from tests.rpc.descriptors import KEPT, installed
+
+Fields = dict[str, tuple[int, int, int, str, bool]]
+
+
+def fields_of(messages: FileDescriptorSet) -> Fields:
+    """The fields of all messages, by full name, with what decides how they look on the wire."""
+    found: Fields = {}
+
+    def add(message: DescriptorProto, name: str) -> None:
+        for field in message.field:
+            in_oneof = field.HasField("oneof_index")
+            found[f"{name}.{field.name}"] = (field.number, field.type, field.label, field.type_name, in_oneof)
+        for nested in message.nested_type:
+            add(nested, f"{name}.{nested.name}")
+
+    for file in messages.file:
+        for message in file.message_type:
+            add(message, f"{file.package}.{message.name}")
+    return found
+
+
+def test_descriptors_are_those_of_google() -> None:
+    """Every field is on the wire what it is to the google-cloud-firestore installed, which may be older or newer."""
+    kept = fields_of(FileDescriptorSet.FromString(KEPT.read_bytes()))
+    theirs = fields_of(installed())
+    both = kept.keys() & theirs.keys()
+
+    assert 200 < len(both)
+    assert {name: theirs[name] for name in both} == {name: kept[name] for name in both}
+
+
+def run(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore::FutureWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+OURS = """
+from firestore_flowstate._rpc import messages
+write = messages.Write(update=messages.Document(name="n", fields={"a": messages.Value(integer_value=1)}))
+write.update.fields["m"].map_value.fields["t"].timestamp_value.seconds = 7
+ours = messages.CommitRequest(database="d", writes=[write])
+assert messages.CommitRequest.FromString(ours.SerializeToString()) == ours
+assert messages.Timestamp(seconds=7).ToJsonString() == "1970-01-01T00:00:07Z"
+"""
+THEIRS = """
+from google.cloud import firestore
+from google.cloud.firestore_v1 import types
+types.CommitRequest.pb()
+"""
+SAME = "print(types.CommitRequest.deserialize(ours.SerializeToString()).writes[0].update.fields['a'].integer_value)"
+
+
+@pytest.mark.parametrize("implementation", ["upb", "python"])
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_google_cloud_firestore_goes_beside(implementation: str, first: str) -> None:
+    """Whichever is imported first, both have their classes, and understand each other's bytes."""
+    code = OURS + THEIRS if first == "ours" else THEIRS + OURS
+
+    assert "1\n" == run(code + SAME, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=implementation)
+
+
+def test_messages_need_nothing_but_protobuf() -> None:
+    """google.cloud.firestore_v1 takes longer to import than all else before a first save."""
+    loaded = run(OURS + "import sys; print(*sys.modules)").split()
+
+    assert "google.protobuf" in loaded
+    assert [] == [name for name in loaded if name.startswith(("google.cloud.", "google.api_core", "proto.", "grpc"))]
+
+
+def test_fields_that_are_not_known_are_kept() -> None:
+    """A later Firestore may add fields to its documents; what is read and sent back keeps them."""
+    code = OURS + (
+        "added = ours.SerializeToString() + bytes([0xFA, 0x7F, 1, 120])  # field 2047, a string\n"
+        "print(messages.CommitRequest.FromString(added).SerializeToString() == added)"
+    )
+
+    assert "True\n" == run(code)
