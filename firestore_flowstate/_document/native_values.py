@@ -13,10 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
-from google.api_core.datetime_helpers import DatetimeWithNanoseconds
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from .._rpc.messages import Value
+from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import WireModel
 from .head import is_int64
@@ -224,7 +221,11 @@ def _write_timestamp(target: Value, moment: datetime, path: str) -> None:
     seconds = since.days * 86_400 + since.seconds
     if seconds not in _TIMESTAMPS:
         raise _refusal(path, f"{moment.isoformat()} is not of the years 1 to 9999 in UTC")
-    nanos = moment.nanosecond if isinstance(moment, DatetimeWithNanoseconds) else 0
+    nanos = 0
+    if type(moment) is not datetime:
+        from google.api_core.datetime_helpers import DatetimeWithNanoseconds
+
+        nanos = moment.nanosecond if isinstance(moment, DatetimeWithNanoseconds) else 0
     target.timestamp_value.seconds = seconds
     target.timestamp_value.nanos = nanos or since.microseconds * 1000
 
@@ -232,6 +233,8 @@ def _write_timestamp(target: Value, moment: datetime, path: str) -> None:
 def _read_timestamp(timestamp: Timestamp) -> datetime:
     if timestamp.seconds not in _TIMESTAMPS or timestamp.nanos not in _NANOS:
         raise FlowStateDecodeError("a timestamp is not of the years 1 to 9999")
+    from google.api_core.datetime_helpers import DatetimeWithNanoseconds
+
     moment = _EPOCH + timedelta(seconds=timestamp.seconds)
     date_and_time = moment.timetuple()[:6]
     exact: datetime = DatetimeWithNanoseconds(*date_and_time, nanosecond=timestamp.nanos, tzinfo=timezone.utc)  # type: ignore[no-untyped-call]  # google's

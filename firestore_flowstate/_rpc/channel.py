@@ -170,17 +170,10 @@ def open_channel(target: Target) -> Channel:
         options = _OPTIONS + _trying_for(_CONNECT_SECONDS_HERE)
         channel = grpc.aio.insecure_channel(target.endpoint, options=options)
         return Channel(channel, owned=True, connect_seconds=_CONNECT_SECONDS_HERE)
-    from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
+    from .credentials import channel_credentials
 
-    ssl = None
-    if target.certificate is not None:
-        chain, key = target.certificate
-        ssl = grpc.ssl_channel_credentials(certificate_chain=chain, private_key=key)
-    channel = FirestoreGrpcAsyncIOTransport.create_channel(
-        target.endpoint,
-        credentials=target.credentials,
-        ssl_credentials=ssl,
-        options=_OPTIONS + _trying_for(_CONNECT_SECONDS) + _KEEPALIVE,
+    channel = grpc.aio.secure_channel(
+        target.endpoint, channel_credentials(target), options=_OPTIONS + _trying_for(_CONNECT_SECONDS) + _KEEPALIVE
     )
     return Channel(channel, owned=True)
 

@@ -336,11 +336,17 @@ class Connection:
         )
 
     def _make_link_blocking(self, pid: int) -> Link:
-        with fork.held_off():
-            import google.auth.exceptions
+        with fork.held_off():  # here, so that no event loop is held up by these imports later
+            from . import channel, messages  # noqa: F401
 
-            from . import channel, messages  # noqa: F401  # so that no event loop is held up by these imports later
+            if self._client is None and self._settings.emulator_host is not None:
+                failures: tuple[type[Exception], ...] = (OSError, ValueError)
+            else:
+                from google.auth.exceptions import GoogleAuthError
 
+                from . import credentials  # noqa: F401
+
+                failures = (GoogleAuthError, OSError, ValueError)
         try:
             if self._client is None:
                 link = Link(target_of_settings(self._settings))
@@ -349,7 +355,7 @@ class Connection:
             link.check_usable()
             # Whoever made one meanwhile, for another thread that raced past `_linking`: all are to use the same.
             return self._links.setdefault(pid, link)
-        except (google.auth.exceptions.GoogleAuthError, OSError, ValueError) as error:
+        except failures as error:
             raise credentials_error(error) from error
         finally:
             self._linking.pop(pid, None)

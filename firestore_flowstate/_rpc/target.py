@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,7 +13,7 @@ from ..errors import BackendError
 from ..settings import FlowStateSettings
 
 _EMULATOR_PROJECT: Final = "demo-flowstate"
-_SCOPES: Final = (
+SCOPES: Final = (
     "https://www.googleapis.com/auth/cloud-platform",
     "https://www.googleapis.com/auth/datastore",
 )
@@ -51,18 +52,12 @@ class Target:
 
     def metadata(self) -> Metadata:
         """Return the metadata that every call carries, apart from the routing header."""
-        from google.api_core.gapic_v1.client_info import ClientInfo
-        from google.cloud.firestore_v1 import gapic_version
+        import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 
         from .. import __version__
 
-        info = ClientInfo(  # type: ignore[no-untyped-call]  # google.api_core is typed in part
-            gapic_version=gapic_version.__version__, user_agent=f"firestore-flowstate/{__version__}"
-        )
-        metadata = (
-            ("google-cloud-resource-prefix", self.database_name),
-            ("x-goog-api-client", info.to_user_agent()),  # type: ignore[no-untyped-call]  # as above
-        )
+        client = f"firestore-flowstate/{__version__} gl-python/{platform.python_version()} grpc/{grpc.__version__}"
+        metadata = (("google-cloud-resource-prefix", self.database_name), ("x-goog-api-client", client))
         # The emulator's owner passes all security rules, as credentials do in production.
         return (*metadata, ("authorization", "Bearer owner")) if self.is_emulator else metadata
 
@@ -87,7 +82,7 @@ def target_of_settings(settings: FlowStateSettings) -> Target:
         return emulator_target(settings, settings.emulator_host, project=settings.project)
     import google.auth
 
-    credentials, project = google.auth.default(scopes=_SCOPES)
+    credentials, project = google.auth.default(scopes=SCOPES)
     return production_target(
         project=settings.project or project,
         database=settings.database,

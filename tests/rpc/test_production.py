@@ -102,6 +102,7 @@ async def test_calls_carry_token_and_quota_project(
     [call] = production.calls
     assert "Bearer secret" == call.metadata["authorization"]
     assert "payer" == call.metadata["x-goog-user-project"]
+    assert call.metadata["x-goog-api-client"].startswith("firestore-flowstate/")
     assert "projects/p/databases/(default)" == call.metadata["google-cloud-resource-prefix"]
     assert not connection.is_emulator
 

@@ -74,6 +74,6 @@ async def test_metadata_is_what_google_sends(
         assert their.metadata[header] == our.metadata[header]
     assert f"firestore-flowstate/{__version__}" in our.metadata["x-goog-api-client"]
     their_parts = their.metadata["x-goog-api-client"].split()
-    assert {part for part in their_parts if part.startswith(("gl-python", "grpc", "gax"))} <= set(
+    assert {part for part in their_parts if part.startswith(("gl-python", "grpc"))} <= set(
         our.metadata["x-goog-api-client"].split()
     )
