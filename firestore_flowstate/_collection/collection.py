@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -14,16 +15,44 @@ from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
 from .._rpc.read_time import ReadTime
+from ..errors import FlowStateWarning
 from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
 from .local_lock import LocalLocks
 from .missing_ttl import MissingTtlWarning
-from .mixing import MixedLayoutsWarning
 
 SETTLED: Final = "flowstate-settled"
 """The id of no flow state, which the emulator alone is asked for; see `Connection.settled_time`."""
 
 _REQUEST_MARGIN = 64 * 1024  # for what a commit carries besides its writes
+
+
+@dataclass
+class MixedLayoutsWarning:
+    """Warns once, if a store that has met native documents is about to write a serialized one beside them.
+
+    Genkit JS may not read what it writes then.
+
+    Attributes:
+        met_native: Whether it has met one.
+    """
+
+    met_native: bool = False
+    _warned: bool = False
+
+    def about_to_serialize(self, *, path: str) -> None:
+        """Take note of a document that is about to be written whole to the collection with this path."""
+        if self._warned or not self.met_native:
+            return
+        self._warned = True
+        warnings.warn(
+            f"Native documents, such as Genkit JS writes, are in {path!r}, and this store is about to write the "
+            "serialized layout there, which Genkit JS cannot read. If Genkit JS uses the collection, set "
+            'layout="native" (FLOWSTATE_LAYOUT). If it does not any more, `flowstate migrate` ends the mixture. '
+            "See docs/migration.md.",
+            FlowStateWarning,
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
 from .backoff import Backoff
 from .history import Forgotten
-from .pending_write import CommitResult, PendingWrite
-from .sending import send, withdraw
+from .pending_write import CommitResult, PendingWrite, send
+from .withdrawal import withdraw
 
 PRECONDITION_CODES: Final = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND"})
 

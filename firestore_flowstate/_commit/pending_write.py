@@ -1,7 +1,8 @@
-"""A write that is ready: the batches that store it, its parts first and the root with the last of them."""
+"""A write that is ready: sent once, its parts first and the root with the last of them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,11 +10,16 @@ from typing import Any
 
 from .._collection.collection import Collection
 from .._document.parts import EXPIRY, PART_BYTES, PartRef, part_ids, write_part, write_part_expiry
-from .._document.root import Root
+from .._document.root import Root, moment_of
 from .._document.version import Moment
-from .._rpc.messages import Document, Precondition, Write
+from .._rpc.deadline import Deadline
+from .._rpc.gather_or_cancel import gather_or_cancel
+from .._rpc.messages import CommitResponse, Document, Precondition, Write
+from .._rpc.outcome import Ambiguous
+from .backoff import Backoff
 from .expectation import Anything, Expectation
 
+_BATCHES_AT_ONCE = 3
 _PER_WRITE = 16  # bytes of framing around a write
 
 
@@ -130,6 +136,21 @@ class CommitResult:
     root: Root | None = None
 
 
+async def send(collection: Collection, pending: PendingWrite, deadline: Deadline) -> CommitResult:
+    """Commit the write once.
+
+    Raises:
+        Refused: It was not stored; parts may have been written ahead.
+        Ambiguous: It may have been stored.
+        BackendError: It was not stored.
+    """
+    *ahead, last = pending.batches(collection.request_bytes)
+    if ahead:
+        await _write_ahead(collection, ahead, pending.id, deadline)
+    reply = await collection.connection.commit(last, deadline=deadline, flow_id=pending.id)
+    return _result(pending, reply)
+
+
 def parts_of(collection: Collection, id: str, values: Iterable[tuple[PartRef, bytes]]) -> list[Part]:
     """Return the parts of values, each with the reference that stands in its place."""
     return [
@@ -173,3 +194,28 @@ def _expiry(part: str, expire_at: datetime | None) -> Write:
     write.update_mask.field_paths.append(EXPIRY)
     write.current_document.exists = True
     return write
+
+
+async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]], id: str, deadline: Deadline) -> None:
+    """Commit batches of parts, a few at once. They are immutable and random: sending one twice does no harm."""
+    limit = asyncio.Semaphore(_BATCHES_AT_ONCE)
+
+    async def commit(batch: Sequence[Write]) -> None:
+        backoff = Backoff(deadline)
+        async with limit:
+            while True:
+                try:
+                    await collection.connection.commit(batch, deadline=deadline, flow_id=id)
+                except Ambiguous:
+                    await backoff.pause()
+                else:
+                    return
+
+    await gather_or_cancel(commit(batch) for batch in batches)
+
+
+def _result(pending: PendingWrite, reply: CommitResponse) -> CommitResult:
+    first = reply.write_results[0]
+    # A write that changes nothing, and a deletion, have no update_time of their own.
+    time_of = first.update_time if first.HasField("update_time") else reply.commit_time
+    return CommitResult(updated=moment_of(time_of), transforms=first.transform_results, rebased=pending.onto)

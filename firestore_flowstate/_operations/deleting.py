@@ -9,8 +9,7 @@ from .._commit.commit import Attempts, Conflict, commit
 from .._commit.expectation import Anything, Exactly, Expectation, expect, if_updated_at, is_version
 from .._commit.history import history_since
 from .._commit.judgement import conflict_with
-from .._commit.pending_write import PendingWrite, part_names_of
-from .._commit.sending import send
+from .._commit.pending_write import PendingWrite, part_names_of, send
 from .._document.parts import COLLECTION as PARTS
 from .._document.root import PAYLOAD, moment_of
 from .._document.version import Moment, Version

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from .._collection.collection import Collection, is_live
-from .._collection.mixing import MixedLayoutsWarning
+from .._collection.collection import Collection, MixedLayoutsWarning, is_live
 from .._commit.commit import Conflict
 from .._commit.expectation import Absent, Anything, Exactly
 from .._document.root import is_serialized

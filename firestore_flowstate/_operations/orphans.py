@@ -8,7 +8,7 @@ from typing import Final
 
 from .._collection.collection import Collection
 from .._commit.commit import PRECONDITION_CODES
-from .._commit.sending import guard
+from .._commit.withdrawal import guard
 from .._document.parts import part_ids
 from .._document.root import is_serialized, moment_of, read_root
 from .._rpc.messages import Document, Write

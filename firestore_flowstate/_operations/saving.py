@@ -149,7 +149,7 @@ def _serialized_write(
 ) -> tuple[PendingWrite, Written]:
     """Return the write of a whole state in the serialized layout."""
     collection.mixing.about_to_serialize(path=collection.path)
-    root = expect(Write(), expected)
+    root = Write()
     root.update.name = collection.name(id)
     base = expected.version if isinstance(expected, Exactly) else None
     create = isinstance(expected, Absent)
@@ -159,7 +159,7 @@ def _serialized_write(
         raise with_flow_id(error, id) from error.__cause__
     pending = PendingWrite(
         id=id,
-        root=root,
+        root=expect(root, expected),
         expected=expected,
         revision=written.revision,
         replaces=True,
@@ -173,7 +173,7 @@ def _native_write(
     collection: Collection, id: str, state: FlowState, *, expected: Expectation, expire_at: datetime | None
 ) -> PendingWrite:
     """Return the write of a whole state in the native layout."""
-    root = expect(Write(), expected)
+    root = Write()
     root.update.name = collection.name(id)
     fields = root.update.fields
     try:
@@ -190,7 +190,13 @@ def _native_write(
         return same_fields(stored.fields, fields)
 
     return PendingWrite(
-        id=id, root=root, expected=expected, revision="", replaces=True, makes=makes, expire_at=expire_at
+        id=id,
+        root=expect(root, expected),
+        expected=expected,
+        revision="",
+        replaces=True,
+        makes=makes,
+        expire_at=expire_at,
     )
 
 

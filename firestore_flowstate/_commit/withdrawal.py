@@ -1,0 +1,58 @@
+"""Withdrawing the parts of a write that failed."""
+
+from __future__ import annotations
+
+from .._collection.collection import Collection
+from .._document.parts import part_ids
+from .._document.root import is_serialized, read_root
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Document, Precondition, Write
+from .._rpc.outcome import Ambiguous, Refused
+from ..errors import BackendError, FlowStateDecodeError
+from ..unset import UNSET, Unset
+from .pending_write import PendingWrite
+
+_TRIES = 3  # to delete parts, while others write
+
+
+async def withdraw(
+    collection: Collection, pending: PendingWrite, deadline: Deadline, *, stored: Document | Unset | None = UNSET
+) -> None:
+    """Delete the parts of a write that was not stored. If that fails, gc finds them.
+
+    The root is to be as it was read: the write may still come, and bring a root that names its parts, and one that was
+    refused may have been refused because its own duplicate was faster.
+
+    Args:
+        collection: Where.
+        pending: The write.
+        deadline: When to give up.
+        stored: The root that is stored now and does not name the parts, or None; UNSET: to be read.
+    """
+    names = [part.name for part in pending.parts]
+    for _ in range(_TRIES):
+        try:
+            if isinstance(stored, Unset):
+                stored = await collection.get(pending.id, deadline)
+                if stored is not None and is_serialized(stored):
+                    named = {collection.part_name(pending.id, part) for part in part_ids(read_root(stored).refs)}
+                    if not named.isdisjoint(names):
+                        return
+            writes = [guard(collection, pending.id, stored), *(Write(delete=name) for name in names)]
+            await collection.connection.commit(writes, deadline=deadline, flow_id=pending.id)
+        except Refused:  # somebody has written meanwhile
+            stored = UNSET
+        except (Ambiguous, BackendError, FlowStateDecodeError):
+            return
+        else:
+            return
+
+
+def guard(collection: Collection, id: str, root: Document | None) -> Write:
+    """Return a write that changes nothing, and fails if the root is not as it was read."""
+    if root is None:
+        return Write(delete=collection.name(id), current_document=Precondition(exists=False))
+    write = Write(current_document=Precondition(update_time=root.update_time))
+    write.update.name = root.name
+    write.update_mask.SetInParent()
+    return write

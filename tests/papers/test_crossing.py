@@ -1,0 +1,55 @@
+"""What the architecture says a small save crosses is what it crosses."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from firestore_flowstate.emulator import Emulator
+
+PROJECT = Path(__file__).parents[2]
+TEXT = (PROJECT / "docs" / "architecture.md").read_text()
+FLOORS = ("_collection", "_commit", "_operations", "firestore.py")  # above all other rooms, the lowest first
+MOST_CLIMBS = 3
+
+
+@pytest.fixture(scope="module")
+def crossed(firestore_emulator: Emulator) -> dict[str, list[str]]:
+    """Return the files that each call enters."""
+    ran = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("crossing.py"))],
+        env={"PATH": "", **firestore_emulator.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, list[str]] = json.loads(ran.stdout)
+    return found
+
+
+def test_the_architecture_lists_the_files_that_a_save_crosses(crossed: dict[str, list[str]]) -> None:
+    """A newcomer reads them from the first to the last."""
+    assert crossed["save"] == re.findall(r"^\d+\. `([\w/]+\.py)`", TEXT, re.MULTILINE)
+
+
+@pytest.mark.parametrize("call", ["update", "load"])
+def test_the_architecture_names_what_else_other_calls_cross(crossed: dict[str, list[str]], call: str) -> None:
+    """Most of the way is that of a save."""
+    [named] = re.findall(rf"^Besides, (?:an? )?`{call}`.*?(?=\n\n)", TEXT, re.MULTILINE | re.DOTALL)
+
+    assert sorted(set(crossed[call]) - set(crossed["save"])) == sorted(re.findall(r"`([\w/]+\.py)`", named))
+
+
+def test_a_save_goes_down(crossed: dict[str, list[str]]) -> None:
+    """Of two files one after the other, the second is seldom on a higher floor than the first."""
+    floors = [
+        next((floor for floor, room in enumerate(FLOORS, 1) if file.startswith(room)), 0) for file in crossed["save"]
+    ]
+
+    assert sum(after > before for before, after in pairwise(floors)) <= MOST_CLIMBS
