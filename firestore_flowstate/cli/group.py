@@ -53,8 +53,8 @@ class _Commands(click.Group):
 def flowstate() -> None:
     """Look at, drive, move and maintain flow states in Firestore.
 
-    Where they are is said by options, or by the environment as for the package: FLOWSTATE_PROJECT,
-    FLOWSTATE_COLLECTION, FLOWSTATE_SHARDS, FLOWSTATE_KEYS and so on, GOOGLE_CLOUD_PROJECT and FIRESTORE_EMULATOR_HOST.
+    Options say where they are, or the environment does, as for the package: FLOWSTATE_PROJECT, FLOWSTATE_COLLECTION,
+    FLOWSTATE_SHARDS, FLOWSTATE_KEYS and so on, GOOGLE_CLOUD_PROJECT and FIRESTORE_EMULATOR_HOST.
 
     Results go to standard output; questions, progress, warnings and errors to standard error. Exit codes: 0 done, 1
     failed or something was found, 2 wrong arguments or settings, 128 + n ended by signal n.

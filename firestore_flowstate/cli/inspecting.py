@@ -123,7 +123,7 @@ async def _due(settings: FlowStateSettings, limit: int) -> tuple[list[FlowStateS
 def show(id: str, exact: bool, details: bool, raw: bool) -> None:
     """Print a flow state as JSON, in Genkit's form.
 
-    The beginning of an id is enough where no other begins so. Version, times and sizes are named on standard error.
+    The beginning of an id is enough if no other begins so. Version, times and sizes are named on standard error.
     Numbers that JSON does not have are texts: "NaN", "Infinity" and "-Infinity".
     """
     found, state, stored = run(_look(given_settings(), id, raw=raw))
@@ -197,7 +197,7 @@ def history(id: str, as_json: bool) -> None:
     """Print what has happened in a run of a durable flow, earliest first.
 
     Its drives, steps with their attempts, waits and answers, with how long each took; last what it waits for now, or
-    how it ended, with the stack of the error. The beginning of an id is enough where no other begins so.
+    how it ended, with the stack of the error. The beginning of an id is enough if no other begins so.
     """
 
     async def load(settings: FlowStateSettings) -> list[Happening]:
@@ -271,7 +271,7 @@ def doctor(as_json: bool, application: Flows | None) -> int:
     wrong type or NaN or they are in no shard that lists ask; those that nobody can read; heads that contradict their
     state; runs that nobody drives though they have been due for 3 minutes; and expired states that no TTL policy
     deletes. Compares the clock of this machine with the server's. With --flows also looks at the queue, and for runs of
-    flows that the application does not know. Changes nothing. Exits with 1 where it found something.
+    flows that the application does not know. Changes nothing. Exits with 1 if it found something.
     """
     settings = application_settings(application)
     if settings is not None:

@@ -101,7 +101,7 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
     """Say when flow states expire, whatever the settings say of all.
 
     It is kept with each until a write says otherwise, and counts from now for a flow that has ended, and for another
-    from its end. Readers miss what has expired at once; Firestore deletes it where it has a TTL policy.
+    from its end. Readers miss what has expired at once; Firestore deletes it if it has a TTL policy.
     """
     if (after is not None) + never + default != 1:
         raise MisusedError("say one of --after DURATION, --never and --default")
@@ -141,7 +141,7 @@ def migrate(to_collection: str | None, to_layout: str, decrypt: bool, dry_run: b
     """Bring flow states to another layout, collection or number of shards.
 
     In place, or as copies in another collection. Flows may run meanwhile. Run again, it does what is left. Exits with 1
-    where some could not be migrated; these are as they were.
+    if some could not be migrated; these are as they were.
     """
     source = given_settings()
     changes: dict[str, Any] = {"layout": to_layout}

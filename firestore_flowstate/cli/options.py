@@ -193,7 +193,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not is_terminal(sys.stdin):
-        raise MisusedError(f"{question} Say --yes where nobody can be asked.")
+        raise MisusedError(f"{question} Say --yes if nobody can be asked.")
     click.confirm(question, abort=True, err=True)
 
 

@@ -128,7 +128,7 @@ def test_migrate_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -
     outcome = here("migrate", "--to-layout", "native")
 
     assert (2, "") == (outcome.code, outcome.out)
-    assert " in the native layout? Say --yes where nobody can be asked." in outcome.err
+    assert " in the native layout? Say --yes if nobody can be asked." in outcome.err
 
 
 def test_migrate_reports_what_failed(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:

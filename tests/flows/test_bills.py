@@ -103,7 +103,7 @@ async def resumption(store: FirestoreFlowStateStore, meter: Meter) -> None:
 
 
 ROWS: Final[dict[str, Callable[[FirestoreFlowStateStore, Meter], Awaitable[object]]]] = {
-    f"a run of {STEPS} steps in sequence, started where it is driven": in_sequence,
+    f"a run of {STEPS} steps in sequence, started by the process that drives it": in_sequence,
     "the first drive of a run that waits at once, by another process": first_drive,
     "`resume`": answer,
     "the drive after that, to the end": resumption,

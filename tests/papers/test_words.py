@@ -1,0 +1,74 @@
+"""The words of the house, as far as a test can hold them: "if" and "when", never "where" for them; never "is no"."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PAPERS = sorted(
+    paper
+    for place in ("*.md", "docs/**/*.md", "emulator/*.md", "tests/*.md", "tests/data/*/*.md")
+    for paper in PROJECT.glob(place)
+)
+PLACES = (
+    "where a line ends",
+    "where a page ended",
+    "where it points",
+    "where in a function",
+    "where they are",
+    "where it stands in the order",
+    "where flow states are kept",
+    "where the list before ended",
+    "where the step works",
+    "where it works",
+    "says where",
+    "where the command is run",
+    "where a list goes on",
+    "where flows run",
+)
+"""A "where" that asks for a place, and so stays."""
+SHUNNED = (
+    (r"(?<![\w-])where(?![\w=-])", "if, or when"),
+    (r"\bwherever\b(?! flows are hosted)", "whenever, or if"),
+    (r"\b(?:is|are|was|were) no (?!longer|more\b|less\b|later|earlier|other\b)", "is not a, or: does not have"),
+)
+
+
+def prose(paper: Path) -> str:
+    """Return the text of a paper without its code; with that which --help prints, in the reference of the command."""
+    text = paper.read_text()
+    if paper.name != "cli.md":
+        text = re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"`[^`\n]*`", "", text)
+    text = re.sub(r"^\| *\| .*$", "", text, flags=re.MULTILINE)  # of files: in their docstrings' own words
+    for place in PLACES:
+        text = text.replace(place, "")
+    return text
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: str(paper.relative_to(PROJECT)))
+@pytest.mark.parametrize(("shunned", "instead"), SHUNNED, ids=["where", "wherever", "is no"])
+def test_a_paper_keeps_to_the_words(paper: Path, shunned: str, instead: str) -> None:
+    """Outside of code. The message has the lines, and what to write in their place."""
+    found = [line for line in prose(paper).splitlines() if re.search(shunned, line, re.IGNORECASE)]
+
+    assert [] == found, f"write {instead}"
+
+
+def test_each_place_is_used() -> None:
+    """A phrase that has gone from all papers goes from the list."""
+    text = " ".join(" ".join(paper.read_text().split()) for paper in PAPERS)
+
+    assert [] == [place for place in PLACES if place not in text]
+
+
+def test_a_forbidden_word_is_found(tmp_path: Path) -> None:
+    """In prose, and not in code, in an option or in a keyword."""
+    paper = tmp_path / "paper.md"
+    paper.write_text("A where here.\n\n```\nwhere\n```\n\n`where` and --where KEY and where=1.\n\nThere is no way.\n")
+
+    assert ["A where here."] == [line for line in prose(paper).splitlines() if re.search(SHUNNED[0][0], line)]
+    assert ["There is no way."] == [line for line in prose(paper).splitlines() if re.search(SHUNNED[2][0], line)]
