@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -39,8 +39,9 @@ from .timeline import Happening, print_timeline, timeline
 
 _SHOWN: Final = 5  # ids that begin alike
 
+_Order = tuple[Callable[[FlowStateSummary], Any], bool]  # what to sort by, and whether the greatest comes first
 
-_ORDERS: Final[dict[str, tuple[Callable[[FlowStateSummary], Any], bool]]] = {
+_ORDERS: Final[dict[str, _Order]] = {
     "started": (lambda summary: summary.start_time, True),
     "written": (lambda summary: summary.updated_at, True),
     "steps": (lambda summary: summary.step_count, True),
@@ -57,23 +58,29 @@ _ORDERS: Final[dict[str, tuple[Callable[[FlowStateSummary], Any], bool]]] = {
 @click.option("--due", is_flag=True, help="Those whose wakeAt has come, earliest first; goes with no filter.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line instead of a table.")
 @click.option(
-    "--sort", type=click.Choice(list(_ORDERS)), metavar="COLUMN", help=f"Sort those listed by {', '.join(_ORDERS)}."
+    "--sort",
+    type=click.Choice(list(_ORDERS)),
+    metavar="COLUMN",
+    help=f"Sort all that match, which reads each of them, by {', '.join(_ORDERS)}.",
 )
 @filter_options
 @store_options
 def list_command(limit: int, token: str | None, due: bool, as_json: bool, sort: str | None) -> None:
     """List flow states, newest start first.
 
-    Reads no payload. Times are local, in the zone that the table names. --sort puts those that are listed, at most
-    --limit, into another order: the newest or largest first, and names from A to Z.
+    Reads no payload. Times are local, in the zone that the table names. --sort looks at all flow states that match,
+    one billed read each, and shows the first --limit of them: the newest or largest first, and names from A to Z.
     """
     settings, query = given_settings(), given_query(token=token)
     if due and query != FlowStateQuery():
         raise MisusedError("--due goes with no filter and no --token: it asks for the wake time alone")
-    summaries, token = run(_due(settings, limit)) if due else run(_summaries(settings, query, limit))
+    if sort is not None and token is not None:
+        raise MisusedError("--sort goes with no --token: it looks at all that match; --limit shows more of them")
+    behind = 0
     if sort is not None:
-        key, descending = _ORDERS[sort]
-        summaries.sort(key=key, reverse=descending)
+        summaries, behind = run(_sorted(settings, query, limit, _ORDERS[sort], due=due))
+    else:
+        summaries, token = run(_due(settings, limit)) if due else run(_summaries(settings, query, limit))
     if as_json:
         for summary in summaries:
             fields = summary.model_dump(mode="json", exclude={"extra"})  # in which NaN would become null
@@ -85,6 +92,48 @@ def list_command(limit: int, token: str | None, due: bool, as_json: bool, sort: 
         say(f"{what}: looked at {place(settings)}")
     if token is not None:
         say(f"There are more: --token {token}")
+    if behind:
+        there = "is 1" if behind == 1 else f"are {behind:,}"
+        say(f"There {there} more behind these in that order: --limit {len(summaries) + behind}")
+
+
+async def _sorted(
+    settings: FlowStateSettings, query: FlowStateQuery, limit: int, order: _Order, *, due: bool
+) -> tuple[list[FlowStateSummary], int]:
+    """Return the first of all that match, and how many come behind them; never holds more than a page beside."""
+    key, descending = order
+    first: list[FlowStateSummary] = []
+    count = 0
+    async with opened(settings) as store, aclosing(_due_pages(store) if due else _pages(store, query)) as pages:
+        async for page in pages:
+            count += len(page)
+            first = sorted([*first, *page], key=key, reverse=descending)[:limit]
+    return first, count - len(first)
+
+
+async def _pages(
+    store: FirestoreFlowStateStore, query: FlowStateQuery
+) -> AsyncGenerator[Sequence[FlowStateSummary], None]:
+    more = True
+    while more:
+        page = await store.list_summaries(replace(query, limit=MAX_LIMIT, on_error="skip"))
+        _tell_of_skipped(page.skipped)
+        yield page.summaries
+        query = replace(query, continuation_token=page.continuation_token)
+        more = page.continuation_token is not None
+
+
+async def _due_pages(store: FirestoreFlowStateStore) -> AsyncGenerator[Sequence[FlowStateSummary], None]:
+    now = datetime.now(timezone.utc)
+    page = await store.due(now, limit=MAX_LIMIT)
+    while page:
+        yield page
+        page = await store.due(now, limit=MAX_LIMIT, after=page[-1])
+
+
+def _tell_of_skipped(ids: Sequence[str]) -> None:
+    for id in ids:
+        say(f"{shown(id)} cannot be read; flowstate doctor says why")
 
 
 async def _summaries(
@@ -95,8 +144,7 @@ async def _summaries(
         while True:
             page = await store.list_summaries(replace(query, limit=min(limit - len(found), MAX_LIMIT), on_error="skip"))
             found += page.summaries
-            for id in page.skipped:
-                say(f"{shown(id)} cannot be read; flowstate doctor says why")
+            _tell_of_skipped(page.skipped)
             if page.continuation_token is None or len(found) >= limit:
                 return found, page.continuation_token
             query = replace(query, continuation_token=page.continuation_token)

@@ -13,10 +13,10 @@ from pydantic.alias_generators import to_camel
 from rich.console import Console
 from rich.live import Live
 
-from ..firestore import FirestoreFlowStateStore
 from ..models import FlowState, FlowStateSummary, FlowStatus
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
+from .connecting import opened
 from .options import MisusedError, filter_options, given_query, given_settings, store_options
 from .output import is_terminal, shown, table_of, tell, tell_json
 from .running import run
@@ -52,7 +52,7 @@ def watch(id: str | None, until: str | None, as_json: bool) -> int:
 
 async def _watch_one(settings: FlowStateSettings, id: str, until: str | None, *, as_json: bool) -> int:
     before: FlowState | None = None
-    async with FirestoreFlowStateStore(settings) as store, aclosing(store.watch(id)) as states:  # type: ignore[type-var]  # a generator
+    async with opened(settings) as store, aclosing(store.watch(id)) as states:  # type: ignore[type-var]  # a generator
         async for state in states:
             if as_json:
                 tell_json(_change(id, before, state))
@@ -72,7 +72,7 @@ async def _watch_list(settings: FlowStateSettings, query: FlowStateQuery, *, as_
     before: dict[str, FlowStateSummary] = {}
     is_drawn = is_terminal(sys.stdout) and not as_json
     with Live(console=Console(), auto_refresh=False, transient=False) if is_drawn else _Nothing() as live:
-        async with FirestoreFlowStateStore(settings) as store, aclosing(store.watch_list(query)) as pages:  # type: ignore[type-var]  # as above
+        async with opened(settings) as store, aclosing(store.watch_list(query)) as pages:  # type: ignore[type-var]  # as above
             async for page in pages:
                 if isinstance(live, Live):
                     live.update(table_of(page), refresh=True)

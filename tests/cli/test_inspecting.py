@@ -201,6 +201,21 @@ def test_list_in_another_order(
     assert expected == ids(here("list", "--json", "--sort", column))[: len(expected)]
 
 
+def test_list_sorts_all_that_match(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """And not only the first of them: what is shown are the first in that order, and it says how many come behind."""
+    store.save_many({f"id-{number:03}": flow("x", startTime=1 + number, wakeAt=number) for number in range(310)})
+    store.update("id-000", cache={"a": CacheEntry(value=1), "b": CacheEntry(), "c": CacheEntry(), "d": CacheEntry()})
+    written = here("list", "--json", "--sort", "written", "--limit", "1")
+    filtered = here("list", "--json", "--sort", "bytes", "--limit", "1", "--where", "owner=ana")
+
+    assert (["id-000"], "There are 313 more behind these in that order: --limit 314\n") == (ids(written), written.err)
+    assert ["id-000", "order-1001"] == ids(here("list", "--json", "--sort", "steps", "--limit", "2"))
+    assert ["order-1001"] == ids(filtered)
+    assert "There is 1 more" in filtered.err
+    assert ["id-309"] == ids(here("list", "--json", "--sort", "started", "--due", "--limit", "1"))
+    assert 2 == here("list", "--sort", "id", "--token", "x").code
+
+
 def test_times_are_local(flowstate: Processes, store: SyncFlowStateStore) -> None:
     """The table says of which zone; what lies in summer or winter of another name says so itself."""
     berlin = "CET-1CEST,M3.5.0,M10.5.0/3"

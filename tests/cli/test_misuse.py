@@ -123,6 +123,22 @@ def test_a_host_that_refuses_connections(here: Callable[..., Outcome], given: li
     assert time.monotonic() - start < 10  # of the 30 seconds; on a machine that is busy
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["show id", "count", "watch", "watch id", "history id", "doctor", "gc", "rewrap", "expire id --never", "list --due",
+     "delete --yes id", "purge --yes --older-than 1d", "migrate --dry-run --to-collection c", "export -", "cancel id",
+     "resume id --step s --json 1", "retry id"],
+)  # fmt: skip
+def test_every_command_looks_for_the_host(here: Callable[..., Outcome], command: str) -> None:
+    """One that cannot be reached is named by all of them, and at once."""
+    start = time.monotonic()
+    outcome = here(*command.split(), "--emulator-host", "127.0.0.1:9")
+
+    assert 1 == outcome.code
+    assert "127.0.0.1:9 refuses connections" in outcome.err
+    assert time.monotonic() - start < 10  # as above
+
+
 def test_nobody_answers(here: Callable[..., Outcome]) -> None:
     """A server that takes connections and says nothing may only be slow: within the timeout, as an error of its own."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
