@@ -25,6 +25,7 @@ from firestore_flowstate import (
 )
 
 from .batch import Batch, changes_of, refused_key
+from .carrying import carried
 from .engine import Engine
 from .final import DriveOutcome, Final
 from .gate import PASSES
@@ -63,6 +64,7 @@ class Checkpoint:
         self._flying = Batch()
         self._lock = asyncio.Lock()
         self._committing: asyncio.Task[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = 0.0
         self._tried: Final | None = None  # a final write whose outcome may be unknown
@@ -129,8 +131,7 @@ class Checkpoint:
         """
         if self._committing is None or self._committing.done():
             self._start(None)
-        if self._committing is not None:
-            await asyncio.shield(self._committing)
+        await self._settle()
         if self.outcome is not None:
             await self._listener.park()
 
@@ -141,9 +142,10 @@ class Checkpoint:
             final: Returns how the drive ends, before each try; None: it does not end after all.
         """
         while self._committing is not None and not self._committing.done():
-            await asyncio.shield(self._committing)
+            await self._settle()
         if self.outcome is None:
-            await asyncio.shield(self._start(final))
+            self._start(final)
+            await self._settle()
         return self.outcome is not None
 
     async def save(self) -> None:
@@ -162,9 +164,16 @@ class Checkpoint:
         self._disarm()
         self._listener.over()
 
-    def _start(self, final: Callable[[], Final | None] | None) -> asyncio.Task[None]:
-        self._committing = asyncio.ensure_future(self._write(final))
-        return self._committing
+    def _start(self, final: Callable[[], Final | None] | None) -> None:
+        waiters: list[asyncio.Future[None]] = []
+        self._waiters = waiters
+        self._committing = carried(lambda: self._write(final), waiters)
+
+    async def _settle(self) -> None:
+        """Return when the commit that is under way has ended. It goes on if this is cancelled."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def _arm(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -182,7 +182,8 @@ class Drive:
             )
         if self.flights.get(flight.key) is flight:
             del self.flights[flight.key]
-        self.moved()
+        if self.closing is not None or self.waits.open or not self.gate.straight:
+            self.moved()  # else it is the one task there is that goes on, and tells by itself what it does next
 
     @property
     def is_busy(self) -> bool:

@@ -120,7 +120,8 @@ class Gate:
         self._expected.discard(n)
         self._held.discard(n)
         self.touch()
-        self._moved()
+        if not self.straight:  # else it reaches the one task there is, which tells by itself what it does next
+            self._moved()
 
     def _pass_on(self) -> None:
         if self._turns and not self._is_passing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +13,7 @@ from firestore_flowstate import CacheEntry, FlowStateEncodeError, Unset
 
 from .beginning import begin_intent, may_begin
 from .calls import Called
+from .carrying import carried
 from .context import HERE, Here, Step
 from .engine import LOG
 from .entries import error_entry, error_record, order_of, result_entry
@@ -104,11 +105,11 @@ async def outcome(drive: Drive, call: StepCall) -> Any:
 
 async def _live(drive: Drive, call: StepCall) -> int:
     """Execute the step and return the number of its result."""
-    flight = drive.take_off(call.key)
-    flight.task = asyncio.ensure_future(_watched(drive, call, flight))
+    flight, outcome = drive.take_off(call.key), drive.loop.create_future()
+    flight.task = carried(lambda: _watched(drive, call, flight), [outcome])
     flight.task.add_done_callback(lambda _: drive.land(flight))
     try:
-        n: int = await asyncio.shield(flight.task)
+        n: int = await outcome
     except asyncio.CancelledError:
         if not flight.task.done():
             flight.cancel()
@@ -238,7 +239,7 @@ async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int) 
     flight.is_executing = True
     try:
         with drive.engine.telemetry.step(flow_id=drive.id, key=key, attempt=number):
-            value = await _within(drive, call, _call(call, scope, Here(drive.run, scope, step), drive))
+            value = await _within(drive, call, lambda: _call(call, scope, Here(drive.run, scope, step), drive))
         return drive.engine.values.dump(value, call.result_type(drive), f"the result of the step {key!r}")
     finally:
         flight.is_executing = False
@@ -255,16 +256,17 @@ async def _call(call: StepCall, scope: Scope, here: Here, drive: Drive) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-async def _within(drive: Drive, call: StepCall, attempt: Any) -> Any:
+async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[Any]]) -> Any:
     """Await the attempt in a task of its own for at most the timeout, which does not run while the step waits."""
-    task = asyncio.ensure_future(attempt)
+    outcome = drive.loop.create_future()
+    task = carried(attempt, [outcome])
     try:
-        while not task.done():
+        while call.options.timeout is not None and not outcome.done():
             parked = drive.is_parked(call.key)
-            await asyncio.wait([task], timeout=0.05 if parked else call.options.timeout)
-            if not task.done() and not parked and not drive.is_parked(call.key):
+            await asyncio.wait([outcome], timeout=0.05 if parked else call.options.timeout)
+            if not outcome.done() and not parked and not drive.is_parked(call.key):
                 raise TimeoutError(f"the attempt took longer than {call.options.timeout} s")
-        return task.result()
+        return await outcome
     finally:
         if not task.done():
             task.cancel()

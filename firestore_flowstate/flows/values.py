@@ -10,12 +10,16 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from firestore_flowstate import FlowStateEncodeError
 
 _SCALARS: Final = (str, int, float, bool, type(None))
+_PLAIN_ONLY: Final = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+)
 ANYTHING: Final = (Any, inspect.Parameter.empty, object)
 
 
@@ -35,7 +39,7 @@ class Values:
         if type(value) in _SCALARS and kind in ANYTHING:
             return value
         try:
-            return _parsed(self._text(value, kind))
+            return _copied(value) if kind in ANYTHING else _parsed(self._text(value, kind))
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise FlowStateEncodeError(
                 f"Cannot store {what}: {error}. Return what has a JSON form, such as a pydantic model, a dataclass or "
@@ -50,7 +54,7 @@ class Values:
             ValidationError: It does not fit the type.
         """
         if kind in ANYTHING:
-            return form if type(form) in _SCALARS else _parsed(_json(form))
+            return form if type(form) in _SCALARS else _copied(form)
         return self.adapter(kind).validate_json(_json(form))
 
     def adapter(self, kind: Any) -> TypeAdapter[Any]:
@@ -85,8 +89,6 @@ class Values:
         return known
 
     def _text(self, value: Any, kind: Any) -> bytes:
-        if kind in ANYTHING:
-            return _json(value)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of another type than is annotated: reading it says so
             return self.adapter(kind).dump_json(value, by_alias=True)
@@ -153,7 +155,30 @@ def _closure(function: Any) -> dict[str, Any]:
     return names
 
 
+def _copied(value: Any) -> Any:
+    """Return the JSON form of the value, in containers of its own."""
+    text = _plain_json(value)
+    return _parsed(_careful_json(value)) if text is None else orjson.loads(text)
+
+
 def _json(value: Any) -> bytes:
+    text = _plain_json(value)
+    return _careful_json(value) if text is None else text
+
+
+def _plain_json(value: Any) -> bytes | None:
+    """Return the text of plain values, in a third of the time; None: it may be of others.
+
+    A null may have been NaN or an infinity. Every integer in the text is one that orjson reads as an integer.
+    """
+    try:
+        text = orjson.dumps(value, option=_PLAIN_ONLY)
+    except TypeError:
+        return None
+    return text if text.rfind(b"null") < 0 else None
+
+
+def _careful_json(value: Any) -> bytes:
     try:
         return to_json(value, by_alias=True, bytes_mode="base64", inf_nan_mode="constants")
     except PydanticSerializationError:
