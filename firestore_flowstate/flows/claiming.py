@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from firestore_flowstate import UNSET, BackendError, FlowState, FlowStateConflictError, FlowStateNotFoundError
 
 from .ending import End, cancelled_end, given_up_end, time_is_up
-from .engine import Engine
+from .engine import LOG, Engine
 from .final import begun, closed
 from .flow import Flow
 from .image import Image, image_of
@@ -129,3 +129,5 @@ async def write_end(engine: Engine, image: Image, token: str | None, end: End) -
         if_version=image.version,
     )
     image.take(final)
+    engine.telemetry.event("run.ended", flow_id=image.id, name=image.name, outcome=end.how)
+    LOG.info("The run %r (%s) ends without a drive: %s.", image.id, image.name, end.how)

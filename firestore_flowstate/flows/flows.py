@@ -20,12 +20,12 @@ from firestore_flowstate import (
 )
 
 from . import results
+from .background import Background
 from .cancelling import cancel
-from .claiming import Claim
 from .clock import SystemClock
 from .dispatch import Dispatcher, InProcess
 from .due import look_at
-from .engine import LOG, Engine, lease_in_milliseconds
+from .engine import Engine, lease_in_milliseconds
 from .errors import UnknownFlowError
 from .final import DriveOutcome
 from .flow import Flow
@@ -37,7 +37,7 @@ from .resuming import resume
 from .retry import Retry
 from .retrying import retry
 from .run import JsonScalar, Run
-from .running import drive, drive_claimed, drive_here, follow_up
+from .running import drive, drive_here, follow_up
 from .signals import Termination
 from .starting import Start, create
 from .sweeping import Worker, sweep
@@ -103,9 +103,10 @@ class Flows:
         _check_expiry(store)
         self.store = store
         self.dispatcher = dispatcher
+        self._background = Background(lambda: self._engine)
         self._engine = Engine(
             store=store,
-            dispatcher=dispatcher or InProcess(self._drive_in_background, lambda: self._engine),
+            dispatcher=dispatcher or InProcess(self._background.drive, lambda: self._engine),
             clock=SystemClock(),
             lease=lease_in_milliseconds(lease),
             version=version,
@@ -114,9 +115,8 @@ class Flows:
             telemetry=OpenTelemetry(),
         )
         if dispatcher is None:
-            self._engine.drives_here = self._begin_here
+            self._engine.drives_here = self._background.begin
         self._termination = Termination(self._hand_over)
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._blocking: BlockingFlows | None = None
 
     # Flows
@@ -406,9 +406,7 @@ class Flows:
     async def close(self) -> None:
         """Hand over all runs that are driven here, and release what the dispatcher holds. The store stays open."""
         self._hand_over()
-        here = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
-        if here:
-            await asyncio.wait(here)
+        await self._background.close()
         await self._engine.dispatcher.close()
         self._engine.close()
         self._engine.is_closing = False
@@ -472,25 +470,6 @@ class Flows:
         if ended_of(state) is None and look_at(begin.id, state, now=now, lease=engine.lease).what == "due":
             wake = wake_at(state)
             await engine.dispatch(begin.id, wake if wake is not None else wake_now(None, now))
-
-    def _begin_here(self, claimed: Claim) -> None:
-        task = asyncio.ensure_future(self._go_on(claimed))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _go_on(self, claimed: Claim) -> None:
-        try:
-            await drive_claimed(self._engine, claimed)
-        except Exception:  # noqa: BLE001  # nobody awaits this task
-            LOG.exception("The run %r cannot be driven.", claimed.image.id)
-
-    async def _drive_in_background(self, id: str) -> None:
-        try:
-            await drive(self._engine, id)
-        except UnknownFlowError as error:
-            LOG.warning("%s", error)
-        except Exception:  # noqa: BLE001  # as above
-            LOG.exception("The run %r cannot be driven.", id)
 
     def _watch(self, id: str) -> AsyncIterator[FlowState]:
         return results.watch(self._engine, id)

@@ -91,10 +91,12 @@ class OpenTelemetry(Telemetry):
 
     @override
     def event(self, name: str, /, **about: Any) -> None:
-        if name == "step.attempt" and about.get("failed"):
-            trace: Any = sys.modules.get("opentelemetry.trace")
-            if trace is not None:
+        trace: Any = sys.modules.get("opentelemetry.trace")
+        if trace is not None and about.get("failed"):
+            if name == "step.attempt":
                 trace.get_current_span().add_event("attempt failed", {"error.type": about.get("error", "")})
+            elif name == "step":
+                trace.get_current_span().set_status(trace.StatusCode.ERROR)
         metrics: Any = sys.modules.get("opentelemetry.metrics")
         if metrics is None:
             return

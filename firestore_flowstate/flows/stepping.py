@@ -16,7 +16,7 @@ from .calls import Called
 from .carrying import carried
 from .context import HERE, Here, Step
 from .engine import LOG
-from .entries import error_entry, error_record, order_of, result_entry
+from .entries import error_entry, error_record, failed, order_of, result_entry
 from .keys import Scope
 from .options import StepOptions
 from .values import is_async
@@ -123,7 +123,8 @@ async def _watched(drive: Drive, call: StepCall, flight: InFlight) -> int:
     """Execute inside of a span of the step."""
     with drive.engine.telemetry.executing(flow_id=drive.id, name=drive.flow.name, key=call.key):
         n = await _execute(drive, call, flight)
-    drive.engine.telemetry.event("step", name=drive.flow.name)
+        entry = drive.checkpoint.entry(call.key)
+        drive.engine.telemetry.event("step", name=drive.flow.name, failed=entry is not None and failed(entry))
     return n
 
 
@@ -202,7 +203,11 @@ def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseExcepti
         return error_entry(error_record(error, attempts=failed))
     pause = retry.pause(failed)
     LOG.info(
-        "The step %r of the run %r failed; the next attempt is in %.1f s.", call.key, drive.id, pause, exc_info=error
+        "The step %r of the run %r failed with %s; the next attempt is in %.1f s.",
+        call.key,
+        drive.id,
+        type(error).__name__,  # no message: it may have a payload in it
+        pause,
     )
     drive.image.record.retries[call.key] = {
         "attempts": failed,

@@ -219,7 +219,7 @@ class _World:
             self.starting.result()
         dispatcher = self.engine.dispatcher
         assert isinstance(dispatcher, InProcess)
-        going_on = sum(not task.done() for task in (*dispatcher.tasks, *self.flows._tasks))
+        going_on = sum(not task.done() for task in (*dispatcher.tasks, *self.flows._background.tasks))
         return going_on == sum(drive.is_idle for drive in self.engine.drives.values())
 
     async def _answer(self) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from opentelemetry import metrics, trace
@@ -12,7 +16,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from firestore_flowstate.flows import Flows, Retry, Run, current_step
+from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, current_step
+from tests.flows.counting_store import CountingStore
+from tests.flows.test_fence import abandoned
+from tests.flows.test_waits import blocked
 
 
 @pytest.fixture
@@ -93,3 +100,137 @@ async def test_metrics_of_a_run(reader: InMemoryMetricReader, flows: Flows) -> N
         found[f"flowstate.{name}"] for name in ("runs.started", "runs.ended", "steps", "attempts")
     )
     assert found["flowstate.checkpoint.duration"] >= 2
+
+
+def points(reader: InMemoryMetricReader, name: str) -> list[dict[str, Any]]:
+    """Return the attributes of each point of the metric, with its value or its sum."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    return [
+        {**(point.attributes or {}), "value": getattr(point, "value", getattr(point, "sum", 0))}
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == name
+        for point in metric.data.data_points
+    ]
+
+
+async def fail() -> None:
+    raise ConnectionError("the card number is 4711")
+
+
+async def test_a_step_that_failed_has_a_span_with_error_status(spans: InMemorySpanExporter, flows: Flows) -> None:
+    """And one that did not has none, also after a failed attempt."""
+
+    @flows.flow
+    async def work(run: Run) -> None:
+        await run.options(retry=Retry(first=0.001)).step("second", second_time)
+        await run.step("fails", fail)
+
+    with pytest.raises(FlowFailedError):
+        await flows.run(work, id="x")
+    status = {span.name: span.status.status_code for span in spans.get_finished_spans()}
+
+    assert trace.StatusCode.UNSET == status["step second"]
+    assert trace.StatusCode.ERROR == status["step fails"]
+
+
+async def test_runs_that_end_without_a_drive_are_counted(
+    reader: InMemoryMetricReader, flows: Flows, store: CountingStore
+) -> None:
+    """One that is cancelled while it waits, and one that is given up."""
+
+    @flows.flow
+    async def work(run: Run) -> None:
+        await run.interrupt("more", int)
+
+    await flows.start(work, id="x")
+    await blocked(store, "x")
+    await flows.cancel("x")
+    await flows.store.save("y", abandoned("work", recoveries=10))
+    assert "failed" == await flows.drive("y")
+    ended = points(reader, "flowstate.runs.ended")
+
+    assert [("work", "cancelled", 1), ("work", "failed", 1)] == sorted(
+        (each["flow.name"], each["outcome"], each["value"]) for each in ended
+    )
+
+
+async def test_a_run_that_is_taken_over_is_a_recovery_and_a_lost_lease(
+    reader: InMemoryMetricReader, store: CountingStore
+) -> None:
+    """The one in the process that takes it, the other in the one that lost it."""
+    goes_on = asyncio.Event()
+
+    async def wait() -> int:
+        await goes_on.wait()
+        return 1
+
+    first, second = Flows(store), Flows(store)
+    for flows in (first, second):
+
+        @flows.flow
+        async def work(run: Run) -> int:
+            return await run.step("wait", wait)
+
+    await first.start("work", id="x")
+    while "x" not in first._engine.drives or not first._engine.drives["x"].flights:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0)
+    await store.update("x", extra={"wakeAt": 1})
+    taking_over = asyncio.ensure_future(second.drive("x"))
+    while "x" not in second._engine.drives:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0)
+    goes_on.set()
+    assert "done" == await taking_over
+    while "x" in first._engine.drives:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0)
+    found = measured(reader)
+    await first.close()
+    await second.close()
+
+    assert (1, 1) == (found["flowstate.recoveries"], found["flowstate.leases.lost"])
+
+
+async def test_the_wake_delay_is_measured(reader: InMemoryMetricReader, flows: Flows) -> None:
+    """From the moment at which a run was due to the claim."""
+
+    @flows.flow
+    async def work(run: Run) -> int:
+        return 1
+
+    state = abandoned("work")
+    state.operation.metadata = {"run": {}}
+    state.wakeAt = round(time.time() * 1000) - 90_000
+    await flows.store.save("x", state)
+    assert "done" == await flows.drive("x")
+    [delay] = points(reader, "flowstate.wake.delay")
+
+    assert "work" == delay["flow.name"]
+    assert 90 <= delay["value"] < 150
+
+
+async def test_lines_at_info_have_no_payload(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
+    """One for each beginning and end of a drive, and one for a failed attempt, which names the type of its error."""
+    caplog.set_level(logging.INFO, "firestore_flowstate.flows")
+
+    @flows.flow
+    async def work(run: Run, input: str) -> str:
+        await run.options(retry=Retry(2, first=0.001)).step("fails", fail_once, input)
+        return input
+
+    async def fail_once(input: str) -> str:
+        if current_step().attempt == 1:
+            raise ConnectionError(input)
+        return input
+
+    await flows.run(work, "the card number is 4711", id="x")
+    lines = [record for record in caplog.records if record.levelno == logging.INFO]
+
+    assert ["begins", "failed with ConnectionError", "ends: done"] == [
+        word
+        for line in lines
+        for word in ("begins", "failed with ConnectionError", "ends: done")
+        if word in line.message
+    ]
+    assert "4711" not in caplog.text

@@ -1,0 +1,83 @@
+"""Drives that nobody awaits: what becomes of them while the store cannot be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import StoreUnavailableError
+from firestore_flowstate.flows import Flows, Run
+from tests.flows.counting_store import CountingStore
+from tests.flows.test_waits import blocked
+
+
+class OutOfReach(CountingStore):
+    """A store that cannot be loaded from for so many times.
+
+    Attributes:
+        failures: How many loads fail from now on.
+    """
+
+    failures = 0
+
+    async def load(self, id: str, **options: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailableError("out of reach", outcome_unknown=False)
+        return await super().load(id, **options)
+
+
+async def test_a_drive_that_cannot_reach_the_store_is_tried_again(
+    store: CountingStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By this process, after pauses that double; without an answer, a worker or a sweep."""
+    from firestore_flowstate.flows import background
+
+    monkeypatch.setattr(background, "_FIRST_PAUSE_MILLISECONDS", 2)
+    caplog.set_level(logging.WARNING, "firestore_flowstate.flows")
+    out_of_reach = OutOfReach(store.store)
+    flows = Flows(out_of_reach)
+
+    @flows.flow
+    async def asks(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    await flows.start(asks, id="x")
+    await blocked(out_of_reach, "x")
+    await store.store.update("x", events_triggered={"a": 7})
+    out_of_reach.failures = 3
+    await flows._engine.dispatch("x", 1)
+    while out_of_reach.failures:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.001)
+
+    assert 7 == await flows.result("x", timeout=5)
+    await flows.close()
+    paused = [line for line in caplog.messages if "is tried again in" in line]
+    assert 3 == len(paused)
+    assert not [line for line in caplog.messages if "cannot be driven." in line]
+
+
+async def test_closing_forgets_what_was_to_be_tried_again(store: CountingStore) -> None:
+    """Nothing of it is left in the process."""
+    out_of_reach = OutOfReach(store.store)
+    flows = Flows(out_of_reach)
+
+    @flows.flow
+    async def asks(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    await flows.start(asks, id="x")
+    await blocked(out_of_reach, "x")
+    out_of_reach.failures = 1
+    await flows._engine.dispatch("x", 1)
+    while out_of_reach.failures:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
+    timers = flows._engine.dispatcher._timers  # type: ignore[attr-defined]  # of the dispatcher in this process
+    assert ["x"] == [id for id, _ in timers]
+    await flows.close()
+
+    assert not timers
