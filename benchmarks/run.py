@@ -33,6 +33,7 @@ BENCHMARKS: Final = {
     "hop": "A call without `async with store`",
     "cold_start": "A process's first seconds",
     "watch": "From a change to whoever watches",
+    "flows": "Durable flows",
     "codecs": "Compression",
 }
 """Those that are run where none is named, with what they measure."""

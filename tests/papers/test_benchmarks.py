@@ -14,7 +14,23 @@ from firestore_flowstate.emulator import Emulator
 from tests.rpc.strict_python import OLD_PYTHONS_BY_ENVIRONMENT
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PARTS = {"emulators", "floor", "performance", "plain", "plots", "report", "rounds", "run", "states", "wire"}
+PARTS = {
+    "dbos_process",
+    "dbos_workflow",
+    "durable_steps",
+    "emulators",
+    "floor",
+    "long_runs",
+    "performance",
+    "plain",
+    "plots",
+    "report",
+    "rounds",
+    "run",
+    "states",
+    "waiting_runs",
+    "wire",
+}
 SIMULATION = "scale"  # tests/papers/test_scale.py
 
 
@@ -37,7 +53,16 @@ def test_all_benchmarks_run(firestore_emulator: Emulator) -> None:
 
     assert "" == ran.stderr
     assert 0 == ran.returncode
-    for name in ("save S", "step about", "list of", "save_many of", "load S", "pydantic", "times smaller"):
+    for name in (
+        "save S",
+        "step about",
+        "list of",
+        "save_many of",
+        "load S",
+        "pydantic",
+        "times smaller",
+        "durable step",
+    ):
         assert any(name in target for target in targets), name
 
 
