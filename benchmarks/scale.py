@@ -30,9 +30,21 @@ RAMP_START: Final = 500  # operations a second, to begin with
 RAMP_FACTOR: Final = 1.5
 RAMP_MINUTES: Final = 5
 
+DISPATCHES: Final = 500  # a second, of a queue of Cloud Tasks
+WAKE_READS: Final = 1  # of a wake-up after which a run waits again or ends: the drive loads it,
+WAKE_WRITES: Final = 2  # claims it, and suspends or ends it; each sets wakeAt
+READ_PRICE: Final = 0.06 / 100_000  # dollars, in the multi-region nam5
+WRITE_PRICE: Final = 0.18 / 100_000
+TASK_PRICE: Final = 2 * 0.40 / 1_000_000  # its creation and its delivery are an operation each
+DAY: Final = 86_400  # seconds
+
 SHARDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 500)
 WRITES_A_FLOW: Final = (2, 12, 102)  # a create and an end, with no, 10 and 100 steps between
 FLOWS: Final = (100, 1_000, 10_000, 100_000)  # started a second
+WAKES: Final = (10, 100, 400, 1_000, 10_000)  # runs woken a second
+WAITING: Final = 1_000_000  # runs that wait for the same moment
+QUEUES: Final = (1, 2, 3, 8, 25)
+SECONDS: Final = 600  # that queues are simulated for
 LIMITS: Final = (10, 50, 300)
 USES: Final = (0.6, 0.8, 0.9, 1.0)
 DRAWS: Final = 40_000  # writes that are thrown on shards, for each figure of `balance`
@@ -182,6 +194,37 @@ def flows() -> list[list[str]]:
     return rows
 
 
+def wakes() -> list[list[str]]:
+    """Return what so many wake-ups a second take, and cost in a day."""
+    rows = [["wake-ups/s", "queues", "reads/s", "commits/s", "shards", "Firestore, a day", "tasks, a day"]]
+    for rate in WAKES:
+        writes = rate * WAKE_WRITES
+        queues = math.ceil(rate / (PLANNED * DISPATCHES))
+        shards = math.ceil(writes / (PLANNED * SEQUENTIAL_WRITES))
+        firestore = DAY * rate * (WAKE_READS * READ_PRICE + WAKE_WRITES * WRITE_PRICE)
+        tasks = DAY * rate * TASK_PRICE
+        figures = [_number(figure) for figure in (rate, queues, rate * WAKE_READS, writes, shards)]
+        rows.append([*figures, f"${firestore:,.2f}", f"${tasks:,.2f}"])
+    return rows
+
+
+def queues() -> list[list[str]]:
+    """Return how long tasks wait in queues that ids are spread over by a hash, at 1,000 wake-ups a second."""
+    rows = [["queues", "busiest queue, tasks/s", "longest wait, seconds", f"{WAITING:,} at one moment, minutes"]]
+    for count in QUEUES:
+        source = random.Random(f"queues {count}")
+        waiting, busiest, longest = [0] * count, 0, 0.0
+        for _ in range(SECONDS):
+            arrived = Counter(shard_of(random_id(source), count) for _ in range(1_000))
+            busiest = max(busiest, *arrived.values())
+            waiting = [max(0, waiting[queue] + arrived[queue] - DISPATCHES) for queue in range(count)]
+            longest = max(longest, max(waiting) / DISPATCHES)
+        drain = WAITING / count / DISPATCHES / 60
+        wait = "grows" if count * DISPATCHES < 1_000 else f"{longest:.1f}"
+        rows.append([str(count), _number(busiest), wait, f"{drain:.1f}"])
+    return rows
+
+
 def ramp_minutes(rate: int) -> int:
     """Return how long a new collection takes to so many operations a second by the rule 500/50/5."""
     minutes, allowed = 0, float(RAMP_START)
@@ -191,7 +234,14 @@ def ramp_minutes(rate: int) -> int:
     return minutes
 
 
-TABLES: Final = {"capacity": capacity, "balance": balance, "reads": reads, "flows": flows}
+TABLES: Final = {
+    "capacity": capacity,
+    "balance": balance,
+    "reads": reads,
+    "flows": flows,
+    "wakes": wakes,
+    "queues": queues,
+}
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -75,6 +75,7 @@ async def claim(
             if_version=image.version,
         )
     except (FlowStateConflictError, FlowStateNotFoundError):
+        engine.telemetry.event("claim.lost", name=flow.name)
         return None
     except BackendError as error:
         if not getattr(error, "outcome_unknown", False):

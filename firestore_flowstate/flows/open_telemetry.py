@@ -19,6 +19,7 @@ _COUNTERS: Final = {
     "step": "flowstate.steps",
     "step.attempt": "flowstate.attempts",
     "recovery": "flowstate.recoveries",
+    "claim.lost": "flowstate.claims.lost",
     "lease.lost": "flowstate.leases.lost",
 }
 _HISTOGRAMS: Final = {

@@ -21,6 +21,16 @@ async def drive(engine: Engine, id: str, *, budget: float | None = None) -> Driv
     Raises:
         UnknownFlowError: This process has no flow of its name. Nothing was claimed.
     """
+    taken = await take(engine, id)
+    return await drive_claimed(engine, taken, budget=budget) if isinstance(taken, Claim) else taken
+
+
+async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
+    """Claim the run, if it is due; otherwise return what became of it.
+
+    Raises:
+        UnknownFlowError: This process has no flow of its name. Nothing was claimed.
+    """
     engine.check_process()
     token = new_token()
     while True:
@@ -32,7 +42,7 @@ async def drive(engine: Engine, id: str, *, budget: float | None = None) -> Driv
             return how
         flow = engine.flow(state.name, id=id)
         if record_of(state).owner == token:
-            return await drive_claimed(engine, claimed_already(engine, id, state, token), budget=budget)
+            return claimed_already(engine, id, state, token)
         look = look_at(id, state, now=engine.clock.now(), lease=engine.lease)
         if look.what != "due":
             if look.at is not None:
@@ -40,7 +50,7 @@ async def drive(engine: Engine, id: str, *, budget: float | None = None) -> Driv
             return look.what
         claimed = await claim(engine, id, state, flow, token)
         if isinstance(claimed, Claim):
-            return await drive_claimed(engine, claimed, budget=budget)
+            return claimed
         if isinstance(claimed, End):
             engine.moved(id)
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
+from zlib import crc32
 
 from firestore_flowstate import BackendError, FlowStateError, FlowStateSummary
 
+from .claiming import Claim
 from .dispatch.waking import sweep_name
 from .engine import LOG, Engine
-from .running import drive
+from .final import DriveOutcome
+from .running import drive_claimed, take
 
 _OVERDUE_MILLISECONDS: Final = 10_000
 """A sweep leaves what has been due for less to the dispatcher, which may be on its way."""
 _PAGE: Final = 300
+_PASSED_OVER_SECONDS: Final = 10.0
+"""For which a run is not tried again that could not be claimed: the dispatcher has been told when it can be."""
+_CLAIMING: Final = 4
+"""A worker claims at most a quarter of what it may drive at a time: what it is about to claim, others may be too."""
 
 
 async def sweep(engine: Engine, limit: int) -> int:
@@ -33,15 +41,15 @@ async def sweep(engine: Engine, limit: int) -> int:
     return count
 
 
-async def _due(engine: Engine, before: int, *, page: int = _PAGE) -> AsyncIterator[FlowStateSummary]:
+async def _due(engine: Engine, before: int) -> AsyncIterator[FlowStateSummary]:
     """Yield all that is due and has a name that is known here: what nobody can drive starves nobody."""
     after: FlowStateSummary | None = None
     while True:
-        summaries = await engine.store.due(before, limit=page, after=after)
+        summaries = await engine.store.due(before, limit=_PAGE, after=after)
         for summary in summaries:
             if summary.name in engine.flows:
                 yield summary
-        if len(summaries) < page:
+        if len(summaries) < _PAGE:
             return
         after = summaries[-1]
 
@@ -49,10 +57,14 @@ async def _due(engine: Engine, before: int, *, page: int = _PAGE) -> AsyncIterat
 class Worker:
     """Drives what is due in this process, some runs at a time.
 
+    Several workers see the same runs. So that they do not all claim the same one, each has a place on a ring of all
+    ids, takes what is due from there onwards, and goes to another place when it meets a run that another has claimed.
+    Then it also claims fewer at a time, at last one, as when little is left for all of them.
+
     Args:
         engine: What all drives share.
         at_once: How many.
-        poll: Seconds between two looks.
+        poll: Seconds between two looks when nothing is due.
     """
 
     def __init__(self, engine: Engine, *, at_once: int, poll: float) -> None:
@@ -60,44 +72,97 @@ class Worker:
         self._at_once = at_once
         self._poll = poll
         self._drives: dict[str, asyncio.Task[None]] = {}
+        self._claims = 0
+        self._most_claims = float(max(1, at_once // _CLAIMING))
+        self._place = random.random()  # noqa: S311  # spreads load, guards nothing
+        self._next: deque[str] = deque()
+        self._taken = 0
+        self._passed_over: dict[str, float] = {}
+        self._is_free = asyncio.Event()
 
     async def work(self) -> None:
         """Look and drive until cancelled; then hand over what is driven."""
         try:
-            await asyncio.sleep(random.uniform(0, self._poll))  # noqa: S311  # spreads load, guards nothing
+            await asyncio.sleep(random.uniform(0, self._poll))  # noqa: S311  # as above
             while True:
                 try:
-                    await self._look()
+                    if not self._next:
+                        self._next = await self._look()
                 except FlowStateError as error:
                     LOG.warning("The worker cannot see what is due, and looks again: %s", error)
-                await asyncio.sleep(self._poll)
+                if not self._next:
+                    await asyncio.sleep(self._poll)
+                while self._next:
+                    if len(self._drives) < self._at_once and self._claims < self._most_claims:
+                        self._begin(self._next.popleft())
+                    else:
+                        self._is_free.clear()
+                        await self._is_free.wait()
         finally:
             await self._end()
 
-    async def _look(self) -> None:
-        free = self._at_once - len(self._drives)
-        if free <= 0:
-            return
-        async for summary in _due(self._engine, self._engine.clock.now(), page=min(_PAGE, max(16, 2 * self._at_once))):
-            if summary.id in self._drives or summary.id in self._engine.drives:
-                continue
-            self._begin(summary.id)
-            free -= 1
-            if free <= 0:
-                return
+    async def _look(self) -> deque[str]:
+        """Return the ids of what is due, in the order of the ring from this worker's place."""
+        now = self._engine.clock.monotonic()
+        self._passed_over = {id: until for id, until in self._passed_over.items() if until > now}
+        self._taken = 0
+        found: list[str] = []
+        async for summary in _due(self._engine, self._engine.clock.now()):
+            id = summary.id
+            if id not in self._drives and id not in self._engine.drives and id not in self._passed_over:
+                found.append(id)
+            if len(found) >= _PAGE:
+                break
+        return deque(sorted(found, key=self._distance))
+
+    def _distance(self, id: str) -> float:
+        return (crc32(id.encode()) / 2**32 - self._place) % 1
 
     def _begin(self, id: str) -> None:
         task = asyncio.ensure_future(self._drive(id))
         self._drives[id] = task
-        task.add_done_callback(lambda _: self._drives.pop(id, None))
+        self._claims += 1
+        task.add_done_callback(lambda _: self._ended(id))
+
+    def _ended(self, id: str) -> None:
+        self._drives.pop(id, None)
+        self._is_free.set()
 
     async def _drive(self, id: str) -> None:
         try:
-            await drive(self._engine, id)
+            taken = await self._take(id)
+            if isinstance(taken, Claim):
+                await drive_claimed(self._engine, taken)
         except BackendError as error:
             LOG.warning("The run %r cannot be driven now: %s", id, error)
         except FlowStateError:
             LOG.exception("The run %r cannot be driven.", id)
+
+    async def _take(self, id: str) -> Claim | DriveOutcome | None:
+        taken = None
+        try:
+            taken = await take(self._engine, id)
+        finally:
+            self._claims -= 1
+            self._is_free.set()
+            if isinstance(taken, Claim):
+                self._taken += 1
+                self._most_claims = min(self._most_claims + 0.25, max(1, self._at_once // _CLAIMING))
+            else:
+                self._go_elsewhere(id)
+        return taken
+
+    def _go_elsewhere(self, id: str) -> None:
+        """Leave the run to whoever has it, and what comes behind it on the ring, where that one is at work.
+
+        What was seen of that is old by now. It is looked at again only after some claims: runs whose driver has died,
+        and which nobody may take over yet, are due and no reason to look.
+        """
+        self._passed_over[id] = self._engine.clock.monotonic() + _PASSED_OVER_SECONDS
+        self._place = random.random()  # noqa: S311  # as above
+        self._most_claims = max(1.0, self._most_claims / 2)
+        enough = self._taken >= max(1, self._at_once // _CLAIMING)
+        self._next = deque() if enough else deque(sorted(self._next, key=self._distance))
 
     async def _end(self) -> None:
         for id in list(self._drives):

@@ -2,7 +2,7 @@
 
 A drive and a step each run inside a context manager; all else is told by `event`. The names of events and their
 numbers: ``run.started``, ``run.ended`` (outcome), ``step`` (failed), ``step.attempt`` (failed, error), ``checkpoint``
-(seconds), ``wake`` (delay in seconds), ``recovery``, ``lease.lost``; each with the name of the flow.
+(seconds), ``wake`` (delay in seconds), ``recovery``, ``claim.lost``, ``lease.lost``; each with the name of the flow.
 """
 
 from __future__ import annotations

@@ -48,6 +48,13 @@ def test_its_constants_are_those_of_the_store(scale: ModuleType) -> None:
         assert [share(count, shards) for count in range(1, 302)] == [scale.share(n, shards) for n in range(1, 302)]
 
 
+def test_a_wake_up_costs_what_is_metered(scale: ModuleType) -> None:
+    """The row of docs/costs.md that tests/flows/test_bills.py meters."""
+    costs = (scale.PAGE.parent / "costs.md").read_text()
+
+    assert f"| the drive after that, to the end | {scale.WAKE_READS} | {scale.WAKE_WRITES} |" in costs
+
+
 @pytest.mark.parametrize(("shards", "limit"), [(1, 10), (8, 10), (8, 50), (100, 50)])
 async def test_a_store_reads_what_the_simulation_reads(
     scale: ModuleType, flow_state_settings: FlowStateSettings, query_log: QueryLog, shards: int, limit: int

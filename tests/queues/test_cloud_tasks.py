@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -140,6 +142,31 @@ async def test_a_queue_that_wakes_nothing_is_an_error(
     server.faults.refusals = list(refusals)
     with pytest.raises(DispatchError, match=told):
         await tasks.check()
+
+
+async def test_several_queues_by_a_hash(server: CloudTasksServer) -> None:
+    """The code of docs/scale.md: ids are spread evenly, and a wake time is one task, whoever asks."""
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text()
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Queues" in block]
+    found: dict[str, Any] = {}
+    exec(code, found)  # noqa: S102  # the page of ours
+    names = [f"{QUEUE}-{number}" for number in range(3)]
+    server.queues.update(dict.fromkeys(names, "RUNNING"))
+    async with client_of(server, "grpc asyncio") as client:
+        dispatchers = [
+            found["Queues"](*(CloudTasks(name, "https://shop.test/drive", client=client) for name in names))
+            for _ in range(2)
+        ]
+        for queues in dispatchers:
+            await queues.check()
+            for number in range(300):
+                await queues.dispatch(f"run-{number}", wake="1000-0")
+            await queues.close()
+    spread = Counter(name.rpartition("/tasks/")[0] for name in server.created)
+
+    assert 300 == len(server.created)
+    assert set(names) == set(spread)
+    assert min(spread.values()) > 80
 
 
 def test_hops_are_the_same_for_all() -> None:

@@ -1,0 +1,85 @@
+"""Workers that look for the same runs keep out of each other's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import FlowState, MemoryFlowStateStore
+from firestore_flowstate.flows import Flows, Run
+
+
+class FarStore(MemoryFlowStateStore):
+    """A store whose answers take a moment, in which others do what they like; it counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = Counter[str]()
+
+    async def load(self, *arguments: Any, **options: Any) -> Any:
+        self.calls["loads"] += 1
+        await asyncio.sleep(0.002)
+        return await super().load(*arguments, **options)
+
+    async def update(self, *arguments: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.002)
+        return await super().update(*arguments, **options)
+
+    async def due(self, *arguments: Any, **options: Any) -> Any:
+        found = await super().due(*arguments, **options)
+        self.calls["due"] += len(found)
+        return found
+
+
+@pytest.fixture
+def store() -> FarStore:
+    return FarStore()
+
+
+async def make_due(store: FarStore, count: int, **record: Any) -> None:
+    """Have so many runs be due, all within a second or so."""
+    for number in range(count):
+        state = FlowState.start(name="one")
+        state.wakeAt = round(state.start_time) + number  # type: ignore[attr-defined]
+        state.operation.metadata = {"run": record}
+        await store.create(f"x{number}", state)
+
+
+async def test_few_claims_are_lost(store: FarStore) -> None:
+    """Of four workers that begin at once, at most 5% of all claims; each run is driven once."""
+    ran, events = Counter[str](), Counter[str]()
+    await make_due(store, 400)
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            flows = await stack.enter_async_context(Flows(store))
+            flows._engine.telemetry.event = lambda what, /, **_: events.update([what])  # type: ignore[method-assign]  # which counts them
+
+            @flows.flow
+            async def one(run: Run) -> None:
+                ran[run.id] += 1
+
+            await stack.enter_async_context(flows.worker(poll=0.01))
+        while len(ran) < 400:  # noqa: ASYNC110  # workers fill it
+            await asyncio.sleep(0.01)
+
+    assert {1} == set(ran.values())
+    assert events["claim.lost"] <= 20
+
+
+async def test_what_nobody_may_take_over_yet_is_not_asked_for_all_the_time(store: FarStore) -> None:
+    """Runs whose driver has died are due, and busy for a while: each is loaded once in that time."""
+    await make_due(store, 60, owner="somebody")
+    async with Flows(store) as flows:
+
+        @flows.flow
+        async def one(run: Run) -> None: ...
+
+        async with flows.worker(poll=0.05):
+            await asyncio.sleep(0.6)
+
+    assert 60 == store.calls["loads"]
+    assert store.calls["due"] <= 60 * 14
