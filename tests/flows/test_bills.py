@@ -102,11 +102,28 @@ async def resumption(store: FirestoreFlowStateStore, meter: Meter) -> None:
     assert "done" == await flows.drive("x")
 
 
+async def month_of_one(store: FirestoreFlowStateStore, meter: Meter) -> None:
+    """A run of the worked bill: ten steps, an answer after the fifth, each drive by another process."""
+    flows = Flows(store, dispatcher=Nobody())
+
+    @flows.flow
+    async def article(run: Run) -> int:
+        first = sum([await run.step("one", one, number) for number in range(5)])
+        await run.interrupt("approve", bool)
+        return first + sum([await run.step("two", one, number) for number in range(5)])
+
+    await flows.start(article, id="x")
+    assert "waiting" == await flows.drive("x")
+    await flows.resume("x", True)
+    assert "done" == await flows.drive("x")
+
+
 ROWS: Final[dict[str, Callable[[FirestoreFlowStateStore, Meter], Awaitable[object]]]] = {
     f"a run of {STEPS} steps in sequence, started by the process that drives it": in_sequence,
     "the first drive of a run that waits at once, by another process": first_drive,
     "`resume`": answer,
     "the drive after that, to the end": resumption,
+    "all of a run of 10 steps that waits for an answer after the fifth": month_of_one,
 }
 
 

@@ -208,19 +208,39 @@ def test_the_page_has_no_other_rows() -> None:
     assert list(CALLS) == list(written())
 
 
-def test_the_worked_bill_is_right() -> None:
-    """Prices times what a flow of ten steps is billed, and the deletes of the TTL policy."""
-    text = PAGE.read_text()
+@pytest.mark.parametrize(
+    ("heading", "flow", "extra"),
+    [
+        ("durable flows a month", "all of a run of 10 steps that waits for an answer after the fifth", Bill(reads=1)),
+        ("flows a month by `update`", "a flow of 10 steps that keeps its version", Bill(reads=2)),
+    ],
+)
+def test_the_worked_bill_is_right(heading: str, flow: str, extra: Bill) -> None:
+    """Prices times what a flow of ten steps is billed as metered, the reads beside that, and its delete."""
+    text = " ".join(PAGE.read_text().split("\n"))
     prices = {kind: float(price) for kind, price in re.findall(r"(reads|writes|deletes) at \$([\d.]+)", text)}
-    flow = written()["a flow of 10 steps that keeps its version"]
-    rows = re.findall(r"^\| ([\d,]+) flows \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| \$([\d,.]+) \|$", text, re.MULTILINE)
+    metered = re.search(rf"\| {re.escape(flow)} \| ?(\d*) ?\| ?(\d*) ?\|", text)
+    assert metered is not None
+    bill = Bill(int(metered[1] or 0) + extra.reads, int(metered[2]))
+    month = PAGE.read_text().partition(f"| {heading} | reads | writes | deletes | |\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| \$([\d,.]+) \|$", month, re.MULTILINE)
     for row in rows:
         flows, reads, writes, deletes = (int(cell.replace(",", "")) for cell in row[:4])
         cost = (reads * prices["reads"] + writes * prices["writes"] + deletes * prices["deletes"]) / 100_000
 
-        assert (2 * flows, flows * flow.writes, flows) == (reads, writes, deletes)
+        assert (bill.reads * flows, bill.writes * flows, flows) == (reads, writes, deletes)
         assert f"{cost:,.2f}" == row[4]
     assert ["1,000", "1,000,000"] == [row[0] for row in rows]
+
+
+def test_other_sums_are_right_and_prices_have_a_date_and_a_source() -> None:
+    """The sweep of each minute, and the read that a version saves for each step."""
+    text = " ".join(PAGE.read_text().split())
+
+    assert "[pricing page][pricing], as of 2025" in text
+    assert f"the sweep: {30 * 24 * 60:,} looks a month of 30 days" in text
+    assert f"each at least one read, ${43_200 * 0.06 / 100_000:.2f}" in text
+    assert f"10 million of them for a million flows, which would cost ${10_000_000 * 0.06 / 100_000:.2f}" in text
 
 
 def written() -> dict[str, Bill]:
