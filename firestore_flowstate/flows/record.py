@@ -59,7 +59,8 @@ class RunRecord:
         span: The span of the last drive, in the form of ``traceContext``.
         rewinds: How often it was retried from a step.
         ended: How it ended.
-        parent: The key of this child in its parent, whose id is the state's own key ``parent``.
+        parent: The key of this child in its parent.
+        parent_id: The id of its parent, also if a save of Genkit JS has dropped the state's own key ``parent``.
         waits: What it waits for, by key.
         retries: The failed attempts of steps that have no result yet, by key: attempts, error, next.
         intents: The keys of steps with ``at_most_once`` that were about to begin.
@@ -80,6 +81,7 @@ class RunRecord:
     rewinds: int = 0
     ended: Ended | None = None
     parent: str | None = None
+    parent_id: str | None = None
     waits: dict[str, Wait] = field(default_factory=dict)
     retries: dict[str, dict[str, Any]] = field(default_factory=dict)
     intents: list[str] = field(default_factory=list)
@@ -163,8 +165,10 @@ def wake_now(before: int | None, now: int) -> int:
 
 def parent_of(state: FlowState) -> str | None:
     """Return the id of the run that started this one as a child."""
-    value = (state.model_extra or {}).get("parent")
-    return value if isinstance(value, str) else None
+    for value in ((state.model_extra or {}).get("parent"), (_part(state, "run") or {}).get("parentId")):
+        if isinstance(value, str):
+            return value
+    return None
 
 
 def _record_of_genkit(state: FlowState) -> RunRecord:

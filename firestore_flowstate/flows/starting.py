@@ -89,7 +89,7 @@ async def _create_claimed(engine: Engine, start: Start) -> Claim:
 
 
 def _record(engine: Engine, start: Start, begins: int) -> RunRecord:
-    record = RunRecord(code_version=engine.version, parent=start.key)
+    record = RunRecord(code_version=engine.version, parent=start.key, parent_id=start.parent)
     if start.flow is not None and start.flow.timeout is not None:
         record.deadline = begins + start.flow.timeout
     return record

@@ -14,6 +14,7 @@ from firestore_flowstate import CacheEntry, FlowState, FlowStateEncodeError, Flo
 from firestore_flowstate.flows import FlowFailedError, Flows, Run, StepInterruptedError, WaitTimeoutError, current_step
 from firestore_flowstate.flows.record import record_of
 from tests.flows.counting_store import CountingStore, Fault, lost_after, lost_before
+from tests.flows.test_waits import blocked
 
 Update = Callable[[], Awaitable[str]]
 
@@ -151,6 +152,41 @@ async def test_what_a_blind_save_takes_back_is_put_back(flows: Flows, store: Cou
 
     assert 2 == await flows.run(two, id="x")
     assert ["one", "two"] == sorted((await store.load("x")).cache)
+
+
+@pytest.mark.parametrize("driven", [True, False], ids=["while it is driven", "while it waits"])
+async def test_a_child_whose_parent_a_blind_save_drops_still_knocks(
+    flows: Flows, store: CountingStore, driven: bool
+) -> None:
+    """Genkit JS drops keys that it does not know; the parent gets the result, and lists the child again."""
+
+    async def save_blindly() -> None:
+        state = await store.load("y")
+        for key in list(state.model_extra):
+            delattr(state, key)
+        await store.store.save("y", state)
+
+    @flows.flow
+    async def child(run: Run) -> int:
+        if driven:
+            await run.step("save", save_blindly)
+        return await run.interrupt("a", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        return await run.child("child", child, id="y")
+
+    await flows.start(parent, id="x")
+    while (await store.load("y")) is None:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.001)
+    await blocked(store, "y")
+    await blocked(store, "x")
+    if not driven:
+        await save_blindly()
+    await flows.resume("y", 7)
+
+    assert 7 == await flows.result("x", timeout=5)
+    assert "x" == (await store.load("y")).model_extra["parent"]
 
 
 async def test_a_value_that_the_store_refuses_ends_the_run_and_nothing_else(flows: Flows, store: CountingStore) -> None:

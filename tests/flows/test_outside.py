@@ -26,6 +26,7 @@ from firestore_flowstate.flows import (
     Run,
     UnknownFlowError,
 )
+from firestore_flowstate.flows.clock import SystemClock
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
 
@@ -205,6 +206,41 @@ async def test_the_time_of_a_run_is_up(flows: Flows, store: CountingStore) -> No
 
     with pytest.raises(FlowCancelledError, match="time"):
         await flows.run(asking)
+
+
+async def test_the_time_of_a_suspended_run_is_up_at_its_claim(flows: Flows, store: CountingStore) -> None:
+    """Whoever looks at it then ends it in that write; its function is not called."""
+    calls = 0
+
+    @flows.flow(timeout=timedelta(hours=1))
+    async def asking(run: Run) -> int:
+        nonlocal calls
+        calls += 1
+        return await run.interrupt("a", int)
+
+    await flows.start(asking, id="x")
+    await blocked(store, "x")
+    state = await store.load("x")
+    deadline = state.operation.metadata["run"]["deadline"]
+    assert deadline == state.model_extra["wakeAt"]
+    later = MovedClock(deadline)
+    flows._engine.clock = later
+
+    assert "cancelled" == await flows.drive("x")
+    with pytest.raises(FlowCancelledError, match="the time of the run is up"):
+        await flows.result("x")
+    assert 1 == calls
+    assert "wakeAt" not in (await store.load("x")).model_extra
+
+
+class MovedClock(SystemClock):
+    """The machine's clock, moved so that it is some moment now."""
+
+    def __init__(self, now: int) -> None:
+        self._ahead = now - super().now()
+
+    def now(self) -> int:
+        return super().now() + self._ahead
 
 
 async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) -> None:
