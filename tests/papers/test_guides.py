@@ -16,6 +16,46 @@ from tests.rpc.strict_python import STRICT_PYTHON
 PAGES = ("conflicts", "first-flow", "recipes", "survival", "what-a-flow-may-do")
 DOCS = Path(__file__).parents[2] / "docs"
 PROGRAM = re.compile(r"^```python\n(.*?)^```\n\n```\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FRAGMENTS = {
+    "settings": "{}\nassert store is not None",
+    "migration": """
+from pydantic import BaseModel
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from firestore_flowstate.flows import Flows, Run
+class Order(BaseModel): item: str
+class Approval(BaseModel): ok: bool
+class Receipt(BaseModel): item: str
+async def find_price(item: str) -> int: return 7
+async def ship(price: int, approval: Approval) -> Receipt: return Receipt(item="tea")
+{}
+import asyncio
+from firestore_flowstate.testing import simulate
+simulation = asyncio.run(simulate(order, Order(item="tea"), answers=dict(approval=Approval(ok=True))))
+assert simulation.result == Receipt(item="tea"), simulation
+""",
+    "retention": """
+import asyncio
+from datetime import timedelta
+from firestore_flowstate import FlowState, MemoryFlowStateStore
+store, id, state = MemoryFlowStateStore(), "x", FlowState.start(name="x")
+async def main() -> None:
+    {}
+asyncio.run(main())
+assert state.expireAfter == 7 * 86_400_000
+""",
+}
+"""What stands around a block that is not whole, and proves that it does what the page says."""
+RUN_ELSEWHERE = {
+    "README": "tests/papers/test_docs.py",
+    "backup": "tests/cli/test_pages.py",
+    "cloud-run": "tests/hosts/test_hosting.py",
+    "firebase": "tests/hosts/test_hosting.py",
+    "hosting": "tests/hosts/test_hosting.py",
+    "payloads": "tests/papers/test_docs.py",
+    "scale": "tests/queues/test_cloud_tasks.py",
+    "testing": "tests/papers/test_guides.py",
+    "values": "tests/papers/test_docs.py",
+}
 PROGRAMS = {
     f"{page}-{number}": program
     for page in PAGES
@@ -37,6 +77,27 @@ def test_no_program_is_left_out() -> None:
         text = (DOCS / f"{page}.md").read_text()
 
         assert text.count("```python\n") == len(PROGRAM.findall(text)) > 0
+
+
+@pytest.mark.parametrize("page", FRAGMENTS)
+def test_a_fragment_does_what_the_page_says(page: str, firestore_emulator: Emulator) -> None:
+    """With what it needs around it."""
+    text = (DOCS / f"{page}.md").read_text()
+    [block] = re.findall(r"^```python\n((?:(?!```).*\n)*)^```\n(?!\n```\n(?!export))", text, re.MULTILINE)
+    code = FRAGMENTS[page].format(block.replace("verify=...", "verify=None"))
+
+    assert (0, "", "") == run("-c", code, emulator=firestore_emulator)
+
+
+def test_every_page_with_python_is_run() -> None:
+    """By one of these tests, or by the one that is named."""
+    papers = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
+    with_python = {paper.stem for paper in papers if "```python\n" in paper.read_text()}
+
+    assert with_python == {*PAGES, *FRAGMENTS, *RUN_ELSEWHERE}
+    for page, test in RUN_ELSEWHERE.items():
+        text = (DOCS.parent / test).read_text()
+        assert page in text or page == "backup", page  # test_pages.py takes all pages with commands
 
 
 def test_the_tests_of_the_guide_pass(firestore_emulator: Emulator, tmp_path: Path) -> None:
