@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Final, Literal, TypeAlias
 
+from . import _operations
 from ._backup_line import Entry, from_line, to_line
 from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError
 from .firestore import FirestoreFlowStateStore
@@ -197,11 +198,8 @@ async def _save(store: VersionedFlowStateStore, batch: _Batch, expiry: Literal["
 async def _save_with_expiry(
     store: FirestoreFlowStateStore, states: Mapping[str, FlowState], expire_at: Mapping[str, datetime | None]
 ) -> None:
-    deadline = store._deadline(None)
-    collection = await store._ready(deadline)
-    from ._operations.bulk import save_many
-
-    await save_many(collection, states, deadline, expire_at=expire_at)
+    collection, deadline = await store._begin()
+    await _operations.bulk.save_many(collection, states, deadline, expire_at=expire_at)
 
 
 def _naming_lines(error: FlowStateBatchError, batch: _Batch) -> str:
@@ -235,10 +233,8 @@ async def _batches_of(store: VersionedFlowStateStore, query: FlowStateQuery) -> 
     """Return what returns the next states of the store with their ids; None where there are no more."""
     if not isinstance(store, FirestoreFlowStateStore):
         return _Batches(store, query).next
-    collection = await store._ready(store._deadline(None))
-    from ._operations.exporting import Export
-
-    return Export.of(collection, query).next
+    collection, _ = await store._begin()
+    return _operations.exporting.Export.of(collection, query).next
 
 
 class _Batches:

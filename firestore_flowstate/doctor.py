@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
+from . import _operations
 from ._query.due import wake_at
 from .firestore import FirestoreFlowStateStore
 from .models import FlowState
@@ -41,10 +42,8 @@ async def examine(
     Raises:
         BackendError: Firestore cannot be reached, or refuses.
     """
-    collection = await store._ready(store._deadline(None))
-    from ._operations.examining import examine as examine_collection
-
-    async for finding in examine_collection(collection, look=look or late_run, progress=progress):
+    collection, _ = await store._begin()
+    async for finding in _operations.examining.examine(collection, look=look or late_run, progress=progress):
         yield finding
 
 

@@ -7,14 +7,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import _collection, _commit, _operations
 from ._changing import refuse_nested
 from ._document.detaching import detached
 from ._document.difference import Change
 from ._document.error_texts import check_state, check_timeout, conflict, with_flow_id
 from ._document.expiry import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.ids import check_flow_id
-from ._rpc.connection import Connection
+from ._document.version import Version
+from ._query.due import due_query
+from ._rpc import fork
+from ._rpc.blocking_work import SharedWork
 from ._rpc.deadline import Deadline
+from ._rpc.loop_thread import check_that_a_loop_runs
 from ._watch import Source, Watch
 from .errors import FlowStateEncodeError
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
@@ -25,7 +30,7 @@ from .unset import UNSET, Unset
 
 if TYPE_CHECKING:
     from ._collection.collection import Collection
-    from ._document.version import Version
+    from ._rpc.connection import Connection
 
 _Value = TypeVar("_Value")
 
@@ -45,11 +50,14 @@ class FirestoreFlowStateStore:
 
     def __init__(self, settings: FlowStateSettings | None = None, *, client: Any = None) -> None:
         self._settings = FlowStateSettings() if settings is None else settings
-        self._connection = Connection(self._settings, client=client)
+        self._client = client
+        self._connecting: SharedWork[Connection] = SharedWork()
+        self._connection: Connection | None = None
         self._collection: Collection | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return {**vars(self), "_collection": None}  # a copy, and the process that it is sent to, connects by itself
+        # A copy, and the process that it is sent to, connects by itself.
+        return {**vars(self), "_connection": None, "_collection": None}
 
     @classmethod
     def from_app(cls, app: Any, settings: FlowStateSettings | None = None) -> FirestoreFlowStateStore:
@@ -62,15 +70,20 @@ class FirestoreFlowStateStore:
         return self._settings
 
     async def __aenter__(self) -> FirestoreFlowStateStore:
-        await self._connection.bind()
+        connection = await self._connected(Deadline.after(self._settings.timeout))
+        await connection.bind()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._connection.unbind()
+        check_that_a_loop_runs()
+        if self._connection is not None:
+            await self._connection.unbind()
 
     async def close(self) -> None:
         """Close what the store opened. It can be used again, and then connects again."""
-        await self._connection.close()
+        check_that_a_loop_runs()
+        if self._connection is not None:
+            await self._connection.close()
 
     async def ping(self, *, timeout: float | None = None) -> None:
         """Return if Firestore answers and the collection may be read.
@@ -78,8 +91,7 @@ class FirestoreFlowStateStore:
         Raises:
             BackendError: It does not, or may not.
         """
-        deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
+        collection, deadline = await self._begin(timeout)
         await collection.get("flowstate-ping", deadline, mask=["flowId"])
 
     async def save(
@@ -107,16 +119,11 @@ class FirestoreFlowStateStore:
     async def _save(self, id: str, state: FlowState, if_version: str | Unset | None, timeout: float | None) -> None:
         content = self._as_it_is(check_state(id, state))
         base = None if if_version is None or isinstance(if_version, Unset) else self._version(id, if_version)
-        deadline = self._deadline(timeout)
-        collection = await self._ready_to_write([id], deadline)
-        from ._commit.commit import Conflict
-        from ._commit.expectation import Absent, Anything, Exactly
-        from ._operations.saving import save
-
-        expected = Exactly(base) if base is not None else Absent() if if_version is None else Anything()
+        collection, deadline = await self._begin(timeout, writes=[id])
+        expected = self._expected(id, if_version)
         try:
-            await save(collection, id, state, content=content, expected=expected, deadline=deadline)
-        except Conflict as conflicting:
+            await _operations.saving.save(collection, id, state, content=content, expected=expected, deadline=deadline)
+        except _commit.commit.Conflict as conflicting:
             if if_version is None:
                 raise conflict(id, expected=None, found=conflicting.found) from None
             raise conflicting.error from None
@@ -142,15 +149,11 @@ class FirestoreFlowStateStore:
 
     async def _create(self, id: str, state: FlowState, timeout: float | None) -> None:
         content = self._as_it_is(check_state(id, state))
-        deadline = self._deadline(timeout)
-        collection = await self._ready_to_write([id], deadline)
-        from ._commit.commit import Conflict
-        from ._commit.expectation import Absent
-        from ._operations.saving import save
-
+        collection, deadline = await self._begin(timeout, writes=[id])
+        expected = self._expected(id, None)
         try:
-            await save(collection, id, state, content=content, expected=Absent(), deadline=deadline)
-        except Conflict as conflicting:
+            await _operations.saving.save(collection, id, state, content=content, expected=expected, deadline=deadline)
+        except _commit.commit.Conflict as conflicting:
             raise conflicting.error from None
 
     async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
@@ -161,11 +164,8 @@ class FirestoreFlowStateStore:
             FlowStateDecodeError: What is stored cannot be read.
         """
         id = check_flow_id(id)
-        deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
-        from ._operations.reading import load
-
-        return await load(collection, id, deadline)
+        collection, deadline = await self._begin(timeout)
+        return await _operations.reading.load(collection, id, deadline)
 
     async def update(
         self,
@@ -211,17 +211,13 @@ class FirestoreFlowStateStore:
         except FlowStateEncodeError as error:
             raise with_flow_id(error, id) from None
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
-        deadline = self._deadline(timeout)
-        collection = await self._ready_to_write([id], deadline)
-        from ._commit.commit import Conflict
-        from ._operations.updating import update, update_latest
-
+        collection, deadline = await self._begin(timeout, writes=[id])
         try:
             if base is None:
-                version = await update_latest(collection, id, change, deadline=deadline)
+                version = await _operations.updating.update_latest(collection, id, change, deadline=deadline)
             else:
-                version = await update(collection, id, change, base=base, deadline=deadline)
-        except Conflict as conflicting:
+                version = await _operations.updating.update(collection, id, change, base=base, deadline=deadline)
+        except _commit.commit.Conflict as conflicting:
             raise conflicting.error from None
         return version.to_text(collection.path_of(id))
 
@@ -243,10 +239,8 @@ class FirestoreFlowStateStore:
 
     @asynccontextmanager
     async def _edit(self, id: str, own: float | Unset, timeout: float | None) -> AsyncIterator[FlowState]:
-        collection = await self._ready_to_write([id], self._deadline(timeout))
-        from ._operations.editing import Edit
-
-        edit = await Edit.begin(collection, id, timeout=timeout)
+        collection, _ = await self._begin(timeout, writes=[id])
+        edit = await _operations.editing.Edit.begin(collection, id, timeout=timeout)
         if not isinstance(own, Unset):
             setattr(edit.state, EXPIRE_AFTER, own)
         # Not a generator around another: a loop that ends closes those that are left in no order, which fails.
@@ -273,11 +267,8 @@ class FirestoreFlowStateStore:
             FlowStateError: `change` itself writes the state, by another call with the same id.
         """
         id = check_flow_id(id)
-        deadline = self._deadline(timeout)
-        collection = await self._ready_to_write([id], deadline)
-        from ._operations.editing import modify
-
-        return await modify(collection, id, change, attempts=attempts, deadline=deadline)
+        collection, deadline = await self._begin(timeout, writes=[id])
+        return await _operations.editing.modify(collection, id, change, attempts=attempts, deadline=deadline)
 
     async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
         """Delete the state under the id. Where there is none, and no `if_version`, this does nothing.
@@ -288,14 +279,11 @@ class FirestoreFlowStateStore:
         """
         id = check_flow_id(id)
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
-        deadline = self._deadline(timeout)
-        collection = await self._ready_to_write([id], deadline)
-        from ._operations.deleting import delete, delete_version
-
+        collection, deadline = await self._begin(timeout, writes=[id])
         if base is None:
-            await delete(collection, id, deadline=deadline)
+            await _operations.deleting.delete(collection, id, deadline=deadline)
         else:
-            await delete_version(collection, id, base, deadline=deadline)
+            await _operations.deleting.delete_version(collection, id, base, deadline=deadline)
 
     async def list(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
@@ -306,11 +294,8 @@ class FirestoreFlowStateStore:
             InvalidContinuationTokenError: The token was not given for this collection and these filters.
             FlowStateDecodeError: A document cannot be read; ``response`` has the rest of the page.
         """
-        deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
-        from ._operations.listing import list_states
-
-        return await list_states(collection, query_or_all(query), deadline)
+        collection, deadline = await self._begin(timeout)
+        return await _operations.listing.list_states(collection, query_or_all(query), deadline)
 
     async def list_summaries(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
@@ -321,22 +306,16 @@ class FirestoreFlowStateStore:
             InvalidContinuationTokenError: The token was not given for this collection and these filters.
             FlowStateDecodeError: A head cannot be read; ``response`` has the rest of the page.
         """
-        deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
-        from ._operations.listing import list_summaries
-
-        return await list_summaries(collection, query_or_all(query), deadline)
+        collection, deadline = await self._begin(timeout)
+        return await _operations.listing.list_summaries(collection, query_or_all(query), deadline)
 
     async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
         """Return how many states the filters match, counted by the server; limit and token do not count.
 
         States that have expired and are not yet collected are counted.
         """
-        deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
-        from ._operations.listing import count
-
-        return await count(collection, query_or_all(query), deadline)
+        collection, deadline = await self._begin(timeout)
+        return await _operations.listing.count(collection, query_or_all(query), deadline)
 
     async def due(
         self,
@@ -360,14 +339,9 @@ class FirestoreFlowStateStore:
         Raises:
             InvalidQueryError: `before` is no moment, `limit` is out of range, or `after` has no ``wakeAt``.
         """
-        from ._query.due import due_query
-
         query = due_query(before, now=datetime.now(timezone.utc), limit=limit, after=after)
-        deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
-        from ._operations.due import due
-
-        return await due(collection, query, deadline)
+        collection, deadline = await self._begin(timeout)
+        return await _operations.due.due(collection, query, deadline)
 
     def watch(self, id: str) -> AsyncIterator[FlowState | None]:
         """Yield the state under the id now, and again after each change; None while there is none.
@@ -384,11 +358,8 @@ class FirestoreFlowStateStore:
         id = check_flow_id(id)
 
         async def begin() -> Source[FlowState | None]:
-            deadline = self._deadline(None)
-            collection = await self._ready(deadline)
-            from ._operations.watching import StateWatch
-
-            return StateWatch(collection, id, deadline)
+            collection, deadline = await self._begin()
+            return _operations.watching.StateWatch(collection, id, deadline)
 
         return Watch(begin)
 
@@ -406,11 +377,8 @@ class FirestoreFlowStateStore:
         query = first_page_or_all(query)
 
         async def begin() -> Source[Sequence[FlowStateSummary]]:
-            deadline = self._deadline(None)
-            collection = await self._ready(deadline)
-            from ._operations.watching import PageWatch
-
-            return PageWatch(collection, query, deadline)
+            collection, deadline = await self._begin()
+            return _operations.watching.PageWatch(collection, query, deadline)
 
         return Watch(begin)
 
@@ -423,10 +391,8 @@ class FirestoreFlowStateStore:
         Raises:
             FlowStateDecodeError: A document cannot be read and the query does not say to skip those.
         """
-        collection = await self._ready(self._deadline(None))
-        from ._operations.listing import PagesAhead
-
-        async with PagesAhead(collection, query_or_all(query)) as pages:
+        collection, _ = await self._begin()
+        async with _operations.listing.PagesAhead(collection, query_or_all(query)) as pages:
             async for page in pages:
                 for state in page:
                     yield state
@@ -437,13 +403,10 @@ class FirestoreFlowStateStore:
         Raises:
             FlowStateBatchError: Some were not stored; all others were.
         """
-        deadline = self._deadline(timeout)
         states = dict(states)
         contents = self._as_it_is(states)
-        collection = await self._ready_to_write(states, deadline)
-        from ._operations.bulk import save_many
-
-        await save_many(collection, states, deadline, contents=contents)
+        collection, deadline = await self._begin(timeout, writes=states)
+        await _operations.bulk.save_many(collection, states, deadline, contents=contents)
 
     async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
         """Return the states stored under the ids, in the order of the ids; absent ones are left out.
@@ -451,11 +414,8 @@ class FirestoreFlowStateStore:
         Raises:
             FlowStateBatchError: Some could not be read.
         """
-        deadline = self._deadline(timeout)
-        collection = await self._ready(deadline)
-        from ._operations.bulk import load_many
-
-        return await load_many(collection, ids, deadline)
+        collection, deadline = await self._begin(timeout)
+        return await _operations.bulk.load_many(collection, ids, deadline)
 
     async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
         """Delete the states under the ids; absent ones are passed over.
@@ -463,12 +423,9 @@ class FirestoreFlowStateStore:
         Raises:
             FlowStateBatchError: Some were not deleted; all others were.
         """
-        deadline = self._deadline(timeout)
         ids = list(ids)
-        collection = await self._ready_to_write(ids, deadline)
-        from ._operations.bulk import delete_many
-
-        await delete_many(collection, ids, deadline)
+        collection, deadline = await self._begin(timeout, writes=ids)
+        await _operations.bulk.delete_many(collection, ids, deadline)
 
     async def gc(self, *, dry_run: bool = False) -> GcReport:
         """Delete the parts of large states that no state refers to and that are older than an hour.
@@ -476,10 +433,8 @@ class FirestoreFlowStateStore:
         They are left by writers that were killed, and by saves without a version over a state in parts that the
         writer had not read. A save in flight is never hurt.
         """
-        collection = await self._ready(self._deadline(None))
-        from ._operations.orphans import collect
-
-        return await collect(collection, dry_run=dry_run)
+        collection, _ = await self._begin()
+        return await _operations.orphans.collect(collection, dry_run=dry_run)
 
     async def purge(
         self,
@@ -507,10 +462,10 @@ class FirestoreFlowStateStore:
         """
         if older_than < timedelta(0):
             raise ValueError(f"older_than is a duration, not less than none: {older_than}")
-        collection = await self._ready(self._deadline(None))
-        from ._operations.purging import purge
-
-        return await purge(collection, query_or_all(query), older_than=older_than, dry_run=dry_run, progress=progress)
+        collection, _ = await self._begin()
+        return await _operations.purging.purge(
+            collection, query_or_all(query), older_than=older_than, dry_run=dry_run, progress=progress
+        )
 
     async def migrate(
         self,
@@ -540,11 +495,9 @@ class FirestoreFlowStateStore:
                 "The source has keys and the target has none, so what is encrypted would be stored in the clear: "
                 "give the target keys, or say decrypt=True."
             )
-        source = await self._ready(self._deadline(None))
-        from ._operations.migrating import migrate
-
-        destination = await target._ready(target._deadline(None))
-        return await migrate(source, destination, dry_run=dry_run, progress=progress)
+        source, _ = await self._begin()
+        destination, _ = await target._begin()
+        return await _operations.migrating.migrate(source, destination, dry_run=dry_run, progress=progress)
 
     async def rewrap(self, *, progress: Callable[[int], None] | None = None) -> RewrapReport:
         """Store every value anew that is not stored as the settings say now: above all, encrypt with the current key.
@@ -558,35 +511,58 @@ class FirestoreFlowStateStore:
         Raises:
             FlowStateDecodeError: A value cannot be read; those before it are done.
         """
-        collection = await self._ready(self._deadline(None))
-        from ._operations.rewrapping import rewrap
+        collection, _ = await self._begin()
+        return await _operations.rewrapping.rewrap(collection, progress=progress)
 
-        return await rewrap(collection, progress=progress)
+    async def _begin(self, timeout: float | None = None, *, writes: Iterable[str] = ()) -> tuple[Collection, Deadline]:
+        """Begin a call: return the collection, and the deadline that the call has from now on.
 
-    def _deadline(self, timeout: float | None) -> Deadline:
+        It is what every method begins with. For this package alone, but for all of it: what works on documents beside
+        the store, as `backup`, `doctor` and `inspection` do, begins with it too, and may then use `_operations`.
+
+        Args:
+            timeout: Seconds that the call may take; None: those of the settings.
+            writes: The ids that it is going to write to.
+
+        Raises:
+            FlowStateError: It would write to a flow state whose `modify` it is called by.
+            BackendError: Nothing names a project or credentials.
+        """
         check_timeout(timeout)
-        return Deadline.after(self._settings.timeout if timeout is None else timeout)
+        deadline = Deadline.after(self._settings.timeout if timeout is None else timeout)
+        connection = await self._connected(deadline)
+        documents = await connection.documents(deadline)
+        collection = self._collection
+        if collection is None or collection.connection is not connection or collection.documents != documents:
+            collection = self._collection = _collection.collection.collection_of(connection, self._settings, documents)
+        refuse_nested(writes, collection=collection.name(""))
+        return collection, deadline
+
+    async def _connected(self, deadline: Deadline) -> Connection:
+        check_that_a_loop_runs()
+        if self._connection is not None:
+            return self._connection
+        return await self._connecting.result(self._connect, what="connecting", deadline=deadline)
+
+    def _connect(self) -> Connection:
+        """Import what calls Firestore, with grpc and Google's libraries: the one place that does, on a thread.
+
+        It takes 0.3 s, which no event loop and no process that never calls should be held up for; and a process that
+        has not imported grpc can be forked in any way.
+        """
+        with fork.held_off():
+            _operations.import_all()
+            from ._rpc.connection import Connection
+
+            if self._connection is None:
+                self._connection = Connection(self._settings, client=self._client)
+            return self._connection
 
     def _as_it_is(self, value: _Value) -> _Value:
-        """Return what is to be encoded: a copy where the connection comes first, during which it may change."""
-        return value if self._connection.is_linked else detached(value)
-
-    async def _ready_to_write(self, ids: Iterable[str], deadline: Deadline) -> Collection:
-        collection = await self._ready(deadline)
-        refuse_nested(ids, collection=collection.name(""))
-        return collection
-
-    async def _ready(self, deadline: Deadline) -> Collection:
-        documents = await self._connection.documents(deadline)
-        if self._collection is None or self._collection.documents != documents:
-            from ._collection.collection import collection_of
-
-            self._collection = collection_of(self._connection, self._settings, documents)
-        return self._collection
+        """Return what is to be encoded: a copy if the connection comes first, since it may change meanwhile."""
+        return value if self._connection is not None and self._connection.is_linked else detached(value)
 
     def _version(self, id: str, text: str) -> Version:
-        from ._document.version import Version
-
         version = Version.from_text(text, f"{self._settings.collection}/{id}")
         if version is None:
             raise conflict(id, expected=text, found=None)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from . import _operations
 from ._document.ids import check_flow_id
 from .firestore import FirestoreFlowStateStore
 
@@ -44,22 +45,17 @@ async def stored_document(
         BackendError: Firestore cannot be reached, or refuses.
     """
     check_flow_id(id)
-    deadline = store._deadline(timeout)
-    collection = await store._ready(deadline)
-    from ._document.root import is_serialized
-    from ._operations.inspecting import sizes_of
-    from ._rpc.rest_form import rest_form
-
+    collection, deadline = await store._begin(timeout)
     document = await collection.get(id, deadline)
     if document is None:
         return None
-    sizes = sizes_of(collection, document)
+    form = _operations.inspecting.form_of(collection, document)
     return StoredDocument(
-        document=rest_form(document),
-        layout="serialized" if is_serialized(document) else "native",
-        size_bytes=sizes.document,
-        parts=sizes.parts,
-        part_bytes=sizes.part_bytes,
+        document=form.rest,
+        layout=form.layout,
+        size_bytes=form.size,
+        parts=form.parts,
+        part_bytes=form.part_bytes,
     )
 
 
@@ -73,11 +69,8 @@ async def ids_beginning_with(
         BackendError: Firestore cannot be reached, or refuses.
     """
     check_flow_id(prefix)
-    deadline = store._deadline(timeout)
-    collection = await store._ready(deadline)
-    from ._operations.inspecting import ids_beginning_with
-
-    return await ids_beginning_with(collection, prefix, limit, deadline)
+    collection, deadline = await store._begin(timeout)
+    return await _operations.inspecting.ids_beginning_with(collection, prefix, limit, deadline)
 
 
 async def absent_ids(
@@ -90,8 +83,5 @@ async def absent_ids(
     Raises:
         BackendError: Firestore cannot be reached, or refuses.
     """
-    deadline = store._deadline(timeout)
-    collection = await store._ready(deadline)
-    from ._operations.inspecting import absent
-
-    return await absent(collection, ids, deadline)
+    collection, deadline = await store._begin(timeout)
+    return await _operations.inspecting.absent(collection, ids, deadline)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from typing_extensions import override
 
@@ -45,11 +45,9 @@ from .errors import (
 )
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, first_page_or_all, query_or_all
+from .settings import FlowStateSettings
 from .store import VersionedFlowStateStore
 from .unset import UNSET, Unset
-
-if TYPE_CHECKING:
-    from .settings import FlowStateSettings
 
 T = TypeVar("T")
 
@@ -66,8 +64,6 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     def __init__(self, settings: FlowStateSettings | None = None) -> None:
         if settings is None:
-            from .settings import FlowStateSettings
-
             settings = FlowStateSettings()
         self._settings = settings
         self._name = f"memory:{uuid.uuid4().hex}"

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
+from zlib import crc32
 
+from .._document.encryption import Keyring
 from .._document.expiry import EXPIRE_AFTER, expiry, own_duration
 from .._document.parts import COLLECTION as PARTS
 from .._document.payload import DocumentContext, Payloads
@@ -120,8 +122,6 @@ class Collection:
 
     def shard_of(self, id: str) -> int:
         """Return the shard that a flow state is written to: the same for as long as the number of shards is."""
-        from zlib import crc32
-
         return crc32(id.encode()) % (self.settings.write_shards or self.settings.shards)
 
     def expire_at(self, status: FlowStatus, own: float | None) -> datetime | None:
@@ -158,8 +158,6 @@ def collection_of(connection: Connection, settings: FlowStateSettings, documents
     """Return the collection that the settings name."""
     keyring = None
     if settings.keys:
-        from .._document.encryption import Keyring
-
         keyring = Keyring(settings.keys, settings.current_key or next(iter(settings.keys)))
     payloads = Payloads(
         compress_over=settings.compress_over,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .._collection.collection import Collection, is_live
 from .._document.ids import check_flow_id
 from .._document.parts import part_count
+from .._document.root import is_serialized
 from .._document.sizes import document_size
+from .._document.version import Layout
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery
+from .._rpc.rest_form import rest_form
 from ..errors import InvalidFlowIdError
 from .reading import load_root
 
@@ -18,21 +22,25 @@ _AT_ONCE = 300  # documents of one read
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """The sizes of a document by Firestore's rules, and of its parts as its root tells them."""
+class StoredForm:
+    """A document as it is stored: in the form of REST, with its size by Firestore's rules and those of its parts."""
 
-    document: int
+    rest: Mapping[str, Any]
+    layout: Layout
+    size: int
     parts: int
     part_bytes: int
 
 
-def sizes_of(collection: Collection, document: Document) -> Sizes:
-    """Return the sizes of a document."""
+def form_of(collection: Collection, document: Document) -> StoredForm:
+    """Return the form of a document, whether anybody can read it as a flow state or not."""
     root = load_root(document)
     refs = () if root is None else root.refs
     path = collection.path_of(collection.id_of(document))
-    return Sizes(
-        document=document_size(path, document.fields),
+    return StoredForm(
+        rest=rest_form(document),
+        layout="serialized" if is_serialized(document) else "native",
+        size=document_size(path, document.fields),
         parts=part_count(refs),
         part_bytes=sum(ref.bytes for ref in refs),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from ..errors import BackendError
 from .deadline import Deadline
 from .errors import exhausted_error, is_about_database, public_error
@@ -80,9 +82,5 @@ def parsed(message: Any, reply: bytes) -> Any:
     """
     try:
         return message.FromString(reply)
-    except Exception as error:
-        from google.protobuf.message import DecodeError  # as late as this: an import costs as much as a small reply
-
-        if not isinstance(error, DecodeError):
-            raise
+    except DecodeError as error:
         raise BackendError("the server's reply is not one of Firestore's: look at the endpoint") from error

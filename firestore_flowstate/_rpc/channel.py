@@ -170,12 +170,19 @@ def open_channel(target: Target) -> Channel:
         options = _OPTIONS + _trying_for(_CONNECT_SECONDS_HERE)
         channel = grpc.aio.insecure_channel(target.endpoint, options=options)
         return Channel(channel, owned=True, connect_seconds=_CONNECT_SECONDS_HERE)
-    from .credentials import channel_credentials
+    from .credentials import channel_credentials  # with google.auth, for production alone
 
     channel = grpc.aio.secure_channel(
         target.endpoint, channel_credentials(target), options=_OPTIONS + _trying_for(_CONNECT_SECONDS) + _KEEPALIVE
     )
     return Channel(channel, owned=True)
+
+
+def open_channel_of(client: Any) -> Any | None:
+    """Return the grpc.aio channel that the client has open; None where it has none, or is of another kind."""
+    api = getattr(client, "_firestore_api_internal", None)  # the property without underscores would open one
+    channel = getattr(getattr(api, "transport", None), "grpc_channel", None)
+    return channel if isinstance(getattr(channel, "_loop", None), asyncio.AbstractEventLoop) else None
 
 
 def _trying_for(seconds: float) -> tuple[tuple[str, int]]:

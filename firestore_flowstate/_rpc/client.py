@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
+
+from google.cloud.firestore_v1.async_client import AsyncClient
+from google.cloud.firestore_v1.base_client import BaseClient
+from google.cloud.firestore_v1.client import Client
 
 from ..errors import FlowStateError
 from ..settings import FlowStateSettings
@@ -19,9 +22,6 @@ def target_of_client(settings: FlowStateSettings, client: Any) -> Target:
         BackendError: Nothing names a project.
         google.auth.exceptions.GoogleAuthError: The credentials of a firebase_admin App cannot be read.
     """
-    from google.cloud.firestore_v1.async_client import AsyncClient
-    from google.cloud.firestore_v1.base_client import BaseClient
-
     if isinstance(client, BaseClient):
         if not isinstance(client, AsyncClient) and is_customized(client):
             raise FlowStateError(
@@ -36,22 +36,11 @@ def target_of_client(settings: FlowStateSettings, client: Any) -> Target:
     )
 
 
-def open_channel_of(client: Any) -> Any | None:
-    """Return the grpc.aio channel that the client has open; None where it has none, or is of another kind."""
-    api = getattr(client, "_firestore_api_internal", None)  # the property without underscores would open one
-    channel = getattr(getattr(api, "transport", None), "grpc_channel", None)
-    return channel if isinstance(getattr(channel, "_loop", None), asyncio.AbstractEventLoop) else None
-
-
 def is_customized(client: Any) -> bool:
     """Tell whether the client would not be the same if it were made again from its settings.
 
     A test's client must not reach production because a store made another one from its project and credentials.
     """
-    from google.cloud.firestore_v1.async_client import AsyncClient
-    from google.cloud.firestore_v1.base_client import BaseClient
-    from google.cloud.firestore_v1.client import Client
-
     if not isinstance(client, BaseClient):
         return False
     google = AsyncClient if isinstance(client, AsyncClient) else Client

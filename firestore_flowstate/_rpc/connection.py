@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ..errors import BackendError, DeadlineError, FlowStateError, StoreUnavailableError
+from ..errors import BackendError, DeadlineError, StoreUnavailableError
 from ..settings import FlowStateSettings
 from . import fork
+from .blocking_work import SharedWork
 from .calling import Absent, parsed, read, send
-from .client import target_of_client
 from .clock import monotonic, sleep
 from .deadline import Deadline
 from .errors import credentials_error, exhausted_error, is_about_database, public_error, unanswered_error
 from .link import Link
-from .loop_thread import on_thread
+from .loop_thread import check_that_a_loop_runs
+from .messages import (
+    BatchGetDocumentsRequest,
+    BatchGetDocumentsResponse,
+    CommitRequest,
+    CommitResponse,
+    Document,
+    DocumentMask,
+    GetDocumentRequest,
+    RunAggregationQueryRequest,
+    RunAggregationQueryResponse,
+    RunQueryRequest,
+    RunQueryResponse,
+    StructuredAggregationQuery,
+    StructuredQuery,
+    Target,
+    Timestamp,
+    Write,
+)
 from .outcome import Ambiguous, CallFailed, Refused
 from .retry import Exhausted, commit_again, is_about_size, is_ambiguous
 from .target import target_of_settings
-
-if TYPE_CHECKING:
-    from .messages import CommitResponse, Document, StructuredQuery, Target, Timestamp, Write
-    from .watched import Watched
-    from .watching import Watching
+from .watched import Watched
+from .watching import Watching
 
 _EMULATOR_SETTLES: Final = 0.02  # seconds; where a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
 _EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes: on a machine that is busy, commits come later still
@@ -51,7 +64,7 @@ class Connection:
         self._client = client
         # By process id: a forked child must neither use nor collect what it inherits.
         self._links: dict[int, Link] = {}
-        self._linking: dict[int, concurrent.futures.Future[Link]] = {}
+        self._linking: SharedWork[Link] = SharedWork()
 
     def __reduce__(self) -> tuple[Callable[..., Connection], tuple[FlowStateSettings]]:
         """Give copies, and processes that it is sent to, a connection of their own."""
@@ -93,8 +106,6 @@ class Connection:
             BackendError: They were not applied, for any other reason.
         """
         link = await self._link(deadline)
-        from .messages import CommitRequest, CommitResponse
-
         database = link.target.database_name
         request = CommitRequest(database=database, writes=writes).SerializeToString()
         try:
@@ -133,8 +144,6 @@ class Connection:
             read_time: Read the document as it was then.
         """
         link = await self._link(deadline)
-        from .messages import Document, GetDocumentRequest
-
         request = GetDocumentRequest(name=name, mask=_mask(mask), read_time=read_time)
         try:
             [reply] = await read(link, "GetDocument", request, ("name", name), deadline=deadline, flow_id=flow_id)
@@ -155,8 +164,6 @@ class Connection:
         if not names:
             return {}
         link = await self._link(deadline)
-        from .messages import BatchGetDocumentsRequest, BatchGetDocumentsResponse
-
         database = link.target.database_name
         request = BatchGetDocumentsRequest(database=database, documents=names, mask=_mask(mask), read_time=read_time)
         replies = await read(
@@ -171,8 +178,6 @@ class Connection:
         It is later than every commit that the server has answered before.
         """
         link = await self._link(deadline)
-        from .messages import BatchGetDocumentsRequest, BatchGetDocumentsResponse
-
         database = link.target.database_name
         request = BatchGetDocumentsRequest(database=database, documents=[name], mask=_mask([]))
         replies = await read(
@@ -216,8 +221,6 @@ class Connection:
     ) -> tuple[list[Document], Timestamp | None]:
         """Return what `run_query` does, with the server's time that it is of."""
         link = await self._link(deadline)
-        from .messages import RunQueryRequest, RunQueryResponse
-
         request = RunQueryRequest(parent=parent, structured_query=query, read_time=read_time)
         replies = await read(link, "RunQuery", request, ("parent", parent), deadline=deadline, flow_id=None)
         results = [parsed(RunQueryResponse, reply) for reply in replies]
@@ -233,8 +236,6 @@ class Connection:
             MissingIndexError: No index serves the query; never on the emulator, which needs none.
         """
         link = await self._link(deadline)
-        from .messages import RunAggregationQueryRequest, RunAggregationQueryResponse, StructuredAggregationQuery
-
         aggregation = StructuredAggregationQuery(structured_query=query, aggregations=[{"alias": "n", "count": {}}])
         request = RunAggregationQueryRequest(
             parent=parent, structured_aggregation_query=aggregation, read_time=read_time
@@ -250,8 +251,6 @@ class Connection:
         Args:
             targets: The documents or the query of each, without an id.
         """
-        from .watching import Watching
-
         return Watching(self, targets)
 
     async def watch_on(self, watched: Watched, deadline: Deadline) -> Callable[[], object]:
@@ -281,7 +280,7 @@ class Connection:
 
     async def unbind(self) -> None:
         """Undo one `bind` on the running loop; the last one closes its channel, the last of all loops everything."""
-        _check_loop()
+        check_that_a_loop_runs()
         link = self._links.get(os.getpid())
         if link is not None:
             await link.unbind()
@@ -297,19 +296,19 @@ class Connection:
 
     def reference(self, name: str) -> Any:
         """Return the client library's own reference to the document with a resource name, of any database."""
-        from .references import reference
+        from .references import reference  # with google.cloud, for documents that have references
 
         return reference(name, client=self._client)
 
     async def close(self) -> None:
         """Close every channel that was opened here, and end the background thread. The next call connects again."""
-        _check_loop()
+        check_that_a_loop_runs()
         link = self._links.pop(os.getpid(), None)
         if link is not None:
             await link.close()
 
     async def _link(self, deadline: Deadline) -> Link:
-        _check_loop()
+        check_that_a_loop_runs()
         link = self._links.get(os.getpid())
         return link if link is not None else await self._make_link(deadline)
 
@@ -320,55 +319,32 @@ class Connection:
                 "this process was forked, but not by Python, while this store was connected, after which it cannot "
                 "call Firestore: close the store before the fork, or make it after"
             )
-        linking = self._linking.get(pid)
-        if linking is None or linking.done():
-            linking = self._linking[pid] = on_thread(partial(self._make_link_blocking, pid))
-        waiting = asyncio.wrap_future(linking)
-        try:
-            await asyncio.wait([waiting], timeout=max(deadline.remaining(), 0.0))  # wait_for may lose a cancellation
-            if waiting.done():
-                return waiting.result()
-        finally:
-            if not waiting.cancel():
-                waiting.exception()  # nobody else may ask for it
-        raise exhausted_error(
-            Exhausted(0, None), deadline=deadline, what="looking for credentials", database="Firestore", flow_id=None
+        return await self._linking.result(
+            partial(self._new_link, pid), what="looking for credentials", deadline=deadline
         )
 
-    def _make_link_blocking(self, pid: int) -> Link:
-        with fork.held_off():  # here, so that no event loop is held up by these imports later
-            from . import channel, messages  # noqa: F401
+    def _new_link(self, pid: int) -> Link:
+        link = self._link_to_emulator() or self._link_with_credentials()
+        link.check_usable()
+        return self._links.setdefault(pid, link)
 
-            if self._client is None and self._settings.emulator_host is not None:
-                failures: tuple[type[Exception], ...] = (OSError, ValueError)
-            else:
-                from google.auth.exceptions import GoogleAuthError
+    def _link_to_emulator(self) -> Link | None:
+        if self._client is not None or self._settings.emulator_host is None:
+            return None
+        return Link(target_of_settings(self._settings))
 
-                from . import credentials  # noqa: F401
+    def _link_with_credentials(self) -> Link:
+        with fork.held_off():  # google.auth takes as long as grpc, and the emulator needs none of it
+            from google.auth.exceptions import GoogleAuthError
 
-                failures = (GoogleAuthError, OSError, ValueError)
+            from . import credentials  # noqa: F401  # the channel asks for it, on an event loop
+            from .client import target_of_client
         try:
             if self._client is None:
-                link = Link(target_of_settings(self._settings))
-            else:
-                link = Link(target_of_client(self._settings, self._client), client=self._client)
-            link.check_usable()
-            # Whoever made one meanwhile, for another thread that raced past `_linking`: all are to use the same.
-            return self._links.setdefault(pid, link)
-        except failures as error:
+                return Link(target_of_settings(self._settings))
+            return Link(target_of_client(self._settings, self._client), client=self._client)
+        except (GoogleAuthError, OSError, ValueError) as error:
             raise credentials_error(error) from error
-        finally:
-            self._linking.pop(pid, None)
-
-
-def _check_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise FlowStateError(
-            "a store is awaited on an event loop of asyncio, and none is running here: under trio, and in a child that "
-            "was forked within a coroutine, call SyncFlowStateStore, or asyncio.run, on a thread"
-        ) from None
 
 
 def _last_read_time(replies: Sequence[Any]) -> Timestamp | None:
@@ -376,8 +352,4 @@ def _last_read_time(replies: Sequence[Any]) -> Timestamp | None:
 
 
 def _mask(field_paths: Sequence[str] | None) -> Any:
-    if field_paths is None:
-        return None
-    from .messages import DocumentMask
-
-    return DocumentMask(field_paths=field_paths)
+    return None if field_paths is None else DocumentMask(field_paths=field_paths)

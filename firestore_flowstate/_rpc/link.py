@@ -8,19 +8,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..errors import FlowStateError, StoreUnavailableError
 from . import fork
-from .client import is_customized, open_channel_of
-from .loop_thread import LoopStoppedError, LoopThread, from_afar, on_thread
+from .blocking_work import on_thread
+from .channel import Channel, open_channel, open_channel_of
+from .listener import Listener
+from .loop_thread import LoopStoppedError, LoopThread, from_afar
 from .outcome import CHANNEL_CLOSED, STORE_CLOSED, CallFailed
 from .target import Metadata, Target, routing
-
-if TYPE_CHECKING:
-    from .channel import Channel
-    from .listener import Listener
-    from .watched import Watched
+from .watched import Watched
 
 _QUIESCE_SECONDS: Final = 2.0
 
@@ -37,7 +35,11 @@ class Link:
         self.target = target
         self.metadata = target.metadata()
         self._client = client
-        self._client_is_customized = client is not None and is_customized(client)
+        self._client_is_customized = False
+        if client is not None:
+            from .client import is_customized  # with google.cloud, which whoever passes a client has imported
+
+            self._client_is_customized = is_customized(client)
         self._client_channel: tuple[Any, Channel] | None = None  # grpc's, and ours around it
         self._bound: dict[asyncio.AbstractEventLoop, Channel] = {}
         self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
@@ -111,8 +113,6 @@ class Link:
 
     def _listener_on(self, channel: Channel, watched: Watched) -> Listener:
         """Put a target on the first stream of the running loop that has room for it."""
-        from .listener import Listener
-
         streams = self._streams.setdefault(asyncio.get_running_loop(), [])
         listener = next((stream for stream in streams if stream.has_room), None)
         if listener is None:
@@ -238,8 +238,6 @@ class Link:
             return channel
         if loop in self._bindings:
             with fork.opening(self):
-                from .channel import open_channel
-
                 channel = self._bound[loop] = open_channel(self.target)
         return channel
 
@@ -247,8 +245,6 @@ class Link:
         theirs = open_channel_of(self._client)
         if theirs is not None and theirs._loop is loop:
             if self._client_channel is None or self._client_channel[0] is not theirs:
-                from .channel import Channel
-
                 self._client_channel = (theirs, Channel(theirs, owned=False))
             channel = self._client_channel[1]
             if self._client_is_customized or not channel.is_closed:
@@ -263,8 +259,6 @@ class Link:
     def _start_background(self) -> tuple[LoopThread, Channel]:
         with fork.opening(self), self._lock:
             if self._background is None:
-                from .channel import open_channel
-
                 thread = LoopThread("firestore-flowstate")
 
                 async def open_here() -> Channel:

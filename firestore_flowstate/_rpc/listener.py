@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
+from google.protobuf.message import DecodeError
+
+from .channel import Channel
 from .clock import monotonic, sleep
+from .messages import ListenRequest, ListenResponse
 from .outcome import CallFailed
 from .retry import read_again
 from .target import Metadata
 from .watched import Watched
-
-if TYPE_CHECKING:
-    from .channel import Channel
 
 MAX_TARGETS: Final = 100  # what Firestore's own clients put on one stream at most
 
@@ -118,10 +120,6 @@ class Listener:
         return None
 
     def _take(self, message: bytes) -> None:
-        from google.protobuf.message import DecodeError
-
-        from .messages import ListenResponse
-
         try:
             response = ListenResponse.FromString(message)
         except DecodeError as error:  # seen once, as a server was killed: another stream starts from what is known
@@ -228,8 +226,6 @@ class Listener:
         return [self._targets[id] for id in ids if id in self._targets]
 
     def _adding(self, watched: Watched) -> bytes:
-        from .messages import ListenRequest
-
         request = ListenRequest(database=self._database, add_target=watched.target)
         request.add_target.target_id = self._ids[watched]
         if watched.token:
@@ -238,8 +234,6 @@ class Listener:
         return serialized
 
     def _removing(self, id: int) -> bytes:
-        from .messages import ListenRequest
-
         serialized: bytes = ListenRequest(database=self._database, remove_target=id).SerializeToString()
         return serialized
 
@@ -262,6 +256,4 @@ class _Requests:
 
 def _code(number: int) -> str:
     """Return the name of a status: https://grpc.io/docs/guides/status-codes/."""
-    import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
-
     return next((code.name for code in grpc.StatusCode if code.value[0] == number), "UNKNOWN")

@@ -1,9 +1,8 @@
-"""Threads of our own: an event loop for calls that must not depend on the caller's, and one for what blocks."""
+"""A thread of our own with an event loop, for calls that must not depend on the caller's."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import queue
 import sys
 import threading
@@ -12,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
-from ..errors import StoreUnavailableError
+from ..errors import FlowStateError, StoreUnavailableError
 
 _Result = TypeVar("_Result")
 
@@ -225,6 +224,21 @@ def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> No
         arrival.set_result(task.result())
 
 
+def check_that_a_loop_runs() -> None:
+    """Look that asyncio runs here.
+
+    Raises:
+        FlowStateError: It does not.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise FlowStateError(
+            "a store is awaited on an event loop of asyncio, and none is running here: under trio, and in a child that "
+            "was forked within a coroutine, call SyncFlowStateStore, or asyncio.run, on a thread"
+        ) from None
+
+
 def from_afar(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
     """Have the callback called on the loop; tell whether it will be, which it is not where the loop was closed."""
     try:
@@ -240,29 +254,6 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     is_of_grpc = "PollerCompletionQueue" in repr(context.get("handle"))
     if not (is_of_grpc and isinstance(context.get("exception"), RuntimeError)):
         loop.default_exception_handler(context)
-
-
-def on_thread(function: Callable[[], _Result]) -> concurrent.futures.Future[_Result]:
-    """Return a future of what the function returns, called on a thread that the end of no loop or process waits for.
-
-    The future cannot be cancelled: whoever stops waiting for it leaves it to others.
-    """
-    outcome: concurrent.futures.Future[_Result] = concurrent.futures.Future()
-    outcome.set_running_or_notify_cancel()
-
-    def work() -> None:
-        try:
-            result = function()
-        except BaseException as error:  # noqa: BLE001  # whoever waits for it raises it
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(result)
-
-    try:
-        threading.Thread(target=work, name="firestore-flowstate-wait", daemon=True).start()
-    except RuntimeError:  # as above; then nothing else is held up
-        work()
-    return outcome
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -7,8 +7,7 @@ The descriptors are kept in firestore_v1.binpb, a serialized google.protobuf.Fil
 `python -m tests.rpc.descriptors` makes it anew of the google-cloud-firestore that is installed. Fields that a later
 Firestore adds are kept as unknown ones, as protobuf does.
 
-Importing this module imports google.protobuf (20 ms). `Connection.documents` has done so on a thread: import this
-module after it, inside functions, and no event loop is held up.
+Importing this module imports google.protobuf (20 ms), which a store does on a thread when it connects.
 """
 
 from __future__ import annotations

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from .deadline import Deadline
-
-if TYPE_CHECKING:
-    from .messages import Timestamp
+from .messages import Timestamp
 
 _Answer = TypeVar("_Answer")
 

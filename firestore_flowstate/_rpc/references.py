@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.firestore_v1.async_client import AsyncClient
+from google.cloud.firestore_v1.client import Client
+
 
 def reference(name: str, *, client: Any) -> Any:
     """Return a reference to the document with a resource name.
@@ -13,9 +17,6 @@ def reference(name: str, *, client: Any) -> Any:
         client: The client that the reference belongs to, where the caller passed one for the same database.
             Otherwise the reference gets a client of its own, which connects when the reference is used.
     """
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud.firestore import AsyncClient, Client
-
     _, project, _, database, _, path = name.split("/", 5)
     if (
         isinstance(client, (AsyncClient, Client))

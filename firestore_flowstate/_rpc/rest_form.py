@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .messages import Document
+from google.protobuf.json_format import MessageToDict
+
+from .messages import Document
 
 
 def rest_form(document: Document) -> dict[str, Any]:
@@ -13,6 +14,4 @@ def rest_form(document: Document) -> dict[str, Any]:
 
     Form: https://firebase.google.com/docs/firestore/reference/rest/v1/projects.databases.documents
     """
-    from google.protobuf.json_format import MessageToDict
-
     return dict(MessageToDict(document))

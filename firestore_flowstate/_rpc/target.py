@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote_plus
 
+import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
+
+from .. import __version__
 from ..errors import BackendError
 from ..settings import FlowStateSettings
 
@@ -52,10 +55,6 @@ class Target:
 
     def metadata(self) -> Metadata:
         """Return the metadata that every call carries, apart from the routing header."""
-        import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
-
-        from .. import __version__
-
         client = f"firestore-flowstate/{__version__} gl-python/{platform.python_version()} grpc/{grpc.__version__}"
         metadata = (("google-cloud-resource-prefix", self.database_name), ("x-goog-api-client", client))
         # The emulator's owner passes all security rules, as credentials do in production.
@@ -80,7 +79,7 @@ def target_of_settings(settings: FlowStateSettings) -> Target:
     """
     if settings.emulator_host is not None:
         return emulator_target(settings, settings.emulator_host, project=settings.project)
-    import google.auth
+    import google.auth  # for production alone
 
     credentials, project = google.auth.default(scopes=SCOPES)
     return production_target(
@@ -122,7 +121,7 @@ def production_target(*, project: str | None, database: str, endpoint: str | Non
 def _client_certificate() -> tuple[bytes, bytes] | None:
     if os.environ.get("GOOGLE_API_USE_CLIENT_CERTIFICATE") != "true":  # the switch of Google's own clients
         return None
-    from google.auth.transport import mtls
+    from google.auth.transport import mtls  # as above
 
     if not mtls.has_default_client_cert_source():  # type: ignore[no-untyped-call]  # google.auth is typed in part
         return None

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from .messages import Document, Target
 from .outcome import CallFailed
-
-if TYPE_CHECKING:
-    from .messages import Document, Target
 
 
 class Watched:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 from .clock import sleep
 from .deadline import Deadline
 from .loop_thread import from_afar
+from .messages import Document, Target
 from .outcome import CallFailed
 from .retry import read_again
 from .watched import Watched
 
 if TYPE_CHECKING:
     from .connection import Connection
-    from .messages import Document, Target
 
 _ATTEMPT_SECONDS: Final = 30.0  # for a stream to be asked for, after another was lost
 _FIRST_PAUSE: Final = 0.1

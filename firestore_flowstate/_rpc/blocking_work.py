@@ -1,0 +1,78 @@
+"""Work that blocks, on threads that the end of no loop or process waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from .deadline import Deadline
+from .errors import exhausted_error
+from .retry import Exhausted
+
+_Result = TypeVar("_Result")
+
+
+class SharedWork(Generic[_Result]):
+    """Work that one thread does, however many coroutines of however many loops wait for it.
+
+    A forked child does it again: it has no thread of its parent's.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[int, concurrent.futures.Future[_Result]] = {}  # by process id
+
+    def __reduce__(self) -> tuple[type[SharedWork[_Result]], tuple[()]]:
+        return SharedWork, ()
+
+    async def result(self, work: Callable[[], _Result], *, what: str, deadline: Deadline) -> _Result:
+        """Return what `work` returns, which is called on a thread unless it is being called there already.
+
+        Args:
+            work: The function.
+            what: What it does, for the error.
+            deadline: When to stop waiting; the work goes on.
+
+        Raises:
+            DeadlineError: The deadline passed first.
+        """
+        pid = os.getpid()
+        doing = self._under_way.get(pid)
+        if doing is None or doing.done():
+            doing = self._under_way[pid] = on_thread(work)
+            doing.add_done_callback(lambda _: self._under_way.pop(pid, None))  # or its error would be kept
+        waiting = asyncio.wrap_future(doing)
+        try:
+            await asyncio.wait([waiting], timeout=max(deadline.remaining(), 0.0))  # wait_for may lose a cancellation
+            if waiting.done():
+                return waiting.result()
+        finally:
+            if not waiting.cancel():
+                waiting.exception()  # nobody else may ask for it
+        raise exhausted_error(Exhausted(0, None), deadline=deadline, what=what, database="Firestore", flow_id=None)
+
+
+def on_thread(function: Callable[[], _Result]) -> concurrent.futures.Future[_Result]:
+    """Return a future of what the function returns, called on a thread that the end of no loop or process waits for.
+
+    The future cannot be cancelled: whoever stops waiting for it leaves it to others.
+    """
+    outcome: concurrent.futures.Future[_Result] = concurrent.futures.Future()
+    outcome.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001  # whoever waits for it raises it
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)
+
+    try:
+        threading.Thread(target=work, name="firestore-flowstate-wait", daemon=True).start()
+    except RuntimeError:  # the interpreter has no thread left, or is ending: then nothing else is held up
+        work()
+    return outcome
