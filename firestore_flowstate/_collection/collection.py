@@ -129,7 +129,7 @@ class Collection:
         now = datetime.now(timezone.utc)
         return expiry(status, now, own=own, after=self.settings.expire_after, when=self.settings.expire_when)
 
-    def deadline(self, timeout: float | None) -> Deadline:
+    def deadline(self, timeout: float | None = None) -> Deadline:
         """Return the deadline of a call that starts now."""
         return Deadline.after(self.settings.timeout if timeout is None else timeout)
 

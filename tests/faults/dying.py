@@ -14,7 +14,9 @@ from typing_extensions import Self
 # A fork costs 20 ms, where a new interpreter would import for a second.
 _FORKS: Final = """
 import asyncio, json, os, signal, sys
-from firestore_flowstate._rpc import channel, messages  # before the forks, and not after each
+from firestore_flowstate import _operations
+
+_operations.import_all()  # before the forks, and not after each
 
 def die_at(point, *stores):
     def dying(commit):

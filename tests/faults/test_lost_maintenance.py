@@ -82,7 +82,7 @@ async def test_gc(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
     await direct.save("id", state)
     state.cache["large"] = CacheEntry(value=1)
     await direct.save("id", state)
-    collection = await troubled._ready(troubled._deadline(None))
+    collection, _ = await troubled._begin()
     await troubled.load("any")
 
     async def is_collected() -> bool:

@@ -148,9 +148,8 @@ async def others_save_twice(store: Store, id: str) -> None:
 
 
 async def others_fold(store: Store, id: str) -> None:
-    await store.load(id)
-    assert store._collection is not None
-    await compact(store._collection, id, Deadline.after(20), urgent=True)
+    collection, _ = await store._begin()
+    await compact(collection, id, Deadline.after(20), urgent=True)
 
 
 async def others_update_and_fold(store: Store, id: str) -> None:

@@ -20,8 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateError, FlowStateSettings
-from firestore_flowstate._rpc import channel, messages  # noqa: F401  # before the forks, and not after each
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateError, FlowStateSettings, _operations
 from firestore_flowstate.flows import Flows
 from firestore_flowstate.flows.clock import Timer
 from firestore_flowstate.flows.dispatch import Dispatcher
@@ -29,6 +28,8 @@ from firestore_flowstate.flows.record import ended_of, record_of
 from firestore_flowstate.testing.durability import SAMPLES, Journal, Sample, WatchedStore
 from firestore_flowstate.testing.durability.journal import Event
 from firestore_flowstate.testing.durability.samples import FLOWS
+
+_operations.import_all()  # before the forks, and not after each
 
 RATE: Final = 20.0
 """How many seconds of the runs a second of the machine has."""

@@ -80,7 +80,7 @@ async def _delete_version(store: Store) -> None:
 
 
 async def _fold(store: Store) -> None:
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     await compact(collection, ID, collection.deadline(None), urgent=True)
 
 
@@ -177,7 +177,7 @@ async def _refusing(call: Awaitable[object]) -> None:
 
 async def _write(store: Store, stored: Stored) -> bool:
     """Write the documents as they are; return whether Firestore takes them."""
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     writes = []
     for name, document in ((None, stored.root), *stored.parts.items()):
         write = Write()

@@ -71,7 +71,7 @@ async def test_few_requests_are_under_way_at_once(flow_state_store: FirestoreFlo
 
         return counting
 
-    connection = store._connection
+    connection = (await store._begin())[0].connection
     connection.commit, connection.batch_get = counted(connection.commit), counted(connection.batch_get)  # type: ignore[method-assign]  # counts, and sends them on
     states = {f"id-{number:04}": flow(number) for number in range(1000)}
     for call in (store.save_many(states), store.load_many(states), store.delete_many(states)):
@@ -86,7 +86,7 @@ async def test_a_batch_is_one_moment(flow_state_store: FirestoreFlowStateStore) 
     Readers of Firestore see one moment; the emulator lets those that come during a commit see half of it.
     """
     store = flow_state_store
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     times = []
     for round in range(5):
         states = {f"id-{number}": flow(number) for number in range(100)}
@@ -130,7 +130,8 @@ async def test_each_failure_is_told_by_its_id(flow_state_store: FirestoreFlowSta
 async def test_lost_replies_are_looked_into(flow_state_store: FirestoreFlowStateStore) -> None:
     """A batch whose reply was lost is stored once; one whose request was lost is sent again, state by state."""
     store = flow_state_store
-    commit = store._connection.commit
+    connection = (await store._begin())[0].connection
+    commit = connection.commit
     lost: list[str] = ["reply", "request"]
 
     async def losing(writes: Any, **options: Any) -> Any:
@@ -140,10 +141,10 @@ async def test_lost_replies_are_looked_into(flow_state_store: FirestoreFlowState
             raise Ambiguous(what)
         return reply
 
-    store._connection.commit = losing  # type: ignore[method-assign]  # what the connection says of a cut
+    connection.commit = losing  # type: ignore[method-assign]  # what the connection says of a cut
     states = {f"id-{i:03}": flow(i) for i in range(150)}
     await store.save_many(states)
-    store._connection.commit = commit  # type: ignore[method-assign]  # as it was
+    connection.commit = commit  # type: ignore[method-assign]  # as it was
 
     loaded = await store.load_many(states)
     assert exactly(states) == exactly(loaded)
@@ -156,11 +157,11 @@ async def test_an_unreadable_state_is_told(flow_state_store: FirestoreFlowStateS
 
     store = flow_state_store
     await store.save("good", flow(1))
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     write = Write()
     write.update.name = collection.name("bad")
     write.update.fields["flowId"].integer_value = 5
-    await store._connection.commit([write], deadline=store._deadline(None), flow_id=None)
+    await collection.connection.commit([write], deadline=collection.deadline(), flow_id=None)
     with pytest.raises(FlowStateBatchError) as error:
         await store.load_many(["good", "bad", "absent"])
 
@@ -188,9 +189,9 @@ async def test_parts_are_deleted_with_their_states(flow_state_settings: FlowStat
         await store.delete_many(["small", "grows", "large"])
 
         assert 0 == await store.count()
-        collection = await store._ready(store._deadline(None))
+        collection, _ = await store._begin()
         for id in ("grows", "large"):
-            assert [] == await part_names(collection, id, store._deadline(None))
+            assert [] == await part_names(collection, id, collection.deadline())
 
 
 async def test_a_server_that_is_away_fails_each(flow_state_settings: FlowStateSettings) -> None:

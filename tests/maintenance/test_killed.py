@@ -24,7 +24,7 @@ async def main(what, point, settings, others):
     store, other = (FirestoreFlowStateStore(FlowStateSettings(**given)) for given in (settings, others))
     async with store, other:
         for one in (store, other):
-            await one._ready(one._deadline(None))
+            await one._begin()
         die_at(point, store, other)
         if what == "purge":
             await store.purge(FlowStateQuery(status="done"), older_than=timedelta(0))
@@ -126,7 +126,7 @@ async def _check_done(store: FirestoreFlowStateStore, states: dict[str, FlowStat
     found = {id: state for id, state in (await store.load_many(states)).items() if state is not None}
     assert exactly(left) == exactly({id: found[id] for id in left})
     assert left.keys() == found.keys()
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     await collect(collection, dry_run=False, min_age=timedelta(0))
     assert exactly(found) == exactly(await store.load_many(left))
     report = await store.gc(dry_run=True)

@@ -35,7 +35,7 @@ async def layouts(store: FirestoreFlowStateStore) -> list[bool]:
     """Return for each document, by id, whether it is in the serialized layout."""
     from firestore_flowstate._operations.scanning import scan
 
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     return ["_flowstate" in document.fields async for page in scan(collection) for document in page]
 
 
@@ -184,12 +184,12 @@ async def test_golden_documents(flow_state_settings: FlowStateSettings) -> None:
 
     native, serialized = (store_of(flow_state_settings, layout=layout) for layout in ("native", "serialized"))
     async with native, serialized:
-        collection = await native._ready(native._deadline(None))
+        collection, _ = await native._begin()
         for path in GOLDEN:
             write = Write()
             ParseDict({"fields": json.loads(path.read_text())["document"]["fields"]}, write.update)
             write.update.name = collection.name(path.stem)
-            await native._connection.commit([write], deadline=native._deadline(None), flow_id=None)
+            await collection.connection.commit([write], deadline=collection.deadline(), flow_id=None)
         before = await native.load_many(path.stem for path in GOLDEN)
         report = await native.migrate(serialized)
 

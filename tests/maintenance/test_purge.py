@@ -70,13 +70,13 @@ async def test_parts_go_with_their_state(flow_state_settings: FlowStateSettings)
     async with FirestoreFlowStateStore(settings) as store:
         await store.save("large", flow(steps={str(i): "x" * 400_000 for i in range(4)}))
         await store.save("expired", flow(done=True))
-        collection = await store._ready(store._deadline(None))
-        assert await part_names(collection, "large", store._deadline(None)) != []
+        collection, _ = await store._begin()
+        assert await part_names(collection, "large", collection.deadline()) != []
         assert await store.load("expired") is None
 
         assert 2 == await store.purge(older_than=NOW)
-        assert await part_names(collection, "large", store._deadline(None)) == []
-        assert await collection.get("expired", store._deadline(None)) is None
+        assert await part_names(collection, "large", collection.deadline()) == []
+        assert await collection.get("expired", collection.deadline()) is None
 
 
 async def test_a_flow_that_is_written_meanwhile_stays(flow_state_store: FirestoreFlowStateStore) -> None:

@@ -183,7 +183,7 @@ async def test_the_wait_for_the_emulator_keeps_to_the_deadline(
     async def wait(seconds: float) -> None:
         waits.append(seconds)
 
-    real = FirestoreFlowStateStore(flow_state_settings)._connection
+    real = Connection(flow_state_settings)
     await real.documents(Deadline.after(10))
     monkeypatch.setattr(connection, "monotonic", lambda: clock[0])
     monkeypatch.setattr(deadlines, "monotonic", lambda: clock[0])

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,24 @@ PUBLIC = ("errors", "models", "query", "store", "unset", "codecs")
 READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: a variable of firebase_admin's
 OF_GOOGLE = ("_rpc", "integrations", "flows.cloud_tasks", "flows.firebase", "flows.oidc")  # queues and tokens
 GOOGLES_OWN_SWITCHES = "_rpc.target"  # of client certificates, which Google's libraries take from there alone
+
+
+LATE = {
+    "": (
+        1,
+        "stores and settings are loaded when they are asked for, since pydantic-settings is as large as the package",
+    ),
+    "firestore": (1, "the connection, with grpc and Google's libraries, when the store connects"),
+    "_operations": (1, "all operations, at the same moment"),
+    "_rpc.fork": (1, "a process without grpc is forked without it"),
+    "_rpc.missing_index": (2, "firestore_admin takes 0.1 s, and only an error needs it"),
+    "_document.encryption": (2, "cryptography is an extra"),
+    "models": (1, "a cycle: the JSON forms of values know models"),
+    "emulator.command_line": (2, "rich is an extra"),
+    "testing": (1, "pytest is loaded when its suites are asked for"),
+    "testing.plugin": (10, "it is loaded in every run of an environment, also in those that test something else"),
+}
+"""Where imports stand inside functions: how many, and why. `flows` and `cli` have lists of their own to keep."""
 
 
 class Import(NamedTuple):
@@ -114,6 +133,20 @@ def test_pure_rooms_import_what_is_pure() -> None:
         inside = _inside(found)
         if inside is not None and _is_in(found.module, *PURE):
             assert _is_in(inside, *PURE, *pure_modules), found
+
+
+def test_imports_stand_at_the_head_of_a_module() -> None:
+    """Those inside functions are few, and each has its reason above."""
+    late = Counter[str]()
+    for path in MODULES:
+        tree = ast.walk(ast.parse(path.read_text()))
+        functions = [node for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        inside = [node for function in functions for node in ast.walk(function)]
+        lines = {node.lineno for node in inside if isinstance(node, ast.Import | ast.ImportFrom)}
+        if lines and not _is_in(_name(path), "flows", "cli"):
+            late[_name(path)] = len(lines)
+
+    assert {module: number for module, (number, _) in LATE.items()} == dict(late)
 
 
 def test_documents_do_not_know_queries() -> None:

@@ -54,12 +54,11 @@ async def raw(store: FirestoreFlowStateStore, id: str = "flow") -> bytes:
     """Return the root document and all its parts as they are stored, in bytes."""
     from firestore_flowstate._operations.deleting import part_names
 
-    deadline = store._deadline(None)
-    collection = await store._ready(deadline)
+    collection, deadline = await store._begin()
     root = await collection.get(id, deadline)
     assert root is not None
     names = [collection.part_name(id, part) for part in await part_names(collection, id, deadline)]
-    parts = await store._connection.batch_get(names, deadline=deadline)
+    parts = await collection.connection.batch_get(names, deadline=deadline)
     return b"".join([root.SerializeToString(), *(part.SerializeToString() for part in parts.values())])
 
 
@@ -168,8 +167,7 @@ async def test_values_cannot_be_moved(flow_state_settings: FlowStateSettings, ke
     async with with_keys(flow_state_settings, keys={"k": keys["old"]}) as store:
         await store.save("flow", secretive())
         await store.save("other", secretive())
-        deadline = store._deadline(None)
-        collection = await store._ready(deadline)
+        collection, deadline = await store._begin()
         document = await collection.get("flow", deadline)
         assert document is not None
         moved, swapped, restored = (Write() for _ in range(3))
@@ -180,7 +178,7 @@ async def test_values_cannot_be_moved(flow_state_settings: FlowStateSettings, ke
                 write.update.fields[name].CopyFrom(value)
         payload = swapped.update.fields["_flowstate"].map_value.fields
         payload["input"].CopyFrom(payload["operation"])
-        await store._connection.commit([moved, swapped], deadline=deadline, flow_id=None)
+        await collection.connection.commit([moved, swapped], deadline=deadline, flow_id=None)
         for id in ("other", "swapped"):
             with pytest.raises(FlowStateDecodeError, match="belongs to another flow or field"):
                 await store.load(id)
@@ -189,11 +187,11 @@ async def test_values_cannot_be_moved(flow_state_settings: FlowStateSettings, ke
             **{**flow_state_settings.model_dump(), "project": "demo-restored", "keys": {"k": keys["old"]}}
         )
         async with FirestoreFlowStateStore(elsewhere) as copy:
-            there = await copy._ready(deadline)
+            there, _ = await copy._begin()
             restored.update.name = there.name("flow")
             for name, value in document.fields.items():
                 restored.update.fields[name].CopyFrom(value)
-            await copy._connection.commit([restored], deadline=deadline, flow_id=None)
+            await there.connection.commit([restored], deadline=deadline, flow_id=None)
             assert await store.load("flow") == await copy.load("flow")
 
 

@@ -39,12 +39,11 @@ async def expiries(store: FirestoreFlowStateStore) -> tuple[datetime | None, set
     """Return when the root expires, and when its parts do."""
     from firestore_flowstate._collection.collection import expires_at
 
-    deadline = store._deadline(None)
-    collection = await store._ready(deadline)
+    collection, deadline = await store._begin()
     root = await collection.get("flow", deadline)
     assert root is not None
     names = [collection.part_name("flow", part) for part in await part_names(collection, "flow", deadline)]
-    parts = await store._connection.batch_get(names, deadline=deadline)
+    parts = await collection.connection.batch_get(names, deadline=deadline)
     assert len(parts) > 1
     return expires_at(root.fields), {expires_at(part.fields) for part in parts.values()}
 
@@ -113,11 +112,10 @@ async def test_a_damaged_state_is_not_waited_for(flow_state_store: FirestoreFlow
     """A part that is gone cannot be told to stay; the flow ends none the less, at once."""
     store = flow_state_store
     await store.save("flow", large(done=True))
-    deadline = store._deadline(None)
-    collection = await store._ready(deadline)
+    collection, deadline = await store._begin()
     [first, *_] = await part_names(collection, "flow", deadline)
     gone = Write(delete=collection.part_name("flow", first))
-    await store._connection.commit([gone], deadline=deadline, flow_id="flow")
+    await collection.connection.commit([gone], deadline=deadline, flow_id="flow")
     await store.update("flow", operation=Operation(name="flow"), timeout=5)
 
     document = await collection.get("flow", deadline)
@@ -138,8 +136,8 @@ async def test_an_expired_version_writes_nothing(flow_state_settings: FlowStateS
         with pytest.raises(FlowStateNotFoundError):
             await store.update("flow", cache={"late": CacheEntry(value=1)}, if_version=state.version or "")
         await store.create("flow", FlowState.start(flow_id="flow"))
-        collection = await store._ready(store._deadline(None))
-        assert [] == await part_names(collection, "flow", store._deadline(None))
+        collection, _ = await store._begin()
+        assert [] == await part_names(collection, "flow", collection.deadline())
 
 
 async def test_at_the_end_of_time(flow_state_settings: FlowStateSettings) -> None:

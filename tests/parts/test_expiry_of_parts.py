@@ -151,11 +151,12 @@ async def _load(store: Store, scene: Scene) -> None:
 
 
 async def _fold(store: Store, scene: Scene) -> None:
-    await compact(await store._ready(store._deadline(None)), ID, store._deadline(None))
+    collection, deadline = await store._begin()
+    await compact(collection, ID, deadline)
 
 
 async def _gc(store: Store, scene: Scene) -> None:
-    await collect(await store._ready(store._deadline(None)), dry_run=False, min_age=timedelta(0))
+    await collect((await store._begin())[0], dry_run=False, min_age=timedelta(0))
 
 
 async def _migrate(store: Store, scene: Scene) -> None:
@@ -215,7 +216,7 @@ async def play(scene: Scene, step: Step) -> None:
 
 async def check(store: Store) -> None:
     """Look at what is stored: a writer that is killed now leaves it like that."""
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     connection: Connection = collection.connection
     query = StructuredQuery()
     query.from_.add().collection_id = PARTS

@@ -86,11 +86,12 @@ async def _delete(store: FirestoreFlowStateStore, _: FlowState) -> None:
 
 
 async def _gc(store: FirestoreFlowStateStore, _: FlowState) -> None:
-    await collect(await store._ready(store._deadline(None)), dry_run=False, min_age=timedelta(0))
+    await collect((await store._begin())[0], dry_run=False, min_age=timedelta(0))
 
 
 async def _fold(store: FirestoreFlowStateStore, _: FlowState) -> None:
-    await compact(await store._ready(store._deadline(None)), ID, store._deadline(None))
+    collection, deadline = await store._begin()
+    await compact(collection, ID, deadline)
 
 
 async def _load(store: FirestoreFlowStateStore, _: FlowState) -> Model:
@@ -183,12 +184,12 @@ def _after(model: Model, operations: tuple[Operation, ...]) -> Model:
 
 async def _assert_no_orphans(store: FirestoreFlowStateStore, schedule: Schedule) -> None:
     """After gc every part is one that the root names, and the root counts at least as many."""
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     await collect(collection, dry_run=False, min_age=timedelta(0))
     from firestore_flowstate._operations.reading import load_root
 
-    document = await collection.get(ID, store._deadline(None))
+    document = await collection.get(ID, collection.deadline())
     root = None if document is None else load_root(document)
     named = {name for ref in root.refs for name in ref.part_names()} if root is not None else set()
-    assert named == set(await part_names(collection, ID, store._deadline(None))), schedule.trace
+    assert named == set(await part_names(collection, ID, collection.deadline())), schedule.trace
     assert root is None or root.part_count >= len(named)

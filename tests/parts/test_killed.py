@@ -17,7 +17,7 @@ from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, 
 async def main(what, point, settings):
     async with FirestoreFlowStateStore(FlowStateSettings(**settings)) as store:
         state = await store.load("flow")
-        await store._ready(store._deadline(None))
+        await store._begin()
         die_at(point, store)
         large = FlowState.start(flow_id="flow")
         large.cache = {f"new-{i}": CacheEntry(value=str(i) * 500_000) for i in range(8)}
@@ -57,7 +57,7 @@ async def test_a_writer_killed_at_any_point_leaves_a_whole_state(
 ) -> None:
     """Before each of its commits in turn: the old state or the new one, and at most orphans, which gc removes."""
     store = flow_state_store
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     writers = {
         "emulator_host": store.settings.emulator_host,
         "project": store.settings.project,

@@ -45,8 +45,8 @@ def raw_settings(flow_state_settings: FlowStateSettings) -> FlowStateSettings:
 async def parts_below(store: FirestoreFlowStateStore, id: str = "flow") -> list[str]:
     from firestore_flowstate._operations.deleting import part_names
 
-    collection = await store._ready(store._deadline(None))
-    return await part_names(collection, id, store._deadline(None))
+    collection, _ = await store._begin()
+    return await part_names(collection, id, collection.deadline())
 
 
 @pytest.mark.parametrize("size", [1_200_000, 5 * MB, 50 * MB])
@@ -122,7 +122,7 @@ async def test_gc_finds_what_a_blind_save_left(raw_settings: FlowStateSettings) 
 
         young = await store.gc()
         assert (0, 0, 3) == (young.orphans, young.deleted, young.young)
-        collection = await store._ready(store._deadline(None))
+        collection, _ = await store._begin()
         dry = await collect(collection, dry_run=True, min_age=timedelta(0))
         assert (3, 0) == (dry.orphans, dry.deleted)
         assert len(await parts_below(store)) == 3

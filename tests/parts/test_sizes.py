@@ -52,11 +52,10 @@ async def test_sizes_are_firestores_to_the_byte(
 ) -> None:
     """A document that we compute at 1,048,576 bytes is taken, and one byte more is refused."""
     store = flow_state_store
-    deadline = store._deadline(None)
-    documents = (await store._ready(deadline)).documents
+    there, deadline = await store._begin()
     path = f"{collection}/idé"
     write = Write()
-    write.update.name = f"{documents}/{path}"
+    write.update.name = f"{there.documents}/{path}"
     fill(write, kind)
     room = MAX_DOCUMENT_BYTES - document_size(path, write.update.fields)
     half = room // 2  # no value alone may have as much as a document
@@ -67,10 +66,10 @@ async def test_sizes_are_firestores_to_the_byte(
 
     write.update.fields["bytes"].bytes_value = b"x" * rest
     assert document_size(path, write.update.fields) == MAX_DOCUMENT_BYTES
-    await store._connection.commit([write], deadline=deadline, flow_id=None)
+    await there.connection.commit([write], deadline=deadline, flow_id=None)
     write.update.fields["bytes"].bytes_value = b"x" * (rest + 1)
     with pytest.raises(Refused) as refused:
-        await store._connection.commit([write], deadline=deadline, flow_id=None)
+        await there.connection.commit([write], deadline=deadline, flow_id=None)
     assert refused.value.code == "INVALID_ARGUMENT"
 
 

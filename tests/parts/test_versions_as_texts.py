@@ -60,7 +60,7 @@ def large() -> FlowState:
 
 
 async def orphans(store: FirestoreFlowStateStore) -> int:
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     return (await collect(collection, dry_run=True, min_age=timedelta(0))).orphans
 
 
@@ -174,11 +174,11 @@ async def test_what_is_replaced_takes_its_parts_along(
     if between:
         assert 1 == (await new.rewrap()).rewrapped
     await write(store, state)
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
 
     assert 0 == await orphans(store)
-    document = await collection.get("flow", store._deadline(None))
+    document = await collection.get("flow", collection.deadline())
     counted = 0
     if document is not None:
         counted = document.fields["_flowstate"].map_value.fields["parts"].integer_value
-    assert counted == len(await part_names(collection, "flow", store._deadline(None)))
+    assert counted == len(await part_names(collection, "flow", collection.deadline()))

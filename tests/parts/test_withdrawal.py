@@ -25,14 +25,14 @@ def store(flow_state_store: Store) -> Store:
 
 async def commits_of(store: Store) -> tuple[Commit, list[list[Write]]]:
     """Return how the store commits, and a list that gets a copy of what it commits from now on."""
-    await store._ready(store._deadline(None))
-    commit, sent = store._connection.commit, list[list[Write]]()
+    collection, _ = await store._begin()
+    commit, sent = collection.connection.commit, list[list[Write]]()
 
     async def keep(writes: Sequence[Write], **options: Any) -> Any:
         sent.append([Write.FromString(write.SerializeToString()) for write in writes])
         return await commit(writes, **options)
 
-    store._connection.commit = keep  # type: ignore[method-assign]  # the same call
+    collection.connection.commit = keep  # type: ignore[method-assign]  # the same call
     return commit, sent
 
 
@@ -46,9 +46,10 @@ async def test_what_comes_late_is_whole(store: Store) -> None:
         await store.create("flow", large)
     await store.delete("flow")
     _, creation, withdrawal, _ = sent
-    await commit(creation, deadline=store._deadline(None), flow_id="flow")
+    _, deadline = await store._begin()
+    await commit(creation, deadline=deadline, flow_id="flow")
     with pytest.raises(Refused):
-        await commit(withdrawal, deadline=store._deadline(None), flow_id="flow")
+        await commit(withdrawal, deadline=deadline, flow_id="flow")
 
     assert large == await store.load("flow")
     await store.close()
@@ -61,7 +62,8 @@ async def test_a_fold_that_its_own_duplicate_overtook(store: Store) -> None:
     for index in range(4):
         await store.update("flow", cache={f"step-{index}": CacheEntry(value=str(index) * 50_000)})
     before = await store.load("flow")
-    commit, _ = await commits_of(store)
+    collection, deadline = await store._begin()
+    commit = collection.connection.commit
     sent: list[Sequence[Write]] = []
 
     async def twice(writes: Sequence[Write], **options: Any) -> Any:
@@ -70,12 +72,11 @@ async def test_a_fold_that_its_own_duplicate_overtook(store: Store) -> None:
             await commit(writes, **options)
         return await commit(writes, **options)
 
-    store._connection.commit = twice  # type: ignore[method-assign]  # the same call
-    deadline = store._deadline(None)
-    await compact(await store._ready(deadline), "flow", deadline)
+    collection.connection.commit = twice  # type: ignore[method-assign]  # the same call
+    await compact(collection, "flow", deadline)
 
     part = next(write.update.name for write in sent[0] if "flowstate-parts" in write.update.name)
-    assert part.endswith(f"/{(await part_names(await store._ready(deadline), 'flow', deadline))[0]}")
+    assert part.endswith(f"/{(await part_names(collection, 'flow', deadline))[0]}")
     assert before == await store.load("flow")
     report = await store.gc(dry_run=True)
     assert (0, 0) == (report.orphans, report.young)

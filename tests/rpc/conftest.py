@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from firestore_flowstate import _operations
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.settings import FlowStateSettings
 from tests.rpc.scripted_server import ScriptedServer
 from tests.rpc.tcp_proxy import TcpProxy
+
+_operations.import_all()  # deadlines of tests begin afterwards
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +78,7 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture
 async def to_server(server: ScriptedServer) -> AsyncIterator[Connection]:
     connection = Connection(FlowStateSettings(emulator_host=server.host, project="demo-scripted"))
-    await connection.documents(Deadline.after(60.0))  # imports google; deadlines of tests begin afterwards
+    await connection.documents(Deadline.after(60.0))
     yield connection
     await connection.close()
 

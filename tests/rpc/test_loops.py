@@ -45,13 +45,12 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_importing_and_constructing_does_nothing() -> None:
-    """Neither the import of the connection nor its constructor imports grpc or google, starts a thread, or calls."""
+    """Neither the import of the store nor its constructor imports grpc or google, starts a thread, or calls."""
     outcome = run_python(
         """
         import sys, threading
-        from firestore_flowstate.settings import FlowStateSettings
-        from firestore_flowstate._rpc.connection import Connection
-        Connection(FlowStateSettings())
+        from firestore_flowstate import FirestoreFlowStateStore
+        FirestoreFlowStateStore()
         print(sorted(sys.modules.keys() & {"grpc", "google.auth", "google.protobuf", "proto"}))
         print(threading.active_count())
         """
@@ -204,7 +203,7 @@ async def test_a_binding_that_failed_is_not_counted(
     connection = Connection(settings)
     await get(connection)
     with monkeypatch.context() as patched:
-        patched.setattr("firestore_flowstate._rpc.channel.open_channel", fail)  # as where a process has no thread left
+        patched.setattr("firestore_flowstate._rpc.link.open_channel", fail)  # as where a process has no thread left
         with pytest.raises(RuntimeError, match="new thread"):
             await connection.bind()
     await connection.bind()

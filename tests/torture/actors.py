@@ -252,8 +252,8 @@ class Actor:
 
         async def maintain() -> None:
             # Not only where the log is heavy: nobody's version may become worthless by it.
-            deadline = store._deadline(operation.timeout)
-            await compact(await store._ready(deadline), ids[0], deadline)
+            collection, deadline = await store._begin(operation.timeout)
+            await compact(collection, ids[0], deadline)
 
         await self.asker.read("fold", maintain(), allowed=self._allowed(operation))
         return "done"

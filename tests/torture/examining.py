@@ -49,7 +49,7 @@ async def examine(asker: Asker) -> Inventory:
         WrongError: Something is not whole, not listed, listed twice, or lost.
     """
     store = asker.store
-    collection = await store._ready(store._deadline(None))
+    collection, _ = await store._begin()
     looks = await _load_all(asker)
     await _list_all(asker, looks)
     problems = [f"{finding.kind} {finding.id}: {finding.message}" async for finding in find_problems(store)]
@@ -76,7 +76,7 @@ async def sweep(asker: Asker, what: str) -> None:
     store = asker.store
 
     async def collect_now() -> GcReport:
-        return await collect(await store._ready(store._deadline(None)), dry_run=False, min_age=timedelta(0))
+        return await collect((await store._begin())[0], dry_run=False, min_age=timedelta(0))
 
     report = await asker.read(what, collect_now())
     asker.history.count("parts", "collected", report.deleted)

@@ -11,6 +11,7 @@ import pytest
 from ...flows import NotWaitingError
 from ...store import VersionedFlowStateStore
 from ..conformance.suite import Suite
+from .contests import _lost
 from .host import Host, begins, finish, is_final, is_suspended, stored, until, writes
 from .invariants import violations
 from .journal import Event, Journal
@@ -146,8 +147,6 @@ class AnswerTests(Suite):
     @pytest.mark.asyncio
     async def test_a_timeout_whose_reply_was_lost(self, store: VersionedFlowStateStore) -> None:
         """Whatever is stored is the result."""
-        from .contests import _lost
-
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(impatient, 1.0, id="x")
