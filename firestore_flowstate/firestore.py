@@ -7,14 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _collection, _commit, _operations
+from . import _collection, _commit, _document, _operations
 from ._changing import refuse_nested
 from ._document.detaching import detached
 from ._document.difference import Change
 from ._document.error_texts import check_state, check_timeout, conflict, with_flow_id
 from ._document.expiry import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.ids import check_flow_id
-from ._document.version import Version
 from ._query.due import due_query
 from ._rpc import fork
 from ._rpc.blocking_work import SharedWork
@@ -30,6 +29,8 @@ from .unset import UNSET, Unset
 
 if TYPE_CHECKING:
     from ._collection.collection import Collection
+    from ._commit.expectation import Expectation
+    from ._document.version import Version
     from ._rpc.connection import Connection
 
 _Value = TypeVar("_Value")
@@ -118,7 +119,6 @@ class FirestoreFlowStateStore:
 
     async def _save(self, id: str, state: FlowState, if_version: str | Unset | None, timeout: float | None) -> None:
         content = self._as_it_is(check_state(id, state))
-        base = None if if_version is None or isinstance(if_version, Unset) else self._version(id, if_version)
         collection, deadline = await self._begin(timeout, writes=[id])
         expected = self._expected(id, if_version)
         try:
@@ -210,8 +210,8 @@ class FirestoreFlowStateStore:
             )
         except FlowStateEncodeError as error:
             raise with_flow_id(error, id) from None
-        base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         collection, deadline = await self._begin(timeout, writes=[id])
+        base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         try:
             if base is None:
                 version = await _operations.updating.update_latest(collection, id, change, deadline=deadline)
@@ -278,8 +278,8 @@ class FirestoreFlowStateStore:
             FlowStateConflictError: Another version is stored than `if_version`, or none.
         """
         id = check_flow_id(id)
-        base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         collection, deadline = await self._begin(timeout, writes=[id])
+        base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         if base is None:
             await _operations.deleting.delete(collection, id, deadline=deadline)
         else:
@@ -562,8 +562,15 @@ class FirestoreFlowStateStore:
         """Return what is to be encoded: a copy if the connection comes first, since it may change meanwhile."""
         return value if self._connection is not None and self._connection.is_linked else detached(value)
 
+    def _expected(self, id: str, if_version: str | Unset | None) -> Expectation:
+        if isinstance(if_version, Unset):
+            return _commit.expectation.Anything()
+        if if_version is None:
+            return _commit.expectation.Absent()
+        return _commit.expectation.Exactly(self._version(id, if_version))
+
     def _version(self, id: str, text: str) -> Version:
-        version = Version.from_text(text, f"{self._settings.collection}/{id}")
+        version = _document.version.Version.from_text(text, f"{self._settings.collection}/{id}")
         if version is None:
             raise conflict(id, expected=text, found=None)
         return version

@@ -32,7 +32,7 @@ from firestore_flowstate import (
     StoreUnavailableError,
     errors,
 )
-from firestore_flowstate._document import refusals
+from firestore_flowstate._document import error_texts
 
 PARENTS: dict[type[Exception], tuple[type[Exception], ...]] = {
     InvalidFlowIdError: (FlowStateError, ValueError),
@@ -115,11 +115,11 @@ def test_every_error_is_shown_by_its_message() -> None:
 def test_refusals_name_the_state_and_the_way_out() -> None:
     """What was refused, to which flow state, and what to do next."""
     for refusal, way_out in (
-        (refusals.conflict("some id", expected="a", found="b"), "modify()"),
-        (refusals.conflict("some id", expected="a", found=None), "modify()"),
-        (refusals.conflict("some id", expected=None, found="b"), "if_version=None"),
-        (refusals.exists("some id"), "save()"),
-        (refusals.not_found("some id"), "create()"),
+        (error_texts.conflict("some id", expected="a", found="b"), "modify()"),
+        (error_texts.conflict("some id", expected="a", found=None), "modify()"),
+        (error_texts.conflict("some id", expected=None, found="b"), "if_version=None"),
+        (error_texts.exists("some id"), "save()"),
+        (error_texts.not_found("some id"), "create()"),
     ):
         assert "some id" == refusal.flow_id
         assert "'some id'" in str(refusal)
@@ -128,7 +128,7 @@ def test_refusals_name_the_state_and_the_way_out() -> None:
 
 def test_a_conflict_tells_both_versions() -> None:
     """The version that was asked for and the one that is there."""
-    conflict = refusals.conflict("id", expected="a", found="b")
+    conflict = error_texts.conflict("id", expected="a", found="b")
 
     assert ("a", "b") == (conflict.expected, conflict.found)
 
@@ -136,7 +136,7 @@ def test_a_conflict_tells_both_versions() -> None:
 def test_naming_says_whose_value_it_was_once() -> None:
     """The path stays, and naming twice changes nothing."""
     error = FlowStateEncodeError('Cannot store cache["step"]: why.', path='cache["step"]')
-    named = refusals.with_flow_id(refusals.with_flow_id(error, "id"), "another")
+    named = error_texts.with_flow_id(error_texts.with_flow_id(error, "id"), "another")
 
     assert ("id", 'cache["step"]') == (named.flow_id, named.path)
     assert "Flow state 'id': Cannot store cache[\"step\"]: why." == str(named)
@@ -144,8 +144,8 @@ def test_naming_says_whose_value_it_was_once() -> None:
 
 def test_a_batch_error_shows_the_first_few() -> None:
     """A message that can be read, however many failed; all are in `errors`."""
-    failed: dict[str, FlowStateError] = {f"id-{i}": refusals.not_found(f"id-{i}") for i in range(50)}
-    batch = refusals.batch("loaded", failed, total=60)
+    failed: dict[str, FlowStateError] = {f"id-{i}": error_texts.not_found(f"id-{i}") for i in range(50)}
+    batch = error_texts.batch("loaded", failed, total=60)
 
     assert failed == batch.errors
     assert "50 of 60" in str(batch)
