@@ -18,6 +18,7 @@ from firestore_flowstate import (
     FlowStateQuery,
     FlowStateSettings,
 )
+from firestore_flowstate.testing.conformance.watching import close, soon
 from tests.genkit_js.genkit_peer import Genkit, GenkitError
 
 TEXTS = st.text(max_size=8)
@@ -168,6 +169,32 @@ async def test_an_expiry_does_not_disturb_genkit(native_settings: FlowStateSetti
 
         assert state.model_dump(by_alias=True) == theirs
         assert (state, None) == (loaded, loaded.expire_at if loaded else 0)
+
+
+async def test_a_save_of_genkit_erases_what_a_runner_has_set(native: FirestoreFlowStateStore, genkit: Genkit) -> None:
+    """Genkit JS loads a state with them; its own save leaves neither the time of its own, nor the wake time."""
+    state = FlowState.start(flow_id="id")
+    state.operation.done = True
+    await native.save("id", state, expire_after=timedelta(days=7))
+    await native.update("id", extra={"wakeAt": 5})
+    before = await native.load("id")
+    due = [summary.id for summary in await native.due(5)]
+    watch = native.watch("id")
+    await soon(watch)
+    genkit.call("save", "id", genkit.call("load", "id"))
+    after = await soon(watch)
+    await close(watch)
+
+    assert before is not None
+    assert after is not None
+    assert ({"expireAfter": 7 * 86_400_000, "wakeAt": 5}, True) == (before.model_extra, before.expire_at is not None)
+    assert ["id"] == due
+    assert ({}, None) == (after.model_extra, after.expire_at)
+    assert [] == await native.due(5)
+    await native.update("id", operation=after.operation)
+    loaded = await native.load("id")
+    assert loaded is not None
+    assert None is loaded.expire_at
 
 
 async def test_the_serialized_layout_is_not_misread(flow_state_store: FirestoreFlowStateStore, genkit: Genkit) -> None:

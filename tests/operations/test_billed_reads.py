@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
+from firestore_flowstate.testing.conformance.waking import waking
 from tests.support.meter import Bill, Meter
 from tests.support.raw_documents import RawCollection
 
@@ -122,3 +124,39 @@ async def test_an_export_reads_each_part_once(
         assert 2 == await export(store)
         assert parts >= 3
         assert Bill(reads=2 + parts) == meter.take()
+
+
+DUE_FORMS: dict[str, dict[str, Any]] = {
+    "serialized": {},
+    "native": {"layout": "native"},
+    "encrypted": {"keys": {"k": "A" * 43 + "="}},
+    "sharded": {"shards": 3},
+}
+
+
+@pytest.mark.parametrize("form", DUE_FORMS.values(), ids=DUE_FORMS)
+async def test_due_is_billed_what_it_returns(
+    flow_state_settings: FlowStateSettings, meter: Meter, form: dict[str, Any]
+) -> None:
+    """And one for none, or for each shard that has none; over shards it may read some that come next, too."""
+    values = {**flow_state_settings.model_dump(), **form, "emulator_host": meter.host}
+    async with FirestoreFlowStateStore(FlowStateSettings(**values)) as store:
+        shards = store.settings.shards
+        await store.save_many({f"id-{place:03}": waking(place // 4, f"id-{place:03}") for place in range(STATES)})
+        await store.save_many({f"never-{place}": started(place) for place in range(5)})
+        bills: list[int] = []
+        found: list[list[str]] = []
+        for before, limit in ((-1, 100), (0, 100), (10, 300), (10, 5)):
+            meter.take()
+            found.append([summary.id for summary in await store.due(before, limit=limit)])
+            bills.append(meter.take().reads)
+        after = (await store.due(10, limit=6))[-1]  # in the middle of a tie
+        meter.take()
+        behind = [summary.id for summary in await store.due(2, after=after)]
+        bills.append(meter.take().reads)
+
+    ids = [f"id-{place:03}" for place in range(44)]
+    assert [[], ids[:4], ids, ids[:5]] == found
+    assert ids[6:12] == behind
+    # Of five among more, each of three shards is asked for the five that it may have.
+    assert bills == ([1, 4, 44, 5, 6] if shards == 1 else [3, 4, 44, 15, 6])
