@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from firestore_flowstate import UNSET, FlowState, FlowStateError, FlowStateNotFoundError
+from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateError, FlowStateNotFoundError
 
 from .errors import UnknownFlowError
+from .record import ended_of, is_run
 from .running import drive_claimed
 from .starting import create
 
@@ -90,14 +92,22 @@ async def _start(flows: Flows, name: str, message: dict[str, Any], budget: float
 
 
 async def _continue(flows: Flows, name: str, kind: str, id: str, message: dict[str, Any], budget: float) -> FlowState:
-    await _state(flows, id, name)
-    if kind == "resume":
+    state = await _state(flows, id, name)
+    if kind == "runScheduled" and not is_run(state) and ended_of(state) is None:
+        await _wake(flows, id, state)
+    elif kind == "resume":
         await flows.resume(id, message.get("payload"))
     elif kind == "retry":
         await flows.retry(id)
     if kind != "state":
         await flows.drive(id, budget=budget)
     return await _state(flows, id, name)
+
+
+async def _wake(flows: Flows, id: str, state: FlowState) -> None:
+    """Have a run be due that Genkit JS left: its task alone tells when a sleep ends."""
+    with suppress(FlowStateConflictError):  # somebody else has written to it, who has it driven
+        await flows.store.update(id, extra={"wakeAt": flows._engine.clock.now()}, if_version=state.version or UNSET)
 
 
 async def _state(flows: Flows, id: str, name: str) -> FlowState:

@@ -2,7 +2,8 @@
 // Each line of standard input is a command, an array of a name and arguments; each is answered by a line of JSON that
 // begins with "reply ", for Genkit itself says things on standard output too.
 const {Flow, FirestoreStateStore} = require("@genkit-ai/flow");
-const {interrupt, resumeFlow, run} = require("@genkit-ai/flow/experimental");
+const {OperationSchema} = require("@genkit-ai/core");
+const {interrupt, resumeFlow, run, scheduleFlow, sleep} = require("@genkit-ai/flow/experimental");
 const {z} = require("zod");
 
 const store = new FirestoreStateStore({collection: process.argv[2]});
@@ -23,7 +24,66 @@ const order = new Flow(
   },
 );
 
+// All that Python may find of a run: falsy results, two sleeps of one name, an event, and a failure.
+let fails = false;
+const begun = [];
+const give = (name, value) => run(name, async () => (begun.push(name), value));
+const trip = new Flow(
+  {
+    name: "trip",
+    inputSchema: z.any(),
+    experimentalDurable: true,
+    stateStore: async () => store,
+    scheduler: async () => {}, // the test wakes it
+    invoker: async (flow, message) => (await flow.runEnvelope(message)).operation,
+  },
+  async () => {
+    const falsy = [];
+    for (const [name, value] of [["zero", 0], ["text", ""], ["no", false], ["nothing", null]]) {
+      const found = await give(name, value);
+      falsy.push(found === undefined ? "undefined" : found);
+    }
+    const kept = await give("kept", {list: [0, false, "", null]});
+    await sleep("nap", 3600);
+    await sleep("nap", 3600);
+    const sure = await interrupt("sure", z.any(), async (payload) => ({...payload, seen: "Genkit JS"}));
+    const last = await run("last", async () => {
+      begun.push("last");
+      if (fails) throw new Error("no luck");
+      return "Genkit JS";
+    });
+    return {falsy, kept, sure, last};
+  },
+);
+
+// A client of a durable flow that is served elsewhere, as Genkit's own invokers are.
+const remote = (url) => ({
+  post: async (envelope, query = "") => {
+    const answer = await fetch(url + query, {
+      method: "POST",
+      headers: {"Content-Type": "application/json"},
+      body: JSON.stringify({data: envelope}),
+    });
+    return {status: answer.status, body: await answer.json()};
+  },
+  flow: new Flow(
+    {
+      name: "order",
+      inputSchema: z.object({item: z.string()}),
+      experimentalDurable: true,
+      invoker: async (flow, message) => OperationSchema.parse((await remote(url).post(message)).body),
+    },
+    async () => {},
+  ),
+});
+
 const commands = {
+  trip: async (envelope) => (await trip.runEnvelope(envelope)).operation,
+  fail: async (whether) => void (fails = whether),
+  begun: async () => begun.splice(0),
+  post: async (url, envelope, query) => remote(url).post(envelope, query),
+  schedule: async (url, input, delay) => scheduleFlow(remote(url).flow, input, delay),
+  resumeThere: async (url, id, payload) => resumeFlow(remote(url).flow, id, payload),
   load: async (id) => (await store.load(id)) ?? null,
   save: async (id, state) => store.save(id, state),
   list: async (query) => store.list(query),

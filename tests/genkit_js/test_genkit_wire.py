@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from pydantic import BaseModel
 
 from firestore_flowstate import FirestoreFlowStateStore
@@ -19,7 +21,7 @@ class Approval(BaseModel):
 
 
 @pytest.fixture
-async def http(native: FirestoreFlowStateStore) -> AsyncIterator[httpx.AsyncClient]:
+async def app(native: FirestoreFlowStateStore) -> AsyncIterator[Any]:
     """Python's twin of the flow of peer.js, behind its wire."""
     flows = Flows(native)
 
@@ -35,10 +37,26 @@ async def http(native: FirestoreFlowStateStore) -> AsyncIterator[httpx.AsyncClie
         approval = await run.interrupt("approval", Approval)
         return {"price": found, "approval": approval, "shipped": await run.step("ship", ship)}
 
-    app = flows.app(verify=None, genkit=True)
+    yield flows.app(verify=None, genkit=True)
+    await flows.close()
+
+
+@pytest.fixture
+async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://flows.test") as http:
         yield http
-    await flows.close()
+
+
+@pytest.fixture
+async def url(app: Any) -> AsyncIterator[str]:
+    """Its address, served by uvicorn."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    serving = asyncio.ensure_future(server._serve())
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/order"
+    server.should_exit = True
+    await serving
 
 
 def done(id: str, carrier: str) -> dict[str, Any]:
@@ -62,6 +80,31 @@ async def test_envelopes(http: httpx.AsyncClient) -> None:
     assert (500, True) == (wrong.status_code, wrong.json()["done"])
     assert (200, done(id, "Python")) == (resumed.status_code, resumed.json())
     assert done(id, "Python") == state.json()
+
+
+async def test_a_client_in_genkit_js(url: str, genkit: Genkit) -> None:
+    """Its own code sends the envelopes, and reads the operations by its own schema."""
+
+    async def call(command: str, *arguments: Any) -> Any:
+        return await asyncio.to_thread(genkit.call, command, url, *arguments)
+
+    started = await call("post", {"start": {"input": {"item": "book"}}})
+    id = started["body"]["name"]
+    assert {"status": 200, "body": {"name": id, "done": False}} == started
+    assert {"name": id, "done": False} == (await call("post", {"state": {"flowId": id}}))["body"]
+    assert done(id, "Python") == await call("resumeThere", id, {"by": "ada"})
+    assert done(id, "Python") == (await call("post", {"state": {"flowId": id}}))["body"]
+
+    scheduled = await call("schedule", {"item": "book"}, 0)
+    woken = await call("post", {"runScheduled": {"flowId": scheduled["name"]}})
+    assert (200, False) == (woken["status"], woken["body"]["done"])
+    assert done(scheduled["name"], "Python") == await call("resumeThere", scheduled["name"], {"by": "ada"})
+
+    again = await call("post", {"resume": {"flowId": id, "payload": {"by": "ada"}}})
+    assert (500, True) == (again["status"], again["body"]["done"])
+    streamed = await call("post", {"start": {"input": {}}}, "?stream=true")
+    message = "Output from durable flows cannot be streamed"
+    assert {"status": 400, "body": {"error": {"status": "INVALID_ARGUMENT", "message": message}}} == streamed
 
 
 async def test_scheduled_runs(http: httpx.AsyncClient) -> None:
