@@ -68,7 +68,7 @@ class Collection:
         documents: ``projects/P/databases/D/documents``.
         local_locks: Let writers of this process to one flow state wait for each other.
         missing_ttl: Warns if expired states are never deleted.
-        mixing: Warns where the layouts are mixed.
+        mixing: Warns if the layouts are mixed.
         path: The path of the collection relative to the database.
         parent: The resource name that queries run below.
         collection_id: The last name of the path.
@@ -170,7 +170,7 @@ def collection_of(connection: Connection, settings: FlowStateSettings, documents
 
 
 def expires_at(fields: Mapping[str, Any]) -> datetime | None:
-    """Return when a document says that it expires; None where it does not say, or not as a timestamp."""
+    """Return when a document says that it expires; None if it does not say, or not as a timestamp."""
     value = fields.get("expireAt")
     if value is None or value.WhichOneof("value_type") != "timestamp_value":
         return None

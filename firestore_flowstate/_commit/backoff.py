@@ -33,4 +33,4 @@ class Backoff:
             return
         limit = min(self.first * 2**self._pauses, self.longest, max(0.0, self.deadline.remaining() / 2))
         self._pauses = min(self._pauses + 1, 32)  # enough for any limit, and no overflow
-        await sleep(random.uniform(0.0, limit))  # noqa: S311  # jitter is no secret
+        await sleep(random.uniform(0.0, limit))  # noqa: S311  # jitter is not a secret

@@ -19,7 +19,7 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
 from .backoff import Backoff
-from .history import Forgotten
+from .history import HistoryEnded
 from .pending_write import CommitResult, PendingWrite, send
 from .withdrawal import withdraw
 
@@ -71,7 +71,7 @@ class Judge(Protocol):
 
         Raises:
             Conflict: Another writer was first.
-            Forgotten: Firestore's history ends too early to tell.
+            HistoryEnded: Firestore's history ends too early to tell.
             BackendError: Firestore could not be asked.
         """
 
@@ -117,7 +117,7 @@ async def commit(
             if refused is not None and _is_about_the_write(refused, pending, stored):
                 raise refused
             decision = await judge.judge(stored, attempts)
-        except (BackendError, Forgotten) as error:  # row 16
+        except (BackendError, HistoryEnded) as error:  # row 16
             error.__cause__ = error.__cause__ or attempts.lost or attempts.refusal  # what took the time
             if attempts.lost is None or judge.is_maintenance:
                 raise

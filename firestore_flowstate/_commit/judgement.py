@@ -22,7 +22,7 @@ from .._rpc.messages import Document, Precondition
 from ..errors import FlowStateConflictError, FlowStateDecodeError
 from .commit import Attempts, Conflict, commit_or_withdraw
 from .expectation import Absent, Anything, Exactly, if_updated_at, is_version
-from .history import Forgotten, History, history_since
+from .history import History, HistoryEnded, history_since
 from .pending_write import CommitResult, PendingWrite, part_names_of
 
 
@@ -120,13 +120,14 @@ class StateJudge:
     async def _find_ours_on(self, version: Version, present: Document | None, attempts: Attempts) -> Document | None:
         """Return our write, which could only be stored directly on top of the version; None if another's was."""
         history = await self._history(attempts)
-        topped = await history.first_on(lambda stored: is_version(stored, version), version.updated, present)
-        if topped is None or topped.top is None:
+        successor = await history.successor(lambda stored: is_version(stored, version), version.updated, present)
+        if successor is None or successor.document is None:
             return None
-        if self._pending.makes(topped.base, topped.base):
-            raise Forgotten  # it changes nothing, so nothing tells whether it came before what is there now
-        is_ours = self._remembers_ours(topped.top) or self._pending.makes(topped.top, topped.base)
-        return topped.top if is_ours else None
+        if self._pending.makes(successor.version, successor.version):
+            raise HistoryEnded  # it changes nothing, so nothing tells whether it came before what is there now
+        following = successor.document
+        is_ours = self._remembers_ours(following) or self._pending.makes(following, successor.version)
+        return following if is_ours else None
 
     async def _history(self, attempts: Attempts) -> History:
         return await history_since(self._collection, self._pending.id, attempts.began, self.deadline)

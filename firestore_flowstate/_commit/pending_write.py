@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,7 +12,7 @@ from .._document.parts import EXPIRY, PART_BYTES, PartRef, part_ids, write_part,
 from .._document.root import Root, moment_of
 from .._document.version import Moment
 from .._rpc.deadline import Deadline
-from .._rpc.gather_or_cancel import gather_or_cancel
+from .._rpc.gather_or_cancel import for_each
 from .._rpc.messages import CommitResponse, Document, Precondition, Write
 from .._rpc.outcome import Ambiguous
 from .backoff import Backoff
@@ -198,20 +197,18 @@ def _expiry(part: str, expire_at: datetime | None) -> Write:
 
 async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]], id: str, deadline: Deadline) -> None:
     """Commit batches of parts, a few at once. They are immutable and random: sending one twice does no harm."""
-    limit = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
     async def commit(batch: Sequence[Write]) -> None:
         backoff = Backoff(deadline)
-        async with limit:
-            while True:
-                try:
-                    await collection.connection.commit(batch, deadline=deadline, flow_id=id)
-                except Ambiguous:
-                    await backoff.pause()
-                else:
-                    return
+        while True:
+            try:
+                await collection.connection.commit(batch, deadline=deadline, flow_id=id)
+            except Ambiguous:
+                await backoff.pause()
+            else:
+                return
 
-    await gather_or_cancel(commit(batch) for batch in batches)
+    await for_each(batches, commit, at_once=_BATCHES_AT_ONCE)
 
 
 def _result(pending: PendingWrite, reply: CommitResponse) -> CommitResult:

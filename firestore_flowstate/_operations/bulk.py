@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -21,7 +20,7 @@ from .._document.serialized import Written
 from .._document.version import StatusInputs
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
-from .._rpc.gather_or_cancel import gather_or_cancel
+from .._rpc.gather_or_cancel import for_each, gather_or_cancel
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateError, QuotaError, StoreUnavailableError
@@ -39,7 +38,7 @@ _Item = TypeVar("_Item")
 
 
 class Deletion(Protocol):
-    """Deletes one document; `lost` tells how the reply was lost where its deletion was sent before."""
+    """Deletes one document; `lost` tells how the reply was lost if its deletion was sent before."""
 
     async def __call__(self, document: Document, *, lost: Ambiguous | None) -> None: ...
 
@@ -116,18 +115,18 @@ async def save_many(
                 [save.pending.root for save in batch], deadline=deadline, flow_id=None
             )
         except Ambiguous as lost:
-            await _each(batch, partial(one, sent_at=sent_at, lost=lost))  # each root tells
+            await for_each(batch, partial(one, sent_at=sent_at, lost=lost), at_once=_AT_ONCE)  # each root tells
             return
         except (StoreUnavailableError, QuotaError) as error:
             errors.update((save.id, error) for save in batch)  # no time is left to try them one by one
             return
         except (Refused, FlowStateError):
-            await _each(batch, one)  # one of them may be the reason
+            await for_each(batch, one, at_once=_AT_ONCE)  # one of them may be the reason
             return
         for save, result in zip(batch, reply.write_results, strict=True):
             _stamp(save, collection.path_of(save.id), CommitResult(updated=moment_of(result.update_time)))
 
-    await gather_or_cancel([_each(small, many), _each(alone, one)])
+    await gather_or_cancel([for_each(small, many, at_once=_AT_ONCE), for_each(alone, one, at_once=_AT_ONCE)])
     if errors:
         raise batch_error("saved", errors, total=len(states))
 
@@ -167,9 +166,9 @@ async def load_many(collection: Collection, ids: Iterable[str], deadline: Deadli
                 errors[collection.id_of(document)] = state
             else:
                 found[collection.id_of(document)] = state
-        await _each(in_parts, one)
+        await for_each(in_parts, one, at_once=_AT_ONCE)
 
-    await _each(_batches(wanted, lambda _: 0), many)
+    await for_each(_batches(wanted, lambda _: 0), many, at_once=_AT_ONCE)
     if errors:
         raise batch_error("loaded", errors, total=len(errors.keys() | wanted))
     return {id: found[id] for id in wanted if id in found}
@@ -204,7 +203,7 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
         except (StoreUnavailableError, QuotaError) as error:
             errors.update((collection.id_of(document), error) for document in documents.values())
 
-    await _each(_batches(wanted, lambda _: 0), many)
+    await for_each(_batches(wanted, lambda _: 0), many, at_once=_AT_ONCE)
     if errors:
         raise batch_error("deleted", errors, total=len(errors.keys() | wanted))
 
@@ -233,7 +232,7 @@ async def delete_documents(
         except (Ambiguous, Refused, FlowStateError) as failure:
             lost = failure if isinstance(failure, Ambiguous) else None
             others.extend(simple)
-    await _each(others, partial(one, lost=lost))
+    await for_each(others, partial(one, lost=lost), at_once=_AT_ONCE)
 
 
 def _part_count(document: Document) -> int:
@@ -269,14 +268,3 @@ def _batches(items: Sequence[_Item], size_of: Callable[[_Item], int]) -> list[li
             size = size_of(item)
         batches[-1].append(item)
     return batches
-
-
-async def _each(items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]]) -> None:
-    """Do the work for each item, a few at once."""
-    limit = asyncio.Semaphore(_AT_ONCE)
-
-    async def limited(item: _Item) -> None:
-        async with limit:
-            await work(item)
-
-    await gather_or_cancel(map(limited, items))

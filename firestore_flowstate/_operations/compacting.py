@@ -115,8 +115,8 @@ def _pending_write(
         expire_at=expires_at(document.fields),
         gone=[collection.part_name(id, name) for name in gone],
     )
-    lost = {ref.name for ref in compacted.gone}
-    refs = (*(ref for ref in root.refs if ref.name not in lost), *compacted.spill.refs)
+    left = {ref.name for ref in compacted.gone}
+    refs = (*(ref for ref in root.refs if ref.name not in left), *compacted.spill.refs)
     made = Version(
         updated=root.updated,
         revision=root.revision,

@@ -120,10 +120,10 @@ class _VersionDeletionJudge:
         if root is not None and self._version.revision in root.ids:
             return False  # it goes on in what is there now
         history = await history_since(self._collection, self._id, attempts.began, self.deadline)
-        topped = await history.first_on(
+        successor = await history.successor(
             lambda stored: is_version(stored, self._version), self._version.updated, present
         )
-        return topped is not None and topped.top is None
+        return successor is not None and successor.document is None
 
     def _conflicting(self, stored: Document | None) -> Conflict:
         return Conflict(conflict_with(self._collection, self._id, self._version, stored), stored)

@@ -42,7 +42,7 @@ class Edit:
         return cls(collection, id, state, timeout=timeout)
 
     async def write(self) -> None:
-        """Write what was changed of the state, or raise FlowStateConflictError where another writer was first."""
+        """Write what was changed of the state, or raise FlowStateConflictError if another writer was first."""
         deadline = self._collection.deadline(self._timeout)
         try:
             await write_difference(self._collection, self._id, self._before, self.state, deadline)

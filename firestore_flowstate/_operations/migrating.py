@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -12,7 +11,7 @@ from .._commit.commit import Conflict
 from .._commit.expectation import Absent, Anything, Exactly
 from .._document.root import is_serialized
 from .._document.version import Version
-from .._rpc.gather_or_cancel import gather_or_cancel
+from .._rpc.gather_or_cancel import for_each
 from .._rpc.messages import Document
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState
@@ -30,7 +29,7 @@ async def migrate(
 ) -> MigrateReport:
     """Bring every live flow state of the source to the target, in the target's layout.
 
-    Where both are the same collection, documents that are as they should be are left alone. Otherwise a state that
+    If both are the same collection, documents that are as they should be are left alone. Otherwise a state that
     the target has in a later version stays as it is there. Doing it again does what is left to do.
     """
     # It ends a mixture, or is meant to make one.
@@ -38,29 +37,27 @@ async def migrate(
     in_place = source.documents == target.documents and source.path == target.path
     migrated = unchanged = seen = 0
     failed: dict[str, FlowStateError] = {}
-    limit = asyncio.Semaphore(_AT_ONCE)
 
     async def one(document: Document) -> None:
         nonlocal migrated, unchanged, seen
         id = source.id_of(document)
-        async with limit:
-            try:
-                if in_place:
-                    moved = await _convert(source, target, id, document, dry_run=dry_run)
-                else:
-                    moved = await _copy(source, target, id, document, dry_run=dry_run)
-            except StoreUnavailableError:
-                raise
-            except FlowStateError as error:
-                failed[id] = error
+        try:
+            if in_place:
+                moved = await _convert(source, target, id, document, dry_run=dry_run)
             else:
-                migrated, unchanged = migrated + moved, unchanged + (not moved)
+                moved = await _copy(source, target, id, document, dry_run=dry_run)
+        except StoreUnavailableError:
+            raise
+        except FlowStateError as error:
+            failed[id] = error
+        else:
+            migrated, unchanged = migrated + moved, unchanged + (not moved)
         seen += 1
         if progress is not None:
             progress(seen)
 
     async for page in scan(source):
-        await gather_or_cancel(one(document) for document in page if is_live(document))
+        await for_each(filter(is_live, page), one, at_once=_AT_ONCE)
     return MigrateReport(migrated=migrated, unchanged=unchanged, failed=failed)
 
 
@@ -78,7 +75,7 @@ async def _convert(
         if state is None:
             return False
         if dry_run:
-            pending_write(target, id, state, expected=Anything())  # raises where it could not be stored so
+            pending_write(target, id, state, expected=Anything())  # raises if it could not be stored so
             return True
         try:
             await _save(target, id, state, base=_version(target, id, state), expires_like=state)

@@ -71,7 +71,7 @@ async def _delete(collection: Collection, documents: list[Document]) -> int:
             await delete_as_read(collection, id, document, deadline=deadline)
         except (Refused, Ambiguous) as failure:
             lost = failure if isinstance(failure, Ambiguous) else lost
-            # Where a reply was lost it may be gone by us, and whether by another nothing tells.
+            # If a reply was lost it may be gone by us, and whether by another nothing tells.
             if lost is None or await collection.get(id, deadline, mask=["flowId"]) is not None:
                 stayed += 1
 

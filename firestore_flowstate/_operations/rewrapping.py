@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -15,7 +14,7 @@ from .._document.parts import part_ids
 from .._document.rewrapping import is_current, rewrap_root
 from .._document.root import PAYLOAD, is_serialized, moment_of, read_root, write_segment, write_stored
 from .._rpc.deadline import Deadline
-from .._rpc.gather_or_cancel import gather_or_cancel
+from .._rpc.gather_or_cancel import for_each
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
@@ -36,12 +35,10 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
     """
     done = seen = 0
     native: list[str] = []
-    limit = asyncio.Semaphore(_AT_ONCE)
 
     async def one(document: Document) -> None:
         nonlocal done, seen
-        async with limit:
-            changed = await _rewrap(collection, document)
+        changed = await _rewrap(collection, document)
         done += changed  # not across the await: the others count too
         seen += 1
         if progress is not None:
@@ -49,7 +46,7 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
 
     async for page in scan(collection, page=20):
         native += [collection.id_of(document) for document in page if not is_serialized(document)]
-        await gather_or_cancel(one(document) for document in page if is_serialized(document))
+        await for_each(filter(is_serialized, page), one, at_once=_AT_ONCE)
     return RewrapReport(rewrapped=done, unchanged=seen - done, native=native)
 
 

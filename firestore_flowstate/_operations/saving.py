@@ -83,7 +83,7 @@ async def save(
 def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> Layout | None:
     """Return the layout of the document that the state was read from or written to, or of the base.
 
-    None where there is none yet, and for a native one where encryption is required: a whole save encrypts it.
+    None if there is none yet, and for a native one if encryption is required: a whole save encrypts it.
     """
     if base is None and state.version is not None:
         base = Version.from_text(state.version, collection.path_of(id))

@@ -52,7 +52,7 @@ async def update(
         id: The flow state.
         change: What to write.
         base: The version.
-        replaceable: The parts of its values, where those of the log were not read; None: as the version knows.
+        replaceable: The parts of its values, if those of the log were not read; None: as the version knows.
         deadline: When to give up.
 
     Raises:
@@ -103,7 +103,7 @@ async def _update_latest(collection: Collection, id: str, change: Change, *, dea
 
 
 async def _check_removable(collection: Collection, id: str, change: Change, deadline: Deadline) -> None:
-    """Raise FlowStateEncodeError where a key that is to be removed is in the payload too, and would appear again.
+    """Raise FlowStateEncodeError if a key that is to be removed is in the payload too, and would appear again.
 
     What is read may be of another version than the write goes on top of: then the write will find out.
     """
