@@ -14,6 +14,7 @@ import pytest
 
 import firestore_flowstate
 import firestore_flowstate.flows
+from tests.browser.chromium import chromium
 
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
@@ -119,3 +120,33 @@ def test_a_word_is_found(site: dict[Path, Page], words: str, page: str) -> None:
     items = json.loads((SITE / "search.json").read_text())["items"]
 
     assert page in {item["location"].partition("#")[0] for item in items if words in item["text"]}
+
+
+async def test_a_reader_finds_a_page_by_a_word(site: dict[Path, Page]) -> None:
+    """In a browser, from the disk, without a network."""
+    assert site
+    async with chromium() as browser:
+        page = await browser.new_page()
+        await page.goto((SITE / "index.html").as_uri())
+        await page.keyboard.press("Control+k")
+        await page.keyboard.type("idempotency")
+        await page.get_by_text("Call a payment service once", exact=True).click(timeout=20_000)
+        await page.wait_for_url("**/recipes.html**")
+
+        assert "Recipes" in await page.title()
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+async def test_no_page_is_wider_than_its_window(site: dict[Path, Page], width: int) -> None:
+    """Front page, tutorial, guides and reference, on a desk and on a telephone; tables, code and pictures scroll."""
+    pages = ("index", "first-flow", "firebase", "costs", "settings", "cli", "api/flows", "api/stores", "errors")
+    async with chromium() as browser:
+        page = await browser.new_page(viewport={"width": width, "height": 900})
+        wider = []
+        for name in pages:
+            await page.goto((SITE / f"{name}.html").as_uri())
+            if await page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                wider.append(name)
+
+    assert site
+    assert [] == wider
