@@ -24,6 +24,7 @@ PARTS = {
     "performance",
     "plain",
     "plots",
+    "production",
     "report",
     "rounds",
     "run",
