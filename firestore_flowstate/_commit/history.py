@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .._collection.collection import Collection
-from .._document.root import moment_of
-from .._document.version import Moment
+from .._document.moment import Moment, moment_of
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import for_each

@@ -12,8 +12,8 @@ from typing import Any, Final
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from .log import Segment, covered_by, distinct
+from .moment import Moment, moment_of
 from .parts import MAX_STATE_PARTS, PartRef, Stored
-from .version import Moment
 
 VERSION: Final = 1
 PAYLOAD: Final = "_flowstate"
@@ -72,11 +72,6 @@ class Root:
 def is_serialized(document: Document) -> bool:
     """Return whether the document is in the serialized layout; otherwise it is native."""
     return PAYLOAD in document.fields
-
-
-def moment_of(timestamp: Any) -> Moment:
-    """Return a protobuf Timestamp as a Moment."""
-    return Moment(timestamp.seconds, timestamp.nanos)
 
 
 def read_root(document: Document) -> Root:

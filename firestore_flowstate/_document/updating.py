@@ -19,7 +19,8 @@ from .parts import PartRef, Spill, Stored, part_count
 from .payload import DocumentContext
 from .root import PAYLOAD, write_segment, write_stored
 from .serialized import encode_cache, encode_events, write_blocked, write_expiry, write_extra, write_summary
-from .version import StatusInputs, Version
+from .status_inputs import StatusInputs
+from .version import Version
 from .wire import executions_to_wire, to_wire
 
 

@@ -8,15 +8,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 from zlib import crc32
 
 import orjson
 
-from ..models import FlowState, FlowStatus, Operation
-from ..unset import Unset
+from ..models import FlowState
 from .expiry import EXPIRE_AFTER, has_expired, own_duration
+from .moment import EPOCH, Moment
 from .parts import PartRef
+from .status_inputs import StatusInputs
 
 Layout = Literal["serialized", "native"]
 
@@ -24,57 +25,8 @@ _FORMAT: Final = 1
 _SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # the years 1 to 9999
 _NANOS: Final = range(1_000_000_000)
 _INT64: Final = range(-(2**63), 2**63)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
 _LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
-
-
-class Moment(NamedTuple):
-    """A time of the server, exact to the nanosecond."""
-
-    seconds: int
-    nanos: int
-
-    def as_datetime(self) -> datetime:
-        """Return the moment in UTC, cut to microseconds."""
-        return _EPOCH + timedelta(seconds=self.seconds, microseconds=self.nanos // 1000)
-
-    def just_before(self) -> Moment:
-        """Return the moment one microsecond earlier, which is how finely Firestore tells versions apart."""
-        nanos = self.nanos - 1000
-        return Moment(self.seconds, nanos) if nanos >= 0 else Moment(self.seconds - 1, nanos + 1_000_000_000)
-
-
-class StatusInputs(NamedTuple):
-    """What the status of a flow follows from."""
-
-    ended: Literal["", "done", "failed"]
-    blocked: bool
-    executed: bool
-
-    @classmethod
-    def of(cls, state: FlowState) -> StatusInputs:
-        """Return the inputs of the status of the state."""
-        return cls(_ended(state.operation), state.blocked_on_step is not None, bool(state.executions))
-
-    def after(
-        self, operation: Operation | Unset, blocked_on_step: object, executions: Sequence[object] | Unset
-    ) -> StatusInputs:
-        """Return the inputs once these have replaced what they name."""
-        return StatusInputs(
-            self.ended if isinstance(operation, Unset) else _ended(operation),
-            self.blocked if isinstance(blocked_on_step, Unset) else blocked_on_step is not None,
-            self.executed if isinstance(executions, Unset) else bool(executions),
-        )
-
-    @property
-    def status(self) -> FlowStatus:
-        """The status, as `FlowState.status` has it."""
-        if self.ended:
-            return self.ended
-        if self.blocked:
-            return "blocked"
-        return "running" if self.executed else "scheduled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +77,7 @@ class Version:
         if self.expires is None:
             return None
         try:
-            return _EPOCH + timedelta(seconds=self.expires)
+            return EPOCH + timedelta(seconds=self.expires)
         except OverflowError:  # the last second of 9999, rounded up
             return _LAST if self.expires > 0 else _FIRST
 
@@ -228,9 +180,3 @@ def _finite(value: object) -> float:
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError
     return float(value)
-
-
-def _ended(operation: Operation) -> Literal["", "done", "failed"]:
-    if operation.result is not None and operation.result.error is not None:
-        return "failed"
-    return "done" if operation.done else ""

@@ -15,9 +15,10 @@ from .._commit.pending_write import CommitResult, PendingWrite
 from .._document.error_texts import batch as batch_error
 from .._document.error_texts import check_state
 from .._document.ids import check_flow_id
-from .._document.root import PAYLOAD, moment_of
+from .._document.moment import moment_of
+from .._document.root import PAYLOAD
 from .._document.serialized import Written
-from .._document.version import StatusInputs
+from .._document.status_inputs import StatusInputs
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import for_each, gather_or_cancel

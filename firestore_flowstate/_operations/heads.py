@@ -9,19 +9,20 @@ from typing import Any, Final, NamedTuple
 from .._collection.collection import Collection, expire_after_in, expires_at, is_live
 from .._commit.expectation import is_version
 from .._document.expiry import EXPIRE_AFTER
+from .._document.moment import moment_of
 from .._document.native import owns_expiry
 from .._document.parts import PartRef
-from .._document.root import PAYLOAD, VALUES, check_layout, is_serialized, moment_of, reference_fields, refs_in
-from .._document.version import Version
-from .._rpc.deadline import Deadline
-from ..errors import FlowStateDecodeError
-from .reading import load_root, unreadable, version_of
-from .status_inputs import (
+from .._document.root import PAYLOAD, VALUES, check_layout, is_serialized, reference_fields, refs_in
+from .._document.status_inputs import (
     NATIVE_STATUS_INPUTS,
     SERIALIZED_STATUS_INPUTS,
     native_status_inputs,
     serialized_status_inputs,
 )
+from .._document.version import Version
+from .._rpc.deadline import Deadline
+from ..errors import FlowStateDecodeError
+from .reading import load_root, unreadable, version_of
 
 _FIELDS: Final = [
     "expireAt",

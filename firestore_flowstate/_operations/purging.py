@@ -8,7 +8,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from .._collection.collection import Collection
-from .._document.root import PAYLOAD, moment_of
+from .._document.moment import moment_of
+from .._document.root import PAYLOAD
 from .._rpc.messages import Document
 from .._rpc.outcome import Ambiguous, Refused
 from ..query import FlowStateQuery, milliseconds

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .._collection.collection import Collection, expire_after_in, expires_at, is_live
 from .._document.log import MAX_IDS
+from .._document.moment import moment_of
 from .._document.native import owns_expiry, read_native
 from .._document.parts import PartRef, part_ids, resolve
-from .._document.root import Root, is_serialized, moment_of, read_root
+from .._document.root import Root, is_serialized, read_root
 from .._document.serialized import read_state
-from .._document.version import StatusInputs, Version
+from .._document.status_inputs import StatusInputs
+from .._document.version import Version
 from .._gc_pause import gc_paused
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import gather_or_cancel

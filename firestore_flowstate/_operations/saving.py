@@ -19,7 +19,8 @@ from .._document.parts import PartRef
 from .._document.payload import NATIVE_IN_THE_CLEAR
 from .._document.serialized import Written, history, write_expiry, write_state
 from .._document.sizes import MAX_DOCUMENT_BYTES, document_size, value_size
-from .._document.version import Layout, StatusInputs, Version
+from .._document.status_inputs import StatusInputs
+from .._document.version import Layout, Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Refused

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from .._collection.collection import Collection, expires_at
 from .._document.root import is_serialized
+from .._document.status_inputs import NATIVE_STATUS_INPUTS, native_status_inputs
 from .._query.matching import order
 from .._query.structured import structured_query
 from .._query.token import Position
@@ -20,7 +21,6 @@ from .._rpc.messages import Document, StructuredQuery, Timestamp, Value
 from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery, statuses
-from .status_inputs import NATIVE_STATUS_INPUTS, native_status_inputs
 
 _MOST: Final = MAX_LIMIT  # documents of one query, which has its deadline
 _MOST_WHOLE: Final = 100  # documents of one query that may all be thrown away, with their payload

@@ -7,13 +7,14 @@ from typing import Any, Final, get_args
 
 from .._collection.collection import expires_at
 from .._document.head import first_line
+from .._document.moment import moment_of
 from .._document.native_values import ReferenceOf, read_value
-from .._document.root import is_serialized, moment_of
+from .._document.root import is_serialized
+from .._document.status_inputs import NATIVE_STATUS_INPUTS, native_status_inputs
 from .._query.due import WAKE_AT
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStateSummary, FlowStatus
-from .status_inputs import NATIVE_STATUS_INPUTS, native_status_inputs
 
 SUMMARY_FIELDS: Final = (
     "flowId",

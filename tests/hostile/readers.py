@@ -25,10 +25,10 @@ from firestore_flowstate._document.parts import PartRef, resolve, write_part
 from firestore_flowstate._document.rewrapping import is_current, rewrap_root
 from firestore_flowstate._document.root import Root, check_layout, is_serialized, read_root
 from firestore_flowstate._document.serialized import write_state
+from firestore_flowstate._document.status_inputs import native_status_inputs, serialized_status_inputs
 from firestore_flowstate._document.version import Version
 from firestore_flowstate._operations.examining import _contradictions, _hidden
 from firestore_flowstate._operations.reading import decode, load_root, read_native_document, state_of_whole
-from firestore_flowstate._operations.status_inputs import native_status_inputs, serialized_status_inputs
 from firestore_flowstate._operations.summarizing import summary_of
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.messages import Document

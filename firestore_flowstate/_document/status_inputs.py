@@ -1,13 +1,15 @@
-"""The status inputs of documents of which only some fields were read."""
+"""What the status of a flow follows from, of a state or of a document of which only some fields were read."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
 
-from .._document.payload import DocumentContext
-from .._document.root import PAYLOAD
-from .._document.version import StatusInputs
 from .._rpc.messages import Document
+from ..models import FlowState, FlowStatus, Operation
+from ..unset import Unset
+from .payload import DocumentContext
+from .root import PAYLOAD
 
 NATIVE_STATUS_INPUTS: Final[tuple[str, ...]] = (
     "operation.name",
@@ -17,6 +19,38 @@ NATIVE_STATUS_INPUTS: Final[tuple[str, ...]] = (
     f"{PAYLOAD}.v",
 )
 SERIALIZED_STATUS_INPUTS: Final[tuple[str, ...]] = ("status", "blockedOnStep", f"{PAYLOAD}.executions")
+
+
+class StatusInputs(NamedTuple):
+    """What the status of a flow follows from."""
+
+    ended: Literal["", "done", "failed"]
+    blocked: bool
+    executed: bool
+
+    @classmethod
+    def of(cls, state: FlowState) -> StatusInputs:
+        """Return the inputs of the status of the state."""
+        return cls(_ended(state.operation), state.blocked_on_step is not None, bool(state.executions))
+
+    def after(
+        self, operation: Operation | Unset, blocked_on_step: object, executions: Sequence[object] | Unset
+    ) -> StatusInputs:
+        """Return the inputs once these have replaced what they name."""
+        return StatusInputs(
+            self.ended if isinstance(operation, Unset) else _ended(operation),
+            self.blocked if isinstance(blocked_on_step, Unset) else blocked_on_step is not None,
+            self.executed if isinstance(executions, Unset) else bool(executions),
+        )
+
+    @property
+    def status(self) -> FlowStatus:
+        """The status, as `FlowState.status` has it."""
+        if self.ended:
+            return self.ended
+        if self.blocked:
+            return "blocked"
+        return "running" if self.executed else "scheduled"
 
 
 def native_status_inputs(document: Document) -> StatusInputs:
@@ -50,3 +84,9 @@ def is_blocked(document: Document) -> bool:
     """Return whether a document of either layout says that the flow waits for a step."""
     fields = document.fields
     return "blockedOnStep" in fields and fields["blockedOnStep"].WhichOneof("value_type") == "map_value"
+
+
+def _ended(operation: Operation) -> Literal["", "done", "failed"]:
+    if operation.result is not None and operation.result.error is not None:
+        return "failed"
+    return "done" if operation.done else ""
