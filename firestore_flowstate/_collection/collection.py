@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
 from zlib import crc32
 
 from .._document.encryption import Keyring
-from .._document.expiry import EXPIRE_AFTER, expiry, own_duration
+from .._document.expiry import expiry
 from .._document.parts import COLLECTION as PARTS
 from .._document.payload import DocumentContext, Payloads
+from .._document.stored_document import StoredDocument
 from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, Timestamp
+from .._rpc.messages import Timestamp
 from .._rpc.read_time import ReadTime
 from ..errors import FlowStateWarning
 from ..models import FlowStatus
@@ -112,10 +113,6 @@ class Collection:
         """Return the resource name of a part of a flow state."""
         return f"{self.documents}/{self.path}/{id}/{PARTS}/{part}"
 
-    def id_of(self, document: Document) -> str:
-        """Return the id of a flow state's document."""
-        return str(document.name.rpartition("/")[2])
-
     def context(self, id: str) -> DocumentContext:
         """Return the path and the shard of a flow state, and how its values are packed."""
         return DocumentContext(path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id))
@@ -145,9 +142,24 @@ class Collection:
         *,
         mask: Sequence[str] | None = None,
         read_time: Timestamp | None = None,
-    ) -> Document | None:
-        """Return the document of a flow state."""
-        return await self.connection.get(self.name(id), deadline=deadline, flow_id=id, mask=mask, read_time=read_time)
+    ) -> StoredDocument | None:
+        """Return what is stored under an id, expired or not; None if nothing is.
+
+        Args:
+            id: The flow state.
+            deadline: When to give up.
+            mask: What to read of it; None: all.
+            read_time: As of when; None: now.
+        """
+        found = await self.connection.get(self.name(id), deadline=deadline, flow_id=id, mask=mask, read_time=read_time)
+        return None if found is None else StoredDocument(found)
+
+    async def get_each(
+        self, ids: Iterable[str], deadline: Deadline, *, mask: Sequence[str] | None = None
+    ) -> list[StoredDocument]:
+        """Return what is stored under ids, in one read and in no order; what is not there is left out."""
+        found = await self.connection.batch_get(list(map(self.name, ids)), deadline=deadline, mask=mask)
+        return list(map(StoredDocument, found.values()))
 
     def reference_of(self, name: str) -> Any:
         """Return the client library's own reference to the document with a resource name."""
@@ -167,28 +179,3 @@ def collection_of(connection: Connection, settings: FlowStateSettings, documents
         retired=settings.retired_codecs,
     )
     return Collection(connection=connection, settings=settings, payloads=payloads, documents=documents)
-
-
-def expires_at(fields: Mapping[str, Any]) -> datetime | None:
-    """Return when a document says that it expires; None if it does not say, or not as a timestamp."""
-    value = fields.get("expireAt")
-    if value is None or value.WhichOneof("value_type") != "timestamp_value":
-        return None
-    try:
-        moment: datetime = value.timestamp_value.ToDatetime(tzinfo=timezone.utc)
-    except (ValueError, OverflowError):  # none of the years 1 to 9999
-        return None
-    return moment
-
-
-def expire_after_in(fields: Mapping[str, Any]) -> int | float | None:
-    """Return the flow's own duration until it expires, in milliseconds; None if the document has none."""
-    value = fields.get(EXPIRE_AFTER)
-    kind = None if value is None else value.WhichOneof("value_type")
-    return own_duration({EXPIRE_AFTER: getattr(value, kind)}) if kind in ("integer_value", "double_value") else None
-
-
-def is_live(document: Document, now: datetime | None = None) -> bool:
-    """Return whether a document counts as there: it has not expired."""
-    moment = expires_at(document.fields)
-    return moment is None or moment > (now or datetime.now(timezone.utc))

@@ -12,9 +12,9 @@ from typing import Final, Protocol
 
 from .._collection.collection import Collection
 from .._document.error_texts import outcome_unknown
+from .._document.stored_document import StoredDocument
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
@@ -29,7 +29,7 @@ PRECONDITION_CODES: Final = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", 
 class Conflict(Exception):  # noqa: N818  # an outcome; the caller decides whether to try on top
     """Another writer was first. Carries the document that is stored now, or None, for another try on top of it."""
 
-    def __init__(self, error: FlowStateError, document: Document | None, found: str | None = None) -> None:
+    def __init__(self, error: FlowStateError, document: StoredDocument | None, found: str | None = None) -> None:
         super().__init__(str(error))
         self.error = error
         self.document = document
@@ -66,7 +66,7 @@ class Judge(Protocol):
     def is_maintenance(self) -> bool:
         """Whether it makes each write anew of what is stored: then nobody asks whether one of them was stored."""
 
-    async def judge(self, stored: Document | None, attempts: Attempts) -> PendingWrite | CommitResult | None:
+    async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult | None:
         """Return what to send on top of what is stored, or how it ended; None: there is nothing to write (any more).
 
         Raises:
@@ -174,8 +174,8 @@ def _may_be_of_others(refusal: Refused, pending: PendingWrite) -> bool:
     return refusal.code == "INVALID_ARGUMENT" and condition == "update_time"
 
 
-def _is_about_the_write(refusal: Refused, pending: PendingWrite | None, stored: Document | None) -> bool:
+def _is_about_the_write(refusal: Refused, pending: PendingWrite | None, stored: StoredDocument | None) -> bool:
     """Return whether an argument was invalid on top of what is stored still: then the time was not the reason."""
     if refusal.code != "INVALID_ARGUMENT" or pending is None or stored is None:
         return False
-    return bool(pending.root.current_document.update_time == stored.update_time)
+    return bool(pending.root.current_document.update_time == stored.message.update_time)

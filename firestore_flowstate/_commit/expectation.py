@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .._document.root import moment_of
-from .._document.version import Moment, Version
-from .._operations.reading import load_root
-from .._rpc.messages import Document, Precondition, Timestamp, Write
+from .._document.moment import Moment
+from .._document.version import Version
+from .._rpc.messages import Precondition, Timestamp, Write
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,3 @@ def expect(write: Write, expected: Expectation) -> Write:
 def if_updated_at(updated: Moment) -> Precondition:
     """Return the precondition that a document is as of an update_time."""
     return Precondition(update_time=Timestamp(seconds=updated.seconds, nanos=updated.nanos))
-
-
-def is_version(document: Document, version: Version) -> bool:
-    """Return whether the document is the version, or what maintenance has made of it: the revision stays the same."""
-    if moment_of(document.update_time) == version.updated:
-        return True
-    root = load_root(document)
-    return root is not None and root.revision == version.revision

@@ -13,10 +13,11 @@ from typing import Final
 
 from .._collection.collection import Collection
 from .._document.moment import Moment, moment_of
+from .._document.stored_document import StoredDocument
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import for_each
-from .._rpc.messages import Document, Timestamp
+from .._rpc.messages import Timestamp
 from ..errors import BackendError, StoreUnavailableError
 
 _STEPS: Final = 50  # versions to look at, one by one
@@ -40,8 +41,8 @@ class Successor:
         document: What came next; None: the document was deleted.
     """
 
-    version: Document
-    document: Document | None
+    version: StoredDocument
+    document: StoredDocument | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class History:
     until: int
 
     async def successor(
-        self, is_version: Callable[[Document], bool], updated: Moment, present: Document | None
+        self, is_version: Callable[[StoredDocument], bool], updated: Moment, present: StoredDocument | None
     ) -> Successor | None:
         """Return what came on top of a version first; None if that was before the first sending.
 
@@ -77,7 +78,7 @@ class History:
             BackendError: Firestore could not be asked.
         """
         low = max(self.since, _micros(updated))
-        high = self.until if present is None else _micros(moment_of(present.update_time))
+        high = self.until if present is None else _micros(present.updated)
         following = present
         version = await self._as_of(low) if low < high else None
         if version is None or not is_version(version):
@@ -93,10 +94,12 @@ class History:
                 low, version = middle, found
             else:
                 following = found
-                high = middle if found is None else _micros(moment_of(found.update_time))
+                high = middle if found is None else _micros(found.updated)
         return Successor(version=version, document=following)
 
-    async def last_of(self, is_ours: Callable[[Document], bool], present: Document | None) -> Document | None:
+    async def last_of(
+        self, is_ours: Callable[[StoredDocument], bool], present: StoredDocument | None
+    ) -> StoredDocument | None:
         """Return the last version since the first sending that is ours or remembers it; None if none was seen.
 
         If the document was absent in between, what was stored for a very short time only may not be seen.
@@ -114,7 +117,7 @@ class History:
         for _ in range(_STEPS):
             if found is None:
                 absent, found = absent or high, await self._before_absence(high)
-            high = self.since - 1 if found is None else _micros(moment_of(found.update_time))
+            high = self.since - 1 if found is None else _micros(found.updated)
             if found is None or high < self.since:
                 return None if absent is None else await self._probe(is_ours, absent)
             if is_ours(found):
@@ -122,7 +125,7 @@ class History:
             found = await self._as_of(high - 1)
         raise HistoryEnded
 
-    async def _before_absence(self, absent: int) -> Document | None:
+    async def _before_absence(self, absent: int) -> StoredDocument | None:
         """Return a version that was deleted, before a time of absence; None if there was none at the beginning."""
         low, high = self.since, absent
         found = await self._as_of(low)
@@ -135,7 +138,7 @@ class History:
                 found, low = document, middle
         return found
 
-    async def _probe(self, is_ours: Callable[[Document], bool], absent: int) -> Document | None:
+    async def _probe(self, is_ours: Callable[[StoredDocument], bool], absent: int) -> StoredDocument | None:
         """Look at times between the beginning and a time of absence, most of them near the beginning.
 
         A write arrives soon after it was sent, and whoever deleted it needed some time to do so. This takes about 40
@@ -146,10 +149,10 @@ class History:
         last = math.log(max(absent - self.since, 1_001), _PROBE_GROWTH)
         times = [self.since + round(_PROBE_GROWTH ** (first + i)) for i in range(math.ceil(last - first))]
         seen = await for_each((micros for micros in times if micros < absent), self._as_of, at_once=_PROBES_AT_ONCE)
-        new = (d for d in seen if d is not None and _micros(moment_of(d.update_time)) >= self.since)
+        new = (d for d in seen if d is not None and _micros(d.updated) >= self.since)
         return next((document for document in new if is_ours(document)), None)
 
-    async def _as_of(self, micros: int) -> Document | None:
+    async def _as_of(self, micros: int) -> StoredDocument | None:
         at = Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
         try:
             return await self.collection.get(self.id, self.deadline, read_time=at)

@@ -10,18 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from .._collection.collection import Collection, expire_after_in, expires_at, is_live
+from .._collection.collection import Collection
 from .._document.error_texts import conflict, exists, not_found
-from .._document.native import owns_expiry
-from .._document.root import is_serialized, moment_of, read_root
+from .._document.stored_document import EXPIRY_ALONE, StoredDocument
 from .._document.version import Version
-from .._operations.reading import load_root, version_of
-from .._operations.status_inputs import native_status_inputs, serialized_status_inputs
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, Precondition
+from .._rpc.messages import Precondition
 from ..errors import FlowStateConflictError, FlowStateDecodeError
 from .commit import Attempts, Conflict, commit_or_withdraw
-from .expectation import Absent, Anything, Exactly, if_updated_at, is_version
+from .expectation import Absent, Anything, Exactly, if_updated_at
 from .history import History, HistoryEnded, history_since
 from .pending_write import CommitResult, PendingWrite, part_names_of
 
@@ -63,7 +60,7 @@ class StateJudge:
         self._collection = collection
         self._pending = pending
 
-    async def judge(self, stored: Document | None, attempts: Attempts) -> PendingWrite | CommitResult:
+    async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult:
         """Return how it ended, or what to send again."""
         expected = self._pending.expected
         if stored is not None and self._remembers_ours(stored):
@@ -75,7 +72,7 @@ class StateJudge:
         if isinstance(expected, Absent):
             if stored is None:
                 return self._again(Precondition(exists=False))  # row 12
-            if is_live(stored):
+            if stored.is_live():
                 found = found_version(self._collection, stored)
                 raise Conflict(exists(self._pending.id), stored, found)  # row 9
             return self._on_top_of(stored)  # row 10
@@ -83,44 +80,45 @@ class StateJudge:
             return self._again(None)  # rows 14, 15: nothing else can have been in the way of a blind write
         return self._on_top_of(stored)  # row 13
 
-    def conflicting(self, stored: Document | None, version: Version) -> Conflict:
+    def conflicting(self, stored: StoredDocument | None, version: Version) -> Conflict:
         """Return that another version is stored, or none that has not expired."""
-        if not self._pending.replaces and (stored is None or not is_live(stored)):
+        if not self._pending.replaces and (stored is None or not stored.is_live()):
             return Conflict(not_found(self._pending.id), stored)  # row 7
         return Conflict(conflict_with(self._collection, self._pending.id, version, stored), stored)
 
     async def _judge_version(
-        self, stored: Document | None, version: Version, attempts: Attempts
+        self, stored: StoredDocument | None, version: Version, attempts: Attempts
     ) -> PendingWrite | CommitResult:
-        if stored is not None and is_version(stored, version):
-            if not is_live(stored):
+        if stored is not None and version.is_of(stored):
+            if not stored.is_live():
                 raise self.conflicting(stored, version)  # rows 7, 8
             pending = self._on_top_of(stored)  # row 2
             if pending.stay and attempts.refusal is not None and attempts.refusal.code == "NOT_FOUND":
                 pending = self._pending = replace(pending, stay=await self._found(pending.stay))
             return pending
-        root = None if stored is None else load_root(stored)
-        descends = root is not None and version.revision in root.ids  # row 3: it would remember ours as well
+        descends = stored is not None and version.revision in stored.revisions  # row 3: it would remember ours as well
         if attempts.lost is not None and not descends:
             ours = await self._find_ours_on(version, stored, attempts)  # row 4
             if ours is not None:
                 return self._result(ours)
         raise self.conflicting(stored, version)  # rows 3, 4, 5, 6, 7
 
-    async def _find_ours(self, present: Document | None, attempts: Attempts) -> Document | None:
+    async def _find_ours(self, present: StoredDocument | None, attempts: Attempts) -> StoredDocument | None:
         """Return what our write, which may have replaced anything, has left; None if it was never stored."""
 
-        def is_ours(stored: Document) -> bool:
+        def is_ours(stored: StoredDocument) -> bool:
             return self._remembers_ours(stored) or self._pending.makes(stored, None)
 
         if isinstance(self._pending.expected, Anything) and present is not None and self._pending.makes(present, None):
             return present  # which is what was to be stored, whoever did it
         return await (await self._history(attempts)).last_of(is_ours, present)
 
-    async def _find_ours_on(self, version: Version, present: Document | None, attempts: Attempts) -> Document | None:
+    async def _find_ours_on(
+        self, version: Version, present: StoredDocument | None, attempts: Attempts
+    ) -> StoredDocument | None:
         """Return our write, which could only be stored directly on top of the version; None if another's was."""
         history = await self._history(attempts)
-        successor = await history.successor(lambda stored: is_version(stored, version), version.updated, present)
+        successor = await history.successor(lambda stored: version.is_of(stored), version.updated, present)
         if successor is None or successor.document is None:
             return None
         if self._pending.makes(successor.version, successor.version):
@@ -132,14 +130,13 @@ class StateJudge:
     async def _history(self, attempts: Attempts) -> History:
         return await history_since(self._collection, self._pending.id, attempts.began, self.deadline)
 
-    def _remembers_ours(self, stored: Document) -> bool:
-        root = load_root(stored)
-        return root is not None and root.has_seen(self._pending.revision)
+    def _remembers_ours(self, stored: StoredDocument) -> bool:
+        return stored.has_seen(self._pending.revision)
 
-    def _result(self, stored: Document) -> CommitResult:
+    def _result(self, stored: StoredDocument) -> CommitResult:
         """Return our write as a document has it, or what others have made of it since."""
-        root = load_root(stored)
-        updated = moment_of(stored.update_time)
+        root = stored.root
+        updated = stored.updated
         if root is None:
             return CommitResult(updated=updated)
         if root.revision != self._pending.revision:
@@ -150,49 +147,38 @@ class StateJudge:
         self._pending = self._pending.under(precondition)
         return self._pending
 
-    def _on_top_of(self, stored: Document) -> PendingWrite:
+    def _on_top_of(self, stored: StoredDocument) -> PendingWrite:
         """Return the write for another try on the document, whose parts may be others than before."""
-        root = load_root(stored)
+        root = stored.root
         pending = self._pending
         if root is not None and pending.fit is not None:
             pending = pending.fit(root)
         elif root is not None and pending.replaces:
             pending = replace(pending, gone=part_names_of(self._collection, pending.id, root.refs))
-        self._pending = replace(pending, onto=root).under(if_updated_at(moment_of(stored.update_time)))
+        self._pending = replace(pending, onto=root).under(if_updated_at(stored.updated))
         return self._pending
 
     async def _found(self, parts: Sequence[str]) -> list[str]:
         """Return those of the parts that are there: of a damaged state some may be missing, and need not stay."""
-        found = await self._collection.connection.batch_get(parts, deadline=self.deadline, mask=["expireAt"])
+        found = await self._collection.connection.batch_get(parts, deadline=self.deadline, mask=EXPIRY_ALONE)
         return [part for part in parts if part in found]
 
 
-def conflict_with(collection: Collection, id: str, version: Version, stored: Document | None) -> FlowStateConflictError:
+def conflict_with(
+    collection: Collection, id: str, version: Version, stored: StoredDocument | None
+) -> FlowStateConflictError:
     """Return the error of a write that expected a version in place of what is stored."""
     found = None if stored is None else found_version(collection, stored)
     return conflict(id, expected=version.to_text(collection.path_of(id)), found=found)
 
 
-def found_version(collection: Collection, document: Document) -> str | None:
+def found_version(collection: Collection, document: StoredDocument) -> str | None:
     """Return the version of a document for an error; None if it has expired or cannot be read."""
-    if not is_live(document):
+    if not document.is_live():
         return None
-    id = collection.id_of(document)
+    context = collection.context(document.id)
     try:
-        if is_serialized(document):
-            root = read_root(document)
-            version = version_of(document, root, serialized_status_inputs(document, collection.context(id)))
-        else:
-            expire_at = expires_at(document.fields)
-            version = Version(
-                updated=moment_of(document.update_time),
-                revision="",
-                layout="native",
-                status_inputs=native_status_inputs(document),
-                expires=None if expire_at is None else expire_at.timestamp(),
-                owns_expiry=owns_expiry(document.fields),
-                expire_after=expire_after_in(document.fields),
-            )
+        document.read_refs()
+        return Version.of_document(document, document.status_inputs(context)).to_text(context.path)
     except FlowStateDecodeError:
         return None
-    return version.to_text(collection.path_of(id))

@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from .._collection.collection import Collection
+from .._document.moment import Moment, moment_of
 from .._document.parts import EXPIRY, PART_BYTES, PartRef, part_ids, write_part, write_part_expiry
-from .._document.root import Root, moment_of
-from .._document.version import Moment
+from .._document.root import Root
+from .._document.stored_document import StoredDocument
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import for_each
-from .._rpc.messages import CommitResponse, Document, Precondition, Write
+from .._rpc.messages import CommitResponse, Precondition, Write
 from .._rpc.outcome import Ambiguous
 from .backoff import Backoff
 from .expectation import Anything, Expectation
@@ -79,7 +80,7 @@ class PendingWrite:
     parts: Sequence[Part] = ()
     gone: Sequence[str] = ()
     stay: Sequence[str] = ()
-    makes: Callable[[Document, Document | None], bool] = field(default=lambda stored, base: False)
+    makes: Callable[[StoredDocument, StoredDocument | None], bool] = field(default=lambda stored, base: False)
     expire_at: datetime | None = None
     fit: Callable[[Root], PendingWrite] | None = None
     onto: Root | None = None

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from .._collection.collection import Collection
 from .._document.parts import part_ids
-from .._document.root import is_serialized, read_root
+from .._document.stored_document import StoredDocument
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, Precondition, Write
+from .._rpc.messages import Precondition, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError
 from ..unset import UNSET, Unset
+from .expectation import if_updated_at
 from .pending_write import PendingWrite
 
 _TRIES = 3  # to delete parts, while others write
 
 
 async def withdraw(
-    collection: Collection, pending: PendingWrite, deadline: Deadline, *, stored: Document | Unset | None = UNSET
+    collection: Collection, pending: PendingWrite, deadline: Deadline, *, stored: StoredDocument | Unset | None = UNSET
 ) -> None:
     """Delete the parts of a write that was not stored. If that fails, gc finds them.
 
@@ -34,8 +35,8 @@ async def withdraw(
         try:
             if isinstance(stored, Unset):
                 stored = await collection.get(pending.id, deadline)
-                if stored is not None and is_serialized(stored):
-                    named = {collection.part_name(pending.id, part) for part in part_ids(read_root(stored).refs)}
+                if stored is not None:
+                    named = {collection.part_name(pending.id, part) for part in part_ids(stored.read_refs())}
                     if not named.isdisjoint(names):
                         return
             writes = [guard(collection, pending.id, stored), *(Write(delete=name) for name in names)]
@@ -48,11 +49,11 @@ async def withdraw(
             return
 
 
-def guard(collection: Collection, id: str, root: Document | None) -> Write:
+def guard(collection: Collection, id: str, root: StoredDocument | None) -> Write:
     """Return a write that changes nothing, and fails if the root is not as it was read."""
     if root is None:
         return Write(delete=collection.name(id), current_document=Precondition(exists=False))
-    write = Write(current_document=Precondition(update_time=root.update_time))
+    write = Write(current_document=if_updated_at(root.updated))
     write.update.name = root.name
     write.update_mask.SetInParent()
     return write

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from .._rpc.messages import Document
 from .json_text import encode
 from .log import MAX_IDS, Entries, Segment, with_values
 from .merging import bytes_of, merge
-from .parts import PartRef, Spill, Stored
+from .parts import PartRef, Spill, Stored, part_ids
 from .payload import DocumentContext, unpacked_size
-from .root import Root
+from .root import PAYLOAD, Root, write_log
+from .stored_document import StoredDocument
 
 COMPACT_WEIGHT: Final = 300_000
 """The weight of the log in the root from which on it is compacted: bytes, plus 1,000 a segment."""
@@ -38,6 +40,15 @@ class CompactedLog:
     gone: Sequence[PartRef]
     steps: int | None
     grown: int
+
+    def part_count(self, root: Root) -> int:
+        """Return how many parts the root refers to then, or more."""
+        return max(0, root.part_count - len(part_ids(self.gone))) + self.spill.count
+
+    def refs(self, root: Root) -> tuple[PartRef, ...]:
+        """Return the references of the root then."""
+        gone = {ref.name for ref in self.gone}
+        return (*(ref for ref in root.refs if ref.name not in gone), *self.spill.refs)
 
     def weight(self) -> int:
         """Return the weight of the log in the root."""
@@ -110,6 +121,34 @@ def compact_log(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
             log.append(segment)
     close()
     return CompactedLog(log=log, spill=spill, gone=gone, steps=steps, grown=grown)
+
+
+def write_compacted(document: Document, compacted: CompactedLog, stored: StoredDocument, root: Root) -> list[str]:
+    """Fill a document with what a compaction replaces; return the mask.
+
+    Args:
+        document: The document to fill.
+        compacted: The log.
+        stored: The document as it was read.
+        root: Its root.
+    """
+    payload = document.fields[PAYLOAD].map_value.fields
+    write_log(payload, compacted.log)
+    payload["parts"].integer_value = compacted.part_count(root)
+    mask = [f"{PAYLOAD}.log", f"{PAYLOAD}.weight", f"{PAYLOAD}.parts"]
+    summary = document.fields["summary"].map_value.fields
+    if compacted.steps is not None:  # updates could only count what they set
+        summary["steps"].integer_value = compacted.steps
+        mask.append("summary.steps")
+    if compacted.grown:
+        before = stored.fields["summary"].map_value.fields if "summary" in stored.fields else {}
+        summary["bytes"].integer_value = (
+            max(0, before["bytes"].integer_value + compacted.grown) if "bytes" in before else 0
+        )
+        mask.append("summary.bytes")
+    if not summary:
+        document.fields.pop("summary")
+    return mask
 
 
 def _compacted(run: Sequence[Segment], merged: Entries, context: DocumentContext, *, keep_deletes: bool) -> Segment:

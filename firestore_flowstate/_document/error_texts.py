@@ -9,6 +9,7 @@ from ..errors import (
     DeadlineError,
     FlowStateBatchError,
     FlowStateConflictError,
+    FlowStateDecodeError,
     FlowStateEncodeError,
     FlowStateError,
     FlowStateExistsError,
@@ -121,6 +122,13 @@ def with_flow_id(error: FlowStateEncodeError, id: str) -> FlowStateEncodeError:
         error.flow_id = id
         error.args = (f"Flow state {id!r}: {error}",)
     return error
+
+
+def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
+    """Return a decode error that names the flow state."""
+    if error.flow_id is not None:
+        return error
+    return FlowStateDecodeError(f"The flow state {id!r} cannot be read: {error}.", flow_id=id)
 
 
 def batch(done: str, errors: Mapping[str, FlowStateError], *, total: int) -> FlowStateBatchError:

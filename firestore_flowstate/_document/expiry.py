@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..models import FlowState, FlowStatus
 from ..unset import UNSET, Unset
 
+if TYPE_CHECKING:
+    from .._rpc.messages import Value  # for types alone: stores in memory load no grpc
+
 EXPIRE_AFTER: Final = "expireAfter"
 """The unknown key with a flow's own duration, in milliseconds; a negative one stands for never."""
 
+EXPIRY: Final = "expireAt"
+"""The field that a TTL policy goes by, in either layout; a state of the native layout may own it, as a key."""
 _INT64: Final = range(-(2**63), 2**63)
 _NEVER: Final = -1
 _FINISHED: Final = ("done", "failed")
@@ -49,6 +54,30 @@ def expiry(
         return now + after
     except OverflowError:  # after the year 9999, which neither datetime nor Firestore can hold
         return None
+
+
+def expires_at(fields: Mapping[str, Value]) -> datetime | None:
+    """Return when a document says that it expires; None if it does not say, or not as a timestamp."""
+    value = fields.get(EXPIRY)
+    if value is None or value.WhichOneof("value_type") != "timestamp_value":
+        return None
+    try:
+        moment: datetime = value.timestamp_value.ToDatetime(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):  # not of the years 1 to 9999
+        return None
+    return moment
+
+
+def owns_expiry(fields: Mapping[str, Value]) -> bool:
+    """Return whether ``expireAt`` of a native document is an unknown key of its state, since it is not a timestamp."""
+    return EXPIRY in fields and fields[EXPIRY].WhichOneof("value_type") != "timestamp_value"
+
+
+def expire_after_in(fields: Mapping[str, Value]) -> int | float | None:
+    """Return the flow's own duration until it expires, in milliseconds; None if the document has none."""
+    value = fields.get(EXPIRE_AFTER)
+    kind = None if value is None else value.WhichOneof("value_type")
+    return own_duration({EXPIRE_AFTER: getattr(value, kind)}) if kind in ("integer_value", "double_value") else None
 
 
 def has_expired(expire_at: datetime | None, now: datetime) -> bool:

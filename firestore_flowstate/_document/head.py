@@ -17,6 +17,9 @@ _SUMMARY_EXTRA: Final = "summary.extra."
 MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len(_SUMMARY_EXTRA)  # where the head has it once more
 ERROR_LINE_CHARACTERS: Final = 200
 
+WAKE_AT: Final = "wakeAt"
+"""The unknown key with the moment from which somebody should look at a flow, in milliseconds since the epoch."""
+
 OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
 """Names of fields of a document in either layout, which an unknown key of the state cannot have there."""
 

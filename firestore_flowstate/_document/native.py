@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError
@@ -11,13 +11,12 @@ from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
 from .encoded_state import EncodedState
+from .expiry import EXPIRY, owns_expiry
 from .field_paths import quoted, unquoted
 from .ids import MAX_PATH_BYTES
 from .native_values import ReferenceOf, check_key, down_to, read_value, write_value
 from .paths import in_cache, in_events, in_extra
 from .wire import state_from_wire, to_wire
-
-EXPIRY: Final = "expireAt"
 
 
 def write_native(fields: Any, state: FlowState) -> None:
@@ -54,11 +53,6 @@ def encode_native_state(state: FlowState) -> EncodedState:
         cache={step: cache[step].SerializeToString(deterministic=True) for step in state.cache},
         events={step: events[step].SerializeToString(deterministic=True) for step in state.events_triggered},
     )
-
-
-def owns_expiry(fields: Mapping[str, Value]) -> bool:
-    """Return whether ``expireAt`` of a native document is an unknown key of its state, since it is not a timestamp."""
-    return EXPIRY in fields and fields[EXPIRY].WhichOneof("value_type") != "timestamp_value"
 
 
 def read_native(document: Document, *, flow_id: str, reference_of: ReferenceOf) -> FlowState:

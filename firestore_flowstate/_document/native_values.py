@@ -256,3 +256,11 @@ def _read_map(value: Value, reference_of: ReferenceOf) -> Any:
 
 def _refusal(path: str, what: str) -> FlowStateEncodeError:
     return FlowStateEncodeError(f"Cannot store {path} in the native layout: {what}. {_ADVICE}", path=path)
+
+
+def number_of(value: Value) -> int | float:
+    """Return a number in its exact type."""
+    number: int | float = (
+        value.double_value if value.WhichOneof("value_type") == "double_value" else value.integer_value
+    )
+    return number

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .._rpc.messages import Document
 from .log import Segment, with_values
 from .parts import PartRef, Spill, Stored
 from .payload import DocumentContext, check_together
-from .root import Root
+from .root import PAYLOAD, Root, write_log, write_stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,19 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
         for segment in root.unique_log
     ]
     return Rewrapped(values=values, log=log, spill=spill, gone=gone)
+
+
+def write_rewrapped(document: Document, rewrapped: Rewrapped, context: DocumentContext) -> list[str]:
+    """Fill a document with what was packed again; return the mask."""
+    payload = document.fields[PAYLOAD].map_value.fields
+    for name, stored in rewrapped.values.items():
+        write_stored(payload[name], stored)
+    write_log(payload, rewrapped.log)
+    payload["parts"].integer_value = rewrapped.spill.count
+    mask = [f"{PAYLOAD}.{name}" for name in (*rewrapped.values, "log", "weight", "parts")]
+    if context.payloads.keyring is not None:
+        mask.append("summary.errorLine")  # not to be left in the clear
+    return mask
 
 
 def _stored(root: Root) -> list[Stored]:

@@ -155,6 +155,15 @@ def write_segment(value: Value, segment: Segment) -> None:
             ids.add().string_value = id
 
 
+def write_log(fields: Any, log: Sequence[Segment]) -> None:
+    """Fill the fields of the payload map that tell of the log."""
+    segments = fields["log"].array_value
+    segments.SetInParent()
+    for segment in log:
+        write_segment(segments.values.add(), segment)
+    fields["weight"].integer_value = sum(segment.weight() for segment in log)
+
+
 def write_payload(
     fields: Any, values: Mapping[str, Stored], log: Sequence[Segment], *, parts: int, created: str | None
 ) -> None:
@@ -162,10 +171,7 @@ def write_payload(
     fields["v"].integer_value = VERSION
     for name, stored in values.items():
         write_stored(fields[name], stored)
-    segments = fields["log"].array_value.values
-    for segment in log:
-        write_segment(segments.add(), segment)
-    fields["weight"].integer_value = sum(segment.weight() for segment in log)
+    write_log(fields, log)
     fields["parts"].integer_value = parts
     if created is not None:
         fields["created"].string_value = created

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final, Literal
+from typing import Any, Final
 from zlib import crc32
 
 import orjson
@@ -18,8 +18,7 @@ from .expiry import EXPIRE_AFTER, has_expired, own_duration
 from .moment import EPOCH, Moment
 from .parts import PartRef
 from .status_inputs import StatusInputs
-
-Layout = Literal["serialized", "native"]
+from .stored_document import LayoutName, StoredDocument
 
 _FORMAT: Final = 1
 _SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # the years 1 to 9999
@@ -52,7 +51,7 @@ class Version:
 
     updated: Moment
     revision: str
-    layout: Layout
+    layout: LayoutName
     status_inputs: StatusInputs
     weight: int = 0
     part_count: int = 0
@@ -65,12 +64,40 @@ class Version:
     is_hearsay: bool = field(default=False, compare=False)
 
     @classmethod
+    def of_document(cls, document: StoredDocument, status_inputs: StatusInputs) -> Version:
+        """Return the version of a document; without its revision if that was read by the mask `HEAD`."""
+        part_count = document.part_count
+        expire_at = document.expire_at
+        if document.has_log or document.is_native:
+            part_refs: tuple[PartRef, ...] | None = document.refs
+        else:
+            part_refs = () if part_count <= 0 else None
+        return cls(
+            updated=document.updated,
+            revision=document.revision,
+            layout=document.layout,
+            status_inputs=status_inputs,
+            weight=document.weight,
+            part_count=part_count,
+            created=document.created,
+            expires=None if expire_at is None else expire_at.timestamp(),
+            owns_expiry=document.owns_expiry,
+            expire_after=document.expire_after,
+            has_extra=document.has_extra,
+            part_refs=part_refs,
+        )
+
+    @classmethod
     def of(cls, state: FlowState, path: str) -> Version | None:
         """Return the version of a state as it was loaded or stored; None where that was not at the path."""
         version = None if state.version is None else cls.from_text(state.version, path)
         if version is None:
             return None
         return replace(version, part_refs=tuple(PartRef(*ref) for ref in state._parts), is_hearsay=False)
+
+    def is_of(self, document: StoredDocument) -> bool:
+        """Return whether the document is this version, or what maintenance has made of it."""
+        return document.updated == self.updated or (document.root is not None and document.revision == self.revision)
 
     def expire_at(self) -> datetime | None:
         """Return when the state expires, in UTC; None where it does not."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from .._collection.collection import Collection, is_live
+from .._collection.collection import Collection
 from .._commit.commit import Attempts, Conflict
 from .._commit.expectation import Anything, if_updated_at
 from .._commit.judgement import commit_write
@@ -16,13 +16,13 @@ from .._document.error_texts import batch as batch_error
 from .._document.error_texts import check_state
 from .._document.ids import check_flow_id
 from .._document.moment import moment_of
-from .._document.root import PAYLOAD
 from .._document.serialized import Written
 from .._document.status_inputs import StatusInputs
+from .._document.stored_document import PART_COUNT, StoredDocument
 from .._rpc.clock import monotonic
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import for_each, gather_or_cancel
-from .._rpc.messages import Document, Write
+from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateError, QuotaError, StoreUnavailableError
 from ..models import FlowState
@@ -41,7 +41,7 @@ _Item = TypeVar("_Item")
 class Deletion(Protocol):
     """Deletes one document; `lost` tells how the reply was lost if its deletion was sent before."""
 
-    async def __call__(self, document: Document, *, lost: Ambiguous | None) -> None: ...
+    async def __call__(self, document: StoredDocument, *, lost: Ambiguous | None) -> None: ...
 
 
 class _Save(NamedTuple):
@@ -142,8 +142,8 @@ async def load_many(collection: Collection, ids: Iterable[str], deadline: Deadli
     wanted = _checked(ids, errors)
     found: dict[str, FlowState] = {}
 
-    async def one(document: Document) -> None:
-        id = collection.id_of(document)
+    async def one(document: StoredDocument) -> None:
+        id = document.id
         try:
             state = await state_of(collection, document, deadline)
         except FlowStateError as error:
@@ -154,19 +154,19 @@ async def load_many(collection: Collection, ids: Iterable[str], deadline: Deadli
 
     async def many(batch: Sequence[str]) -> None:
         try:
-            documents = await collection.connection.batch_get(list(map(collection.name, batch)), deadline=deadline)
+            documents = await collection.get_each(batch, deadline)
         except FlowStateError as error:
             errors.update(dict.fromkeys(batch, error))
             return
-        live = [document for document in documents.values() if is_live(document)]
+        live = [document for document in documents if document.is_live()]
         in_parts = []
         for document, state in zip(live, states_of_whole(collection, live), strict=True):
             if state is None:
                 in_parts.append(document)
             elif isinstance(state, FlowStateError):
-                errors[collection.id_of(document)] = state
+                errors[document.id] = state
             else:
-                found[collection.id_of(document)] = state
+                found[document.id] = state
         await for_each(in_parts, one, at_once=_AT_ONCE)
 
     await for_each(_batches(wanted, lambda _: 0), many, at_once=_AT_ONCE)
@@ -184,8 +184,8 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
     errors: dict[str, FlowStateError] = {}
     wanted = _checked(ids, errors)
 
-    async def one(document: Document, *, lost: Ambiguous | None) -> None:
-        id = collection.id_of(document)
+    async def one(document: StoredDocument, *, lost: Ambiguous | None) -> None:
+        id = document.id
         try:
             await delete(collection, id, deadline=deadline, sent_for=None if lost is None else document, lost=lost)
         except FlowStateError as error:
@@ -193,16 +193,14 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
 
     async def many(batch: Sequence[str]) -> None:
         try:
-            documents = await collection.connection.batch_get(
-                list(map(collection.name, batch)), deadline=deadline, mask=[f"{PAYLOAD}.parts"]
-            )
+            documents = await collection.get_each(batch, deadline, mask=PART_COUNT)
         except FlowStateError as error:
             errors.update(dict.fromkeys(batch, error))
             return
         try:
-            await delete_documents(collection, list(documents.values()), deadline, one)
+            await delete_documents(collection, documents, deadline, one)
         except (StoreUnavailableError, QuotaError) as error:
-            errors.update((collection.id_of(document), error) for document in documents.values())
+            errors.update((document.id, error) for document in documents)
 
     await for_each(_batches(wanted, lambda _: 0), many, at_once=_AT_ONCE)
     if errors:
@@ -211,7 +209,7 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
 
 async def delete_documents(
     collection: Collection,
-    documents: Sequence[Document],
+    documents: Sequence[StoredDocument],
     deadline: Deadline,
     one: Deletion,
 ) -> None:
@@ -221,10 +219,10 @@ async def delete_documents(
         StoreUnavailableError: Firestore cannot be reached.
         QuotaError: A quota is used up.
     """
-    simple = [document for document in documents if not _part_count(document)]
-    others = [document for document in documents if _part_count(document)]
+    simple = [document for document in documents if document.part_count <= 0]
+    others = [document for document in documents if document.part_count > 0]
     lost: Ambiguous | None = None
-    deletes = [Write(delete=d.name, current_document=if_updated_at(moment_of(d.update_time))) for d in simple]
+    deletes = [Write(delete=d.name, current_document=if_updated_at(d.updated)) for d in simple]
     if deletes:
         try:
             await collection.connection.commit(deletes, deadline=deadline, flow_id=None)
@@ -234,11 +232,6 @@ async def delete_documents(
             lost = failure if isinstance(failure, Ambiguous) else None
             others.extend(simple)
     await for_each(others, partial(one, lost=lost), at_once=_AT_ONCE)
-
-
-def _part_count(document: Document) -> int:
-    payload = document.fields[PAYLOAD].map_value.fields if PAYLOAD in document.fields else {}
-    return payload["parts"].integer_value if "parts" in payload else 0
 
 
 def _is_large(save: _Save) -> bool:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from .._collection.collection import Collection, expires_at
+from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
 from .._commit.expectation import if_updated_at
-from .._commit.pending_write import CommitResult, PendingWrite, parts_of
-from .._document.compaction import CompactedLog, compact_log, joinable
-from .._document.error_texts import with_flow_id
-from .._document.parts import part_ids
-from .._document.root import PAYLOAD, Root, is_serialized, read_root, write_segment
-from .._document.version import StatusInputs, Version
+from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
+from .._document.compaction import CompactedLog, compact_log, joinable, write_compacted
+from .._document.error_texts import unreadable, with_flow_id
+from .._document.root import Root
+from .._document.status_inputs import StatusInputs
+from .._document.stored_document import StoredDocument
+from .._document.version import Version
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, Write
+from .._rpc.messages import Write
 from .._rpc.outcome import Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
-from .reading import fetch, unreadable
+from .reading import fetch
 
 _TRIES = 5
 _PATIENCE = 5.0  # seconds that a writer gives to maintenance, its own write being stored already
@@ -64,12 +65,12 @@ class _CompactionJudge:
         self._tries = tries
         self._made: Version | None = None  # but for its update_time
 
-    async def judge(self, stored: Document | None, attempts: Attempts) -> PendingWrite | None:
+    async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | None:
         """Return the write that compacts what is stored."""
         self._tries -= 1
-        if self._tries < 0 or stored is None or not is_serialized(stored):
+        if self._tries < 0 or stored is None or stored.is_native:
             return None  # rows 22, 24
-        root = read_root(stored)
+        root = stored.read_root()
         resolved = await fetch(self._collection, self._id, joinable(root), self.deadline)
         if resolved is None:
             return None  # replaced meanwhile
@@ -84,46 +85,25 @@ class _CompactionJudge:
 
 
 def _pending_write(
-    collection: Collection, id: str, document: Document, root: Root, compacted: CompactedLog
+    collection: Collection, id: str, document: StoredDocument, root: Root, compacted: CompactedLog
 ) -> tuple[PendingWrite, Version]:
     """Return the write that compacts a document, and the version that it makes, but for its update_time."""
     write = Write(current_document=if_updated_at(root.updated))
     write.update.name = document.name
-    payload = write.update.fields[PAYLOAD].map_value.fields
-    segments = payload["log"].array_value
-    segments.SetInParent()
-    for segment in compacted.log:
-        write_segment(segments.values.add(), segment)
-    gone = part_ids(compacted.gone)
-    payload["weight"].integer_value = compacted.weight()
-    payload["parts"].integer_value = max(0, root.part_count - len(gone)) + compacted.spill.count
-    write.update_mask.field_paths.extend([f"{PAYLOAD}.log", f"{PAYLOAD}.weight", f"{PAYLOAD}.parts"])
-    if compacted.steps is not None:  # updates could only count what they set
-        write.update.fields["summary"].map_value.fields["steps"].integer_value = compacted.steps
-        write.update_mask.field_paths.append("summary.steps")
-    if compacted.grown:
-        summary = document.fields["summary"].map_value.fields
-        size = max(0, summary["bytes"].integer_value + compacted.grown) if "bytes" in summary else 0
-        write.update.fields["summary"].map_value.fields["bytes"].integer_value = size
-        write.update_mask.field_paths.append("summary.bytes")
+    write.update_mask.field_paths.extend(write_compacted(write.update, compacted, document, root))
     pending = PendingWrite(
         id=id,
         root=write,
         revision=root.revision,
         replaces=False,
         parts=parts_of(collection, id, compacted.spill.moved),
-        expire_at=expires_at(document.fields),
-        gone=[collection.part_name(id, name) for name in gone],
+        expire_at=document.expire_at,
+        gone=part_names_of(collection, id, compacted.gone),
     )
-    left = {ref.name for ref in compacted.gone}
-    refs = (*(ref for ref in root.refs if ref.name not in left), *compacted.spill.refs)
-    made = Version(
-        updated=root.updated,
-        revision=root.revision,
-        layout="serialized",
-        status_inputs=StatusInputs("", blocked=False, executed=False),
+    made = replace(
+        Version.of_document(document, StatusInputs("", blocked=False, executed=False)),
         weight=compacted.weight(),
-        part_count=payload["parts"].integer_value,
-        part_refs=refs,
+        part_count=compacted.part_count(root),
+        part_refs=compacted.refs(root),
     )
     return pending, made

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._collection.collection import Collection, is_live
+from .._collection.collection import Collection
 from .._commit.commit import Attempts, Conflict, commit
-from .._commit.expectation import Anything, Exactly, Expectation, expect, if_updated_at, is_version
+from .._commit.expectation import Anything, Exactly, Expectation, expect, if_updated_at
 from .._commit.history import history_since
 from .._commit.judgement import conflict_with
 from .._commit.pending_write import PendingWrite, part_names_of, send
+from .._document.moment import Moment
 from .._document.parts import COLLECTION as PARTS
-from .._document.root import PAYLOAD, moment_of
-from .._document.version import Moment, Version
+from .._document.stored_document import PART_COUNT, StoredDocument
+from .._document.version import Version
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, StructuredQuery, Write
+from .._rpc.messages import StructuredQuery, Write
 from .._rpc.outcome import Ambiguous, Refused
-from .reading import load_root
 
 
 async def delete(
@@ -24,7 +24,7 @@ async def delete(
     id: str,
     *,
     deadline: Deadline,
-    sent_for: Document | None = None,
+    sent_for: StoredDocument | None = None,
     lost: Ambiguous | None = None,
 ) -> None:
     """Delete what is stored under the id, if anything is.
@@ -39,7 +39,7 @@ async def delete(
     Raises:
         StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
     """
-    created = None if sent_for is None else moment_of(sent_for.create_time)
+    created = None if sent_for is None else sent_for.created_at
     judge = _DeletionJudge(collection, id, deadline, created=created)
     try:
         await commit(collection, id, judge, attempts=Attempts(lost=lost))
@@ -69,7 +69,7 @@ async def delete_version(collection: Collection, id: str, version: Version, *, d
 class _DeletionJudge:
     """Judges the deletion of whatever there is."""
 
-    mask: Final = ("flowId", f"{PAYLOAD}.parts")
+    mask: Final = PART_COUNT
     is_maintenance: Final = False
 
     def __init__(self, collection: Collection, id: str, deadline: Deadline, *, created: Moment | None) -> None:
@@ -78,11 +78,11 @@ class _DeletionJudge:
         self._id = id
         self._created = created  # when the document was created whose deletion was sent last
 
-    async def judge(self, stored: Document | None, attempts: Attempts) -> PendingWrite | None:
+    async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | None:
         """Return the deletion of what is stored, unless it is another document than was to be deleted."""
         if stored is None:
             return None  # row 17
-        created = moment_of(stored.create_time)
+        created = stored.created_at
         if attempts.lost is not None and self._created is not None and created > self._created:
             return None  # row 17: gone, and there again since our deletion was sent
         self._created = created
@@ -101,35 +101,31 @@ class _VersionDeletionJudge:
         self._id = id
         self._version = version
 
-    async def judge(self, stored: Document | None, attempts: Attempts) -> PendingWrite | None:
+    async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | None:
         """Return the deletion of the version as it is stored now."""
-        if stored is None or not is_version(stored, self._version):
+        if stored is None or not self._version.is_of(stored):
             if attempts.lost is not None and await self._was_deleted(stored, attempts):
                 return None  # row 20
             raise self._conflicting(stored)  # row 21
-        if not is_live(stored):
+        if not stored.is_live():
             raise self._conflicting(stored)  # row 21
-        root = load_root(stored)
-        parts = [] if root is None else part_names_of(self._collection, self._id, root.refs)
-        precondition = if_updated_at(moment_of(stored.update_time))
+        parts = part_names_of(self._collection, self._id, stored.refs)
+        precondition = if_updated_at(stored.updated)
         return _deletion(self._collection, self._id, parts, Exactly(self._version)).under(precondition)  # row 19
 
-    async def _was_deleted(self, present: Document | None, attempts: Attempts) -> bool:
+    async def _was_deleted(self, present: StoredDocument | None, attempts: Attempts) -> bool:
         """Return whether the version was deleted, by us or by another, which nothing tells apart."""
-        root = None if present is None else load_root(present)
-        if root is not None and self._version.revision in root.ids:
+        if present is not None and self._version.revision in present.revisions:
             return False  # it goes on in what is there now
         history = await history_since(self._collection, self._id, attempts.began, self.deadline)
-        successor = await history.successor(
-            lambda stored: is_version(stored, self._version), self._version.updated, present
-        )
+        successor = await history.successor(lambda stored: self._version.is_of(stored), self._version.updated, present)
         return successor is not None and successor.document is None
 
-    def _conflicting(self, stored: Document | None) -> Conflict:
+    def _conflicting(self, stored: StoredDocument | None) -> Conflict:
         return Conflict(conflict_with(self._collection, self._id, self._version, stored), stored)
 
 
-async def delete_as_read(collection: Collection, id: str, document: Document, *, deadline: Deadline) -> None:
+async def delete_as_read(collection: Collection, id: str, document: StoredDocument, *, deadline: Deadline) -> None:
     """Delete a document as it was read, with its parts.
 
     Raises:
@@ -148,17 +144,11 @@ async def part_names(collection: Collection, id: str, deadline: Deadline) -> lis
     return [document.name.rpartition("/")[2] for document in documents]
 
 
-def has_parts(document: Document) -> bool:
-    """Return whether the root document says that it has parts."""
-    payload = document.fields[PAYLOAD].map_value.fields if PAYLOAD in document.fields else {}
-    return "parts" in payload and payload["parts"].integer_value > 0
-
-
-async def _deletion_of(collection: Collection, id: str, document: Document, deadline: Deadline) -> PendingWrite:
+async def _deletion_of(collection: Collection, id: str, document: StoredDocument, deadline: Deadline) -> PendingWrite:
     """Return the deletion of a document as it was read, of which the head tells whether it has parts."""
-    names = await part_names(collection, id, deadline) if has_parts(document) else []
+    names = await part_names(collection, id, deadline) if document.part_count > 0 else []
     pending = _deletion(collection, id, [collection.part_name(id, name) for name in names], Anything())
-    return pending.under(if_updated_at(moment_of(document.update_time)))
+    return pending.under(if_updated_at(document.updated))
 
 
 def _deletion(collection: Collection, id: str, parts: list[str], expected: Expectation) -> PendingWrite:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from .._collection.collection import Collection, expires_at
+from .._collection.collection import Collection
+from .._document.stored_document import StoredDocument
+from .._document.summary import SUMMARY, summary_of
 from .._query.due import Due, DueQuery
 from .._query.structured import due_structured_query
 from .._rpc.deadline import Deadline
@@ -18,8 +20,7 @@ from .._rpc.read_time import ReadTime
 from ..errors import FlowStateDecodeError, FlowStateWarning
 from ..models import FlowStateSummary
 from ..query import MAX_LIMIT
-from .streams import number, share
-from .summarizing import SUMMARY_FIELDS, summary_of
+from .streams import share
 
 
 async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Sequence[FlowStateSummary]:
@@ -76,7 +77,7 @@ class _Source:
             limit=count,
             after=self.after,
             after_name=None if self.after is None else collection.name(self.after.id),
-            fields=SUMMARY_FIELDS,
+            fields=SUMMARY,
             shard=self.shard,
         )
 
@@ -88,21 +89,21 @@ class _Source:
         documents = (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)
         self.ended = len(documents) < count
         now = datetime.now(timezone.utc)
-        for document in documents:
-            self.after = Due(number(document.fields["wakeAt"]), collection.id_of(document))
+        for document in map(StoredDocument, documents):
+            self.after = Due(document.wake_at, document.id)
             if (summary := self._summary(document, now)) is not None:
                 self.ready.append((self.after, summary))
         if len(self.ready) < len(documents):
             self._least = min(2 * count, MAX_LIMIT)
 
-    def _summary(self, document: Document, now: datetime) -> FlowStateSummary | None:
+    def _summary(self, document: StoredDocument, now: datetime) -> FlowStateSummary | None:
         """Return the summary; None where it has expired, or nobody can read it and so nobody could go on with it."""
-        collection, expire_at = self.collection, expires_at(document.fields)
+        collection, expire_at = self.collection, document.expire_at
         if expire_at is not None and expire_at <= now:
             collection.missing_ttl.saw(expire_at, now, path=collection.path)
             return None
         try:
-            return summary_of(document, id=collection.id_of(document), reference_of=collection.reference_of)
+            return summary_of(document, reference_of=collection.reference_of)
         except FlowStateDecodeError as error:
             warnings.warn(f"due() leaves it out: {error} `flowstate doctor` says more.", FlowStateWarning, stacklevel=2)
             return None

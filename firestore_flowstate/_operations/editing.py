@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._changing import ChangeFunction, changed
-from .._collection.collection import Collection, is_live
+from .._collection.collection import Collection
 from .._commit.backoff import Backoff
 from .._commit.commit import Conflict
 from .._commit.expectation import Exactly
@@ -12,9 +12,9 @@ from .._document.encoded_state import encode_state
 from .._document.error_texts import conflict, not_found, with_flow_id
 from .._document.log import MAX_IDS
 from .._document.native import encode_native_state
+from .._document.stored_document import StoredDocument
 from .._document.version import Version
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document
 from ..errors import FlowStateEncodeError, FlowStateNotFoundError
 from ..models import FlowState
 from .reading import load, state_of
@@ -121,9 +121,9 @@ def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:
 
 
 async def _latest(
-    collection: Collection, id: str, document: Document | None, deadline: Deadline, *, waited: bool
+    collection: Collection, id: str, document: StoredDocument | None, deadline: Deadline, *, waited: bool
 ) -> FlowState | None:
     """Return the state as it is now; what was found stored serves, unless some time has passed since."""
     if waited or document is None:
         return await load(collection, id, deadline)
-    return await state_of(collection, document, deadline) if is_live(document) else None
+    return await state_of(collection, document, deadline) if document.is_live() else None

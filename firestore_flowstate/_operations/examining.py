@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Final, Literal, get_args
+from typing import Final
 
-from .._collection.collection import Collection, expires_at, is_live
+from .._collection.collection import Collection
 from .._collection.missing_ttl import LATEST_DELETION
-from .._document.root import is_serialized
+from .._document.soundness import contradictions, hidden
+from .._document.stored_document import EXISTENCE, StoredDocument
 from .._query.structured import due_structured_query, structured_query
-from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError, MissingIndexError
-from ..models import FlowState, FlowStatus
+from ..models import FlowState
 from ..query import FlowStateQuery
 from ..reports import Finding
 from .reading import state_of
@@ -24,17 +24,6 @@ from .server_clock import MOST_SKEW, ServerClock
 Look = Callable[[str, FlowState, datetime], Iterable[Finding]]
 
 _PAGE: Final = 20  # documents, which may have a megabyte each and more in parts
-_KINDS: Final = {
-    "null_value": "null",
-    "boolean_value": "a boolean",
-    "timestamp_value": "a timestamp",
-    "string_value": "a string",
-    "bytes_value": "bytes",
-    "reference_value": "a reference",
-    "geo_point_value": "a place",
-    "array_value": "an array",
-    "map_value": "a map",
-}
 
 
 async def examine(
@@ -50,7 +39,7 @@ async def examine(
     async for page in scan(collection, page=_PAGE):
         now = clock.now()
         for document in page:
-            expire_at = expires_at(document.fields)
+            expire_at = document.expire_at
             expired += expire_at is not None and now - expire_at >= LATEST_DELETION
             async for finding in _of_document(collection, document, now, look):
                 yield finding
@@ -86,7 +75,7 @@ async def _missing_indexes(collection: Collection, clock: ServerClock) -> AsyncI
     asked = [structured_query(collection.collection_id, query, limit=1, shard=shard) for query in queries]
     asked.append(
         due_structured_query(
-            collection.collection_id, before=0, limit=1, after=None, after_name=None, fields=["flowId"], shard=shard
+            collection.collection_id, before=0, limit=1, after=None, after_name=None, fields=EXISTENCE, shard=shard
         )
     )
     if shard is None:
@@ -103,11 +92,13 @@ async def _missing_indexes(collection: Collection, clock: ServerClock) -> AsyncI
             clock.note(sent=sent, server=server)
 
 
-async def _of_document(collection: Collection, document: Document, now: datetime, look: Look) -> AsyncIterator[Finding]:
-    id = collection.id_of(document)
-    for kind, message in _hidden(collection, document):
+async def _of_document(
+    collection: Collection, document: StoredDocument, now: datetime, look: Look
+) -> AsyncIterator[Finding]:
+    id = document.id
+    for kind, message in hidden(document, collection.settings.shards):
         yield Finding(kind=kind, id=id, message=message)
-    if collection.settings.keys and not is_serialized(document):
+    if collection.settings.keys and document.is_native:
         yield Finding(
             kind="native",
             id=id,
@@ -123,53 +114,8 @@ async def _of_document(collection: Collection, document: Document, now: datetime
         return
     if state is None:  # deleted meanwhile
         return
-    for message in _contradictions(document, state):
+    for message in contradictions(document, state):
         yield Finding(kind="head", id=id, message=message)
-    if is_live(document):
+    if document.is_live():
         for finding in look(id, state, now):
             yield finding
-
-
-def _hidden(collection: Collection, document: Document) -> Iterator[tuple[Literal["hidden", "native"], str]]:
-    """Yield why lists cannot see a document."""
-    fields, shards = document.fields, collection.settings.shards
-    if "startTime" not in fields:
-        yield "hidden", "startTime is missing, so no list shows it. Load it by its id, and save it or delete it."
-    elif (wrong := _wrong_number(fields["startTime"])) is not None:
-        yield "hidden", f"startTime is {wrong}, so no list shows it. Correct it, or delete the document."
-    if shards == 1:
-        return
-    if not is_serialized(document):
-        yield "native", f"A native document, which carries no shard: no list over {shards} shards shows it. Migrate it."
-    elif "shard" not in fields or fields["shard"].WhichOneof("value_type") != "integer_value":
-        yield "hidden", f"shard is missing or no integer, so no list over {shards} shards shows it. Save it again."
-    elif not 0 <= fields["shard"].integer_value < shards:
-        number = fields["shard"].integer_value
-        yield "hidden", f"It is in shard {number}, which no list over {shards} shards asks. Migrate, or raise shards."
-
-
-def _wrong_number(value: object) -> str | None:
-    """Return what a value is if it is no number that has a place in the order."""
-    kind = value.WhichOneof("value_type")  # type: ignore[attr-defined]  # protobuf's messages are untyped
-    if kind == "integer_value":
-        return None
-    if kind == "double_value":
-        return "NaN" if math.isnan(value.double_value) else None  # type: ignore[attr-defined]  # as above
-    return _KINDS.get(kind, "no number")
-
-
-def _contradictions(document: Document, state: FlowState) -> Iterator[str]:
-    """Yield where the head, which filters ask, says something else than the state."""
-    fields = document.fields
-    if not is_serialized(document):
-        return
-    if "expireAt" in fields and expires_at(fields) is None:
-        yield "expireAt is not a timestamp, so it never expires. Save it again."
-    status = fields["status"].string_value if "status" in fields else None
-    if status != state.status:
-        told = f"says {status!r}" if status in get_args(FlowStatus) else "is missing or none"
-        yield f"status {told}, but it is {state.status}: filters go by the head. Save it again."
-    blocked = fields["blockedOnStep"].map_value.fields if "blockedOnStep" in fields else {}
-    name = blocked["name"].string_value if "name" in blocked else None
-    if name != (None if state.blocked_on_step is None else state.blocked_on_step.name):
-        yield f"blockedOnStep says {name!r}, which is not the step that it waits for. Save it again."

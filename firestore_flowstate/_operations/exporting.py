@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .._collection.collection import Collection
-from .._rpc.messages import Document, Timestamp
+from .._document.stored_document import StoredDocument
+from .._rpc.messages import Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..query import FlowStateQuery
-from .deleting import has_parts
 from .pages import Pages, pages_of, whole
-from .reading import load_root, states_of
+from .reading import states_of
 
 _BATCH_BYTES: Final = 4 * 1024 * 1024
 _FIRST_PAGE: Final = 4  # documents, which have a megabyte each at most
@@ -31,7 +31,7 @@ class Export:
     collection: Collection
     pages: Pages
     _page: int = _FIRST_PAGE
-    _left: deque[Document] = field(default_factory=deque)
+    _left: deque[StoredDocument] = field(default_factory=deque)
     _read_time: Timestamp | None = None
     _ended: bool = False
 
@@ -46,15 +46,15 @@ class Export:
             await self._next_page()
         if not self._left:
             return None if self._ended else []
-        batch: list[Document] = []
+        batch: list[StoredDocument] = []
         size = 0
         while self._left and (not batch or size + _bytes(self._left[0]) <= _BATCH_BYTES):
             size += _bytes(self._left[0])
             batch.append(self._left.popleft())
         deadline = self.collection.deadline(None)
         states = await states_of(self.collection, batch, deadline, read_time=self._read_time)
-        found = zip(map(self.collection.id_of, batch), states, strict=True)
-        return [(id, state) for id, state in found if state is not None]
+        found = zip(batch, states, strict=True)
+        return [(document.id, state) for document, state in found if state is not None]
 
     async def _next_page(self) -> None:
         deadline = self.collection.deadline(None)
@@ -63,11 +63,11 @@ class Export:
         self._read_time, self._ended = page.read_time, not page.more
         self._left.extend(documents)
         if documents:
-            average = sum(document.ByteSize() for document in documents) / len(documents)
+            average = sum(document.message_bytes for document in documents) / len(documents)
             self._page = max(1, min(round(_BATCH_BYTES / average), 2 * self._page, _LARGEST_PAGE))
 
 
-def _bytes(document: Document) -> int:
+def _bytes(document: StoredDocument) -> int:
     """Return the size of a document with its parts, as it says."""
-    root = load_root(document) if has_parts(document) else None
-    return int(document.ByteSize()) + (0 if root is None else sum(ref.bytes for ref in root.refs))
+    in_parts = sum(ref.bytes for ref in document.refs) if document.part_count > 0 else 0
+    return document.message_bytes + in_parts

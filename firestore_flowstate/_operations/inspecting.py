@@ -6,17 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._collection.collection import Collection, is_live
+from .._collection.collection import Collection
 from .._document.ids import check_flow_id
 from .._document.parts import part_count
-from .._document.root import is_serialized
-from .._document.sizes import document_size
-from .._document.version import Layout
+from .._document.stored_document import EXISTENCE, EXPIRY_ALONE, LayoutName, StoredDocument
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery
+from .._rpc.messages import Cursor, Int32Value, StructuredQuery
 from .._rpc.rest_form import rest_form
 from ..errors import InvalidFlowIdError
-from .reading import load_root
 
 _AT_ONCE = 300  # documents of one read
 
@@ -26,23 +23,20 @@ class StoredForm:
     """A document as it is stored: in the form of REST, with its size by Firestore's rules and those of its parts."""
 
     rest: Mapping[str, Any]
-    layout: Layout
+    layout: LayoutName
     size: int
     parts: int
     part_bytes: int
 
 
-def form_of(collection: Collection, document: Document) -> StoredForm:
+def form_of(collection: Collection, document: StoredDocument) -> StoredForm:
     """Return the form of a document, whether anybody can read it as a flow state or not."""
-    root = load_root(document)
-    refs = () if root is None else root.refs
-    path = collection.path_of(collection.id_of(document))
     return StoredForm(
-        rest=rest_form(document),
-        layout="serialized" if is_serialized(document) else "native",
-        size=document_size(path, document.fields),
-        parts=part_count(refs),
-        part_bytes=sum(ref.bytes for ref in refs),
+        rest=rest_form(document.message),
+        layout=document.layout,
+        size=document.size(collection.path_of(document.id)),
+        parts=part_count(document.refs),
+        part_bytes=sum(ref.bytes for ref in document.refs),
     )
 
 
@@ -51,7 +45,8 @@ async def ids_beginning_with(collection: Collection, prefix: str, limit: int, de
     query = StructuredQuery()
     query.from_.add().collection_id = collection.collection_id
     query.order_by.add().field.field_path = "__name__"
-    query.select.fields.add().field_path = "expireAt"
+    for path in EXPIRY_ALONE:
+        query.select.fields.add().field_path = path
     found: list[str] = []
     begin = Cursor(before=True)
     begin.values.add().reference_value = collection.name(prefix)
@@ -59,11 +54,11 @@ async def ids_beginning_with(collection: Collection, prefix: str, limit: int, de
     query.limit.CopyFrom(Int32Value(value=limit))
     while len(found) < limit:
         documents = await collection.connection.run_query(collection.parent, query, deadline=deadline)
-        for document in documents:
-            if not collection.id_of(document).startswith(prefix):
+        for document in map(StoredDocument, documents):
+            if not document.id.startswith(prefix):
                 return found
-            if is_live(document):
-                found.append(collection.id_of(document))
+            if document.is_live():
+                found.append(document.id)
         if len(documents) < limit:
             break
         query.start_at.before = False
@@ -77,7 +72,7 @@ async def absent(collection: Collection, ids: Iterable[str], deadline: Deadline)
     asked = list(names)
     for start in range(0, len(asked), _AT_ONCE):
         batch = asked[start : start + _AT_ONCE]
-        for name in await collection.connection.batch_get(batch, deadline=deadline, mask=["flowId"]):
+        for name in await collection.connection.batch_get(batch, deadline=deadline, mask=EXISTENCE):
             del names[name]
     return list(names.values())
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .._collection.collection import Collection
-from .._document.field_paths import quoted
+from .._document.summary import summary_mask, summary_of
 from .._query.token import to_token
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import gather_or_cancel
@@ -17,7 +17,6 @@ from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResp
 from .pages import Page, Pages, pages_of, scope_of_pages, whole
 from .reading import check_readable, states_of
 from .streams import streams
-from .summarizing import SUMMARY_FIELDS, summary_of
 
 
 async def list_states(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateQueryResponse:
@@ -27,7 +26,7 @@ async def list_states(collection: Collection, query: FlowStateQuery, deadline: D
 
 async def list_summaries(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateSummaryResponse:
     """Return a page of summaries, read by projection."""
-    fields = [*SUMMARY_FIELDS, *map(quoted, query.where)]
+    fields = summary_mask(query.where)
     scope = scope_of_pages(collection, query)
     page = await pages_of(collection, query, fields=fields).next(_limit(collection, query), deadline)
     documents = await whole(collection, page, deadline, mask=fields)
@@ -35,9 +34,8 @@ async def list_summaries(collection: Collection, query: FlowStateQuery, deadline
     references = collection.reference_of
     for document in documents:
         try:
-            id = collection.id_of(document)
             check_readable(collection, document)
-            summaries.append(summary_of(document, id=id, reference_of=references, where=query.where))
+            summaries.append(summary_of(document, reference_of=references, where=query.where))
         except FlowStateDecodeError as error:
             errors.append(error)
     skipped = tuple(error.flow_id or "" for error in errors)

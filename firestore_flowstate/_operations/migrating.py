@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from .._collection.collection import Collection, MixedLayoutsWarning, is_live
+from .._collection.collection import Collection, MixedLayoutsWarning
 from .._commit.commit import Conflict
 from .._commit.expectation import Absent, Anything, Exactly
-from .._document.root import is_serialized
+from .._document.stored_document import StoredDocument
 from .._document.version import Version
 from .._rpc.gather_or_cancel import for_each
-from .._rpc.messages import Document
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState
 from ..reports import MigrateReport
@@ -38,9 +37,9 @@ async def migrate(
     migrated = unchanged = seen = 0
     failed: dict[str, FlowStateError] = {}
 
-    async def one(document: Document) -> None:
+    async def one(document: StoredDocument) -> None:
         nonlocal migrated, unchanged, seen
-        id = source.id_of(document)
+        id = document.id
         try:
             if in_place:
                 moved = await _convert(source, target, id, document, dry_run=dry_run)
@@ -57,19 +56,19 @@ async def migrate(
             progress(seen)
 
     async for page in scan(source):
-        await for_each(filter(is_live, page), one, at_once=_AT_ONCE)
+        await for_each(filter(StoredDocument.is_live, page), one, at_once=_AT_ONCE)
     return MigrateReport(migrated=migrated, unchanged=unchanged, failed=failed)
 
 
 async def _convert(
-    source: Collection, target: Collection, id: str, document: Document | None, *, dry_run: bool
+    source: Collection, target: Collection, id: str, document: StoredDocument | None, *, dry_run: bool
 ) -> bool:
     """Rewrite a document in the target's layout and shard; return whether it was not so already.
 
     The source reads it: it has the keys and codecs of what is stored, which the target need not have.
     """
     for _ in range(_TRIES):
-        if document is None or not is_live(document) or _is_as_wanted(target, id, document):
+        if document is None or not document.is_live() or _is_as_wanted(target, document):
             return False
         state = await state_of(source, document, source.deadline(None))
         if state is None:
@@ -86,7 +85,7 @@ async def _convert(
     raise _too_busy(id)
 
 
-async def _copy(source: Collection, target: Collection, id: str, document: Document, *, dry_run: bool) -> bool:
+async def _copy(source: Collection, target: Collection, id: str, document: StoredDocument, *, dry_run: bool) -> bool:
     """Write a state to another collection; return whether it was not there already."""
     state = await state_of(source, document, source.deadline(None))
     if state is None:
@@ -122,10 +121,10 @@ async def _save(
     )
 
 
-def _is_as_wanted(target: Collection, id: str, document: Document) -> bool:
-    if is_serialized(document) != (target.settings.layout == "serialized"):
+def _is_as_wanted(target: Collection, document: StoredDocument) -> bool:
+    if document.layout != target.settings.layout:
         return False
-    return not is_serialized(document) or document.fields["shard"].integer_value == target.shard_of(id)
+    return document.is_native or document.shard == target.shard_of(document.id)
 
 
 def _is_later(there: FlowState, state: FlowState) -> bool:

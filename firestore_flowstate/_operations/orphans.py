@@ -9,8 +9,9 @@ from typing import Final
 from .._collection.collection import Collection
 from .._commit.commit import PRECONDITION_CODES
 from .._commit.withdrawal import guard
+from .._document.moment import moment_of
 from .._document.parts import part_ids
-from .._document.root import is_serialized, moment_of, read_root
+from .._document.stored_document import StoredDocument
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateDecodeError
@@ -31,7 +32,7 @@ async def collect(collection: Collection, *, dry_run: bool, min_age: timedelta =
     orphans = deleted = young = 0
     unreadable: list[str] = []
     read: str | None = None  # whose root was read last: its parts may go on in the next page
-    root: Document | None = None
+    root: StoredDocument | None = None
     async for page in scan_parts(collection):
         for id, parts in _by_flow(collection, page).items():
             if id != read:
@@ -58,11 +59,9 @@ def _by_flow(collection: Collection, parts: Sequence[Document]) -> dict[str, lis
     return flows
 
 
-def _unnamed(root: Document | None, parts: Sequence[Document]) -> list[Document]:
+def _unnamed(root: StoredDocument | None, parts: Sequence[Document]) -> list[Document]:
     """Return the parts that a root does not refer to. A root that cannot be read might refer to all of them."""
-    if root is None or not is_serialized(root):
-        return list(parts)
-    named = set(part_ids(read_root(root).refs))
+    named = set() if root is None else set(part_ids(root.read_refs()))
     return [part for part in parts if part.name.rpartition("/")[2] not in named]
 
 
@@ -70,13 +69,16 @@ def _age(part: Document) -> timedelta:
     return datetime.now(timezone.utc) - moment_of(part.create_time).as_datetime()
 
 
-async def _delete(collection: Collection, id: str, root: Document | None, parts: Sequence[Document]) -> int:
+async def _delete(collection: Collection, id: str, root: StoredDocument | None, parts: Sequence[Document]) -> int:
     deleted = 0
+    unchanged = guard(collection, id, root)
     for start in range(0, len(parts), _PER_COMMIT):
         deletes = [Write(delete=part.name) for part in parts[start : start + _PER_COMMIT]]
         try:
             await collection.connection.commit(
-                [guard(collection, id, root), *deletes], deadline=collection.deadline(None), flow_id=id
+                [unchanged, *deletes],
+                deadline=collection.deadline(None),
+                flow_id=id,
             )
         except Ambiguous:
             break  # the next run sees what is left

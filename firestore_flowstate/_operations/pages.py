@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .._collection.collection import Collection
+from .._document.stored_document import StoredDocument
 from .._query.token import Position, from_token, scope_of
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
@@ -91,11 +92,12 @@ def scope_of_pages(collection: Collection, query: FlowStateQuery) -> str:
 
 async def whole(
     collection: Collection, page: Page, deadline: Deadline, *, mask: Sequence[str] | None = None
-) -> list[Document]:
+) -> list[StoredDocument]:
     """Return the documents, with those read that were found by a projection."""
     names = [one.document.name for one in page.found if one.partial]
-    read = {}
+    read: Mapping[str, Document] = {}
     if names:
         read = await collection.connection.batch_get(names, deadline=deadline, mask=mask, read_time=page.read_time)
-    documents = (read.get(one.document.name) if one.partial else one.document for one in page.found)
+    whole = {name: StoredDocument(document) for name, document in read.items()}
+    documents = (whole.get(one.document.name) if one.partial else one.document for one in page.found)
     return [document for document in documents if document is not None]

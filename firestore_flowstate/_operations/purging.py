@@ -8,9 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from .._collection.collection import Collection
-from .._document.moment import moment_of
-from .._document.root import PAYLOAD
-from .._rpc.messages import Document
+from .._document.stored_document import AGE, StoredDocument
 from .._rpc.outcome import Ambiguous, Refused
 from ..query import FlowStateQuery, milliseconds
 from .bulk import delete_documents
@@ -36,13 +34,12 @@ async def purge(
     before = query.started_before
     if before is None or milliseconds(before) > milliseconds(horizon):
         query = replace(query, started_before=horizon)
-    fields = ["startTime", "expireAt", f"{PAYLOAD}.parts"]
-    pages = Pages(collection=collection, query=query, fields=fields, expired=True)
+    pages = Pages(collection=collection, query=query, fields=AGE, expired=True)
     done = 0
     more = True
     while more:
         found, more, _ = await pages.next(_PAGE, collection.deadline(None))
-        old = [one.document for one in found if moment_of(one.document.update_time).as_datetime() < horizon]
+        old = [one.document for one in found if one.document.updated.as_datetime() < horizon]
         if dry_run:
             done += len(old)
         else:
@@ -60,14 +57,14 @@ def _before_now(age: timedelta) -> datetime:
         return datetime.min.replace(tzinfo=timezone.utc)
 
 
-async def _delete(collection: Collection, documents: list[Document]) -> int:
+async def _delete(collection: Collection, documents: list[StoredDocument]) -> int:
     """Delete documents as they were read; one that was written since stays."""
     stayed = 0
     deadline = collection.deadline(None)
 
-    async def one(document: Document, *, lost: Ambiguous | None) -> None:
+    async def one(document: StoredDocument, *, lost: Ambiguous | None) -> None:
         nonlocal stayed
-        id = collection.id_of(document)
+        id = document.id
         try:
             await delete_as_read(collection, id, document, deadline=deadline)
         except (Refused, Ambiguous) as failure:

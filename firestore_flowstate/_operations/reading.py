@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .._collection.collection import Collection, expire_after_in, expires_at, is_live
+from .._collection.collection import Collection
+from .._document.error_texts import unreadable
+from .._document.layouts import layout_of
 from .._document.log import MAX_IDS
-from .._document.moment import moment_of
-from .._document.native import owns_expiry, read_native
 from .._document.parts import PartRef, part_ids, resolve
-from .._document.root import Root, is_serialized, read_root
-from .._document.serialized import read_state
 from .._document.status_inputs import StatusInputs
+from .._document.stored_document import StoredDocument
 from .._document.version import Version
 from .._gc_pause import gc_paused
 from .._rpc.deadline import Deadline
@@ -25,31 +24,15 @@ _PARTS_AT_ONCE = 64  # the parts of one read: at most 64 MB arrive before they a
 
 
 async def load(collection: Collection, id: str, deadline: Deadline) -> FlowState | None:
-    """Return the state stored under the id, or None where there is none or it has expired."""
+    """Return the state stored under the id, or None if there is none or it has expired."""
     document = await collection.get(id, deadline)
-    if document is None or not is_live(document):
-        return None
-    return await state_of(collection, document, deadline)
-
-
-async def load_live_document(collection: Collection, id: str, deadline: Deadline) -> Document | None:
-    """Return the root document stored under the id, or None where there is none or it has expired."""
-    document = await collection.get(id, deadline)
-    return document if document is not None and is_live(document) else None
-
-
-def load_root(document: Document) -> Root | None:
-    """Return the root of a serialized document; None where it is native or damaged."""
-    try:
-        return read_root(document) if is_serialized(document) else None
-    except FlowStateDecodeError:
-        return None
+    return None if document is None or not document.is_live() else await state_of(collection, document, deadline)
 
 
 async def state_of(
-    collection: Collection, document: Document, deadline: Deadline, *, read_time: Timestamp | None = None
+    collection: Collection, document: StoredDocument, deadline: Deadline, *, read_time: Timestamp | None = None
 ) -> FlowState | None:
-    """Return the flow state of a root document, whichever its layout; None where it was deleted since, parts first.
+    """Return the flow state of a root document; None if it was deleted since, parts first.
 
     Args:
         collection: Where.
@@ -60,34 +43,31 @@ async def state_of(
     Raises:
         FlowStateDecodeError: It cannot be read; names the id.
     """
-    id = collection.id_of(document)
     try:
-        if not is_serialized(document):
-            return read_native_document(collection, document)
-        root = read_root(document)
-        resolved = await fetch(collection, id, root.refs, deadline, read_time=read_time)
+        refs = document.read_refs()
+        resolved = await fetch(collection, document.id, refs, deadline, read_time=read_time)
         if resolved is None:
             # The root was replaced between the two reads, and its parts went with it.
-            return await _state_again(collection, id, deadline)
-        return decode(collection, id, document, root, resolved)
+            return await _state_again(collection, document.id, deadline)
+        return decode(collection, document, resolved)
     except FlowStateDecodeError as error:
-        raise unreadable(error, id) from error
+        raise unreadable(error, document.id) from error
 
 
-def state_of_whole(collection: Collection, document: Document) -> FlowState | None:
-    """Return the flow state of a root document that has everything inside, or None where it refers to parts."""
-    id = collection.id_of(document)
+def state_of_whole(collection: Collection, document: StoredDocument) -> FlowState | None:
+    """Return the flow state of a root document that has everything inside, or None if it refers to parts.
+
+    Raises:
+        FlowStateDecodeError: It cannot be read; names the id.
+    """
     try:
-        if not is_serialized(document):
-            return read_native_document(collection, document)
-        root = read_root(document)
-        return None if root.refs else decode(collection, id, document, root, {})
+        return None if document.read_refs() else decode(collection, document, {})
     except FlowStateDecodeError as error:
-        raise unreadable(error, id) from error
+        raise unreadable(error, document.id) from error
 
 
 def states_of_whole(
-    collection: Collection, documents: Sequence[Document]
+    collection: Collection, documents: Sequence[StoredDocument]
 ) -> list[FlowState | FlowStateDecodeError | None]:
     """Return for each root document what `state_of_whole` returns or raises."""
     found: list[FlowState | FlowStateDecodeError | None] = []
@@ -101,21 +81,19 @@ def states_of_whole(
     return found
 
 
-def check_readable(collection: Collection, document: Document) -> None:
-    """Raise FlowStateDecodeError if the document is not to be read at all; for those of whom only the head is read."""
-    if is_serialized(document):
-        return
-    collection.mixing.met_native = True
+def check_readable(collection: Collection, document: StoredDocument) -> None:
+    """Raise FlowStateDecodeError if the document is not to be read at all, of which only a mask was read."""
+    collection.mixing.met_native |= document.is_native
     try:
-        collection.payloads.check_native()
+        layout_of(document).check_readable(collection.payloads)
     except FlowStateDecodeError as error:
-        raise unreadable(error, collection.id_of(document)) from error
+        raise unreadable(error, document.id) from error
 
 
 async def states_of(
-    collection: Collection, documents: Sequence[Document], deadline: Deadline, *, read_time: Timestamp | None
+    collection: Collection, documents: Sequence[StoredDocument], deadline: Deadline, *, read_time: Timestamp | None
 ) -> list[FlowState | FlowStateDecodeError | None]:
-    """Return the state of each document, or why it cannot be read; None where it was deleted since, parts first."""
+    """Return the state of each document, or why it cannot be read; None if it was deleted since, parts first."""
     found = states_of_whole(collection, documents)
     in_parts = [index for index, state in enumerate(found) if state is None]
 
@@ -129,68 +107,24 @@ async def states_of(
     return found
 
 
-def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
-    """Return a decode error that names the flow state."""
-    if error.flow_id is not None:
-        return error
-    return FlowStateDecodeError(f"The flow state {id!r} cannot be read: {error}.", flow_id=id)
-
-
-def read_native_document(collection: Collection, document: Document) -> FlowState:
-    """Return the flow state of a native document.
+def decode(collection: Collection, document: StoredDocument, resolved: Mapping[str, bytes]) -> FlowState:
+    """Return the flow state of a whole document and the bytes of its references, with its version.
 
     Raises:
-        FlowStateDecodeError: It does not match Genkit's schema, or encryption is required.
+        FlowStateDecodeError: It cannot be read; says why.
     """
-    collection.payloads.check_native()
-    collection.mixing.met_native = True
-    state = read_native(document, flow_id=collection.id_of(document), reference_of=collection.reference_of)
-    return native_version_of(document, state).stamp(state, collection.path_of(collection.id_of(document)))
-
-
-def decode(collection: Collection, id: str, document: Document, root: Root, resolved: Mapping[str, bytes]) -> FlowState:
-    """Return the flow state of a serialized root and the bytes of its references."""
-    state = read_state(root, resolved, collection.context(id), flow_id=id, native=collection.reference_of)
-    state._history = tuple(root.ids[-MAX_IDS:])
-    return version_of(document, root, StatusInputs.of(state)).stamp(state, collection.path_of(id))
-
-
-def native_version_of(document: Document, state: FlowState) -> Version:
-    """Return the version of a native document; it has no revision."""
-    expire_at = expires_at(document.fields)
-    return Version(
-        updated=moment_of(document.update_time),
-        revision="",
-        layout="native",
-        status_inputs=StatusInputs.of(state),
-        expires=None if expire_at is None else expire_at.timestamp(),
-        owns_expiry=owns_expiry(document.fields),
-        expire_after=expire_after_in(document.fields),
-    )
-
-
-def version_of(document: Document, root: Root, status_inputs: StatusInputs) -> Version:
-    """Return the version of a serialized root document."""
-    expire_at = expires_at(document.fields)
-    return Version(
-        updated=root.updated,
-        revision=root.revision,
-        layout="serialized",
-        status_inputs=status_inputs,
-        weight=root.weight,
-        part_count=root.part_count,
-        part_refs=root.refs,
-        created=root.created,
-        expires=None if expire_at is None else expire_at.timestamp(),
-        has_extra="extra" in root.values,
-        expire_after=expire_after_in(document.fields),
-    )
+    context, layout = collection.context(document.id), layout_of(document)
+    layout.check_readable(collection.payloads)
+    collection.mixing.met_native |= document.is_native
+    state = layout.read_state(document, resolved, context, reference_of=collection.reference_of)
+    state._history = tuple(document.revisions[-MAX_IDS:])
+    return Version.of_document(document, StatusInputs.of(state)).stamp(state, context.path)
 
 
 async def fetch(
     collection: Collection, id: str, refs: Sequence[PartRef], deadline: Deadline, *, read_time: Timestamp | None = None
 ) -> dict[str, bytes] | None:
-    """Return the bytes of each reference by its name, or None where a part is missing."""
+    """Return the bytes of each reference by its name, or None if a part is missing."""
     if not refs:
         return {}
     names = part_ids(refs)
@@ -216,12 +150,9 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
     document = await collection.get(id, deadline)
     if document is None:
         return None
-    if not is_serialized(document):
-        return read_native_document(collection, document)
-    root = read_root(document)
-    at = Timestamp(seconds=root.updated.seconds, nanos=root.updated.nanos)
+    at = Timestamp(seconds=document.updated.seconds, nanos=document.updated.nanos)
     # At the root's own time its parts were there, whatever has happened since.
-    resolved = await fetch(collection, id, root.refs, deadline, read_time=at)
+    resolved = await fetch(collection, id, document.read_refs(), deadline, read_time=at)
     if resolved is None:
         raise FlowStateDecodeError("parts that it refers to are missing")
-    return decode(collection, id, document, root, resolved)
+    return decode(collection, document, resolved)

@@ -11,23 +11,23 @@ from .._commit.expectation import Absent, Anything, Exactly, Expectation, expect
 from .._commit.judgement import commit_write
 from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
 from .._document.error_texts import check_state, with_flow_id
-from .._document.expiry import own_duration
+from .._document.expiry import EXPIRY, own_duration, owns_expiry
 from .._document.log import MAX_IDS
-from .._document.native import EXPIRY, owns_expiry, write_native
+from .._document.native import write_native
 from .._document.native_values import same_fields
 from .._document.parts import PartRef
 from .._document.payload import NATIVE_IN_THE_CLEAR
 from .._document.serialized import Written, history, write_expiry, write_state
 from .._document.sizes import MAX_DOCUMENT_BYTES, document_size, value_size
 from .._document.status_inputs import StatusInputs
-from .._document.version import Layout, Version
+from .._document.stored_document import LayoutName, StoredDocument
+from .._document.version import Version
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, Write
+from .._rpc.messages import Write
 from .._rpc.outcome import Refused
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState
 from ..unset import UNSET, Unset
-from .reading import load_root
 
 _NATIVE_LARGEST = ("cache", "eventsTriggered")
 
@@ -39,7 +39,7 @@ async def save(
     *,
     content: FlowState | None = None,
     expected: Expectation,
-    layout: Layout | None = None,
+    layout: LayoutName | None = None,
     expire_at: datetime | Unset | None = UNSET,
     deadline: Deadline,
 ) -> None:
@@ -81,7 +81,7 @@ async def save(
     stamp(state, path, result, written, status_inputs=StatusInputs.of(sound), pending=pending)
 
 
-def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> Layout | None:
+def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> LayoutName | None:
     """Return the layout of the document that the state was read from or written to, or of the base.
 
     None if there is none yet, and for a native one if encryption is required: a whole save encrypts it.
@@ -99,7 +99,7 @@ def pending_write(
     state: FlowState,
     *,
     expected: Expectation,
-    layout: Layout | None = None,
+    layout: LayoutName | None = None,
     expire_at: datetime | Unset | None = UNSET,
 ) -> tuple[PendingWrite, Written | None]:
     """Return the write of a whole state, and what it was filled with if the layout is ours."""
@@ -187,7 +187,7 @@ def _native_write(
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
 
-    def makes(stored: Document, base: Document | None) -> bool:
+    def makes(stored: StoredDocument, base: StoredDocument | None) -> bool:
         return same_fields(stored.fields, fields)
 
     return PendingWrite(
@@ -209,8 +209,7 @@ def check_may_be_plain(collection: Collection) -> None:
 
 async def _stored_parts(collection: Collection, id: str, deadline: Deadline) -> list[str]:
     document = await collection.get(id, deadline)
-    root = None if document is None else load_root(document)
-    return [] if root is None else part_names_of(collection, id, root.refs)
+    return [] if document is None else part_names_of(collection, id, document.refs)
 
 
 def check_native_size(path: str, fields: Any) -> None:

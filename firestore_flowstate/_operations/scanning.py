@@ -7,6 +7,7 @@ from typing import Final
 
 from .._collection.collection import Collection
 from .._document.parts import COLLECTION as PARTS
+from .._document.stored_document import StoredDocument
 from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery
 
 PAGE: Final = 100
@@ -17,12 +18,12 @@ _END: Final = "\0"
 
 async def scan(
     collection: Collection, *, fields: Sequence[str] | None = None, page: int = PAGE
-) -> AsyncIterator[list[Document]]:
+) -> AsyncIterator[list[StoredDocument]]:
     """Yield the root documents of the collection, page by page; each page has the store's timeout for itself."""
     query = StructuredQuery()
     query.from_.add().collection_id = collection.collection_id
     async for documents in _pages(collection, collection.parent, query, fields, page):
-        yield documents
+        yield list(map(StoredDocument, documents))
 
 
 async def scan_parts(collection: Collection) -> AsyncIterator[list[Document]]:

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from .._collection.collection import Collection, expires_at
-from .._document.root import is_serialized
-from .._document.status_inputs import NATIVE_STATUS_INPUTS, native_status_inputs
+from .._collection.collection import Collection
+from .._document.stored_document import NATIVE_STATUS, StoredDocument
 from .._query.matching import order
 from .._query.structured import structured_query
 from .._query.token import Position
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import gather_or_cancel
-from .._rpc.messages import Document, StructuredQuery, Timestamp, Value
+from .._rpc.messages import Document, StructuredQuery, Timestamp
 from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery, statuses
@@ -40,7 +39,7 @@ class Found:
 
     position: Position
     key: tuple[float, bytes]
-    document: Document
+    document: StoredDocument
     partial: bool = False
 
 
@@ -126,7 +125,7 @@ class Stream:
         collection = self.collection
         native = self.native_statuses is not None
         count = max(wanted, self._least)
-        fields = ["startTime", "expireAt", "blockedOnStep", *NATIVE_STATUS_INPUTS] if native else self.fields
+        fields = NATIVE_STATUS if native else self.fields
         structured = self.structured(count, fields)
 
         async def ask(at: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
@@ -138,8 +137,8 @@ class Stream:
         self.ended = len(documents) < count
         now = datetime.now(timezone.utc)
         kept = 0
-        for document in documents:
-            self.after = Position(number(document.fields["startTime"]), collection.id_of(document))
+        for document in map(StoredDocument, documents):
+            self.after = Position(document.start_time, document.id)
             if self.takes(document, now):
                 self.ready.append(Found(position=self.after, key=order(*self.after), document=document, partial=native))
                 kept += 1
@@ -148,16 +147,16 @@ class Stream:
             most = _MOST_WHOLE if self.fields is None and not native else _MOST
             self._least = max(self._least, min(2 * count, most))
 
-    def takes(self, document: Document, now: datetime) -> bool:
+    def takes(self, document: StoredDocument, now: datetime) -> bool:
         """Return whether a document that the query finds is one of those asked for."""
-        expire_at = None if self.expired else expires_at(document.fields)
+        expire_at = None if self.expired else document.expire_at
         if expire_at is not None and expire_at <= now:
             self.collection.missing_ttl.saw(expire_at, now, path=self.collection.path)
             return False
         if self.native_statuses is None:
             # A native document that is found by a `status` or `shard` has it as a key of its own, which says nothing.
-            return is_serialized(document) or (self.query.status is None and self.shard is None)
-        return not is_serialized(document) and native_status_inputs(document).status in self.native_statuses
+            return not document.is_native or (self.query.status is None and self.shard is None)
+        return document.is_native and document.native_status in self.native_statuses
 
 
 def streams(
@@ -252,11 +251,3 @@ def _in_order(sources: Sequence[Stream]) -> list[tuple[tuple[float, bytes], int]
     """Return the keys of all that is ready, each with the index of its stream, in the order of the list."""
     keys = ((found.key, index) for index, source in enumerate(sources) for found in source.ready)
     return sorted(keys, reverse=True)
-
-
-def number(value: Value) -> int | float:
-    """Return a number in its exact type."""
-    number: int | float = (
-        value.double_value if value.WhichOneof("value_type") == "double_value" else value.integer_value
-    )
-    return number

@@ -14,23 +14,24 @@ from .._commit.judgement import commit_write
 from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
-from .._document.error_texts import not_found, not_removable, with_flow_id
-from .._document.expiry import EXPIRE_AFTER
+from .._document.error_texts import not_found, not_removable, unreadable, with_flow_id
+from .._document.expiry import EXPIRE_AFTER, EXPIRY
 from .._document.merging import bytes_of
-from .._document.native import EXPIRY, changed_fields, write_change
+from .._document.native import changed_fields, write_change
 from .._document.native_values import same_fields
 from .._document.parts import PartRef, part_count
 from .._document.serialized import write_expiry
+from .._document.stored_document import StoredDocument
 from .._document.updating import Update, pack_update, write_transforms, write_update
 from .._document.version import Version
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Document, Write
+from .._rpc.messages import Write
 from .._rpc.outcome import Refused
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError
 from ..unset import UNSET, Unset
 from .compacting import compact
 from .heads import confirm, confirm_whole, read_head
-from .reading import fetch, load_root, unreadable
+from .reading import fetch
 from .saving import check_may_be_plain, check_native_size
 
 _COMPACTIONS = 6  # how often a full root is compacted before an update gives up
@@ -107,7 +108,8 @@ async def _check_removable(collection: Collection, id: str, change: Change, dead
 
     What is read may be of another version than the write goes on top of: then the write will find out.
     """
-    root = load_root(document) if (document := await collection.get(id, deadline)) is not None else None
+    document = await collection.get(id, deadline)
+    root = None if document is None else document.root
     if root is None or "extra" not in root.values:
         return
     stored = root.values["extra"]
@@ -267,7 +269,7 @@ async def _update_native(
     root.update_mask.SetInParent()
     check_native_size(f"{collection.path}/{id}", root.update.fields)  # what it writes is not more than all of it
 
-    def makes(stored: Document, base: Document | None) -> bool:
+    def makes(stored: StoredDocument, base: StoredDocument | None) -> bool:
         return base is not None and same_fields(stored.fields, changed_fields(base.fields, root.update.fields, mask))
 
     pending = PendingWrite(id=id, root=root, expected=Exactly(base), revision="", replaces=False, makes=makes)

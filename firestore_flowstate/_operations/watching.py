@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Final
 
-from .._collection.collection import Collection, expires_at, is_live
+from .._collection.collection import Collection
 from .._document.expiry import has_expired
+from .._document.stored_document import StoredDocument
+from .._document.summary import summary_of
 from .._query.matching import order
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Target
@@ -16,8 +18,7 @@ from ..models import FlowState, FlowStateSummary
 from ..query import FlowStateQuery
 from .listing import list_summaries
 from .reading import check_readable, state_of
-from .streams import number, streams
-from .summarizing import summary_of
+from .streams import streams
 
 _AGAIN_SECONDS: Final = 1.0  # after parts could not be read
 _CROWDED_SECONDS: Final = 10.0  # between two looks behind what is told of
@@ -39,8 +40,8 @@ class StateWatch:
         target = Target()
         target.documents.documents.append(collection.name(id))
         self._watching = collection.connection.watch([target])
-        self._document: Document | None = None
         self._is_told = False  # of something that was not looked at yet
+        self._document: StoredDocument | None = None
         self._seen: str | None = ""  # the version that was returned last; None: there was no state
         self._ahead: datetime | None = None  # when what was returned was written, if it is later than what is told
         self._seconds: float | None = None
@@ -54,7 +55,7 @@ class StateWatch:
             if not self._is_told:
                 told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
                 if told is not None:
-                    self._document = next(iter(told[0]), None)
+                    self._document = next(map(StoredDocument, told[0]), None)
                 self._is_told = True
             try:
                 state = await self._state()
@@ -75,7 +76,7 @@ class StateWatch:
         self._watching.end()
 
     async def _state(self) -> FlowState | None:
-        if self._document is None or not is_live(self._document):
+        if self._document is None or not self._document.is_live():
             return None
         state = await state_of(self._collection, self._document, self._deadline or self._collection.deadline(None))
         # A root that was replaced before its parts were read is read again, and may have expired meanwhile.
@@ -84,7 +85,7 @@ class StateWatch:
     def _ahead_of_what_is_told(self, state: FlowState | None) -> datetime | None:
         if state is None or state.updated_at is None or self._document is None:
             return None
-        told: datetime = self._document.update_time.ToDatetime(tzinfo=timezone.utc)
+        told = self._document.updated.as_datetime()
         return state.updated_at if state.updated_at > told else None
 
     def _is_behind(self, state: FlowState | None) -> bool:
@@ -143,10 +144,10 @@ class PageWatch:
 
     async def _page(self) -> Sequence[FlowStateSummary]:
         now = datetime.now(timezone.utc)
-        documents: dict[str, Document] = {}
+        documents: dict[str, StoredDocument] = {}
         is_crowded = False
         for source, told in zip(self._sources, self._told, strict=True):
-            asked = [document for document in told if source.takes(document, now)]
+            asked = [document for document in map(StoredDocument, told) if source.takes(document, now)]
             is_crowded |= len(asked) < len(told) == self._limit
             documents.update((document.name, document) for document in asked)
         if is_crowded:
@@ -156,19 +157,18 @@ class PageWatch:
             self._seconds = _CROWDED_SECONDS
             return summaries
         shown = sorted(documents.values(), key=self._order, reverse=True)[: self._limit]
-        self._seconds = _until(min((at for d in shown if (at := expires_at(d.fields)) is not None), default=None))
+        self._seconds = _until(min((at for document in shown if (at := document.expire_at) is not None), default=None))
         return [summary for document in shown if (summary := self._summary(document)) is not None]
 
-    def _order(self, document: Document) -> tuple[float, bytes]:
-        return order(number(document.fields["startTime"]), self._collection.id_of(document))
+    def _order(self, document: StoredDocument) -> tuple[float, bytes]:
+        return order(document.start_time, document.id)
 
-    def _summary(self, document: Document) -> FlowStateSummary | None:
+    def _summary(self, document: StoredDocument) -> FlowStateSummary | None:
         collection = self._collection
         try:
             check_readable(collection, document)
             return summary_of(
                 document,
-                id=collection.id_of(document),
                 reference_of=collection.reference_of,
                 where=self._query.where,
             )

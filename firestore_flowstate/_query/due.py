@@ -6,14 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from .._document.head import WAKE_AT
 from ..errors import InvalidQueryError
 from ..models import FlowStateSummary
 from ..query import check_limit, check_moment, milliseconds
-
-WAKE_AT: Final = "wakeAt"
-"""The unknown key with the moment from which somebody should look at a flow, in milliseconds since the epoch."""
 
 
 class Due(NamedTuple):

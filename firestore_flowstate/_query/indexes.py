@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from .._document.field_paths import field_path
+from .._document.head import WAKE_AT
 from .._document.parts import COLLECTION as PARTS
 from .._document.parts import DATA
 from .._document.root import PAYLOAD
 from ..query import FlowStateQuery
-from .due import WAKE_AT
 
 Direction = Literal["ASCENDING", "DESCENDING"]
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from .._document.field_paths import quoted
+from .._document.head import WAKE_AT
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Value
 from ..query import FlowStateQuery, milliseconds, statuses
-from .due import WAKE_AT, Due
+from .due import Due
 from .token import Position
 
 _GREATER_OR_EQUAL: Final = StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL

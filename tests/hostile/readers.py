@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -15,7 +15,7 @@ from firestore_flowstate import (
     FlowStateSettings,
 )
 from firestore_flowstate._backup_line import from_line, to_line
-from firestore_flowstate._collection.collection import Collection, expires_at, is_live
+from firestore_flowstate._collection.collection import Collection
 from firestore_flowstate._commit.judgement import found_version
 from firestore_flowstate._document.compaction import compact_log, joinable
 from firestore_flowstate._document.difference import Snapshot
@@ -23,13 +23,13 @@ from firestore_flowstate._document.encoded_state import encode_state
 from firestore_flowstate._document.native import write_native
 from firestore_flowstate._document.parts import PartRef, resolve, write_part
 from firestore_flowstate._document.rewrapping import is_current, rewrap_root
-from firestore_flowstate._document.root import Root, check_layout, is_serialized, read_root
+from firestore_flowstate._document.root import read_root
 from firestore_flowstate._document.serialized import write_state
-from firestore_flowstate._document.status_inputs import native_status_inputs, serialized_status_inputs
+from firestore_flowstate._document.soundness import contradictions, hidden
+from firestore_flowstate._document.stored_document import StoredDocument
+from firestore_flowstate._document.summary import summary_of
 from firestore_flowstate._document.version import Version
-from firestore_flowstate._operations.examining import _contradictions, _hidden
-from firestore_flowstate._operations.reading import decode, load_root, read_native_document, state_of_whole
-from firestore_flowstate._operations.summarizing import summary_of
+from firestore_flowstate._operations.reading import decode, state_of_whole
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.messages import Document
 from tests.hostile.sound_documents import COLLECTION, ID, KEYS, READER, Backwards, Stored
@@ -59,10 +59,8 @@ def within(call: Callable[[], Result]) -> Result:
 def load(stored: Stored) -> FlowState:
     """Return the state as `load` does, once its documents are there."""
     stored.root.name = _COLLECTION.name(ID)
-    if not is_serialized(stored.root):
-        return read_native_document(_COLLECTION, stored.root)
-    root = read_root(stored.root)
-    return decode(_COLLECTION, ID, stored.root, root, _resolved(root, stored))
+    document = StoredDocument(stored.root)
+    return decode(_COLLECTION, document, _resolved(document.read_refs(), stored))
 
 
 def look_at(stored: Stored) -> None:
@@ -71,29 +69,26 @@ def look_at(stored: Stored) -> None:
     document.name = _COLLECTION.name(ID)
     for step in _steps(stored):
         _unless(step, FlowStateDecodeError)
-    if is_serialized(document):
+    if not StoredDocument(document).is_native:
         _unless(lambda: _fold(stored), FlowStateDecodeError, FlowStateEncodeError)
         _unless(lambda: _rewrap(stored), FlowStateDecodeError)
 
 
 def _steps(stored: Stored) -> Iterator[Callable[[], object]]:
-    document, collection = stored.root, _COLLECTION
-    yield lambda: check_layout(document)
-    yield lambda: summary_of(document, id=ID, reference_of=collection.reference_of, where=["owner", "a"])
-    yield lambda: (expires_at(document.fields), is_live(document))
-    yield lambda: (load_root(document), found_version(collection, document))
-    yield (
-        lambda: (
-            serialized_status_inputs(document, _CONTEXT) if is_serialized(document) else native_status_inputs(document)
-        )
-    )
-    yield lambda: list(_hidden(collection, document))
+    document, collection = StoredDocument(stored.root), _COLLECTION
+    yield document.check_layout
+    yield lambda: summary_of(document, reference_of=collection.reference_of, where=["owner", "a"])
+    yield lambda: (document.expire_at, document.is_live(), document.replaceable())
+    yield lambda: (document.root, found_version(collection, document))
+    yield lambda: Version.of_document(document, document.status_inputs(_CONTEXT))
+    yield lambda: list(hidden(document, shards=1))
+    yield lambda: list(hidden(document, shards=4))
     yield lambda: state_of_whole(collection, document)
 
 
 def use(stored: Stored, state: FlowState) -> None:
     """Show, copy, compare and write a state that was read: it can be stored again, or is refused for its values."""
-    list(_contradictions(stored.root, state))
+    list(contradictions(StoredDocument(stored.root), state))
     assert repr(state)
     copied = state.model_copy(deep=True)
     assert state.model_dump(by_alias=True).keys() == copied.model_dump(by_alias=True).keys()
@@ -138,18 +133,18 @@ def _unchanged(state: FlowState) -> None:
 
 def _fold(stored: Stored) -> None:
     root = read_root(stored.root)
-    compact_log(root, _resolved(root, stored, joinable(root)), _CONTEXT)
+    compact_log(root, _resolved(joinable(root), stored), _CONTEXT)
 
 
 def _rewrap(stored: Stored) -> None:
     root = read_root(stored.root)
-    resolved = _resolved(root, stored)
+    resolved = _resolved(root.refs, stored)
     is_current(root, resolved, _CONTEXT)
     rewrap_root(root, resolved, _CONTEXT)
 
 
-def _resolved(root: Root, stored: Stored, refs: list[PartRef] | None = None) -> dict[str, bytes]:
-    resolved = resolve(root.refs if refs is None else refs, stored.parts)
+def _resolved(refs: Sequence[PartRef], stored: Stored) -> dict[str, bytes]:
+    resolved = resolve(refs, stored.parts)
     if resolved is None:
         raise FlowStateDecodeError("parts that it refers to are missing")
     return resolved

@@ -16,6 +16,7 @@ from firestore_flowstate import (
     StoreUnavailableError,
 )
 from firestore_flowstate._collection.collection import Collection
+from firestore_flowstate._document.stored_document import StoredDocument
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._operations.reading import state_of_whole
 from firestore_flowstate._rpc.deadline import Deadline
@@ -100,7 +101,7 @@ async def test_a_batch_is_one_moment(flow_state_store: FirestoreFlowStateStore) 
         for at, expected in ((nanos, {round}), (nanos - 1000, {round - 1} if round else set())):
             documents = await _documents(collection, Timestamp(seconds=seconds, nanos=at))
             assert len(documents) == 100 * len(expected)
-            states_then = [state_of_whole(collection, document) for document in documents]
+            states_then = [state_of_whole(collection, StoredDocument(document)) for document in documents]
             assert expected == {state.cache["round"].value for state in states_then if state is not None}
 
 

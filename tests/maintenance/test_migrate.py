@@ -36,7 +36,7 @@ async def layouts(store: FirestoreFlowStateStore) -> list[bool]:
     from firestore_flowstate._operations.scanning import scan
 
     collection, _ = await store._begin()
-    return ["_flowstate" in document.fields async for page in scan(collection) for document in page]
+    return [not document.is_native async for page in scan(collection) for document in page]
 
 
 async def test_in_place_and_back(flow_state_settings: FlowStateSettings) -> None:

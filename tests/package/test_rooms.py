@@ -193,14 +193,10 @@ def test_calls_know_nothing_of_flow_states() -> None:
 @pytest.mark.parametrize(("room", "below"), [(room, FLOORS[:floor]) for floor, room in enumerate(FLOORS)])
 def test_each_floor_stands_on_those_below_it(room: str, below: tuple[str, ...]) -> None:
     """A collection knows no write, and the path of a write knows no operation."""
-    reads = {"_commit": ("_operations.reading", "_document.status_inputs")}.get(
-        room, ()
-    )  # until `_document` reads versions
     allowed = (
         "_document",
         "_query",
         "_rpc",
-        *reads,
         *below,
         room,
         "settings",

@@ -59,7 +59,7 @@ async def raw(store: FirestoreFlowStateStore, id: str = "flow") -> bytes:
     assert root is not None
     names = [collection.part_name(id, part) for part in await part_names(collection, id, deadline)]
     parts = await collection.connection.batch_get(names, deadline=deadline)
-    return b"".join([root.SerializeToString(), *(part.SerializeToString() for part in parts.values())])
+    return b"".join([root.message.SerializeToString(), *(part.SerializeToString() for part in parts.values())])
 
 
 @pytest.mark.parametrize("size", [1, 2000, 200_000])

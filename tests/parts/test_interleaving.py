@@ -186,10 +186,8 @@ async def _assert_no_orphans(store: FirestoreFlowStateStore, schedule: Schedule)
     """After gc every part is one that the root names, and the root counts at least as many."""
     collection, _ = await store._begin()
     await collect(collection, dry_run=False, min_age=timedelta(0))
-    from firestore_flowstate._operations.reading import load_root
-
     document = await collection.get(ID, collection.deadline())
-    root = None if document is None else load_root(document)
+    root = None if document is None else document.root
     named = {name for ref in root.refs for name in ref.part_names()} if root is not None else set()
     assert named == set(await part_names(collection, ID, collection.deadline())), schedule.trace
     assert root is None or root.part_count >= len(named)

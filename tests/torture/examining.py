@@ -9,7 +9,6 @@ from datetime import timedelta
 from firestore_flowstate import FlowState, FlowStateQuery, GcReport
 from firestore_flowstate._collection.collection import Collection
 from firestore_flowstate._operations.orphans import collect
-from firestore_flowstate._operations.reading import load_root
 from firestore_flowstate._operations.scanning import scan, scan_parts
 from firestore_flowstate.doctor import examine as find_problems
 
@@ -135,9 +134,9 @@ async def _parts(collection: Collection) -> tuple[set[str], set[str], int]:
     folded = 0
     async for page in scan(collection):
         for document in page:
-            root = load_root(document)
+            root = document.root
             if root is not None:
-                id = collection.id_of(document)
+                id = document.id
                 named.update(f"{id}/{name}" for ref in root.refs for name in ref.part_names())
                 folded += any(segment.ids for segment in root.log)
     prefix = len(collection.name(""))

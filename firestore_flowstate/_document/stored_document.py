@@ -1,0 +1,246 @@
+"""A stored document of either layout: what it says, and the masks that ask for what it is to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Final, Literal, TypeAlias
+
+from .._rpc.messages import Document, Value
+from ..errors import FlowStateDecodeError
+from ..models import FlowStatus
+from ..unset import UNSET, Unset
+from .expiry import EXPIRE_AFTER, EXPIRY, expire_after_in, expires_at, has_expired, owns_expiry
+from .head import WAKE_AT
+from .moment import Moment, moment_of
+from .native_values import number_of
+from .parts import PartRef
+from .payload import DocumentContext
+from .root import PAYLOAD, VALUES, Root, check_layout, read_root, reference_fields, refs_in
+from .sizes import document_size
+from .status_inputs import (
+    NATIVE_STATUS_INPUTS,
+    SERIALIZED_STATUS_INPUTS,
+    StatusInputs,
+    native_status_inputs,
+    serialized_status_inputs,
+)
+
+LayoutName = Literal["serialized", "native"]
+Mask: TypeAlias = tuple[str, ...]
+"""Field paths to read."""
+
+EXISTENCE: Final[Mask] = ("flowId",)
+"""The mask of a read that asks whether a document is there: a mask has to name a field."""
+EXPIRY_ALONE: Final[Mask] = (EXPIRY,)
+PART_COUNT: Final[Mask] = (f"{PAYLOAD}.parts",)
+AGE: Final[Mask] = ("startTime", EXPIRY, f"{PAYLOAD}.parts")
+"""What purging goes by."""
+NATIVE_STATUS: Final[Mask] = ("startTime", EXPIRY, "blockedOnStep", *NATIVE_STATUS_INPUTS)
+"""What tells whether a native document has a status that is asked for; it carries none."""
+HEAD: Final[Mask] = (
+    EXPIRY,
+    EXPIRE_AFTER,
+    *(f"{PAYLOAD}.{name}" for name in ("weight", "parts", "created")),
+    *SERIALIZED_STATUS_INPUTS,
+    *NATIVE_STATUS_INPUTS,
+    f"{PAYLOAD}.extra",
+    *(field for name in VALUES if name not in ("executions", "extra") for field in reference_fields(name)),
+)
+"""What an update must know that has no version: a few hundred bytes, without the log and the values."""
+
+
+class StoredDocument:
+    """The document under a flow id, whole or the fields of it that a mask asked for.
+
+    Attributes:
+        message: The protobuf message.
+    """
+
+    __slots__ = ("_root", "message")
+
+    def __init__(self, message: Document) -> None:
+        self.message = message
+        self._root: Root | Unset | None = UNSET
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return str(self.message.name)
+
+    @property
+    def id(self) -> str:
+        """The id of the flow state."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def updated(self) -> Moment:
+        """The update_time."""
+        return moment_of(self.message.update_time)
+
+    @property
+    def created_at(self) -> Moment:
+        """The create_time."""
+        return moment_of(self.message.create_time)
+
+    @property
+    def layout(self) -> LayoutName:
+        """How it holds its state."""
+        return "serialized" if PAYLOAD in self.message.fields else "native"
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it is in the native layout."""
+        return self.layout == "native"
+
+    @property
+    def fields(self) -> Mapping[str, Value]:
+        """Its fields, for the format's room alone."""
+        return self.message.fields  # type: ignore[no-any-return]  # protobuf's messages are untyped
+
+    @property
+    def payload(self) -> Mapping[str, Value]:
+        """The fields of the payload; empty if it is native. For the format's room alone."""
+        return {} if self.is_native else self.message.fields[PAYLOAD].map_value.fields
+
+    @property
+    def root(self) -> Root | None:
+        """The serialized document taken apart, once; None if it is native or damaged."""
+        if isinstance(self._root, Unset):
+            try:
+                self._root = None if self.is_native else read_root(self.message)
+            except FlowStateDecodeError:
+                self._root = None
+        return self._root
+
+    def read_root(self) -> Root:
+        """Return the serialized document taken apart.
+
+        Raises:
+            FlowStateDecodeError: It is damaged, or of a newer version; says which field.
+        """
+        root = self.root
+        return read_root(self.message) if root is None else root  # again for the error
+
+    def check_layout(self) -> None:
+        """Raise FlowStateDecodeError if the document, read by a mask, is of no layout that is known."""
+        check_layout(self.message)
+
+    @property
+    def revision(self) -> str:
+        """The revision; empty if it is native, damaged, or was read without its log."""
+        return "" if self.root is None else self.root.revision
+
+    @property
+    def revisions(self) -> Sequence[str]:
+        """The revisions that it remembers, oldest first, its own last; none if it is native or damaged."""
+        return () if self.root is None else self.root.ids
+
+    def has_seen(self, revision: str) -> bool:
+        """Return whether the write with this id is in what the document remembers."""
+        return self.root is not None and self.root.has_seen(revision)
+
+    @property
+    def refs(self) -> tuple[PartRef, ...]:
+        """Every reference to parts; none if it is native or damaged."""
+        return () if self.root is None else self.root.refs
+
+    def read_refs(self) -> tuple[PartRef, ...]:
+        """Return every reference to parts.
+
+        Raises:
+            FlowStateDecodeError: It is damaged, so that nobody knows them.
+        """
+        return () if self.is_native else self.read_root().refs
+
+    def replaceable(self) -> list[PartRef]:
+        """Return the references that stand in the place of values outside the log, also if read by the mask `HEAD`.
+
+        Raises:
+            FlowStateDecodeError: One is damaged.
+        """
+        return [] if self.is_native else refs_in(self.message, VALUES)
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it counts, also if read by the mask `PART_COUNT`: as many as it refers to, or more."""
+        return self._count("parts")
+
+    @property
+    def weight(self) -> int:
+        """The weight of the log inside the root, as it counts it."""
+        return self._count("weight")
+
+    @property
+    def created(self) -> str | None:
+        """The id of the create that made it."""
+        return self.payload["created"].string_value if "created" in self.payload else None
+
+    @property
+    def has_extra(self) -> bool:
+        """Whether its payload has unknown keys."""
+        return "extra" in self.payload
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the log was read: not by a mask."""
+        return "log" in self.payload
+
+    @property
+    def expire_at(self) -> datetime | None:
+        """When it expires; None if it does not."""
+        return expires_at(self.message.fields)
+
+    @property
+    def owns_expiry(self) -> bool:
+        """Whether ``expireAt`` is an unknown key of a native state."""
+        return self.is_native and owns_expiry(self.message.fields)
+
+    @property
+    def expire_after(self) -> int | float | None:
+        """The flow's own duration until it expires, in milliseconds; None if it has none."""
+        return expire_after_in(self.message.fields)
+
+    def is_live(self, now: datetime | None = None) -> bool:
+        """Return whether it counts as there: it has not expired."""
+        return not has_expired(self.expire_at, now or datetime.now(timezone.utc))
+
+    @property
+    def start_time(self) -> int | float:
+        """When the flow began, in its exact type, as lists are ordered by it."""
+        return number_of(self.message.fields["startTime"])
+
+    @property
+    def wake_at(self) -> int | float:
+        """The moment from which somebody should look at the flow, in its exact type, of a document that has one."""
+        return number_of(self.message.fields[WAKE_AT])
+
+    @property
+    def shard(self) -> int:
+        """The shard it says that it is in; 0 if it does not say."""
+        return self.message.fields["shard"].integer_value if "shard" in self.message.fields else 0
+
+    def status_inputs(self, context: DocumentContext) -> StatusInputs:
+        """Return what its status follows from, also if read by the mask `HEAD`.
+
+        Raises:
+            FlowStateDecodeError: Its executions cannot be read.
+        """
+        return native_status_inputs(self.message) if self.is_native else serialized_status_inputs(self.message, context)
+
+    @property
+    def native_status(self) -> FlowStatus:
+        """The status of a native document, also if read by the mask `NATIVE_STATUS`."""
+        return native_status_inputs(self.message).status
+
+    def size(self, path: str) -> int:
+        """Return its size by Firestore's rules for storage; the path is relative to the database."""
+        return document_size(path, self.message.fields)
+
+    @property
+    def message_bytes(self) -> int:
+        """The bytes of the message, which takes no walk through its values to know."""
+        return int(self.message.ByteSize())
+
+    def _count(self, name: str) -> int:
+        return self.payload[name].integer_value if name in self.payload else 0

@@ -1,0 +1,110 @@
+"""Summaries, from documents of which only the readable fields were read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, get_args
+
+from .._rpc.messages import Value
+from ..errors import FlowStateDecodeError
+from ..models import FlowStateSummary, FlowStatus
+from .error_texts import unreadable
+from .expiry import EXPIRY
+from .field_paths import quoted
+from .head import WAKE_AT, first_line
+from .native_values import ReferenceOf, read_value
+from .status_inputs import NATIVE_STATUS_INPUTS
+from .stored_document import StoredDocument
+
+SUMMARY: Final = (
+    "flowId",
+    "name",
+    "startTime",
+    "status",
+    "blockedOnStep",
+    EXPIRY,
+    "summary",
+    WAKE_AT,
+    *NATIVE_STATUS_INPUTS,
+)
+
+_STATUSES: Final = get_args(FlowStatus)
+_NUMBER: Final = ("integer_value", "double_value")
+
+
+def summary_mask(where: Iterable[str]) -> list[str]:
+    """Return the mask of what a summary shows, with the unknown keys that a query asks for."""
+    return [*SUMMARY, *map(quoted, where)]
+
+
+def summary_of(document: StoredDocument, *, reference_of: ReferenceOf, where: Iterable[str] = ()) -> FlowStateSummary:
+    """Return the summary of a document of either layout.
+
+    Args:
+        document: It, whole or read by `summary_mask`.
+        reference_of: Makes references of values that are references.
+        where: The unknown keys that the query asks for; of native documents only these and wakeAt can be shown.
+
+    Raises:
+        FlowStateDecodeError: A field is damaged; says which.
+    """
+    fields, native = document.fields, document.is_native
+    try:
+        summary = {} if native else _map(fields, "summary")
+        # The fields themselves are what queries go by: they win where another tool has set one of the two.
+        extra = {**_map(summary, "extra"), **{name: fields[name] for name in (WAKE_AT, *where) if name in fields}}
+        return FlowStateSummary(
+            id=document.id,
+            flow_id=_required(fields, "flowId", "string_value"),
+            name=_optional(fields, "name", "string_value"),
+            status=_native_status(document) if native else _status(fields),
+            start_time=_required(fields, "startTime", *_NUMBER),
+            blocked_on=_optional(_map(fields, "blockedOnStep"), "name", "string_value"),
+            step_count=_optional(summary, "steps", "integer_value") or 0,
+            size_bytes=_optional(summary, "bytes", "integer_value") or 0,
+            last_end_time=_optional(summary, "lastEnd", *_NUMBER),
+            error_line=_native_error(fields) if native else _optional(summary, "errorLine", "string_value"),
+            updated_at=document.updated.as_datetime(),
+            expire_at=document.expire_at,
+            extra={name: read_value(value, reference_of) for name, value in extra.items()},
+        )
+    except FlowStateDecodeError as error:
+        raise unreadable(error, document.id) from error
+
+
+def _native_status(document: StoredDocument) -> FlowStatus:
+    _required(_map(document.fields, "operation"), "name", "string_value")
+    return document.native_status
+
+
+def _status(fields: Mapping[str, Value]) -> FlowStatus:
+    status: FlowStatus = _required(fields, "status", "string_value")
+    if status not in _STATUSES:
+        raise FlowStateDecodeError(f"its status is {status!r:.80}")
+    return status
+
+
+def _native_error(fields: Mapping[str, Value]) -> str | None:
+    text = _optional(_map(_map(fields, "operation"), "result"), "error", "string_value")
+    return None if text is None else first_line(text)
+
+
+def _required(fields: Mapping[str, Value], name: str, *kinds: str) -> Any:
+    value = _optional(fields, name, *kinds)
+    if value is None:
+        raise FlowStateDecodeError(f"its {name} is missing")
+    return value
+
+
+def _optional(fields: Mapping[str, Value], name: str, *kinds: str) -> Any:
+    kind = fields[name].WhichOneof("value_type") if name in fields else "null_value"
+    if kind == "null_value":
+        return None
+    if kind not in kinds:
+        raise FlowStateDecodeError(f"its {name} has the type {kind}")
+    return getattr(fields[name], kind)
+
+
+def _map(fields: Mapping[str, Value], name: str) -> Mapping[str, Value]:
+    value = _optional(fields, name, "map_value")
+    return {} if value is None else value.fields
