@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from .blocking import BlockingFlowHandle, BlockingFlows
 from .context import Step, current_run, current_step
+from .decorator import FlowDecorator
 from .dispatch import Dispatcher
 from .errors import (
     DispatchError,
@@ -36,7 +37,7 @@ from .errors import (
 )
 from .final import DriveOutcome
 from .flow import Flow
-from .flows import FlowDecorator, Flows
+from .flows import Flows
 from .handle import FlowHandle
 from .retry import Retry
 from .run import JsonScalar, Run

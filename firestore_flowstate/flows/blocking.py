@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from firestore_flowstate import UNSET, FlowState, FlowStateError, Unset
 
-from .final import DriveOutcome
 from .flow import Flow
+from .flows import Flows
 from .handle import FlowHandle
 from .loop_thread import LoopThreads
 from .run import JsonScalar
 
-if TYPE_CHECKING:
-    from .flows import Flows
-
 T = TypeVar("T")
+P = ParamSpec("P")
 Input = TypeVar("Input")
 Result = TypeVar("Result")
 _Result = TypeVar("_Result", covariant=True)
+
+
+class _Blocking(Protocol):
+    """What waits for methods of what it wraps."""
+
+    def _wrapped(self) -> Any: ...
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
+
+
+def _call(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Blocking, P], T]:
+    """Return the blocking form of a method: its signature, types and docstring have no second copy."""
+
+    @wraps(method)
+    def call(self: _Blocking, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._wait(method(self._wrapped(), *args, **kwargs))
+
+    return call
 
 
 class BlockingFlows:
@@ -101,35 +119,22 @@ class BlockingFlows:
         """Return a handle of the run with the id, whether or not there is one."""
         return BlockingFlowHandle(self, id)
 
-    def resume(self, id: str, payload: Any = None, *, step: str | None = None, key: str | None = None) -> None:
-        """Answer a run; see `Flows.resume`."""
-        self._wait(self._flows.resume(id, payload, step=step, key=key))
-
-    def cancel(self, id: str, reason: str = "") -> None:
-        """Cancel a run; see `Flows.cancel`."""
-        self._wait(self._flows.cancel(id, reason))
-
-    def retry(self, id: str, *, from_step: str | None = None) -> None:
-        """Have a run that failed go on; see `Flows.retry`."""
-        self._wait(self._flows.retry(id, from_step=from_step))
-
-    def result(self, id: str, *, timeout: timedelta | float | None = None) -> Any:
-        """Return what the run returns, when it has ended; see `Flows.result`."""
-        return self._wait(self._flows.result(id, timeout=timeout))
-
-    def drive(self, id: str, *, budget: timedelta | float | None = None) -> DriveOutcome:
-        """Drive a run until it ends or waits; see `Flows.drive`."""
-        return self._wait(self._flows.drive(id, budget=budget))
-
-    def sweep(self, *, limit: int = 1000) -> int:
-        """Dispatch what has been due for 10 seconds; see `Flows.sweep`."""
-        return self._wait(self._flows.sweep(limit=limit))
+    # Signatures and docstrings are those of `Flows`. Overloads cannot be passed on: start and run have them once more.
+    resume = _call(Flows.resume)
+    cancel = _call(Flows.cancel)
+    retry = _call(Flows.retry)
+    result = _call(Flows.result)
+    drive = _call(Flows.drive)
+    sweep = _call(Flows.sweep)
 
     def close(self) -> None:
         """Hand over what is driven, and end the thread; the next call begins another."""
         self._wait(self._flows.close())
         self._threads.stop()
         self._flows._termination.unchain()  # which only the main thread can, if this is it
+
+    def _wrapped(self) -> Flows:
+        return self._flows
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         try:
@@ -155,34 +160,29 @@ class BlockingFlowHandle(Generic[_Result]):
         self._blocking = flows
         self._handle: FlowHandle[_Result] = FlowHandle(flows._flows, id)
 
-    def state(self) -> FlowState | None:
-        """Return the state of the run as it is stored, or None if there is none."""
-        return self._blocking._wait(self._handle.state())
+    state = _call(FlowHandle.state)
+    resume = _call(FlowHandle.resume)
+    cancel = _call(FlowHandle.cancel)
+    retry = _call(FlowHandle.retry)
 
     def result(self, *, timeout: timedelta | float | None = None) -> _Result:
         """Return what the run returns, when it has ended; see `FlowHandle.result`."""
-        return self._blocking._wait(self._handle.result(timeout=timeout))
-
-    def resume(self, payload: Any = None, *, step: str | None = None, key: str | None = None) -> None:
-        """Answer the run; see `Flows.resume`."""
-        self._blocking._wait(self._handle.resume(payload, step=step, key=key))
-
-    def cancel(self, reason: str = "") -> None:
-        """Cancel the run; see `Flows.cancel`."""
-        self._blocking._wait(self._handle.cancel(reason))
-
-    def retry(self, *, from_step: str | None = None) -> None:
-        """Retry the run; see `Flows.retry`."""
-        self._blocking._wait(self._handle.retry(from_step=from_step))
+        return self._wait(self._handle.result(timeout=timeout))
 
     def watch(self) -> Iterator[FlowState]:
         """Yield the state now and after each change; see `FlowHandle.watch`."""
         states: AsyncIterator[FlowState] = self._handle.watch()
         try:
-            while (state := self._blocking._wait(_next(states))) is not None:
+            while (state := self._wait(_next(states))) is not None:
                 yield state
         finally:
-            self._blocking._wait(_end(states))
+            self._wait(_end(states))
+
+    def _wrapped(self) -> FlowHandle[_Result]:
+        return self._handle
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._blocking._wait(coroutine)
 
 
 async def _next(states: AsyncIterator[FlowState]) -> FlowState | None:

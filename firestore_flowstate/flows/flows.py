@@ -4,61 +4,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from firestore_flowstate import (
-    UNSET,
-    FlowState,
-    FlowStateError,
-    FlowStateExistsError,
-    FlowStateNotFoundError,
-    Unset,
-    VersionedFlowStateStore,
-)
+from firestore_flowstate import UNSET, FlowState, FlowStateError, Unset, VersionedFlowStateStore
 
 from . import results
 from .background import Background
 from .cancelling import cancel
 from .clock import SystemClock
+from .decorator import FlowDecorator
 from .dispatch import Dispatcher, InProcess
-from .due import look_at
 from .engine import Engine, lease_in_milliseconds
-from .errors import UnknownFlowError
 from .final import DriveOutcome
 from .flow import Flow
+from .foreground import run
 from .handle import FlowHandle
 from .open_telemetry import OpenTelemetry
 from .options import milliseconds, seconds
-from .record import ended_of, wake_at, wake_now
+from .preparing import prepared
 from .resuming import resume
 from .retry import Retry
 from .retrying import retry
 from .run import JsonScalar, Run
-from .running import drive, drive_here, follow_up
+from .running import drive
 from .signals import Termination
-from .starting import Start, create
-from .sweeping import Worker, sweep
+from .starting import create_or_join
+from .sweeping import sweep, worker
 
 if TYPE_CHECKING:
     from .blocking import BlockingFlows
 
 Input = TypeVar("Input")
 Result = TypeVar("Result")
-
-
-class FlowDecorator(Protocol):
-    """What `Flows.flow` returns if it is given options."""
-
-    @overload
-    def __call__(self, function: Callable[[Run, Input], Awaitable[Result]], /) -> Flow[Input, Result]: ...
-    @overload
-    def __call__(self, function: Callable[[Run], Awaitable[Result]], /) -> Flow[None, Result]: ...
-    def __call__(self, function: Callable[..., Awaitable[Any]], /) -> Flow[Any, Any]:
-        """Make a flow of an async function."""
-        ...
 
 
 class Flows:
@@ -218,11 +198,8 @@ class Flows:
             FlowStateExistsError: A run of another flow has the id.
             UnknownFlowError: Only this process drives runs, and does not know the flow.
         """
-        begin = self._start(flow, input, id=id, delay=delay, extra=extra, expire_after=expire_after)
-        try:
-            await create(self._engine, begin)
-        except FlowStateExistsError:
-            await self._join(begin)
+        begin = prepared(self._engine, flow, input, id=id, delay=delay, extra=extra, expire_after=expire_after)
+        await create_or_join(self._engine, begin)
         return FlowHandle(self, begin.id)
 
     @overload
@@ -236,21 +213,7 @@ class Flows:
             FlowFailedError: It failed.
             FlowCancelledError: It was cancelled.
         """
-        begin = self._start(flow, input, id=id)
-        try:
-            claimed = await create(self._engine, begin, here=True)
-        except FlowStateExistsError:
-            await self._join(begin)
-            claimed = None
-        if claimed is None:
-            return await self.result(begin.id)
-        outcome, driven = await drive_here(self._engine, claimed)
-        await follow_up(self._engine, driven, outcome)
-        final = driven.checkpoint.final
-        if final is None or final.record.ended is None:
-            return await self.result(begin.id)
-        result = final.operation.get("result")
-        return results.outcome_of(self._engine, begin.id, begin.name, final.record.ended, result)
+        return await run(self._engine, prepared(self._engine, flow, input, id=id))
 
     def handle(self, id: str) -> FlowHandle[Any]:
         """Return a handle of the run with the id, whether or not there is one."""
@@ -336,19 +299,6 @@ class Flows:
         """Dispatch what has been due for 10 seconds, and return how many runs those were: to be called each minute."""
         return await sweep(self._engine, limit)
 
-    @asynccontextmanager
-    async def _worker(self, at_once: int, poll: float) -> AsyncIterator[None]:
-        if at_once < 1:
-            raise ValueError(f"at_once is at least 1, not {at_once}")
-        worker = asyncio.ensure_future(Worker(self._engine, at_once=at_once, poll=poll).work())
-        self._engine.workers += 1
-        try:
-            yield
-        finally:
-            self._engine.workers -= 1
-            worker.cancel()
-            await asyncio.wait([worker])
-
     def worker(self, *, at_once: int = 16, poll: timedelta | float = 1.0) -> AbstractAsyncContextManager[None]:
         """Drive what is due in this process for as long as the context is held open.
 
@@ -356,7 +306,7 @@ class Flows:
             at_once: How many runs at a time.
             poll: The pause between two looks, in seconds; each is one query.
         """
-        return self._worker(at_once, seconds(poll, "poll"))
+        return worker(self._engine, at_once=at_once, poll=seconds(poll, "poll"))
 
     def app(self, *, verify: Any, genkit: bool = False, budget: timedelta = timedelta(minutes=4)) -> Any:
         """Return an ASGI application with ``POST /drive``, ``POST /sweep`` and ``GET /health``.
@@ -418,58 +368,6 @@ class Flows:
         self._engine.is_closing = True
         for driven in list(self._engine.drives.values()):
             driven.hand_over()
-
-    def _start(
-        self,
-        flow: Flow[Any, Any] | str,
-        input: Any,
-        *,
-        id: str | None = None,
-        delay: timedelta | None = None,
-        extra: Mapping[str, JsonScalar] | None = None,
-        expire_after: timedelta | Unset | None = UNSET,
-    ) -> Start:
-        name = flow if isinstance(flow, str) else flow.name
-        known = self._engine.flows.get(name)
-        if not isinstance(flow, str) and known is not flow:
-            raise UnknownFlowError(f"the flow {name!r} is not one of these flows: make it by their `flow`", name=name)
-        if known is None and self._engine.drives_here is not None:
-            raise UnknownFlowError(
-                f"this process does not know the flow {name!r}, and without a dispatcher no other one is told of it",
-                name=name,
-            )
-        values = self._engine.values
-        if known is not None:
-            form = known.dump_input(input, values)
-        else:
-            form = input if isinstance(input, Unset) else values.dump(input, Any, f"the input of the flow {name!r}")
-        about = {} if id is None else {"id": id}
-        return Start(
-            name,
-            form,
-            flow=known,
-            delay=0 if delay is None else milliseconds(delay, "delay"),
-            extra=extra or {},
-            expire_after=expire_after,
-            **about,
-        )
-
-    async def _join(self, begin: Start) -> None:
-        """Have a run driven that is there already, if it is due: its first start may have died in between."""
-        engine = self._engine
-        state = await engine.store.load(begin.id)
-        if state is None:
-            raise FlowStateNotFoundError(
-                f"The run {begin.id!r} was there and is gone: start it again.", flow_id=begin.id
-            )
-        if state.name != begin.name:
-            raise FlowStateExistsError(
-                f"There is a run {begin.id!r} of the flow {state.name!r} already: choose another id.", flow_id=begin.id
-            )
-        now = engine.clock.now()
-        if ended_of(state) is None and look_at(begin.id, state, now=now, lease=engine.lease).what == "due":
-            wake = wake_at(state)
-            await engine.dispatch(begin.id, wake if wake is not None else wake_now(None, now))
 
     def _watch(self, id: str) -> AsyncIterator[FlowState]:
         return results.watch(self._engine, id)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateError, FlowStateNotFoundError
 
 from .errors import UnknownFlowError
+from .preparing import prepared
 from .record import ended_of, is_run
 from .running import drive_claimed
 from .starting import create
@@ -84,7 +85,7 @@ async def _do(flows: Flows, name: str, envelope: dict[str, Any], budget: float) 
 
 
 async def _start(flows: Flows, name: str, message: dict[str, Any], budget: float) -> FlowState:
-    begin = flows._start(flows._engine.flows[name], message.get("input", UNSET))
+    begin = prepared(flows._engine, flows._engine.flows[name], message.get("input", UNSET))
     claimed = await create(flows._engine, begin, here=True)
     if claimed is not None:
         await drive_claimed(flows._engine, claimed, budget=budget)

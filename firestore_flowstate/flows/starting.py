@@ -13,16 +13,18 @@ from firestore_flowstate import (
     FlowState,
     FlowStateExecution,
     FlowStateExistsError,
+    FlowStateNotFoundError,
     StoreUnavailableError,
     Unset,
 )
 
 from .claiming import Claim, claimed_record, new_token
+from .due import look_at
 from .engine import Engine
 from .flow import Flow
 from .image import image_of
 from .lease import Lease
-from .record import Inbox, RunRecord, metadata_of, record_of
+from .record import Inbox, RunRecord, ended_of, metadata_of, record_of, wake_at, wake_now
 from .scalars import scalars
 
 
@@ -75,6 +77,33 @@ async def create(engine: Engine, start: Start, *, here: bool | None = None) -> C
     await _store(engine, start, state, token=None)
     await engine.dispatch(start.id, wake, at=wake if start.delay else None)
     return None
+
+
+async def create_or_join(engine: Engine, start: Start, *, here: bool | None = None) -> Claim | None:
+    """As `create`; if the run is there already, have it driven if it is due: its first start may have died in between.
+
+    Raises:
+        FlowStateExistsError: A run of another flow has the id.
+    """
+    try:
+        return await create(engine, start, here=here)
+    except FlowStateExistsError:
+        await _join(engine, start)
+        return None
+
+
+async def _join(engine: Engine, start: Start) -> None:
+    state = await engine.store.load(start.id)
+    if state is None:
+        raise FlowStateNotFoundError(f"The run {start.id!r} was there and is gone: start it again.", flow_id=start.id)
+    if state.name != start.name:
+        raise FlowStateExistsError(
+            f"There is a run {start.id!r} of the flow {state.name!r} already: choose another id.", flow_id=start.id
+        )
+    now = engine.clock.now()
+    if ended_of(state) is None and look_at(start.id, state, now=now, lease=engine.lease).what == "due":
+        wake = wake_at(state)
+        await engine.dispatch(start.id, wake if wake is not None else wake_now(None, now))
 
 
 async def _create_claimed(engine: Engine, start: Start) -> Claim:

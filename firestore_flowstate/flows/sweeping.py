@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 from zlib import crc32
 
@@ -52,6 +53,21 @@ async def _due(engine: Engine, before: int) -> AsyncIterator[FlowStateSummary]:
         if len(summaries) < _PAGE:
             return
         after = summaries[-1]
+
+
+@asynccontextmanager
+async def worker(engine: Engine, *, at_once: int, poll: float) -> AsyncIterator[None]:
+    """Drive what is due, for as long as the context is held open; see `Worker`."""
+    if at_once < 1:
+        raise ValueError(f"at_once is at least 1, not {at_once}")
+    working = asyncio.ensure_future(Worker(engine, at_once=at_once, poll=poll).work())
+    engine.workers += 1
+    try:
+        yield
+    finally:
+        engine.workers -= 1
+        working.cancel()
+        await asyncio.wait([working])
 
 
 class Worker:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from firestore_flowstate import FlowStateError, MemoryFlowStateStore
-from firestore_flowstate.flows import FlowFailedError, Flows, Run
+from firestore_flowstate.flows import BlockingFlowHandle, BlockingFlows, FlowFailedError, FlowHandle, Flows, Run
 
 
 @pytest.fixture
@@ -57,3 +58,19 @@ def test_a_running_loop_is_not_blocked(flows: Flows) -> None:
             flows.blocking.sweep()
 
     asyncio.run(on_a_loop())
+
+
+@pytest.mark.parametrize(
+    ("blocking", "awaited", "names"),
+    [
+        (BlockingFlows, Flows, "start run handle resume cancel retry result drive sweep"),
+        (BlockingFlowHandle, FlowHandle, "state result resume cancel retry watch"),
+    ],
+)
+def test_each_method_takes_what_the_awaited_one_does(blocking: type, awaited: type, names: str) -> None:
+    """The same parameters by the same names, with the same defaults."""
+    for name in names.split():
+        ours, theirs = (inspect.signature(getattr(each, name)).parameters for each in (blocking, awaited))
+        assert [(each.name, each.kind, each.default) for each in theirs.values()] == [
+            (each.name, each.kind, each.default) for each in ours.values()
+        ], name

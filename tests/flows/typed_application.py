@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from typing_extensions import assert_type
 
 from firestore_flowstate import FlowState, MemoryFlowStateStore
-from firestore_flowstate.flows import DriveOutcome, Flow, FlowHandle, Flows, Retry, Run
+from firestore_flowstate.flows import BlockingFlowHandle, DriveOutcome, Flow, FlowHandle, Flows, Retry, Run
 
 
 class Topic(BaseModel):
@@ -83,3 +83,19 @@ def blocking() -> None:
     assert_type(flows.blocking.start(publish, Topic(title="a")).result(), Article)
     assert_type(flows.blocking.run(nap), int)
     assert_type(flows.blocking.drive("x"), DriveOutcome)
+    handle = flows.blocking.start(publish, Topic(title="a"), id="x", delay=timedelta(seconds=1))
+    assert_type(handle, BlockingFlowHandle[Article])
+    assert_type(handle.state(), FlowState | None)
+    assert_type(handle.result(timeout=5), Article)
+    assert_type(next(handle.watch()), FlowState)
+    handle.resume({"ok": True}, step="approve", key="mine")
+    handle.cancel("reason")
+    handle.retry(from_step="draft")
+    assert_type(flows.blocking.sweep(limit=5), int)
+    flows.blocking.resume("x", {"ok": True}, step="approve")
+    flows.blocking.retry("x", from_step="draft")
+    flows.blocking.start(publish)  # type: ignore[arg-type]
+    flows.blocking.run(publish)  # type: ignore[arg-type]
+    flows.blocking.drive(1)  # type: ignore[arg-type]
+    flows.blocking.resume("x", stop="approve")  # type: ignore[call-arg]
+    handle.cancel(1)  # type: ignore[arg-type]

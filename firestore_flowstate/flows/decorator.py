@@ -1,0 +1,24 @@
+"""What makes a flow of a function, if options come first."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar, overload
+
+from .flow import Flow
+from .run import Run
+
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+
+
+class FlowDecorator(Protocol):
+    """What `Flows.flow` returns if it is given options."""
+
+    @overload
+    def __call__(self, function: Callable[[Run, Input], Awaitable[Result]], /) -> Flow[Input, Result]: ...
+    @overload
+    def __call__(self, function: Callable[[Run], Awaitable[Result]], /) -> Flow[None, Result]: ...
+    def __call__(self, function: Callable[..., Awaitable[Any]], /) -> Flow[Any, Any]:
+        """Make a flow of an async function."""
+        ...

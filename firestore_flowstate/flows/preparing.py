@@ -1,0 +1,56 @@
+"""What a run is to start with, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from firestore_flowstate import UNSET, Unset
+
+from .engine import Engine
+from .errors import UnknownFlowError
+from .flow import Flow
+from .options import milliseconds
+from .starting import Start
+
+
+def prepared(
+    engine: Engine,
+    flow: Flow[Any, Any] | str,
+    input: Any,
+    *,
+    id: str | None = None,
+    delay: timedelta | None = None,
+    extra: Mapping[str, Any] | None = None,
+    expire_after: timedelta | Unset | None = UNSET,
+) -> Start:
+    """Return what the run starts with; its parameters are those of `Flows.start`.
+
+    Raises:
+        InvalidPayloadError: The input does not fit.
+        UnknownFlowError: Only this process drives runs, and does not know the flow.
+    """
+    name = flow if isinstance(flow, str) else flow.name
+    known = engine.flows.get(name)
+    if not isinstance(flow, str) and known is not flow:
+        raise UnknownFlowError(f"the flow {name!r} is not one of these flows: make it by their `flow`", name=name)
+    if known is None and engine.drives_here is not None:
+        raise UnknownFlowError(
+            f"this process does not know the flow {name!r}, and without a dispatcher no other one is told of it",
+            name=name,
+        )
+    if known is not None:
+        form = known.dump_input(input, engine.values)
+    else:
+        form = input if isinstance(input, Unset) else engine.values.dump(input, Any, f"the input of the flow {name!r}")
+    about = {} if id is None else {"id": id}
+    return Start(
+        name,
+        form,
+        flow=known,
+        delay=0 if delay is None else milliseconds(delay, "delay"),
+        extra=extra or {},
+        expire_after=expire_after,
+        **about,
+    )
