@@ -1,4 +1,4 @@
-"""Docstrings for the site: an example that follows `::` becomes a block of Python, as on the other pages."""
+"""Docstrings for the site: examples as blocks of Python, and methods with the docstrings that they inherit."""
 
 from __future__ import annotations
 
@@ -18,6 +18,24 @@ class Examples(griffe.Extension):
         """Change the docstring of one object, before it is parsed."""
         if obj.docstring is not None:
             obj.docstring.value = with_blocks(obj.docstring.value)
+
+
+class Inherited(griffe.Extension):
+    """Gives a method without a docstring that of the base which has it, as `inspect.getdoc` does."""
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Look at all classes of the package, once all of it is known."""
+        for module in (pkg, *pkg.modules.values()):
+            for cls in module.classes.values():
+                if not cls.is_alias:
+                    _inherit(cls)
+
+
+def _inherit(cls: griffe.Class) -> None:
+    for method in cls.functions.values():
+        if method.docstring is None and not method.is_alias:
+            bases = [base.members.get(method.name) for base in cls.mro()]
+            method.docstring = next((base.docstring for base in bases if base is not None and base.docstring), None)
 
 
 def with_blocks(docstring: str) -> str:

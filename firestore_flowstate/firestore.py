@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from typing_extensions import override
+
 from . import _collection, _commit, _document, _operations
 from ._changing import refuse_nested
 from ._document.detaching import detached
@@ -25,6 +27,7 @@ from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Fl
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, first_page_or_all, query_or_all
 from .reports import GcReport, MigrateReport, RewrapReport
 from .settings import FlowStateSettings
+from .store import VersionedFlowStateStore
 from .unset import UNSET, Unset
 
 if TYPE_CHECKING:
@@ -36,15 +39,31 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 
 
-class FirestoreFlowStateStore:
+class FirestoreFlowStateStore(VersionedFlowStateStore):
     """A VersionedFlowStateStore in a collection of a Firestore database.
 
     Constructing it does no I/O; it connects at the first call, once per process, and works from any event loop
     and thread. ``async with store`` opens a channel on the running loop, which saves a hop to another thread
-    for each call, and closes it at the end; where no other loop has entered the store, it closes the store.
+    for each call, and closes it at the end; if no other loop has entered the store, it closes the store::
+
+        async with FirestoreFlowStateStore(FlowStateSettings(collection="flows")) as store:
+            await store.save("order-17", FlowState.start(input="rivers"))
+
+    Its methods do what `VersionedFlowStateStore` says. What they cost here:
+
+    - `update` with a version is one round trip; if other fields than steps of a state in parts are replaced, it reads
+      first which parts these have. Without a version it reads the head first, and retries its own conflicts.
+    - `save_many` and `delete_many` send batches, each of them atomic.
+    - `list_summaries` and `due` read no payload. `due` is one query, or one a shard; it leaves out a state whose head
+      cannot be read, with a warning. `count` counts on the server, states too that have expired and are not collected.
+    - `iterate` reads one page ahead. Over several shards, or by status, a page may be as of a moment up to five minutes
+      ago, since it goes on with what the page before has read.
+    - `watch` is billed a read for each change, with which Firestore sends the document; parts are read as `load` reads
+      them. `watch_list` is sent whole documents: at first those of the page (over shards, as many of each), then each
+      that changes.
 
     Args:
-        settings: Where and how; None: from the environment.
+        settings: Which collection, and how to store; None: settings from the environment.
         client: A google.cloud.firestore AsyncClient or Client, or a firebase_admin App, whose project, database
             and credentials to use. It stays the caller's: `close` does not close it.
     """
@@ -95,6 +114,7 @@ class FirestoreFlowStateStore:
         collection, deadline = await self._begin(timeout)
         await collection.get("flowstate-ping", deadline, mask=["flowId"])
 
+    @override
     async def save(
         self,
         id: str,
@@ -104,15 +124,6 @@ class FirestoreFlowStateStore:
         expire_after: timedelta | Unset | None = UNSET,
         timeout: float | None = None,
     ) -> None:
-        """Store the state under the id; with `if_version` in place of that version only, None for none.
-
-        Afterwards ``state.version`` is the stored version.
-
-        Raises:
-            InvalidFlowIdError: The id cannot name a document.
-            FlowStateEncodeError: A value cannot be stored without loss.
-            FlowStateConflictError: Another version is stored than `if_version`.
-        """
         id = check_flow_id(id)
         with lasting(state, expire_after):
             await self._save(id, state, if_version, timeout)
@@ -128,6 +139,7 @@ class FirestoreFlowStateStore:
                 raise conflict(id, expected=None, found=conflicting.found) from None
             raise conflicting.error from None
 
+    @override
     async def create(
         self,
         id: str,
@@ -136,13 +148,6 @@ class FirestoreFlowStateStore:
         expire_after: timedelta | Unset | None = UNSET,
         timeout: float | None = None,
     ) -> None:
-        """Store the state under an id that has none yet. Afterwards ``state.version`` is the stored version.
-
-        Raises:
-            InvalidFlowIdError: The id cannot name a document.
-            FlowStateEncodeError: A value cannot be stored without loss.
-            FlowStateExistsError: There is a state under the id.
-        """
         id = check_flow_id(id)
         with lasting(state, expire_after):
             await self._create(id, state, timeout)
@@ -156,17 +161,13 @@ class FirestoreFlowStateStore:
         except _commit.commit.Conflict as conflicting:
             raise conflicting.error from None
 
+    @override
     async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
-        """Return the state stored under the id, or None where there is none or it has expired.
-
-        Raises:
-            InvalidFlowIdError: The id cannot name a document.
-            FlowStateDecodeError: What is stored cannot be read.
-        """
         id = check_flow_id(id)
         collection, deadline = await self._begin(timeout)
         return await _operations.reading.load(collection, id, deadline)
 
+    @override
     async def update(
         self,
         id: str,
@@ -183,17 +184,6 @@ class FirestoreFlowStateStore:
         if_version: str | Unset = UNSET,
         timeout: float | None = None,
     ) -> str:
-        """Write what is named and leave the rest; return the new version.
-
-        With `if_version` this is one round trip; where a state in parts has other fields than steps replaced, it reads
-        first which parts these have. Without, it reads the head first and retries its own conflicts.
-
-        Raises:
-            InvalidFlowIdError: The id cannot name a document.
-            FlowStateEncodeError: A value cannot be stored without loss.
-            FlowStateNotFoundError: There is no state under the id.
-            FlowStateConflictError: Another version is stored than `if_version`.
-        """
         id = check_flow_id(id)
         now = detached if isinstance(if_version, Unset) else self._as_it_is  # without a version, a read comes first
         try:
@@ -221,19 +211,10 @@ class FirestoreFlowStateStore:
             raise conflicting.error from None
         return version.to_text(collection.path_of(id))
 
+    @override
     def edit(
         self, id: str, *, expire_after: timedelta | Unset | None = UNSET, timeout: float | None = None
     ) -> AbstractAsyncContextManager[FlowState]:
-        """Load the state, and on leaving the block write what the block changed of it.
-
-        Nothing is written where nothing changed or where the block raised. The timeout holds for the load and
-        for the write.
-
-        Raises:
-            InvalidFlowIdError: The id cannot name a document.
-            FlowStateNotFoundError: On entry: there is no state under the id.
-            FlowStateConflictError: On exit: another writer changed the state meanwhile.
-        """
         id = check_flow_id(id)
         return self._edit(id, own_duration_of(expire_after), timeout)
 
@@ -247,6 +228,7 @@ class FirestoreFlowStateStore:
         yield edit.state
         await edit.write()
 
+    @override
     async def modify(
         self,
         id: str,
@@ -255,28 +237,12 @@ class FirestoreFlowStateStore:
         attempts: int = 100,
         timeout: float | None = None,
     ) -> FlowState:
-        """Load the state, call `change` with it, write the difference; on a conflict all of it again.
-
-        `change` changes the state that it is called with, or returns the one to be written in its place; what else it
-        returns is passed over. It must be safe to call more than once. Returns the state as it was written.
-
-        Raises:
-            InvalidFlowIdError: The id cannot name a document.
-            FlowStateNotFoundError: There is no state under the id.
-            FlowStateConflictError: Other writers were first `attempts` times in a row.
-            FlowStateError: `change` itself writes the state, by another call with the same id.
-        """
         id = check_flow_id(id)
         collection, deadline = await self._begin(timeout, writes=[id])
         return await _operations.editing.modify(collection, id, change, attempts=attempts, deadline=deadline)
 
+    @override
     async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
-        """Delete the state under the id. Where there is none, and no `if_version`, this does nothing.
-
-        Raises:
-            InvalidFlowIdError: The id cannot name a document.
-            FlowStateConflictError: Another version is stored than `if_version`, or none.
-        """
         id = check_flow_id(id)
         collection, deadline = await self._begin(timeout, writes=[id])
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
@@ -285,38 +251,26 @@ class FirestoreFlowStateStore:
         else:
             await _operations.deleting.delete_version(collection, id, base, deadline=deadline)
 
+    @override
     async def list(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateQueryResponse:
-        """Return a page of states: newest ``start_time`` first, ties by id descending.
-
-        Raises:
-            InvalidContinuationTokenError: The token was not given for this collection and these filters.
-            FlowStateDecodeError: A document cannot be read; ``response`` has the rest of the page.
-        """
         collection, deadline = await self._begin(timeout)
         return await _operations.listing.list_states(collection, query_or_all(query), deadline)
 
+    @override
     async def list_summaries(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateSummaryResponse:
-        """Return a page of summaries, in the order of `list`; no payload is read for them.
-
-        Raises:
-            InvalidContinuationTokenError: The token was not given for this collection and these filters.
-            FlowStateDecodeError: A head cannot be read; ``response`` has the rest of the page.
-        """
         collection, deadline = await self._begin(timeout)
         return await _operations.listing.list_summaries(collection, query_or_all(query), deadline)
 
+    @override
     async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
-        """Return how many states the filters match, counted by the server; limit and token do not count.
-
-        States that have expired and are not yet collected are counted.
-        """
         collection, deadline = await self._begin(timeout)
         return await _operations.listing.count(collection, query_or_all(query), deadline)
 
+    @override
     async def due(
         self,
         before: datetime | float | None = None,
@@ -325,36 +279,12 @@ class FirestoreFlowStateStore:
         after: FlowStateSummary | None = None,
         timeout: float | None = None,
     ) -> Sequence[FlowStateSummary]:
-        """Return the states whose unknown key ``wakeAt`` is at or before the moment: earliest first, ties by id.
-
-        One query, or one a shard; no payload is read. A state whose head cannot be read is left out, with a warning.
-
-        Args:
-            before: The latest moment, inclusive: a datetime with a time zone, or milliseconds. None: now, by the
-                clock of this machine.
-            limit: How many at most, 1 to 300.
-            after: Go on behind this one, the last of the page before.
-            timeout: Seconds, retries included.
-
-        Raises:
-            InvalidQueryError: `before` is no moment, `limit` is out of range, or `after` has no ``wakeAt``.
-        """
         query = due_query(before, now=datetime.now(timezone.utc), limit=limit, after=after)
         collection, deadline = await self._begin(timeout)
         return await _operations.due.due(collection, query, deadline)
 
+    @override
     def watch(self, id: str) -> AsyncIterator[FlowState | None]:
-        """Yield the state under the id now, and again after each change; None while there is none.
-
-        States in between may be left out where changes come faster than they are taken; the last one never is. Each
-        change sends the document, and is billed as a read; parts are read as `load` reads them. It goes on over lost
-        connections until the iterator is closed or dropped.
-
-        Raises:
-            InvalidFlowIdError: The id cannot name a document.
-            FlowStateDecodeError: What is stored cannot be read.
-            BackendError: It cannot be watched, or the first answer did not come within the store's timeout.
-        """
         id = check_flow_id(id)
 
         async def begin() -> Source[FlowState | None]:
@@ -363,17 +293,8 @@ class FirestoreFlowStateStore:
 
         return Watch(begin)
 
+    @override
     def watch_list(self, query: FlowStateQuery | None = None) -> AsyncIterator[Sequence[FlowStateSummary]]:
-        """Yield the first page of `list_summaries` now, and again whenever it changes; as `watch` does.
-
-        Firestore sends whole documents: at first those of the page (over shards, as many of each), then each that
-        changes.
-
-        Raises:
-            InvalidQueryError: The query has a token: only the first page can be watched.
-            FlowStateDecodeError: A head cannot be read, and the query does not say to skip those.
-            BackendError: As of `watch`.
-        """
         query = first_page_or_all(query)
 
         async def begin() -> Source[Sequence[FlowStateSummary]]:
@@ -382,47 +303,28 @@ class FirestoreFlowStateStore:
 
         return Watch(begin)
 
+    @override
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
-        """Yield every state the filters match, in the order of `list`, reading one page ahead.
-
-        A limit of the query is the size of the pages. Over several shards, or by status, a page may be as of a moment
-        up to five minutes ago, since it goes on with what the page before has read.
-
-        Raises:
-            FlowStateDecodeError: A document cannot be read and the query does not say to skip those.
-        """
         collection, _ = await self._begin()
         async with _operations.listing.PagesAhead(collection, query_or_all(query)) as pages:
             async for page in pages:
                 for state in page:
                     yield state
 
+    @override
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
-        """Store each state under its id, in place of what was there, in batches that are atomic each.
-
-        Raises:
-            FlowStateBatchError: Some were not stored; all others were.
-        """
         states = dict(states)
         contents = self._as_it_is(states)
         collection, deadline = await self._begin(timeout, writes=states)
         await _operations.bulk.save_many(collection, states, deadline, contents=contents)
 
+    @override
     async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
-        """Return the states stored under the ids, in the order of the ids; absent ones are left out.
-
-        Raises:
-            FlowStateBatchError: Some could not be read.
-        """
         collection, deadline = await self._begin(timeout)
         return await _operations.bulk.load_many(collection, ids, deadline)
 
+    @override
     async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
-        """Delete the states under the ids; absent ones are passed over.
-
-        Raises:
-            FlowStateBatchError: Some were not deleted; all others were.
-        """
         ids = list(ids)
         collection, deadline = await self._begin(timeout, writes=ids)
         await _operations.bulk.delete_many(collection, ids, deadline)

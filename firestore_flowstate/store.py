@@ -2,6 +2,9 @@
 
 `FlowStateStore` is Genkit's interface. `VersionedFlowStateStore` adds what several writers need. Two
 conformance suites in `firestore_flowstate.testing` check an implementation against them.
+
+The docstrings here are those of all stores: their methods inherit them. In the examples, ``store`` is any store, and
+``state`` a `FlowState`; the tests run them.
 """
 
 from __future__ import annotations
@@ -22,8 +25,15 @@ class FlowStateStore(Protocol):
     async def save(self, id: str, state: FlowState) -> None:
         """Store the state under the id, in place of what was there.
 
-        The id is the key; ``state.flow_id`` is data and may differ. The state is stored as it is at the call:
-        changing the object afterwards changes nothing in the store.
+        The state is stored as it is at the call: changing the object afterwards changes nothing in the store.
+
+        ::
+
+            await store.save("order-17", FlowState.start(input={"topic": "rivers"}))
+
+        Args:
+            id: The key. ``state.flow_id`` is data and may differ.
+            state: What to store.
 
         Raises:
             InvalidFlowIdError: The id cannot name a document. Nothing was written.
@@ -32,9 +42,16 @@ class FlowStateStore(Protocol):
         ...
 
     async def load(self, id: str) -> FlowState | None:
-        """Return the state stored under the id, or None where there is none.
+        """Return the state stored under the id, or None if there is none.
 
         Each call returns an object of its own.
+
+        ::
+
+            state = await store.load("order-17")
+
+        Args:
+            id: The key.
 
         Raises:
             InvalidFlowIdError: The id cannot name a document.
@@ -46,8 +63,16 @@ class FlowStateStore(Protocol):
         """Return a page of states: newest ``start_time`` first, ties by id descending.
 
         Following the continuation tokens gives every state exactly once that is there from the first page to
-        the last, whatever is written meanwhile and however many share a start. A page has a token only where
-        more follows.
+        the last, whatever is written meanwhile and however many share a start. A page has a token only if more
+        follows.
+
+        ::
+
+            page = await store.list(FlowStateQuery(status="done", limit=20))
+            names = [state.name for state in page.flow_states]
+
+        Args:
+            query: Which states, and how many; None: all.
 
         Raises:
             InvalidContinuationTokenError: The token is not one given for this collection and these filters.
@@ -61,6 +86,9 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
 
     Every write makes a new version, even one that changes nothing. ``timeout`` is in seconds and covers all
     retries of the call; None: the store's own. A state that has expired counts as absent.
+
+    Beside the errors that each method names, all of them raise `ValueError` for a timeout that is not a number of
+    seconds above 0, and those that call a server raise a `BackendError` if it cannot be reached or refuses the call.
     """
 
     async def save(
@@ -74,8 +102,16 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> None:
         """Store the state under the id. Afterwards ``state.version`` is the stored version.
 
+        The state is stored as it is at the call: changing the object afterwards changes nothing in the store.
+
+        ::
+
+            state = await store.load("order-17")
+            state.cache["outline"] = CacheEntry(value=["source", "mouth"])
+            await store.save("order-17", state, if_version=state.version)
+
         Args:
-            id: The key.
+            id: The key. ``state.flow_id`` is data and may differ.
             state: What to store.
             if_version: Not given: create or replace, the last write wins. A version: replace that version
                 only. None, the version of a state never stored: there must be nothing yet.
@@ -85,7 +121,9 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             timeout: Seconds, retries included.
 
         Raises:
-            FlowStateConflictError: Another version is stored than ``if_version``, or, where that is None, any.
+            InvalidFlowIdError: The id cannot name a document. Nothing was written.
+            FlowStateEncodeError: A value cannot be stored without loss. Nothing was written.
+            FlowStateConflictError: Another version is stored than ``if_version``, or, if that is None, any.
         """
         ...
 
@@ -99,30 +137,71 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> None:
         """Store the state under an id that has none yet. Afterwards ``state.version`` is the stored version.
 
-        ``expire_after`` is as of `save`.
+        ::
+
+            await store.create("order-18", FlowState.start(name="publish"), expire_after=timedelta(days=30))
+
+        Args:
+            id: The key.
+            state: What to store.
+            expire_after: As of `save`.
+            timeout: Seconds, retries included.
 
         Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateEncodeError: A value cannot be stored without loss.
             FlowStateExistsError: There is a state under the id.
         """
         ...
 
     async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
-        """Return the state stored under the id, or None where there is none."""
+        """Return the state stored under the id, or None if there is none or it has expired.
+
+        Each call returns an object of its own. Its ``version`` is for a later write.
+
+        ::
+
+            state = await store.load("order-17")
+
+        Args:
+            id: The key.
+            timeout: Seconds, retries included.
+
+        Raises:
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateDecodeError: What is stored cannot be read.
+        """
         ...
 
     async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
         """Return the states stored under the ids, in the order of the ids; absent ones are left out.
 
+        ::
+
+            states = await store.load_many(["order-17", "order-18"])
+
+        Args:
+            ids: The keys, any number.
+            timeout: Seconds for all, retries included.
+
         Raises:
-            FlowStateBatchError: Some could not be read.
+            FlowStateBatchError: Some could not be read; ``errors`` has each by id.
         """
         ...
 
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         """Store each state under its id, in place of what was there.
 
+        ::
+
+            await store.save_many({f"order-{n}": FlowState.start(name="publish") for n in range(3)})
+
+        Args:
+            states: The states by their keys, any number.
+            timeout: Seconds for all, retries included.
+
         Raises:
-            FlowStateBatchError: Some were not stored; all others were.
+            FlowStateBatchError: Some were not stored; all others were. ``errors`` has each by id.
         """
         ...
 
@@ -144,6 +223,11 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> str:
         """Write what is named and leave the rest; return the new version.
 
+        ::
+
+            version = await store.update("order-17", cache={"outline": CacheEntry(value=["source", "mouth"])})
+            await store.update("order-17", extra={"owner": "me"}, if_version=version)
+
         Args:
             id: The key.
             cache: Steps to set. A step that is there keeps its place in the order; a new one comes last.
@@ -162,8 +246,9 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             timeout: Seconds, retries included.
 
         Raises:
-            FlowStateEncodeError: A value cannot be stored; says where. An UNSET key of ``extra`` was saved as what
-                is no scalar, which only a whole save takes out.
+            InvalidFlowIdError: The id cannot name a document.
+            FlowStateEncodeError: A value cannot be stored; says which. An UNSET key of ``extra`` was saved as what
+                is not a scalar, which only a whole save takes out.
             FlowStateNotFoundError: There is no state under the id.
             FlowStateConflictError: Another version is stored than ``if_version``.
         """
@@ -174,11 +259,22 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> AbstractAsyncContextManager[FlowState]:
         """Load the state, and on leaving the block write what the block changed of it.
 
-        Nothing is written where nothing changed or where the block raised. ``expire_after`` is as of `save`, and a
-        change of the state like any.
+        Nothing is written if nothing changed or if the block raised.
+
+        ::
+
+            async with store.edit("order-17") as state:
+                state.cache["draft"] = CacheEntry(value="It rises in the hills.")
+
+        Args:
+            id: The key.
+            expire_after: As of `save`, and a change of the state like any.
+            timeout: Seconds for the load, and as many for the write, retries included.
 
         Raises:
+            InvalidFlowIdError: The id cannot name a document.
             FlowStateNotFoundError: On entry: there is no state under the id.
+            FlowStateEncodeError: On exit: a value cannot be stored without loss.
             FlowStateConflictError: On exit: another writer changed the state meanwhile.
         """
         ...
@@ -193,20 +289,47 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> FlowState:
         """Load the state, call ``change`` with it, write the difference; on a conflict all of it again.
 
-        ``change`` changes the state that it is called with, or returns the one to be written in its place; what else it
-        returns is passed over. It must be safe to call more than once. Returns the state as it was written.
+        ::
+
+            def count(state: FlowState) -> None:
+                entry = state.cache.get("visits", CacheEntry(value=0))
+                state.cache["visits"] = CacheEntry(value=entry.value + 1)
+
+            state = await store.modify("order-17", count)
+
+        Args:
+            id: The key.
+            change: Changes the state that it is called with, or returns the one to be written in its place; what else
+                it returns is passed over. It must be safe to call more than once.
+            attempts: How often to try at most.
+            timeout: Seconds for all attempts.
+
+        Returns:
+            The state as it was written.
 
         Raises:
+            InvalidFlowIdError: The id cannot name a document.
             FlowStateNotFoundError: There is no state under the id.
+            FlowStateEncodeError: A value cannot be stored without loss.
             FlowStateConflictError: Other writers were first ``attempts`` times in a row.
             FlowStateError: ``change`` itself writes the state, by another call with the same id.
         """
         ...
 
     async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
-        """Delete the state under the id. Where there is none this does nothing.
+        """Delete the state under the id. If there is none, and no ``if_version``, this does nothing.
+
+        ::
+
+            await store.delete("order-17")
+
+        Args:
+            id: The key.
+            if_version: Delete that version only. Not given: whatever is stored.
+            timeout: Seconds, retries included.
 
         Raises:
+            InvalidFlowIdError: The id cannot name a document.
             FlowStateConflictError: Another version is stored than ``if_version``, or, with one, none.
         """
         ...
@@ -214,21 +337,54 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
         """Delete the states under the ids; absent ones are passed over.
 
+        ::
+
+            await store.delete_many(["order-17", "order-18"])
+
+        Args:
+            ids: The keys, any number.
+            timeout: Seconds for all, retries included.
+
         Raises:
-            FlowStateBatchError: Some were not deleted; all others were.
+            FlowStateBatchError: Some were not deleted; all others were. ``errors`` has each by id.
         """
         ...
 
     async def list_summaries(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateSummaryResponse:
-        """Return a page of summaries, in the order of `list`, without reading payloads."""
+        """Return a page of summaries, in the order of `list`, without reading payloads.
+
+        ::
+
+            page = await store.list_summaries(FlowStateQuery(where={"owner": "me"}))
+            ids = [summary.id for summary in page.summaries]
+
+        Args:
+            query: Which states, and how many; None: all.
+            timeout: Seconds, retries included.
+
+        Raises:
+            InvalidContinuationTokenError: The token is not one given for this collection and these filters.
+            FlowStateDecodeError: A head cannot be read; ``response`` has the rest of the page.
+        """
         ...
 
     async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
-        """Return how many states the filters match; limit and token do not count.
+        """Return how many states the filters match.
 
         States that have expired and are not yet collected may be counted.
+
+        ::
+
+            running = await store.count(FlowStateQuery(status="running"))
+
+        Args:
+            query: Which states; None: all. Limit and token do not count.
+            timeout: Seconds, retries included.
+
+        Raises:
+            InvalidQueryError: ``query`` is not a FlowStateQuery.
         """
         ...
 
@@ -246,6 +402,11 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         which somebody should look at the flow. A state without it, or with something else than a number there, is
         never due.
 
+        ::
+
+            for summary in await store.due(limit=10):
+                print(summary.id, summary.extra["wakeAt"])
+
         Args:
             before: The latest moment, inclusive: a datetime with a time zone, or milliseconds. None: now, by the
                 clock of this machine.
@@ -257,20 +418,25 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             Summaries; ``extra["wakeAt"]`` of each is the moment.
 
         Raises:
-            InvalidQueryError: ``before`` is no moment, ``limit`` is out of range, or ``after`` has no ``wakeAt``.
+            InvalidQueryError: ``before`` is not a moment, ``limit`` is out of range, or ``after`` has no ``wakeAt``.
         """
         ...
 
     def watch(self, id: str) -> AsyncIterator[FlowState | None]:
         """Yield the state under the id now, and again after each change; None while there is none.
 
-        States in between may be left out where changes come faster than they are taken, the last one never is: at
-        most one waits. It goes on over lost connections, and ends with its user: by closing the iterator, or dropping
-        it. A step that is cancelled, as by `asyncio.wait_for`, does not end it: the next one goes on. ::
+        States in between may be left out if changes come faster than they are taken, the last one never is: at
+        most one waits. It goes on over lost connections, and ends with its user: by leaving the loop and closing the
+        iterator, or dropping it.
 
-            watch = store.watch("order-1002")
-            async for state in watch:
-                print("gone" if state is None else state.status)
+        ::
+
+            async for state in store.watch("order-17"):
+                if state is not None and state.operation.done:
+                    break
+
+        Args:
+            id: The key.
 
         Raises:
             InvalidFlowIdError: The id cannot name a document.
@@ -282,6 +448,15 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     def watch_list(self, query: FlowStateQuery | None = None) -> AsyncIterator[Sequence[FlowStateSummary]]:
         """Yield the first page of `list_summaries` now, and again whenever it changes; as `watch` does.
 
+        ::
+
+            async for page in store.watch_list(FlowStateQuery(status="done", limit=1)):
+                if page:
+                    break
+
+        Args:
+            query: Which states, and how many; None: all.
+
         Raises:
             InvalidQueryError: The query has a token: only the first page can be watched.
             FlowStateDecodeError: A head cannot be read, and the query does not say to skip those.
@@ -292,12 +467,41 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         """Yield every state the filters match, in the order of `list`, fetching pages as they are needed.
 
-        A limit of the query is the size of the pages.
+        ::
+
+            async for state in store.iterate(FlowStateQuery(status="failed")):
+                print(state.flow_id, state.operation.result)
+
+        Args:
+            query: Which states; None: all. A limit is the size of the pages.
+
+        Raises:
+            FlowStateDecodeError: A document cannot be read, and the query does not say to skip those.
         """
         ...
 
     async def list(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateQueryResponse:
-        """Return a page of states: newest ``start_time`` first, ties by id descending."""
+        """Return a page of states: newest ``start_time`` first, ties by id descending.
+
+        Following the continuation tokens gives every state exactly once that is there from the first page to
+        the last, whatever is written meanwhile and however many share a start. A page has a token only if more
+        follows.
+
+        ::
+
+            page = await store.list(FlowStateQuery(status="done", limit=20))
+            if page.continuation_token is not None:
+                more = FlowStateQuery(status="done", limit=20, continuation_token=page.continuation_token)
+                page = await store.list(more)
+
+        Args:
+            query: Which states, and how many; None: all.
+            timeout: Seconds, retries included.
+
+        Raises:
+            InvalidContinuationTokenError: The token is not one given for this collection and these filters.
+            FlowStateDecodeError: A document cannot be read; ``response`` has the rest of the page.
+        """
         ...

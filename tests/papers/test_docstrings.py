@@ -1,0 +1,93 @@
+"""What a user hovers over: each method of each store has the docstring of the contract, and its example runs."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import griffe
+import pytest
+
+import firestore_flowstate
+from docs.docstrings import Inherited
+from firestore_flowstate import (
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateSettings,
+    FlowStateStore,
+    MemoryFlowStateStore,
+    SyncFlowStateStore,
+    VersionedFlowStateStore,
+)
+
+METHODS = [
+    (contract, name)
+    for contract in (FlowStateStore, VersionedFlowStateStore)
+    for name, member in vars(contract).items()
+    if inspect.isfunction(member) and not name.startswith("_")
+]
+STORES = [FirestoreFlowStateStore, MemoryFlowStateStore, SyncFlowStateStore]
+EXAMPLE = re.compile(r"^::\n\n((?:    .*\n|\n)+)", re.MULTILINE)
+
+
+def example_of(contract: type, name: str) -> str:
+    """Return the code in the docstring of a method."""
+    [code] = EXAMPLE.findall(f"{inspect.getdoc(getattr(contract, name))}\n")
+    return textwrap.dedent(code)
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("name", [name for contract, name in METHODS if contract is VersionedFlowStateStore])
+def test_a_method_has_the_docstring_of_the_contract(store: type, name: str) -> None:
+    """`help`, and an editor that runs the code, find it on the class that is used."""
+    assert inspect.getdoc(getattr(VersionedFlowStateStore, name)) == inspect.getdoc(getattr(store, name))
+
+
+@pytest.mark.parametrize("store", ["FirestoreFlowStateStore", "MemoryFlowStateStore"])
+def test_a_reader_of_the_source_finds_it_through_the_bases(store: str) -> None:
+    """Editors and the site do not run the code: the class names the contract as its base."""
+    package: Any = griffe.load("firestore_flowstate", extensions=griffe.load_extensions(Inherited))
+    contract = package["store.VersionedFlowStateStore"]
+    for _, name in METHODS:
+        assert contract[name].docstring.value == package[store][name].docstring.value
+
+
+@pytest.mark.parametrize(("contract", "name"), METHODS)
+def test_a_docstring_tells_of_each_argument_and_of_errors(contract: type, name: str) -> None:
+    """And what is raised."""
+    docstring = inspect.getdoc(getattr(contract, name)) or ""
+    arguments = [one for one in inspect.signature(getattr(contract, name)).parameters if one != "self"]
+
+    assert [] == [one for one in arguments if not re.search(rf"^    {one}: ", docstring, re.MULTILINE)]
+    assert "\nRaises:\n" in docstring
+
+
+@pytest.mark.parametrize("kind", [MemoryFlowStateStore, FirestoreFlowStateStore])
+@pytest.mark.parametrize(("contract", "name"), METHODS)
+async def test_an_example_runs(
+    contract: type,
+    name: str,
+    kind: type[Any],
+    flow_state_settings: FlowStateSettings,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On a store that has the flow that all of them speak of."""
+    store = kind(flow_state_settings)
+    state = FlowState.start(name="publish", input="rivers")
+    state.operation.done = True
+    if contract is not VersionedFlowStateStore or name != "create":
+        await store.save("order-17", FlowState.model_validate({**state.model_dump(by_alias=True), "wakeAt": 5}))
+    code = f"async def example():\n{textwrap.indent(example_of(contract, name), '    ')}"
+    names: dict[str, Any] = {**vars(firestore_flowstate), "store": store, "state": state, "timedelta": timedelta}
+    names |= {one: getattr(firestore_flowstate, one) for one in firestore_flowstate.__all__}
+    exec(compile(ast.parse(code), str(Path(__file__)), "exec"), names)  # noqa: S102  # what our own docstrings show
+    await names["example"]()
+    if kind is FirestoreFlowStateStore:
+        await store.close()
+
+    assert ("order-17 5\n" if name == "due" else "") == capsys.readouterr().out
