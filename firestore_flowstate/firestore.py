@@ -20,7 +20,6 @@ from ._query.due import due_query
 from ._rpc import fork
 from ._rpc.blocking_work import SharedWork
 from ._rpc.deadline import Deadline
-from ._rpc.loop_thread import check_that_a_loop_runs
 from ._watch import Source, Watch
 from .errors import FlowStateEncodeError
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
@@ -95,13 +94,11 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        check_that_a_loop_runs()
         if self._connection is not None:
             await self._connection.unbind()
 
     async def close(self) -> None:
         """Close what the store opened. It can be used again, and then connects again."""
-        check_that_a_loop_runs()
         if self._connection is not None:
             await self._connection.close()
 
@@ -441,7 +438,6 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         return collection, deadline
 
     async def _connected(self, deadline: Deadline) -> Connection:
-        check_that_a_loop_runs()
         if self._connection is not None:
             return self._connection
         return await self._connecting.result(self._connect, what="connecting", deadline=deadline)

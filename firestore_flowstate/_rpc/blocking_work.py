@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from .deadline import Deadline
-from .errors import exhausted_error
+from .errors import exhausted_error, no_loop_error
 from .retry import Exhausted
 
 _Result = TypeVar("_Result")
@@ -38,7 +38,12 @@ class SharedWork(Generic[_Result]):
 
         Raises:
             DeadlineError: The deadline passed first.
+            FlowStateError: No event loop of asyncio runs here.
         """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise no_loop_error() from None
         pid = os.getpid()
         doing = self._under_way.get(pid)
         if doing is None or doing.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,9 +15,8 @@ from .blocking_work import SharedWork
 from .calling import Absent, parsed, read, send
 from .clock import monotonic, sleep
 from .deadline import Deadline
-from .errors import credentials_error, exhausted_error, is_about_database, public_error, unanswered_error
+from .errors import credentials_error, exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
 from .link import Link
-from .loop_thread import check_that_a_loop_runs
 from .messages import (
     BatchGetDocumentsRequest,
     BatchGetDocumentsResponse,
@@ -280,7 +280,7 @@ class Connection:
 
     async def unbind(self) -> None:
         """Undo one `bind` on the running loop; the last one closes its channel, the last of all loops everything."""
-        check_that_a_loop_runs()
+        _check_loop()
         link = self._links.get(os.getpid())
         if link is not None:
             await link.unbind()
@@ -302,13 +302,13 @@ class Connection:
 
     async def close(self) -> None:
         """Close every channel that was opened here, and end the background thread. The next call connects again."""
-        check_that_a_loop_runs()
+        _check_loop()
         link = self._links.pop(os.getpid(), None)
         if link is not None:
             await link.close()
 
     async def _link(self, deadline: Deadline) -> Link:
-        check_that_a_loop_runs()
+        _check_loop()
         link = self._links.get(os.getpid())
         return link if link is not None else await self._make_link(deadline)
 
@@ -345,6 +345,13 @@ class Connection:
             return Link(target_of_client(self._settings, self._client), client=self._client)
         except (GoogleAuthError, OSError, ValueError) as error:
             raise credentials_error(error) from error
+
+
+def _check_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise no_loop_error() from None
 
 
 def _last_read_time(replies: Sequence[Any]) -> Timestamp | None:

@@ -9,6 +9,7 @@ from ..errors import (
     AccessDeniedError,
     BackendError,
     DeadlineError,
+    FlowStateError,
     MissingIndexError,
     QuotaError,
     StoreUnavailableError,
@@ -100,6 +101,14 @@ def unanswered_error(
     return DeadlineError(
         f"{what} on {database} did not answer within {deadline.allowed:g} s: {tried}. "
         "Retry, or allow more by FLOWSTATE_TIMEOUT"
+    )
+
+
+def no_loop_error() -> FlowStateError:
+    """Return the error to raise when a store is awaited on no event loop of asyncio."""
+    return FlowStateError(
+        "a store is awaited on an event loop of asyncio, and none is running here: under trio, and in a child that "
+        "was forked within a coroutine, call SyncFlowStateStore, or asyncio.run, on a thread"
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
-from ..errors import FlowStateError, StoreUnavailableError
+from ..errors import StoreUnavailableError
 
 _Result = TypeVar("_Result")
 
@@ -222,21 +222,6 @@ def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> No
         arrival.set_exception(error)
     else:
         arrival.set_result(task.result())
-
-
-def check_that_a_loop_runs() -> None:
-    """Look that asyncio runs here.
-
-    Raises:
-        FlowStateError: It does not.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise FlowStateError(
-            "a store is awaited on an event loop of asyncio, and none is running here: under trio, and in a child that "
-            "was forked within a coroutine, call SyncFlowStateStore, or asyncio.run, on a thread"
-        ) from None
 
 
 def from_afar(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
