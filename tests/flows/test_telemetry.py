@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, current_step
+from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, current_step, open_telemetry
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_fence import abandoned
 from tests.flows.test_waits import blocked
@@ -208,6 +210,14 @@ async def test_the_wake_delay_is_measured(reader: InMemoryMetricReader, flows: F
 
     assert "work" == delay["flow.name"]
     assert 90 <= delay["value"] < 150
+
+
+def test_the_page_names_each_metric() -> None:
+    """And no other one."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    metrics = {*open_telemetry._COUNTERS.values(), *(name for name, _ in open_telemetry._HISTOGRAMS.values())}
+
+    assert metrics == set(re.findall(r"^\| `(flowstate\.[a-z.]+)` \|", page, re.MULTILINE))
 
 
 async def test_lines_at_info_have_no_payload(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
