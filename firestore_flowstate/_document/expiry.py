@@ -68,6 +68,12 @@ def expires_at(fields: Mapping[str, Value]) -> datetime | None:
     return moment
 
 
+def write_expiry(fields: Any, expire_at: datetime | None) -> None:
+    """Write when a document expires, or nothing."""
+    if expire_at is not None:
+        fields[EXPIRY].timestamp_value.FromDatetime(expire_at)
+
+
 def owns_expiry(fields: Mapping[str, Value]) -> bool:
     """Return whether ``expireAt`` of a native document is an unknown key of its state, since it is not a timestamp."""
     return EXPIRY in fields and fields[EXPIRY].WhichOneof("value_type") != "timestamp_value"

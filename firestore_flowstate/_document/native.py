@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from .._rpc.messages import Document, Value
-from ..errors import FlowStateEncodeError
+from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
 from .encoded_state import EncodedState
-from .expiry import EXPIRY, owns_expiry
+from .expiry import EXPIRY, owns_expiry, write_expiry
 from .field_paths import quoted, unquoted
 from .ids import MAX_PATH_BYTES
-from .native_values import ReferenceOf, check_key, down_to, read_value, write_value
+from .native_values import ReferenceOf, check_key, down_to, read_value, same_fields, write_value
 from .paths import in_cache, in_events, in_extra
+from .sizes import MAX_DOCUMENT_BYTES, document_size, value_size
+from .stored_document import StoredDocument
 from .wire import state_from_wire, to_wire
+
+_LARGEST: Final = ("cache", "eventsTriggered")
 
 
 def write_native(fields: Any, state: FlowState) -> None:
@@ -97,6 +102,52 @@ def write_change(document: Document, change: Change) -> list[str]:
     return list(mask)
 
 
+def write_native_document(
+    document: Document, state: FlowState, path: str, expire_at: datetime | None
+) -> datetime | None:
+    """Fill a document with a state, and when it expires; return that, or None if the state owns the field.
+
+    Args:
+        document: The document to fill.
+        state: What to store.
+        path: The path of the document relative to the database.
+        expire_at: When the state expires; None: it does not.
+
+    Raises:
+        FlowStateEncodeError: Firestore cannot hold a value.
+        FlowStateTooLargeError: It is more than a document may have.
+    """
+    write_native(document.fields, state)
+    if owns_expiry(document.fields):
+        expire_at = None
+    write_expiry(document.fields, expire_at)
+    _check_size(path, document.fields)
+    return expire_at
+
+
+def write_native_change(document: Document, change: Change, path: str, expire_at: datetime | Unset | None) -> list[str]:
+    """Fill a document with what a partial write names, and when the state expires from then on; return the mask.
+
+    Arguments and errors as of `write_native_document`; an `expire_at` of UNSET leaves it as it was.
+    """
+    mask = write_change(document, change)
+    if not isinstance(expire_at, Unset):
+        write_expiry(document.fields, expire_at)
+        mask.append(EXPIRY)
+    _check_size(path, document.fields)  # what it writes is not more than all of it
+    return mask
+
+
+def is_written(stored: StoredDocument, document: Document) -> bool:
+    """Return whether what is stored is what a whole write stores: there is no revision to tell."""
+    return same_fields(stored.fields, document.fields)
+
+
+def is_changed(stored: StoredDocument, base: StoredDocument, document: Document, mask: Sequence[str]) -> bool:
+    """Return whether what is stored is what a partial write with this mask makes of the document before it."""
+    return same_fields(stored.fields, changed_fields(base.fields, document.fields, mask))
+
+
 def changed_fields(fields: Mapping[str, Value], written: Mapping[str, Value], mask: Sequence[str]) -> dict[str, Value]:
     """Return the fields of a document after a partial write.
 
@@ -169,3 +220,24 @@ def _member(field: str, key: str, path: str) -> str:
             path=path,
         )
     return f"{field}.{quoted(key)}"
+
+
+def _check_size(path: str, fields: Any) -> None:
+    """Raise FlowStateTooLargeError if fields of a native document are more than one may have."""
+    size = document_size(path, fields)
+    if size <= MAX_DOCUMENT_BYTES:
+        return
+    sizes = {name: value_size(value) for name, value in fields.items()}
+    for name in set(_LARGEST).intersection(sizes):
+        inside = fields[name].map_value.fields
+        sizes.update((f"{name}[{key!r}]", value_size(value)) for key, value in inside.items())
+        sizes.pop(name)
+    largest = max(sizes, key=sizes.__getitem__)
+    raise FlowStateTooLargeError(
+        f"The flow state takes {size:,} bytes as a native document, more than Firestore's {MAX_DOCUMENT_BYTES:,}; "
+        f'the largest value is {largest} with {sizes[largest]:,}. The serialized layout (layout="serialized") '
+        "stores states of any size.",
+        path=largest,
+        size=size,
+        limit=MAX_DOCUMENT_BYTES,
+    )

@@ -13,7 +13,7 @@ from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from .log import Segment, covered_by, distinct
 from .moment import Moment, moment_of
-from .parts import MAX_STATE_PARTS, PartRef, Stored
+from .parts import MAX_STATE_PARTS, PartRef, Stored, part_count
 
 VERSION: Final = 1
 PAYLOAD: Final = "_flowstate"
@@ -64,9 +64,43 @@ class Root:
         """The revision: the last distinct id of the log."""
         return self.ids[-1]
 
+    @property
+    def extra(self) -> Stored | None:
+        """The unknown keys in the payload, packed; None if it has none."""
+        return self.values.get("extra")
+
     def has_seen(self, revision: str) -> bool:
         """Return whether the write with this id is in what the document remembers."""
         return revision in self.ids or revision == self.created
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a document was filled with.
+
+    Attributes:
+        revision: The id of the segment that was written.
+        weight: The weight of the log in the root.
+        parts: The bytes of the parts, by the reference to them.
+        created: The id of the create that made the document, where known.
+        has_extra: Whether the payload has unknown keys.
+    """
+
+    revision: str
+    weight: int
+    parts: Sequence[tuple[PartRef, bytes]]
+    created: str | None
+    has_extra: bool
+
+    @property
+    def refs(self) -> tuple[PartRef, ...]:
+        """Every reference to parts."""
+        return tuple(ref for ref, _ in self.parts)
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it refers to."""
+        return part_count(self.refs)
 
 
 def is_serialized(document: Document) -> bool:

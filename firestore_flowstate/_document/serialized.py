@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
+from .expiry import write_expiry
 from .head import check_head, error_line, last_end_time, queryable
 from .ids import new_id
 from .json_forms import plain
@@ -17,10 +17,10 @@ from .json_text import encode
 from .log import MAX_IDS, Segment
 from .merging import bytes_of, merge
 from .native_values import ReferenceOf, read_value
-from .parts import PartRef, Spill, Stored
+from .parts import Spill, Stored
 from .paths import in_cache, in_events
 from .payload import DocumentContext
-from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, write_payload
+from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, Written, write_payload
 from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
 from .version import Version
 from .wire import executions_to_wire, state_from_wire, to_wire
@@ -28,25 +28,6 @@ from .wire import executions_to_wire, state_from_wire, to_wire
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
 _NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a null name is kept in extra
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """What a document was filled with.
-
-    Attributes:
-        revision: The id of the segment that was written.
-        weight: The weight of the log in the root.
-        parts: The bytes of the parts, by the reference to them.
-        created: The id of the create that made the document, where known.
-        has_extra: Whether the payload has unknown keys.
-    """
-
-    revision: str
-    weight: int
-    parts: Sequence[tuple[PartRef, bytes]]
-    created: str | None
-    has_extra: bool
 
 
 def write_state(
@@ -190,12 +171,6 @@ def write_blocked(head: Any, blocked: BlockedOnStep | None) -> None:
         head["blockedOnStep"].null_value = 0
     else:
         head["blockedOnStep"].map_value.fields["name"].string_value = blocked.name
-
-
-def write_expiry(head: Any, expire_at: datetime | None) -> None:
-    """Write when the state expires, or nothing."""
-    if expire_at is not None:
-        head["expireAt"].timestamp_value.FromDatetime(expire_at)
 
 
 def write_summary(

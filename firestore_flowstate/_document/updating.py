@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,15 +10,17 @@ from typing import Any
 from .._rpc.messages import Document
 from ..unset import Unset
 from .difference import Change
+from .expiry import write_expiry
 from .field_paths import quoted
 from .head import check_blocked
 from .ids import new_id
 from .json_text import encode
 from .log import Segment
+from .merging import bytes_of
 from .parts import PartRef, Spill, Stored, part_count
 from .payload import DocumentContext
 from .root import PAYLOAD, write_segment, write_stored
-from .serialized import encode_cache, encode_events, write_blocked, write_expiry, write_extra, write_summary
+from .serialized import encode_cache, encode_events, write_blocked, write_extra, write_summary
 from .status_inputs import StatusInputs
 from .version import Version
 from .wire import executions_to_wire, to_wire
@@ -145,6 +147,22 @@ def write_transforms(transforms: Any, update: Update, gone: Iterable[PartRef]) -
         transform = transforms.add()
         transform.field_path = f"summary.{name}"
         transform.increment.integer_value = by
+
+
+def unremovable(change: Change, extra: Stored, resolved: Mapping[str, bytes], context: DocumentContext) -> list[str]:
+    """Return the keys that a change is to remove and that would appear again, since the payload has them too.
+
+    Args:
+        change: What to write.
+        extra: The unknown keys in the payload, packed.
+        resolved: The bytes of its reference, if it is one.
+        context: The context of the document.
+
+    Raises:
+        FlowStateDecodeError: They cannot be read.
+    """
+    unpacked = context.unpack(bytes_of(extra, resolved), "extra")
+    return sorted(change.unset.intersection(unpacked if isinstance(unpacked, dict) else ()))
 
 
 def _extra_size(change: Change) -> int:

@@ -14,9 +14,10 @@ from zlib import crc32
 import orjson
 
 from ..models import FlowState
-from .expiry import EXPIRE_AFTER, has_expired, own_duration
+from .expiry import EXPIRE_AFTER, EXPIRY, has_expired, own_duration
 from .moment import EPOCH, Moment
 from .parts import PartRef
+from .root import Root, Written
 from .status_inputs import StatusInputs
 from .stored_document import LayoutName, StoredDocument
 
@@ -85,6 +86,44 @@ class Version:
             expire_after=document.expire_after,
             has_extra=document.has_extra,
             part_refs=part_refs,
+        )
+
+    @classmethod
+    def of_save(
+        cls,
+        state: FlowState,
+        written: Written | None,
+        *,
+        updated: Moment,
+        status_inputs: StatusInputs,
+        expire_at: datetime | None,
+        root: Root | None,
+    ) -> Version:
+        """Return the version of a state that was stored whole.
+
+        Args:
+            state: The state.
+            written: What its document was filled with; None: it is native.
+            updated: The update_time it got.
+            status_inputs: What its status followed from when it was encoded.
+            expire_at: When it expires; None: it does not.
+            root: Its root as it was found stored, if the reply was lost; None: as it was written.
+        """
+        found = root or written
+        own = state.model_extra or {}
+        return cls(
+            updated=updated,
+            revision="" if written is None else written.revision,
+            layout="native" if written is None else "serialized",
+            status_inputs=status_inputs,
+            weight=0 if found is None else found.weight,
+            part_count=0 if found is None else found.part_count,
+            part_refs=() if found is None else found.refs,
+            created=None if written is None else written.created,
+            expires=None if expire_at is None else expire_at.timestamp(),
+            owns_expiry=written is None and EXPIRY in own,
+            has_extra=written is not None and written.has_extra,
+            expire_after=own_duration(own),
         )
 
     @classmethod

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from .._collection.collection import Collection
-from .._document.stored_document import AGE, StoredDocument
+from .._document.stored_document import AGE, EXISTENCE, StoredDocument
 from .._rpc.outcome import Ambiguous, Refused
 from ..query import FlowStateQuery, milliseconds
 from .bulk import delete_documents
@@ -70,7 +70,7 @@ async def _delete(collection: Collection, documents: list[StoredDocument]) -> in
         except (Refused, Ambiguous) as failure:
             lost = failure if isinstance(failure, Ambiguous) else lost
             # If a reply was lost it may be gone by us, and whether by another nothing tells.
-            if lost is None or await collection.get(id, deadline, mask=["flowId"]) is not None:
+            if lost is None or await collection.get(id, deadline, mask=EXISTENCE) is not None:
                 stayed += 1
 
     await delete_documents(collection, documents, deadline, one)

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from .._collection.collection import Collection
 from .._commit.expectation import Absent, Anything, Exactly, Expectation, expect
 from .._commit.judgement import commit_write
 from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
 from .._document.error_texts import check_state, with_flow_id
-from .._document.expiry import EXPIRY, own_duration, owns_expiry
+from .._document.expiry import own_duration
 from .._document.log import MAX_IDS
-from .._document.native import write_native
-from .._document.native_values import same_fields
-from .._document.parts import PartRef
+from .._document.native import is_written, write_native_document
 from .._document.payload import NATIVE_IN_THE_CLEAR
-from .._document.serialized import Written, history, write_expiry, write_state
-from .._document.sizes import MAX_DOCUMENT_BYTES, document_size, value_size
+from .._document.root import Written
+from .._document.serialized import history, write_state
 from .._document.status_inputs import StatusInputs
 from .._document.stored_document import LayoutName, StoredDocument
 from .._document.version import Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Refused
-from ..errors import FlowStateEncodeError, FlowStateTooLargeError
+from ..errors import FlowStateEncodeError
 from ..models import FlowState
 from ..unset import UNSET, Unset
-
-_NATIVE_LARGEST = ("cache", "eventsTriggered")
 
 
 async def save(
@@ -120,29 +115,17 @@ def stamp(
     pending: PendingWrite,
 ) -> None:
     """Give a state that was stored whole its version."""
-    version = Version(
+    version = Version.of_save(
+        state,
+        written,
         updated=result.updated,
-        revision="" if written is None else written.revision,
-        layout="native" if written is None else "serialized",
         status_inputs=status_inputs,
-        weight=0 if written is None else written.weight if result.root is None else result.root.weight,
-        part_count=0 if written is None else len(pending.parts) if result.root is None else result.root.part_count,
-        part_refs=_refs(written, result),
-        created=None if written is None else written.created,
-        expires=None if pending.expire_at is None else pending.expire_at.timestamp(),
-        owns_expiry=written is None and EXPIRY in (state.model_extra or {}),
-        has_extra=written is not None and written.has_extra,
-        expire_after=own_duration(state.model_extra or {}),
+        expire_at=pending.expire_at,
+        root=result.root,
     )
     base = pending.expected.version if isinstance(pending.expected, Exactly) else None
     state._history = () if written is None else (*history(state, base), written.revision)[-MAX_IDS:]
     version.stamp(state, path)
-
-
-def _refs(written: Written | None, result: CommitResult) -> tuple[PartRef, ...]:
-    if written is None:
-        return ()
-    return tuple(ref for ref, _ in written.parts) if result.root is None else result.root.refs
 
 
 def _serialized_write(
@@ -176,19 +159,14 @@ def _native_write(
     """Return the write of a whole state in the native layout."""
     root = Write()
     root.update.name = collection.name(id)
-    fields = root.update.fields
     try:
         check_may_be_plain(collection)
-        write_native(fields, state)
-        if owns_expiry(fields):
-            expire_at = None
-        write_expiry(fields, expire_at)
-        check_native_size(f"{collection.path}/{id}", fields)
+        expire_at = write_native_document(root.update, state, collection.path_of(id), expire_at)
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
 
     def makes(stored: StoredDocument, base: StoredDocument | None) -> bool:
-        return same_fields(stored.fields, fields)
+        return is_written(stored, root.update)
 
     return PendingWrite(
         id=id,
@@ -210,24 +188,3 @@ def check_may_be_plain(collection: Collection) -> None:
 async def _stored_parts(collection: Collection, id: str, deadline: Deadline) -> list[str]:
     document = await collection.get(id, deadline)
     return [] if document is None else part_names_of(collection, id, document.refs)
-
-
-def check_native_size(path: str, fields: Any) -> None:
-    """Raise FlowStateTooLargeError if fields of a native document are more than one may have."""
-    size = document_size(path, fields)
-    if size <= MAX_DOCUMENT_BYTES:
-        return
-    sizes = {name: value_size(value) for name, value in fields.items()}
-    for name in set(_NATIVE_LARGEST).intersection(sizes):
-        inside = fields[name].map_value.fields
-        sizes.update((f"{name}[{key!r}]", value_size(value)) for key, value in inside.items())
-        sizes.pop(name)
-    largest = max(sizes, key=sizes.__getitem__)
-    raise FlowStateTooLargeError(
-        f"The flow state takes {size:,} bytes as a native document, more than Firestore's {MAX_DOCUMENT_BYTES:,}; "
-        f'the largest value is {largest} with {sizes[largest]:,}. The serialized layout (layout="serialized") '
-        "stores states of any size.",
-        path=largest,
-        size=size,
-        limit=MAX_DOCUMENT_BYTES,
-    )

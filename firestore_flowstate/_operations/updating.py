@@ -15,14 +15,11 @@ from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, p
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.error_texts import not_found, not_removable, unreadable, with_flow_id
-from .._document.expiry import EXPIRE_AFTER, EXPIRY
-from .._document.merging import bytes_of
-from .._document.native import changed_fields, write_change
-from .._document.native_values import same_fields
+from .._document.expiry import EXPIRE_AFTER
+from .._document.native import is_changed, write_native_change
 from .._document.parts import PartRef, part_count
-from .._document.serialized import write_expiry
 from .._document.stored_document import StoredDocument
-from .._document.updating import Update, pack_update, write_transforms, write_update
+from .._document.updating import Update, pack_update, unremovable, write_transforms, write_update
 from .._document.version import Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
@@ -32,7 +29,7 @@ from ..unset import UNSET, Unset
 from .compacting import compact
 from .heads import confirm, confirm_whole, read_head
 from .reading import fetch
-from .saving import check_may_be_plain, check_native_size
+from .saving import check_may_be_plain
 
 _COMPACTIONS = 6  # how often a full root is compacted before an update gives up
 
@@ -109,18 +106,17 @@ async def _check_removable(collection: Collection, id: str, change: Change, dead
     What is read may be of another version than the write goes on top of: then the write will find out.
     """
     document = await collection.get(id, deadline)
-    root = None if document is None else document.root
-    if root is None or "extra" not in root.values:
+    extra = None if document is None or document.root is None else document.root.extra
+    if extra is None:
         return
-    stored = root.values["extra"]
-    resolved = await fetch(collection, id, [stored] if isinstance(stored, PartRef) else [], deadline)
+    resolved = await fetch(collection, id, [extra] if isinstance(extra, PartRef) else [], deadline)
     if resolved is None:
         return
     try:
-        extra = collection.context(id).unpack(bytes_of(stored, resolved), "extra")
+        keys = unremovable(change, extra, resolved, collection.context(id))
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
-    for key in sorted(change.unset.intersection(extra if isinstance(extra, dict) else ())):
+    for key in keys:
         raise not_removable(id, key)
 
 
@@ -236,18 +232,18 @@ def _version_after(
         expires = base.expires
     else:
         expires = None if expire_at is None else expire_at.timestamp()
-    return Version(
+    return replace(
+        base,
         updated=result.updated,
         revision=packed.segment.id,
-        layout="serialized",
         status_inputs=packed.status_inputs_after(base.status_inputs),
         weight=weight,
         part_count=count,
         part_refs=after,
-        created=base.created,
         expires=expires,
-        has_extra=base.has_extra,
         expire_after=packed.change.own_duration_after(base.expire_after),
+        owns_expiry=False,
+        is_hearsay=False,
     )
 
 
@@ -256,21 +252,19 @@ async def _update_native(
 ) -> Version:
     root = expect(Write(), Exactly(base))
     root.update.name = collection.name(id)
-    mask = write_change(root.update, change)
     status_inputs = base.status_inputs.after(change.operation, change.blocked_on_step, change.executions)
     expires = base.expires
+    expire_at: datetime | Unset | None = UNSET
     own = change.own_duration_after(base.expire_after)
     if change.names_expiry and not base.owns_expiry:
         expire_at = collection.expire_at(status_inputs.status, own)
-        write_expiry(root.update.fields, expire_at)
-        mask.append(EXPIRY)
         expires = None if expire_at is None else expire_at.timestamp()
+    mask = write_native_change(root.update, change, collection.path_of(id), expire_at)
     root.update_mask.field_paths.extend(mask)
     root.update_mask.SetInParent()
-    check_native_size(f"{collection.path}/{id}", root.update.fields)  # what it writes is not more than all of it
 
     def makes(stored: StoredDocument, base: StoredDocument | None) -> bool:
-        return base is not None and same_fields(stored.fields, changed_fields(base.fields, root.update.fields, mask))
+        return base is not None and is_changed(stored, base, root.update, mask)
 
     pending = PendingWrite(id=id, root=root, expected=Exactly(base), revision="", replaces=False, makes=makes)
     try:

@@ -211,6 +211,66 @@ def test_each_floor_stands_on_those_below_it(room: str, below: tuple[str, ...]) 
             assert _is_in(inside, *allowed), found
 
 
+STORED_FIELDS = {
+    "_flowstate",
+    "flowId",
+    "startTime",
+    "status",
+    "blockedOnStep",
+    "shard",
+    "expireAt",
+    "summary",
+    "input",
+    "cache",
+    "eventsTriggered",
+    "operation",
+    "executions",
+    "traceContext",
+    "extra",
+    "log",
+    "weight",
+    "parts",
+    "created",
+    "wakeAt",
+    "expireAfter",
+    "errorLine",
+    "steps",
+    "lastEnd",
+}
+"""The names of fields of a document in either layout, down to those of its maps."""
+
+
+def _names_of_fields(path: Path) -> Iterator[str]:
+    """Yield where a module speaks of fields of documents: by their names, or by looking into a message."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node.value.split(".")[0].strip("`") in STORED_FIELDS and " " not in node.value:
+                yield f"{path.name}:{node.lineno}: {node.value!r}"
+        elif isinstance(node, ast.Name) and node.id == "PAYLOAD":
+            yield f"{path.name}:{node.lineno}: PAYLOAD"
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith(".fields"):
+            yield f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_only_the_format_knows_names_of_fields(room: str) -> None:
+    """Operations hold documents, versions and states: a change of the format stays in its room and in the query's."""
+    assert [] == [found for path in (PACKAGE / room).glob("*.py") for found in _names_of_fields(path)]
+
+
+def test_versions_are_made_in_one_place() -> None:
+    """What a version has is decided once, whoever reads or writes a document."""
+    makers = {
+        _name(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Version"
+    }
+
+    assert {"testing.durability.history"} == makers  # a version of its own
+
+
 @pytest.mark.parametrize("room", ["flows", "testing", "cli", "integrations"])
 def test_outer_rooms_use_public_names_only(room: str) -> None:
     """What is built on the stores could be built by anybody."""
