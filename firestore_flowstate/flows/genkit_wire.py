@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateError, FlowStateNotFoundError
 
+from .engine import LOG
 from .errors import UnknownFlowError
 from .preparing import prepared
 from .record import ended_of, is_run
@@ -26,11 +27,15 @@ RESERVED: Final = frozenset({"drive", "sweep", "health"})
 
 
 def check_names(names: Any) -> None:
-    """Refuse flows whose address is one of the application's own.
+    """Refuse flows whose address is one of the application's own, or that have none.
 
     Raises:
         ValueError: There is one.
     """
+    if unreachable := sorted(name for name in names if "/" in name):
+        raise ValueError(
+            f"with genkit=True no flow has a / in its name, as {', '.join(unreachable)}: it has no address"
+        )
     if taken := RESERVED & set(names):
         raise ValueError(f"with genkit=True no flow is named {', '.join(sorted(taken))}: that is another address")
 
@@ -42,12 +47,19 @@ async def answer(flows: Flows, name: str, body: Any, *, budget: float) -> tuple[
     """
     try:
         state = await _do(flows, name, _envelope(body), budget)
-    except (FlowStateError, ValidationError, ValueError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever is raised is told, as Genkit JS does
+        if not isinstance(error, (FlowStateError, ValidationError, ValueError, TypeError)):
+            LOG.exception("An envelope for the flow %r failed.", name)
         stacktrace = "".join(traceback.format_exception_only(type(error), error))
-        return 500, {"done": True, "result": {"error": str(error), "stacktrace": stacktrace}}
+        return 500, {"done": True, "result": {"error": _printable(str(error)), "stacktrace": _printable(stacktrace)}}
     operation = state.operation.model_dump(mode="json", by_alias=True)
     operation.pop("metadata", None)  # which is ours
     return 200, operation
+
+
+def _printable(text: str) -> str:
+    """Return the text as UTF-8 can have it: callers may send half of a character."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _envelope(body: Any) -> dict[str, Any]:
@@ -72,7 +84,7 @@ async def _do(flows: Flows, name: str, envelope: dict[str, Any], budget: float) 
             delay = message.get("delay")
             if delay is not None and (isinstance(delay, bool) or not isinstance(delay, (int, float))):
                 raise TypeError("delay is a number of seconds")
-            about = None if not delay else timedelta(seconds=delay)
+            about = None if not delay else _seconds(delay)
             handle = await flows.start(name, message.get("input", UNSET), delay=about)
             return await _state(flows, handle.id, name)
         id = message.get("flowId")
@@ -82,6 +94,13 @@ async def _do(flows: Flows, name: str, envelope: dict[str, Any], budget: float) 
     raise ValueError(
         "Unexpected envelope message case, must set one of: start, schedule, runScheduled, resume, retry, state"
     )
+
+
+def _seconds(delay: float) -> timedelta:
+    try:
+        return timedelta(seconds=delay)
+    except OverflowError:
+        raise ValueError("delay is a number of seconds, and these are too many") from None
 
 
 async def _start(flows: Flows, name: str, message: dict[str, Any], budget: float) -> FlowState:

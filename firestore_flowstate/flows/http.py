@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from firestore_flowstate import BackendError, FlowStateError, InvalidFlowIdError
+from firestore_flowstate import BackendError, InvalidFlowIdError
 
 from .engine import LOG
 from .errors import DispatchError, UnknownFlowError
@@ -92,7 +92,9 @@ def make_app(flows: Flows, *, verify: Any, genkit: bool = False, budget: float =
         async with flows:
             yield
 
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.router.redirect_slashes = False  # which would answer strangers, by a Host of their own choice
+    return app
 
 
 def _guarded(handler: Handler, verify: Any) -> Handler:
@@ -119,7 +121,7 @@ def _guarded(handler: Handler, verify: Any) -> Handler:
         except (BackendError, DispatchError):
             LOG.exception("%s %s failed, and is to be tried again.", request.method, request.url.path)
             return JSONResponse({"error": "the store or the queue cannot be reached"}, 500)
-        except FlowStateError:
+        except Exception:  # noqa: BLE001  # what is stored may be broken, and a delivery more would do no better
             LOG.exception("%s %s failed.", request.method, request.url.path)
             return JSONResponse({"outcome": "error"})
 

@@ -11,6 +11,8 @@ from .engine import LOG
 
 _BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9_.-]+)")
 _MAX_AGE: Final = re.compile(r"max-age=(\d+)")
+_MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What google-auth raises of tokens that are none."""
 _SKEW_SECONDS: Final = 10
 _KEPT_SECONDS: Final = 300.0
 """How long certificates are kept if their server does not say."""
@@ -70,7 +72,15 @@ class Oidc:
             )
         except TransportError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError, GoogleAuthError) as error:
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+            GoogleAuthError,
+        ) as error:
             LOG.info("A token was refused: %s", error)
             return False
         return claims.get("email") == self.service_account and claims.get("email_verified") is True

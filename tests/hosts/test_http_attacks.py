@@ -1,0 +1,248 @@
+"""Whoever may call the application cannot break it, and whoever may not learns nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from firestore_flowstate import FlowState, MemoryFlowStateStore
+from firestore_flowstate.flows import Flows, Run
+from firestore_flowstate.flows.http import Oidc
+from firestore_flowstate.flows.oidc import KeptResponses
+from tests.hosts.test_flows_app import ACCOUNT, AUDIENCE, GOOGLE, Certificates, client
+
+DEEP = "[" * 20_000
+
+
+@pytest.fixture
+def begun() -> Counter[str]:
+    return Counter()
+
+
+@pytest.fixture
+def flows(begun: Counter[str]) -> Flows:
+    flows = Flows(MemoryFlowStateStore(), dispatcher=Nowhere())
+
+    @flows.flow
+    async def slow(run: Run, input: Any) -> Any:
+        begun[run.id] += 1
+        return await run.step("wait", asyncio.sleep, 0.05, input)
+
+    return flows
+
+
+class Nowhere:
+    async def dispatch(self, id: str, *, wake: str, at: Any = None) -> None:
+        """Wake nobody."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def segment(value: str) -> str:
+    return base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
+
+
+HEADER = segment(json.dumps({"alg": "RS256", "kid": GOOGLE.id, "typ": "JWT"}))
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        f"{segment(DEEP)}.{segment(DEEP)}.AAAA",
+        f"{HEADER}.{segment(DEEP)}.AAAA",
+        f"{HEADER}.{segment('[]')}.AAAA",
+        f"{HEADER}.{segment('5')}.AAAA",
+        f"{segment(json.dumps({'alg': 'HS256', 'kid': GOOGLE.id}))}.{segment('{}')}.AAAA",
+        f"{segment(json.dumps({'alg': ['RS256'], 'kid': {}}))}.{segment('{}')}.AAAA",
+        f"{segment(json.dumps({'alg': 'RS256', 'kid': '../' * 1000}))}.{segment('{}')}.AAAA",
+        "A" * 50_000,
+        "-._.-",
+        GOOGLE.token(exp="never"),
+        GOOGLE.token(exp=float("inf"), iat=float("inf")),
+        GOOGLE.token(aud=[AUDIENCE]),
+        GOOGLE.token(aud={AUDIENCE: 1}),
+        GOOGLE.token(email=[ACCOUNT]),
+        GOOGLE.token(email=ACCOUNT + "\n"),
+        GOOGLE.token(email_verified=1),
+        GOOGLE.token() + "\n",
+        GOOGLE.token() + ".",
+    ],
+)
+async def test_tokens_that_are_not_what_they_should_be(flows: Flows, token: str) -> None:
+    """401 without a word more; never an error of ours, which would be a way to fill logs and slow a queue."""
+    oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+    oidc._transport = KeptResponses(Certificates())
+    http = client(flows.app(verify=oidc, genkit=True))
+    for path in ("/drive", "/sweep", "/slow"):
+        answer = await http.post(path, headers={"Authorization": f"Bearer {token}".replace("\n", " ")})
+
+        assert (401, b"") == (answer.status_code, answer.content)
+
+
+@pytest.mark.parametrize("path", ["/drive/", "/sweep/", "//drive", "/drive/x", "/Drive", "/drive%2F", "/"])
+async def test_paths_that_are_not_there(flows: Flows, path: str) -> None:
+    """No redirect either, which would say where to by the caller's own Host header."""
+    http = client(flows.app(verify=lambda _: False))
+    answer = await http.post(path, headers={"Host": "evil.test"})
+
+    assert (404, "location" in answer.headers) == (answer.status_code, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id": "\\ud800"}',
+        b'{"id": ""}',
+        b'{"id": ".."}',
+        b'{"id": "__x__"}',
+        b'{"id": "../../other/x"}',
+        b'{"id": "' + b"x" * 90_000 + b'"}',
+        b'{"id": ["x"]}',
+        b'{"id": {"id": "x"}}',
+        b'{"data": {"data": {"id": "x"}}}',
+        b'{"data": null, "id": "x"}',
+        b'{"data": "x"}',
+        b"\xff\xfe",
+        b'{"id": "x"',
+        b"9" * 10_000,
+        b"NaN",
+        b"null",
+        b'{"id": NaN}',
+        b'{"a":' * 15_000,
+        b"id=x",
+    ],
+)
+async def test_bodies_that_name_no_run(flows: Flows, body: bytes) -> None:
+    """400, whatever they are said to be; nothing is driven."""
+    http = client(flows.app(verify=None))
+    for content_type in (
+        "application/json",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "",
+    ):
+        answer = await http.post("/drive", content=body, headers={"Content-Type": content_type})
+
+        assert 400 == answer.status_code, answer.content
+        assert answer.json()["error"]
+        assert len(answer.content) < 10_000
+
+
+async def test_a_body_without_an_end_is_not_read_to_it(flows: Flows) -> None:
+    """No more is taken than a task may have, and of whom we do not know nothing at all."""
+    read = 0
+
+    async def endless() -> Any:
+        nonlocal read
+        while True:
+            read += 1
+            yield b"x" * 10_000
+
+    http = client(flows.app(verify=None, genkit=True))
+    for path, most in (("/drive", 12), ("/slow", 1050)):
+        read = 0
+        answer = await asyncio.wait_for(http.post(path, content=endless()), 20)
+        assert 413 == answer.status_code
+        assert read <= most
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"waits": {"a": 5}},
+        {"waits": [1]},
+        {"waits": {"a": {"kind": "interrupt", "n": "x"}, "b": {"kind": "sleep", "n": 1}}},
+        {"waits": {"a": {}}},
+        {"owner": 5, "recoveries": "many"},
+        {"retries": 5},
+        {"todo": "everything"},
+        {"deadline": "soon"},
+        {"intents": 5, "trying": {}},
+        {"drives": None, "rewinds": []},
+        [],
+        "run",
+    ],
+)
+async def test_a_record_that_is_broken_does_not_slow_the_queue(flows: Flows, record: Any) -> None:
+    """Another delivery would do no better: 200, and the log says what it is."""
+    state = FlowState.start(name="slow", input=1)
+    state.operation.metadata = {"run": record, "inbox": record}
+    state.wakeAt = 1000  # type: ignore[attr-defined]  # an unknown key
+    await flows.store.create("x", state)
+    answer = await client(flows.app(verify=None)).post("/drive", json={"id": "x"})
+
+    assert 200 == answer.status_code, answer.content
+    assert isinstance(answer.json()["outcome"], str)
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        {"schedule": {"input": 1, "delay": 1e300}},
+        {"schedule": {"input": 1, "delay": float("inf")}},
+        {"schedule": {"input": 1, "delay": float("nan")}},
+        {"schedule": {"input": 1, "delay": -5}},
+        {"schedule": {"input": 1, "delay": "5"}},
+        {"schedule": {"input": 1, "delay": 10**400}},
+        {"state": {"flowId": "\ud800"}},
+        {"resume": {"flowId": "a/b", "payload": 1}},
+        {"resume": {"flowId": "", "payload": 1}},
+        {"retry": {"flowId": "__x__"}},
+        {"runScheduled": {"flowId": ["x"]}},
+        {"start": 0, "state": None},
+        {"start": []},
+        {"data": {"data": {"start": {}}}},
+        {"__proto__": {}},
+    ],
+)
+async def test_envelopes_that_are_none(flows: Flows, envelope: Any) -> None:
+    """An error in Genkit JS's form."""
+    http = client(flows.app(verify=None, genkit=True))
+    answer = await http.post("/slow", content=json.dumps(envelope).encode())
+
+    assert (500, True) == (answer.status_code, answer.json()["done"])
+    assert answer.json()["result"]["error"]
+
+
+async def test_duplicates_at_once(flows: Flows, begun: Counter[str]) -> None:
+    """Of twenty deliveries of one task one drives, and the others find it busy; a late one finds the end."""
+    http = client(flows.app(verify=None))
+    await flows.start("slow", 1, id="x")
+    answers = await asyncio.gather(*(http.post("/drive", json={"id": "x"}) for _ in range(20)))
+    late = await http.post("/drive", json={"id": "x"})
+
+    assert Counter({"busy": 19, "done": 1}) == Counter(answer.json()["outcome"] for answer in answers)
+    assert ("done", 1) == (late.json()["outcome"], begun["x"])
+
+
+async def test_the_log_is_written_by_us_alone(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
+    """What callers send starts no line of its own."""
+
+    def fails(request: Any) -> bool:
+        raise RuntimeError("who is it?")
+
+    http = client(flows.app(verify=fails, genkit=True))
+    with caplog.at_level(logging.INFO):
+        await http.post("/x%0AINFO%20all%20is%20well")
+
+    assert caplog.records
+    assert [] == [record for record in caplog.records if "\n" in record.getMessage()]
+
+
+def test_a_flow_that_has_no_address() -> None:
+    """Of a name with a slash Genkit JS's wire has none."""
+    flows = Flows(MemoryFlowStateStore())
+
+    @flows.flow(name="a/b")
+    async def named(run: Run) -> None: ...
+
+    with pytest.raises(ValueError, match="a/b"):
+        flows.app(verify=None, genkit=True)
