@@ -9,7 +9,19 @@ import grpc
 import pytest
 
 from tests.faults.commits import whole_commits
-from tests.faults.writes import WRITES, Store, Write, a_state, in_layout, marks, others_update, outcome_of
+from tests.faults.writes import (
+    CREATE,
+    SAVE_NEW,
+    WRITES,
+    Store,
+    Write,
+    a_state,
+    in_layout,
+    marks,
+    others_create,
+    others_update,
+    outcome_of,
+)
 from tests.rpc.tcp_proxy import TcpProxy
 
 Send = Callable[[bytes], str]
@@ -75,3 +87,30 @@ async def test_a_duplicate_that_comes_first(
     assert "stored" == await outcome_of(write.run(troubled, id, read, 1))
     assert "OK" == statuses[0]
     assert "ours" == await marks(direct, id)
+
+
+@pytest.mark.parametrize("write", [CREATE, SAVE_NEW], ids=str)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_refused_create_that_comes_late(
+    direct: Store, troubled: Store, proxy: TcpProxy, send: Send, write: Write, layout: str
+) -> None:
+    """A create cannot ask for more than that nothing is there: once that is so again, its lost request is stored."""
+    id = "id"
+    lost: list[bytes] = []
+    await troubled.load(id)
+    loop = asyncio.get_running_loop()
+
+    def lose(chunk: bytes) -> None:
+        if not lost and (found := whole_commits(chunk)):
+            lost.extend(found)
+            asyncio.run_coroutine_threadsafe(others_create(in_layout(direct, layout), id), loop).result()
+            proxy.cut()
+
+    proxy.on_request(lose)
+    assert await outcome_of(write.run(in_layout(troubled, layout), id, a_state(id), 1)) in ("exists", "conflict")
+    [message] = lost
+    while_there = await asyncio.to_thread(send, message)
+    assert ("ALREADY_EXISTS", "theirs") == (while_there, await marks(direct, id))
+
+    await direct.delete(id)
+    assert ("OK", "ours") == (await asyncio.to_thread(send, message), await marks(direct, id))

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from firestore_flowstate import FlowStateError, StoreUnavailableError
 
-from .model import Append, Case, Event, Requirement, Shows, anything, nothing, present, remove
+from .model import Append, Case, Event, Requirement, Shows, absent, anything, nothing, present, remove
 from .wrong import WrongError
 
 Outcome = Literal["done", "refused", "unavailable", "unknown", "cancelled"]
@@ -183,6 +183,9 @@ class History:
             times = [(at, at + _LATENESS) for at, sent in self.repeats if mark is not None and mark.encode() in sent]
             if record.outcome not in ("refused", "unavailable"):
                 times += self._times_of_another(record, killed=killed)
+            elif record.outcome == "refused" and case.required is absent:
+                # What asked for nothing but absence: its lost request is stored if that is so when it comes, later.
+                times += [(record.ended, until) for _, until in self._times_of_another(record, killed=False)]
             what = f"{record.line}: {record.what}: once more"
             echoes += (
                 Event(what=what, began=began, ended=ended, cases=(case,), certain=False) for began, ended in times
