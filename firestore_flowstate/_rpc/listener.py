@@ -117,6 +117,7 @@ class Listener:
             return failure
         finally:
             self._requests = None
+            requests.close()
         return None
 
     def _take(self, message: bytes) -> None:
@@ -242,16 +243,23 @@ class _Requests:
     """The requests of a stream, as grpc takes them; no generator, which a loop that ends would have to close."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def put(self, request: bytes) -> None:
         self._queue.put_nowait(request)
+
+    def close(self) -> None:
+        """End them: grpc has a task that waits for the next one, also when the stream has ended."""
+        self._queue.put_nowait(None)
 
     def __aiter__(self) -> _Requests:
         return self
 
     async def __anext__(self) -> bytes:
-        return await self._queue.get()
+        request = await self._queue.get()
+        if request is None:
+            raise StopAsyncIteration
+        return request
 
 
 def _code(number: int) -> str:

@@ -84,12 +84,9 @@ class TcpProxy:
 
     def cut(self) -> None:
         """Break every connection that is open, by a reset."""
-        pairs, self._pairs = self._pairs, []
-        for pair in pairs:
-            for end in pair:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-                end.close()
+        while self._pairs:
+            for end in self._pairs.pop():
+                _end(end)
 
     def on_request(self, hook: Callable[[bytes], None] | None) -> None:
         """Call `hook` with each chunk of requests, before it is passed on."""
@@ -134,7 +131,7 @@ class TcpProxy:
                 self._on_request(chunk)
             if not _send(far, chunk):
                 break
-        far.close()
+        _end(far)
 
     def _pass_replies(self, far: socket.socket, near: socket.socket) -> None:
         for chunk in _chunks(far):
@@ -144,7 +141,17 @@ class TcpProxy:
             self._replies_pass.wait()
             if not self._swallow and not _send(near, chunk):
                 break
-        near.close()
+        _end(near)
+
+
+def _end(end: socket.socket) -> None:
+    """Tell the other side that the connection is over, also while another thread waits for what comes from it.
+
+    To close it alone does not tell until that thread has something: whoever only listens would wait for ever.
+    """
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
 
 
 def _chunks(source: socket.socket):  # type: ignore[no-untyped-def]

@@ -243,6 +243,9 @@ class Actor:
     async def _list_summaries(self, operation: Operation, ids: Sequence[str]) -> str:
         return await listing.walk(self.asker, operation, allowed=self._allowed(operation), summaries=True)
 
+    async def _due(self, operation: Operation, ids: Sequence[str]) -> str:
+        return await listing.due(self.asker, operation, allowed=self._allowed(operation))
+
     async def _gc(self, operation: Operation, ids: Sequence[str]) -> str:
         await sweep(self.asker, "gc")
         return "done"

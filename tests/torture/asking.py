@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from firestore_flowstate import (
@@ -43,6 +43,10 @@ class Asker:
     site: Site
     store: FirestoreFlowStateStore
     history: History = field(default_factory=History)
+
+    def another(self) -> Asker:
+        """Return one that asks the same store over the same connection."""
+        return replace(self)
 
     async def write(
         self,

@@ -84,5 +84,6 @@ def _seen(events: Sequence[Event]) -> set[str]:
                 look: Look = case.required.look
                 marks.update(look.marks)
             elif isinstance(case.required, Summarized):
-                marks.update(mark for mark in (case.required.glance.blocked_on, case.required.glance.saved) if mark)
+                glance = case.required.glance
+                marks.update(mark for mark in (glance.blocked_on, glance.saved, glance.last) if mark)
     return marks

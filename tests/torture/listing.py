@@ -11,7 +11,7 @@ from firestore_flowstate import FlowStateQuery, FlowStateSummary
 from .asking import Asker
 from .history import now
 from .marks import Glance
-from .model import NotListed, Summarized
+from .model import Due, NotDue, NotListed, Summarized
 from .plan import Operation
 from .wrong import WrongError
 
@@ -63,6 +63,23 @@ async def walk(asker: Asker, operation: Operation, *, allowed: float, summaries:
         await _read_pages(asker, walk, kind, allowed, operation.timeout)
     finally:  # what was seen until the last page that could be read still counts
         tell(asker, walk)
+    return "done"
+
+
+async def due(asker: Asker, operation: Operation, *, allowed: float) -> str:
+    """Ask what is due: exactly those are whose wake time has come, in order."""
+    began, before = now(), operation.mark.wake_at
+    call = asker.store.due(before, limit=operation.limit, timeout=operation.timeout)
+    found = await asker.read("due", call, allowed=allowed)
+    ended = now()
+    places = [(int(summary.extra["wakeAt"]), summary.id.encode()) for summary in found]
+    if places != sorted(set(places)) or any(wake_at > before for wake_at, _ in places):
+        raise ListingError(f"what is due at {before} is {places}")
+    for wake_at, id in places:
+        asker.noted("due", id.decode(), Due(wake_at), began, ended)
+    last = places[-1] if len(places) == operation.limit else None
+    for id in {*asker.site.ids} - {summary.id for summary in found}:
+        asker.noted("not due", id, NotDue(id, before, last), began, ended)
     return "done"
 
 

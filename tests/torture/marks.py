@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import random
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -23,6 +25,9 @@ from firestore_flowstate import (
 from .wrong import WrongError
 
 _SAVED: Final = "saved"  # an unknown key: in the head, where filters and summaries see it
+_LAST: Final = "last"  # another, which updates set too
+_LATER: Final = 4_102_444_800_000  # milliseconds: the year 2100, so that no run is late for doctor
+_DURATIONS: Final = (None, timedelta(days=7), timedelta(days=400))  # until expiry; none of them is over in a run
 
 
 class TornError(WrongError):
@@ -65,6 +70,22 @@ class Mark:
     def size(self) -> int:
         """About how many bytes of text it writes."""
         return int(self.text.split("; ")[2])
+
+    @property
+    def wake_at(self) -> int:
+        """The wake time that it sets, of which there are few."""
+        return _LATER + zlib.crc32(self.text.encode()) % 4
+
+    @property
+    def expire_after(self) -> timedelta | None:
+        """The flow's own time until it expires that it sets."""
+        return _DURATIONS[zlib.crc32(self.text.encode()) // 4 % len(_DURATIONS)]
+
+    @property
+    def milliseconds(self) -> int:
+        """The same as it is kept."""
+        own = self.expire_after
+        return -1 if own is None else own // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -122,7 +143,9 @@ def add(state: FlowState, mark: Mark, *, fresh: bool = False) -> None:
         state.cache, state.events_triggered = {}, {}
     state.cache.update(changes.pop("cache"))
     state.events_triggered.update(changes.pop("events_triggered"))
-    for name, value in changes.items():
+    state.expireAfter = mark.milliseconds
+    del changes["expire_after"]
+    for name, value in {**changes.pop("extra"), **changes}.items():
         setattr(state, name, value)
     if mark.whole:
         state.input = {"mark": mark.text, "text": _text(mark.text, mark.size // 8)}
@@ -141,6 +164,8 @@ def changes_of(mark: Mark, *, id: str) -> dict[str, Any]:
         "blocked_on_step": None if done else BlockedOnStep(name=mark.text),
         "executions": [FlowStateExecution(start_time=1, trace_ids=[mark.text])],
         "trace_context": json.dumps({"traceId": mark.text}),
+        "extra": {_LAST: mark.text, "wakeAt": mark.wake_at},
+        "expire_after": mark.expire_after,
     }
 
 
@@ -154,6 +179,10 @@ def look_at(state: FlowState, id: str, *, name: str, start_time: int, ordered: b
     expected = new_state(id, Mark(last), name=name, start_time=start_time)
     for field in ("flow_id", "name", "start_time", "operation", "blocked_on_step", "executions", "trace_context"):
         _agree(id, field, getattr(expected, field), getattr(state, field))
+    for key in (_LAST, "wakeAt", "expireAfter"):
+        _agree(id, key, (expected.model_extra or {})[key], (state.model_extra or {}).get(key))
+    expires = Mark(last).status == "done" and Mark(last).expire_after is not None
+    _agree(id, "whether it expires", expires, state.expire_at is not None)
     marks, events = list(state.cache), list(state.events_triggered)
     _agree(id, "steps and events", *((marks, events) if ordered else (sorted(marks), sorted(events))))
     for text in marks:
@@ -177,11 +206,14 @@ class Glance:
     blocked_on: str | None
     steps: int
     saved: str | None
+    last: str | None
 
     @classmethod
     def at(cls, summary: FlowStateSummary) -> Glance:
         """Return what a summary shows."""
-        return cls(summary.status, summary.blocked_on, summary.step_count, summary.extra.get(_SAVED))
+        return cls(
+            summary.status, summary.blocked_on, summary.step_count, summary.extra.get(_SAVED), summary.extra.get(_LAST)
+        )
 
     @classmethod
     def of(cls, lineage: Sequence[str], *, native: bool) -> Glance:
@@ -189,8 +221,8 @@ class Glance:
         last = Mark(lineage[-1])
         blocked_on = last.text if last.status == "blocked" else None
         if native:
-            return cls(last.status, blocked_on, 0, None)
-        return cls(last.status, blocked_on, len(lineage), look_of(lineage, ordered=True).saved)
+            return cls(last.status, blocked_on, 0, None, None)
+        return cls(last.status, blocked_on, len(lineage), look_of(lineage, ordered=True).saved, last.text)
 
 
 def _value(mark: Mark) -> Any:

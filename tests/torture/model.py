@@ -129,6 +129,37 @@ class NotListed:
         return self.status is not None and Mark(state.lineage[-1]).status != self.status
 
 
+@dataclass(frozen=True)
+class Due:
+    """The wake time of the flow state has come, and is this."""
+
+    wake_at: int
+
+    def __call__(self, state: State) -> bool:
+        return state.lineage is not None and Mark(state.lineage[-1]).wake_at == self.wake_at
+
+
+@dataclass(frozen=True)
+class NotDue:
+    """The wake time of the flow state has not come, or it comes behind the last that was returned.
+
+    Attributes:
+        id: The flow state.
+        before: Which wake time had come.
+        last: The wake time and id, in bytes, of the last one; None: all were returned.
+    """
+
+    id: str
+    before: int
+    last: tuple[int, bytes] | None
+
+    def __call__(self, state: State) -> bool:
+        if state.lineage is None:
+            return True
+        wake_at = Mark(state.lineage[-1]).wake_at
+        return wake_at > self.before or (self.last is not None and (wake_at, self.id.encode()) > self.last)
+
+
 # ---- effects
 def nothing(state: State) -> State:
     """Leave it as it is."""

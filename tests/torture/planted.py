@@ -141,3 +141,28 @@ class IsUnsure(Planted):
         if self._calls % (2 * _EVERY) == 0:
             await super().update(id, **options)
         raise StoreUnavailableError("planted", flow_id=id, outcome_unknown=True)
+
+
+class ForgetsKeys(Planted):
+    """Some updates leave out the unknown keys."""
+
+    async def update(self, id: str, *, extra: Any = None, **options: Any) -> str:
+        return await super().update(id, extra=None if self._is_due() else extra, **options)
+
+
+class LeavesOutOfWhatIsDue(Planted):
+    """What is due lacks its first."""
+
+    async def due(self, *given: Any, **options: Any) -> Any:
+        return (await super().due(*given, **options))[1:]
+
+
+class StopsTelling(Planted):
+    """Tells who watches of few changes, and of none after those."""
+
+    async def watch(self, id: str) -> Any:
+        told = 0
+        async for state in super().watch(id):
+            told += 1
+            if told < 4:
+                yield state

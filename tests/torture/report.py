@@ -31,6 +31,7 @@ class Report:
         in_parts: How many flow states were found in parts after a round.
         folded: How many flow states were found with a folded log after a round.
         collected: How many parts were left over and collected.
+        yields: How often those who watch were told of something.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class Report:
     in_parts: int = 0
     folded: int = 0
     collected: int = 0
+    yields: int = 0
 
     def add(
         self,
@@ -92,6 +94,7 @@ class Report:
                 f"events on single flow states put in order: {self.events}",
                 f"histories in which a save or create arrived once more, late: {len(self.late)}",
                 f"states found in parts: {self.in_parts}, with a folded log: {self.folded}",
+                f"changes that those who watch were told of: {self.yields}",
                 f"parts left over by writers, and collected: {self.collected}",
                 f"latest return after a deadline: {self.overdue[0]:+.2f} s ({self.overdue[1]})",
             ]

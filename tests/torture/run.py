@@ -15,6 +15,7 @@ from firestore_flowstate import FirestoreFlowStateStore
 from .asking import Asker, UnansweredError
 from .checking import judge
 from .examining import examine, sweep
+from .following import Follower
 from .history import History, Trouble, now, wipe
 from .model import State
 from .plan import Plan
@@ -72,6 +73,7 @@ class Run:
         self._kills: list[Trouble] = []
         self._teams: list[Team] = []
         self._directs: list[Asker] = []
+        self._followers: list[Follower] = []
 
     async def set_up(self) -> None:
         """Start everything."""
@@ -84,6 +86,13 @@ class Run:
             store = FirestoreFlowStateStore(site.settings.model_copy(update={"timeout": _PATIENCE}))
             self._directs.append(Asker("direct", site, await self._stack.enter_async_context(store)))
         self._teams += await teams(plain, sharded, native, host, self._stack)
+        for team in self._teams:
+            actor, loop = team.members[0]
+            ids = [*team.site.ids[:2], team.site.ids[-1]]
+            follower = Follower(f"{team.line.name} follower", actor.asker.another(), ids)
+            self._followers.append(follower)
+            following = asyncio.ensure_future(loop.run(follower.follow()))
+            self._stack.push_async_callback(_cancelled, following)
 
     async def round(self, report: Report) -> None:
         """Let everybody do what is planned for one round, and look what has become of it.
@@ -92,14 +101,20 @@ class Run:
             WrongError: Something is not as it must be.
         """
         number, history = report.rounds, History(kills=[*self._kills])
-        for asker in (*self._directs, *(actor.asker for team in self._teams for actor, _ in team.members)):
+        actors = [actor.asker for team in self._teams for actor, _ in team.members]
+        for asker in (*self._directs, *actors, *(follower.asker for follower in self._followers)):
             asker.history = history
+        for follower in self._followers:
+            follower.began = now()
         for asker in self._directs:
             await asker.restore_standing(number)
         await self._work(number, history, report)
         for team in self._teams:
             team.line.proxy.cut()
         await asyncio.sleep(_CALM)
+        for follower in self._followers:
+            [direct] = [asker for asker in self._directs if asker.site.name == follower.asker.site.name]
+            await follower.catch_up(direct)
         inventories = [await examine(asker) for asker in self._directs]
         verdict = judge(history, self._states)
         if history.late[0] > _OVERDUE:
@@ -114,6 +129,7 @@ class Run:
             faults.update(team.line.counts)
             team.line.counts.clear()
         report.add(history, verdict, inventories, faults)
+        report.yields = sum(follower.yields for follower in self._followers)
 
     async def _work(self, number: int, history: History, report: Report) -> None:
         working, total = [], 0
@@ -200,3 +216,8 @@ async def _sweep(asker: Asker, turn: asyncio.Lock) -> None:
         async with turn:
             with contextlib.suppress(UnansweredError):
                 await sweep(asker, "sweep")
+
+
+async def _cancelled(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -14,6 +14,7 @@ from .actors import Actor
 from .asking import Asker
 from .checking import Verdict, judge
 from .examining import examine
+from .following import Follower
 from .history import History
 from .linearize import NoOrderError, UndecidedError, linearize
 from .marks import Mark, look_of
@@ -52,6 +53,7 @@ async def test_a_short_torture() -> None:
     assert report.events > 1000
     assert report.in_parts > 0
     assert report.folded > 0
+    assert report.yields > 50
 
 
 async def work(store: FirestoreFlowStateStore) -> Verdict:
@@ -63,11 +65,16 @@ async def work(store: FirestoreFlowStateStore) -> Verdict:
         await direct.restore_standing(0)
         actors = [Actor(f"actor {index}", Asker("line", site, store, history)) for index in range(4)]
         operations = [plan.operations(0, actor.name, keys=5, standing=2, sizes=site.sizes) for actor in actors]
+        follower = Follower("follower", Asker("line", site, store, history), site.ids)
+        following = asyncio.ensure_future(follower.follow())
         await asyncio.gather(*(actor.work(todo) for actor, todo in zip(actors, operations, strict=True)))
         try:
+            await follower.catch_up(direct, patience=5)
             await examine(direct)
         except WrongError as error:
             history.wrong.append(str(error))
+        following.cancel()
+        await asyncio.wait([following])
     return judge(history, {})
 
 
@@ -83,6 +90,9 @@ async def work(store: FirestoreFlowStateStore) -> Verdict:
         (planted.ForgetsVersions, "No order of the operations explains"),
         (planted.DeniesWhatIsStored, "was for certain not stored"),
         (planted.AppliesTwice, "No order of the operations explains"),
+        (planted.ForgetsKeys, ": last is "),
+        (planted.LeavesOutOfWhatIsDue, "not due"),
+        (planted.StopsTelling, "follower saw"),
     ],
 )
 async def test_planted_faults_are_noticed(
