@@ -71,6 +71,8 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         self._settings = FlowStateSettings() if settings is None else settings
         self._client = client
         self._connecting: SharedWork[Connection] = SharedWork()
+        self._importing: SharedWork[None] = SharedWork()
+        self._has_all = False
         self._connection: Connection | None = None
         self._collection: Collection | None = None
 
@@ -108,7 +110,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         Raises:
             BackendError: It does not, or may not.
         """
-        collection, deadline = await self._begin(timeout)
+        collection, deadline = await self._begin(timeout, is_first=True)
         await collection.get("flowstate-ping", deadline, mask=["flowId"])
 
     @override
@@ -127,7 +129,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     async def _save(self, id: str, state: FlowState, if_version: str | Unset | None, timeout: float | None) -> None:
         content = self._as_it_is(check_state(id, state))
-        collection, deadline = await self._begin(timeout, writes=[id])
+        collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
         expected = self._expected(id, if_version)
         try:
             await _operations.saving.save(collection, id, state, content=content, expected=expected, deadline=deadline)
@@ -151,7 +153,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     async def _create(self, id: str, state: FlowState, timeout: float | None) -> None:
         content = self._as_it_is(check_state(id, state))
-        collection, deadline = await self._begin(timeout, writes=[id])
+        collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
         expected = self._expected(id, None)
         try:
             await _operations.saving.save(collection, id, state, content=content, expected=expected, deadline=deadline)
@@ -161,7 +163,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     @override
     async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
         id = check_flow_id(id)
-        collection, deadline = await self._begin(timeout)
+        collection, deadline = await self._begin(timeout, is_first=True)
         return await _operations.reading.load(collection, id, deadline)
 
     @override
@@ -197,7 +199,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
             )
         except FlowStateEncodeError as error:
             raise with_flow_id(error, id) from None
-        collection, deadline = await self._begin(timeout, writes=[id])
+        collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         try:
             if base is None:
@@ -413,7 +415,9 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         collection, _ = await self._begin()
         return await _operations.rewrapping.rewrap(collection, progress=progress)
 
-    async def _begin(self, timeout: float | None = None, *, writes: Iterable[str] = ()) -> tuple[Collection, Deadline]:
+    async def _begin(
+        self, timeout: float | None = None, *, writes: Iterable[str] = (), is_first: bool = False
+    ) -> tuple[Collection, Deadline]:
         """Begin a call: return the collection, and the deadline that the call has from now on.
 
         It is what every method begins with. For this package alone, but for all of it: what works on documents beside
@@ -422,6 +426,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         Args:
             timeout: Seconds that the call may take; None: those of the settings.
             writes: The ids that it is going to write to.
+            is_first: Whether it is one of those that a process begins with, which `_operations.import_first` is for.
 
         Raises:
             FlowStateError: It would write to a flow state whose `modify` it is called by.
@@ -430,6 +435,8 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         check_timeout(timeout)
         deadline = Deadline.after(self._settings.timeout if timeout is None else timeout)
         connection = await self._connected(deadline)
+        if not (is_first or self._has_all):
+            await self._importing.result(self._import_all, what="importing", deadline=deadline)
         documents = await connection.documents(deadline)
         collection = self._collection
         if collection is None or collection.connection is not connection or collection.documents != documents:
@@ -443,18 +450,25 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         return await self._connecting.result(self._connect, what="connecting", deadline=deadline)
 
     def _connect(self) -> Connection:
-        """Import what calls Firestore, with grpc and Google's libraries: the one place that does, on a thread.
+        """Import what calls Firestore, with grpc and protobuf: the one place that does, on a thread.
 
-        It takes 0.3 s, which no event loop and no process that never calls should be held up for; and a process that
+        It takes 0.1 s, which no event loop and no process that never calls should be held up for; and a process that
         has not imported grpc can be forked in any way.
         """
         with fork.held_off():
-            _operations.import_all()
+            _operations.import_first()
+            if self._settings.layout == "native":
+                from ._rpc import references  # noqa: F401  # whose types it reads, which takes 0.2 s
             from ._rpc.connection import Connection
 
             if self._connection is None:
                 self._connection = Connection(self._settings, client=self._client)
             return self._connection
+
+    def _import_all(self) -> None:
+        with fork.held_off():  # a child forked meanwhile would wait for the imports' locks for ever
+            _operations.import_all()
+            self._has_all = True
 
     def _as_it_is(self, value: _Value) -> _Value:
         """Return what is to be encoded: a copy if the connection comes first, since it may change meanwhile."""

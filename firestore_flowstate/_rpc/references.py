@@ -1,12 +1,21 @@
-"""References of Google's client library, for values of other writers' documents that are references."""
+"""The types that Google's client library has for Firestore's values, and references to documents.
+
+Importing this imports that library, which takes longer than all else up to a first save. A store of native documents
+does so when it connects; another one when it first reads such a value of a native document.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.auth.credentials import AnonymousCredentials
+from google.cloud.firestore_v1 import GeoPoint
 from google.cloud.firestore_v1.async_client import AsyncClient
 from google.cloud.firestore_v1.client import Client
+from google.cloud.firestore_v1.vector import Vector
+
+__all__ = ["DatetimeWithNanoseconds", "GeoPoint", "Vector", "reference"]
 
 
 def reference(name: str, *, client: Any) -> Any:
