@@ -82,7 +82,7 @@ def read_value(value: Value, reference_of: ReferenceOf) -> Any:
     if kind == "timestamp_value":
         return _read_timestamp(value.timestamp_value)
     if kind == "geo_point_value":
-        from .._rpc.references import GeoPoint
+        from google.cloud.firestore_v1 import GeoPoint
 
         return GeoPoint(value.geo_point_value.latitude, value.geo_point_value.longitude)
     if kind == "reference_value":
@@ -245,7 +245,7 @@ def _read_map(value: Value, reference_of: ReferenceOf) -> Any:
     fields = value.map_value.fields
     mapping = {key: read_value(member, reference_of) for key, member in fields.items()}
     if mapping.get("__type__") == "__vector__" and isinstance(mapping.get("value"), list):
-        from .._rpc.references import Vector
+        from google.cloud.firestore_v1.vector import Vector
 
         try:
             return Vector(mapping["value"])

@@ -30,10 +30,10 @@ GOOGLES_OWN_SWITCHES = "_rpc.target"  # of client certificates, which Google's l
 LATE = {
     "": (
         1,
-        "stores and settings are loaded when they are asked for, since pydantic-settings is as large as the package",
+        "stores and settings are loaded when they are asked for, with what they need",
     ),
-    "firestore": (1, "the connection, with grpc, when the store connects"),
-    "_operations": (1, "all operations, at the same moment"),
+    "firestore": (2, "the connection, with grpc, when the store connects; types of google.cloud for native documents"),
+    "_operations": (2, "the first operations at the same moment, and all when one of the others is called"),
     "_rpc.connection": (4, "google.auth and google.cloud take longer than grpc, and the emulator needs none of them"),
     "_rpc.channel": (1, "as above"),
     "_rpc.link": (1, "as above"),
