@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     Attributes:
         id: The id that the state is stored under.
         state: The state.
-        expire_at: When it expires; None where it does not.
+        expire_at: When it expires; None if it does not.
     """
 
     id: str

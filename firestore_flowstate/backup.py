@@ -230,7 +230,7 @@ async def _each(lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> As
 
 
 async def _batches_of(store: VersionedFlowStateStore, query: FlowStateQuery) -> Callable[[], Awaitable[_Read | None]]:
-    """Return what returns the next states of the store with their ids; None where there are no more."""
+    """Return what returns the next states of the store with their ids; None if there are no more."""
     if not isinstance(store, FirestoreFlowStateStore):
         return _Batches(store, query).next
     collection, _ = await store._begin()

@@ -136,7 +136,7 @@ class SyncFlowStateStore:
             self.close()
 
     def close(self) -> None:
-        """Close the wrapped store, where it can be closed, and end the thread. The next call starts another.
+        """Close the wrapped store, if it can be closed, and end the thread. The next call starts another.
 
         Calls of other threads that are under way fail with StoreUnavailableError.
         """
@@ -242,7 +242,7 @@ class _Inside(Generic[_Result]):
         return await self._manager.__aexit__(kind, error, traceback)
 
     async def drop(self) -> None:
-        """Leave it, where that was not done, as a generator that is dropped leaves its own."""
+        """Leave it, if that was not done, as a generator that is dropped leaves its own."""
         if self._is_entered:
             await self.leave(GeneratorExit, GeneratorExit(), None)
 

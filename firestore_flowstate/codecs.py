@@ -19,9 +19,9 @@ class PayloadCodec(Protocol):
     name: str
 
     def encode(self, data: bytes, /) -> bytes:
-        """Return what to store for the data. Raise any exception where it cannot: FlowStateEncodeError keeps it."""
+        """Return what to store for the data. Raise any exception if it cannot: FlowStateEncodeError keeps it."""
         ...
 
     def decode(self, data: bytes, /) -> bytes:
-        """Return the data of what was stored. Raise any exception where it cannot: FlowStateDecodeError keeps it."""
+        """Return the data of what was stored. Raise any exception if it cannot: FlowStateDecodeError keeps it."""
         ...

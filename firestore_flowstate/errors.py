@@ -22,7 +22,7 @@
     └── EmulatorError
 
 No exception of google.* or grpc leaves the public API. An error about one flow state carries its id as
-``flow_id``; where an error is not about one flow state, ``flow_id`` is None. `FlowStateWarning` is the category of
+``flow_id``; if an error is not about one flow state, ``flow_id`` is None. `FlowStateWarning` is the category of
 the package's own warnings.
 """
 
@@ -39,7 +39,7 @@ class FlowStateError(Exception):
     """The base of every error that this package raises on purpose.
 
     Attributes:
-        flow_id: The id of the flow state in question, or None where the error is not about one.
+        flow_id: The id of the flow state in question, or None if the error is not about one.
     """
 
     def __init__(self, message: str, *, flow_id: str | None = None) -> None:
@@ -84,8 +84,8 @@ class FlowStateConflictError(FlowStateError):
     Load it again, apply the change to what is there now, and save; `modify` does this by itself.
 
     Attributes:
-        expected: The version that the call asked for; None where it asked that there be none.
-        found: The version that is stored now; None where there is none, or where it is not known.
+        expected: The version that the call asked for; None if it asked for none to be there.
+        found: The version that is stored now; None if nothing is stored, or if it is not known.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class FlowStateEncodeError(FlowStateError):
     """A value of the flow state cannot be stored without loss. Nothing was written.
 
     Attributes:
-        path: Where the value stands, such as ``cache["step"].value["rows"][3]``; None where it is the whole state.
+        path: Where the value stands, such as ``cache["step"].value["rows"][3]``; None if it is the whole state.
     """
 
     def __init__(self, message: str, *, flow_id: str | None = None, path: str | None = None) -> None:
@@ -170,7 +170,7 @@ class StoreUnavailableError(BackendError):
     """Firestore could not be reached or did not answer before the deadline of the call.
 
     Attributes:
-        outcome_unknown: True where a write was sent and nothing could tell whether it was stored: load the
+        outcome_unknown: True if a write was sent and nothing could tell whether it was stored: load the
             flow state to see. False: the call changed nothing.
     """
 

@@ -366,7 +366,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     def _write(
         self, id: str, encoded: EncodedState, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
     ) -> Record:
-        """Keep the state; `payload` is as of `Record`, None where it is saved whole."""
+        """Keep the state; `payload` is as of `Record`, None if it is saved whole."""
         head = read_head(id, encoded)
         now = datetime.now(timezone.utc)
         if keeping_expiry_of is None:

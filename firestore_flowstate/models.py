@@ -44,7 +44,7 @@ def _is_true(value: object) -> object:
 class WireModel(BaseModel):
     """A model that tells absent from null, keeps unknown keys, and compares by both.
 
-    Two are equal where type, values, unknown keys and presence are: ``CacheEntry()`` is not
+    Two are equal if type, values, unknown keys and presence are: ``CacheEntry()`` is not
     ``CacheEntry(value=None)``.
     """
 
@@ -132,8 +132,8 @@ class CacheEntry(WireModel):
     """The cached result of a step.
 
     Attributes:
-        value: The result, any JSON value. Absent where the step returned nothing.
-        empty: True where Genkit noted that there is no value; Genkit JS does so for falsy results too.
+        value: The result, any JSON value. Absent if the step returned nothing.
+        empty: True if Genkit noted that there is no value; Genkit JS does so for falsy results too.
     """
 
     value: Any = None
@@ -173,7 +173,7 @@ class Operation(WireModel):
         name: The name of the operation; Genkit uses the flow's id.
         metadata: Any JSON value of the service.
         done: Whether the flow has ended; absent counts as False.
-        result: How it ended, once done. Absent where the flow returned nothing.
+        result: How it ended, once done. Absent if the flow returned nothing.
         blocked_on_step: The step that the flow waits for.
     """
 
@@ -205,7 +205,7 @@ class FlowState(WireModel):
         flow_id: The flow's id. Data: the key it is stored under is the id given to the store.
         name: The name of the flow.
         input: What the flow was started with, any JSON value.
-        start_time: Milliseconds since the epoch; a whole number where it is one. Lists are ordered by it.
+        start_time: Milliseconds since the epoch; a whole number if it is one. Lists are ordered by it.
         cache: The result of each step that has run, by the step's name, in the order they were cached.
         events_triggered: The payload of each event that resumed the flow, by the step's name.
         blocked_on_step: The step that the flow waits for, or None.
@@ -236,9 +236,9 @@ class FlowState(WireModel):
         """Return the state of a flow that starts now: nothing cached, not blocked, not done.
 
         Args:
-            name: The name of the flow; left out where None.
-            input: What the flow starts with; left out where not given, so that None is null.
-            flow_id: The id; a random UUID where None.
+            name: The name of the flow; left out if None.
+            input: What the flow starts with; left out if not given, so that None is null.
+            flow_id: The id; a random UUID if None.
         """
         id = str(uuid.uuid4()) if flow_id is None else flow_id
         state = cls(
@@ -338,7 +338,7 @@ class FlowState(WireModel):
 
     @property
     def expire_at(self) -> datetime | None:
-        """When the state expires, in UTC; None where it does not."""
+        """When the state expires, in UTC; None if it does not."""
         return self._expire_at
 
 

@@ -76,8 +76,8 @@ class FlowStateQueryResponse:
 
     Attributes:
         flow_states: The states, newest start first, ties by id descending.
-        continuation_token: Asks for the next page; None where this is the last one.
-        skipped: Ids of documents that could not be read, where the query says to skip those.
+        continuation_token: Asks for the next page; None if this is the last one.
+        skipped: Ids of documents that could not be read, if the query says to skip those.
     """
 
     flow_states: Sequence[FlowState]
@@ -91,9 +91,9 @@ class FlowStateSummaryResponse:
 
     Attributes:
         summaries: The summaries, newest start first, ties by id descending.
-        continuation_token: Asks for the next page; None where this is the last one. A token of `list` with the
+        continuation_token: Asks for the next page; None if this is the last one. A token of `list` with the
             same filters serves as well.
-        skipped: Ids of documents that could not be read, where the query says to skip those.
+        skipped: Ids of documents that could not be read, if the query says to skip those.
     """
 
     summaries: Sequence[FlowStateSummary]
@@ -109,7 +109,7 @@ def statuses(query: FlowStateQuery) -> tuple[FlowStatus, ...] | None:
 
 
 def query_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
-    """Return the query, or one for all states where it is None; raise InvalidQueryError where it is no query."""
+    """Return the query, or one for all states if it is None; raise InvalidQueryError if it is not a query."""
     if query is None:
         return FlowStateQuery()
     if not isinstance(query, FlowStateQuery):
@@ -118,7 +118,7 @@ def query_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
 
 
 def first_page_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
-    """Return the query as `query_or_all` does; raise InvalidQueryError where it is not for a first page."""
+    """Return the query as `query_or_all` does; raise InvalidQueryError if it is not for a first page."""
     asked = query_or_all(query)
     if asked.continuation_token is not None:
         raise InvalidQueryError("only the first page can be watched: leave continuation_token out")

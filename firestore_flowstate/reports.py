@@ -69,7 +69,7 @@ class Finding:
             "clock": the clock of this machine is more than 2 seconds apart from the server's. "dead_owner": whoever
             drove a run has died, and nobody has taken it over. "unknown_flow": the application has no flow of the
             name of some runs. "queue": its queue cannot be reached, or delivers nothing.
-        id: The id of the document; None where it is not about one.
+        id: The id of the document; None if it is not about one.
         message: What is wrong, and what to do.
     """
 

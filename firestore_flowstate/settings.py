@@ -42,17 +42,17 @@ class FlowStateSettings(BaseModel):
         layout: How new documents are written; reading recognises each document by itself. "serialized" holds
             any JSON exactly; "native" writes what Genkit JS reads, for a collection shared with it, and goes with
             neither keys, codecs nor shards.
-        page_size: States a page of `list` has where the query names no limit, 1 to 300.
+        page_size: States a page of `list` has if the query names no limit, 1 to 300.
         timeout: Seconds a call may take, retries included; each MiB beyond the first adds one second.
         expire_after: How long after its last write a state expires; None: never. As a variable: seconds, or
             ISO 8601 such as ``P30D``.
         expire_when: "finished": only states that are done or failed expire. "always": every state does.
         compress_over: Values with more bytes than this are compressed (zstd); smaller ones stay readable JSON.
         max_request_bytes: The largest request to send, in bytes: Firestore takes 10 MiB, and the emulator
-            4 MiB, which is kept to where one is used.
+            4 MiB, which is kept to if one is used.
         keys: Encryption keys by id, each 16, 24 or 32 bytes in base64, or in code a function that returns them as
             bytes, called when the key is first needed (a KMS). As a variable: a JSON object.
-        current_key: The id of the key to encrypt new values with; may be left out where there is one key.
+        current_key: The id of the key to encrypt new values with; may be left out if there is one key.
         require_encryption: Refuse to read values that are not encrypted, and to read or update native documents, which
             never are.
         codecs: Codecs of the application's own, which values go through before compression. In code only.

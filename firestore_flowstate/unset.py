@@ -1,4 +1,4 @@
-"""The value that stands for "not given", where None means null."""
+"""The value that stands for "not given", as None means null."""
 
 from __future__ import annotations
 
@@ -28,4 +28,4 @@ class Unset:
 
 
 UNSET: Final = Unset()
-"""Not given. The default of parameters where None means null."""
+"""Not given. The default of parameters for which None means null."""

@@ -65,7 +65,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         description=f"Fetch the emulator's jar into the cache folder, by default {PINNED.url}",
     )
     download.add_argument("--url", default=PINNED.url, help="another address, such as a mirror's")
-    download.add_argument("--sha256", default=PINNED.sha256, help="the checksum to demand, where it is another version")
+    download.add_argument("--sha256", default=PINNED.sha256, help="the checksum to demand, if it is another version")
     download.set_defaults(run=_download)
 
     where = commands.add_parser("where", help="print which Java and jar would be used")
@@ -148,7 +148,7 @@ def _where(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[int, int | None], None]]:
-    """Show a progress bar on standard error, or figures where rich is not installed."""
+    """Show a progress bar on standard error, or figures if rich is not installed."""
     try:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

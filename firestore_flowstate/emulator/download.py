@@ -56,7 +56,7 @@ def download_emulator(
 
     Args:
         source: What to fetch.
-        progress: Called with the bytes that have arrived and, where the server has told, their final number.
+        progress: Called with the bytes that have arrived and, if the server has told, their final number.
 
     Raises:
         EmulatorError: The source cannot be reached, answers with an error, ends early or has other content than

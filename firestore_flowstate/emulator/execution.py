@@ -18,7 +18,7 @@ _NOT_FOUND: Final = 127
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str | None]:
     """Return the exit code of the command as a shell gives it, and why it did not run, if it did not.
 
-    The code is 128 + n where signal n ended the command. Call it from the main thread: it takes SIGTERM, SIGINT,
+    The code is 128 + n if signal n ended the command. Call it from the main thread: it takes SIGTERM, SIGINT,
     SIGHUP and SIGQUIT for the command until that ends.
     """
     process: subprocess.Popen[bytes] | None = None

@@ -43,7 +43,7 @@ def delete_documents(host: str, project: str, database: str) -> None:
 
 
 def problem_with_rules(host: str, project: str) -> str | None:
-    """Return the compiler's message where the emulator cannot use its security rules, which it first tells here."""
+    """Return the compiler's message if the emulator cannot use its security rules, which it first tells here."""
     path = f"/v1/projects/{quote(project, safe='')}/databases/(default)/documents/rules/check"
     status, body = _request(host, "GET", path, timeout=_RESET_SECONDS)
     if status != HTTPStatus.BAD_REQUEST:

@@ -30,7 +30,7 @@ class Emulator:
 
     Attributes:
         host: ``127.0.0.1:PORT``, which is also what FIRESTORE_EMULATOR_HOST takes.
-        installation: What was started; None where the emulator was there already, which is left running.
+        installation: What was started; None if the emulator was there already, which is left running.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Emulator:
 
     @property
     def log(self) -> str:
-        """The end of what the emulator has printed, up to 64 KiB; empty where it was there already."""
+        """The end of what the emulator has printed, up to 64 KiB; empty if it was there already."""
         return self._process.log().decode(errors="replace") if self._process else ""
 
     def is_running(self) -> bool:
@@ -113,7 +113,7 @@ def start_emulator(
         port: The port to listen on; None: a free one.
         rules: A file of security rules; None: everybody may do everything.
         java_options: More options for Java, such as ``-Xmx4g``.
-        attach: Whether to use the emulator that FIRESTORE_EMULATOR_HOST names, where that is set. False starts
+        attach: Whether to use the emulator that FIRESTORE_EMULATOR_HOST names, if that is set. False starts
             a new one in any case.
         timeout: Seconds until the emulator must answer.
 

@@ -19,7 +19,7 @@ _POLL_SECONDS: Final = 0.5
 
 
 def main() -> int:
-    """Run the command; return its exit code, 128 + n where signal n ended it."""
+    """Run the command; return its exit code, 128 + n if signal n ended it."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     woken, wake = os.pipe()
     os.set_blocking(wake, False)

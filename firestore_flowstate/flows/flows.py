@@ -311,7 +311,7 @@ class Flows:
     def app(self, *, verify: Any, genkit: bool = False, budget: timedelta = timedelta(minutes=4)) -> Any:
         """Return an ASGI application with ``POST /drive``, ``POST /sweep`` and ``GET /health``.
 
-        Served alone it enters the flows by its lifespan; where it is mounted, the lifespan of the outer application is
+        Served alone it enters the flows by its lifespan; if it is mounted, the lifespan of the outer application is
         to do so: ``async with flows``.
 
         Args:
