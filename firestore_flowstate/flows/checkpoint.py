@@ -171,9 +171,12 @@ class Checkpoint:
 
     async def _settle(self) -> None:
         """Return when the commit that is under way has ended. It goes on if this is cancelled."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
+        if self._committing is not None and self._committing.done():  # an eager task may have ended before it was there
+            self._committing.result()
+        else:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
 
     def _arm(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
