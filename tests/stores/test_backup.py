@@ -171,6 +171,30 @@ class TestExpiry:
         assert renewed.expire_at is not None
         assert datetime.now(timezone.utc) < renewed.expire_at
 
+    @pytest.mark.parametrize("layout", ["serialized", "native"])
+    async def test_a_time_of_its_own_is_kept(
+        self, flow_state_settings: FlowStateSettings, other: FirestoreFlowStateStore, layout: str
+    ) -> None:
+        """With the moment that it has led to; renewed, it decides again, over what the settings say."""
+        settings = flow_state_settings.model_copy(update={"layout": layout, "expire_after": timedelta(hours=1)})
+        async with FirestoreFlowStateStore(settings) as store:
+            await store.save("week", self.finished(), expire_after=timedelta(days=7))
+            await store.save("never", self.finished(), expire_after=None)
+            lines = await lines_of(store)
+            before = await store.load_many(["week", "never"])
+            await import_states(other, lines)
+            kept = await other.load_many(["week", "never"])
+            await store.delete_many(["week", "never"])
+            await import_states(store, lines, expiry="renew")
+            renewed = await store.load_many(["week", "never"])
+
+        for found in (kept, renewed):
+            assert {"expireAfter": 7 * 86_400_000} == found["week"].model_extra
+            assert ({"expireAfter": -1}, None) == (found["never"].model_extra, found["never"].expire_at)
+        assert before["week"].expire_at == kept["week"].expire_at is not None
+        assert renewed["week"].expire_at is not None
+        assert timedelta(days=6) < renewed["week"].expire_at - datetime.now(timezone.utc) <= timedelta(days=7)
+
     async def test_what_has_expired_is_left_out(
         self, expiring: FirestoreFlowStateStore, other: FirestoreFlowStateStore
     ) -> None:
