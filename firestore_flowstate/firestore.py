@@ -15,7 +15,7 @@ from ._document.detaching import detached
 from ._document.difference import Change
 from ._document.error_texts import check_state, check_timeout, conflict, with_flow_id
 from ._document.expiry import EXPIRE_AFTER, lasting, own_duration_of
-from ._document.ids import check_flow_id
+from ._document.names import check_flow_id
 from ._query.due import due_query
 from ._rpc import fork
 from ._rpc.blocking_work import SharedWork

@@ -30,7 +30,7 @@ from ._document.error_texts import (
 )
 from ._document.expiry import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
 from ._document.head import exact
-from ._document.ids import check_flow_id
+from ._document.names import check_flow_id
 from ._memory_record import Record, read_head, summarize
 from ._query.due import Due, due_query, is_due, wake_at
 from ._query.matching import matches, order

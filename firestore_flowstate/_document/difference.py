@@ -14,7 +14,7 @@ from .encoded_state import EncodedState, encode_cache, encode_events, encode_fie
 from .expiry import EXPIRE_AFTER, own_duration, own_duration_of
 from .head import check_extra, exact
 from .json_text import encode
-from .paths import in_extra
+from .names import in_extra
 from .typed_fields import sound_blocked, sound_entry, sound_execution, sound_operation, sound_state
 from .wire import not_a
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ..models import FlowState, WireModel
 from .json_text import decode, encode
-from .paths import in_cache, in_events
+from .names import in_cache, in_events
 from .wire import executions_to_wire, state_from_wire, to_wire, unknown_of
 
 _BY_STEP: Final = ("cache", "events_triggered")

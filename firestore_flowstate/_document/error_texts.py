@@ -17,7 +17,7 @@ from ..errors import (
     StoreUnavailableError,
 )
 from ..models import FlowState
-from .paths import in_extra
+from .names import in_extra
 from .typed_fields import sound_state
 
 _SHOWN_OF_BATCH = 3

@@ -9,8 +9,7 @@ from typing import Any, Final
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from ..unset import Unset
-from .ids import MAX_NAME_BYTES, MAX_PATH_BYTES
-from .paths import in_extra
+from .names import MAX_NAME_BYTES, MAX_PATH_BYTES, in_extra
 
 MAX_QUERIED_BYTES: Final = 1499  # Firestore refuses a query with more, and cuts what is longer in the index
 _SUMMARY_EXTRA: Final = "summary.extra."

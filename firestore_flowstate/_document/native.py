@@ -13,10 +13,8 @@ from ..unset import Unset
 from .difference import Change
 from .encoded_state import EncodedState
 from .expiry import EXPIRY, owns_expiry, write_expiry
-from .field_paths import quoted, unquoted
-from .ids import MAX_PATH_BYTES
+from .names import MAX_PATH_BYTES, in_cache, in_events, in_extra, quoted, unquoted
 from .native_values import ReferenceOf, check_key, down_to, read_value, same_fields, write_value
-from .paths import in_cache, in_events, in_extra
 from .sizes import MAX_DOCUMENT_BYTES, document_size, value_size
 from .stored_document import StoredDocument
 from .wire import state_from_wire, to_wire

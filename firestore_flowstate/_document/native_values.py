@@ -17,8 +17,8 @@ from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import WireModel
 from .head import is_int64
-from .ids import MAX_NAME_BYTES
 from .json_forms import attribute, plain
+from .names import MAX_NAME_BYTES
 from .wire import to_wire
 
 MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: depth of maps and arrays

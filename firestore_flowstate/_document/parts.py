@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError
-from .ids import new_id
+from .names import new_id
 
 COLLECTION: Final = "flowstate-parts"
 DATA: Final = "data"

@@ -11,14 +11,12 @@ from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLar
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from .expiry import write_expiry
 from .head import check_head, error_line, last_end_time, queryable
-from .ids import new_id
 from .json_forms import plain
 from .json_text import encode
-from .log import MAX_IDS, Segment
-from .merging import bytes_of, merge
+from .log import MAX_IDS, Segment, bytes_of, merge
+from .names import in_cache, in_events, new_id
 from .native_values import ReferenceOf, read_value
 from .parts import Spill, Stored
-from .paths import in_cache, in_events
 from .payload import DocumentContext
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, Written, write_payload
 from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most

@@ -10,8 +10,8 @@ from ..errors import FlowStateDecodeError
 from ..models import FlowStateSummary, FlowStatus
 from .error_texts import unreadable
 from .expiry import EXPIRY
-from .field_paths import quoted
 from .head import WAKE_AT, first_line
+from .names import quoted
 from .native_values import ReferenceOf, read_value
 from .status_inputs import NATIVE_STATUS_INPUTS
 from .stored_document import StoredDocument

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
 from .head import exact
-from .paths import in_cache, in_events
+from .names import in_cache, in_events
 from .wire import not_a, to_wire
 
 _Model = TypeVar("_Model", bound=WireModel)

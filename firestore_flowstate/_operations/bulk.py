@@ -14,8 +14,8 @@ from .._commit.judgement import commit_write
 from .._commit.pending_write import CommitResult, PendingWrite
 from .._document.error_texts import batch as batch_error
 from .._document.error_texts import check_state
-from .._document.ids import check_flow_id
 from .._document.moment import moment_of
+from .._document.names import check_flow_id
 from .._document.root import Written
 from .._document.status_inputs import StatusInputs
 from .._document.stored_document import PART_COUNT, StoredDocument

@@ -12,7 +12,7 @@ from .._rpc.messages import Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..query import FlowStateQuery
-from .pages import Pages, pages_of, whole
+from .listing import Pages, pages_of, whole
 from .reading import states_of
 
 _BATCH_BYTES: Final = 4 * 1024 * 1024

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._collection.collection import Collection
-from .._document.ids import check_flow_id
+from .._document.names import check_flow_id
 from .._document.parts import part_count
 from .._document.stored_document import EXISTENCE, EXPIRY_ALONE, LayoutName, StoredDocument
 from .._rpc.deadline import Deadline

@@ -13,7 +13,7 @@ from .._rpc.outcome import Ambiguous, Refused
 from ..query import FlowStateQuery, milliseconds
 from .bulk import delete_documents
 from .deleting import delete_as_read
-from .pages import Pages
+from .listing import Pages
 
 _PAGE: Final = 100
 

@@ -1,8 +1,10 @@
-"""Loading flow states: the root, then its parts, all as of one moment."""
+"""Loading flow states, the root and then its parts as of one moment; and their heads, for updates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from .._collection.collection import Collection
 from .._document.error_texts import unreadable
@@ -10,7 +12,7 @@ from .._document.layouts import layout_of
 from .._document.log import MAX_IDS
 from .._document.parts import PartRef, part_ids, resolve
 from .._document.status_inputs import StatusInputs
-from .._document.stored_document import StoredDocument
+from .._document.stored_document import HEAD, StoredDocument
 from .._document.version import Version
 from .._gc_pause import gc_paused
 from .._rpc.deadline import Deadline
@@ -156,3 +158,57 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
     if resolved is None:
         raise FlowStateDecodeError("parts that it refers to are missing")
     return decode(collection, document, resolved)
+
+
+class Head(NamedTuple):
+    """A version, and the parts that an update of it may replace.
+
+    Attributes:
+        version: The version. Its revision is not known if only the head was read.
+        replaceable: The references of its values; those of the log may not be known.
+    """
+
+    version: Version
+    replaceable: Sequence[PartRef]
+
+
+async def read_head(collection: Collection, id: str, deadline: Deadline) -> Head | None:
+    """Return the head of what is stored; None if nothing is, or it has expired."""
+    document = await collection.get(id, deadline, mask=HEAD)
+    if document is None or not document.is_live():
+        return None
+    try:
+        document.check_layout()
+        return Head(_version(collection, document), document.replaceable())
+    except FlowStateDecodeError as error:
+        raise unreadable(error, id) from error
+
+
+async def confirm(collection: Collection, id: str, base: Version, deadline: Deadline) -> Head:
+    """Return a version that a text told of, as the document has it.
+
+    If another version is stored it has no parts: a write on top of it cannot be stored.
+    """
+    head = await read_head(collection, id, deadline)
+    if head is not None and head.version.updated == base.updated:
+        return head._replace(version=replace(head.version, revision=base.revision))
+    version = await confirm_whole(collection, id, base, deadline)  # maintenance may have been there
+    return Head(version, version.part_refs or ())
+
+
+async def confirm_whole(collection: Collection, id: str, base: Version, deadline: Deadline) -> Version:
+    """Return a version as the document has it, with all its parts, which no mask can select out of the log.
+
+    If another version is stored it has no parts: a write on top of it cannot be stored.
+    """
+    document = await collection.get(id, deadline)
+    if document is None or document.root is None or not base.is_of(document):
+        return replace(base, part_refs=())
+    try:
+        return _version(collection, document)
+    except FlowStateDecodeError as error:
+        raise unreadable(error, id) from error
+
+
+def _version(collection: Collection, document: StoredDocument) -> Version:
+    return Version.of_document(document, document.status_inputs(collection.context(document.id)))

@@ -9,9 +9,9 @@ from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
 from .._commit.expectation import if_updated_at
 from .._commit.pending_write import CommitResult, PendingWrite, parts_of
+from .._document.compaction import is_current, rewrap_root, write_rewrapped
 from .._document.error_texts import unreadable, with_flow_id
 from .._document.parts import part_ids
-from .._document.rewrapping import is_current, rewrap_root, write_rewrapped
 from .._document.stored_document import StoredDocument
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import for_each

@@ -18,8 +18,8 @@ from .._document.error_texts import not_found, not_removable, unreadable, with_f
 from .._document.expiry import EXPIRE_AFTER
 from .._document.native import is_changed, write_native_change
 from .._document.parts import PartRef, part_count
+from .._document.serialized_update import Update, pack_update, unremovable, write_transforms, write_update
 from .._document.stored_document import StoredDocument
-from .._document.updating import Update, pack_update, unremovable, write_transforms, write_update
 from .._document.version import Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
@@ -27,8 +27,7 @@ from .._rpc.outcome import Refused
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError
 from ..unset import UNSET, Unset
 from .compacting import compact
-from .heads import confirm, confirm_whole, read_head
-from .reading import fetch
+from .reading import confirm, confirm_whole, fetch, read_head
 from .saving import check_may_be_plain
 
 _COMPACTIONS = 6  # how often a full root is compacted before an update gives up

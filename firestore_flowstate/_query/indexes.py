@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from .._document.field_paths import field_path
 from .._document.head import WAKE_AT
+from .._document.names import field_path
 from .._document.parts import COLLECTION as PARTS
 from .._document.parts import DATA
 from .._document.root import PAYLOAD

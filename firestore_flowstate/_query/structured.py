@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from .._document.field_paths import quoted
 from .._document.head import WAKE_AT
+from .._document.names import quoted
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Value
 from ..query import FlowStateQuery, milliseconds, statuses
 from .due import Due

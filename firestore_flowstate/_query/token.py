@@ -9,7 +9,7 @@ import json
 import math
 from typing import Final, NamedTuple
 
-from .._document.ids import check_flow_id
+from .._document.names import check_flow_id
 from ..errors import InvalidContinuationTokenError, InvalidFlowIdError
 from ..query import FlowStateQuery, milliseconds
 

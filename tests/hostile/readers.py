@@ -17,12 +17,11 @@ from firestore_flowstate import (
 from firestore_flowstate._backup_line import from_line, to_line
 from firestore_flowstate._collection.collection import Collection
 from firestore_flowstate._commit.judgement import found_version
-from firestore_flowstate._document.compaction import compact_log, joinable
+from firestore_flowstate._document.compaction import compact_log, is_current, joinable, rewrap_root
 from firestore_flowstate._document.difference import Snapshot
 from firestore_flowstate._document.encoded_state import encode_state
 from firestore_flowstate._document.native import write_native
 from firestore_flowstate._document.parts import PartRef, resolve, write_part
-from firestore_flowstate._document.rewrapping import is_current, rewrap_root
 from firestore_flowstate._document.root import read_root
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.soundness import contradictions, hidden

@@ -22,7 +22,7 @@ from firestore_flowstate._document.parts import Spill, write_part
 from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.root import PAYLOAD, write_segment, write_stored
 from firestore_flowstate._document.serialized import write_state
-from firestore_flowstate._document.updating import pack_update
+from firestore_flowstate._document.serialized_update import pack_update
 from firestore_flowstate._rpc.messages import Document
 from firestore_flowstate.testing import strategies
 

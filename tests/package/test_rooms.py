@@ -103,7 +103,7 @@ def _is_in(name: str, *rooms: str) -> bool:
 
 def test_modules_are_found() -> None:
     """A wrong folder would make every test below pass."""
-    assert {"", "models", "memory", "_document.ids", "_rpc.connection", "testing.plugin"} <= set(map(_name, MODULES))
+    assert {"", "models", "memory", "_document.names", "_rpc.connection", "testing.plugin"} <= set(map(_name, MODULES))
     assert any(found.imported == "firestore_flowstate.models.FlowState" for found in _all_imports())
 
 

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from firestore_flowstate._document import compaction
 from firestore_flowstate._document.compaction import compact_log, joinable
-from firestore_flowstate._document.ids import new_id
 from firestore_flowstate._document.json_text import encode
-from firestore_flowstate._document.log import MAX_IDS, Segment
-from firestore_flowstate._document.merging import merge
+from firestore_flowstate._document.log import MAX_IDS, Segment, merge
 from firestore_flowstate._document.moment import Moment
+from firestore_flowstate._document.names import new_id
 from firestore_flowstate._document.parts import PartRef
 from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.root import Root

@@ -11,12 +11,10 @@ from .._rpc.messages import Document
 from ..unset import Unset
 from .difference import Change
 from .expiry import write_expiry
-from .field_paths import quoted
 from .head import check_blocked
-from .ids import new_id
 from .json_text import encode
-from .log import Segment
-from .merging import bytes_of
+from .log import Segment, bytes_of
+from .names import new_id, quoted
 from .parts import PartRef, Spill, Stored, part_count
 from .payload import DocumentContext
 from .root import PAYLOAD, write_segment, write_stored

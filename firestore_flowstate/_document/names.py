@@ -1,10 +1,12 @@
-"""Ids of flow states and paths of collections, by Firestore's rules for names.
+"""Names: ids of flow states, paths of collections and values, and field paths, by Firestore's rules.
 
-Source: https://firebase.google.com/docs/firestore/quotas#collections_documents_and_fields
+Sources: https://firebase.google.com/docs/firestore/quotas#collections_documents_and_fields and
+https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#fieldreference
 """
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from typing import Final
@@ -14,6 +16,8 @@ from ..errors import InvalidFlowIdError
 MAX_NAME_BYTES: Final = 1500
 MAX_PATH_BYTES: Final = 1499  # of a field path that a mask names, without its quotes
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
+_SIMPLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 def check_flow_id(id: str) -> str:
@@ -66,3 +70,43 @@ def _broken_rule(name: str) -> str | None:
     if size > MAX_NAME_BYTES:
         return f"has {size:,} bytes of UTF-8, more than Firestore's {MAX_NAME_BYTES:,}"
     return None
+
+
+def quoted(key: str) -> str:
+    """Return a field's name as a field path, quoted whatever is in it.
+
+    A carriage return is escaped too: read as it is, it becomes a line feed, and the path that of another field.
+    """
+    escaped = key.replace("\\", "\\\\").replace("`", "\\`").replace("\r", "\\r")
+    return f"`{escaped}`"
+
+
+def unquoted(path: str) -> str:
+    """Return the name of the field that `quoted` has given this path."""
+    return _ESCAPED.sub(lambda match: "\r" if match[1] == "r" else match[1], path[1:-1])
+
+
+def field_path(key: str) -> str:
+    """Return a field's name as a field path, quoted where it must be, as people write it."""
+    return key if _SIMPLE.fullmatch(key) else quoted(key)
+
+
+def in_cache(step: object) -> str:
+    """Return the path of a step's entry."""
+    return f"cache[{_shown(step)}]"
+
+
+def in_events(step: object) -> str:
+    """Return the path of an event's payload."""
+    return f"events_triggered[{_shown(step)}]"
+
+
+def in_extra(key: object) -> str:
+    """Return the path of an unknown key that an update names."""
+    return f"extra[{_shown(key)}]"
+
+
+def _shown(step: object) -> str:
+    if not isinstance(step, str):
+        return repr(step)[:80]
+    return json.dumps(step if len(step) <= 80 else step[:80] + "…", ensure_ascii=False)
