@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+from firestore_flowstate.testing.durability import violations
 from tests.flows.torture_flows import torture
 
 
@@ -11,3 +15,41 @@ async def test_flows_survive_a_round_of_torture() -> None:
 
     assert counts["runs"] >= 12
     assert counts["step executions"] > counts["runs"]
+
+
+def told_late() -> Iterator[dict[str, Any]]:
+    """Yield the lines of a run that was retried and failed again before whoever retried it was told so."""
+    nothing = {"cache": {}, "events": {}, "wake": None, "record": {}, "inbox": {}, "done": False, "error": None}
+
+    def write(number: int, how: str, **about: Any) -> dict[str, Any]:
+        form = (
+            {"content": {**nothing, **about}}
+            if how != "update"
+            else {"changes": {"names": ["executions", "extra", "operation"], **about}}
+        )
+        on = None if number == 1 else str(number - 1)
+        return {"what": "write", "run": "x", "process": 1, "number": f"w{number}", "how": how, "on": on, **form}
+
+    def landed(number: int) -> dict[str, Any]:
+        return {"what": "landed", "run": "x", "process": 1, "number": f"w{number}", "version": str(number)}
+
+    def claim_and_end(number: int, owner: str, drives: int) -> Iterator[dict[str, Any]]:
+        yield write(number, "update", record={"owner": owner, "drives": drives}, wake=9)
+        yield landed(number)
+        record = {"last": owner, "drives": drives, "ended": "failed"}
+        yield write(number + 1, "update", record=record, done=True, error="no", wake=None)
+        yield landed(number + 1)
+
+    yield write(1, "create", wake=1)
+    yield landed(1)
+    yield from claim_and_end(2, "a", 1)
+    retried = write(4, "edit", record={"last": "a", "drives": 1}, wake=2)
+    yield retried
+    yield {"what": "load", "run": "x", "process": 2, "version": "4", "content": retried["content"]}
+    yield from claim_and_end(5, "b", 2)
+    yield landed(4)
+
+
+def test_a_retry_that_others_saw_first_is_before_the_end_that_followed() -> None:
+    """A busy process may note its write after another one has read it and ended the run; the judge knows."""
+    assert [] == violations(list(told_late()))

@@ -130,7 +130,10 @@ def _chain(
             history.wrong.append(f"{len(landed)} writes landed on the version {here}")
         if landed:
             write = landed[0]
-            version, at = write.version or "", write.landed_at
+            version = write.version or ""
+            at = (
+                min(write.landed_at, loads[version][0]) if version in loads else write.landed_at
+            )  # others may see it first
             is_dead_end = version not in loads and not any(next.version for next in on.get(version, []))
             if is_dead_end and (found := _untold(last, landed, unexplained)):
                 # Who learnt late that it had landed, after others had written, was told a version that nobody can have.
