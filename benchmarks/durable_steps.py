@@ -69,7 +69,9 @@ class Steps:
 
     def __init__(self, store: FirestoreFlowStateStore, host: str) -> None:
         self.store = store
-        self.floor = Floor(host, project=PROJECT, collection=COLLECTION, states=[wire_form(S)])
+        self.floor = Floor(
+            host, project=PROJECT, collection=COLLECTION, states=[wire_form(S, number) for number in range(AT_ONCE)]
+        )
         self._flows = {"durable step": Flows(store), "without telemetry": Flows(store)}
         self._flows["without telemetry"]._engine.telemetry = Telemetry()
         self._meetings: tuple[Meeting, Meeting]
@@ -104,7 +106,7 @@ class Steps:
     async def _floor(self, number: int) -> None:
         await self._meetings[0].join()
         for _ in range(STEPS):
-            await self.floor.save(0)
+            await self.floor.save(number)  # a document of its own, as the others have
         await self._meetings[1].join()
 
     async def _update(self, number: int) -> None:
