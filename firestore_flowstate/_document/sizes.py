@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .._rpc.messages import Document, Value
 
 MAX_DOCUMENT_BYTES: Final = 1_048_576
-MAX_FIELD_VALUE_BYTES: Final = 1_048_487
 
 _PER_DOCUMENT: Final = 32
 _PER_NAME: Final = 16

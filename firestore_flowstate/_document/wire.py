@@ -57,14 +57,6 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
     return unknown
 
 
-def state_to_wire(state: FlowState) -> dict[str, Any]:
-    """Return the whole flow state, whose typed fields hold their types, in wire form."""
-    wire = to_wire(state)
-    wire["cache"] = {step: to_wire(entry) for step, entry in state.cache.items()}
-    wire["executions"] = executions_to_wire(state.executions)
-    return wire
-
-
 def executions_to_wire(executions: Iterable[FlowStateExecution]) -> list[dict[str, Any]]:
     """Return the executions in wire form."""
     return list(map(to_wire, executions))

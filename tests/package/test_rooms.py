@@ -259,6 +259,14 @@ def test_only_the_format_knows_names_of_fields(room: str) -> None:
     assert [] == [found for path in (PACKAGE / room).glob("*.py") for found in _names_of_fields(path)]
 
 
+def test_inner_rooms_have_no_two_files_of_one_name() -> None:
+    """A name leads to one file, unless two are the two sides of one thing: what is due, and watching."""
+    rooms = ("_document", "_query", "_rpc", *FLOORS)
+    files = Counter(path.name for room in rooms for path in (PACKAGE / room).glob("*.py"))
+
+    assert {"__init__.py", "due.py", "watching.py"} == {name for name, times in files.items() if times > 1}
+
+
 def test_versions_are_made_in_one_place() -> None:
     """What a version has is decided once, whoever reads or writes a document."""
     makers = {
