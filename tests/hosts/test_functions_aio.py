@@ -1,0 +1,59 @@
+"""Durable flows under functions-framework's aio, which takes an async function and has no lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import httpx
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.tasks_v2 import CloudTasksClient
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksRestTransport
+from google.cloud.tasks_v2.types import Task
+
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from firestore_flowstate.flows import Flows
+from firestore_flowstate.flows.cloud_tasks import CloudTasks
+from tests.hosts.serving import Server
+from tests.queues.cloud_tasks_server import CloudTasksServer
+
+QUEUE = "projects/demo/locations/here/queues/flows"
+
+
+async def test_a_function_awaits_drives(
+    host_environment: dict[str, str], flow_state_settings: FlowStateSettings
+) -> None:
+    """Twenty runs at once on its one loop; one that outlasts a request goes on in the next."""
+    settings = flow_state_settings.model_copy(
+        update={"project": host_environment["GOOGLE_CLOUD_PROJECT"], "collection": "genkit-flows"}
+    )
+    expected = {f"run-{number}": [0.01, 0.02] for number in range(19)} | {"long": [0.7] * 4}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/"
+
+    async def deliver(task: Task) -> int:
+        request = task.http_request
+        return (await http.post(request.url, content=request.body, headers=dict(request.headers))).status_code
+
+    async with httpx.AsyncClient(timeout=60) as http, CloudTasksServer(deliver) as queue:
+        variables = {**host_environment, "QUEUE_HOST": queue.http_host, "DRIVE_URL": url}
+        source = str(Path(__file__).with_name("functions_flows.py"))
+        options = ("--target", "drive", "--source", source, "--port", "{port}", "--host", "127.0.0.1", "--asgi")
+        with Server("functions_framework", *options, environment=variables, port=port) as server:
+            await asyncio.to_thread(server.wait)
+            transport = CloudTasksRestTransport(
+                host=queue.http_host, url_scheme="http", credentials=AnonymousCredentials()
+            )
+            tasks = CloudTasks(QUEUE, url, client=CloudTasksClient(transport=transport))
+            async with FirestoreFlowStateStore(settings) as store, Flows(store, dispatcher=tasks) as flows:
+                await asyncio.gather(*(flows.start("working", each, id=id) for id, each in expected.items()))
+                results = await asyncio.gather(*(flows.result(id, timeout=60) for id in expected))
+                long = await store.load("long")
+            transport.close()
+
+    assert list(expected.values()) == results
+    assert {200} == set(queue.statuses)
+    assert long is not None
+    assert len(long.executions) > 1
