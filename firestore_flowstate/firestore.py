@@ -313,7 +313,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     @override
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         states = dict(states)
-        contents = self._as_it_is(states)
+        contents = self._as_it_is(states) if self._has_all else detached(states)  # before what is imported late
         collection, deadline = await self._begin(timeout, writes=states)
         await _operations.bulk.save_many(collection, states, deadline, contents=contents)
 
