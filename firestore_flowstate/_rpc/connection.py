@@ -338,7 +338,9 @@ class Connection:
             from google.auth.exceptions import GoogleAuthError
 
             from . import credentials  # noqa: F401  # the channel asks for it, on an event loop
-            from .client import target_of_client
+
+            if self._client is not None:  # Google's client library, which takes longer than all else
+                from .client import target_of_client
         try:
             if self._client is None:
                 return Link(target_of_settings(self._settings))

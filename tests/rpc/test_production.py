@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.errors import AccessDeniedError, DeadlineError
 from firestore_flowstate.settings import FlowStateSettings
-from tests.rpc.scripted_server import ScriptedServer, reply
+from tests.rpc.scripted_server import ScriptedServer, reply, status
+from tests.rpc.strict_python import STRICT_PYTHON
 
 
 class Token(google.oauth2.credentials.Credentials):  # type: ignore[misc]  # google.auth is untyped
@@ -184,3 +186,22 @@ async def test_tokens_that_never_come(
         await commit(connection, 0.5)
     assert not error.value.outcome_unknown
     assert [] == production.calls
+
+
+def test_credentials_need_nothing_of_googles_client(production: ScriptedServer) -> None:
+    """A process that calls Firestore itself imports google.auth, and still no google.cloud.firestore."""
+    code = f"""
+import asyncio, sys, google.auth, google.oauth2.credentials
+google.auth.default = lambda **_: (google.oauth2.credentials.Credentials("secret"), "p")
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+asyncio.run(FirestoreFlowStateStore(FlowStateSettings(endpoint={production.host!r}, project="p")).ping())
+print(*sys.modules)
+"""
+    production.answer(status("NOT_FOUND"))
+    done = subprocess.run([*STRICT_PYTHON, "-c", code], capture_output=True, text=True, check=False, timeout=100)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "google.auth.transport.grpc" in done.stdout.split()
+    assert [] == [
+        name for name in done.stdout.split() if name.startswith(("google.cloud.firestore", "google.api_core"))
+    ]
