@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -40,7 +41,11 @@ class Project:
 
     def fields(self, id: str, uid: str = "alice") -> dict[str, Any]:
         """Return the fields of a run's document that are scalars, as its owner reads them."""
-        document = httpx.get(f"{self.documents}/genkit-flows/{id}", headers=signed_in(uid)).raise_for_status().json()
+        document = (
+            httpx.get(f"{self.documents}/genkit-flows/{id}", headers=signed_in(uid), timeout=30)
+            .raise_for_status()
+            .json()
+        )
         return {name: next(iter(value.values())) for name, value in document["fields"].items()}
 
     def wait_for(self, id: str, uid: str = "alice", **expected: str) -> dict[str, Any]:
@@ -55,8 +60,8 @@ class Project:
 
 
 @contextmanager
-def served(**more: str) -> Iterator[Project]:
-    """Serve the project."""
+def served(source: Path = FOLDER / "functions" / "main.py", **more: str) -> Iterator[Project]:
+    """Serve the project, or another module with its functions."""
     with ExitStack() as stack:
         emulator = stack.enter_context(start_emulator(attach=False, rules=FOLDER / "firestore.rules"))
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -69,11 +74,10 @@ def served(**more: str) -> Iterator[Project]:
             CLOUD_TASKS_EMULATOR_HOST=tasks,
             **more,
         )
-        source = str(FOLDER / "functions" / "main.py")
         servers = {
             name: Server(
                 "functions_framework",
-                *("--source", source, "--target", name, "--host", "127.0.0.1", "--port", "{port}"),
+                *("--source", str(source), "--target", name, "--host", "127.0.0.1", "--port", "{port}"),
                 environment=variables,
                 port=port if name == "drive" else None,
             )
