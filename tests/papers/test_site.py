@@ -16,6 +16,8 @@ import firestore_flowstate
 import firestore_flowstate.flows
 from tests.browser.chromium import chromium
 
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="what builds the site needs Python 3.11")
+
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
 SITE = PROJECT / "build" / "site" / "html"
