@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from contextlib import suppress
 from datetime import timedelta
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 10 * 1024 * 1024
 """What a message may be: states are kept in parts, so inputs may be large."""
 RESERVED: Final = frozenset({"drive", "sweep", "health"})
+
+_CLAIM_SECONDS: Final = 0.5  # between a claim that is stored and the drive that its process begins
+_LOOK_SECONDS: Final = 0.02
 
 
 def check_names(names: Any) -> None:
@@ -120,8 +124,21 @@ async def _continue(flows: Flows, name: str, kind: str, id: str, message: dict[s
     elif kind == "retry":
         await flows.retry(id)
     if kind != "state":
-        await flows.drive(id, budget=budget)
+        await _drive(flows, id, budget)
     return await _state(flows, id, name)
+
+
+async def _drive(flows: Flows, id: str, budget: float) -> None:
+    """Drive the run, or await the drive of it that this process's own dispatcher was the first to begin."""
+    monotonic = flows._engine.clock.monotonic
+    by = monotonic() + budget
+    if await flows.drive(id, budget=budget) != "busy":
+        return
+    claimed_by = min(by, monotonic() + _CLAIM_SECONDS)
+    while monotonic() < (by if id in flows._engine.drives else claimed_by):
+        if id in flows._engine.drives:
+            claimed_by = 0.0  # once it has gone, it has ended
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _wake(flows: Flows, id: str, state: FlowState) -> None:
