@@ -12,8 +12,9 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ._document.names import check_collection_path
 from .codecs import PayloadCodec
@@ -28,7 +29,7 @@ _PROJECT_ID: Final = re.compile(r"([a-z0-9.-]+:)?[a-z0-9-]+")  # old ones have a
 _CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
-class FlowStateSettings(BaseModel):
+class FlowStateSettings(BaseSettings):
     """Where flow states are kept, and how.
 
     Every field can be given by name or by an environment variable of the same name in upper case behind
@@ -64,7 +65,14 @@ class FlowStateSettings(BaseModel):
         endpoint: Another address of the Firestore service than the usual one, ``host`` or ``host:port``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        validate_default=False,
+        arbitrary_types_allowed=True,
+    )
 
     project: str | None = None
     database: str = "(default)"
@@ -143,16 +151,6 @@ class FlowStateSettings(BaseModel):
             raise ValueError(f"must be more than no time, not {duration}; leave it out to keep states for ever")
         return duration
 
-    @field_validator("keys", mode="before")
-    @classmethod
-    def _may_be_json(cls, keys: Any) -> Any:
-        if not isinstance(keys, str):
-            return keys
-        try:
-            return json.loads(keys)
-        except ValueError:
-            raise ValueError("must be a JSON object of the keys in base64 by their ids") from None
-
     @field_validator("keys")
     @classmethod
     def _are_aes_keys(
@@ -186,10 +184,8 @@ class FlowStateSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _look_into_the_environment(cls, values: dict[str, Any]) -> dict[str, Any]:
-        variables = {name.upper(): text for name, text in os.environ.items() if text}
-        names = {name: _PREFIX + name.upper() for name in cls.model_fields}
-        found = {name: variables[variable] for name, variable in names.items() if variable in variables} | values
+    def _look_where_google_looks(cls, values: dict[str, Any]) -> dict[str, Any]:
+        found = dict(values)
         if found.get("project") is None:
             found["project"] = _ambient_project()
         if found.get("emulator_host") is None:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, get_args
 
 import click
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from ..errors import FlowStateWarning, InvalidQueryError
 from ..models import FlowStatus
@@ -134,6 +135,8 @@ def given_settings(
         return FlowStateSettings(**given)
     except ValidationError as error:
         raise MisusedError("; ".join(_wrong(line, options) for line in error.errors(include_input=False))) from None
+    except SettingsError as error:  # a variable that is no JSON
+        raise MisusedError(f"FLOWSTATE_*: {error}") from None
 
 
 def gives_store() -> bool:

@@ -156,13 +156,6 @@ def test_a_wrong_value_is_refused(name: str, value: Any, rule: str) -> None:
     assert any(part in message for part in rule.split("|")), message
 
 
-def test_variables_in_lower_case_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they do on Windows, which does not tell cases apart."""
-    monkeypatch.setenv("flowstate_collection", "tenants/acme/flows")
-
-    assert "tenants/acme/flows" == FlowStateSettings().collection
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
