@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final, Generic, TypeVar
 
-from ._rpc.loop_thread import from_afar
+from ._rpc.loop_thread import call_threadsafe
 
 _Item = TypeVar("_Item")
 
@@ -39,7 +39,7 @@ class Signal:
 
     def send(self) -> bool:
         """Wake the watcher, from any thread; return whether it is still there, with its loop."""
-        return not self.is_over and from_afar(self._loop, self._event.set)
+        return not self.is_over and call_threadsafe(self._loop, self._event.set)
 
 
 class Signals:

@@ -10,14 +10,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ._changing import carried
-from ._rpc.loop_thread import Hop, LoopStoppedError, LoopThread, from_afar, result_of
+from ._rpc.loop_thread import LoopStoppedError, LoopThread, Submission, call_threadsafe, result_of
 
 _Result = TypeVar("_Result")
 
 _Step = tuple[Callable[[], Awaitable[Any]] | None, bool]  # what to await, and whether it is the last
 
 
-class Errands:
+class Callbacks:
     """What a coroutine asks of the thread that waits for it: functions passed to it run there, not on the loop."""
 
     def __init__(self) -> None:
@@ -30,51 +30,54 @@ class Errands:
         return list(argument) if isinstance(argument, Iterator) else argument
 
     def wait(self, thread: LoopThread, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        """Return what the coroutine returns on the thread's loop, and do its errands. One that raises cancels it.
+        """Return what the coroutine returns on the thread's loop, and meanwhile make the calls that it asks for.
+
+        A call that raises cancels the coroutine.
 
         Raises:
             LoopStoppedError: The loop was stopped first.
         """
-        hop = Hop(thread, coroutine, self._queue.put)
+        submission = Submission(thread, coroutine, self._queue.put)
         try:
-            hop.send()
-            while not isinstance(errand := self._queue.get(), asyncio.Task):
-                errand()
-        except BaseException:  # the errand's own, or KeyboardInterrupt while waiting
-            hop.cancel()
+            submission.send()
+            while not isinstance(callback := self._queue.get(), asyncio.Task):
+                callback()
+        except BaseException:  # the callback's own, or KeyboardInterrupt while waiting
+            submission.cancel()
             raise
-        ended: asyncio.Task[_Result] = errand
+        ended: asyncio.Task[_Result] = callback
         try:
             return result_of(ended)
         finally:
-            del errand, ended, hop  # or an error and this frame keep each other until the collector comes
+            del callback, ended, submission  # or an error and this frame keep each other until the collector comes
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Return a future of what the function returns. It is called whether or not anybody awaits that."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
 
-        def errand() -> None:
-            from_afar(loop, partial(_settle, answer, function(*args)))  # a loop that was closed has cancelled the call
+        def callback() -> None:
+            # A loop that was closed has cancelled the call.
+            call_threadsafe(loop, partial(_settle, answer, function(*args)))
 
         # All of it: what an asynchronous function returns runs on the loop in the context that it is sent from.
-        self._queue.put(carried(errand))
+        self._queue.put(carried(callback))
         return answer
 
 
-class Visit:
-    """A task on a thread's loop that takes one step after another, each when the visitor asks for it.
+class RemoteTask:
+    """A task on a thread's loop that takes one step after another, each when its owner asks for it.
 
     What one step of a context manager or generator enters, another one leaves, and timeouts and spans ask for the
     same task and the same context both times.
 
     Args:
         thread: Where the steps are taken.
-        last: The last step, taken at `end` or when the visit is dropped, wherever an interrupt had come. After a step
+        last: The last step, taken at `end` or when this is dropped, wherever an interrupt had come. After a step
             that was interrupted there is none but this.
     """
 
-    _hop: Hop[None] | None = None  # of the class: one that is interrupted while it is made is dropped too
+    _submission: Submission[None] | None = None  # of the class: one that is interrupted while it is made is dropped too
 
     def __init__(self, thread: LoopThread, last: Callable[[], Awaitable[object]] | None = None) -> None:
         self._thread = thread
@@ -91,14 +94,14 @@ class Visit:
             LoopStoppedError: The loop was stopped, or is the loop of the process that this one was forked from.
         """
         try:
-            if self._hop is None:
-                self._hop = Hop(self._thread, self._worker.work(), self._worker.ended)
-                self._hop.send()
+            if self._submission is None:
+                self._submission = Submission(self._thread, self._worker.work(), self._worker.ended)
+                self._submission.send()
             reply = self._worker.replies.get() if self._ask((action, False)) else None
         except BaseException:  # such as KeyboardInterrupt while waiting
             self._worker.interrupt()
-            if self._hop is not None:
-                self._hop.cancel()
+            if self._submission is not None:
+                self._submission.cancel()
             raise
         if reply is None:
             self._worker.replies.put(None)  # it holds for every further step too
@@ -114,16 +117,17 @@ class Visit:
 
     def end(self) -> None:
         """End the task after the last step, without waiting: a generator may be dropped by the collector anywhere."""
-        if self._hop is not None:
+        if self._submission is not None:
             self._ask((self._last, True))
-            self._hop = None
+            self._submission = None
 
     def _ask(self, step: _Step) -> bool:
-        return self._thread.is_running() and from_afar(self._thread.loop, partial(self._worker.steps.put_nowait, step))
+        put = partial(self._worker.steps.put_nowait, step)
+        return self._thread.is_running() and call_threadsafe(self._thread.loop, put)
 
 
 class _Worker:
-    """Who takes the steps of a visit, on the loop; knows nothing of the visit, which may be dropped.
+    """Takes the steps of a remote task, on the loop. Knows nothing of who asks for them, who may be dropped.
 
     Attributes:
         steps: Those to take.
@@ -133,7 +137,7 @@ class _Worker:
     def __init__(self) -> None:
         self.steps: asyncio.Queue[_Step] = asyncio.Queue()
         self.replies: queue.SimpleQueue[tuple[Any, Exception | None] | None] = queue.SimpleQueue()
-        self._is_interrupted = False  # the next cancellation is the visitor's, and is of the step, not of the task
+        self._is_interrupted = False  # the next cancellation is the owner's, and is of the step, not of the task
         self._is_over = False  # no step but the last is to be taken any more
 
     def interrupt(self) -> None:
@@ -148,7 +152,7 @@ class _Worker:
                 action, last = await self.steps.get()
                 if action is not None and (last or not self._is_over):
                     self.replies.put((await action(), None))
-            except Exception as error:  # noqa: BLE001  # the visitor raises it
+            except Exception as error:  # noqa: BLE001  # the owner raises it
                 self.replies.put((None, error))
             except asyncio.CancelledError:
                 if last or not self._is_interrupted:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
 from ._rpc.loop_thread import LoopStoppedError, LoopThread
-from ._waiting import Errands, Visit
+from ._waiting import Callbacks, RemoteTask
 from .errors import FlowStateError, StoreUnavailableError
 from .firestore import FirestoreFlowStateStore
 from .store import VersionedFlowStateStore
@@ -32,11 +32,11 @@ def _call(
 
     @wraps(method)
     def call(self: SyncFlowStateStore, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        errands = Errands()
+        callbacks = Callbacks()
         with self._thread_for(method.__name__) as thread:
-            here = [errands.fetch(value) for value in args]
-            coroutine = self._own(method)(*here, **{name: errands.fetch(value) for name, value in kwargs.items()})
-            result: _Result = errands.wait(thread, coroutine)
+            here = [callbacks.fetch(value) for value in args]
+            coroutine = self._own(method)(*here, **{name: callbacks.fetch(value) for name, value in kwargs.items()})
+            result: _Result = callbacks.wait(thread, coroutine)
         return result
 
     return call
@@ -153,7 +153,7 @@ class SyncFlowStateStore:
         method = getattr(self._store, name, None)
         if method is not None:
             with self._thread_for(name) as thread:
-                Errands().wait(thread, method(*args))
+                Callbacks().wait(thread, method(*args))
 
     def _own(self, method: Callable[..., _Result]) -> Callable[..., _Result]:
         own: Callable[..., _Result] = getattr(self._store, method.__name__)
@@ -190,37 +190,37 @@ class SyncFlowStateStore:
         """Enter and leave the context manager on the loop; the block in between runs on the thread that is here."""
         with self._thread_for(name) as thread:
             inside = _Inside(manager)
-            visit = Visit(thread, inside.drop)
+            task = RemoteTask(thread, inside.drop)
             try:
-                value = visit.step(inside.enter)
+                value = task.step(inside.enter)
                 try:
                     yield value
                 except GeneratorExit:  # dropped without being left: nobody may be held up
                     raise
                 except BaseException as error:
                     _check_that_it_may_block(name)
-                    if not visit.step(partial(inside.leave, type(error), error, error.__traceback__)):
+                    if not task.step(partial(inside.leave, type(error), error, error.__traceback__)):
                         raise
                 else:
                     _check_that_it_may_block(name)
-                    visit.step(partial(inside.leave, None, None, None))
+                    task.step(partial(inside.leave, None, None, None))
             finally:
-                visit.end()
+                task.end()
 
     def _each(self, name: str, iterator: AsyncIterator[_Result]) -> Iterator[_Result]:
         """Yield what the iterator does, which is advanced on the loop."""
         with self._thread_for(name) as thread:
-            visit = Visit(thread, getattr(iterator, "aclose", None))
+            task = RemoteTask(thread, getattr(iterator, "aclose", None))
             try:
                 while True:
                     _check_that_it_may_block(name)
                     try:
-                        item = visit.step(iterator.__anext__)
+                        item = task.step(iterator.__anext__)
                     except StopAsyncIteration:
                         return
                     yield item
             finally:
-                visit.end()
+                task.end()
 
 
 class _Inside(Generic[_Result]):

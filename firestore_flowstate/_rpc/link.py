@@ -15,7 +15,7 @@ from . import fork
 from .blocking_work import on_thread
 from .channel import Channel, open_channel, open_channel_of
 from .listener import Listener
-from .loop_thread import LoopStoppedError, LoopThread, from_afar
+from .loop_thread import LoopStoppedError, LoopThread, call_threadsafe
 from .outcome import CHANNEL_CLOSED, STORE_CLOSED, CallFailed
 from .target import Metadata, Target, routing
 from .watched import Watched
@@ -44,7 +44,7 @@ class Link:
         self._bound: dict[asyncio.AbstractEventLoop, Channel] = {}
         self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
         self._background: tuple[LoopThread, Channel] | None = None
-        self._hopping: set[object] = set()  # one of each call over the background loop
+        self._in_background: set[object] = set()  # one of each call over the background loop
         self._streams: dict[asyncio.AbstractEventLoop, list[Listener]] = {}
         self._listen_metadata = (*self.metadata, routing("database", target.database_name))
         self._is_closed = False
@@ -63,17 +63,19 @@ class Link:
         channel = self._channel_of(loop)
         if channel is not None:
             return await channel.call(name, request, metadata=metadata, timeout=timeout)
-        hop = object()
-        self._hopping.add(hop)
+        call = object()
+        self._in_background.add(call)
         try:
-            return await self._hop(name, request, metadata=metadata, timeout=timeout)
+            return await self._call_in_background(name, request, metadata=metadata, timeout=timeout)
         finally:
-            self._hopping.discard(hop)
+            self._in_background.discard(call)
             # One that was in flight during the close is tried again after it, and nobody closes a second time.
-            if self._is_closed and not self._hopping:
+            if self._is_closed and not self._in_background:
                 await self._close_background()
 
-    async def _hop(self, name: str, request: bytes, *, metadata: Metadata, timeout: float) -> list[bytes]:
+    async def _call_in_background(
+        self, name: str, request: bytes, *, metadata: Metadata, timeout: float
+    ) -> list[bytes]:
         background, channel = self._background or self._start_background()
         try:
             return await background.run(channel.call(name, request, metadata=metadata, timeout=timeout))
@@ -107,7 +109,7 @@ class Link:
         except LoopStoppedError as stopped:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from stopped
         except asyncio.CancelledError:  # it may have been put on a stream all the same
-            from_afar(background.loop, partial(self._drop, background.loop, watched))
+            call_threadsafe(background.loop, partial(self._drop, background.loop, watched))
             raise
         return _taking_off(listener, watched)
 
@@ -280,14 +282,14 @@ class Link:
         with self._lock:
             background, self._background = self._background, None
         if background is not None:
-            from_afar(background[0].loop, partial(self._end_streams, background[0].loop))
+            call_threadsafe(background[0].loop, partial(self._end_streams, background[0].loop))
             await asyncio.wrap_future(on_thread(partial(_end_background, *background)))
             fork.closed()
 
 
 def _taking_off(listener: Listener, watched: Watched) -> Callable[[], object]:
     """Return what takes a target off its stream soon, on whatever thread: the collector drops those who watch."""
-    return partial(from_afar, listener.loop, partial(listener.remove, watched))
+    return partial(call_threadsafe, listener.loop, partial(listener.remove, watched))
 
 
 def _close_on(loop: asyncio.AbstractEventLoop, channel: Channel) -> concurrent.futures.Future[None] | None:

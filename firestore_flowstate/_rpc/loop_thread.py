@@ -74,16 +74,16 @@ class LoopThread:
             return await coroutine
         # asyncio.run_coroutine_threadsafe and wrap_future do the same at twice the time.
         arrival: asyncio.Future[_Result] = caller.create_future()
-        hop = Hop(self, coroutine, partial(_send_back, caller, arrival))
-        hop.send()
+        submission = Submission(self, coroutine, partial(_send_back, caller, arrival))
+        submission.send()
         try:
             return await arrival
         except asyncio.CancelledError:
-            hop.cancel()
+            submission.cancel()
             raise
         finally:
             # Or an error, this frame and these would keep each other, and the connection, until the collector comes.
-            del hop, arrival
+            del submission, arrival
 
     def wait(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         """Return what the coroutine returns, blocking the calling thread, which must not be this one.
@@ -95,17 +95,17 @@ class LoopThread:
             coroutine.close()
             raise RuntimeError("a thread cannot wait for its own event loop")
         ended: queue.SimpleQueue[asyncio.Task[_Result]] = queue.SimpleQueue()
-        hop = Hop(self, coroutine, ended.put)
+        submission = Submission(self, coroutine, ended.put)
         try:
-            hop.send()
+            submission.send()
             task = ended.get()
         except BaseException:  # such as KeyboardInterrupt while waiting
-            hop.cancel()
+            submission.cancel()
             raise
         try:
             return result_of(task)
         finally:
-            del task, hop  # as above
+            del task, submission  # as above
 
     def is_running(self) -> bool:
         """Tell whether the loop takes coroutines: not after `stop`, nor in the child of a fork."""
@@ -116,10 +116,10 @@ class LoopThread:
         """Whether the interpreter is ending, and has ended the loop."""
         return not self._stopped and not self._end.alive
 
-    def start(self, hop: Hop[Any]) -> bool:
-        """Have the hop start on the loop; tell whether it will, which it does not after `stop` or at the end."""
+    def start(self, submission: Submission[Any]) -> bool:
+        """Have the submission start on the loop; tell whether it will, which it does not after `stop` or at the end."""
         with self._lock:  # what is queued before the stop still starts, and is cancelled then
-            return self.is_running() and from_afar(self.loop, hop.start)
+            return self.is_running() and call_threadsafe(self.loop, submission.start)
 
     def stop(self) -> None:
         """Cancel what still runs, and wait until the thread has ended. Nothing happens the second time."""
@@ -134,7 +134,7 @@ class LoopThread:
 _REGISTERED: Final = weakref.finalize(LoopThread, int)
 
 
-class Hop(Generic[_Result]):
+class Submission(Generic[_Result]):
     """A coroutine on its way to the loop of a thread, where it runs in a copy of the context of who sends it.
 
     It can be cancelled from the moment that it exists, so that no interrupt comes in between.
@@ -181,7 +181,7 @@ class Hop(Generic[_Result]):
     def cancel(self) -> None:
         """Cancel the coroutine, wherever on its way it is."""
         self._cancelled = True
-        from_afar(self._thread.loop, self._cancel_task)
+        call_threadsafe(self._thread.loop, self._cancel_task)
 
     def _cancel_task(self) -> None:
         if self._task is not None:
@@ -210,7 +210,7 @@ def result_of(task: asyncio.Task[_Result]) -> _Result:
 def _send_back(
     caller: asyncio.AbstractEventLoop, arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]
 ) -> None:
-    from_afar(caller, partial(_arrive, arrival, task))
+    call_threadsafe(caller, partial(_arrive, arrival, task))
 
 
 def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> None:
@@ -224,7 +224,7 @@ def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> No
         arrival.set_result(task.result())
 
 
-def from_afar(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
+def call_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
     """Have the callback called on the loop; tell whether it will be, which it is not where the loop was closed."""
     try:
         loop.call_soon_threadsafe(callback)

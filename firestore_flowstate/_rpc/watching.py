@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from .clock import sleep
 from .deadline import Deadline
-from .loop_thread import from_afar
+from .loop_thread import call_threadsafe
 from .messages import Document, Target
 from .outcome import CallFailed
 from .retry import read_again
@@ -103,7 +103,7 @@ class Watching:
         To be called on the loop of the streams, where nothing changes meanwhile.
         """
         self._latest = (sum(w.count for w in self._watched), [w.latest for w in self._watched])
-        return from_afar(self._loop, self._woken.set)
+        return call_threadsafe(self._loop, self._woken.set)
 
     def _shown(self) -> Sequence[Sequence[Document]] | None:
         """Return what the targets show, if all have answered and one has since the last time.

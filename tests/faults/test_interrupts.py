@@ -17,7 +17,7 @@ import pytest
 
 from firestore_flowstate import CacheEntry, FlowState, FlowStateQuery, FlowStateSettings, SyncFlowStateStore
 from firestore_flowstate._rpc.loop_thread import LoopThread
-from firestore_flowstate._waiting import Visit
+from firestore_flowstate._waiting import RemoteTask
 from tests.faults.cancelling import SECONDS, background
 from tests.faults.writes import MARK, Store, a_state, incompressible
 from tests.rpc.tcp_proxy import TcpProxy
@@ -139,9 +139,9 @@ def test_an_interrupt_while_the_loop_is_busy(flow_state_settings: FlowStateSetti
 
 
 def test_an_interrupt_while_the_loop_is_stopped() -> None:
-    """Two cancellations that come at once are one: the visit's own must not keep the loop from ending."""
+    """Two cancellations that come at once are one: that of a step must not keep the loop from ending."""
     thread = LoopThread("test")
-    visit = Visit(thread)
+    task = RemoteTask(thread)
 
     async def ready() -> None:
         pass
@@ -155,11 +155,11 @@ def test_an_interrupt_while_the_loop_is_stopped() -> None:
 
     main = threading.get_ident()
     with interrupts() as armed:
-        visit.step(ready)
+        task.step(ready)
         armed[0] = True
         threading.Timer(0.1, interrupt).start()
         with pytest.raises(KeyboardInterrupt):
-            visit.step(wait)
+            task.step(wait)
     thread.stop()
     assert thread.loop.is_closed()
 
