@@ -24,7 +24,7 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 	--fetch-timeout=60000 --fetch-retries=5
 
 .DELETE_ON_ERROR:
-.PHONY: help demo docs site test check test-all bench torture torture-flows release firebase-exec firebase-tools genkit-js browser find-emulator clean
+.PHONY: help demo docs site set-up test check test-all bench torture torture-flows release firebase-exec firebase-tools genkit-js browser find-emulator clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +37,8 @@ docs: $(READY) ## what is generated of the docs: the reference of the command
 
 site: $(READY) ## the documentation as pages, in build/site/html
 	$(RUN) docs/pages.py
+
+set-up: $(READY) firebase-tools genkit-js browser ## all that a bare checkout lacks for `make test`; faster by make --jobs=4
 
 test: $(READY) find-emulator firebase-tools genkit-js browser ## all tests, on the emulator
 	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)

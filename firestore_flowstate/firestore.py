@@ -31,6 +31,7 @@ from .unset import UNSET, Unset
 
 if TYPE_CHECKING:
     from ._collection.collection import Collection
+    from ._commit.commit import Conflict
     from ._commit.expectation import Expectation
     from ._document.version import Version
     from ._rpc.connection import Connection
@@ -125,18 +126,11 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     ) -> None:
         id = check_flow_id(id)
         with lasting(state, expire_after):
-            await self._save(id, state, if_version, timeout)
-
-    async def _save(self, id: str, state: FlowState, if_version: str | Unset | None, timeout: float | None) -> None:
-        content = self._as_it_is(check_state(id, state))
-        collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
-        expected = self._expected(id, if_version)
-        try:
-            await _operations.saving.save(collection, id, state, content=content, expected=expected, deadline=deadline)
-        except _commit.commit.Conflict as conflicting:
-            if if_version is None:
-                raise conflict(id, expected=None, found=conflicting.found) from None
-            raise conflicting.error from None
+            conflicting = await self._write(id, state, if_version, timeout)
+            if conflicting is not None and if_version is None:
+                raise conflict(id, expected=None, found=conflicting.found)
+            if conflicting is not None:
+                raise conflicting.error
 
     @override
     async def create(
@@ -149,16 +143,22 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     ) -> None:
         id = check_flow_id(id)
         with lasting(state, expire_after):
-            await self._create(id, state, timeout)
+            conflicting = await self._write(id, state, None, timeout)
+            if conflicting is not None:
+                raise conflicting.error
 
-    async def _create(self, id: str, state: FlowState, timeout: float | None) -> None:
+    async def _write(
+        self, id: str, state: FlowState, if_version: str | Unset | None, timeout: float | None
+    ) -> Conflict | None:
+        """Store the whole state; return the conflict if another writer was first."""
         content = self._as_it_is(check_state(id, state))
         collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
-        expected = self._expected(id, None)
+        expected = self._expected(id, if_version)
         try:
             await _operations.saving.save(collection, id, state, content=content, expected=expected, deadline=deadline)
         except _commit.commit.Conflict as conflicting:
-            raise conflicting.error from None
+            return conflicting
+        return None
 
     @override
     async def load(self, id: str, *, timeout: float | None = None) -> FlowState | None:
