@@ -48,6 +48,11 @@ class Change:
         return frozenset(key for key, value in self.extra.items() if isinstance(value, Unset))
 
     @property
+    def set_extra(self) -> dict[str, str | int | float | bool]:
+        """The unknown keys that it sets, with their values."""
+        return {key: value for key, value in self.extra.items() if not isinstance(value, Unset)}
+
+    @property
     def names_status(self) -> bool:
         """Whether it names what the status follows from."""
         return not (
@@ -175,11 +180,11 @@ def apply(change: Change, encoded: EncodedState) -> EncodedState:
     """
     named = ((key, name, getattr(change, name)) for key, name in _FIELDS_OF_UPDATE.items())
     fields = {key: encode_field(name, value) for key, name, value in named if not isinstance(value, Unset)}
-    fields.update({key: encode(value, in_extra(key)) for key, value in change.extra.items() if key not in change.unset})
-    removed = set(change.remove)
+    fields.update({key: encode(value, in_extra(key)) for key, value in change.set_extra.items()})
+    removed, unset = set(change.remove), change.unset
     kept = {step: text for step, text in encoded.cache.items() if step not in removed}
     return EncodedState(
-        fields={**{key: text for key, text in encoded.fields.items() if key not in change.unset}, **fields},
+        fields={**{key: text for key, text in encoded.fields.items() if key not in unset}, **fields},
         cache={**kept, **encode_cache(change.cache)},
         events={**encoded.events, **encode_events(change.events_triggered)},
     )

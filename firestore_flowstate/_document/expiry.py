@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..models import FlowState, FlowStatus
 from ..unset import UNSET, Unset
+from .head import is_int64
 
 if TYPE_CHECKING:
     from .._rpc.messages import Value  # for types alone: stores in memory load no grpc
@@ -19,7 +20,6 @@ EXPIRE_AFTER: Final = "expireAfter"
 
 EXPIRY: Final = "expireAt"
 """The field that a TTL policy goes by, in either layout; a state of the native layout may own it, as a key."""
-_INT64: Final = range(-(2**63), 2**63)
 _NEVER: Final = -1
 _FINISHED: Final = ("done", "failed")
 
@@ -96,7 +96,7 @@ def own_duration(unknown: Mapping[str, Any]) -> int | float | None:
     value = unknown.get(EXPIRE_AFTER)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if type(value) is int and value in _INT64 else None
+    return value if type(value) is int and is_int64(value) else None
 
 
 def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from ..unset import Unset
-from .names import MAX_NAME_BYTES, MAX_PATH_BYTES, in_extra
+from .names import MAX_NAME_BYTES, MAX_PATH_BYTES, in_extra, is_reserved, utf8_bytes
 
 MAX_QUERIED_BYTES: Final = 1499  # Firestore refuses a query with more, and cuts what is longer in the index
 _SUMMARY_EXTRA: Final = "summary.extra."
@@ -22,20 +21,16 @@ WAKE_AT: Final = "wakeAt"
 OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
 """Names of fields of a document in either layout, which an unknown key of the state cannot have there."""
 
-_RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
-
 
 def check_head(state: FlowState) -> None:
     """Raise FlowStateEncodeError where the head cannot hold what the state says.
 
     Firestore's strings are UTF-8 and its integers have 64 bits.
     """
-    blocked_on = state.blocked_on_step.name if state.blocked_on_step is not None else None
-    for path, text in (("flow_id", state.flow_id), ("name", state.name), ("blocked_on_step.name", blocked_on)):
-        if text is not None and not _is_utf8(text):
-            raise FlowStateEncodeError(
-                f"Cannot store {path}: a lone surrogate, which a string that queries see cannot have.", path=path
-            )
+    _check_text("flow_id", state.flow_id)
+    if state.name is not None:
+        _check_text("name", state.name)
+    check_blocked(state.blocked_on_step)
     if isinstance(state.start_time, int) and not is_int64(state.start_time):
         raise FlowStateEncodeError(
             "Cannot store start_time: an integer beyond 64 bits, which Firestore cannot order by.", path="start_time"
@@ -44,11 +39,8 @@ def check_head(state: FlowState) -> None:
 
 def check_blocked(blocked: BlockedOnStep | None) -> None:
     """Raise FlowStateEncodeError where the head cannot hold the name of the blocked step."""
-    if blocked is not None and not _is_utf8(blocked.name):
-        raise FlowStateEncodeError(
-            "Cannot store blocked_on_step.name: a lone surrogate, which a string that queries see cannot have.",
-            path="blocked_on_step.name",
-        )
+    if blocked is not None:
+        _check_text("blocked_on_step.name", blocked.name)
 
 
 def queryable(unknown: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,13 +55,10 @@ def is_queryable(key: str, value: object) -> bool:
 
 def is_queryable_name(key: str) -> bool:
     """Return whether an unknown key of this name can be a field of the document's own."""
-    return (
-        bool(key)
-        and key not in OWN_NAMES
-        and not _RESERVED.fullmatch(key)
-        and _is_utf8(key)
-        and len(key.encode()) <= MAX_KEY_BYTES
-    )
+    if not key or key in OWN_NAMES or is_reserved(key):
+        return False
+    size = utf8_bytes(key)
+    return size is not None and size <= MAX_KEY_BYTES
 
 
 def check_extra(key: object, value: object) -> None:
@@ -135,13 +124,13 @@ def first_line(error: str) -> str:
 
 def _is_queryable(value: object) -> bool:
     if isinstance(value, str):
-        return _is_utf8(value) and len(value.encode()) <= MAX_QUERIED_BYTES
+        size = utf8_bytes(value)
+        return size is not None and size <= MAX_QUERIED_BYTES
     return isinstance(value, (bool, float)) or (isinstance(value, int) and is_int64(value))
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _check_text(path: str, text: str) -> None:
+    if utf8_bytes(text) is None:
+        raise FlowStateEncodeError(
+            f"Cannot store {path}: a lone surrogate, which a string that queries see cannot have.", path=path
+        )

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # since then, of the years 1 to 9999: a Timestamp's
+NANOS: Final = range(1_000_000_000)
 
 
 class Moment(NamedTuple):
@@ -21,7 +23,7 @@ class Moment(NamedTuple):
     def just_before(self) -> Moment:
         """Return the moment one microsecond earlier, which is how finely Firestore tells versions apart."""
         nanos = self.nanos - 1000
-        return Moment(self.seconds, nanos) if nanos >= 0 else Moment(self.seconds - 1, nanos + 1_000_000_000)
+        return Moment(self.seconds, nanos) if nanos >= 0 else Moment(self.seconds - 1, nanos + len(NANOS))
 
 
 def moment_of(timestamp: Any) -> Moment:

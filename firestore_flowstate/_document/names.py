@@ -32,6 +32,19 @@ def check_flow_id(id: str) -> str:
     return str.__str__(id)
 
 
+def is_reserved(name: str) -> bool:
+    """Return whether Firestore keeps the name for itself, of a document or a field."""
+    return _RESERVED.fullmatch(name) is not None
+
+
+def utf8_bytes(text: str) -> int | None:
+    """Return how many bytes of UTF-8 the text has, or None if it has none: Firestore takes no lone surrogate."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return None
+
+
 def new_id() -> str:
     """Return a random id: 64 bits, as 11 characters."""
     return secrets.token_urlsafe(8)
@@ -61,11 +74,10 @@ def _broken_rule(name: str) -> str | None:
         return "contains a slash, which would make it a path to another collection"
     if name in {".", ".."}:
         return "is '.' or '..', which Firestore reserves"
-    if _RESERVED.fullmatch(name):
+    if is_reserved(name):
         return "matches __.*__, which Firestore reserves"
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
+    size = utf8_bytes(name)
+    if size is None:
         return "contains a lone surrogate, so it is not valid UTF-8"
     if size > MAX_NAME_BYTES:
         return f"has {size:,} bytes of UTF-8, more than Firestore's {MAX_NAME_BYTES:,}"

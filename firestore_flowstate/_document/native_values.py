@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
@@ -18,17 +17,14 @@ from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import WireModel
 from .head import is_int64
 from .json_forms import attribute, plain
-from .names import MAX_NAME_BYTES
+from .moment import EPOCH, NANOS, SECONDS
+from .names import MAX_NAME_BYTES, is_reserved, utf8_bytes
 from .wire import to_wire
 
 MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: depth of maps and arrays
 ReferenceOf: TypeAlias = Callable[[str], Any]
 """Makes the client's own DocumentReference of a resource name."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_TIMESTAMPS: Final = range(-62_135_596_800, 253_402_300_800)  # seconds: the years 1 to 9999
-_NANOS: Final = range(1_000_000_000)
-_RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 _ADVICE: Final = 'The serialized layout (layout="serialized") holds any JSON.'
 
 
@@ -123,12 +119,11 @@ def check_key(key: object, path: str) -> str:
         raise _refusal(path, f"the key {key!r:.80} is not a string")
     if not key:
         raise _refusal(path, "a key is empty")
-    if _RESERVED.fullmatch(key):
+    if is_reserved(key):
         raise _refusal(path, f"the key {key!r:.80} matches __.*__, which Firestore reserves")
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError:
-        raise _refusal(path, f"the key {key!r:.80} contains a lone surrogate") from None
+    size = utf8_bytes(key)
+    if size is None:
+        raise _refusal(path, f"the key {key!r:.80} contains a lone surrogate")
     if size > MAX_NAME_BYTES:
         raise _refusal(path, f"the key {key!r:.80} has {size:,} bytes, more than {MAX_NAME_BYTES:,}")
     return key
@@ -217,9 +212,9 @@ def _write_firestore_type(target: Value, value: Any, path: str, names: int) -> b
 def _write_timestamp(target: Value, moment: datetime, path: str) -> None:
     # In whole numbers, as below: the methods of DatetimeWithNanoseconds take floats in between, which are off by up to
     # a second before 1970 and after 2255.
-    since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)) - _EPOCH
+    since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)) - EPOCH
     seconds = since.days * 86_400 + since.seconds
-    if seconds not in _TIMESTAMPS:
+    if seconds not in SECONDS:
         raise _refusal(path, f"{moment.isoformat()} is not of the years 1 to 9999 in UTC")
     nanos = 0
     if type(moment) is not datetime:
@@ -231,11 +226,11 @@ def _write_timestamp(target: Value, moment: datetime, path: str) -> None:
 
 
 def _read_timestamp(timestamp: Timestamp) -> datetime:
-    if timestamp.seconds not in _TIMESTAMPS or timestamp.nanos not in _NANOS:
+    if timestamp.seconds not in SECONDS or timestamp.nanos not in NANOS:
         raise FlowStateDecodeError("a timestamp is not of the years 1 to 9999")
     from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 
-    moment = _EPOCH + timedelta(seconds=timestamp.seconds)
+    moment = EPOCH + timedelta(seconds=timestamp.seconds)
     date_and_time = moment.timetuple()[:6]
     exact: datetime = DatetimeWithNanoseconds(*date_and_time, nanosecond=timestamp.nanos, tzinfo=timezone.utc)  # type: ignore[no-untyped-call]  # google's
     return exact

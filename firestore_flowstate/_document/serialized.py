@@ -55,7 +55,7 @@ def write_state(
     texts = {name: encode(value, name) for name, value in _values_wire(state).items()}
     if extra:
         texts["extra"] = encode(extra, "extra")
-    set_text, events_text = encode_cache(state.cache), encode_events(state.events_triggered)
+    set_text, events_text = text_of_cache(state.cache), text_of_events(state.events_triggered)
     write_expiry(head, expire_at)
     write_summary(
         head,
@@ -98,7 +98,7 @@ def history(state: FlowState, base: Version | None) -> tuple[str, ...]:
     return known[-MAX_IDS:] if known[-1:] == (base.revision,) else (base.revision,)
 
 
-def encode_cache(cache: Mapping[str, Any]) -> bytes:
+def text_of_cache(cache: Mapping[str, Any]) -> bytes:
     """Return the JSON of cache entries by step.
 
     Raises:
@@ -114,7 +114,7 @@ def encode_cache(cache: Mapping[str, Any]) -> bytes:
         raise
 
 
-def encode_events(events: Mapping[str, Any]) -> bytes:
+def text_of_events(events: Mapping[str, Any]) -> bytes:
     """Return the JSON of events by step.
 
     Raises:

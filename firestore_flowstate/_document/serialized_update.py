@@ -18,7 +18,7 @@ from .names import new_id, quoted
 from .parts import PartRef, Spill, Stored, part_count
 from .payload import DocumentContext
 from .root import PAYLOAD, write_segment, write_stored
-from .serialized import encode_cache, encode_events, write_blocked, write_extra, write_summary
+from .serialized import text_of_cache, text_of_events, write_blocked, write_extra, write_summary
 from .status_inputs import StatusInputs
 from .version import Version
 from .wire import executions_to_wire, to_wire
@@ -66,11 +66,11 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
     spill = Spill(room=0)
     texts: dict[str, bytes] = {}
     if change.cache:
-        texts["set"] = encode_cache(change.cache)
+        texts["set"] = text_of_cache(change.cache)
     if change.remove:
         texts["del"] = encode(list(change.remove), "remove")
     if change.events_triggered:
-        texts["events"] = encode_events(change.events_triggered)
+        texts["events"] = text_of_events(change.events_triggered)
     stored = {name: spill.move_if_large("log", context.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
     replaced = {name: encode(value, name) for name, value in _replaced(change).items()}
     values = {name: spill.move_if_large(name, context.pack(text, name)) for name, text in replaced.items()}
@@ -117,7 +117,7 @@ def write_update(
         mask.append("summary.lastEnd")
     if not isinstance(change.operation, Unset):
         mask.append("summary.errorLine")
-    write_extra(fields, {key: value for key, value in change.extra.items() if not isinstance(value, Unset)})
+    write_extra(fields, change.set_extra)
     for path in map(quoted, change.extra):
         mask += [path, f"summary.extra.{path}"]
     if not isinstance(expire_at, Unset):
@@ -164,8 +164,7 @@ def unremovable(change: Change, extra: Stored, resolved: Mapping[str, bytes], co
 
 
 def _extra_size(change: Change) -> int:
-    set_keys = {key: value for key, value in change.extra.items() if not isinstance(value, Unset)}
-    return len(encode(set_keys, "extra")) if set_keys else 0
+    return len(encode(set_keys, "extra")) if (set_keys := change.set_extra) else 0
 
 
 def _transform(transforms: Any, name: str) -> Any:

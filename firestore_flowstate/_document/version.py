@@ -15,16 +15,14 @@ import orjson
 
 from ..models import FlowState
 from .expiry import EXPIRE_AFTER, EXPIRY, has_expired, own_duration
-from .moment import EPOCH, Moment
+from .head import is_int64
+from .moment import EPOCH, NANOS, SECONDS, Moment
 from .parts import PartRef
 from .root import Root, Written
 from .status_inputs import StatusInputs
 from .stored_document import LayoutName, StoredDocument
 
 _FORMAT: Final = 1
-_SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # the years 1 to 9999
-_NANOS: Final = range(1_000_000_000)
-_INT64: Final = range(-(2**63), 2**63)
 _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
 _LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
 
@@ -197,14 +195,14 @@ class Version:
             if form != _FORMAT or check != check_of(path, fields[:-1]):
                 return None
             return cls(
-                updated=Moment(_within(_SECONDS, seconds), _within(_NANOS, nanos)),
+                updated=Moment(_within(SECONDS, seconds), _within(NANOS, nanos)),
                 revision=_text(revision),
                 layout="native" if layout == "n" else "serialized",
                 status_inputs=StatusInputs(
                     "failed" if "f" in flags else "done" if "d" in flags else "", "b" in flags, "x" in flags
                 ),
-                weight=_within(_INT64, weight),
-                part_count=_within(_INT64, parts),
+                weight=_integer(weight),
+                part_count=_integer(parts),
                 created=None if created is None else _text(created),
                 expires=None if expires is None else _finite(expires),
                 expire_after=None if own is None else _number(own),
@@ -223,7 +221,14 @@ def check_of(path: str, fields: Sequence[object]) -> int:
 
 
 def _within(numbers: range, value: object) -> int:
-    if not isinstance(value, int) or value not in numbers:
+    number = _integer(value)
+    if number not in numbers:
+        raise ValueError
+    return number
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or not is_int64(value):
         raise ValueError
     return int(value)
 

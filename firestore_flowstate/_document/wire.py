@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState, FlowStateExecution, WireModel
+from .names import utf8_bytes
 
 
 def to_wire(model: WireModel, *, deep: bool = True) -> dict[str, Any]:
@@ -48,12 +49,8 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
             raise FlowStateEncodeError(
                 f"Cannot store {key}: it is the wire name of {type(model).__name__}.{name}, set that.", path=name
             )
-        try:
-            key.encode()
-        except UnicodeEncodeError:  # the message names the key
-            raise FlowStateEncodeError(
-                f"Cannot store the unknown key {key!r:.100}: a lone surrogate.", path=key
-            ) from None
+        if utf8_bytes(key) is None:
+            raise FlowStateEncodeError(f"Cannot store the unknown key {key!r:.100}: a lone surrogate.", path=key)
     return unknown
 
 

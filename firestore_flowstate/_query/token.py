@@ -9,6 +9,7 @@ import json
 import math
 from typing import Final, NamedTuple
 
+from .._document.head import is_int64
 from .._document.names import check_flow_id
 from ..errors import InvalidContinuationTokenError, InvalidFlowIdError
 from ..query import FlowStateQuery, milliseconds
@@ -17,7 +18,6 @@ _VERSION: Final = 1
 _ORDER: Final = "startTime desc, id desc"
 _CHECK_BYTES: Final = 6
 _FIELDS: Final = 4
-_INT64: Final = range(-(2**63), 2**63)
 
 
 class Position(NamedTuple):
@@ -79,7 +79,7 @@ def from_token(token: str, scope: str) -> Position:
 def _is_start(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
-    return type(value) is int and value in _INT64
+    return type(value) is int and is_int64(value)
 
 
 def _is_id(value: object) -> bool:
