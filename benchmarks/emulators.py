@@ -12,6 +12,6 @@ from firestore_flowstate.emulator import Emulator, start_emulator
 async def fresh_emulator() -> Emulator:
     """Return an emulator of its own, with room: it keeps every version of every document until it stops.
 
-    Where only a look is wanted whether benchmarks still run, the one that FIRESTORE_EMULATOR_HOST names will do.
+    To see only whether benchmarks still run, the one that FIRESTORE_EMULATOR_HOST names will do.
     """
     return await asyncio.to_thread(start_emulator, attach=QUICK, java_options=["-Xmx6g"])

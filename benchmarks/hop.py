@@ -1,4 +1,4 @@
-"""What a call costs more where the store has no channel on the caller's loop, and hops to the background loop.
+"""What a call costs more if the store has no channel on the caller's loop, and hops to the background loop.
 
     python benchmarks/hop.py
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 IN_FLIGHT: Final = 16
-"""How many operations of a contender run at once, where a benchmark does not say otherwise."""
+"""How many operations of a contender run at once, if a benchmark does not say otherwise."""
 
 QUICK: Final = bool(os.environ.get("BENCHMARK_QUICK"))
 """Whether to measure next to nothing, to see whether the benchmarks still run."""
@@ -58,7 +58,7 @@ class Spread:
 
 
 def several(count: int, *, quick: int = 1) -> int:
-    """Return the count, or next to nothing where only that is to be done."""
+    """Return the count, or next to nothing if only that is to be done."""
     return quick if QUICK else count
 
 

@@ -37,7 +37,7 @@ BENCHMARKS: Final = {
     "codecs": "Compression",
     "wake": "1,000 suspended runs woken at once by 4 processes",
 }
-"""Those that are run where none is named, with what they measure."""
+"""Those that are run if none is named, with what they measure."""
 OTHERS: Final = ("backup_at_scale",)
 """Those that take longer, and have no targets."""
 

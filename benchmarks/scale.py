@@ -143,7 +143,7 @@ def capacity() -> list[list[str]]:
 
 
 def balance() -> list[list[str]]:
-    """Return how many writes a second the busiest shard has, where their average is a share of the limit."""
+    """Return how many writes a second the busiest shard has, if their average is a share of the limit."""
     rows = [["shards", *(f"average {_number(use * SEQUENTIAL_WRITES)}" for use in USES)]]
     for shards in SHARDS[1:]:
         row = [str(shards)]

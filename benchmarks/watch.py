@@ -4,7 +4,7 @@
 
 100 flows are watched on one loop. Another process changes one after the other, so that its work is not counted: the
 latency is from the moment before its update is sent to the yield, by one clock, and so includes the commit.
-`told` leaves the commit out: from its reply to the yield, which comes before it where the server is quick.
+`told` leaves the commit out: from its reply to the yield, which comes before it if the server is quick.
 """
 
 from __future__ import annotations

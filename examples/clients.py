@@ -1,4 +1,4 @@
-"""A store on a client of Google's: its project, database and credentials, and its channel where it has one.
+"""A store on a client of Google's: its project, database and credentials, and its channel if it has one.
 
     python examples/clients.py
 

@@ -2,7 +2,7 @@
 
     gunicorn --chdir examples --workers 4 --preload flask_app:app
 
-The store is made when the module is loaded, also where gunicorn forks its workers afterwards: each worker connects
+The store is made when the module is loaded, also if gunicorn forks its workers afterwards: each worker connects
 at its first request.
 """
 

@@ -121,7 +121,7 @@ def new_table(title: str, *columns: str) -> Table:
 
 
 def must_equal(expected: object, actual: object) -> None:
-    """End with an error where the two differ: what is shown here is also checked."""
+    """End with an error if the two differ: what is shown here is also checked."""
     if expected != actual:
         sys.exit(f"expected {expected!r}\n     got {actual!r}")
 

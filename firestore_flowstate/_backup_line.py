@@ -72,14 +72,14 @@ def from_line(line: str | bytes) -> Entry:
     except ValueError as error:
         raise FlowStateDecodeError(f"it is not JSON: {error}") from error
     if not isinstance(entry, dict) or not {"v", "id", "state"} <= entry.keys():
-        raise FlowStateDecodeError('it is no flow state of a backup: {"v": 1, "id": ..., "state": {...}}')
+        raise FlowStateDecodeError('it is not a flow state of a backup: {"v": 1, "id": ..., "state": {...}}')
     if entry["v"] != VERSION:
         raise FlowStateDecodeError(
             f"it is of version {entry['v']!r:.50}; this version of the package reads {VERSION}. Upgrade the package"
         )
     id = check_flow_id(entry["id"])
     if not isinstance(entry["state"], dict):
-        raise FlowStateDecodeError(f"the state of {id!r} is no object", flow_id=id)
+        raise FlowStateDecodeError(f"the state of {id!r} is not an object", flow_id=id)
     return Entry(id, state_from_wire(entry["state"], flow_id=id), _moment(entry.get("expireAt"), id))
 
 
@@ -96,4 +96,4 @@ def _moment(text: Any, id: str) -> datetime | None:
             return moment.astimezone(timezone.utc)
     except (TypeError, ValueError, OverflowError):  # OverflowError: before the year 1 or after 9999 in UTC
         pass
-    raise FlowStateDecodeError(f"expireAt of {id!r} is no time with a time zone: {text!r:.100}", flow_id=id)
+    raise FlowStateDecodeError(f"expireAt of {id!r} is not a time with a time zone: {text!r:.100}", flow_id=id)

@@ -45,7 +45,7 @@ class Record:
 
 
 def read_head(id: str, encoded: EncodedState) -> FlowState:
-    """Return the state without its steps; raise FlowStateEncodeError where nobody could read it later."""
+    """Return the state without its steps; raise FlowStateEncodeError if nobody could read it later."""
     try:
         head = decode_state(encoded.without_steps(), flow_id=id)
         check_head(head)

@@ -135,8 +135,8 @@ class FlowStateDecodeError(FlowStateError):
 
     Attributes:
         flow_id: The id of the document.
-        response: Where a list met the document: the page without it, with the states that could be read and
-            the token of the next page, so that nothing behind the document is out of reach. None elsewhere.
+        response: If a list met the document: the page without it, with the states that could be read and
+            the token of the next page, so that nothing behind the document is out of reach. None otherwise.
     """
 
     def __init__(

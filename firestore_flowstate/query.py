@@ -187,7 +187,7 @@ def check_moment(label: str, value: object) -> None:
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidQueryError(f"{label} is a datetime or milliseconds, not {type(value).__name__}: {value!r:.100}")
     elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and not is_int64(value)):
-        raise InvalidQueryError(f"{label} is no moment: {value!r:.100}")
+        raise InvalidQueryError(f"{label} is not a moment: {value!r:.100}")
 
 
 def _check_where(where: object) -> None:

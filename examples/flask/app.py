@@ -2,7 +2,7 @@
 
     gunicorn --chdir examples/flask --workers 4 --threads 8 app:app
 
-The flows are made when the module is loaded, also where gunicorn forks its workers afterwards: each worker connects at
+The flows are made when the module is loaded, also if gunicorn forks its workers afterwards: each worker connects at
 its first request. Without FLOWS_QUEUE, as on a developer's machine, runs are driven in the process that starts or
 answers them.
 """

@@ -30,8 +30,8 @@ class CompactedLog:
         log: The segments.
         spill: What moved to parts.
         gone: References that nothing refers to any more.
-        steps: How many steps there are, where all of the log was compacted into one segment; None elsewhere.
-        grown: By how many bytes of JSON the log became larger: less than 0 where steps had been set again.
+        steps: How many steps there are, if all of the log was compacted into one segment; None otherwise.
+        grown: By how many bytes of JSON the log became larger: less than 0 if steps had been set again.
     """
 
     log: Sequence[Segment]
@@ -173,7 +173,7 @@ def _size(segments: Sequence[Segment], resolved: Mapping[str, bytes]) -> int:
 
 
 def _moved(segment: Segment, spill: Spill) -> Segment:
-    """Return the segment with its values in parts where it is too heavy to stay."""
+    """Return the segment with its values in parts if it is too heavy to stay."""
     if segment.weight() <= _MOVE_BYTES:
         return segment
     large = {

@@ -1,4 +1,4 @@
-"""Compression of payload values: zstd, of the standard library where Python has it, else its backport."""
+"""Compression of payload values: zstd, of the standard library if Python has it, else its backport."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _idle: Final[list[zstd.ZstdCompressor]] = []  # no more than were ever in use at
 
 def compress(data: bytes) -> bytes:
     """Return the data as one zstd frame."""
-    # A compressor that is made anew for each value takes a tenth of the time for its memory, where that has 40 KB.
+    # If a compressor is made for each value, a tenth of the time goes into its memory, which has 40 KB.
     try:
         compressor = _idle.pop()
     except IndexError:

@@ -1,4 +1,4 @@
-"""A copy of a value that later changes of it do not reach, where it cannot be encoded at once."""
+"""A copy of a value that later changes of it do not reach, if it cannot be encoded at once."""
 
 from __future__ import annotations
 

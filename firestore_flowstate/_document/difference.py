@@ -25,7 +25,7 @@ class Change:
 
     Raises:
         FlowStateEncodeError: A value is not of the type that the parameter takes.
-        ValueError: `expire_after` is no duration.
+        ValueError: `expire_after` is not a duration.
     """
 
     cache: Mapping[str, CacheEntry] = field(default_factory=dict)
@@ -38,9 +38,9 @@ class Change:
     extra: Mapping[str, str | int | float | bool | Unset] = field(default_factory=dict)
     expire_after: timedelta | Unset | None = UNSET
     new_steps: int | None = None
-    """By how much the count of steps grows, where that is known."""
+    """By how much the count of steps grows, if that is known."""
     new_bytes: int | None = None
-    """By how many bytes of JSON the state grows, where that is known."""
+    """By how many bytes of JSON the state grows, if that is known."""
 
     @property
     def unset(self) -> frozenset[str]:
@@ -164,7 +164,7 @@ class Snapshot:
     def _can_be_set(self, key: str, value: Any) -> bool:
         """Return whether an update can make the value of an unknown key what it is now."""
         if isinstance(value, Unset) and key in self._before.fields:
-            value = self._unknown.get(key, UNSET)  # what was no field of its own cannot be removed as one
+            value = self._unknown.get(key, UNSET)  # what was not a field of its own cannot be removed as one
         try:
             check_extra(key, value)
         except FlowStateEncodeError:
@@ -191,7 +191,7 @@ def apply(change: Change, encoded: EncodedState) -> EncodedState:
 
 
 def _own(state: FlowState, key: str) -> Any:
-    """Return the value of an unknown key; UNSET where the state has none."""
+    """Return the value of an unknown key; UNSET if the state has none."""
     return (state.model_extra or {}).get(key, UNSET)
 
 

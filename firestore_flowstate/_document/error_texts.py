@@ -28,8 +28,8 @@ def conflict(id: str, *, expected: str | None, found: str | None) -> FlowStateCo
 
     Args:
         id: The flow state.
-        expected: The version that was asked for; None where there was to be none.
-        found: The stored version; None where there is no state, or none is known.
+        expected: The version that was asked for; None if there was to be none.
+        found: The stored version; None if there is no state, or none is known.
     """
     if expected is None:
         message = f"The flow state {id!r} is there already, and if_version=None asks that it be new."
@@ -47,7 +47,7 @@ def conflict(id: str, *, expected: str | None, found: str | None) -> FlowStateCo
 
 
 def exists(id: str) -> FlowStateExistsError:
-    """Return the error of a create where there is a flow state."""
+    """Return the error of a create of a flow state that is there already."""
     return FlowStateExistsError(
         f"There is a flow state {id!r} already. Nothing was written: choose another id, or save() to replace it.",
         flow_id=id,
@@ -55,7 +55,7 @@ def exists(id: str) -> FlowStateExistsError:
 
 
 def not_found(id: str) -> FlowStateNotFoundError:
-    """Return the error of a partial write where there is no flow state."""
+    """Return the error of a partial write to a flow state that is not there."""
     return FlowStateNotFoundError(
         f"There is no flow state {id!r}, or it has expired. Nothing was written: save() or create() it first.",
         flow_id=id,
@@ -66,7 +66,7 @@ def not_removable(id: str, key: str) -> FlowStateEncodeError:
     """Return the error of a partial write that is to remove an unknown key which it cannot take out by itself."""
     path = in_extra(key)
     return FlowStateEncodeError(
-        f"Flow state {id!r}: cannot remove {path}: what was saved under that key is no scalar, or was none when the "
+        f"Flow state {id!r}: cannot remove {path}: what was saved under that key is not a scalar, or was not when the "
         "state was last saved whole. Nothing was written: edit() or save() the state without it.",
         flow_id=id,
         path=path,
@@ -79,7 +79,7 @@ def outcome_unknown(id: str, reason: Exception, *, lost: Exception | None) -> St
     Args:
         id: The flow state.
         reason: What kept us from finding out whether it was stored; to be the cause of the error.
-        lost: How the reply was lost, where that is known.
+        lost: How the reply was lost, if that is known.
     """
     kind = DeadlineError if isinstance(reason, DeadlineError) else StoreUnavailableError
     why = str(reason) or "what is stored now does not tell"
@@ -132,7 +132,7 @@ def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
 
 
 def batch(done: str, errors: Mapping[str, FlowStateError], *, total: int) -> FlowStateBatchError:
-    """Return the error of a batch where some failed; `done` is what was not done to them, such as "saved"."""
+    """Return the error of a batch of which some failed; `done` is what was not done to them, such as "saved"."""
     shown = "; ".join(str(error) for error in list(errors.values())[:_SHOWN_OF_BATCH])
     more = f"; and {len(errors) - _SHOWN_OF_BATCH} more" if len(errors) > _SHOWN_OF_BATCH else ""
     return FlowStateBatchError(

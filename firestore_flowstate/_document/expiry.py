@@ -32,7 +32,7 @@ def expiry(
     after: timedelta | None,
     when: Literal["finished", "always"],
 ) -> datetime | None:
-    """Return when a state that is written now expires, or None where it does not.
+    """Return when a state that is written now expires, or None if it does not.
 
     To be asked by every write that changes operation, blocked step, executions or the flow's own duration: a flow that
     is resumed loses its expiry.
@@ -92,7 +92,7 @@ def has_expired(expire_at: datetime | None, now: datetime) -> bool:
 
 
 def own_duration(unknown: Mapping[str, Any]) -> int | float | None:
-    """Return the flow's own duration in milliseconds among the unknown keys of its state; None where it has none."""
+    """Return the flow's own duration in milliseconds among the unknown keys of its state; None if it has none."""
     value = unknown.get(EXPIRE_AFTER)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -103,7 +103,7 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
     """Return what the unknown key is to be for a parameter `expire_after`; UNSET: as it is.
 
     Raises:
-        ValueError: It is no duration.
+        ValueError: It is not a duration.
     """
     if isinstance(given, Unset):
         return UNSET
@@ -118,14 +118,14 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
 
 @contextmanager
 def lasting(state: FlowState, given: timedelta | Unset | None) -> Iterator[None]:
-    """Give a state its flow's own duration while it is stored; where that fails it has what it had.
+    """Give a state its flow's own duration while it is stored; if that fails it has what it had.
 
     Raises:
-        ValueError: `given` is no duration.
+        ValueError: `given` is not a duration.
     """
     own = own_duration_of(given)
     given_state: object = state
-    if isinstance(own, Unset) or not isinstance(given_state, FlowState):  # what is none is refused where it is encoded
+    if isinstance(own, Unset) or not isinstance(given_state, FlowState):  # others are refused when encoded
         yield
         return
     unknown = state.model_extra or {}

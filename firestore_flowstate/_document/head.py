@@ -12,7 +12,7 @@ from .names import MAX_NAME_BYTES, MAX_PATH_BYTES, in_extra, is_reserved, utf8_b
 
 MAX_QUERIED_BYTES: Final = 1499  # Firestore refuses a query with more, and cuts what is longer in the index
 _SUMMARY_EXTRA: Final = "summary.extra."
-MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len(_SUMMARY_EXTRA)  # where the head has it once more
+MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len(_SUMMARY_EXTRA)  # as the head has it once more
 ERROR_LINE_CHARACTERS: Final = 200
 
 WAKE_AT: Final = "wakeAt"
@@ -23,7 +23,7 @@ OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard",
 
 
 def check_head(state: FlowState) -> None:
-    """Raise FlowStateEncodeError where the head cannot hold what the state says.
+    """Raise FlowStateEncodeError if the head cannot hold what the state says.
 
     Firestore's strings are UTF-8 and its integers have 64 bits.
     """
@@ -38,7 +38,7 @@ def check_head(state: FlowState) -> None:
 
 
 def check_blocked(blocked: BlockedOnStep | None) -> None:
-    """Raise FlowStateEncodeError where the head cannot hold the name of the blocked step."""
+    """Raise FlowStateEncodeError if the head cannot hold the name of the blocked step."""
     if blocked is not None:
         _check_text("blocked_on_step.name", blocked.name)
 
@@ -69,7 +69,7 @@ def check_extra(key: object, value: object) -> None:
     if key in OWN_NAMES:
         raise FlowStateEncodeError(
             f"Cannot store {path}: a document has a field of its own under that name. save() and edit() take such a "
-            "key of the state, where it is one.",
+            "key of the state, if it is one.",
             path=path,
         )
     if not is_queryable_name(key) or len(f"{_SUMMARY_EXTRA}{key}".encode()) > MAX_PATH_BYTES:
@@ -104,7 +104,7 @@ def is_int64(number: int) -> bool:
 
 
 def last_end_time(executions: Sequence[FlowStateExecution]) -> int | float | None:
-    """Return when the last execution ended; None while it runs, where it does not say or no head can."""
+    """Return when the last execution ended; None while it runs, if it does not say or no head can."""
     end = executions[-1].end_time if executions else None
     return None if isinstance(end, int) and not is_int64(end) else end
 

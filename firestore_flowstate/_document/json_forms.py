@@ -137,7 +137,7 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
 
 
 def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[str, Any]) -> Any:
-    """Return the JSON form of a field, by the serializer that the model has for it where it has one."""
+    """Return the JSON form of a field, by the serializer that the model has for it if it has one."""
     model = type(value)
     own = [
         serializer.info.when_used
@@ -187,7 +187,7 @@ def _read_by(name: str, field: Any, config: Mapping[str, Any]) -> str:
 
 
 def attribute(value: Any, name: str, path: str) -> Any:
-    """Return a field of a dataclass or model, or raise FlowStateEncodeError where it is missing."""
+    """Return a field of a dataclass or model, or raise FlowStateEncodeError if it is missing."""
     try:
         return getattr(value, name)
     except AttributeError:
@@ -265,7 +265,7 @@ def _key(key: Any, member_path: str, config: Mapping[str, Any] | None) -> str:
     if isinstance(form, str):
         return form
     if isinstance(form, (dict, list)):
-        raise _refusal(member_path, f"under a key of type {type(key).__qualname__}, which is no scalar")
+        raise _refusal(member_path, f"under a key of type {type(key).__qualname__}, which is not a scalar")
     return str(form).lower() if isinstance(form, bool) else str(form)
 
 

@@ -4,7 +4,7 @@ Encoding tries orjson first, told to take nothing but plain values with strings 
 integers beyond 64 bits, lone surrogates and every type that would need a form of its own, and is several times
 faster than a check in Python alone. The one thing it changes in silence is NaN and the infinities, to null, so
 text with a null in it is written again by pydantic_core, which writes them as those words. What orjson refuses
-takes a careful walk, and the standard library where pydantic_core refuses too. Decoding never uses orjson: it
+takes a careful walk, and the standard library if pydantic_core refuses too. Decoding never uses orjson: it
 reads large integers as floats.
 """
 

@@ -1,4 +1,4 @@
-"""A key that cannot be had: apart from `encryption`, which is imported only where there are keys."""
+"""A key that cannot be had: apart from `encryption`, which is imported only if there are keys."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def unquoted(path: str) -> str:
 
 
 def field_path(key: str) -> str:
-    """Return a field's name as a field path, quoted where it must be, as people write it."""
+    """Return a field's name as a field path, quoted if it must be, as people write it."""
     return key if _SIMPLE.fullmatch(key) else quoted(key)
 
 

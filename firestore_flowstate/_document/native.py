@@ -41,7 +41,7 @@ def write_native(fields: Any, state: FlowState) -> None:
 
 
 def encode_native_state(state: FlowState) -> EncodedState:
-    """Return the state, encoded as Firestore keeps it, where a time is not its text.
+    """Return the state, encoded as Firestore keeps it, in which a time is not its text.
 
     Raises:
         FlowStateEncodeError: Firestore cannot hold a value.

@@ -245,7 +245,7 @@ def _read_map(value: Value, reference_of: ReferenceOf) -> Any:
         try:
             return Vector(mapping["value"])
         except (TypeError, ValueError) as error:
-            raise FlowStateDecodeError("a vector has a member that is no number") from error
+            raise FlowStateDecodeError("a vector has a member that is not a number") from error
     return mapping
 
 

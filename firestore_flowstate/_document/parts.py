@@ -101,7 +101,7 @@ class Spill:
         return kept
 
     def move_if_large(self, field: str, stored: bytes) -> Stored:
-        """Return the value, or a reference where it is too large for an update to leave in the root."""
+        """Return the value, or a reference if it is too large for an update to leave in the root."""
         return self.move(field, stored) if len(stored) > INLINE_BYTES else stored
 
 
@@ -142,7 +142,7 @@ def outlived(expire_at: datetime) -> datetime:
 
 
 def resolve(refs: Sequence[PartRef], parts: Mapping[str, Document]) -> dict[str, bytes] | None:
-    """Return the bytes of each reference by its name; None where a part is missing.
+    """Return the bytes of each reference by its name; None if a part is missing.
 
     Raises:
         FlowStateDecodeError: A part is damaged.

@@ -43,7 +43,7 @@ class Payloads:
     """How values are packed for a collection, and unpacked again.
 
     Attributes:
-        compress_over: Values with more bytes than this are compressed, where that makes them smaller.
+        compress_over: Values with more bytes than this are compressed, if that makes them smaller.
         keyring: Encrypts and decrypts; None: neither.
         require_encryption: Refuse to unpack what was not encrypted.
         codecs: Codecs of the application, applied to every value before compression.
@@ -245,7 +245,7 @@ def _encoded(codec: PayloadCodec, data: bytes, logical: str) -> bytes:
 
 
 def _bytes_of(data: object) -> bytes:
-    if not isinstance(data, (bytes, bytearray, memoryview)):  # of which bytes() would make zeros, where it is a number
+    if not isinstance(data, (bytes, bytearray, memoryview)):  # of which bytes() would make zeros, if it is a number
         raise TypeError(f"it returned {type(data).__qualname__}, not bytes")
     return bytes(data)
 

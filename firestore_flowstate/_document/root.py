@@ -82,7 +82,7 @@ class Written:
         revision: The id of the segment that was written.
         weight: The weight of the log in the root.
         parts: The bytes of the parts, by the reference to them.
-        created: The id of the create that made the document, where known.
+        created: The id of the create that made the document, if known.
         has_extra: Whether the payload has unknown keys.
     """
 
@@ -133,7 +133,7 @@ def read_root(document: Document) -> Root:
 
 
 def check_layout(document: Document) -> None:
-    """Raise FlowStateDecodeError where a document, read without its values, is of no layout that is known.
+    """Raise FlowStateDecodeError if a document, read without its values, is of no layout that is known.
 
     For writers that do not read the rest: they would mix two layouts, or add to what they do not understand.
     """

@@ -16,7 +16,7 @@ MAX_DOCUMENT_BYTES: Final = 1_048_576
 
 _PER_DOCUMENT: Final = 32
 _PER_NAME: Final = 16
-_EMPTY: Final = 1  # of an empty map or array: what the emulator counts, where the documentation is silent
+_EMPTY: Final = 1  # of an empty map or array: what the emulator counts, as the documentation is silent
 _FIXED: Final = {
     "integer_value": 8,
     "double_value": 8,
@@ -35,7 +35,7 @@ def document_size(path: str, fields: Mapping[str, Value]) -> int:
 def size_at_most(path: str, document: Document) -> int:
     """Return bytes that a document does not exceed, without looking at its values; one with geo points may.
 
-    Where Firestore counts most compared with a serialized message, for integers in arrays, it counts 8 bytes for 4.
+    Firestore counts most, compared with a serialized message, for integers in arrays: 8 bytes for 4.
     """
     return name_size(path) + 2 * int(document.ByteSize()) + _PER_DOCUMENT
 

@@ -60,7 +60,7 @@ def contradictions(document: StoredDocument, state: FlowState) -> Iterator[str]:
 
 
 def _wrong_number(value: Value) -> str | None:
-    """Return what a value is if it is no number that has a place in the order."""
+    """Return what a value is if it is not a number that has a place in the order."""
     kind = value.WhichOneof("value_type")
     if kind == "integer_value":
         return None

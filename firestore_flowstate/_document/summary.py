@@ -51,7 +51,7 @@ def summary_of(document: StoredDocument, *, reference_of: ReferenceOf, where: It
     fields, native = document.fields, document.is_native
     try:
         summary = {} if native else _map(fields, "summary")
-        # The fields themselves are what queries go by: they win where another tool has set one of the two.
+        # The fields themselves are what queries go by: they win if another tool has set one of the two.
         extra = {**_map(summary, "extra"), **{name: fields[name] for name in (WAKE_AT, *where) if name in fields}}
         return FlowStateSummary(
             id=document.id,

@@ -39,9 +39,9 @@ class Version:
         weight: Bytes of the log inside the root, plus 1,000 a segment.
         part_count: How many parts the root refers to, or more.
         created: The id of the create that made the document.
-        expires: When it expires, in seconds since the epoch; None where it does not.
+        expires: When it expires, in seconds since the epoch; None if it does not.
         owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
-        expire_after: Its flow's own duration until it expires, in milliseconds; None where it has none.
+        expire_after: Its flow's own duration until it expires, in milliseconds; None if it has none.
         has_extra: Whether its payload has unknown keys, which no partial write can take out.
         part_refs: The references of the root to parts; None if it has some and they were not read. No text has them:
             a commit must not delete a part because of what a text says.
@@ -126,7 +126,7 @@ class Version:
 
     @classmethod
     def of(cls, state: FlowState, path: str) -> Version | None:
-        """Return the version of a state as it was loaded or stored; None where that was not at the path."""
+        """Return the version of a state as it was loaded or stored; None if that was not at the path."""
         version = None if state.version is None else cls.from_text(state.version, path)
         if version is None:
             return None
@@ -137,7 +137,7 @@ class Version:
         return document.updated == self.updated or (document.root is not None and document.revision == self.revision)
 
     def expire_at(self) -> datetime | None:
-        """Return when the state expires, in UTC; None where it does not."""
+        """Return when the state expires, in UTC; None if it does not."""
         if self.expires is None:
             return None
         try:
@@ -185,7 +185,7 @@ class Version:
 
     @classmethod
     def from_text(cls, text: str, path: str) -> Version | None:
-        """Return the version that the text stands for; None where it stands for none of the document at the path.
+        """Return the version that the text stands for; None if it stands for none of the document at the path.
 
         Callers may have let it travel: what is inside is believed no more than a document is.
         """

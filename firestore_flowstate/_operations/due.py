@@ -53,7 +53,7 @@ async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Se
 
 @dataclass(kw_only=True)
 class _Source:
-    """The due states of one shard, or of all documents where there is one shard alone."""
+    """The due states of one shard, or of all documents if there is one shard alone."""
 
     collection: Collection
     query: DueQuery
@@ -69,7 +69,7 @@ class _Source:
         self.after = self.query.after
 
     async def fetch(self, wanted: int) -> None:
-        """Ask for so many more; where many of them have expired, for twice as many the next time."""
+        """Ask for so many more; if many of them have expired, for twice as many the next time."""
         collection, count = self.collection, max(wanted, self._least)
         structured = due_structured_query(
             collection.collection_id,
@@ -97,7 +97,7 @@ class _Source:
             self._least = min(2 * count, MAX_LIMIT)
 
     def _summary(self, document: StoredDocument, now: datetime) -> FlowStateSummary | None:
-        """Return the summary; None where it has expired, or nobody can read it and so nobody could go on with it."""
+        """Return the summary; None if it has expired, or nobody can read it and so nobody could go on with it."""
         collection, expire_at = self.collection, document.expire_at
         if expire_at is not None and expire_at <= now:
             collection.missing_ttl.saw(expire_at, now, path=collection.path)

@@ -41,7 +41,7 @@ class Export:
         return cls(collection=collection, pages=pages_of(collection, query, fields=None))
 
     async def next(self) -> list[tuple[str, FlowState | FlowStateDecodeError]] | None:
-        """Return the next states, or why they cannot be read; None where there are no more."""
+        """Return the next states, or why they cannot be read; None if there are no more."""
         if not self._left and not self._ended:
             await self._next_page()
         if not self._left:

@@ -70,8 +70,8 @@ async def count(collection: Collection, query: FlowStateQuery, deadline: Deadlin
 class PagesAhead:
     """The pages of whole states, each of them read while the one before it is being used. To be entered, and left.
 
-    This is no generator. The store's own goes over it, and generators that a loop ends with are closed by asyncio in no
-    order, which fails for one within another.
+    This is not a generator. The store's own goes over it, and when a loop ends asyncio closes generators that are open
+    in no order, which fails for one within another.
     """
 
     def __init__(self, collection: Collection, query: FlowStateQuery) -> None:
@@ -167,7 +167,7 @@ class Page(NamedTuple):
     Attributes:
         found: The documents, in order.
         more: Whether another page follows.
-        read_time: The moment it is of, where it took several queries; None: that of its one query.
+        read_time: The moment it is of, if it took several queries; None: that of its one query.
     """
 
     found: list[Found]

@@ -33,7 +33,7 @@ class Found:
     Attributes:
         position: Its place.
         key: What the order is by, greatest first.
-        document: The document; where `partial`, only the fields that told that it matches.
+        document: The document; if `partial`, only the fields that told that it matches.
         partial: Whether the rest of it is still to be read.
     """
 
@@ -53,7 +53,7 @@ class Stream:
         shard: The shard it asks; None: whatever the shard.
         native_statuses: Ask native documents, which carry no status, and keep those that have one of these.
         expired: Whether to keep those that have expired too.
-        read_time: What all streams of a query are read as of; None where there is only one, which may go on as of
+        read_time: What all streams of a query are read as of; None if there is only one, which may go on as of
             another time: what is written does not change its order.
         ready: Those that were fetched and are still to be taken, in order.
         ended: Whether there are no more than these.
@@ -143,7 +143,7 @@ class Stream:
                 self.ready.append(Found(position=self.after, key=order(*self.after), document=document, partial=native))
                 kept += 1
         if kept < len(documents):
-            # Where some are not asked for, many may be: let the number of round trips grow by its logarithm.
+            # If some are not asked for, many may be: let the number of round trips grow by its logarithm.
             most = _MOST_WHOLE if self.fields is None and not native else _MOST
             self._least = max(self._least, min(2 * count, most))
 

@@ -179,7 +179,7 @@ class PageWatch:
 
 
 def _until(moment: datetime | None) -> float | None:
-    """Return the seconds until an expiry, after which it is time to look again; None where there is none."""
+    """Return the seconds until an expiry, after which it is time to look again; None if there is none."""
     if moment is None:
         return None
     return min(max((moment - datetime.now(timezone.utc)).total_seconds(), 0.0), _LONGEST_SECONDS)

@@ -66,7 +66,7 @@ def due_query(
 
 
 def wake_at(extra: Mapping[str, Any]) -> int | float | None:
-    """Return the moment among the unknown keys of a state; None where there is none, or no number."""
+    """Return the moment among the unknown keys of a state; None if there is none, or no number."""
     value = extra.get(WAKE_AT)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         return None

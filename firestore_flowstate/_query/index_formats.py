@@ -102,7 +102,7 @@ def _name(*parts: str) -> str:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Return the names, numbered where two fields differ only in what no name of a resource can have."""
+    """Return the names, numbered if two fields differ only in what no name of a resource can have."""
     found: list[str] = []
     for name in names:
         number, numbered = 1, name

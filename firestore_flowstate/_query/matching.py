@@ -25,5 +25,5 @@ def order(start_time: float, id: str) -> tuple[float, bytes]:
 
 
 def _equal(stored: object, asked: object) -> bool:
-    """Compare as Firestore does: numbers by value, whatever their type; a bool is no number."""
+    """Compare as Firestore does: numbers by value, whatever their type; a bool is not a number."""
     return isinstance(stored, bool) == isinstance(asked, bool) and stored == asked

@@ -71,7 +71,7 @@ def from_token(token: str, scope: str) -> Position:
     if fields[1] != scope:
         raise InvalidContinuationTokenError(
             "The continuation token was given for another collection or other filters. "
-            "Ask for the next page with the query of the page before, and start again where filters change."
+            "Ask for the next page with the query of the page before, and start again if filters change."
         )
     return Position(fields[2], fields[3])
 

@@ -160,7 +160,7 @@ async def _each_of(stream: Any, take: Callable[[bytes], None]) -> None:
         async for message in stream:
             take(message)
     finally:
-        stream.cancel()  # as in `_all_of`; nothing happens where it has ended
+        stream.cancel()  # as in `_all_of`; nothing happens if it has ended
         del stream
 
 
@@ -179,7 +179,7 @@ def open_channel(target: Target) -> Channel:
 
 
 def open_channel_of(client: Any) -> Any | None:
-    """Return the grpc.aio channel that the client has open; None where it has none, or is of another kind."""
+    """Return the grpc.aio channel that the client has open; None if it has none, or is of another kind."""
     api = getattr(client, "_firestore_api_internal", None)  # the property without underscores would open one
     channel = getattr(getattr(api, "transport", None), "grpc_channel", None)
     return channel if isinstance(getattr(channel, "_loop", None), asyncio.AbstractEventLoop) else None

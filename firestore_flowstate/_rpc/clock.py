@@ -42,7 +42,7 @@ def timeout_for_grpc(seconds: float) -> float:
 
 
 async def sleep(seconds: float) -> None:
-    """Sleep, also where the running loop's timers are frozen, since they go by `time.monotonic()`."""
+    """Sleep, also if the running loop's timers are frozen, since they go by `time.monotonic()`."""
     if abs(monotonic() - time.monotonic()) < _FROZEN_SECONDS:
         await asyncio.sleep(seconds)
     else:

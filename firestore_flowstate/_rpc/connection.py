@@ -41,16 +41,16 @@ from .target import target_of_settings
 from .watched import Watched
 from .watching import Watching
 
-_EMULATOR_SETTLES: Final = 0.02  # seconds; where a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
+_EMULATOR_SETTLES: Final = 0.02  # seconds; if a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
 _EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes: on a machine that is busy, commits come later still
-_EMULATOR_SETTLES_AT_MOST: Final = 0.25  # seconds; where a call takes long for another reason
+_EMULATOR_SETTLES_AT_MOST: Final = 0.25  # seconds; if a call takes long for another reason
 _REFUSALS: Final = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND", "INVALID_ARGUMENT", "OUT_OF_RANGE"})
 
 
 class Connection:
     """Calls to one database. Makes its channels when they are first needed, once per process id.
 
-    A call goes over the channel of the running loop, where `bind` made one or the client passed has one;
+    A call goes over the channel of the running loop, if `bind` made one or the client passed has one;
     otherwise it hops to a loop on a background thread. Only the call hops, never the caller's code.
 
     Args:
@@ -97,7 +97,7 @@ class Connection:
     async def commit(self, writes: Sequence[Write], *, deadline: Deadline, flow_id: str | None) -> CommitResponse:
         """Apply the writes, all or none.
 
-        Sends the same bytes again only where they were certainly not applied: contention, a used up quota, or no
+        Sends the same bytes again only if they were certainly not applied: contention, a used up quota, or no
         connection.
 
         Raises:
@@ -134,7 +134,7 @@ class Connection:
         mask: Sequence[str] | None = None,
         read_time: Timestamp | None = None,
     ) -> Document | None:
-        """Return the document with this resource name, or None where there is none.
+        """Return the document with this resource name, or None if there is none.
 
         Args:
             name: The resource name of the document.
@@ -291,7 +291,7 @@ class Connection:
         assert isinstance(failure, CallFailed)  # noqa: S101  # `commit` raised it from one
         link = self._links[os.getpid()]
         error = public_error(failure, what="commit", database=link.target.database_name, flow_id=flow_id)
-        error.__cause__ = refused  # also where nobody raises it, as in a batch
+        error.__cause__ = refused  # also if nobody raises it, as in a batch
         return error
 
     def reference(self, name: str) -> Any:

@@ -29,7 +29,7 @@ _OF_GRPC: Final = ("event_engine", "grpc_", "lifeguard", "timer_manager")
 _OF_GRPC_AIO: Final = "_poll_wrapper"  # in the name that Python gives grpc.aio's thread
 _LOCK_SECONDS: Final = 5.0
 _QUIET_SECONDS: Final = 0.25  # after a channel of ours was closed
-_PATIENCE_SECONDS: Final = 0.02  # where others' channels may be closing
+_PATIENCE_SECONDS: Final = 0.02  # if others' channels may be closing
 
 
 class Quiescent(Protocol):
@@ -53,7 +53,7 @@ class _Fork:
             os.register_at_fork(before=self.before, after_in_parent=self.in_parent, after_in_child=self.in_child)
 
     def before(self) -> None:
-        # Without the lock, should a thread hang that holds it, a fork is no worse than without us.
+        # Without the lock, should a thread hang that holds it, a fork is not worse than without us.
         self.locked = self.lock.acquire(timeout=_LOCK_SECONDS)
         for user in list(self.users):
             user.quiesce()
@@ -92,7 +92,7 @@ def opening(user: Quiescent) -> Iterator[None]:
 
 
 def why_spoiled() -> str | None:
-    """Return why this process, as the child of a fork, cannot use grpc.aio; None where it can."""
+    """Return why this process, as the child of a fork, cannot use grpc.aio; None if it can."""
     return _FORK.spoiled
 
 

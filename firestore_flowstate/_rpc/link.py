@@ -53,7 +53,7 @@ class Link:
     async def call(self, name: str, request: bytes, *, metadata: Metadata, timeout: float) -> list[bytes]:
         """Return the messages that the server answers with.
 
-        Goes over the running loop's own channel where there is one, otherwise over the background loop's.
+        Goes over the running loop's own channel if there is one, otherwise over the background loop's.
 
         Raises:
             CallFailed: Any end but success.
@@ -208,7 +208,7 @@ class Link:
         if elsewhere:
             await asyncio.wait([closing for closing, _ in elsewhere], timeout=_QUIESCE_SECONDS)
         for _, channel in elsewhere:
-            channel.close_at_once()  # where its loop has ended meanwhile
+            channel.close_at_once()  # if its loop has ended meanwhile
         await self._close_background()
         fork.closed()
 
@@ -293,7 +293,7 @@ def _taking_off(listener: Listener, watched: Watched) -> Callable[[], object]:
 
 
 def _close_on(loop: asyncio.AbstractEventLoop, channel: Channel) -> concurrent.futures.Future[None] | None:
-    """Close the channel on its loop; return when that is done or given up, or None where its loop does not run.
+    """Close the channel on its loop; return when that is done or given up, or None if its loop does not run.
 
     grpc bears it on no other thread, while the loop runs.
     """
@@ -301,7 +301,7 @@ def _close_on(loop: asyncio.AbstractEventLoop, channel: Channel) -> concurrent.f
 
     def start() -> None:
         task = loop.create_task(channel.close())
-        task.add_done_callback(lambda _: closing.set_result(None))  # cancelled, where the loop ends
+        task.add_done_callback(lambda _: closing.set_result(None))  # cancelled, if the loop ends
 
     if loop.is_running():
         with suppress(RuntimeError):  # it was closed in between

@@ -144,7 +144,7 @@ class Listener:
                     self._ask_anew(watched)
 
     def _take_change(self, change: Any) -> None:
-        # Not all of them where those named are old ones, which nobody watches any more.
+        # Not all of them if those named are old ones, which nobody watches any more.
         meant = self._of(change.target_ids) if change.target_ids else list(self._ids)
         kind = _KINDS[change.target_change_type]
         if kind == "REMOVE":

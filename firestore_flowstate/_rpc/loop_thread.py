@@ -225,7 +225,7 @@ def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> No
 
 
 def call_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
-    """Have the callback called on the loop; tell whether it will be, which it is not where the loop was closed."""
+    """Have the callback called on the loop; tell whether it will be, which it is not if the loop was closed."""
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:  # that loop is closed
@@ -235,7 +235,7 @@ def call_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[[], obje
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # Each loop that grpc.aio runs on is given the events of all, and cannot pass on those of one that was closed, as
-    # where an AsyncClient was used within asyncio.run: grpc's affair and of no consequence, but printed by us.
+    # when an AsyncClient was used within asyncio.run: grpc's affair and of no consequence, but printed by us.
     is_of_grpc = "PollerCompletionQueue" in repr(context.get("handle"))
     if not (is_of_grpc and isinstance(context.get("exception"), RuntimeError)):
         loop.default_exception_handler(context)
@@ -248,7 +248,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         while tasks := asyncio.all_tasks(loop):
             for task in tasks:
                 task.cancel()
-            # Again, where one has taken the cancellation for another's: two that come at once are one.
+            # Again, if one has taken the cancellation for another's: two that come at once are one.
             loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCELLING_SECONDS))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:

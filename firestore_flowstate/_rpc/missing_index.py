@@ -1,7 +1,7 @@
 """The index that a query lacks, as an entry of firestore.indexes.json, read out of Firestore's refusal.
 
 The refusal ends in a link to the console, whose parameter `create_composite` is a serialized google.firestore.admin.v1
-Index in base64. That is no documented interface: what cannot be read gives None, and the link serves the reader.
+Index in base64. That is not a documented interface: what cannot be read gives None, and the link serves the reader.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ORDERS: Final = {1: "ASCENDING", 2: "DESCENDING"}
 
 
 def index_entry(message: str) -> dict[str, object] | None:
-    """Return the entry for the index that the message links to; None where there is no link that can be read."""
+    """Return the entry for the index that the message links to; None if there is no link that can be read."""
     link = _LINK.search(message)
     if link is None:
         return None

@@ -9,12 +9,12 @@ STORE_CLOSED: Final = "the store was closed while it was watched"
 
 
 class CallFailed(Exception):  # noqa: N818  # an outcome to judge; what is an error is in errors.py
-    """One attempt of a call failed. The grpc exception, where there was one, is the cause.
+    """One attempt of a call failed. The grpc exception, if there was one, is the cause.
 
     Attributes:
         code: The name of the grpc status, such as "UNAVAILABLE".
         message: What the server, or grpc itself, said.
-        details: The google.rpc details of the status, serialized; empty where there were none.
+        details: The google.rpc details of the status, serialized; empty if there were none.
     """
 
     def __init__(self, code: str, message: str, *, details: bytes = b"") -> None:
@@ -29,7 +29,7 @@ class Refused(Exception):  # noqa: N818  # as above
 
     Attributes:
         code: The name of the grpc status: FAILED_PRECONDITION, ALREADY_EXISTS, NOT_FOUND, INVALID_ARGUMENT,
-            OUT_OF_RANGE, or RESOURCE_EXHAUSTED where the request was larger than the server takes.
+            OUT_OF_RANGE, or RESOURCE_EXHAUSTED if the request was larger than the server takes.
         message: What the server said. Texts differ between the emulator and production: go by the code.
     """
 

@@ -23,7 +23,7 @@ def reference(name: str, *, client: Any) -> Any:
 
     Args:
         name: ``projects/P/databases/D/documents/...``.
-        client: The client that the reference belongs to, where the caller passed one for the same database.
+        client: The client that the reference belongs to, if the caller passed one for the same database.
             Otherwise the reference gets a client of its own, which connects when the reference is used.
     """
     _, project, _, database, _, path = name.split("/", 5)

@@ -27,9 +27,9 @@ _TRANSIENT: Final = frozenset(
 _AMBIGUOUS: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "DATA_LOSS"})
 
 PLUGIN_FAILED: Final = "Getting metadata from plugin failed"
-"""What grpc says, as UNAVAILABLE, where google.auth raised an error instead of giving a token."""
+"""What grpc says, as UNAVAILABLE, when google.auth raised an error instead of giving a token."""
 
-# What grpc's own client says where the request has never left. Were a text to change, a commit would be judged
+# What grpc's own client says if the request has never left. Were a text to change, a commit would be judged
 # ambiguous instead, which is slower but never wrong.
 _NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", PLUGIN_FAILED, CHANNEL_CLOSED)
 # What google.auth says of credentials that no retry will make good.
@@ -50,7 +50,7 @@ class Exhausted(Exception):  # noqa: N818  # an outcome that the mapper judges
 
     Attributes:
         attempts: How many attempts were made, possibly none.
-        failure: How the last one that was answered failed; None where none was made.
+        failure: How the last one that was answered failed; None if none was made.
     """
 
     def __init__(self, attempts: int, failure: CallFailed | None) -> None:

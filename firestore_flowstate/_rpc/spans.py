@@ -1,4 +1,4 @@
-"""A span of OpenTelemetry around each call, where the application uses OpenTelemetry."""
+"""A span of OpenTelemetry around each call, if the application uses OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Result = TypeVar("_Result")
 async def traced(call: Awaitable[_Result], *, method: str, database: str) -> _Result:
     """Return what the call returns, under a span of its own; it spans all attempts.
 
-    A document that is missing is no error. Without OpenTelemetry in the process, which is never imported here, this
+    A document that is missing is not an error. Without OpenTelemetry in the process, which is never imported here, this
     does nothing.
     """
     trace: Any = sys.modules.get("opentelemetry.trace")

@@ -35,7 +35,7 @@ class Target:
         endpoint: ``host:port``.
         is_emulator: Whether the endpoint is an emulator: no TLS, and a fixed token in place of credentials.
         credentials: google.auth credentials; None on the emulator.
-        certificate: The client certificate to show and its key, both in PEM, where the environment asks for one.
+        certificate: The client certificate to show and its key, both in PEM, if the environment asks for one.
         database_name: The resource name of the database.
         documents: The resource name that the names of all documents start with.
     """
@@ -137,6 +137,6 @@ def _usual_host(credentials: Any, *, with_certificate: bool) -> str:
 
 
 def _self_signing(credentials: Any) -> Any:
-    """Return credentials that sign their own tokens, where they can: one round trip less at the first call."""
+    """Return credentials that sign their own tokens, if they can: one round trip less at the first call."""
     sign = getattr(credentials, "with_always_use_jwt_access", None)
     return sign(True) if sign is not None else credentials

@@ -53,7 +53,7 @@ class Watching:
             deadline: Fail with it, as for the first answer.
 
         Returns:
-            The documents of each target, in no order; None where the time was up first.
+            The documents of each target, in no order; None if the time was up first.
 
         Raises:
             BackendError: They cannot be watched any more, or the deadline has passed.
@@ -80,7 +80,7 @@ class Watching:
             await self._wait(min(left, default=None))
 
     async def _wait(self, seconds: float | None) -> None:
-        """Wait to be woken, for some seconds at most, also where the loop's timers are frozen."""
+        """Wait to be woken, for some seconds at most, also if the loop's timers are frozen."""
         if seconds is None:
             await self._woken.wait()
             return

@@ -82,7 +82,7 @@ def _fill_descriptors() -> None:
 
 
 def _give_up_output() -> None:
-    """Drop what standard output did not take, where it takes no more, or the interpreter complains as it exits."""
+    """Drop what standard output did not take, if it takes no more, or the interpreter complains as it exits."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -99,7 +99,7 @@ def _say(message: str) -> None:
 
 @contextmanager
 def _own_warnings() -> Iterator[None]:
-    """Show warnings of the package, as lines of the command's own; those of libraries, only where asked for."""
+    """Show warnings of the package, as lines of the command's own; those of libraries, only if asked for."""
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")

@@ -25,7 +25,7 @@ class SignalledError(Exception):
     """Something from outside has ended the command.
 
     Attributes:
-        number: The number of the signal: SIGPIPE where nobody reads on, as in ``flowstate list | head``.
+        number: The number of the signal: SIGPIPE if nobody reads on, as in ``flowstate list | head``.
     """
 
     def __init__(self, number: int) -> None:

@@ -1,6 +1,6 @@
 """Options that commands share, and what they stand for.
 
-They are no arguments of the commands: `given_settings` and `given_query` return what all of them together say.
+They are not arguments of the commands: `given_settings` and `given_query` return what all of them together say.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def given_settings(
 
     Args:
         changes: Settings that are otherwise.
-        named: The options that these come from, by setting, where they are not called like it.
+        named: The options that these come from, by setting, if they are not called like it.
 
     Raises:
         MisusedError: They are wrong; names the option or variable.

@@ -67,14 +67,14 @@ def print_table(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> 
 def print_rows(table: Table) -> None:
     """Print a table, as wide as the terminal, or as it needs to be."""
     console = Console(width=None if is_terminal(sys.stdout) else _UNBOUNDED, highlight=False)
-    with console.capture() as capture:  # written by itself, rich exits where nobody reads
+    with console.capture() as capture:  # written by itself, rich exits if nobody reads
         console.print(table)
     for line in capture.get().splitlines():
         tell(line.rstrip())
 
 
 def table_of(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> Table:
-    """Return the table that `print_table` prints; where the terminal is narrow, without the sizes."""
+    """Return the table that `print_table` prints; if the terminal is narrow, without the sizes."""
     narrow = is_terminal(sys.stdout) and Console().width < _NARROW
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("id", "name", "status", f"started ({zone()})", "written", "steps", "bytes", "about"):
@@ -118,7 +118,7 @@ def shown(text: str) -> str:
 
 
 def when(moment: datetime | float) -> str:
-    """Return a moment, or milliseconds, as people read it, in local time; its zone too where that is not `zone`.
+    """Return a moment, or milliseconds, as people read it, in local time; its zone too if that is not `zone`.
 
     What is beyond the years of a calendar stays a number.
     """
@@ -157,7 +157,7 @@ def place(settings: FlowStateSettings) -> str:
 
 @contextmanager
 def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show how far it is, where standard error is a terminal; yield what is to be told so."""
+    """Show how far it is, if standard error is a terminal; yield what is to be told so."""
     amount = DownloadColumn() if in_bytes else MofNCompleteColumn()
     with Progress(
         TextColumn("{task.description}"),
@@ -174,7 +174,7 @@ def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False)
 
 
 async def about(store: FirestoreFlowStateStore, query: FlowStateQuery | None = None) -> int | None:
-    """Return how many flow states there are, for a progress bar; None where none is shown or it cannot be told."""
+    """Return how many flow states there are, for a progress bar; None if none is shown or it cannot be told."""
     if not is_terminal(sys.stderr):
         return None
     try:
@@ -184,7 +184,7 @@ async def about(store: FirestoreFlowStateStore, query: FlowStateQuery | None = N
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether people look at a standard stream; it is None where it was closed, as by ``>&-``."""
+    """Return whether people look at a standard stream; it is None if it was closed, as by ``>&-``."""
     return stream is not None and stream.isatty()
 
 

@@ -21,7 +21,7 @@ def duration(text: str) -> timedelta:
     if text[:1] == "P" and (iso := _ISO.fullmatch(text)) is not None and any(iso.groups()):
         text = "".join(f"{number}{unit}" for number, unit in zip(iso.groups(), "wdhms", strict=True) if number)
     if not re.fullmatch(r"(\d{1,6}[smhdw])+", text, re.ASCII):
-        raise click.BadParameter(f"{text!r} is no duration such as 90d, 12h, 1d12h or P90D (units: s, m, h, d, w)")
+        raise click.BadParameter(f"{text!r} is not a duration such as 90d, 12h, 1d12h or P90D (units: s, m, h, d, w)")
     parts = re.findall(r"(\d+)([smhdw])", text)
     try:
         return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
@@ -38,14 +38,14 @@ def spelled(duration: timedelta) -> str:
 
 
 def moment(text: str) -> datetime | int:
-    """Return a time: ISO 8601, local where it names no zone, or milliseconds since the epoch."""
+    """Return a time: ISO 8601, local if it names no zone, or milliseconds since the epoch."""
     if re.fullmatch(r"\d{11,18}", text, re.ASCII):  # since 1973: fewer digits are a date, or seconds by mistake
         return int(text)
     try:
         found = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is no time such as 2024-05-31, 2024-05-31T12:00Z or milliseconds since the epoch"
+            f"{text!r} is not a time such as 2024-05-31, 2024-05-31T12:00Z or milliseconds since the epoch"
         ) from None
     try:
         return found if found.tzinfo is not None else found.astimezone()

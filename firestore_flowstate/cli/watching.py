@@ -87,7 +87,7 @@ async def _watch_list(settings: FlowStateSettings, query: FlowStateQuery, *, as_
 
 
 class _Nothing:
-    """In place of what draws, where there is no terminal."""
+    """In place of what draws, if there is no terminal."""
 
     def __enter__(self) -> None:
         return None

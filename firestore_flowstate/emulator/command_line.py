@@ -45,7 +45,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         usage="%(prog)s [options] -- COMMAND...",
         help="run a command with the emulator up",
         description=f"Run a command with the emulator up and {HOST_VARIABLE} set, then stop the emulator and exit "
-        f"as the command did. Where {HOST_VARIABLE} is set already, that emulator is used and left running.",
+        f"as the command did. If {HOST_VARIABLE} is set already, that emulator is used and left running.",
     )
     _add_emulator_options(execute)
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")

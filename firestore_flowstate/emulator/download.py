@@ -21,7 +21,7 @@ from .finding import cache_folder, is_jar_name
 _CHUNK_BYTES: Final = 256 * 1024
 _SILENCE_SECONDS: Final = 60.0
 _OTHER_WAYS: Final = (
-    "Where that address is out of reach, the Google Cloud CLI has the emulator too: "
+    "If that address is out of reach, the Google Cloud CLI has the emulator too: "
     "gcloud components install cloud-firestore-emulator"
 )
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")

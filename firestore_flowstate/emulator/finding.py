@@ -139,7 +139,7 @@ def _ask_for_root(gcloud: str) -> Path | None:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return None  # a gcloud that cannot run is no way to the jar; the other ways follow
+        return None  # a gcloud that cannot run is not a way to the jar; the other ways follow
     return Path(answer.stdout.strip()) if answer.stdout.strip() else None
 
 

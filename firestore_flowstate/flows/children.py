@@ -59,7 +59,7 @@ def default_id(drive: Drive, key: str) -> str:
 async def _register(drive: Drive, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str) -> CacheEntry | None:
     """Create the child, or find that it is there; return its entry if it has ended.
 
-    While the store or the dispatcher cannot be reached this tries again: that they cannot is no result of the child.
+    While the store or the dispatcher cannot be reached this tries again: that they cannot is not a result of the child.
     """
     known = drive.image.record.waits.get(key)
     if known is not None and known.child is not None and (key not in drive.image.events or known.knocked):

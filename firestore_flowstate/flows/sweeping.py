@@ -169,7 +169,7 @@ class Worker:
         return taken
 
     def _go_elsewhere(self, id: str) -> None:
-        """Leave the run to whoever has it, and what comes behind it on the ring, where that one is at work.
+        """Leave the run to whoever has claimed it, and that part of the ring too, since that one is at work there.
 
         What was seen of that is old by now. It is looked at again only after some claims: runs whose driver has died,
         and which nobody may take over yet, are due and no reason to look.

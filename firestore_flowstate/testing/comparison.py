@@ -15,7 +15,7 @@ _ORDERED = ("cache", "eventsTriggered")
 def same_state(one: FlowState, other: FlowState) -> bool:
     """Return whether both dump to the same: types, presence, unknown keys, the order of steps and events.
 
-    The order of other keys does not count, nor does the version. Where a test fails, comparing `exactly` of both
+    The order of other keys does not count, nor does the version. When a test fails, comparing `exactly` of both
     shows the difference.
     """
     return bool(exactly(one) == exactly(other))

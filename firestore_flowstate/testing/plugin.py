@@ -5,7 +5,7 @@
     async def test_my_flow(flow_state_store):
         await flow_state_store.save("id", FlowState.start())
 
-pytest loads this module in every run where the package is installed, so it imports nothing before a fixture is
+pytest loads this module in every run if the package is installed, so it imports nothing before a fixture is
 used.
 """
 

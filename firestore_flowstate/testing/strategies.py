@@ -1,6 +1,6 @@
 """Hypothesis strategies for what a store has to keep: ``flow_states()``, ``json_values()``, ``flow_ids()``, ...
 
-Each public one is a composite over a constant: hypothesis prepares a strategy once, and shows it by its name where
+Each public one is a composite over a constant: hypothesis prepares a strategy once, and shows it by its name if
 the whole of it would fill pages.
 """
 

@@ -174,7 +174,7 @@ def test_a_block_that_raises_writes_nothing(either: SyncFlowStateStore) -> None:
 
 
 class TestOnARunningLoop:
-    """Where an event loop is running, blocking would hold it up, so every method refuses."""
+    """If an event loop is running, blocking would hold it up, so every method refuses."""
 
     CALLS: tuple[Callable[[SyncFlowStateStore], Any], ...] = (
         lambda store: store.load("a"),

@@ -181,7 +181,7 @@ def test_interrupt(firestore_emulator: Emulator, wait: str) -> None:
     """Ctrl-C ends the wait at once, cancels the call on the loop, and leaves a store that works."""
     code = f"""
     cancelled = threading.Event()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has tests run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell has tests run in the background
 
     class Slow(MemoryFlowStateStore):
         async def load(self, id, *, timeout=None):

@@ -1,4 +1,4 @@
-"""The command, run as its users run it: as a process of its own, or in this one where that tells no more."""
+"""The command, run as its users run it: as a process of its own, or in this one if that tells no more."""
 
 from __future__ import annotations
 

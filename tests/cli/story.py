@@ -45,7 +45,7 @@ def story() -> dict[str, FlowState]:
 
 
 def flow(id: str, **fields: Any) -> FlowState:
-    """Return a flow state, running where nothing else is said."""
+    """Return a flow state, running if nothing else is said."""
     return FlowState.model_validate(
         {
             "flowId": id,

@@ -64,7 +64,7 @@ class Nowhere:
 
 
 async def make_runs(store: FirestoreFlowStateStore) -> None:
-    """Make a run of each kind that the doctor looks at, and one flow that is no run."""
+    """Make a run of each kind that the doctor looks at, and one flow that is not a run."""
     flows = Flows(store, dispatcher=Nowhere())
     minutes = {"due": 1, "late": 4, "of another": 4, "to come": -60, "just lost": 4, "lost": 9, "saved over": 4}
     now = round(time.time() * 1000)

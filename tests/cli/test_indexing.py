@@ -27,7 +27,7 @@ def test_indexes(flowstate: Processes) -> None:
 
 
 def test_indexes_of_the_collection_and_the_keys_that_are_asked_for(here: Callable[..., Outcome]) -> None:
-    """As options say; the key is quoted where it must be."""
+    """As options say; the key is quoted if it must be."""
     arguments = ("--collection", "tenants/acme/runs", "--where", "owner", "--where", "a.b", "--shards", "8")
     found = json.loads(here("indexes", *arguments, "--unsharded-too").out)
     settings = FlowStateSettings(collection="tenants/acme/runs", shards=8)

@@ -131,7 +131,7 @@ def test_list_as_json_keeps_numbers(here: Callable[..., Outcome], store: SyncFlo
 
 
 def test_list_tells_how_to_go_on(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """With a token, beside the result; where there is no more, it says nothing."""
+    """With a token, beside the result; if there is no more, it says nothing."""
     first = here("list", "--json", "--limit", "3")
     token = first.err.rpartition(" ")[2].strip()
     rest = here("list", "--json", "--limit", "3", "--token", token)
@@ -142,7 +142,7 @@ def test_list_tells_how_to_go_on(here: Callable[..., Outcome], store: SyncFlowSt
 
 
 def test_list_is_as_long_as_asked(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Also where that takes several pages of Firestore."""
+    """Also if that takes several pages of Firestore."""
     store.save_many({f"id-{number:03}": flow("x", startTime=number) for number in range(310)})
 
     assert 314 == len(ids(here("list", "--json", "--limit", "1000")))
@@ -295,7 +295,7 @@ def test_the_beginning_of_an_id_is_enough(here: Callable[..., Outcome], store: S
 
 
 def test_show_changes_nothing(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Neither numbers nor text, not even what is no text."""
+    """Neither numbers nor text, not even what is not text."""
     state = flow("odd", input=[-0.0, 2**70, math.inf, 1e-300, "naïve 🙂", "\ud800", [[]], {"": {"__x__": None}}])
     store.save("odd", state)
     outcome = here("show", "odd", "--exact")

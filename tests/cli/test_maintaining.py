@@ -32,7 +32,7 @@ def test_purge(flowstate: Processes, here: Callable[..., Outcome], store: SyncFl
 
 @pytest.mark.parametrize("age", ["999999w", "999999w" * 200, "0s"])
 def test_purge_of_any_age(here: Callable[..., Outcome], store: SyncFlowStateStore, age: str) -> None:
-    """Older than all calendars, nothing is; more than that is no age."""
+    """Older than all calendars, nothing is; more than that is not an age."""
     outcome = here("purge", "--older-than", age, "--dry-run")
 
     assert (2 if len(age) > 9 else 0) == outcome.code
@@ -173,7 +173,7 @@ def test_rewrap_reports_native_documents(
     flow_state_settings: FlowStateSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Only where there are keys is that a reason to exit with 1: nothing of them is encrypted."""
+    """Only if there are keys is that a reason to exit with 1: nothing of them is encrypted."""
     native = FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"}))
     with SyncFlowStateStore(native) as genkit:
         genkit.save("order-1001", story()["order-1001"])

@@ -1,4 +1,4 @@
-"""In a terminal, and where something ends early: signals, closed pipes, questions, progress."""
+"""In a terminal, and when something ends early: signals, closed pipes, questions, progress."""
 
 from __future__ import annotations
 

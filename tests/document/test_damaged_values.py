@@ -88,7 +88,7 @@ async def test_a_size_that_differs_from_its_parts(raw: RawCollection, settings: 
 async def test_list_serves_what_is_beside_a_state_without_its_parts(
     raw: RawCollection, settings: FlowStateSettings
 ) -> None:
-    """The missing part of one is no error of the others."""
+    """The missing part of one is not an error of the others."""
     raw.delete(write_golden(raw, "parts")[-1])
     raw.write("other", sound())
     async with FirestoreFlowStateStore(settings) as store:
@@ -113,7 +113,7 @@ async def test_keys_are_needed_and_must_be_right(raw: RawCollection, settings: F
 async def test_plaintext_is_refused_where_encryption_is_required(
     raw: RawCollection, settings: FlowStateSettings
 ) -> None:
-    """A value that somebody put in place of a ciphertext is no value."""
+    """A value that somebody put in place of a ciphertext is not a value."""
     write_golden(raw, "encrypted")
     required = {"keys": KEYS, "require_encryption": True}
     readable = await load(settings, **required)

@@ -49,7 +49,7 @@ def test_any_drawn_id_is_valid(id: str) -> None:
 def test_the_broken_rule_is_named(case: str) -> None:
     """The message names the rule, and a long id does not fill the screen."""
     with pytest.raises(InvalidFlowIdError) as refusal:
-        check_flow_id(INVALID[case])  # type: ignore[arg-type]  # some are no strings
+        check_flow_id(INVALID[case])  # type: ignore[arg-type]  # some are not strings
 
     assert RULES[case] in str(refusal.value)
     assert len(str(refusal.value)) < 400

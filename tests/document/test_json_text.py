@@ -71,7 +71,7 @@ def test_decoding_gives_back_awkward_values(value: Any) -> None:
 
 @given(st.lists(json_values(), max_size=5))
 def test_many_are_decoded_as_each_by_itself(values: list[Any]) -> None:
-    """Also where one of them takes the slow way, and all do then."""
+    """Also if one of them takes the slow way, and all do then."""
     texts = [encode(value, "value") for value in values]
 
     assert exactly(values) == exactly(decode_each(texts))

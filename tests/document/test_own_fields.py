@@ -106,7 +106,7 @@ async def test_no_list_over_shards_shows_it_by_its_shard(
 async def test_own_fields_survive_every_write(
     flow_state_settings: FlowStateSettings, raw: RawCollection, layout: str
 ) -> None:
-    """Of whole saves, steps and ends, also where states expire: an expireAt of its own is not ours to set or erase."""
+    """Of whole saves, steps and ends, also if states expire: an expireAt of its own is not ours to set or erase."""
     async with store_of(
         flow_state_settings, layout=layout, expire_after=timedelta(days=1), expire_when="always"
     ) as store:

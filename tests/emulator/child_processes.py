@@ -25,7 +25,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 def processes_with(argument: str) -> list[tuple[int, str]]:
     """Return the process id and command of every process that has this text among its arguments."""
-    program = shutil.which("ps", path=os.defpath)  # also where a test has emptied PATH
+    program = shutil.which("ps", path=os.defpath)  # also if a test has emptied PATH
     assert program, "these tests look at processes by ps: install procps"
     answer = subprocess.run([program, "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
     lines = (line.split(maxsplit=1) for line in answer.stdout.splitlines() if argument in line)

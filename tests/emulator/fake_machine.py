@@ -1,4 +1,4 @@
-"""What a machine may have installed, where the real one will not do."""
+"""What a machine may have installed, if the real one will not do."""
 
 from __future__ import annotations
 

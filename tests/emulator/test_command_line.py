@@ -221,7 +221,7 @@ def test_options_for_java_are_passed_on(bare_machine: Path, programs: Programs) 
 
 
 def test_the_launcher_loads_neither_grpc_nor_rich(programs: Programs) -> None:
-    """It starts fast, and runs where the extra is not installed."""
+    """It starts fast, and also runs if the extra is not installed."""
     before = "import sys; there = {*sys.modules}; "  # packages that share the name google leave it at every start
     show = "import firestore_flowstate.emulator.command_line; print({*sys.modules} - there)"
     loaded = ast.literal_eval(programs.run("-c", before + show)[1])

@@ -100,7 +100,7 @@ def test_the_example_lets_owners_read(owned: Emulator, token: str | None, method
 
 
 def test_the_example_lets_owners_list_their_own(owned: Emulator) -> None:
-    """A query passes only where it asks for nothing else."""
+    """A query passes only if it asks for nothing else."""
 
     def query(owner: str) -> int:
         equal = {"field": {"fieldPath": "owner"}, "op": "EQUAL", "value": {"stringValue": owner}}

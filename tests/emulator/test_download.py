@@ -88,7 +88,7 @@ def failure(source: Source) -> str:
 
 @pytest.mark.parametrize("length", [len(JAR), None], ids=["length told", "length not told"])
 def test_the_jar_comes_whole_and_is_then_found(server: JarServer, cache: Path, length: int | None) -> None:
-    """What download has fetched is what a start uses, where nothing else is installed."""
+    """What download has fetched is what a start uses, if nothing else is installed."""
     server.length = length
     told: list[tuple[int, int | None]] = []
 

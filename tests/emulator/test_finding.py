@@ -21,7 +21,7 @@ def message_of_a_start() -> str:
 
 
 def test_this_machine_has_an_emulator() -> None:
-    """The rest of the tests needs one: where there is none, the message says how to get it."""
+    """The rest of the tests needs one: if there is none, the message says how to get it."""
     found = find_emulator()
 
     assert (True, True) == (found.java.is_file(), found.jar.is_file())

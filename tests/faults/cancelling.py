@@ -98,13 +98,13 @@ def ours() -> list[str]:
 
 
 def background(store: Store) -> LoopThread | None:
-    """Return the thread on which a store calls that is not bound to a loop; None where it has none."""
+    """Return the thread on which a store calls that is not bound to a loop; None if it has none."""
     link = store._connection._links[os.getpid()]
     return None if link._background is None else link._background[0]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; fails where it does not come."""
+    """Wait for a condition; fails if it does not come."""
     deadline = asyncio.get_running_loop().time() + SECONDS
     while not condition():
         assert asyncio.get_running_loop().time() < deadline
@@ -112,7 +112,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def _until_none(left: Callable[[], Collection[asyncio.Task[Any]]]) -> None:
-    """Wait until no task is left; fails where one is, and says at what it waits."""
+    """Wait until no task is left; fails if one is, and says at what it waits."""
     with suppress(AssertionError):
         await until(lambda: not left())
     if still := left():

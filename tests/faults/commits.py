@@ -17,7 +17,7 @@ _START = rb"/databases/\(default\)\x12[\x80-\xff]*[\x00-\x7f]"
 _BEGINNING = re.compile(_START + rb"(?=[\x0a\x12])")
 _WHOLE = re.compile(rb"(?s)\x00(.{4})(?=\x0a.projects/[^/]+" + _START + rb"[\x0a\x12])")
 _UPDATE = 0x0A
-_FRAME = 16_384  # bytes, the most that a frame has where no more was agreed on
+_FRAME = 16_384  # bytes, the most that a frame has if no more was agreed on
 _MESSAGE_HEADER = 5
 _FRAME_HEADER = 9  # bytes: three of the length, one of the type, flags and stream
 _HEADERS = 0x01

@@ -38,7 +38,7 @@ async def troubled(flow_state_settings: FlowStateSettings, proxy: TcpProxy) -> A
 
 @pytest.fixture
 def relay(flow_state_settings: FlowStateSettings) -> Iterator[Relay]:
-    """A server in front of the emulator that knows calls, where the proxy knows bytes."""
+    """A server in front of the emulator that knows calls, while the proxy knows bytes."""
     assert flow_state_settings.emulator_host is not None
     with Relay(flow_state_settings.emulator_host) as relay:
         yield relay

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from typing_extensions import Self
 
-# A fork costs 20 ms, where a new interpreter would import for a second.
+# A fork costs 20 ms, while a new interpreter would import for a second.
 _FORKS: Final = """
 import asyncio, json, os, signal, sys
 from firestore_flowstate import _operations

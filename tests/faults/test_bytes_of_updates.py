@@ -55,7 +55,7 @@ async def test_step_1000_costs_what_step_10_does(
 async def test_an_operation_of_a_long_flow(
     flow_state_settings: FlowStateSettings, received: list[tuple[str, int]]
 ) -> None:
-    """Only where the state expires, before or after, is its root read for the parts that are to expire later."""
+    """Only if the state expires, before or after, is its root read for the parts that are to expire later."""
     state = a_state("id")
     state.cache["large"] = CacheEntry(value=incompressible(1_500_000))
     async with Store(flow_state_settings) as store:

@@ -135,7 +135,7 @@ async def assert_nothing_lost(store: Store) -> None:
 @pytest.mark.parametrize("stores", [1, 16])
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_64_writers(direct: Store, layout: str, stores: int) -> None:
-    """Nothing is lost and nobody fails, within five seconds; where they are of several stores, without turns."""
+    """Nothing is lost and nobody fails, within five seconds; if they are of several stores, without turns."""
     writers = [_another(direct, layout) for _ in range(stores)]
     fastest = math.inf
     for _ in range(ROUNDS):
@@ -177,7 +177,7 @@ asyncio.run(main())
 
 
 async def test_64_writers_in_4_processes(direct: Store, flow_state_settings: FlowStateSettings) -> None:
-    """The same where nothing but Firestore knows of all of them."""
+    """The same if nothing but Firestore knows of all of them."""
     await counting(direct)
     where = [flow_state_settings.emulator_host or "", flow_state_settings.project or "", flow_state_settings.collection]
     processes = [_process(*where, str(first), str(WRITERS), "4") for first in range(4)]

@@ -1,4 +1,4 @@
-"""Calls that an operation makes at once: where one of them fails, the others end with it."""
+"""Calls that an operation makes at once: if one of them fails, the others end with it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.faults.cancelling import SECONDS, background
 from tests.faults.writes import MARK, Store, a_state, incompressible
 from tests.rpc.tcp_proxy import TcpProxy
 
-LARGE: Final = incompressible(600_000)  # into a part, in several commits where a request has 256 KiB
+LARGE: Final = incompressible(600_000)  # into a part, in several commits if a request has 256 KiB
 WAITING: Final = ("blocking.py", "_waiting.py", "loop_thread.py", "contextlib.py")  # where a thread waits for a loop
 Blocking = Callable[[SyncFlowStateStore, FlowState], object]
 
@@ -56,7 +56,7 @@ WRITES: Final[dict[str, tuple[Blocking, Any]]] = {
 
 @contextmanager
 def interrupts() -> Iterator[list[bool]]:
-    """Raise KeyboardInterrupt on the main thread where it is interrupted while the value yielded says so."""
+    """Raise KeyboardInterrupt on the main thread when it is interrupted while the value yielded says so."""
     armed = [False]
 
     def handle(*_: object) -> None:
@@ -119,7 +119,7 @@ def test_an_interrupt_at_any_line(flow_state_settings: FlowStateSettings, call: 
 
 
 def test_an_interrupt_while_the_loop_is_busy(flow_state_settings: FlowStateSettings) -> None:
-    """The step that was interrupted is never taken, also where it had not begun: an edit that raised writes nothing."""
+    """The step that was interrupted is never taken, also if it had not begun: an edit that raised writes nothing."""
     with SyncFlowStateStore(Store(flow_state_settings)) as store, interrupts() as armed:
         read = a_state("id")
         store.save("id", read)
@@ -129,7 +129,7 @@ def test_an_interrupt_while_the_loop_is_busy(flow_state_settings: FlowStateSetti
             with store.edit("id") as state:
                 state.cache[MARK] = CacheEntry(value=1)
                 armed[0] = True
-                thread.loop.call_soon_threadsafe(time.sleep, 0.4)  # as where it makes JSON of what another thread saves
+                thread.loop.call_soon_threadsafe(time.sleep, 0.4)  # as when it makes JSON of what another thread saves
                 threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
 
         with pytest.raises(KeyboardInterrupt):

@@ -77,7 +77,7 @@ ALL: Final[dict[str, Method]] = {**METHODS, "export": _export, "import": _import
 
 
 async def outcomes(store: Store, code: str, methods: Mapping[str, Method]) -> dict[str, Any]:
-    """Return what each method returns or raises, all called at once; where they try again, not for long.
+    """Return what each method returns or raises, all called at once; if they try again, not for long.
 
     A machine that is busy may leave some of them no time to be answered: those are called once more.
     """
@@ -125,14 +125,14 @@ async def test_every_status_of_every_method(relayed: Store, relay: Relay, code: 
             if code == "NOT_FOUND" and (
                 error is None or isinstance(error, (FlowStateNotFoundError, FlowStateConflictError))
             ):
-                continue  # a document that is not there is no error of Firestore's
+                continue  # a document that is not there is not an error of Firestore's
             assert isinstance(error, expected(code)), (name, error)
             assert answers(error) & {code, "DEADLINE_EXCEEDED"}, (name, error)
 
 
 @pytest.mark.parametrize("code", KINDS)
 async def test_every_status_of_every_commit(direct: Store, relayed: Store, relay: Relay, code: str) -> None:
-    """Where Firestore answers all but commits, a write ends in its own time, and tells whether it may be stored."""
+    """When Firestore answers all but commits, a write ends in its own time, and tells whether it may be stored."""
     for write in WRITES:
         if not write.creates:
             await direct.save(write.name, a_state(write.name))

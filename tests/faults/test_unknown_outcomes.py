@@ -62,7 +62,7 @@ async def run_all(direct: Store, through_a_proxy: Troubled):  # type: ignore[no-
 
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_away_after_the_commit(run_all, layout: str) -> None:  # type: ignore[no-untyped-def]
-    """Where the reply is lost and Firestore is away until the deadline, the outcome is unknown; a later load tells."""
+    """If the reply is lost and Firestore is away until the deadline, the outcome is unknown; a later load tells."""
     expected = {write.name: ("unknown", "gone" if write.deletes else "ours") for write in WRITES}
 
     assert expected == await run_all("reply lost", layout)
@@ -70,14 +70,14 @@ async def test_away_after_the_commit(run_all, layout: str) -> None:  # type: ign
 
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_away_before_the_commit_arrives(run_all, layout: str) -> None:  # type: ignore[no-untyped-def]
-    """Where the request is lost, nobody can know that either; a later load tells."""
+    """If the request is lost, nobody can know that either; a later load tells."""
     expected = {write.name: ("unknown", "gone" if write.creates else "none") for write in WRITES}
 
     assert expected == await run_all("request lost", layout)
 
 
 async def test_down(run_all) -> None:  # type: ignore[no-untyped-def]
-    """Where no connection could be made, the outcome is known: nothing was stored."""
+    """If no connection could be made, the outcome is known: nothing was stored."""
     expected = {write.name: ("unavailable", "gone" if write.creates else "none") for write in WRITES}
 
     assert expected == await run_all("down", "serialized")
@@ -126,7 +126,7 @@ async def test_versions_of_what_was_overtaken(direct: Store, troubled: Store, pr
 
 
 async def test_removing_from_a_native_document(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
-    """A native update that only removes, and never arrived, is no success because what it removes is still there."""
+    """A native update that only removes, and never arrived, is not a success because what it removes is still there."""
     native, id = in_layout(direct, "native"), "id"
     read = a_state(id)
     await native.save(id, read)
@@ -142,7 +142,7 @@ async def test_removing_from_a_native_document(direct: Store, troubled: Store, p
 
 @pytest.mark.parametrize("write", [UPDATE_VERSION, SAVE_VERSION, SAVE], ids=str)
 async def test_much_on_top(direct: Store, troubled: Store, proxy: TcpProxy, write: Write) -> None:
-    """Of a write under many others the outcome is found, where it has a base; of a blind one it may be unknown."""
+    """Of a write under many others the outcome is found, if it has a base; of a blind one it may be unknown."""
     read = a_state("id")
     await direct.save("id", read)
 

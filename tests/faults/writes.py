@@ -223,7 +223,7 @@ def _in_a_word(error: FlowStateError) -> str:
 
 
 async def marks(store: Store, id: str) -> str:
-    """Return whose marks a state has: "ours", "theirs", "ours theirs", "none"; "gone" where there is no state."""
+    """Return whose marks a state has: "ours", "theirs", "ours theirs", "none"; "gone" if there is no state."""
     state = await store.load(id)
     if state is None:
         return "gone"

@@ -1,6 +1,6 @@
 """Processes that drive samples on the emulator, and are killed.
 
-They are forked from one that has imported everything: a fork costs 20 ms, where a new interpreter imports for a second.
+They are forked from one that has imported everything: a fork costs 20 ms, while a new interpreter imports for a second.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ async def test_steps_that_end_together_are_written_together(metered: FirestoreFl
 
 @pytest.mark.timeout(180)  # ten thousand states are written first, on a machine that may be busy
 async def test_runs_that_wait_cost_nothing(metered: FirestoreFlowStateStore, meter: Meter) -> None:
-    """Ten thousand of them are no task, no timer, less than 10 bytes each, and a worker is billed one read a look."""
+    """Ten thousand need no task, no timer and less than 10 bytes each, and a worker is billed one read a look."""
     await (await waiting(metered, meter)).drive("x")
     suspended = await metered.load("x")
     assert suspended is not None

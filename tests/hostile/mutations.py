@@ -317,7 +317,7 @@ MUTATIONS: Final[list[Callable[[Stored, Slot, Draw], None]]] = [
 
 # ---- mutations of a whole document
 def _flip(stored: Stored, draw: Draw) -> None:
-    """Change the serialized message itself, where what comes out is one still."""
+    """Change the serialized message itself, if what comes out is one still."""
     documents = stored.documents()
     document = documents[draw(st.integers(0, len(documents) - 1))]
     data = document.SerializeToString(deterministic=True)

@@ -47,7 +47,7 @@ _CONTEXT: Final = _COLLECTION.context(ID)
 
 
 def within(call: Callable[[], Result]) -> Result:
-    """Return what the call returns; fails where it takes longer than any document may."""
+    """Return what the call returns; fails if it takes longer than any document may."""
     began = time.thread_time()
     try:
         return call()

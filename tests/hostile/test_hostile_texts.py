@@ -132,7 +132,7 @@ def test_continuation_tokens(text: str) -> None:
 
 @st.composite
 def lines(draw: st.DrawFn) -> str | bytes:
-    """Lines of backups with fields changed, and some that are no JSON any more."""
+    """Lines of backups with fields changed, and some that are not JSON any more."""
     entry = {"v": 1, "id": "a", "state": draw(flow_state_dicts()), "expireAt": "2026-01-01T00:00:00+00:00"}
     times = ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999+00:00", "2026-01-01"]
     for _ in range(draw(st.integers(0, 3))):

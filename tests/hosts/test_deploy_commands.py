@@ -29,7 +29,7 @@ print(1234)
 
 @pytest.fixture
 def gcloud(tmp_path: Path) -> str:
-    """The installed command line, where nobody is logged in: it checks what it is given, and ends before any call."""
+    """The installed command line, when nobody is logged in: it checks what it is given, and ends before any call."""
     found = shutil.which("gcloud")
     if found is None:
         pytest.skip("gcloud is not installed: https://cloud.google.com/sdk/docs/install")
@@ -92,7 +92,7 @@ def test_a_wrong_command_is_noticed(gcloud: str, tmp_path: Path, wrong: str) -> 
 
 
 def firebase(folder: Path, *arguments: str) -> str:
-    """Return what firebase-tools says to a command, where nobody is logged in."""
+    """Return what firebase-tools says to a command, when nobody is logged in."""
     assert TOOLS.is_dir(), "firebase-tools is not installed: make firebase-tools"
     kept = {name: os.environ[name] for name in ("PATH",)}
     environment = {

@@ -28,7 +28,7 @@ def project() -> Iterator[Project]:
 
 
 def test_deployment() -> None:
-    """Firebase's tools find the functions by importing the module, where there are no credentials and no server."""
+    """Firebase's tools find the functions by importing the module, without credentials or a server."""
     variables = environment("", "", ADMIN_PORT="{port}", FIRESTORE_EMULATOR_HOST="", GOOGLE_CLOUD_PROJECT="")
     with Server("firebase_functions.private.serving", environment=variables, cwd=FOLDER / "functions") as server:
         found = server.wait().http.get("/__/functions.yaml").text

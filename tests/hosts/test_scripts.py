@@ -167,7 +167,7 @@ def test_sent_to_a_process(host_environment: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("count", ["asyncio.run(store.count())", "blocking.count()"])
 def test_a_first_call_at_the_end(host_environment: dict[str, str], count: str) -> None:
-    """A thread that first calls when the program has ended is served, or told where Python starts no thread then."""
+    """A thread that first calls when the program has ended is served, or told that Python starts no thread then."""
     code = f"""
     def outlive():
         threading.main_thread().join()
@@ -241,7 +241,7 @@ def test_sigterm(host_environment: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("count", ["asyncio.run(store.count())", "blocking.count()"])
 def test_gevent(host_environment: dict[str, str], count: str) -> None:
-    """Where gevent has patched threads there is no room for another event loop: the error says what to use."""
+    """If gevent has patched threads there is no room for another event loop: the error says what to use."""
     before = """
     from gevent import monkey
 

@@ -176,7 +176,7 @@ async def test_an_unreadable_state_is_told(flow_state_store: FirestoreFlowStateS
 
 
 async def test_parts_are_deleted_with_their_states(flow_state_settings: FlowStateSettings) -> None:
-    """Also where a state grew parts after it was looked at."""
+    """Also if a state grew parts after it was looked at."""
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"compress_over": 2**40})) as store:
         await store.save_many({"small": flow(1), "grows": flow(2), "large": flow(3, 2_000_000)})
         batch_get = store._connection.batch_get

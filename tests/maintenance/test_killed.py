@@ -63,7 +63,7 @@ JOBS: Final = {
 
 
 def states_of(job: Job) -> dict[str, FlowState]:
-    """Return states of which some are done, and where the layouts allow it some in parts."""
+    """Return states of which some are done, and some in parts, if the layout has parts."""
     states = {}
     for number in range(120 if job.deletes else 3):  # what deletes does so a hundred at a time
         for name, done in (("done", True), ("running", False)):

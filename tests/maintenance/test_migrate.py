@@ -101,7 +101,7 @@ async def test_to_another_collection(flow_state_settings: FlowStateSettings) -> 
 
 
 async def test_to_another_project(flow_state_settings: FlowStateSettings) -> None:
-    """Where only the database differs, the states are copied too."""
+    """If only the database differs, the states are copied too."""
     source = store_of(flow_state_settings, layout="native")
     target = store_of(flow_state_settings, project=f"{flow_state_settings.project}-2")
     async with source, target:

@@ -37,7 +37,7 @@ async def serialized(flow_state_settings: FlowStateSettings) -> AsyncIterator[Fi
 async def test_an_edit_sees_a_change_of_type(
     native: FirestoreFlowStateStore, before: Any, after: Any, method: str
 ) -> None:
-    """A time and its text, bytes and their base64 are two things where the document tells them apart."""
+    """A time and its text, bytes and their base64 are two things if the document tells them apart."""
     state = FlowState.start(input=before)
     state.cache["step"] = CacheEntry(value=before)
     state.events_triggered["event"] = before

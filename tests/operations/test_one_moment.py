@@ -174,7 +174,7 @@ async def test_a_state_that_never_rests_is_always_shown_once(
 async def test_the_wait_for_the_emulator_keeps_to_the_deadline(
     flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, took: float, allowed: float
 ) -> None:
-    """It is longer where a call takes longer, but short, and at most half of the time that is left of ten seconds."""
+    """It is longer if a call takes longer, but short, and at most half of the time that is left of ten seconds."""
     clock, waits = [0.0], []
 
     async def slow(self: Connection, name: str, *, deadline: Deadline) -> None:

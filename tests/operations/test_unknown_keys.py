@@ -109,7 +109,7 @@ async def test_a_path_that_would_be_too_long_is_refused(store: FirestoreFlowStat
 
 
 async def test_due_reads_what_it_returns(store: FirestoreFlowStateStore, query_log: QueryLog) -> None:
-    """One query where there are no shards, of summaries alone; one read is billed for none."""
+    """One query if there are no shards, of summaries alone; one read is billed for none."""
     state = waking(1)
     state.cache = {"step": CacheEntry(value="x" * 100_000)}
     await store.save("large", state)

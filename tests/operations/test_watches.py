@@ -257,7 +257,7 @@ def test_one_store_watches_on_any_thread(flow_state_settings: FlowStateSettings)
 
 
 async def test_a_page_with_nan_is_yielded_once(flow_state_settings: FlowStateSettings) -> None:
-    """NaN is no change, also where the page is asked for again since expired states are on it."""
+    """NaN is not a change, also if the page is asked for again since expired states are on it."""
     async with FirestoreFlowStateStore(flow_state_settings) as store:
         state = started(flow_id="nan")
         state.ratio = float("nan")

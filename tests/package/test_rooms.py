@@ -354,7 +354,7 @@ def _loaded_by(code: str) -> frozenset[str]:
 )
 def test_no_grpc_before_the_first_call(code: str) -> None:
     """Importing the package and constructing stores is cheap, and safe before a fork."""
-    loaded = _loaded_by(code) - _loaded_by("")  # where google.cloud may be, as packages that share the name leave it
+    loaded = _loaded_by(code) - _loaded_by("")  # in which google.cloud may be, as packages that share the name leave it
 
     assert "firestore_flowstate" in loaded
     assert not {name for name in loaded if name == "grpc" or name.startswith(("grpc.", "google.", "proto."))}

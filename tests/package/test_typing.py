@@ -1,4 +1,4 @@
-"""What type checkers say of an application: nothing where it is right, and something of each mistake."""
+"""What type checkers say of an application: nothing if it is right, and something of each mistake."""
 
 from __future__ import annotations
 

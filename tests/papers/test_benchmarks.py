@@ -68,7 +68,7 @@ def test_all_benchmarks_run(firestore_emulator: Emulator) -> None:
 
 
 def test_no_benchmark_is_forgotten(firestore_emulator: Emulator) -> None:
-    """Whatever file of the folder is no part of others is known to run.py."""
+    """Whatever file of the folder is not a part of others is known to run.py."""
     ran = run_py("nothing", emulator=firestore_emulator)
 
     assert 2 == ran.returncode

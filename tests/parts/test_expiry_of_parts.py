@@ -44,7 +44,7 @@ Store = FirestoreFlowStateStore
 
 
 class Killed(RuntimeError):  # noqa: N818  # what has happened to it, not what it did wrong
-    """The process of a writer is no more."""
+    """The process of a writer has ended."""
 
 
 @dataclass

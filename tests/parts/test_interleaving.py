@@ -25,11 +25,11 @@ from .interleaving import Schedule, gated
 
 ID = "flow"
 Model = dict[str, Any] | None
-"""The steps of a flow state; None where there is none."""
+"""The steps of a flow state; None if there is none."""
 
 
 def large(mark: str) -> dict[str, Any]:
-    """Steps that need three parts in three commits, where a request has 256 KiB."""
+    """Steps that need three parts in three commits, if a request has 256 KiB."""
     return {f"{mark}-{i}": mark * 230_000 for i in range(3)} | {"mark": mark}
 
 

@@ -71,7 +71,7 @@ async def test_a_state_of_any_size_comes_back_equal(
 
 @pytest.mark.parametrize("limit", [256 * 1024, 1024 * 1024, 10 * 1024 * 1024])
 async def test_a_request_has_at_most_what_the_settings_say(flow_state_settings: FlowStateSettings, limit: int) -> None:
-    """And never more than the emulator's 4 MiB where one is used."""
+    """And never more than the emulator's 4 MiB if one is used."""
     settings = flow_state_settings.model_copy(update={"max_request_bytes": limit, "compress_over": 2**40})
     async with FirestoreFlowStateStore(settings) as store:
         sizes: list[int] = []

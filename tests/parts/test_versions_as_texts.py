@@ -164,7 +164,7 @@ ON_A_TEXT: Final[dict[str, Write]] = {
 async def test_what_is_replaced_takes_its_parts_along(
     flow_state_settings: FlowStateSettings, write: Write, between: bool
 ) -> None:
-    """The parts are those of the document, also where they were written anew since the version was read."""
+    """The parts are those of the document, also if they were written anew since the version was read."""
     store, new = (
         FirestoreFlowStateStore(flow_state_settings.model_copy(update={"keys": KEYS, "current_key": key}))
         for key in ("k1", "k2")

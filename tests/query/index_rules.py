@@ -15,7 +15,7 @@ Which serve:
 - An index answers equality filters by its first fields, in any order and direction, and inequality and order by the
   rest, field by field in their directions.
   https://cloud.google.com/appengine/articles/indexselection (Alfred Fuller, of the database's makers)
-- Several indexes are merged where each answers some of the equality filters, all together answer all of them, and
+- Several indexes are merged if each answers some of the equality filters, all together answer all of them, and
   the rest of each is the same.
   https://firebase.google.com/docs/firestore/query-data/index-overview#taking_advantage_of_index_merging,
   https://cloud.google.com/datastore/docs/concepts/optimize-indexes, https://stackoverflow.com/a/33117878
@@ -91,7 +91,7 @@ def path_of(text: str) -> Path:
 
 
 def _prefix(fields: Sequence[tuple[Path, int]], asked: Needs) -> frozenset[Path] | None:
-    """Return the equality filters that an index answers; None where it cannot take part."""
+    """Return the equality filters that an index answers; None if it cannot take part."""
     split = len(fields) - len(asked.order)
     if split < 0 or tuple(fields[split:]) != asked.order:
         return None

@@ -92,7 +92,7 @@ def test_serves(query: Any, file: dict[str, Any]) -> None:
     ],
 )
 def test_does_not_serve(query: Any, file: dict[str, Any]) -> None:
-    """Where the order differs, a filter is not covered, a field too many stands before the order, or none is left."""
+    """If the order differs, a filter is not covered, a field too many stands before the order, or none is left."""
     assert not is_served(query, file)
 
 

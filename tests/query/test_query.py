@@ -43,9 +43,9 @@ NOW = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
         ("started_after", datetime(2024, 5, 1), "started_after needs a time zone"),  # noqa: DTZ001  # the mistake
         ("started_before", "2024-05-01", "started_before is a datetime or milliseconds, not str"),
         ("started_after", True, "not bool"),
-        ("started_after", float("nan"), "is no moment"),
-        ("started_before", float("inf"), "is no moment"),
-        ("started_after", 2**63, "is no moment"),
+        ("started_after", float("nan"), "is not a moment"),
+        ("started_before", float("inf"), "is not a moment"),
+        ("started_after", 2**63, "is not a moment"),
         ("where", [("owner", "me")], "where maps keys to scalars, not list"),
         ("where", {5: "me"}, "a key of where is a string, not int"),
         ("name", "é" * 750, "name has 1,500 bytes of UTF-8.*no more than 1,499"),

@@ -69,7 +69,7 @@ def _forged(*fields: Any) -> str:
 
 
 def test_a_newer_version_says_so() -> None:
-    """A token of a later version of the package is no garbage, and the message says what to do."""
+    """A token of a later version of the package is not garbage, and the message says what to do."""
     with pytest.raises(InvalidContinuationTokenError, match=r"version 2.*upgrade"):
         from_token(_forged(2, SCOPE, 1, "id"), SCOPE)
 

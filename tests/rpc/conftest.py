@@ -1,4 +1,4 @@
-"""A real emulator, a real proxy in front of it, and a real grpc server where statuses must be told to come."""
+"""A real emulator, a real proxy in front of it, and a real grpc server when statuses must be told to come."""
 
 from __future__ import annotations
 

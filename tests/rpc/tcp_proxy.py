@@ -93,7 +93,7 @@ class TcpProxy:
         self._on_request = hook
 
     def on_reply(self, hook: Callable[[bytes], None] | None) -> None:
-        """Call `hook` with each chunk of replies, before it is passed on, or held where the hook says so."""
+        """Call `hook` with each chunk of replies, before it is passed on, or held if the hook says so."""
         self._on_reply = hook
 
     def close(self) -> None:

@@ -96,7 +96,7 @@ async def test_an_async_client_is_used_on_its_own_loop(host: str, background_thr
 
 
 def test_a_client_that_was_used_before(host: str) -> None:
-    """A client whose channel belongs to a loop that is gone is no hindrance."""
+    """A client whose channel belongs to a loop that is gone does not hinder."""
     client = AsyncClient(project="demo-theirs")
     connection = Connection(FlowStateSettings(), client=client)
 
@@ -123,7 +123,7 @@ async def test_a_channel_that_its_owner_closed(host: str) -> None:
 
 
 async def test_bind_beside_a_client(host: str, background_threads: Threads) -> None:
-    """A bound loop has a channel of its own where the client has none there, and closes only that."""
+    """A bound loop has a channel of its own if the client has none there, and closes only that."""
     client = AsyncClient(project="demo-theirs")
     connection = Connection(FlowStateSettings(), client=client)
     await connection.bind()
@@ -283,7 +283,7 @@ async def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
 
 
 async def test_credentials_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """A key file that is no JSON is an AccessDeniedError too."""
+    """A key file that is not JSON is an AccessDeniedError too."""
     (tmp_path / "key.json").write_text("{")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
 
@@ -300,7 +300,7 @@ async def test_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_looking_for_credentials_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where google.auth hangs, as on a machine with a firewall, calls still end in time, on all loops."""
+    """If google.auth hangs, as on a machine with a firewall, calls still end in time, on all loops."""
     release = threading.Event()
     monkeypatch.setattr("google.auth.default", lambda **_: (release.wait(20), (SOMEBODY, "p"))[1])
     connection = Connection(FlowStateSettings())

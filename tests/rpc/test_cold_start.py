@@ -95,7 +95,7 @@ async def calls(store):
     from google.cloud.firestore import AsyncClient, GeoPoint
     from google.cloud.firestore_v1.vector import Vector
 
-    client = AsyncClient(project="demo-flowstate")  # which the store has where none is named
+    client = AsyncClient(project="demo-flowstate")  # which the store has if none is named
     reference = client.document("c/d")
     state = FlowState.start(flow_id="g", input={"g": GeoPoint(1, 2), "r": reference, "v": Vector([1.0, 2.0])})
     theirs = FirestoreFlowStateStore(store.settings, client=client)

@@ -81,7 +81,7 @@ async def test_server_down(ready: Connection, proxy: TcpProxy, method: Method) -
 
 
 async def test_server_down_from_the_start(proxy: TcpProxy) -> None:
-    """A commit that no connection could be made for was certainly not applied: it is no Ambiguous."""
+    """A commit that no connection could be made for was certainly not applied: it is not an Ambiguous."""
     proxy.close()
     connection = Connection(FlowStateSettings(emulator_host=proxy.host))
     documents = await connection.documents(Deadline.after(20))

@@ -353,7 +353,7 @@ def test_a_fork_behind_pythons_back(emulator: Emulator) -> None:
 
 @contextmanager
 def gunicorn(emulator: Emulator, folder: Path, *options: str) -> Iterator[str]:
-    """Serve app.py of the folder; give its address, and fail where a worker did not end well."""
+    """Serve app.py of the folder; give its address, and fail if a worker did not end well."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(

@@ -83,7 +83,7 @@ print("all works")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells the real time where time-machine froze it")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells the real time when time-machine froze it")
 @pytest.mark.parametrize("year", [2020, 2040])
 @pytest.mark.parametrize("tool", FREEZE)
 def test_a_store_under_a_frozen_clock(emulator: Emulator, tool: str, year: int) -> None:

@@ -126,7 +126,7 @@ def sockets() -> int:
 
 @pytest.mark.parametrize("bound", [False, True])
 async def test_close_closes_connections(settings: FlowStateSettings, bound: bool) -> None:
-    """After close nothing is connected any more, where the close of Google's client leaves its channel open."""
+    """After close nothing is connected any more, even if the close of Google's client leaves its channel open."""
     connection = Connection(settings)
     await get(connection)
     await connection.close()
@@ -162,7 +162,7 @@ def test_loops_that_ended_while_bound(settings: FlowStateSettings) -> None:
 
 @pytest.mark.parametrize("call", [get, Connection.bind, Connection.unbind, Connection.close])
 def test_outside_of_asyncio(settings: FlowStateSettings, call: Any) -> None:
-    """Where no loop of asyncio runs, as under trio, the error says so."""
+    """If no loop of asyncio runs, as under trio, the error says so."""
     with pytest.raises(FlowStateError, match="awaited on an event loop of asyncio, and none is running here"):
         call(Connection(settings)).send(None)
 
@@ -203,7 +203,7 @@ async def test_a_binding_that_failed_is_not_counted(
     connection = Connection(settings)
     await get(connection)
     with monkeypatch.context() as patched:
-        patched.setattr("firestore_flowstate._rpc.link.open_channel", fail)  # as where a process has no thread left
+        patched.setattr("firestore_flowstate._rpc.link.open_channel", fail)  # as when a process has no thread left
         with pytest.raises(RuntimeError, match="new thread"):
             await connection.bind()
     await connection.bind()

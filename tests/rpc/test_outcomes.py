@@ -38,7 +38,7 @@ async def commit(connection: Connection, *, seconds: float = 10.0) -> Any:
 
 
 async def read(connection: Connection, kind: str, *, seconds: float = 10.0) -> Any:
-    """Make the call of this kind, about flow state `a` where it is about one."""
+    """Make the call of this kind, about flow state `a` if it is about one."""
     deadline = Deadline.after(seconds)
     documents = await connection.documents(deadline)
     from firestore_flowstate._rpc import messages

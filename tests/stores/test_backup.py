@@ -223,14 +223,14 @@ class TestUnreadable:
         return flow_state_store
 
     async def test_raises(self, damaged: FirestoreFlowStateStore) -> None:
-        """A backup that lacks states is to be no surprise."""
+        """A backup that lacks states is not to surprise."""
         with pytest.raises(FlowStateDecodeError) as raised:
             await lines_of(damaged)
 
         assert "value" == raised.value.flow_id
 
     async def test_tells_and_goes_on_where_asked(self, damaged: FirestoreFlowStateStore) -> None:
-        """Each is named once; the others are exported, also where the head alone is damaged: such a state loads."""
+        """Each is named once; the others are exported, also if the head alone is damaged: such a state loads."""
         told: dict[str, FlowStateError] = {}
         lines = await lines_of(damaged, on_unreadable=told.__setitem__)
 
@@ -248,10 +248,10 @@ GOOD = to_line("good", started())
         ("{", "line 3: it is not JSON"),
         (GOOD[:-20], "line 3: it is not JSON"),
         (b"\xff\n", "line 3: it is not JSON"),
-        ("[1]", "line 3: it is no flow state of a backup"),
-        ('{"id": "x", "state": {}}', "line 3: it is no flow state of a backup"),
+        ("[1]", "line 3: it is not a flow state of a backup"),
+        ('{"id": "x", "state": {}}', "line 3: it is not a flow state of a backup"),
         ('{"v": 2, "id": "x", "state": {}}', "line 3: it is of version 2"),
-        ('{"v": 1, "id": "x", "state": 5}', "line 3: the state of 'x' is no object"),
+        ('{"v": 1, "id": "x", "state": 5}', "line 3: the state of 'x' is not an object"),
         ('{"v": 1, "id": "x", "state": {"flowId": "x"}}', "line 3: The flow state 'x' cannot be read: startTime"),
         (GOOD.replace('"v":1', '"v":1,"expireAt":"soon"'), "line 3: expireAt of 'good'"),
         (GOOD.replace('"v":1', '"v":1,"expireAt":5'), "line 3: expireAt of 'good'"),

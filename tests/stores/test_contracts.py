@@ -179,7 +179,7 @@ class NumbersAreBools(MemoryFlowStateStore):
 
 
 class PartialWriteIsWhole(MemoryFlowStateStore):
-    """Replaces the cache where it should merge."""
+    """Replaces the cache when it should merge."""
 
     async def update(self, id: str, **parameters: Any) -> str:
         state = await self.load(id)

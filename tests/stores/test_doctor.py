@@ -93,7 +93,7 @@ async def test_finds_what_is_wrong(
 async def test_finds_what_no_shard_has(
     flow_state_settings: FlowStateSettings, raw: RawCollection, damage: Any, says: str
 ) -> None:
-    """Left behind where the number of shards was lowered, or written by hand."""
+    """Left behind when the number of shards was lowered, or written by hand."""
     raw.write("lost", damaged(damage))
     async with FirestoreFlowStateStore(flow_state_settings) as one_shard:
         assert [] == await findings(one_shard)
@@ -133,7 +133,7 @@ async def test_finds_expired_states_that_nobody_deletes(
 
 @pytest.mark.parametrize("shards", [1, 4])
 async def test_asks_each_index(flow_state_settings: FlowStateSettings, query_log: QueryLog, shards: int) -> None:
-    """A query by each filter would be refused where its index is missing."""
+    """A query by each filter would be refused if its index is missing."""
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"shards": shards})) as store:
         await findings(store)
     asked = [

@@ -108,7 +108,7 @@ def _fields(error: FlowStateError) -> dict[str, Any]:
 
 
 def test_every_error_is_shown_by_its_message() -> None:
-    """str() is the message alone, also where Python's own class would show it quoted."""
+    """str() is the message alone, also if Python's own class would show it quoted."""
     assert {"message"} == {str(error) for error in MADE}
 
 

@@ -112,7 +112,7 @@ async def test_a_change_that_waits_holds_up_nobody() -> None:
 
 
 async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Like the Firestore store, it reads them where none are passed."""
+    """Like the Firestore store, it reads them if none are passed."""
     monkeypatch.setenv("FLOWSTATE_PAGE_SIZE", "2")
     store = MemoryFlowStateStore()
     await store.save_many({f"id-{place}": started(place) for place in range(3)})
@@ -145,7 +145,7 @@ async def test_a_lone_surrogate_in_an_unknown_key_is_refused() -> None:
 
 
 async def test_attempts_are_at_least_one() -> None:
-    """No attempt at all is no way to modify."""
+    """No attempt at all is not a way to modify."""
     store = MemoryFlowStateStore()
     await store.save("id", started())
     with pytest.raises(ValueError, match="attempts"):

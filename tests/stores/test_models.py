@@ -50,7 +50,7 @@ def test_each_optional_part_is_absent_null_or_there(wire: dict[str, Any]) -> Non
 
 @given(flow_states(), flow_states())
 def test_equality_is_that_of_dumps(one: FlowState, other: FlowState) -> None:
-    """Where two dumps differ by more than the type of a number, the states differ; a copy is equal."""
+    """If two dumps differ by more than the type of a number, the states differ; a copy is equal."""
     if one == other:
         assert one.model_dump(by_alias=True) == other.model_dump(by_alias=True)
     assert same_state(one, copy.deepcopy(one))
@@ -124,7 +124,7 @@ def test_schema_has_another_name_here() -> None:
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_wire_names_cannot_be_set(model: Any, wire_name: str, name: str) -> None:
-    """Where unknown keys are allowed, setting the wire name would make a second field beside the real one."""
+    """If unknown keys are allowed, setting the wire name would make a second field beside the real one."""
     before = model.model_dump(by_alias=True)
     with pytest.raises(AttributeError, match=rf"\b{name}\b"):
         setattr(model, wire_name, None)
@@ -152,7 +152,7 @@ def test_start_time_is_a_finite_number(start_time: Any) -> None:
 
 @pytest.mark.parametrize("start_time", [0, 0.0, -1, 1.5, 5.0, 2**53 + 1, 10**30], ids=repr)
 def test_start_time_keeps_its_type(start_time: float) -> None:
-    """A whole number is no float, and the other way round."""
+    """A whole number is not a float, and the other way round."""
     assert exactly(start_time) == exactly(FlowState.model_validate({**WIRE, "startTime": start_time}).start_time)
 
 

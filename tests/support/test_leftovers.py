@@ -24,7 +24,7 @@ def test_a_process_is_found_and_ended() -> None:
 
 
 def test_a_process_of_a_process_is_found() -> None:
-    """Also where the one in between has ended."""
+    """Also if the one in between has ended."""
     code = (
         f"import subprocess; print(subprocess.Popen({SLEEP}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"
     )

@@ -63,7 +63,7 @@ def test_an_app_is_tested_with_one_line(tmp_path: Path, firestore_emulator: Emul
 
 
 def test_strict_mode_works_too(tmp_path: Path, firestore_emulator: Emulator) -> None:
-    """Where tests carry the mark of pytest-asyncio; and an app has settings of its own by overriding one fixture."""
+    """If tests carry the mark of pytest-asyncio; and an app has settings of its own by overriding one fixture."""
     test = OWN_SETTINGS + ASYNC_TEST.replace("async def", "@pytest.mark.asyncio\nasync def")
     ran = _pytest(tmp_path, test, "-o", "asyncio_mode=strict", environment=dict(firestore_emulator.environment))
 
@@ -71,7 +71,7 @@ def test_strict_mode_works_too(tmp_path: Path, firestore_emulator: Emulator) -> 
 
 
 def test_the_session_starts_an_emulator_of_its_own(tmp_path: Path) -> None:
-    """Where none is named, one is started for the session and stopped at its end; pytest-asyncio is not needed."""
+    """If none is named, one is started for the session and stopped at its end; pytest-asyncio is not needed."""
     ran = _pytest(tmp_path, SYNC_TEST, "-s", "-p", "no:asyncio", environment={"FIRESTORE_EMULATOR_HOST": ""})
 
     assert "1 passed" in ran.stdout, ran.stdout + ran.stderr

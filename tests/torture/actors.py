@@ -157,7 +157,7 @@ class Actor:
             success=Case(Shows(known.look), remove),
             refusals={FlowStateConflictError: Differs(known.look)},
             since=known.since,
-            # Nothing tells one deletion from another: where a reply was lost, another's is as good.
+            # Nothing tells one deletion from another: if a reply was lost, another's is as good.
             or_else=Case(Buried(known.look), nothing),
         )
         call = self.asker.store.delete(ids[0], if_version=known.version, timeout=operation.timeout)
@@ -254,7 +254,7 @@ class Actor:
         store = self.asker.store
 
         async def maintain() -> None:
-            # Not only where the log is heavy: nobody's version may become worthless by it.
+            # Not only if the log is heavy: nobody's version may become worthless by it.
             collection, deadline = await store._begin(operation.timeout)
             await compact(collection, ids[0], deadline)
 
@@ -263,7 +263,7 @@ class Actor:
 
     # ---- what it knows
     async def _know(self, operation: Operation, id: str, *, whole: bool = False) -> Known | None:
-        """Return what it knows of a flow state, loaded where it knows nothing; it is to be used once."""
+        """Return what it knows of a flow state, loaded if it knows nothing; it is to be used once."""
         known = self._known.get(id)
         if known is None or (whole and known.state is None):
             await self._load(operation, [id])

@@ -119,7 +119,7 @@ class Asker:
         self._record(id, what, Attempt(success=Case(requirement, nothing)), "done", anything, began, ended)
 
     async def restore_standing(self, round: int) -> None:
-        """Create the flow states that are to be there in every list, where they are not there yet or were lost."""
+        """Create the flow states that are to be there in every list, if they are not there yet or were lost."""
         mark = Mark.of(f"{round}.standing", whole=True, size=0, ends=False)
         attempt = Attempt(success=Case(absent, Replace(mark.text)), mark=mark.text)
         for id in self.site.ids[-self.site.standing :]:

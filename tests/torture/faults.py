@@ -19,7 +19,7 @@ from .history import History, Trouble, now
 from .plan import Fault, FaultKind
 
 _POLL: Final = 0.01
-_LONGEST_WAIT: Final = 1.0  # seconds, for a fault to come also where everybody waits for an answer
+_LONGEST_WAIT: Final = 1.0  # seconds, for a fault to come also if everybody waits for an answer
 _UNTIL_APPLIED: Final = 0.15  # seconds that the server may need for a commit
 _DELAY: Final = 0.03
 _LATE: Final = frozenset({"hold", "delay"})  # faults after which requests arrive that were held up

@@ -69,7 +69,7 @@ class Follower:
             await asyncio.sleep(0.02)  # others see it, on other threads
 
     async def _again(self, id: str | None) -> None:
-        """Watch once more where the first answer did not come in time, or the server has lost the parts of a state."""
+        """Watch once more if the first answer did not come in time, or the server has lost the parts of a state."""
         while True:
             began = now()
             try:

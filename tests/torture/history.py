@@ -34,11 +34,11 @@ class Attempt:
 
     Attributes:
         success: What it did if it was done.
-        refusals: What each error says of the flow state, where it may end in one.
+        refusals: What each error says of the flow state, if it may end in one.
         mark: What it leaves.
-        began: When it began, where that is later than the call.
-        since: When the version was read that the operation rests on, where only its time tells it.
-        or_else: What else a success may mean where a reply was lost.
+        began: When it began, if that is later than the call.
+        since: When the version was read that the operation rests on, if only its time tells it.
+        or_else: What else a success may mean if a reply was lost.
     """
 
     success: Case
@@ -150,7 +150,7 @@ class History:
     def torn(self) -> list[str]:
         """Return what could not be read, though the server had lost nothing meanwhile.
 
-        Large states are read in several requests. Where the server has lost everything in between, no reading of its
+        Large states are read in several requests. If the server has lost everything in between, no reading of its
         past can give the rest.
         """
         return [
@@ -167,7 +167,7 @@ class History:
     def echoes_of(self, records: Iterable[Record]) -> list[Event]:
         """Return what may have happened once more, as the known limits of docs/reliability.md have it.
 
-        A save without a version, and a create where there is nothing again, do not tell that they come late, or
+        A save without a version, and a create when there is nothing again, do not tell that they come late, or
         twice. What they bring back is the version that it was, on which another write may then go on top again. A
         server that was killed and has forgotten what it had stored may store any write twice.
         """

@@ -14,7 +14,7 @@ from .marks import Look, Mark
 from .model import Append, Case, Effect, Replace, Requirement, Shows
 
 LONG: Final = 25
-"""Marks; a flow state that has more is written afresh where that can be."""
+"""Marks; a flow state that has more is written afresh if that can be."""
 
 
 @dataclass(kw_only=True)
@@ -25,7 +25,7 @@ class Known:
         version: The version.
         look: How the flow state looks.
         at: When it was read, at the earliest.
-        state: The state, where all of it is known.
+        state: The state, if all of it is known.
     """
 
     version: str
@@ -35,7 +35,7 @@ class Known:
 
     @property
     def since(self) -> float:
-        """When the version was read, where nothing but its time tells it, as of native documents."""
+        """When the version was read, if nothing but its time tells it, as of native documents."""
         return math.inf if self.look.ordered else self.at
 
     def attempt(
@@ -52,7 +52,7 @@ class Known:
             mark: What it leaves.
             fresh: Whether it takes out what was there before.
             refusals: What its errors say.
-            began: When it began, where that is later than the call.
+            began: When it began, if that is later than the call.
         """
         effect: Effect = Replace(mark.text) if fresh else Append(mark.text)
         success = Case(Shows(self.look), effect)

@@ -1,6 +1,6 @@
 """Looking for one order of operations that explains what every one of them was answered.
 
-The search is that of Wing and Gong: an operation may come next where none that must come before it, having ended
+The search is that of Wing and Gong: an operation may come next if none that must come before it, having ended
 before it began, is left. What is special here: operations that change nothing are taken as soon as they can be, which
 never spoils an order, and the marks that readers saw tell what most writes came on top of.
 """
@@ -122,7 +122,7 @@ class _Search:
             *(f"    {self._line(self._events[i])}" for i in path[-_SHOWN:]),
             "which ends in",
             f"    {'nothing' if state.lineage is None else ' | '.join(state.lineage)}",
-            "where none of these fits:",
+            "and none of these fits:",
             *(f"    {self._line(event)}" for event in certain[:_SHOWN]),
             *(["and these may have happened or not:"] if maybe else []),
             *(f"    {self._line(event)}" for event in maybe[:_SHOWN]),

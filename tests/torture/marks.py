@@ -93,7 +93,7 @@ class Look:
     """What a reader sees of a flow state.
 
     Attributes:
-        marks: The marks of the writes that made it, in their order; a set where the layout keeps none.
+        marks: The marks of the writes that made it, in their order; a set if the layout keeps none.
         last: The mark of the last one.
         saved: The mark of the last one that was whole.
     """

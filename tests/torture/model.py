@@ -16,7 +16,7 @@ class State(NamedTuple):
     """A flow state between two operations.
 
     Attributes:
-        lineage: The marks of the writes that have made it, in order; None where there is no flow state.
+        lineage: The marks of the writes that have made it, in order; None if there is no flow state.
         buried: What there was before the last deletion.
     """
 
@@ -193,7 +193,7 @@ class Append:
 
 
 class Case(NamedTuple):
-    """What an operation may have done: where this was required, that was the effect."""
+    """What an operation may have done: if this was required, that was the effect."""
 
     required: Requirement
     effect: Effect
@@ -206,7 +206,7 @@ class Event:
     Attributes:
         what: What it was, for people.
         began: When it was called.
-        ended: When it returned; for ever where nothing tells when it took effect.
+        ended: When it returned; for ever if nothing tells when it took effect.
         cases: What it may have done; the first that is possible is taken.
         certain: Whether it has taken effect; otherwise it may have, or not.
         mark: What it leaves.
@@ -224,7 +224,7 @@ class Event:
         return any(case.effect is nothing and case.required(state) for case in self.cases)
 
     def on(self, state: State) -> State | None:
-        """Return the state after it; None where it cannot happen now, or changes nothing."""
+        """Return the state after it; None if it cannot happen now, or changes nothing."""
         for case in self.cases:
             if case.effect is not nothing and case.required(state):
                 return case.effect(state)

@@ -56,7 +56,7 @@ class Operation:
         kind: Which.
         keys: The positions of the flow states in the actor's collection; one, but for those of many.
         mark: What it leaves.
-        fresh: Whether it takes out what was there before, where it can.
+        fresh: Whether it takes out what was there before, if it can.
         limit: The size of pages.
         filter: What a list asks for: the name of the first flow state, or the status that the mark has.
         timeout: Seconds; None: as the settings say.

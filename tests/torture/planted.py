@@ -91,7 +91,7 @@ class ReadsThePast(Planted):
 
 
 class ConflictsWithNobody(Planted):
-    """Some saves on top of a version raise a conflict, where nobody else has written."""
+    """Some saves on top of a version raise a conflict, though nobody else has written."""
 
     async def save(self, id: str, state: FlowState, *, if_version: Any = UNSET, timeout: float | None = None) -> None:
         if isinstance(if_version, str) and self._is_due():
@@ -133,7 +133,7 @@ class AppliesTwice(Planted):
 
 
 class IsUnsure(Planted):
-    """Some updates are stored or not, and said to be unknown: which is no fault."""
+    """Some updates are stored or not, and said to be unknown: which is not a fault."""
 
     async def update(self, id: str, **options: Any) -> str:
         if not self._is_due():

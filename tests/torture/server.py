@@ -26,7 +26,7 @@ class Server:
     """An emulator on one port.
 
     Attributes:
-        project: The project whose documents survive where they are to.
+        project: The project whose documents survive if they are to.
     """
 
     def __init__(self, project: str) -> None:

@@ -164,7 +164,7 @@ def test_what_has_an_order(events: list[Event]) -> None:
     ids=["lost", "seen too early", "back to the past", "conflict with nobody", "rose again", "from nowhere", "twice"],
 )
 def test_what_has_no_order(events: list[Event]) -> None:
-    """Where no order explains the answers, that is said."""
+    """If no order explains the answers, that is said."""
     with pytest.raises(NoOrderError, match="none of these fits"):
         linearize(events, State((A,)))
 

@@ -315,7 +315,7 @@ class EditingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_modify_passes_on_what_the_function_raises(self, store: VersionedFlowStateStore) -> None:
-        """An exception of the function is no conflict, and nothing is written."""
+        """An exception of the function is not a conflict, and nothing is written."""
 
         def fail(state: FlowState) -> None:
             state.name = "changed"

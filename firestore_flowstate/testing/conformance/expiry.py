@@ -247,7 +247,7 @@ class ExpiryTests(Suite):
     async def test_an_expired_version_that_another_has_replaced(
         self, store_expiring_after: MakeStore, write: Any
     ) -> None:
-        """Where another writer has resumed the flow there is a state again: a conflict, as of any older version."""
+        """If another writer has resumed the flow there is a state again: a conflict, as of any older version."""
         store = store_expiring_after(AT_ONCE)
         state = _finished()
         await store.save("id", state)
@@ -287,7 +287,7 @@ class ExpiryTests(Suite):
 
     @pytest.mark.asyncio
     async def test_deleting_an_expired_state_does_nothing(self, store_expiring_after: MakeStore) -> None:
-        """It counts as absent, which is no error."""
+        """It counts as absent, which is not an error."""
         store = store_expiring_after(AT_ONCE)
         await store.save("id", _finished())
         await store.delete("id")
@@ -297,7 +297,7 @@ class ExpiryTests(Suite):
 
     @pytest.mark.asyncio
     async def test_expired_states_leave_no_gaps_in_pages(self, store_expiring_after: MakeStore) -> None:
-        """Pages are filled with live states, and a token is given only where a live one follows."""
+        """Pages are filled with live states, and a token is given only if a live one follows."""
         store = store_expiring_after(AT_ONCE)
         states = {}
         for place in range(30):

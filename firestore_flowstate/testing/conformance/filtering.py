@@ -106,7 +106,7 @@ class FilterTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_filter_without_limit_gives_whole_pages(self, store: VersionedFlowStateStore) -> None:
-        """A page of a filtered list is filled with states that match, where there are enough."""
+        """A page of a filtered list is filled with states that match, if there are enough."""
         await store.save_many(_population())
         page = await store.list(FlowStateQuery(name="even", limit=10))
 
@@ -146,7 +146,7 @@ class FilterTests(Suite):
     async def test_where_tells_types_apart(
         self, store: VersionedFlowStateStore, asked: Any, expected: list[str]
     ) -> None:
-        """Numbers are equal by value; a bool is no number, text is no number, null and lists equal nothing."""
+        """Numbers are equal by value; a bool is not a number, text is not a number, null and lists equal nothing."""
         values = {
             "text": "1", "int": 1, "float": 1.0, "true": True, "false": False, "zero": 0, "null": None, "empty": "",
             "list": [1], "map": {"a": 1}, "odd": "naïve 🙂", "large": 2**53 + 1, "near": 2**53, "NaN": float("nan"),

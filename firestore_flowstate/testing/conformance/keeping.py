@@ -20,7 +20,7 @@ class KeepingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_load_returns_none_where_there_is_nothing(self, store: FlowStateStore) -> None:
-        """An id without a state is no error."""
+        """An id without a state is not an error."""
         assert await store.load("nothing") is None
 
     @pytest.mark.asyncio

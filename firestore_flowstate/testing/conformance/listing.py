@@ -121,7 +121,7 @@ class ListingTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("count", [1, 5, 10])
     async def test_a_full_last_page_has_no_token(self, store: FlowStateStore, count: int) -> None:
-        """A token is given only where more follows."""
+        """A token is given only if more follows."""
         await fill(store, [(f"id-{place}", place) for place in range(10)])
         found = await pages(store, FlowStateQuery(limit=count))
 

@@ -16,8 +16,8 @@ from .suite import Suite
 UNSTORABLE: Final[dict[str, dict[str, Any]]] = {
     "value without a JSON form": {"cache": {"step": CacheEntry(value=object())}},
     "no entry": {"cache": {"step": 5}},
-    "step that is no string": {"cache": {5: CacheEntry()}},
-    "cache that is no mapping": {"cache": [("step", CacheEntry())]},
+    "step that is not a string": {"cache": {5: CacheEntry()}},
+    "cache that is not a mapping": {"cache": [("step", CacheEntry())]},
     "event without a JSON form": {"events_triggered": {"event": {1, 2}}},
     "event under no string": {"events_triggered": {5: 1}},
     "remove that is a string": {"remove": "step"},
@@ -28,7 +28,7 @@ UNSTORABLE: Final[dict[str, dict[str, Any]]] = {
     "blocked step as a string": {"blocked_on_step": "wait"},
     "no executions": {"executions": None},
     "execution as a string": {"executions": ["now"]},
-    "trace context that is no string": {"trace_context": 5},
+    "trace context that is not a string": {"trace_context": 5},
 }
 """Parameters of `update` that no store can take."""
 

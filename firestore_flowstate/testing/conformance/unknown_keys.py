@@ -49,7 +49,7 @@ UNSTORABLE_EXTRA: Final[dict[str, Any]] = {
     "name of the schema": {"startTime": 1},
     "name of the document": {"status": "done"},
     "field of ours": {"_flowstate": UNSET},
-    "name that is no string": {5: 1},
+    "name that is not a string": {5: 1},
     "no mapping": [("key", 1)],
 }
 """Parameters `extra` of `update` that no store can take."""
@@ -143,7 +143,7 @@ class UnknownKeyTests(Suite):
     async def test_extra_cannot_take_out_what_was_saved_as_no_scalar(
         self, store: VersionedFlowStateStore, by: str
     ) -> None:
-        """It is refused with the key, also where a scalar was set over it, and nothing is written; an edit can."""
+        """It is refused with the key, also if a scalar was set over it, and nothing is written; an edit can."""
         state = started()
         state.key, state.other = [1], "scalar"
         await store.save("id", state)

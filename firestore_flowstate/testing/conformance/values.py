@@ -123,7 +123,7 @@ LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "secret of a model": (_Account(password=SecretStr("pw")), ".password"),
     "secret": ({"a": SecretStr("pw")}, '["a"]'),
     "excluded field": (_Renamed.model_validate({"ofJson": 1, "hidden": "x"}), ".hidden"),
-    "bytes of a model that are no text": (_Serialized(many=set(), upper="", data=b"\xff"), ".data"),
+    "bytes of a model that are not text": (_Serialized(many=set(), upper="", data=b"\xff"), ".data"),
     "a number as key": ({"a": {1: "a"}}, '["a"][1]'),
     "set": ({"a": {"b"}}, '["a"]'),
     "object": ([object()], "[0]"),

@@ -144,7 +144,7 @@ class VersionTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_version_does_not_outlive_deletion(self, store: VersionedFlowStateStore) -> None:
-        """The version of a deleted state conflicts, also where a state was stored under the id again."""
+        """The version of a deleted state conflicts, also if a state was stored under the id again."""
         state = started()
         await store.save("id", state)
         old = state.version
@@ -220,7 +220,7 @@ class VersionTests(Suite):
 
     @pytest.mark.asyncio
     async def test_deleting_what_is_not_there_does_nothing(self, store: VersionedFlowStateStore) -> None:
-        """Without a version, deleting twice is no error."""
+        """Without a version, deleting twice is not an error."""
         await store.delete("id")
         await store.save("id", started())
         await store.delete("id")

@@ -23,7 +23,7 @@ NEVER: Final[dict[str, Any]] = {
     "list": [5],
     "object": {"at": 5},
 }
-"""Values of `wakeAt` that are no moment."""
+"""Values of `wakeAt` that are not moments."""
 
 
 def waking(wake_at: Any, flow_id: str = "id") -> FlowState:
@@ -110,7 +110,7 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_goes_on_behind_a_summary(self, store: VersionedFlowStateStore) -> None:
-        """Page by page every one comes once, ties too, also where what was last is not due any more."""
+        """Page by page every one comes once, ties too, also if what was last is not due any more."""
         await save_waking(store, {f"id-{place:02}": place // 4 for place in range(20)})
         found: list[str] = []
         page = await store.due(10, limit=3)
@@ -123,7 +123,7 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_returns_no_more_than_it_may(self, store: VersionedFlowStateStore) -> None:
-        """The earliest of them, 100 where nothing else is said."""
+        """The earliest of them, 100 if nothing else is said."""
         await save_waking(store, {f"id-{place:03}": place for place in range(105)})
 
         assert ["id-000"] == await due_ids(store, 200, limit=1)
@@ -148,7 +148,7 @@ class DueTests(Suite):
         ids=str,
     )
     async def test_due_refuses_what_it_cannot_ask(self, store: VersionedFlowStateStore, given: dict[str, Any]) -> None:
-        """A limit out of range, what is no moment, and what is no summary."""
+        """A limit out of range, what is not a moment, and what is not a summary."""
         with pytest.raises(InvalidQueryError):
             await store.due(**given)
 
