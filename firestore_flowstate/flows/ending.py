@@ -11,7 +11,7 @@ from typing import Final as Constant
 from firestore_flowstate import FlowResult, FlowStateEncodeError
 
 from .engine import LOG
-from .entries import failed, stacktrace_of
+from .entries import failed, message_of, stacktrace_of
 from .final import Final, ended
 from .image import Image
 from .record import Ended
@@ -127,7 +127,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _failure(error: BaseException) -> End:
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    message = message_of(error)
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return End("failed", FlowResult(error=text, stacktrace=stacktrace_of(error)), error)
 
 

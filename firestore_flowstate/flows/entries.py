@@ -40,10 +40,18 @@ def error_record(error: BaseException, *, attempts: int = 1) -> dict[str, Any]:
     """Return what is kept of an error: type, message, attempts, stacktrace."""
     return {
         "type": type_name(error),
-        "message": str(error),
+        "message": message_of(error),
         "attempts": attempts,
         "stacktrace": stacktrace_of(error),
     }
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of the error; that it has none, if its own code fails to make it."""
+    try:
+        return str(error)
+    except Exception as reason:  # noqa: BLE001  # it is the code of an application
+        return f"its text cannot be made, {type(reason).__name__}"
 
 
 def type_name(error: BaseException) -> str:

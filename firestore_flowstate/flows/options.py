@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from numbers import Real
+from typing import Any, Final
 
 from firestore_flowstate import UNSET, Unset
 
 from .retry import Retry
+
+_LONGEST_SECONDS: Final = 365_250 * 86_400
+"""Of a wait: 1,000 years, so that its end is a moment that datetime knows."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,31 @@ def seconds(duration: timedelta | float, name: str) -> float:
     """Return the duration in seconds.
 
     Raises:
-        ValueError: It is less than nothing, or not a number.
+        TypeError: It is neither a timedelta nor a number.
+        ValueError: It is less than nothing, or not finite.
     """
-    value = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} is a duration of 0 seconds or more, not {duration!r}")
+    if isinstance(duration, timedelta):
+        value = duration.total_seconds()
+    elif isinstance(duration, Real):
+        try:
+            value = float(duration)
+        except OverflowError:
+            value = math.inf
+    else:
+        raise TypeError(f"{name} is a timedelta or a number of seconds, not {duration!r:.100}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is a duration of 0 seconds or more, not {duration!r:.100}")
     return value
 
 
 def milliseconds(duration: timedelta | float, name: str) -> int:
-    """Return the duration in whole milliseconds."""
-    return round(seconds(duration, name) * 1000)
+    """Return the duration in whole milliseconds.
+
+    Raises:
+        TypeError: It is neither a timedelta nor a number.
+        ValueError: It is less than nothing, not finite, or longer than 1,000 years.
+    """
+    value = seconds(duration, name)
+    if value > _LONGEST_SECONDS:
+        raise ValueError(f"{name} is at most 1,000 years, since moments end with the year 9999; not {duration!r:.100}")
+    return round(value * 1000)

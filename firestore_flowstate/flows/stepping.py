@@ -16,7 +16,7 @@ from .calls import Called
 from .carrying import carried
 from .context import HERE, Here, Step
 from .engine import LOG
-from .entries import error_entry, error_record, failed, order_of, result_entry
+from .entries import error_entry, error_record, failed, message_of, order_of, result_entry
 from .keys import Scope
 from .options import StepOptions
 from .values import is_async
@@ -211,7 +211,7 @@ def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseExcepti
     )
     drive.image.record.retries[call.key] = {
         "attempts": failed,
-        "error": f"{type(error).__name__}: {error}"[:1000],
+        "error": f"{type(error).__name__}: {message_of(error)}"[:1000],
         "next": drive.engine.clock.now() + round(pause * 1000),
     }
     drive.checkpoint.note_record(needed=True)
@@ -257,8 +257,15 @@ async def _call(call: StepCall, scope: Scope, here: Here, drive: Drive) -> Any:
     if is_async(call.function):
         return await call.function(*call.args, **call.kwargs)
     context, loop = copy_context(), asyncio.get_running_loop()
-    value = await loop.run_in_executor(drive.engine.pool, lambda: context.run(call.function, *call.args, **call.kwargs))
+    value = await loop.run_in_executor(drive.engine.pool, lambda: context.run(_call_synchronous, call))
     return await value if inspect.isawaitable(value) else value
+
+
+def _call_synchronous(call: StepCall) -> Any:
+    try:
+        return call.function(*call.args, **call.kwargs)
+    except StopIteration as error:  # no future can hold it, so that whoever awaits one would wait for ever
+        raise RuntimeError(f"the function of the step {call.key!r} raised StopIteration") from error
 
 
 async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[Any]]) -> Any:

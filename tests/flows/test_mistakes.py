@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
-from firestore_flowstate.flows import FlowFailedError, Flows, Run
+from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
 
@@ -58,3 +61,67 @@ async def test_a_step_that_changed_its_arguments_is_noticed_on_a_replay(flows: F
 
     with pytest.raises(FlowFailedError, match=r"FlowCodeChangedError: .*'use'.* of other arguments"):
         await flows.result("x", timeout=5)
+
+
+async def test_a_step_that_raises_stop_iteration_fails(flows: Flows) -> None:
+    """No future can hold a StopIteration: the step would never end. It fails by a RuntimeError, as in a coroutine."""
+
+    @flows.flow
+    async def draining(run: Run) -> int:
+        return await run.step("next", next, iter(()))
+
+    with pytest.raises(FlowFailedError, match=r"RuntimeError: .*raised StopIteration"):
+        await asyncio.wait_for(flows.run(draining, id="x"), 5)
+
+
+class _WithoutTextError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@pytest.mark.parametrize("where", ["the function", "a step", "a step that is tried again"])
+async def test_an_error_without_a_text_ends_the_run(flows: Flows, where: str) -> None:
+    """An error whose `__str__` fails is named by its type."""
+
+    def fail() -> None:
+        raise _WithoutTextError
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        if where == "the function":
+            fail()
+        retry = Retry(2, first=0) if where == "a step that is tried again" else None
+        await run.options(retry=retry).step("fail", fail)
+
+    with pytest.raises(FlowFailedError, match="_WithoutTextError"):
+        await asyncio.wait_for(flows.run(failing, id="x"), 5)
+
+
+@pytest.mark.parametrize(
+    ("duration", "kind", "says"),
+    [
+        (timedelta.max, ValueError, "duration is at most 1,000 years, since moments end with the year 9999"),
+        (timedelta(-1), ValueError, "duration is a duration of 0 seconds or more"),
+        (10**400, ValueError, "duration is a duration of 0 seconds or more"),
+        ("soon", TypeError, "duration is a timedelta or a number of seconds, not 'soon'"),
+        (
+            datetime(2024, 5, 31, tzinfo=timezone.utc),
+            TypeError,
+            "duration is a timedelta or a number of seconds, not datetime.datetime",
+        ),
+    ],
+    ids=["too long", "negative", "huge", "text", "moment"],
+)
+async def test_a_duration_that_is_none_ends_the_run(
+    flows: Flows, duration: Any, kind: type[Exception], says: str
+) -> None:
+    """The run fails, and the error names the argument; a run could not be woken in the year 10000."""
+
+    @flows.flow
+    async def sleeping(run: Run) -> None:
+        await run.sleep("nap", duration)
+
+    with pytest.raises(FlowFailedError, match=f"{kind.__name__}: {re.escape(says)}"):
+        await asyncio.wait_for(flows.run(sleeping, id="x"), 5)
+    with pytest.raises(kind, match=f"^{re.escape(says.replace('duration', 'delay', 1))}"):
+        await flows.start(sleeping, delay=duration)
