@@ -14,10 +14,10 @@ from .._document.root import Root
 from .._document.stored_document import StoredDocument
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import for_each
-from .._rpc.messages import CommitResponse, Precondition, Write
+from .._rpc.messages import CommitResponse, Document, Precondition, Write
 from .._rpc.outcome import Ambiguous
 from .backoff import Backoff
-from .expectation import Anything, Expectation
+from .expectation import Anything, Expectation, if_updated_at
 
 _BATCHES_AT_ONCE = 3
 _PER_WRITE = 16  # bytes of framing around a write
@@ -163,6 +163,37 @@ def parts_of(collection: Collection, id: str, values: Iterable[tuple[PartRef, by
 def part_names_of(collection: Collection, id: str, refs: Iterable[PartRef]) -> list[str]:
     """Return the resource names of parts."""
     return [collection.part_name(id, part) for part in part_ids(refs)]
+
+
+def repacking(
+    collection: Collection,
+    stored: StoredDocument,
+    fill: Callable[[Document], Iterable[str]],
+    *,
+    moved: Iterable[tuple[PartRef, bytes]],
+    gone: Iterable[PartRef],
+) -> PendingWrite:
+    """Return a write of maintenance, which packs values of a document anew and leaves state and revision.
+
+    Args:
+        collection: Where.
+        stored: The document, which is to be as it was read.
+        fill: Fills a document with the values; returns the field paths of its mask.
+        moved: The bytes of its new parts, each with the reference to them.
+        gone: The references whose parts go.
+    """
+    write = Write(current_document=if_updated_at(stored.updated))
+    write.update.name = stored.name
+    write.update_mask.field_paths.extend(fill(write.update))
+    return PendingWrite(
+        id=stored.id,
+        root=write,
+        revision=stored.revision,
+        replaces=False,
+        parts=parts_of(collection, stored.id, moved),
+        expire_at=stored.expire_at,
+        gone=part_names_of(collection, stored.id, gone),
+    )
 
 
 def size_of(write: Write) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from ..models import FlowState
 from .encoded_state import EncodedState, encode_state
@@ -13,88 +14,48 @@ from .payload import DocumentContext, Payloads
 from .serialized import read_state
 from .stored_document import LayoutName, StoredDocument
 
-
-class Layout(Protocol):
-    """How documents hold states."""
-
-    def check_readable(self, payloads: Payloads) -> None:
-        """Raise FlowStateDecodeError if no document of this layout is to be read: what must be encrypted is not."""
-
-    def read_state(
-        self,
-        document: StoredDocument,
-        resolved: Mapping[str, bytes],
-        context: DocumentContext,
-        *,
-        reference_of: ReferenceOf,
-    ) -> FlowState:
-        """Return the flow state of a whole document.
-
-        Args:
-            document: The document.
-            resolved: The bytes of each of its references, by their names.
-            context: Its context.
-            reference_of: Makes references of values that are references.
-
-        Raises:
-            FlowStateDecodeError: It cannot be read; says why.
-        """
-
-    @property
-    def encode(self) -> Callable[[FlowState], EncodedState]:
-        """Encodes a state so that two values are equal if this layout stores the same for both."""
+Reader: TypeAlias = Callable[[StoredDocument, Mapping[str, bytes], DocumentContext, ReferenceOf], FlowState]
+"""Takes a whole document, the bytes of each of its references by their names, its context and what makes references of
+values that are references. Returns its flow state, or raises FlowStateDecodeError, which says why."""
 
 
-class Serialized:
-    """A readable head, every value as packed JSON, the cache and events as a log."""
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How documents hold states.
 
-    def check_readable(self, payloads: Payloads) -> None:
-        """Nothing is wrong before it is unpacked."""
+    Attributes:
+        check_readable: Raises FlowStateDecodeError if no document of it is to be read: what must be encrypted is not.
+        read_state: Reads a state.
+        encode: Encodes a state so that two values are equal if this layout stores the same for both.
+    """
 
-    def read_state(
-        self,
-        document: StoredDocument,
-        resolved: Mapping[str, bytes],
-        context: DocumentContext,
-        *,
-        reference_of: ReferenceOf,
-    ) -> FlowState:
-        """Unpack and merge, as of `Layout`."""
-        return read_state(document.read_root(), resolved, context, flow_id=document.id, native=reference_of)
-
-    @property
-    def encode(self) -> Callable[[FlowState], EncodedState]:
-        """As of `Layout`."""
-        return encode_state
-
-
-class Native:
-    """The fields of a document are the fields of the state, as Genkit JS has them."""
-
-    def check_readable(self, payloads: Payloads) -> None:
-        """As of `Layout`."""
-        payloads.check_native()
-
-    def read_state(
-        self,
-        document: StoredDocument,
-        resolved: Mapping[str, bytes],
-        context: DocumentContext,
-        *,
-        reference_of: ReferenceOf,
-    ) -> FlowState:
-        """Return the fields as a state, as of `Layout`."""
-        return read_native(document.message, flow_id=document.id, reference_of=reference_of)
-
-    @property
-    def encode(self) -> Callable[[FlowState], EncodedState]:
-        """As of `Layout`."""
-        return encode_native_state
-
-
-LAYOUTS: Final[Mapping[LayoutName, Layout]] = {"serialized": Serialized(), "native": Native()}
+    check_readable: Callable[[Payloads], None]
+    read_state: Reader
+    encode: Callable[[FlowState], EncodedState]
 
 
 def layout_of(document: StoredDocument) -> Layout:
     """Return the layout of a document."""
     return LAYOUTS[document.layout]
+
+
+def _read_serialized(
+    document: StoredDocument, resolved: Mapping[str, bytes], context: DocumentContext, reference_of: ReferenceOf
+) -> FlowState:
+    return read_state(document.read_root(), resolved, context, flow_id=document.id, native=reference_of)
+
+
+def _read_native(
+    document: StoredDocument, resolved: Mapping[str, bytes], context: DocumentContext, reference_of: ReferenceOf
+) -> FlowState:
+    return read_native(document.message, flow_id=document.id, reference_of=reference_of)
+
+
+LAYOUTS: Final[Mapping[LayoutName, Layout]] = {
+    "serialized": Layout(
+        check_readable=lambda payloads: None,  # nothing is wrong before it is unpacked
+        read_state=_read_serialized,
+        encode=encode_state,
+    ),
+    "native": Layout(check_readable=Payloads.check_native, read_state=_read_native, encode=encode_native_state),
+}

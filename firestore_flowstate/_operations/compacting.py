@@ -7,16 +7,13 @@ from typing import Final
 
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
-from .._commit.expectation import if_updated_at
-from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
-from .._document.compaction import CompactedLog, compact_log, joinable, write_compacted
+from .._commit.pending_write import CommitResult, PendingWrite, repacking
+from .._document.compaction import compact_log, joinable, write_compacted
 from .._document.error_texts import unreadable, with_flow_id
-from .._document.root import Root
 from .._document.status_inputs import StatusInputs
 from .._document.stored_document import StoredDocument
 from .._document.version import Version
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Write
 from .._rpc.outcome import Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from .reading import fetch
@@ -75,35 +72,21 @@ class _CompactionJudge:
         if resolved is None:
             return None  # replaced meanwhile
         compacted = compact_log(root, resolved, self._collection.context(self._id))
-        pending, self._made = _pending_write(self._collection, self._id, stored, root, compacted)
-        return pending  # row 22
+        self._made = replace(
+            Version.of_document(stored, StatusInputs("", blocked=False, executed=False)),
+            weight=compacted.weight(),
+            part_count=compacted.part_count(root),
+            part_refs=compacted.refs(root),
+        )
+        return repacking(  # row 22
+            self._collection,
+            stored,
+            lambda document: write_compacted(document, compacted, stored, root),
+            moved=compacted.spill.moved,
+            gone=compacted.gone,
+        )
 
     def version(self, result: CommitResult) -> Version:
         """Return the version that a compaction has made."""
         assert self._made is not None  # noqa: S101  # what was committed
         return replace(self._made, updated=result.updated)
-
-
-def _pending_write(
-    collection: Collection, id: str, document: StoredDocument, root: Root, compacted: CompactedLog
-) -> tuple[PendingWrite, Version]:
-    """Return the write that compacts a document, and the version that it makes, but for its update_time."""
-    write = Write(current_document=if_updated_at(root.updated))
-    write.update.name = document.name
-    write.update_mask.field_paths.extend(write_compacted(write.update, compacted, document, root))
-    pending = PendingWrite(
-        id=id,
-        root=write,
-        revision=root.revision,
-        replaces=False,
-        parts=parts_of(collection, id, compacted.spill.moved),
-        expire_at=document.expire_at,
-        gone=part_names_of(collection, id, compacted.gone),
-    )
-    made = replace(
-        Version.of_document(document, StatusInputs("", blocked=False, executed=False)),
-        weight=compacted.weight(),
-        part_count=compacted.part_count(root),
-        part_refs=compacted.refs(root),
-    )
-    return pending, made

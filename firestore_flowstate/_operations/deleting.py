@@ -56,8 +56,7 @@ async def delete_version(collection: Collection, id: str, version: Version, *, d
     """
     if version.has_expired():
         raise conflict_with(collection, id, version, await collection.get(id, deadline))  # row 21
-    names = await part_names(collection, id, deadline) if version.part_count > 0 else []
-    first = _deletion(collection, id, [collection.part_name(id, name) for name in names], Exactly(version))
+    first = _deletion(collection, id, await _parts(collection, id, deadline, version.part_count), Exactly(version))
     try:
         await commit(collection, id, _VersionDeletionJudge(collection, id, version, deadline), first=first)
     except Conflict as conflicting:
@@ -144,10 +143,15 @@ async def part_names(collection: Collection, id: str, deadline: Deadline) -> lis
     return [document.name.rpartition("/")[2] for document in documents]
 
 
+async def _parts(collection: Collection, id: str, deadline: Deadline, count: int) -> list[str]:
+    """Return the resource names of every part below a flow state, which are not asked for if it counts none."""
+    names = await part_names(collection, id, deadline) if count > 0 else []
+    return [collection.part_name(id, name) for name in names]
+
+
 async def _deletion_of(collection: Collection, id: str, document: StoredDocument, deadline: Deadline) -> PendingWrite:
     """Return the deletion of a document as it was read, of which the head tells whether it has parts."""
-    names = await part_names(collection, id, deadline) if document.part_count > 0 else []
-    pending = _deletion(collection, id, [collection.part_name(id, name) for name in names], Anything())
+    pending = _deletion(collection, id, await _parts(collection, id, deadline, document.part_count), Anything())
     return pending.under(if_updated_at(document.updated))
 
 

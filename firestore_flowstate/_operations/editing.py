@@ -8,10 +8,9 @@ from .._commit.backoff import Backoff
 from .._commit.commit import Conflict
 from .._commit.expectation import Exactly
 from .._document.difference import Change, Snapshot
-from .._document.encoded_state import encode_state
 from .._document.error_texts import conflict, not_found, with_flow_id
+from .._document.layouts import LAYOUTS
 from .._document.log import MAX_IDS
-from .._document.native import encode_native_state
 from .._document.stored_document import StoredDocument
 from .._document.version import Version
 from .._rpc.deadline import Deadline
@@ -117,7 +116,7 @@ async def write_difference(
 def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:
     """Return the state as it is, as the layout that it is stored in tells values apart."""
     base = Version.from_text(state.version or "", collection.path_of(id))
-    return Snapshot(state, encode_native_state if base is not None and base.layout == "native" else encode_state)
+    return Snapshot(state, LAYOUTS["serialized" if base is None else base.layout].encode)
 
 
 async def _latest(

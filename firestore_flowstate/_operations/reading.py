@@ -118,7 +118,7 @@ def decode(collection: Collection, document: StoredDocument, resolved: Mapping[s
     context, layout = collection.context(document.id), layout_of(document)
     layout.check_readable(collection.payloads)
     collection.mixing.met_native |= document.is_native
-    state = layout.read_state(document, resolved, context, reference_of=collection.reference_of)
+    state = layout.read_state(document, resolved, context, collection.reference_of)
     state._history = tuple(document.revisions[-MAX_IDS:])
     return Version.of_document(document, StatusInputs.of(state)).stamp(state, context.path)
 

@@ -7,15 +7,12 @@ from typing import Final
 
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
-from .._commit.expectation import if_updated_at
-from .._commit.pending_write import CommitResult, PendingWrite, parts_of
+from .._commit.pending_write import CommitResult, PendingWrite, repacking
 from .._document.compaction import is_current, rewrap_root, write_rewrapped
 from .._document.error_texts import unreadable, with_flow_id
-from .._document.parts import part_ids
 from .._document.stored_document import StoredDocument
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import for_each
-from .._rpc.messages import Write
 from .._rpc.outcome import Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from ..reports import RewrapReport
@@ -109,16 +106,10 @@ async def _pending_write(collection: Collection, id: str, document: StoredDocume
         raise unreadable(error, id) from error
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
-    write = Write(current_document=if_updated_at(root.updated))
-    write.update.name = document.name
-    write.update_mask.field_paths.extend(write_rewrapped(write.update, rewrapped, context))
-    gone = [collection.part_name(id, part) for part in part_ids(rewrapped.gone)]
-    return PendingWrite(
-        id=id,
-        root=write,
-        revision=root.revision,
-        replaces=False,
-        parts=parts_of(collection, id, rewrapped.spill.moved),
-        expire_at=document.expire_at,
-        gone=gone,
+    return repacking(
+        collection,
+        document,
+        lambda update: write_rewrapped(update, rewrapped, context),
+        moved=rewrapped.spill.moved,
+        gone=rewrapped.gone,
     )
