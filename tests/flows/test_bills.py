@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import re
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
-from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate import FirestoreFlowStateStore
 from firestore_flowstate.flows import Flows, Run
-from tests.support.meter import Bill, Meter
+from tests.support.meter import Bill, Meter, meter, metered, written_bills
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "costs.md"
+__all__ = ["meter", "metered"]  # fixtures
+
 STEPS: Final = 20
 WAITING: Final = 10_000
 
@@ -32,28 +30,6 @@ class Nobody:
 
     async def close(self) -> None:
         """Do nothing."""
-
-
-@pytest.fixture
-def meter(flow_state_settings: FlowStateSettings) -> Iterator[Meter]:
-    """What comes by on the way to the emulator."""
-    assert flow_state_settings.emulator_host is not None
-    with Meter(flow_state_settings.emulator_host) as meter:
-        yield meter
-
-
-@pytest.fixture
-async def metered(
-    flow_state_settings: FlowStateSettings, meter: Meter, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[FirestoreFlowStateStore]:
-    """A store whose calls are metered."""
-
-    async def now(*_: object) -> None:
-        """Not be on the emulator, which alone is asked for the time before a page of several queries."""
-
-    monkeypatch.setattr(Connection, "settled_time", now)
-    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": meter.host})) as store:
-        yield store
 
 
 async def one(number: int) -> int:
@@ -129,24 +105,17 @@ ROWS: Final[dict[str, Callable[[FirestoreFlowStateStore, Meter], Awaitable[objec
 }
 
 
-def written() -> dict[str, Bill]:
-    """Return the rows of the page."""
-    table = PAGE.read_text().partition("<!-- table: flows -->\n")[2].partition("<!-- end -->")[0]
-    rows = re.findall(r"^\| (.*?) \| ?(\d*) \| ?(\d*) \|$", table, re.MULTILINE)
-    return {name: Bill(int(reads or 0), int(writes or 0)) for name, reads, writes in rows}
-
-
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_run_bills_what_the_page_says(metered: FirestoreFlowStateStore, meter: Meter, name: str) -> None:
     """Exactly; a run of n steps that never suspends is n + 1 writes and no read."""
     await ROWS[name](metered, meter)
 
-    assert written()[name] == meter.take()
+    assert written_bills("flows")[name] == meter.take()
 
 
 def test_the_page_has_no_other_rows() -> None:
     """What is in the table is counted."""
-    assert list(ROWS) == list(written())
+    assert list(ROWS) == list(written_bills("flows"))
 
 
 async def test_steps_that_end_together_are_written_together(metered: FirestoreFlowStateStore, meter: Meter) -> None:

@@ -14,24 +14,15 @@ import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, current_step, open_telemetry
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_fence import abandoned
 from tests.flows.test_waits import blocked
+from tests.support.spans import spans
 
-
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)  # the global provider can be set only once
-    yield exporter
-    provider.shutdown()
+__all__ = ["spans"]  # a fixture
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,19 +12,13 @@ from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, 
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
 from firestore_flowstate.testing.conformance.waking import waking
-from tests.support.meter import Bill, Meter
+from tests.support.meter import Bill, Meter, meter
 from tests.support.raw_documents import RawCollection
+
+__all__ = ["meter"]  # a fixture
 
 STATES = 230
 INDEXES = 6  # of which doctor asks a query each, for one document
-
-
-@pytest.fixture
-def meter(flow_state_settings: FlowStateSettings) -> Iterator[Meter]:
-    """What comes by on the way to the emulator."""
-    assert flow_state_settings.emulator_host is not None
-    with Meter(flow_state_settings.emulator_host) as meter:
-        yield meter
 
 
 @pytest.fixture

@@ -5,20 +5,19 @@ from __future__ import annotations
 import base64
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
-from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery
 from firestore_flowstate.backup import export_states, import_states
 from firestore_flowstate.doctor import examine
-from tests.support.meter import Bill, Meter
+from tests.support.meter import COSTS, Bill, Meter, meter, metered, written_bills
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "costs.md"
+__all__ = ["meter", "metered"]  # fixtures
+
 STEP: Final = {"step": CacheEntry(value=1)}
 IDS: Final = [f"flow-{place:02}" for place in range(30)]
 Store = FirestoreFlowStateStore
@@ -172,40 +171,24 @@ CALLS: Final[dict[str, Call]] = {
 
 
 @pytest.fixture
-def meter(flow_state_settings: FlowStateSettings) -> Iterator[Meter]:
-    """What comes by on the way to the emulator."""
-    assert flow_state_settings.emulator_host is not None
-    with Meter(flow_state_settings.emulator_host) as meter:
-        yield meter
-
-
-@pytest.fixture
-async def metered(
-    flow_state_settings: FlowStateSettings, meter: Meter, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Store]:
+async def full(metered: Store, meter: Meter) -> Store:
     """A store with 30 flow states, whose calls are metered."""
-
-    async def now(*_: object) -> None:
-        """Not be on the emulator, which alone is asked for the time before a page of several queries."""
-
-    monkeypatch.setattr(Connection, "settled_time", now)
-    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": meter.host})) as store:
-        await store.save_many({id: a_state(step=place) for place, id in enumerate(IDS)})
-        meter.take()
-        yield store
+    await metered.save_many({id: a_state(step=place) for place, id in enumerate(IDS)})
+    meter.take()
+    return metered
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_call_bills_what_the_page_says(metered: Store, meter: Meter, name: str) -> None:
+async def test_a_call_bills_what_the_page_says(full: Store, meter: Meter, name: str) -> None:
     """Exactly; of an empty cell nothing."""
-    await CALLS[name](metered, meter)
+    await CALLS[name](full, meter)
 
-    assert written()[name] == meter.take()
+    assert written_bills("calls")[name] == meter.take()
 
 
 def test_the_page_has_no_other_rows() -> None:
     """What is in the table is counted."""
-    assert list(CALLS) == list(written())
+    assert list(CALLS) == list(written_bills("calls"))
 
 
 @pytest.mark.parametrize(
@@ -217,12 +200,12 @@ def test_the_page_has_no_other_rows() -> None:
 )
 def test_the_worked_bill_is_right(heading: str, flow: str, extra: Bill) -> None:
     """Prices times what a flow of ten steps is billed as metered, the reads beside that, and its delete."""
-    text = " ".join(PAGE.read_text().split("\n"))
+    text = " ".join(COSTS.read_text().split("\n"))
     prices = {kind: float(price) for kind, price in re.findall(r"(reads|writes|deletes) at \$([\d.]+)", text)}
     metered = re.search(rf"\| {re.escape(flow)} \| ?(\d*) ?\| ?(\d*) ?\|", text)
     assert metered is not None
     bill = Bill(int(metered[1] or 0) + extra.reads, int(metered[2]))
-    month = PAGE.read_text().partition(f"| {heading} | reads | writes | deletes | |\n")[2].partition("\n\n")[0]
+    month = COSTS.read_text().partition(f"| {heading} | reads | writes | deletes | |\n")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| \$([\d,.]+) \|$", month, re.MULTILINE)
     for row in rows:
         flows, reads, writes, deletes = (int(cell.replace(",", "")) for cell in row[:4])
@@ -235,19 +218,9 @@ def test_the_worked_bill_is_right(heading: str, flow: str, extra: Bill) -> None:
 
 def test_other_sums_are_right_and_prices_have_a_date_and_a_source() -> None:
     """The sweep of each minute, and the read that a version saves for each step."""
-    text = " ".join(PAGE.read_text().split())
+    text = " ".join(COSTS.read_text().split())
 
     assert "[pricing page][pricing], as of 2025" in text
     assert f"the sweep: {30 * 24 * 60:,} looks a month of 30 days" in text
     assert f"each at least one read, ${43_200 * 0.06 / 100_000:.2f}" in text
     assert f"10 million of them for a million flows, which would cost ${10_000_000 * 0.06 / 100_000:.2f}" in text
-
-
-def written() -> dict[str, Bill]:
-    """Return the table of calls as the page has it."""
-    rows = re.findall(r"^\| (.+?) \| ([\d,]*) ?\| ([\d,]*) ?\| ([\d,]*) ?\|$", table("calls"), re.MULTILINE)
-    return {row[0]: Bill(*(int(cell.replace(",", "") or 0) for cell in row[1:])) for row in rows}
-
-
-def table(name: str) -> str:
-    return PAGE.read_text().partition(f"<!-- table: {name} -->\n")[2].partition("<!-- end -->")[0]

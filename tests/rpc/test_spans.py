@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, SyncFlowStateStore
@@ -16,16 +13,9 @@ from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.errors import BackendError
 from tests.rpc.scripted_server import ScriptedServer, reply, status
+from tests.support.spans import spans
 
-
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)  # the global provider can be set only once
-    yield exporter
-    provider.shutdown()
+__all__ = ["spans"]  # a fixture
 
 
 async def get(connection: Connection, seconds: float) -> Any:

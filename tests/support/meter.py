@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import grpc
+import pytest
 
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate._collection.collection import SETTLED
+from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.messages import (
     BatchGetDocumentsRequest,
     CommitRequest,
@@ -17,6 +22,7 @@ from firestore_flowstate._rpc.messages import (
 )
 from tests.faults.relay import Relay
 
+COSTS: Final = Path(__file__).parents[2] / "docs" / "costs.md"
 _INDEX_ENTRIES_A_READ = 1000
 
 
@@ -71,6 +77,39 @@ class Meter(Relay):
 
     def _add(self, *, reads: int = 0, writes: int = 0, deletes: int = 0) -> None:
         self.bill = Bill(self.bill.reads + reads, self.bill.writes + writes, self.bill.deletes + deletes)
+
+
+@pytest.fixture
+def meter(flow_state_settings: FlowStateSettings) -> Iterator[Meter]:
+    """What comes by on the way to the emulator."""
+    assert flow_state_settings.emulator_host is not None
+    with Meter(flow_state_settings.emulator_host) as meter:
+        yield meter
+
+
+@pytest.fixture
+async def metered(
+    flow_state_settings: FlowStateSettings, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[FirestoreFlowStateStore]:
+    """A store whose calls are metered."""
+
+    async def now(*_: object) -> None:
+        """Not be on the emulator, which alone is asked for the time before a page of several queries."""
+
+    monkeypatch.setattr(Connection, "settled_time", now)
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": meter.host})) as store:
+        yield store
+
+
+def written_bills(table: str) -> dict[str, Bill]:
+    """Return the rows of a table of docs/costs.md; an empty cell says that there are none."""
+    text = COSTS.read_text().partition(f"<!-- table: {table} -->\n")[2].partition("<!-- end -->")[0]
+    rows = re.findall(r"^\| (.+?) ((?:\| ?[\d,]* ?){2,3})\|$", text, re.MULTILINE)
+    return {name: Bill(*map(_number, cells.split("|")[1:])) for name, cells in rows}
+
+
+def _number(cell: str) -> int:
+    return int(cell.strip().replace(",", "") or 0)
 
 
 def _reads_of_a_count(message: bytes) -> int:
