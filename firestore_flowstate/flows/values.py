@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import typing
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import orjson
@@ -39,7 +41,7 @@ class Values:
         if type(value) in _SCALARS and kind in ANYTHING:
             return value
         try:
-            return _copied(value) if kind in ANYTHING else _parsed(self._text(value, kind))
+            return self._copied(value) if kind in ANYTHING else self._typed(value, kind)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise FlowStateEncodeError(
                 f"Cannot store {what}: {error}. Return what has a JSON form, such as a pydantic model, a dataclass or "
@@ -54,7 +56,7 @@ class Values:
             ValidationError: It does not fit the type.
         """
         if kind in ANYTHING:
-            return form if type(form) in _SCALARS else _copied(form)
+            return form if type(form) in _SCALARS else self._copied(form)
         return self.adapter(kind).validate_json(_json(form))
 
     def adapter(self, kind: Any) -> TypeAdapter[Any]:
@@ -88,10 +90,23 @@ class Values:
                 return known
         return known
 
-    def _text(self, value: Any, kind: Any) -> bytes:
+    def _copied(self, value: Any) -> Any:
+        """Return the JSON form of the value, in containers of its own."""
+        text = _plain_json(value)
+        return self._exact(_careful_json(value), value, Any) if text is None else orjson.loads(text)
+
+    def _typed(self, value: Any, kind: Any) -> Any:
+        """Return the JSON form of the value as its type writes it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of another type than is annotated: reading it says so
-            return self.adapter(kind).dump_json(value, by_alias=True)
+            return self._exact(self.adapter(kind).dump_json(value, by_alias=True), value, kind)
+
+    def _exact(self, text: bytes, value: Any, kind: Any) -> Any:
+        """Return what the text says, with NaN and infinities where pydantic wrote null for them, as models do."""
+        form = _parsed(text)
+        if text.rfind(b"null") < 0:
+            return form
+        return _with_non_finite(form, self.adapter(kind).dump_python(value, by_alias=True))
 
 
 def plain_function(function: Callable[..., Any]) -> Any:
@@ -155,10 +170,22 @@ def _closure(function: Any) -> dict[str, Any]:
     return names
 
 
-def _copied(value: Any) -> Any:
-    """Return the JSON form of the value, in containers of its own."""
-    text = _plain_json(value)
-    return _parsed(_careful_json(value)) if text is None else orjson.loads(text)
+def _with_non_finite(form: Any, dumped: Any) -> Any:
+    """Return a JSON form with the non-finite numbers of the dump that it was made of, in whose order it is.
+
+    Raises:
+        ValueError: A set has one beside others: nothing tells where in the form it is.
+    """
+    if form is None:
+        return dumped if isinstance(dumped, float) and not math.isfinite(dumped) else None
+    if isinstance(form, dict) and isinstance(dumped, Mapping) and len(form) == len(dumped):
+        for key, inside in zip(form, dumped.values(), strict=True):
+            form[key] = _with_non_finite(form[key], inside)
+    elif isinstance(form, list) and isinstance(dumped, Collection) and len(form) == len(dumped):
+        if None in form and isinstance(dumped, AbstractSet) and len(form) > 1:
+            raise ValueError("a set has NaN or an infinity, or None, in no order")
+        form[:] = map(_with_non_finite, form, dumped)
+    return form
 
 
 def _json(value: Any) -> bytes:

@@ -1,0 +1,132 @@
+"""Values of flows on their way through JSON: none is changed in silence, whatever type they are annotated with."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
+from firestore_flowstate.flows import Flows, Run
+from firestore_flowstate.flows.values import Values, _careful_json, _parsed, _plain_json
+from firestore_flowstate.testing import crash_everywhere
+
+
+class Measured(BaseModel):
+    mean: float | None
+    raw: Any = None
+
+
+@dataclass
+class Point:
+    height: float | None
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+class Size(Enum):
+    SMALL = 1
+    NONE = None
+    WRONG = math.nan
+    MANY = 2**64 + 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (math.inf, float),
+        (-math.inf, float | None),
+        (math.nan, float | None),
+        (None, float | None),
+        ([1.5, math.nan, None], list[float | None]),
+        ({"a": math.inf, "b": None}, dict[str, float | None]),
+        ({1: math.inf}, dict[int, float]),
+        ((math.nan, None), tuple[float, None]),
+        (Measured(mean=math.nan), Measured),
+        (Measured(mean=None, raw=[math.inf, None]), Measured),
+        ([Point(-math.inf), Point(None)], list[Point]),
+        ({math.inf}, set[float]),
+    ],
+)
+def test_a_number_that_is_not_finite_stays(value: object, kind: Any) -> None:
+    """Pydantic writes null for it in what is annotated, which would be read as None."""
+    values = Values()
+
+    assert repr(value) == repr(values.read(values.dump(value, kind, "a value"), kind))
+
+
+def test_a_number_of_a_model_that_is_not_finite_stays_without_an_annotation() -> None:
+    """The model is dumped as its own type says then, too."""
+    form = Values().dump([Measured(mean=math.inf, raw={"a": math.nan}), {"b": Point(math.nan)}], Any, "a value")
+
+    assert "[{'mean': inf, 'raw': {'a': nan}}, {'b': {'height': nan}}]" == repr(form)
+
+
+def test_a_set_that_may_have_changed_is_refused() -> None:
+    """Nothing tells which of its members the null is."""
+    with pytest.raises(FlowStateEncodeError, match="Cannot store a value: a set"):
+        Values().dump({1.0, math.nan}, set[float], "a value")
+
+
+async def test_a_flow_gets_its_numbers_whole_on_each_replay() -> None:
+    """Its input, what a step returns and what it returns itself, wherever its process dies."""
+
+    async def measure(mean: float) -> Measured:
+        return Measured(mean=mean)
+
+    flows = Flows(MemoryFlowStateStore())
+
+    @flows.flow
+    async def report(run: Run, mean: float) -> float | None:
+        return (await run.step("measure", measure, mean)).mean
+
+    for crashed in await crash_everywhere(report, math.inf):
+        assert math.inf == crashed.result
+
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(2**63 - 2, 2**64 + 2),
+    st.integers(-(2**63) - 2, 2 - 2**63),
+    st.floats(),
+    st.text(st.characters(codec=None)),
+    st.sampled_from([*Size, Text("null"), UUID(int=5), b"bytes", b"\xff", 1e16, 5e-324, -0.0]),
+)
+anything = st.recursive(
+    leaves,
+    lambda inside: st.one_of(
+        st.lists(inside, max_size=4),
+        st.tuples(inside, inside),
+        st.dictionaries(st.one_of(st.text(), st.sampled_from([1, None, Text("a"), Size.SMALL])), inside, max_size=3),
+        st.builds(Pair, inside, inside),
+        st.builds(deque, st.lists(inside, max_size=3)),
+    ),
+    max_leaves=12,
+)
+
+
+@given(anything)
+def test_the_fast_way_to_json_is_the_careful_one(value: object) -> None:
+    """What orjson writes and reads is what pydantic does: types, signs of zero and the order of keys, too."""
+    text = _plain_json(value)
+
+    if text is not None:
+        assert repr(_parsed(_careful_json(value))) == repr(orjson.loads(text))
