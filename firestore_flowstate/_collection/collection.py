@@ -25,7 +25,7 @@ from .local_lock import LocalLocks
 from .missing_ttl import MissingTtlWarning
 
 SETTLED: Final = "flowstate-settled"
-"""The id of no flow state, which the emulator alone is asked for; see `Connection.settled_time`."""
+"""An id that no flow state has, for which only the emulator is asked; see `Connection.settled_time`."""
 
 _REQUEST_MARGIN = 64 * 1024  # for what a commit carries besides its writes
 
@@ -118,7 +118,7 @@ class Collection:
         return DocumentContext(path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id))
 
     def shard_of(self, id: str) -> int:
-        """Return the shard that a flow state is written to: the same for as long as the number of shards is."""
+        """Return the shard that a flow state is written to: the same as long as the number of shards is the same."""
         return crc32(id.encode()) % (self.settings.write_shards or self.settings.shards)
 
     def expire_at(self, status: FlowStatus, own: float | None) -> datetime | None:

@@ -16,7 +16,8 @@ _PATIENCE: Final = 2.0  # seconds
 class LocalLocks:
     """A lock by flow id, taken in the order in which it was asked for; each event loop has its own.
 
-    A courtesy: it saves conflicts and nothing depends on it. Whoever has waited for some time goes ahead.
+    The locks are a courtesy: they save conflicts, and nothing depends on them. Whoever has waited
+    for some time goes ahead.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,10 @@ class LocalLocks:
 
     @asynccontextmanager
     async def hold(self, id: str, deadline: Deadline) -> AsyncIterator[None]:
-        """Enter the block when those who asked before have left theirs, or after two seconds or half of one's time."""
+        """Enter the block when those who asked before have left theirs, or some time has passed.
+
+        That is two seconds, or half of the time until the deadline if that is less.
+        """
         key = (asyncio.get_running_loop(), id)
         lock = self._locks.get(key)
         if lock is None:

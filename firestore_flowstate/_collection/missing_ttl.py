@@ -17,7 +17,8 @@ LATEST_DELETION: Final = timedelta(hours=72)
 class MissingTtlWarning:
     """Warns once, when a list meets a state that should have been deleted long ago.
 
-    No call of Firestore's data interface tells whether there is a TTL policy; what it has not done does.
+    No call of Firestore's data interface tells whether there is a TTL policy; a state that is stored long after its
+    expiry suggests that there is none.
     """
 
     _warned: bool = False

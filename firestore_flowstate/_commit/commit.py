@@ -84,7 +84,7 @@ async def commit(
     first: PendingWrite | None = None,
     attempts: Attempts | None = None,
 ) -> CommitResult | None:
-    """Send what the judge says until it says that this is done; return what it says then.
+    """Send each write that the judge makes, until the judge says how it ended; return that.
 
     Args:
         collection: Where.
@@ -130,13 +130,15 @@ async def commit(
 async def commit_or_withdraw(
     collection: Collection, pending: PendingWrite, judge: Judge, *, attempts: Attempts | None = None
 ) -> CommitResult:
-    """Commit a write whose parts, on every attempt the same, are not to stay if it fails. Raises as `commit` does.
+    """Commit a write; if it certainly was not stored, delete its parts. Raises what `commit` raises.
+
+    The parts are the same on every attempt.
 
     Args:
         collection: Where.
         pending: The write.
         judge: Looks at what is stored; never says that there is nothing to write.
-        attempts: What is known if it was sent before, which is looked at first; None: it was not.
+        attempts: What is known of a write that was sent before: what is stored is then looked at first. None: not sent.
     """
     try:
         result = await commit(
@@ -175,7 +177,7 @@ def _may_be_of_others(refusal: Refused, pending: PendingWrite) -> bool:
 
 
 def _is_about_the_write(refusal: Refused, pending: PendingWrite | None, stored: StoredDocument | None) -> bool:
-    """Return whether an argument was invalid on top of what is stored still: then the time was not the reason."""
+    """Return whether an argument was invalid although the document is as the write expects: not for its time."""
     if refusal.code != "INVALID_ARGUMENT" or pending is None or stored is None:
         return False
     return bool(pending.root.current_document.update_time == stored.message.update_time)

@@ -1,7 +1,7 @@
 """The history of a document: its earlier versions, found by reading it as of a time.
 
 Firestore can answer for the past hour: https://firebase.google.com/docs/firestore/pitr. Times here are whole
-microseconds of the server's clock, which is how finely it tells versions apart; our own clock may be wrong.
+microseconds of the server's clock, which is how finely it tells versions apart. Our own clock may be wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .._rpc.messages import Timestamp
 from ..errors import BackendError, StoreUnavailableError
 
 _STEPS: Final = 50  # versions to look at, one by one
-# Of one to eight revisions since, this takes as many reads and two or three; halving alone takes about 20 of a second.
+# With one to eight revisions since, this takes two or three reads more than those; halving a second alone takes 20.
 _STEPS_BACK: Final = 8  # versions to look at, before the time between is halved instead
 _MARGIN: Final = 2_000  # microseconds: for two clocks that do not go at the same speed
 _PROBE_GROWTH: Final = 1.2  # each probe lies so many times farther from the beginning than the one before

@@ -1,7 +1,7 @@
 """Judging from what is stored what became of the write of a state: the rows for saves, creates and updates.
 
-A write carries the id of the revision it makes, so that the root itself tells after a lost reply whether it was
-stored, also if others wrote on top.
+A write carries the id of the revision it makes, so that after a lost reply the root itself tells whether the write
+was stored, also if others have written on top of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def commit_write(
         collection: Where.
         pending: What to send.
         deadline: When to give up; it is extended by a second for each MiB beyond the first.
-        attempts: What is known if it was sent before; None: it was not.
+        attempts: What is known of a write that was sent before; None: it was not.
 
     Raises:
         Conflict: Another writer was first: conflict, exists or not found.
@@ -81,7 +81,7 @@ class StateJudge:
         return self._on_top_of(stored)  # row 13
 
     def conflicting(self, stored: StoredDocument | None, version: Version) -> Conflict:
-        """Return that another version is stored, or none that has not expired."""
+        """Return the conflict: another version is stored, or none is, or one that has expired."""
         if not self._pending.replaces and (stored is None or not stored.is_live()):
             return Conflict(not_found(self._pending.id), stored)  # row 7
         return Conflict(conflict_with(self._collection, self._pending.id, version, stored), stored)
@@ -104,13 +104,13 @@ class StateJudge:
         raise self.conflicting(stored, version)  # rows 3, 4, 5, 6, 7
 
     async def _find_ours(self, present: StoredDocument | None, attempts: Attempts) -> StoredDocument | None:
-        """Return what our write, which may have replaced anything, has left; None if it was never stored."""
+        """Return the document that our write, whatever it replaced, has left; None if the write was never stored."""
 
         def is_ours(stored: StoredDocument) -> bool:
             return self._remembers_ours(stored) or self._pending.makes(stored, None)
 
         if isinstance(self._pending.expected, Anything) and present is not None and self._pending.makes(present, None):
-            return present  # which is what was to be stored, whoever did it
+            return present  # it is what was to be stored, whoever did it
         return await (await self._history(attempts)).last_of(is_ours, present)
 
     async def _find_ours_on(

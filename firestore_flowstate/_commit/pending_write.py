@@ -101,9 +101,9 @@ class PendingWrite:
     def batches(self, limit: int) -> list[list[Write]]:
         """Return what to commit, one after the other; the last has the root, and what belongs in one commit with it.
 
-        Parts that are written ahead do not expire until the root starts to name them: were such a batch to come late
-        and twice, the root might stay by then, and its parts must. The last batch lets them expire, and fails if they
-        are not there any more.
+        Parts that are written ahead do not expire until the root starts to name them: if such a batch comes late and
+        twice, the root may be one by then that never expires, and its parts must stay. The last batch lets them
+        expire, and fails if they are not there any more.
 
         Args:
             limit: How many bytes a batch may have.

@@ -1,4 +1,4 @@
-"""The two layouts as objects: what is done to a state or a document whichever its layout, and what differs."""
+"""The two layouts as objects: what is done to a state or a document of either layout, each in its own way."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from .serialized import read_state
 from .stored_document import LayoutName, StoredDocument
 
 Reader: TypeAlias = Callable[[StoredDocument, Mapping[str, bytes], DocumentContext, ReferenceOf], FlowState]
-"""Takes a whole document, the bytes of each of its references by their names, its context and what makes references of
-values that are references. Returns its flow state, or raises FlowStateDecodeError, which says why."""
+"""A function that takes a whole document, the bytes of each of its references by their names, its context, and what
+makes references of values that are references. It returns the flow state, or raises FlowStateDecodeError, which says
+why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class Layout:
     """How documents hold states.
 
     Attributes:
-        check_readable: Raises FlowStateDecodeError if no document of it is to be read: what must be encrypted is not.
+        check_readable: Raises FlowStateDecodeError if its documents may not be read: none is encrypted, all must be.
         read_state: Reads a state.
         encode: Encodes a state so that two values are equal if this layout stores the same for both.
     """

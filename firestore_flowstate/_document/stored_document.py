@@ -47,11 +47,11 @@ HEAD: Final[Mask] = (
     f"{PAYLOAD}.extra",
     *(field for name in VALUES if name not in ("executions", "extra") for field in reference_fields(name)),
 )
-"""What an update must know that has no version: a few hundred bytes, without the log and the values."""
+"""What an update without a version must know: a few hundred bytes, without the log and the values."""
 
 
 class StoredDocument:
-    """The document under a flow id, whole or the fields of it that a mask asked for.
+    """The document under a flow id: the whole of it, or the fields that a mask asked for.
 
     Attributes:
         message: The protobuf message.
@@ -183,7 +183,7 @@ class StoredDocument:
 
     @property
     def has_log(self) -> bool:
-        """Whether the log was read: not by a mask."""
+        """Whether the log was read, which the masks above leave out."""
         return "log" in self.payload
 
     @property
@@ -212,7 +212,7 @@ class StoredDocument:
 
     @property
     def wake_at(self) -> int | float:
-        """The moment from which somebody should look at the flow, in its exact type, of a document that has one."""
+        """The moment from which somebody should look at the flow, in its exact type, if the document has one."""
         return number_of(self.message.fields[WAKE_AT])
 
     @property
@@ -239,7 +239,7 @@ class StoredDocument:
 
     @property
     def message_bytes(self) -> int:
-        """The bytes of the message, which takes no walk through its values to know."""
+        """The bytes of the message, known without a walk through its values."""
         return int(self.message.ByteSize())
 
     def _count(self, name: str) -> int:

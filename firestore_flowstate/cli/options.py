@@ -135,7 +135,7 @@ def given_settings(
         return FlowStateSettings(**given)
     except ValidationError as error:
         raise MisusedError("; ".join(_wrong(line, options) for line in error.errors(include_input=False))) from None
-    except SettingsError as error:  # a variable that is no JSON
+    except SettingsError as error:  # a variable that is not JSON
         raise MisusedError(f"FLOWSTATE_*: {error}") from None
 
 

@@ -31,7 +31,7 @@ class Background:
 
     @property
     def tasks(self) -> Collection[asyncio.Task[Any]]:
-        """The tasks that go on with what was ours."""
+        """The tasks that go on with runs that were ours."""
         return self._tasks
 
     def begin(self, claimed: Claim) -> None:
@@ -41,7 +41,7 @@ class Background:
         task.add_done_callback(self._tasks.discard)
 
     async def drive(self, id: str) -> None:
-        """Drive the run, if it is due; while the store cannot be reached, again after a pause."""
+        """Drive the run if it is due; if the store cannot be reached, have it tried again after a pause."""
         await self._drive(id, lambda: drive(self._engine(), id))
 
     async def close(self) -> None:
@@ -63,7 +63,7 @@ class Background:
         self._failures.pop(id, None)
 
     async def _again(self, id: str, error: BackendError) -> None:
-        """Have the run driven after a pause, which doubles each time up to a minute."""
+        """Have the run driven after a pause, which doubles each time, up to a minute."""
         engine = self._engine()
         failed = self._failures[id] = self._failures.get(id, 0) + 1
         pause = min(_FIRST_PAUSE_MILLISECONDS * 2 ** min(failed - 1, 10), _LAST_PAUSE_MILLISECONDS)

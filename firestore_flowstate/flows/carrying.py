@@ -14,7 +14,7 @@ from typing import Any
 
 
 def carried(work: Callable[[], Awaitable[Any]], waiting: Iterable[asyncio.Future[Any]]) -> asyncio.Task[Any]:
-    """Return a task of the work, which has its outcome in all futures of those who wait when it ends.
+    """Return a task of the work; when the work ends, the futures of all who wait have its outcome.
 
     Args:
         work: What is called and awaited.

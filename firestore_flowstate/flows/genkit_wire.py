@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .flows import Flows
 
 MOST_BYTES: Final = 10 * 1024 * 1024
-"""What a message may be: states are kept in parts, so inputs may be large."""
+"""How large a message may be: states are kept in parts, so inputs may be large."""
 RESERVED: Final = frozenset({"drive", "sweep", "health"})
 
 _CLAIM_SECONDS: Final = 0.5  # between a claim that is stored and the drive that its process begins
@@ -31,10 +31,10 @@ _LOOK_SECONDS: Final = 0.02
 
 
 def check_names(names: Any) -> None:
-    """Refuse flows whose address is one of the application's own, or that have none.
+    """Refuse names of flows that have no address, or whose address is one of the application's own.
 
     Raises:
-        ValueError: There is one.
+        ValueError: A flow has such a name.
     """
     if unreachable := sorted(name for name in names if "/" in name):
         raise ValueError(
@@ -47,7 +47,8 @@ def check_names(names: Any) -> None:
 async def answer(flows: Flows, name: str, body: Any, *, budget: float) -> tuple[int, dict[str, Any]]:
     """Do what the envelope says; return the status and the body of the answer.
 
-    As Genkit JS does: 200 with the operation for every outcome, of a flow that failed too; 500 with what was raised.
+    The answer is that of Genkit JS: 200 with the operation for every outcome, also of a flow that failed; 500 with
+    what was raised.
     """
     try:
         state = await _do(flows, name, _envelope(body), budget)
@@ -142,8 +143,8 @@ async def _drive(flows: Flows, id: str, budget: float) -> None:
 
 
 async def _wake(flows: Flows, id: str, state: FlowState) -> None:
-    """Have a run be due that Genkit JS left: its task alone tells when a sleep ends."""
-    with suppress(FlowStateConflictError):  # somebody else has written to it, who has it driven
+    """Make a run that Genkit JS left due: otherwise only its task tells when a sleep ends."""
+    with suppress(FlowStateConflictError):  # whoever has written to it has it driven
         await flows.store.update(id, extra={"wakeAt": flows._engine.clock.now()}, if_version=state.version or UNSET)
 
 

@@ -19,12 +19,12 @@ from .final import DriveOutcome
 from .running import drive_claimed, take
 
 _OVERDUE_MILLISECONDS: Final = 10_000
-"""A sweep leaves what has been due for less to the dispatcher, which may be on its way."""
+"""A sweep leaves what has been due for less than this to the dispatcher, whose call may be on its way."""
 _PAGE: Final = 300
 _PASSED_OVER_SECONDS: Final = 10.0
-"""For which a run is not tried again that could not be claimed: the dispatcher has been told when it can be."""
+"""How long a run that could not be claimed is not tried again: the dispatcher has been told when it can be."""
 _CLAIMING: Final = 4
-"""A worker claims at most a quarter of what it may drive at a time: what it is about to claim, others may be too."""
+"""A worker claims at most a quarter of what it may drive at a time: others may be about to claim the same runs."""
 
 
 async def sweep(engine: Engine, limit: int) -> int:
@@ -43,7 +43,7 @@ async def sweep(engine: Engine, limit: int) -> int:
 
 
 async def _due(engine: Engine, before: int) -> AsyncIterator[FlowStateSummary]:
-    """Yield all that is due and has a name that is known here: what nobody can drive starves nobody."""
+    """Yield all that is due and has a name that is known here: what nobody here can drive delays nothing else."""
     after: FlowStateSummary | None = None
     while True:
         summaries = await engine.store.due(before, limit=_PAGE, after=after)
@@ -75,11 +75,11 @@ class Worker:
 
     Several workers see the same runs. So that they do not all claim the same one, each has a place on a ring of all
     ids, takes what is due from there onwards, and goes to another place when it meets a run that another has claimed.
-    Then it also claims fewer at a time, at last one, as when little is left for all of them.
+    Then it also claims fewer at a time, down to one: there may be little left for all of them.
 
     Args:
         engine: What all drives share.
-        at_once: How many.
+        at_once: How many runs it drives at a time.
         poll: Seconds between two looks when nothing is due.
     """
 
@@ -171,8 +171,8 @@ class Worker:
     def _go_elsewhere(self, id: str) -> None:
         """Leave the run to whoever has claimed it, and that part of the ring too, since that one is at work there.
 
-        What was seen of that is old by now. It is looked at again only after some claims: runs whose driver has died,
-        and which nobody may take over yet, are due and no reason to look.
+        What this worker has seen is old by now. It looks again only after some claims: runs whose driver has died, and
+        which nobody may take over yet, are due too, and not a reason to look again.
         """
         self._passed_over[id] = self._engine.clock.monotonic() + _PASSED_OVER_SECONDS
         self._place = random.random()  # noqa: S311  # as above
