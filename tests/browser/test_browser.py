@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from playwright.async_api import Error, Page
+
+from tests.browser.page_server import answer, serving
 
 PAGE = """<!doctype html>
 <link rel="icon" href="data:,">
@@ -19,12 +20,7 @@ PAGE = """<!doctype html>
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        body = PAGE.encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        answer(self, PAGE.encode(), content_type="text/html; charset=utf-8")
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -32,12 +28,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield f"http://localhost:{server.server_port}/"
-        server.shutdown()
-        serving.join()
+    with serving(_Handler) as address:
+        yield address
 
 
 async def test_a_page_is_read_as_a_person_would(page: Page, address: str) -> None:

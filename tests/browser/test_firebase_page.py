@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Page, Route, expect
 
+from tests.browser.page_server import answer, serving
 from tests.hosts.firebase_project import FOLDER, PROJECT, Project, served, unsigned_token
 
 SDK = Path(__file__).parents[2] / ".browser" / "node_modules" / "firebase"
@@ -36,12 +36,7 @@ class Hosting(SimpleHTTPRequestHandler):
         if self.path != "/__/firebase/init.json":
             super().do_GET()
             return
-        body = json.dumps(CONFIGURATION).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        answer(self, json.dumps(CONFIGURATION).encode(), content_type="application/json")
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -49,12 +44,8 @@ class Hosting(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hosting) as server:
-        serving = Thread(target=server.serve_forever)
-        serving.start()
-        yield f"http://localhost:{server.server_port}/"
-        server.shutdown()
-        serving.join()
+    with serving(Hosting) as address:
+        yield address
 
 
 async def connect(page: Page, project: Project, uid: str) -> None:
