@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from rounds import QUICK
 
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.emulator import Emulator, start_emulator
 
 
@@ -15,3 +18,12 @@ async def fresh_emulator() -> Emulator:
     To see only whether benchmarks still run, the one that FIRESTORE_EMULATOR_HOST names will do.
     """
     return await asyncio.to_thread(start_emulator, attach=QUICK, java_options=["-Xmx6g"])
+
+
+@asynccontextmanager
+async def fresh_store() -> AsyncIterator[FirestoreFlowStateStore]:
+    """Open a store on an emulator of its own."""
+    with await fresh_emulator() as emulator:
+        settings = FlowStateSettings(project="demo-benchmarks", emulator_host=emulator.host)
+        async with FirestoreFlowStateStore(settings) as store:
+            yield store

@@ -9,12 +9,12 @@ import time
 from datetime import datetime
 from typing import Any, Final
 
-from emulators import fresh_emulator
+from emulators import fresh_store
 from report import at_most
-from rounds import Cost, Spread, cpu_ratio, several, wall_ratio
+from rounds import Cost, Spread, cpu_ratio, several, since, spent, wall_ratio
 from states import step_value
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from firestore_flowstate import FirestoreFlowStateStore
 from firestore_flowstate.flows import Flows, Run
 
 STEPS: Final = several(1_000, quick=40)
@@ -77,36 +77,31 @@ class LongRuns:
         await self._flows.resume(id, True)
         self._reached.clear()
         gc.collect()
-        began, cpu = time.perf_counter(), time.process_time()
+        began = spent()
         drive = asyncio.ensure_future(self._flows.drive(id))
         await self._reached.wait()
-        cost = Cost(time.process_time() - cpu, time.perf_counter() - began)
+        cost = since(began)
         await drive
         return cost
 
     async def load(self, id: str) -> Cost:
         """Return what a load of the state costs."""
         gc.collect()
-        began, cpu = time.perf_counter(), time.process_time()
+        began = spent()
         await self._store.load(id)
-        return Cost(time.process_time() - cpu, time.perf_counter() - began)
+        return since(began)
 
 
 async def measure_long_runs() -> None:
     """Measure, and print."""
-    emulator = await fresh_emulator()
-    with emulator:
-        settings = FlowStateSettings(project="demo-benchmarks", emulator_host=emulator.host)
-        async with FirestoreFlowStateStore(settings) as store:
-            runs = LongRuns(store)
-            ratios = [await runs.walk(f"long-{number}") for number in range(RUNS)]
-            at_most(
-                f"CPU of a durable step of 2 KB about the {STEPS:,}th, times the 10th", Spread.of(ratios), TIMES_STEP
-            )
-            replays, loads = [], []
-            for _ in range(REPLAYS):
-                replays.append(await runs.replay("long-0"))
-                loads.append(await runs.load("long-0"))
+    async with fresh_store() as store:
+        runs = LongRuns(store)
+        ratios = [await runs.walk(f"long-{number}") for number in range(RUNS)]
+        at_most(f"CPU of a durable step of 2 KB about the {STEPS:,}th, times the 10th", Spread.of(ratios), TIMES_STEP)
+        replays, loads = [], []
+        for _ in range(REPLAYS):
+            replays.append(await runs.replay("long-0"))
+            loads.append(await runs.load("long-0"))
     what = f"load, claim and replay of {STEPS:,} durable steps of 2 KB, times a load of the state"
     at_most(f"{what}, CPU", cpu_ratio(replays, loads), TIMES_LOAD)
     at_most(f"{what}, time", wall_ratio(replays, loads), TIMES_LOAD)

@@ -37,6 +37,17 @@ class Cost:
     wall: float
 
 
+def spent() -> Cost:
+    """Return what has been spent so far, for `since`."""
+    return Cost(time.process_time(), time.perf_counter())
+
+
+def since(began: Cost) -> Cost:
+    """Return what has been spent since then."""
+    now = spent()
+    return Cost(now.cpu - began.cpu, now.wall - began.wall)
+
+
 @dataclass(frozen=True)
 class Spread:
     """Figures of many rounds: the median, and the quartiles around it."""
@@ -98,10 +109,10 @@ async def mean_cost(operation: Operation, first: int, count: int, in_flight: int
             await operation(index)
 
     gc.collect()  # nobody pays for what another has left behind; collections while it runs are its own
-    wall, cpu = time.perf_counter(), time.process_time()
+    began = spent()
     await asyncio.gather(*(worker(offset) for offset in range(min(in_flight, count))))
-    spent, passed = time.process_time() - cpu, time.perf_counter() - wall
-    return Cost(spent / count, passed / count)
+    cost = since(began)
+    return Cost(cost.cpu / count, cost.wall / count)
 
 
 def cpu_ratio(costs: Sequence[Cost], to: Sequence[Cost]) -> Spread:

@@ -8,12 +8,12 @@ import random
 import time
 from typing import Any, Final
 
-from emulators import fresh_emulator
+from emulators import fresh_store
 from long_runs import Nobody
 from report import at_most, shown
-from rounds import Cost, Spread, cpu_ratio, several, wall_ratio
+from rounds import Cost, Spread, cpu_ratio, several, since, spent, wall_ratio
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from firestore_flowstate import FirestoreFlowStateStore
 from firestore_flowstate.flows import Flows, Run
 from firestore_flowstate.flows.sweeping import Worker
 
@@ -61,45 +61,39 @@ class Runs:
 
 async def measure_resumptions() -> None:
     """Measure how soon a run goes on: in one process, and by a worker that nobody tells."""
-    emulator = await fresh_emulator()
-    with emulator:
-        settings = FlowStateSettings(project="demo-benchmarks", emulator_host=emulator.host)
-        async with FirestoreFlowStateStore(settings) as store:
-            runs = Runs(store)
-            for number in range(WARM_UP + ANSWERS + ANSWERS_BY_WORKER):
-                await runs.ask(f"run-{number}")
-            async with Flows(store) as flows:
-                runs.known_to(flows)
-                here = [await runs.answer(f"run-{number}", flows) for number in range(WARM_UP + ANSWERS)]
-            at_most(
-                "milliseconds from resume to the next line of the flow, in one process",
-                Spread.of(here[WARM_UP:]),
-                MILLISECONDS,
-            )
-            flows = Flows(store)
+    async with fresh_store() as store:
+        runs = Runs(store)
+        for number in range(WARM_UP + ANSWERS + ANSWERS_BY_WORKER):
+            await runs.ask(f"run-{number}")
+        async with Flows(store) as flows:
             runs.known_to(flows)
-            by_worker = []
-            async with flows, flows.worker(poll=POLL_SECONDS):
-                for number in range(WARM_UP + ANSWERS, WARM_UP + ANSWERS + ANSWERS_BY_WORKER):
-                    await asyncio.sleep(random.uniform(0, POLL_SECONDS))
-                    by_worker.append(await runs.answer(f"run-{number}") - POLL_SECONDS * 1e3)
+            here = [await runs.answer(f"run-{number}", flows) for number in range(WARM_UP + ANSWERS)]
+        at_most(
+            "milliseconds from resume to the next line of the flow, in one process",
+            Spread.of(here[WARM_UP:]),
+            MILLISECONDS,
+        )
+        flows = Flows(store)
+        runs.known_to(flows)
+        by_worker = []
+        async with flows, flows.worker(poll=POLL_SECONDS):
+            for number in range(WARM_UP + ANSWERS, WARM_UP + ANSWERS + ANSWERS_BY_WORKER):
+                await asyncio.sleep(random.uniform(0, POLL_SECONDS))
+                by_worker.append(await runs.answer(f"run-{number}") - POLL_SECONDS * 1e3)
     what = f"milliseconds beyond one poll until the next line of the flow, by a worker, most of {ANSWERS_BY_WORKER}"
     at_most(what, max(by_worker), MILLISECONDS_BEYOND_A_POLL)
 
 
 async def measure_waiting_runs() -> None:
     """Measure what a worker does in a look while ten thousand runs wait."""
-    emulator = await fresh_emulator()
-    with emulator:
-        settings = FlowStateSettings(project="demo-benchmarks", emulator_host=emulator.host)
-        async with FirestoreFlowStateStore(settings) as store:
-            runs = Runs(store)
-            await runs.ask("run")
-            before = await look(store, runs)
-            state = await store.load("run")
-            assert state is not None
-            await store.save_many({f"run-{number}": state for number in range(WAITING)})
-            after = await look(store, runs)
+    async with fresh_store() as store:
+        runs = Runs(store)
+        await runs.ask("run")
+        before = await look(store, runs)
+        state = await store.load("run")
+        assert state is not None
+        await store.save_many({f"run-{number}": state for number in range(WAITING)})
+        after = await look(store, runs)
     shown(f"CPU of a look of a worker while {WAITING:,} runs wait, times with one", cpu_ratio(after, before))
     shown("time of the same", wall_ratio(after, before))
 
@@ -111,7 +105,7 @@ async def look(store: FirestoreFlowStateStore, runs: Runs) -> list[Cost]:
     worker = Worker(flows._engine, at_once=16, poll=1.0)
     for _ in range(LOOKS):
         gc.collect()
-        began, cpu = time.perf_counter(), time.process_time()
+        began = spent()
         await worker._look()
-        costs.append(Cost(time.process_time() - cpu, time.perf_counter() - began))
+        costs.append(since(began))
     return costs
