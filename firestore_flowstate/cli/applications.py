@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import click
 
+from ..firestore import FirestoreFlowStateStore
 from ..flows import Dispatcher, Flow, Flows
 from ..settings import FlowStateSettings
-from .connecting import opened
+from .connecting import look_for_server, opened
 from .options import FLOWS_VARIABLE, MisusedError, given_settings, gives_store
 
 _SEPARATOR: Final = ":"
@@ -94,10 +95,21 @@ async def flows_over(
             yield Flows(store, dispatcher=notes), notes
         return
     try:
+        await look_for_store(application)
         yield Flows(application.store, dispatcher=notes), notes
     finally:
         await notes.close()
         await close_store(application)
+
+
+async def look_for_store(application: Flows) -> None:
+    """Return if the server of the application's store can be reached, as far as that can be told at once.
+
+    Raises:
+        StoreUnavailableError: Nothing listens where its settings lead to.
+    """
+    if isinstance(application.store, FirestoreFlowStateStore):
+        await look_for_server(application.store.settings)
 
 
 async def close_store(application: Flows) -> None:

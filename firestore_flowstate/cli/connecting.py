@@ -18,6 +18,17 @@ _PATIENCE: Final = 1.5  # seconds; a host that refuses does so at once, on which
 async def opened(settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStateStore]:
     """Open a store, which is closed at the end.
 
+    Raises:
+        StoreUnavailableError: Nothing listens where the settings lead to.
+    """
+    await look_for_server(settings)
+    async with FirestoreFlowStateStore(settings) as store:
+        yield store
+
+
+async def look_for_server(settings: FlowStateSettings) -> None:
+    """Return if something listens where the settings lead to, or if they lead to Firestore itself.
+
     A store tries again until its deadline, since a server may come back. A person who has named a wrong host or has no
     emulator running is told at once.
 
@@ -32,8 +43,6 @@ async def opened(settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStat
         )
     elif settings.endpoint is not None:
         await _look_for(settings.endpoint, "which FLOWSTATE_ENDPOINT names: correct it, or leave it out")
-    async with FirestoreFlowStateStore(settings) as store:
-        yield store
 
 
 async def _look_for(host: str, advice: str) -> None:

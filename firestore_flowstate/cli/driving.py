@@ -16,7 +16,7 @@ from ..flows.record import ended_of, record_of
 from ..models import FlowState
 from ..unset import UNSET
 from .answering import json_argument
-from .applications import close_store, flow_named, flows_named, flows_option
+from .applications import close_store, flow_named, flows_named, flows_option, look_for_store
 from .options import MisusedError
 from .output import counted, say, shown, tell
 from .running import run
@@ -52,6 +52,7 @@ def start(flow: str, input: str | None, id: str | None) -> int:
 async def _start(flow: Flow[Any, Any], input: Any, id: str | None) -> FlowState:
     flows: Flows = flow.home
     try:
+        await look_for_store(flows)
         async with flows:
             try:
                 handle = await flows.start(flow, input, id=id)
@@ -82,6 +83,7 @@ def sweep(limit: int, application: Flows | None) -> None:
 
 async def _sweep(flows: Flows, limit: int) -> str:
     try:
+        await look_for_store(flows)
         async with flows:
             if flows.dispatcher is not None:
                 return f"{counted(await flows.sweep(limit=limit), 'run')} dispatched"
@@ -143,6 +145,7 @@ def worker(flows: str, at_once: int, poll: float) -> None:
 
 async def _work(flows: Flows, at_once: int, poll: float) -> None:
     try:
+        await look_for_store(flows)
         async with flows, flows.worker(at_once=at_once, poll=poll):
             say("the worker looks for what is due")
             await asyncio.get_running_loop().create_future()

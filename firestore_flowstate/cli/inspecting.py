@@ -22,7 +22,7 @@ from ..inspection import StoredDocument, absent_ids, ids_beginning_with, stored_
 from ..models import FlowState, FlowStateSummary
 from ..query import MAX_LIMIT, FlowStateQuery
 from ..settings import FlowStateSettings
-from .applications import application_settings, close_store, flows_option
+from .applications import application_settings, close_store, flows_option, look_for_store
 from .connecting import opened
 from .options import (
     MisusedError,
@@ -338,6 +338,7 @@ async def _examine(application: Flows | None, settings: FlowStateSettings | None
         raise MisusedError(f"the application keeps its runs in a {type(application.store).__name__}, not in Firestore")
     say(place(application.store.settings))
     try:
+        await look_for_store(application)
         return await _print_findings(application.store, application, as_json=as_json)
     finally:
         if application.dispatcher is not None:
