@@ -193,7 +193,7 @@ def test_misuse(
 
 @pytest.mark.parametrize(
     "command",
-    ["start application:refund --json {\"number\":1}", "sweep --flows application:flows", "worker application:flows",
+    ['start application:refund --json {"number":1}', "sweep --flows application:flows", "worker application:flows",
      "doctor --flows application:flows", "resume x --flows application:flows"],
 )  # fmt: skip
 def test_the_store_of_an_application_that_cannot_be_reached(flowstate: Processes, command: str) -> None:
