@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from firestore_flowstate import UNSET, Unset
+from firestore_flowstate import UNSET, InvalidFlowIdError, Unset
 
 from .engine import Engine
 from .errors import UnknownFlowError
@@ -28,9 +28,15 @@ def prepared(
     """Return what the run starts with; its parameters are those of `Flows.start`.
 
     Raises:
+        TypeError: What is given is not a flow, nor the name of one.
+        InvalidFlowIdError: The id is not text.
         InvalidPayloadError: The input does not fit.
         UnknownFlowError: Only this process drives runs, and does not know the flow.
     """
+    if not isinstance(flow, (Flow, str)):
+        raise TypeError(f"{flow!r:.100} is not a flow: give what their `flow` makes of an async function, or its name")
+    if id is not None and not isinstance(id, str):
+        raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {id!r:.200}")
     name = flow if isinstance(flow, str) else flow.name
     known = engine.flows.get(name)
     if not isinstance(flow, str) and known is not flow:

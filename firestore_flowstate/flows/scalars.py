@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from firestore_flowstate import FlowState
+
 _TAKEN: Final = frozenset(
     (
         *("flowId", "name", "input", "startTime", "cache", "eventsTriggered", "blockedOnStep", "operation"),
@@ -15,7 +17,7 @@ _TAKEN: Final = frozenset(
 
 def check_scalar(name: str, value: Any) -> None:
     """Raise ValueError if the key or the value cannot stand beside the state."""
-    if name in _TAKEN:
+    if name in _TAKEN or isinstance(getattr(FlowState, name, None), property):
         raise ValueError(f"{name!r} is a key of the state itself: choose another name")
     if not isinstance(value, (str, int, float, bool)):
         raise ValueError(  # noqa: TRY004  # as for its name

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from firestore_flowstate import InvalidFlowIdError
 from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
@@ -125,3 +126,34 @@ async def test_a_duration_that_is_none_ends_the_run(
         await asyncio.wait_for(flows.run(sleeping, id="x"), 5)
     with pytest.raises(kind, match=f"^{re.escape(says.replace('duration', 'delay', 1))}"):
         await flows.start(sleeping, delay=duration)
+
+
+async def test_what_is_no_flow_is_refused_by_name(flows: Flows) -> None:
+    """A function that was not decorated is the common case."""
+
+    async def plain(run: Run) -> None: ...
+
+    for given in (plain, None, 5):
+        with pytest.raises(TypeError, match="is not a flow: give what their `flow` makes"):
+            await flows.start(given)  # type: ignore[call-overload]  # the mistake
+
+
+async def test_an_id_that_is_no_text_is_refused(flows: Flows) -> None:
+    """As the store refuses it."""
+
+    @flows.flow
+    async def idle(run: Run) -> None: ...
+
+    with pytest.raises(InvalidFlowIdError, match="A flow id is a string, not int: 5"):
+        await flows.start(idle, id=5)  # type: ignore[call-overload]  # the mistake
+
+
+@pytest.mark.parametrize("key", ["status", "version", "expire_at"])
+async def test_a_scalar_that_a_state_has_of_its_own_is_refused(flows: Flows, key: str) -> None:
+    """Whatever a state has under a name, a scalar would be beside it."""
+
+    @flows.flow
+    async def idle(run: Run) -> None: ...
+
+    with pytest.raises(ValueError, match=f"^'{key}' is a key of the state itself"):
+        await flows.start(idle, extra={key: "x"})
