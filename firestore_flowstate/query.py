@@ -125,17 +125,14 @@ def first_page_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
     return asked
 
 
-def check_limit(limit: int | None) -> None:
-    """Raise InvalidQueryError unless the limit is None or 1 to 300."""
+def check_limit(limit: int | None, *, more: str = "follow continuation_token or use iterate()") -> None:
+    """Raise InvalidQueryError, which says how to get more, unless the limit is None or 1 to 300."""
     if limit is None:
         return
     if isinstance(limit, bool) or not isinstance(limit, int):
         raise InvalidQueryError(f"limit is a whole number from 1 to {MAX_LIMIT}, not {limit!r:.100}")
     if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidQueryError(
-            f"limit is a whole number from 1 to {MAX_LIMIT}, not {limit}; for more, follow continuation_token or "
-            "use iterate()"
-        )
+        raise InvalidQueryError(f"limit is a whole number from 1 to {MAX_LIMIT}, not {limit}; for more, {more}")
 
 
 def milliseconds(moment: datetime | float) -> int | float:

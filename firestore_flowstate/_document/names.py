@@ -121,4 +121,5 @@ def in_extra(key: object) -> str:
 def _shown(step: object) -> str:
     if not isinstance(step, str):
         return repr(step)[:80]
-    return json.dumps(step if len(step) <= 80 else step[:80] + "…", ensure_ascii=False)
+    text = json.dumps(step if len(step) <= 80 else step[:80] + "…", ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()  # a lone surrogate could not be printed

@@ -52,7 +52,7 @@ def due_query(
     check_moment("before", before)
     if limit is None:
         raise InvalidQueryError("limit is a whole number from 1 to 300, not None")
-    check_limit(limit)
+    check_limit(limit, more="ask again with the last summary as after")
     moment = milliseconds(now if before is None else before)
     if after is None:
         return DueQuery(before=moment, limit=limit, after=None)

@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,12 +28,13 @@ from firestore_flowstate import (
     InvalidContinuationTokenError,
     InvalidFlowIdError,
     InvalidQueryError,
+    MemoryFlowStateStore,
     MissingIndexError,
     QuotaError,
     StoreUnavailableError,
     errors,
 )
-from firestore_flowstate._document import error_texts
+from firestore_flowstate._document import error_texts, names
 
 PARENTS: dict[type[Exception], tuple[type[Exception], ...]] = {
     InvalidFlowIdError: (FlowStateError, ValueError),
@@ -124,6 +126,21 @@ def test_refusals_name_the_state_and_the_way_out() -> None:
         assert "some id" == refusal.flow_id
         assert "'some id'" in str(refusal)
         assert way_out in str(refusal)
+
+
+@pytest.mark.parametrize("path", [names.in_cache, names.in_events, names.in_extra])
+def test_a_path_can_be_printed(path: Callable[[object], str]) -> None:
+    """A lone surrogate in the name of a step or key, which no terminal and no log takes, is shown escaped."""
+    shown = path("é \ud800")
+
+    assert shown.endswith(r'["é \ud800"]')
+    assert shown.encode()
+
+
+async def test_a_page_of_what_is_due_says_how_to_get_more() -> None:
+    """By `after`: it has no continuation token."""
+    with pytest.raises(InvalidQueryError, match=r"not 301; for more, ask again with the last summary as after$"):
+        await MemoryFlowStateStore().due(limit=301)
 
 
 def test_a_conflict_tells_both_versions() -> None:
