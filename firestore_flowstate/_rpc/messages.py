@@ -59,7 +59,15 @@ else:
     _POOL = _pool()
 
     def _message(name):
-        return GetMessageClass(_POOL.FindMessageTypeByName(name))
+        return _with_nested(_POOL.FindMessageTypeByName(name))
+
+    def _with_nested(descriptor):
+        """Return the class of a message with those that are nested in it, which protobuf in pure Python leaves out."""
+        message = GetMessageClass(descriptor)
+        for nested in descriptor.nested_types:
+            if not hasattr(message, nested.name):
+                setattr(message, nested.name, _with_nested(nested))
+        return message
 
     ArrayValue = _message("google.firestore.v1.ArrayValue")
     BatchGetDocumentsRequest = _message("google.firestore.v1.BatchGetDocumentsRequest")

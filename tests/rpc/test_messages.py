@@ -77,6 +77,20 @@ def test_google_cloud_firestore_goes_beside(implementation: str, first: str) -> 
     assert "1\n" == run(code + SAME, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=implementation)
 
 
+@pytest.mark.parametrize("implementation", ["upb", "python"])
+def test_everything_can_be_imported_with_each_protobuf(implementation: str) -> None:
+    """The one in pure Python, which Google's client takes too, has no classes in classes but those it is told of."""
+    code = """
+from firestore_flowstate._operations import import_all
+from firestore_flowstate._rpc import connection
+from firestore_flowstate._rpc.messages import StructuredQuery
+import_all()
+print(type(StructuredQuery().where.field_filter) is StructuredQuery.FieldFilter)
+"""
+
+    assert "True\n" == run(code, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=implementation)
+
+
 def test_messages_need_nothing_but_protobuf() -> None:
     """google.cloud.firestore_v1 takes longer to import than all else before a first save."""
     loaded = run(OURS + "import sys; print(*sys.modules)").split()
