@@ -147,8 +147,11 @@ def lease_in_milliseconds(lease: timedelta) -> int:
     """Return the lease in milliseconds.
 
     Raises:
+        TypeError: It is not a timedelta.
         ValueError: It is too short to be kept.
     """
+    if not isinstance(lease, timedelta):
+        raise TypeError(f"lease is a timedelta, not {lease!r:.100}")
     if lease < timedelta(seconds=1):
         raise ValueError(f"lease is at least 1 second, since a driver must extend it over a network; not {lease}")
     return int(lease / timedelta(milliseconds=1))

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from firestore_flowstate import UNSET, FlowState, FlowStateError, Unset, VersionedFlowStateStore
 
 from . import results
+from .arguments import check_count, check_dispatcher, check_retry, check_store, check_text, check_verify
 from .background import Background
 from .cancelling import cancel
 from .clock import SystemClock
@@ -41,6 +42,9 @@ Input = TypeVar("Input")
 Result = TypeVar("Result")
 
 
+_SHORTEST_POLL_SECONDS: Final = 0.01
+
+
 class Flows:
     """The flows of an application over one store.
 
@@ -67,7 +71,9 @@ class Flows:
         dispatcher: What it was given to have runs driven; None: this process does.
 
     Raises:
-        ValueError: The store lets states expire that have not ended: a run that waits would be lost.
+        TypeError: An argument is of another type.
+        ValueError: The store lets states expire that have not ended: a run that waits would be lost. Or the lease is
+            less than 1 s, or another argument cannot be right.
     """
 
     def __init__(
@@ -80,7 +86,11 @@ class Flows:
         max_recoveries: int = 10,
         retry: Retry | None = None,
     ) -> None:
-        _check_expiry(store)
+        check_store(store)
+        check_dispatcher(dispatcher)
+        check_retry(retry)
+        check_text(version, "version")
+        check_count(max_recoveries, "max_recoveries", least=0)
         self.store = store
         self.dispatcher = dispatcher
         self._background = Background(lambda: self._engine)
@@ -126,6 +136,7 @@ class Flows:
             ValueError: There is a flow of that name already.
         """
         length = None if timeout is None else milliseconds(timeout, "timeout")
+        check_text(name, "name")
 
         def decorate(function: Callable[..., Awaitable[Any]]) -> Flow[Any, Any]:
             return self._add(Flow(function, name=name or function.__name__, timeout=length))
@@ -297,6 +308,7 @@ class Flows:
 
     async def sweep(self, *, limit: int = 1000) -> int:
         """Dispatch what has been due for 10 seconds, and return how many runs those were: to be called each minute."""
+        check_count(limit, "limit", least=1)
         return await sweep(self._engine, limit)
 
     def worker(self, *, at_once: int = 16, poll: timedelta | float = 1.0) -> AbstractAsyncContextManager[None]:
@@ -305,8 +317,15 @@ class Flows:
         Args:
             at_once: How many runs at a time.
             poll: The pause between two looks, in seconds; each is one query.
+
+        Raises:
+            ValueError: `at_once` is less than 1, or `poll` less than 0.01 s.
         """
-        return worker(self._engine, at_once=at_once, poll=seconds(poll, "poll"))
+        check_count(at_once, "at_once", least=1)
+        pause = seconds(poll, "poll")
+        if pause < _SHORTEST_POLL_SECONDS:
+            raise ValueError(f"poll is at least {_SHORTEST_POLL_SECONDS} s, about what a look takes, not {poll!r}")
+        return worker(self._engine, at_once=at_once, poll=pause)
 
     def app(self, *, verify: Any, genkit: bool = False, budget: timedelta = timedelta(minutes=4)) -> Any:
         """Return an ASGI application with ``POST /drive``, ``POST /sweep`` and ``GET /health``.
@@ -323,15 +342,19 @@ class Flows:
 
         Raises:
             FlowStateError: The extra ``http`` is not installed.
-            ValueError: With `genkit`, a flow is named drive, sweep or health.
+            TypeError: `verify` can not be called.
+            ValueError: With `genkit`, a flow is named drive, sweep or health. Or the budget is nothing.
         """
+        check_verify(verify)
+        if not (length := seconds(budget, "budget")):
+            raise ValueError("budget is more than 0 seconds: within it a run is driven")
         try:
             from .http import make_app
         except ImportError as error:
             raise FlowStateError(
                 "flows.app needs the package starlette: pip install 'firestore-flowstate[http]'"
             ) from error
-        return make_app(self, verify=verify, genkit=genkit, budget=seconds(budget, "budget"))
+        return make_app(self, verify=verify, genkit=genkit, budget=length)
 
     @property
     def blocking(self) -> BlockingFlows:
@@ -371,9 +394,3 @@ class Flows:
 
     def _watch(self, id: str) -> AsyncIterator[FlowState]:
         return results.watch(self._engine, id)
-
-
-def _check_expiry(store: VersionedFlowStateStore) -> None:
-    settings = getattr(store, "settings", None)
-    if getattr(settings, "expire_when", None) == "always":
-        raise ValueError('the store has expire_when="always", so that a run which waits would expire: use "finished"')

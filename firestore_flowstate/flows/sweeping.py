@@ -29,8 +29,6 @@ _CLAIMING: Final = 4
 
 async def sweep(engine: Engine, limit: int) -> int:
     """Dispatch what has been due for 10 s and has a name that is known here; return how many."""
-    if limit < 1:
-        raise ValueError(f"limit is at least 1, not {limit}")
     now = engine.clock.now()
     count = 0
     async for summary in _due(engine, now - _OVERDUE_MILLISECONDS):
@@ -58,8 +56,6 @@ async def _due(engine: Engine, before: int) -> AsyncIterator[FlowStateSummary]:
 @asynccontextmanager
 async def worker(engine: Engine, *, at_once: int, poll: float) -> AsyncIterator[None]:
     """Drive what is due, for as long as the context is held open; see `Worker`."""
-    if at_once < 1:
-        raise ValueError(f"at_once is at least 1, not {at_once}")
     working = asyncio.ensure_future(Worker(engine, at_once=at_once, poll=poll).work())
     engine.workers += 1
     try:

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ..errors import FlowStateError
 from ..flows import Flow, Flows
+from ..flows.arguments import check_flow
 from ..flows.dispatch import InProcess
 from ..flows.record import ended_of, record_of, wake_at
 from ..flows.results import outcome_of
@@ -89,6 +90,7 @@ async def simulate(
         crash_after_write: The same, after it.
         store: Where; None: in memory.
     """
+    check_flow(flow)
     world = _World(flow, input, answers or {}, store, Writes(crash_before_write, crash_after_write))
     return await world.simulate()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from firestore_flowstate import InvalidFlowIdError
+from firestore_flowstate import InvalidFlowIdError, MemoryFlowStateStore, SyncFlowStateStore
 from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run
+from firestore_flowstate.testing import crash_everywhere, simulate
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
 
@@ -157,3 +160,58 @@ async def test_a_scalar_that_a_state_has_of_its_own_is_refused(flows: Flows, key
 
     with pytest.raises(ValueError, match=f"^'{key}' is a key of the state itself"):
         await flows.start(idle, extra={key: "x"})
+
+
+async def _not_decorated(run: Run) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("mistake", "kind", "says"),
+    [
+        (lambda flows: Flows(None), TypeError, "store is a VersionedFlowStateStore"),
+        (lambda flows: Flows(MemoryFlowStateStore), TypeError, "store is a VersionedFlowStateStore"),
+        (lambda flows: Flows(SyncFlowStateStore(flows.store)), TypeError, "that SyncFlowStateStore wraps"),
+        (lambda flows: Flows(flows.store, dispatcher="x"), TypeError, "dispatcher is a Dispatcher"),
+        (lambda flows: Flows(flows.store, retry=3), TypeError, "retry is a Retry, such as Retry(3)"),
+        (lambda flows: Flows(flows.store, max_recoveries="x"), TypeError, "max_recoveries is a whole number"),
+        (lambda flows: Flows(flows.store, max_recoveries=-1), ValueError, "max_recoveries is at least 0"),
+        (lambda flows: Flows(flows.store, version=5), TypeError, "version is a text or None"),
+        (lambda flows: Flows(flows.store, lease=5), TypeError, "lease is a timedelta, not 5"),
+        (lambda flows: flows.flow(name=5), TypeError, "name is a text or None"),
+        (lambda flows: flows.flow(name=""), ValueError, "name is a text that is not empty"),
+        (lambda flows: flows.flow(name="\ud800"), ValueError, "can be written as UTF-8"),
+        (lambda flows: flows.worker(at_once="x"), TypeError, "at_once is a whole number"),
+        (lambda flows: flows.worker(at_once=0), ValueError, "at_once is at least 1"),
+        (lambda flows: flows.worker(poll=0), ValueError, "poll is at least 0.01 s"),
+        (lambda flows: flows.app(verify="x"), TypeError, "verify is an Oidc, a function of the request, or None"),
+        (lambda flows: flows.app(verify=None, budget=timedelta(0)), ValueError, "budget is more than 0 seconds"),
+        (lambda flows: flows.sweep(limit="x"), TypeError, "limit is a whole number"),
+        (lambda flows: flows.sweep(limit=0), ValueError, "limit is at least 1"),
+        (lambda flows: simulate(None), TypeError, "None is not a flow"),
+        (lambda flows: simulate(_not_decorated), TypeError, "is not a flow"),
+        (lambda flows: crash_everywhere(_not_decorated), TypeError, "is not a flow"),
+    ],
+)
+async def test_an_argument_that_cannot_be_right_is_refused_at_once(
+    flows: Flows, mistake: Callable[[Flows], Any], kind: type[Exception], says: str
+) -> None:
+    """The error names the argument: the first run, or the first outage, would tell less."""
+
+    async def make() -> None:
+        made = mistake(flows)
+        if inspect.isawaitable(made):
+            await made
+
+    with pytest.raises(kind, match=re.escape(says)):
+        await make()
+
+
+async def test_a_child_that_is_no_flow_fails_the_run_by_name(flows: Flows) -> None:
+    """Its name alone does not do: the types of its input and result are needed."""
+
+    @flows.flow
+    async def parental(run: Run) -> None:
+        await run.child("a", "nope")  # type: ignore[call-overload]  # the mistake
+
+    with pytest.raises(FlowFailedError, match="TypeError: 'nope' is not a flow"):
+        await asyncio.wait_for(flows.run(parental, id="x"), 5)
