@@ -22,6 +22,8 @@ Look: TypeAlias = Callable[[str, FlowState, datetime], Iterable[Finding]]
 _LATE: Final = timedelta(minutes=3)
 """A sweep a minute, and the two minutes in which it takes up what it has found."""
 _STILL: Final = timedelta(days=3)
+_DAY: Final = 86_400_000  # milliseconds
+_FAR: Final = 2**63  # milliseconds: more than a timedelta holds
 
 
 async def examine(
@@ -56,7 +58,7 @@ def late_run(id: str, state: FlowState, now: datetime) -> Iterator[Finding]:
         now: The server's time.
     """
     moment = wake_at(state.model_extra or {})
-    passed = timedelta() if moment is None else timedelta(seconds=now.timestamp() - moment / 1000)
+    passed = timedelta() if moment is None else passed_since(moment, now)
     message = None
     if passed > _LATE:
         message = (
@@ -72,6 +74,12 @@ def late_run(id: str, state: FlowState, now: datetime) -> Iterator[Finding]:
             )
     if message is not None:
         yield Finding(kind="late_run", id=id, message=message)
+
+
+def passed_since(moment: float, now: datetime) -> timedelta:
+    """Return how long ago a moment was, in milliseconds since the epoch; at most what a timedelta holds."""
+    passed = (now.timestamp() * 1000 - min(max(moment, -_FAR), _FAR)) / _DAY
+    return timedelta(days=min(max(passed, -timedelta.max.days), timedelta.max.days))
 
 
 def spelled(passed: timedelta) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,7 +67,7 @@ def due_query(
 def wake_at(extra: Mapping[str, Any]) -> int | float | None:
     """Return the moment among the unknown keys of a state; None if there is none, or no number."""
     value = extra.get(WAKE_AT)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # NaN
         return None
     return value
 

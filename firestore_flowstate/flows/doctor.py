@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState
-from firestore_flowstate.doctor import Finding, late_run, spelled
+from firestore_flowstate.doctor import Finding, late_run, passed_since, spelled
 from firestore_flowstate.doctor import examine as examine_store
 
 from .due import claimable_at, look_at
@@ -106,10 +106,10 @@ def _overdue(id: str, state: FlowState, now: datetime, *, lease: int) -> tuple[t
     """Return for how long the run has been due, and whether that is without a moment to find it by."""
     moment, record, wake = round(now.timestamp() * 1000), record_of(state), wake_at(state)
     if ended_of(state) is not None:  # something may be left to do
-        return (timedelta() if wake is None else timedelta(milliseconds=moment - wake)), False
+        return (timedelta() if wake is None else passed_since(wake, now)), False
     if look_at(id, state, now=moment, lease=lease).what != "due":
         return timedelta(), False
     if wake is None:
         return (timedelta() if state.updated_at is None else now - state.updated_at), True
     since = wake if record.owner is None else claimable_at(id, record, wake, lease=lease)
-    return timedelta(milliseconds=moment - since), False
+    return passed_since(since, now), False

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic.alias_generators import to_camel
 
 from firestore_flowstate import FlowState, Operation
+
+_FIRST_MOMENT: Final = -(2**63)
+_LAST_MOMENT: Final = 2**63 - 1
 
 Ended = Literal["done", "failed", "cancelled"]
 WaitKind = Literal["interrupt", "sleep", "child", "retry"]
@@ -154,8 +157,18 @@ def ended_of(state: FlowState) -> Ended | None:
 
 def wake_at(state: FlowState) -> int | None:
     """Return the moment from which a driver should look at the run, in milliseconds since the epoch."""
-    value = (state.model_extra or {}).get("wakeAt")
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return wake_in(state.model_extra or {})
+
+
+def wake_in(extra: Mapping[str, Any]) -> int | None:
+    """Return the moment among the unknown keys of a state; None if there is none, or no number.
+
+    Others can write what they like there: an infinity is the first or last moment that Firestore's integers have.
+    """
+    value = extra.get("wakeAt")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # NaN
+        return None
+    return int(min(max(value, _FIRST_MOMENT), _LAST_MOMENT))
 
 
 def wake_now(before: int | None, now: int) -> int:

@@ -16,6 +16,7 @@ from .claiming import Claim
 from .dispatch.waking import sweep_name
 from .engine import LOG, Engine
 from .final import DriveOutcome
+from .record import wake_in
 from .running import drive_claimed, take
 
 _OVERDUE_MILLISECONDS: Final = 10_000
@@ -32,8 +33,8 @@ async def sweep(engine: Engine, limit: int) -> int:
     now = engine.clock.now()
     count = 0
     async for summary in _due(engine, now - _OVERDUE_MILLISECONDS):
-        wake = int(summary.extra.get("wakeAt", now))
-        await engine.dispatcher.dispatch(summary.id, wake=sweep_name(wake, now=now))
+        wake = wake_in(summary.extra)
+        await engine.dispatcher.dispatch(summary.id, wake=sweep_name(now if wake is None else wake, now=now))
         count += 1
         if count >= limit:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -384,6 +385,29 @@ async def test_progress_stands_beside_the_state(flows: Flows, store: CountingSto
     await flows.run(working, id="x")
 
     assert {"percent": 100} == (await store.load("x")).model_extra
+
+
+@pytest.mark.parametrize("moment", [-math.inf, math.inf, math.nan, -(2**63), 2**63 - 1, -1e300])
+async def test_a_moment_that_no_clock_shows_stops_nobody(flows: Flows, store: CountingStore, moment: float) -> None:
+    """Others can write any number as `wakeAt`: the run goes on when it is answered, and sweeps go on to all others."""
+
+    @flows.flow
+    async def ask(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    handle = await flows.start(ask, id="x")
+    await blocked(store, "x")
+    state = await store.load("x")
+    state.wakeAt = moment
+    await store.save("x", state)
+    overdue = FlowState.start(name="ask")
+    overdue.wakeAt = 1000  # type: ignore[attr-defined]
+    await store.create("y", overdue)
+    await flows.sweep()
+    await blocked(store, "y")
+    await handle.resume(5, step="number")
+
+    assert 5 == await handle.result(timeout=5)
 
 
 async def test_a_sweep_dispatches_what_is_overdue(flows: Flows, store: CountingStore) -> None:

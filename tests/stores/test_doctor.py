@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -160,6 +161,16 @@ async def test_finds_flows_that_nobody_looks_after(flow_state_store: FirestoreFl
 
     assert ("late_run", "late") == (finding.kind, finding.id)
     assert "wakeAt passed 4 minutes ago" in finding.message
+
+
+@pytest.mark.parametrize(("moment", "kinds"), [(-math.inf, ["late_run"]), (-(2**63), ["late_run"]), (math.inf, []),
+                                              (2**63 - 1, []), (10**400, []), (math.nan, [])])  # fmt: skip
+def test_a_moment_that_no_clock_shows_is_late_or_in_the_future(moment: float, kinds: list[str]) -> None:
+    """Others can write any number as the wake time; the doctor goes on to the documents behind it."""
+    state = started()
+    state.wakeAt = moment
+
+    assert kinds == [finding.kind for finding in late_run("id", state, datetime.now(timezone.utc))]
 
 
 @pytest.mark.parametrize(("status", "days", "kinds"), [("running", 4, ["late_run"]), ("running", 2, []),
