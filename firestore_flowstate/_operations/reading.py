@@ -32,7 +32,12 @@ async def load(collection: Collection, id: str, deadline: Deadline) -> FlowState
 
 
 async def state_of(
-    collection: Collection, document: StoredDocument, deadline: Deadline, *, read_time: Timestamp | None = None
+    collection: Collection,
+    document: StoredDocument,
+    deadline: Deadline,
+    *,
+    read_time: Timestamp | None = None,
+    kept: dict[str, bytes] | None = None,
 ) -> FlowState | None:
     """Return the flow state of a root document; None if it was deleted since, parts first.
 
@@ -41,16 +46,24 @@ async def state_of(
         document: The root document.
         deadline: When to give up.
         read_time: The time that the root was read as of, for its parts; None: now.
+        kept: What its references stood for when it was read last, by their names: those are not read again. It is made
+            to be what they stand for now.
 
     Raises:
         FlowStateDecodeError: It cannot be read; names the id.
     """
     try:
         refs = document.read_refs()
-        resolved = await fetch(collection, document.id, refs, deadline, read_time=read_time)
+        known = {ref.name: kept[ref.name] for ref in refs if ref.name in kept} if kept else {}
+        missing = [ref for ref in refs if ref.name not in known]
+        resolved = await fetch(collection, document.id, missing, deadline, read_time=read_time)
         if resolved is None:
             # The root was replaced between the two reads, and its parts went with it.
             return await _state_again(collection, document.id, deadline)
+        resolved |= known
+        if kept is not None:
+            kept.clear()
+            kept.update(resolved)
         return decode(collection, document, resolved)
     except FlowStateDecodeError as error:
         raise unreadable(error, document.id) from error

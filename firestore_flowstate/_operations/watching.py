@@ -42,6 +42,7 @@ class StateWatch:
         self._watching = collection.connection.watch([target])
         self._is_told = False  # of something that was not looked at yet
         self._document: StoredDocument | None = None
+        self._parts: dict[str, bytes] = {}  # of the state that was read last: most changes leave them as they are
         self._seen: str | None = ""  # the version that was returned last; None: there was no state
         self._ahead: datetime | None = None  # when what was returned was written, if it is later than what is told
         self._seconds: float | None = None
@@ -77,8 +78,10 @@ class StateWatch:
 
     async def _state(self) -> FlowState | None:
         if self._document is None or not self._document.is_live():
+            self._parts.clear()
             return None
-        state = await state_of(self._collection, self._document, self._deadline or self._collection.deadline(None))
+        deadline = self._deadline or self._collection.deadline(None)
+        state = await state_of(self._collection, self._document, deadline, kept=self._parts)
         # A root that was replaced before its parts were read is read again, and may have expired meanwhile.
         return None if state is None or has_expired(state.expire_at, datetime.now(timezone.utc)) else state
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import grpc
@@ -68,12 +69,11 @@ class Relay:
         call = Call(method, request)
         self.calls.append(call)
         refusal = self.refusal(call)
-        metadata = [item for item in context.invocation_metadata() if item.key == "authorization"]
         seconds = min(context.time_remaining() or 60.0, 60.0)
         if refusal is None or refusal.after:
             kind = self._channel.unary_stream if method in _STREAMED else self._channel.unary_unary
             try:
-                answer = kind(_SERVICE + method)(request, metadata=metadata, timeout=seconds)
+                answer = kind(_SERVICE + method)(request, metadata=_kept(context), timeout=seconds)
                 for number, message in enumerate(answer if method in _STREAMED else [answer]):
                     if refusal is not None and number == refusal.after:
                         break
@@ -82,6 +82,29 @@ class Relay:
                 context.abort(error.code(), error.details())
         if refusal is not None:
             context.abort(grpc.StatusCode[refusal.code], refusal.text)
+
+
+    def listen(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Yield what the server says on a stream of Listen."""
+
+        def noted() -> Iterator[bytes]:
+            with suppress(grpc.RpcError):  # they end with the stream
+                for request in requests:
+                    self.calls.append(Call("Listen", request))
+                    yield request
+
+        answer = self._channel.stream_stream(f"{_SERVICE}Listen")(noted(), metadata=_kept(context))
+        context.add_callback(answer.cancel)
+        try:
+            yield from answer
+        except grpc.RpcError as error:
+            context.abort(error.code(), error.details())
+
+
+def _kept(context: grpc.ServicerContext) -> list[tuple[str, str | bytes]]:
+    """Return the metadata of a call that the server needs."""
+    kept = ("authorization", "google-cloud-resource-prefix")
+    return [(key, value) for key, value in context.invocation_metadata() if key in kept]
 
 
 class _Handler(grpc.GenericRpcHandler):
@@ -98,6 +121,8 @@ class _Handler(grpc.GenericRpcHandler):
             [message] = self._relay.pass_on(method, request, context)
             return message
 
+        if method == "Listen":
+            return grpc.stream_stream_rpc_method_handler(self._relay.listen)
         if method in _STREAMED:
             return grpc.unary_stream_rpc_method_handler(stream)
         return grpc.unary_unary_rpc_method_handler(unary)

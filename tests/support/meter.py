@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,6 +18,10 @@ from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.messages import (
     BatchGetDocumentsRequest,
     CommitRequest,
+    Document,
+    GetDocumentRequest,
+    ListenRequest,
+    ListenResponse,
     RunAggregationQueryResponse,
     RunQueryResponse,
 )
@@ -24,6 +29,7 @@ from tests.faults.relay import Relay
 
 COSTS: Final = Path(__file__).parents[2] / "docs" / "costs.md"
 _INDEX_ENTRIES_A_READ = 1000
+_NO_CHANGE, _RESET = 0, 4  # kinds of changes of a target
 
 
 class Bill(NamedTuple):
@@ -39,16 +45,79 @@ class Meter(Relay):
 
     Attributes:
         bill: The sum since `take` was last called.
+        sent: The size of each message in which Listen has sent a document since then, and of the document in it.
     """
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
         self.bill = Bill()
+        self.sent: list[tuple[int, int]] = []
 
     def take(self) -> Bill:
         """Return the bill so far, and begin another."""
         bill, self.bill = self.bill, Bill()
+        self.sent = []
         return bill
+
+    def listen(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Yield what is said on a stream of Listen, and add what it is billed.
+
+        "You are charged for a read each time a document in the result set is added or updated. You are also charged
+        for a read when a document is removed from the result set because the document has changed." A target that
+        finds nothing at first is one read, as a query is.
+        https://firebase.google.com/docs/firestore/pricing#listens
+        """
+        targets: dict[int, _View] = {}
+
+        def noted() -> Iterator[bytes]:
+            with suppress(grpc.RpcError):  # they end with the stream
+                for serialized in requests:
+                    request = ListenRequest.FromString(serialized)
+                    if request.HasField("add_target"):
+                        targets[request.add_target.target_id] = _View()
+                    yield serialized
+
+        for message in super().listen(noted(), context):
+            response = ListenResponse.FromString(message)
+            kind = response.WhichOneof("response_type")
+            told = getattr(response, kind)
+            if kind == "document_change":
+                self.sent.append((len(message), told.document.ByteSize()))
+                for id in told.target_ids:
+                    targets[id].now[told.document.name] = told.document.update_time.ToNanoseconds()
+                for id in told.removed_target_ids:
+                    targets[id].now.pop(told.document.name, None)
+            elif kind in ("document_delete", "document_remove"):
+                for id in told.removed_target_ids:
+                    targets[id].now.pop(told.document, None)
+            elif told.target_change_type == _RESET:
+                for id in told.target_ids:
+                    targets[id].now.clear()
+            elif told.target_change_type == _NO_CHANGE and not told.target_ids:  # all is of one moment
+                self._add(reads=sum(self._reads_of(view) for view in targets.values()))
+            yield message
+
+    def _reads_of(self, view: _View) -> int:
+        """Return what has become of a target since the last time, in reads."""
+        if view.before is None:
+            reads = max(1, len(view.now))
+        else:
+            reads = len(view.now.items() - view.before.items())
+            reads += sum(self._has_changed(name, view.before[name]) for name in view.before.keys() - view.now.keys())
+        view.before = dict(view.now)
+        return reads
+
+    def _has_changed(self, name: str, updated: int) -> bool:
+        """Return whether a document that has left a target is there, and another than it was."""
+        request = GetDocumentRequest(name=name).SerializeToString()
+        headers = (("authorization", "Bearer owner"),)
+        try:
+            answer = self._channel.unary_unary("/google.firestore.v1.Firestore/GetDocument")(request, metadata=headers)
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.NOT_FOUND, error
+            return False
+        changed: bool = Document.FromString(answer).update_time.ToNanoseconds() != updated
+        return changed
 
     def pass_on(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Yield the messages of the answer, and add what the call is billed."""
@@ -77,6 +146,14 @@ class Meter(Relay):
 
     def _add(self, *, reads: int = 0, writes: int = 0, deletes: int = 0) -> None:
         self.bill = Bill(self.bill.reads + reads, self.bill.writes + writes, self.bill.deletes + deletes)
+
+
+class _View:
+    """The documents of a target, as nanoseconds of their writes by their names; and those that were billed."""
+
+    def __init__(self) -> None:
+        self.now: dict[str, int] = {}
+        self.before: dict[str, int] | None = None
 
 
 @pytest.fixture
