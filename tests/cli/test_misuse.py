@@ -111,6 +111,7 @@ def test_no_arguments(here: Callable[..., Outcome]) -> None:
     [
         (["--emulator-host", "127.0.0.1:9"], "127.0.0.1:9 refuses connections, so no emulator is there: start one"),
         (["--emulator-host", "nowhere.invalid:80"], "nowhere.invalid:80 refuses connections"),
+        (["--emulator-host", "[::1]:9"], "[::1]:9 refuses connections"),
     ],
 )
 def test_a_host_that_refuses_connections(here: Callable[..., Outcome], given: list[str], says: str) -> None:
@@ -126,7 +127,8 @@ def test_a_host_that_refuses_connections(here: Callable[..., Outcome], given: li
 @pytest.mark.parametrize(
     "command",
     ["show id", "count", "watch", "watch id", "history id", "doctor", "gc", "rewrap", "expire id --never", "list --due",
-     "delete --yes id", "purge --yes --older-than 1d", "migrate --dry-run --to-collection c", "export -", "cancel id",
+     "delete --yes id", "purge --yes --older-than 1d", "migrate --dry-run --to-collection c", "export -",
+     f"import {__file__}", "cancel id",
      "resume id --step s --json 1", "retry id"],
 )  # fmt: skip
 def test_every_command_looks_for_the_host(here: Callable[..., Outcome], command: str) -> None:

@@ -83,7 +83,6 @@ class Relay:
         if refusal is not None:
             context.abort(grpc.StatusCode[refusal.code], refusal.text)
 
-
     def listen(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """Yield what the server says on a stream of Listen."""
 

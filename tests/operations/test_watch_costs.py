@@ -11,7 +11,7 @@ import pytest
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
 from firestore_flowstate.testing.conformance.watching import close, soon
-from tests.support.meter import Bill, Meter, meter, metered, written_bills
+from tests.support.meter import Meter, meter, metered, written_bills
 
 __all__ = ["meter", "metered"]  # fixtures
 
@@ -23,7 +23,8 @@ MOST_AROUND: Final = 32
 
 def a_state(start: int, *, size: int = 0) -> FlowState:
     """Return a state whose input no compression makes small."""
-    state = FlowState.start(name="draft", input=base64.b85encode(random.Random(start).randbytes(size * 4 // 5)).decode())
+    text = base64.b85encode(random.Random(start).randbytes(size * 4 // 5)).decode()
+    state = FlowState.start(name="draft", input=text)
     state.start_time = start
     return state
 
