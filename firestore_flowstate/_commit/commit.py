@@ -13,12 +13,10 @@ from typing import Final, Protocol
 from .._collection.collection import Collection
 from .._document.error_texts import outcome_unknown
 from .._document.stored_document import StoredDocument
-from .._rpc.clock import monotonic
-from .._rpc.deadline import Deadline
+from .._rpc.deadline import Backoff, Deadline, monotonic
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
-from .backoff import Backoff
 from .history import HistoryEnded
 from .pending_write import CommitResult, PendingWrite, send
 from .withdrawal import withdraw

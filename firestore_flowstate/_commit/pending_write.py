@@ -12,11 +12,10 @@ from .._document.moment import Moment, moment_of
 from .._document.parts import EXPIRY, PART_BYTES, PartRef, part_ids, write_part, write_part_expiry
 from .._document.root import Root
 from .._document.stored_document import StoredDocument
-from .._rpc.deadline import Deadline
+from .._rpc.deadline import Backoff, Deadline
 from .._rpc.gather_or_cancel import for_each
 from .._rpc.messages import CommitResponse, Document, Precondition, Write
 from .._rpc.outcome import Ambiguous
-from .backoff import Backoff
 from .expectation import Anything, Expectation, if_updated_at
 
 _BATCHES_AT_ONCE = 3

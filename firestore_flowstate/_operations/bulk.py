@@ -19,8 +19,7 @@ from .._document.names import check_flow_id
 from .._document.root import Written
 from .._document.status_inputs import StatusInputs
 from .._document.stored_document import PART_COUNT, StoredDocument
-from .._rpc.clock import monotonic
-from .._rpc.deadline import Deadline
+from .._rpc.deadline import Deadline, monotonic
 from .._rpc.gather_or_cancel import for_each, gather_or_cancel
 from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .._changing import ChangeFunction, changed
 from .._collection.collection import Collection
-from .._commit.backoff import Backoff
 from .._commit.commit import Conflict
 from .._commit.expectation import Exactly
 from .._document.difference import Change, Snapshot
@@ -13,7 +12,7 @@ from .._document.layouts import LAYOUTS
 from .._document.log import MAX_IDS
 from .._document.stored_document import StoredDocument
 from .._document.version import Version
-from .._rpc.deadline import Deadline
+from .._rpc.deadline import Backoff, Deadline
 from ..errors import FlowStateEncodeError, FlowStateNotFoundError
 from ..models import FlowState
 from .reading import load, state_of

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from .._collection.collection import Collection
-from .._commit.backoff import Backoff
 from .._commit.commit import Conflict
 from .._commit.expectation import Exactly, expect
 from .._commit.judgement import commit_write
@@ -21,7 +20,7 @@ from .._document.parts import PartRef, part_count
 from .._document.serialized_update import Update, pack_update, unremovable, write_transforms, write_update
 from .._document.stored_document import StoredDocument
 from .._document.version import Version
-from .._rpc.deadline import Deadline
+from .._rpc.deadline import Backoff, Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Refused
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError

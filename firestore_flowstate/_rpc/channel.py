@@ -11,7 +11,7 @@ import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 import grpc.aio  # type: ignore[import-untyped]  # as above
 
 from . import fork
-from .clock import timeout_for_grpc
+from .deadline import timeout_for_grpc
 from .outcome import CHANNEL_CLOSED, CallFailed
 from .target import Metadata, Target
 

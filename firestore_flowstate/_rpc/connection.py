@@ -13,8 +13,7 @@ from ..settings import FlowStateSettings
 from . import fork
 from .blocking_work import SharedWork
 from .calling import Absent, parsed, read, send
-from .clock import monotonic, sleep
-from .deadline import Deadline
+from .deadline import Deadline, monotonic, sleep
 from .errors import credentials_error, exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
 from .link import Link
 from .messages import (

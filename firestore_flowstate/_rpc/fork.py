@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from .clock import monotonic
+from .deadline import monotonic
 
 _THREADS: Final = Path("/proc/self/task")
 _OF_GRPC: Final = ("event_engine", "grpc_", "lifeguard", "timer_manager")

@@ -14,7 +14,7 @@ import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 from google.protobuf.message import DecodeError
 
 from .channel import Channel
-from .clock import monotonic, sleep
+from .deadline import monotonic, sleep
 from .messages import ListenRequest, ListenResponse
 from .outcome import CallFailed
 from .retry import read_again

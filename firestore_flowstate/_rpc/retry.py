@@ -6,8 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from .clock import sleep
-from .deadline import Deadline
+from .deadline import Deadline, sleep
 from .outcome import CHANNEL_CLOSED, CallFailed
 
 _Result = TypeVar("_Result")

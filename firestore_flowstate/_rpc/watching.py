@@ -7,8 +7,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from .clock import sleep
-from .deadline import Deadline
+from .deadline import Deadline, sleep
 from .loop_thread import call_threadsafe
 from .messages import Document, Target
 from .outcome import CallFailed

@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from firestore_flowstate._commit.backoff import Backoff
-from firestore_flowstate._rpc.deadline import Deadline
+from firestore_flowstate._rpc.deadline import Backoff, Deadline
 
 
 @pytest.fixture
