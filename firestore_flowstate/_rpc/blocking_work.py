@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from .deadline import Deadline
 from .errors import exhausted_error, no_loop_error
-from .retry import Exhausted
+from .outcome import Exhausted
 
 _Result = TypeVar("_Result")
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import random
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from .. import __version__
 from ..errors import BackendError
-from .deadline import Deadline
+from .channel import routing
+from .deadline import Deadline, sleep
 from .errors import exhausted_error, is_about_database, public_error
 from .link import Link
-from .outcome import CallFailed
-from .retry import Exhausted, read_again, until
-from .spans import traced
-from .target import routing
+from .outcome import CallFailed, Exhausted, is_ambiguous, read_again
+
+_Result = TypeVar("_Result")
+_FIRST_DELAY: Final = 0.025
+_DELAY_GROWTH: Final = 2.0
+_LONGEST_DELAY: Final = 1.0
+_ATTEMPT_SHARE: Final = 0.6  # of the time left: after a swallowed reply there is time to ask again
+_SHORTEST_ATTEMPT: Final = 0.5
+_TOO_LATE: Final = 0.01
+_TOO_LATE_TO_DOUBT: Final = 0.05
+_TIMES_THE_LAST: Final = 3.0
 
 
 class Absent(Exception):  # noqa: N818  # an outcome, as in `outcome`
@@ -84,3 +95,77 @@ def parsed(message: Any, reply: bytes) -> Any:
         return message.FromString(reply)
     except DecodeError as error:
         raise BackendError("the server's reply is not one of Firestore's: look at the endpoint") from error
+
+
+async def until(
+    deadline: Deadline, attempt: Callable[[float], Awaitable[_Result]], *, again: Callable[[CallFailed], bool]
+) -> _Result:
+    """Return what `attempt` returns, called with the seconds that it may take, again and again as `again` allows.
+
+    Raises:
+        CallFailed: An attempt failed in a way that `again` does not allow.
+        Exhausted: The deadline is too near for another attempt.
+    """
+    failure: CallFailed | None = None
+    attempts = 0
+    delay = _FIRST_DELAY
+    too_late = _TOO_LATE
+    while True:
+        remaining = deadline.remaining()
+        if remaining <= too_late:
+            raise Exhausted(attempts, failure) from failure
+        attempts += 1
+        try:
+            return await attempt(_attempt_seconds(remaining))
+        except CallFailed as failed:
+            if not again(failed):
+                raise
+            # What an earlier attempt was told says more than that the last one had no time left.
+            if failure is None or failed.code != "DEADLINE_EXCEEDED" or deadline.remaining() > _TOO_LATE:
+                failure = failed
+            if not is_ambiguous(failed):
+                # So far it is known how it failed: a last attempt that the deadline cuts off would put that in doubt.
+                took = remaining - deadline.remaining()
+                too_late = max(_TOO_LATE_TO_DOUBT, _TIMES_THE_LAST * took)
+        remaining = deadline.remaining()
+        # Jitter keeps writers that collided from colliding again; half of what is left keeps time for an attempt.
+        await sleep(max(0.0, min(delay * random.uniform(0.5, 1.5), remaining / 2)))  # noqa: S311  # no secret
+        delay = min(delay * _DELAY_GROWTH, _LONGEST_DELAY)
+
+
+def _attempt_seconds(remaining: float) -> float:
+    return min(remaining, max(remaining * _ATTEMPT_SHARE, _SHORTEST_ATTEMPT))
+
+
+async def traced(call: Awaitable[_Result], *, method: str, database: str) -> _Result:
+    """Return what the call returns, under a span of its own; it spans all attempts.
+
+    A document that is missing is not an error. Without OpenTelemetry in the process, which is never imported here, this
+    does nothing.
+    """
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return await call
+    attributes = {
+        "rpc.system": "grpc",
+        "rpc.service": "google.firestore.v1.Firestore",
+        "rpc.method": method,
+        "db.namespace": database,
+    }
+    tracer = trace.get_tracer("firestore_flowstate", __version__)
+    with tracer.start_as_current_span(
+        f"Firestore/{method}",
+        kind=trace.SpanKind.CLIENT,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            return await call
+        except (CallFailed, Exhausted) as end:
+            failure = end if isinstance(end, CallFailed) else end.failure
+            code = failure.code if failure is not None else "DEADLINE_EXCEEDED"
+            span.set_attribute("error.type", code)
+            if code != "NOT_FOUND":
+                span.set_status(trace.StatusCode.ERROR, str(failure or "the time was up before the call"))
+            raise

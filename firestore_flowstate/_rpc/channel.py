@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import quote_plus
 
 import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 import grpc.aio  # type: ignore[import-untyped]  # as above
@@ -36,6 +38,7 @@ _KEEPALIVE: Final = (
     # A connection that died silently, as under a function that was frozen, is given up within a call's timeout.
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+_SIMPLE_NAME: Final = re.compile(r"[A-Za-z0-9_.~/()-]*")
 
 
 class Channel:
@@ -192,3 +195,12 @@ def _trying_for(seconds: float) -> tuple[tuple[str, int]]:
 def _cancelled_by_caller() -> bool:
     cancelling = getattr(asyncio.current_task(), "cancelling", None)  # new in Python 3.11
     return cancelling is not None and cancelling() > 0
+
+
+def routing(key: str, value: str) -> tuple[str, str]:
+    """Return the header by which Google's front ends find the database; the generated client sends the same."""
+    if _SIMPLE_NAME.fullmatch(value):  # quote_plus looks at each character in Python
+        quoted = value.replace("(", "%28").replace(")", "%29")
+    else:
+        quoted = quote_plus(value, safe="/")
+    return ("x-goog-request-params", f"{key}={quoted}")

@@ -34,8 +34,7 @@ from .messages import (
     Timestamp,
     Write,
 )
-from .outcome import Ambiguous, CallFailed, Refused
-from .retry import Exhausted, commit_again, is_about_size, is_ambiguous
+from .outcome import Ambiguous, CallFailed, Exhausted, Refused, commit_again, is_about_size, is_ambiguous
 from .target import target_of_settings
 from .watched import Watched
 from .watching import Watching

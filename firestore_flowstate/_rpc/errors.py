@@ -16,8 +16,7 @@ from ..errors import (
 )
 from .deadline import Deadline
 from .missing_index import index_entry
-from .outcome import CallFailed
-from .retry import PLUGIN_FAILED, Exhausted
+from .outcome import PLUGIN_FAILED, CallFailed, Exhausted
 
 # From their start, for further on a server's text may quote the name of a document, which is anybody's.
 _NO_DATABASE: Final = re.compile(r"(?:the )?database \S+ (?:does not exist|was not found)", re.IGNORECASE)

@@ -13,11 +13,11 @@ from typing import Any, Final
 from ..errors import FlowStateError, StoreUnavailableError
 from . import fork
 from .blocking_work import on_thread
-from .channel import Channel, open_channel, open_channel_of
+from .channel import Channel, open_channel, open_channel_of, routing
 from .listener import Listener
 from .loop_thread import LoopStoppedError, LoopThread, call_threadsafe
 from .outcome import CHANNEL_CLOSED, STORE_CLOSED, CallFailed
-from .target import Metadata, Target, routing
+from .target import Metadata, Target
 from .watched import Watched
 
 _QUIESCE_SECONDS: Final = 2.0

@@ -16,8 +16,7 @@ from google.protobuf.message import DecodeError
 from .channel import Channel
 from .deadline import monotonic, sleep
 from .messages import ListenRequest, ListenResponse
-from .outcome import CallFailed
-from .retry import read_again
+from .outcome import CallFailed, read_again
 from .target import Metadata
 from .watched import Watched
 

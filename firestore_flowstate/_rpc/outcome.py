@@ -1,4 +1,7 @@
-"""How a call ended that did not succeed, in this package's words: no exception of grpc goes beyond the channel."""
+"""How a call ended that did not succeed, and what follows: may it be sent again, was it applied?
+
+No exception of grpc goes beyond the channel.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,32 @@ from typing import Final
 
 CHANNEL_CLOSED: Final = "the channel is closed"
 STORE_CLOSED: Final = "the store was closed while it was watched"
+
+_TRANSIENT: Final = frozenset(
+    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "ABORTED", "RESOURCE_EXHAUSTED"}
+)
+
+_AMBIGUOUS: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "DATA_LOSS"})
+
+PLUGIN_FAILED: Final = "Getting metadata from plugin failed"
+"""What grpc says, as UNAVAILABLE, when google.auth raised an error instead of giving a token."""
+
+# What grpc's own client says if the request has never left. Were a text to change, a commit would be judged
+# ambiguous instead, which is slower but never wrong.
+_NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", PLUGIN_FAILED, CHANNEL_CLOSED)
+
+# What google.auth says of credentials that no retry will make good.
+_LOST: Final = (
+    "invalid_grant",
+    "invalid_client",
+    "invalid_scope",
+    "unauthorized_client",
+    "invalid_rapt",
+    "Reauthentication",
+)
+
+# What servers and grpc's client say of a message over their limit, which has the code of a used up quota.
+_SIZE: Final = ("larger than max", "exceeds maximum size", "payload size exceeds")
 
 
 class CallFailed(Exception):  # noqa: N818  # an outcome to judge; what is an error is in errors.py
@@ -41,3 +70,43 @@ class Refused(Exception):  # noqa: N818  # as above
 
 class Ambiguous(Exception):  # noqa: N818  # as above
     """The commit was sent, and whether it was applied is not known. The cause is kept."""
+
+
+class Exhausted(Exception):  # noqa: N818  # an outcome that the mapper judges
+    """The deadline does not allow another attempt. The cause is the last failure that was told.
+
+    Attributes:
+        attempts: How many attempts were made, possibly none.
+        failure: How the last one that was answered failed; None if none was made.
+    """
+
+    def __init__(self, attempts: int, failure: CallFailed | None) -> None:
+        super().__init__(attempts, failure)
+        self.attempts = attempts
+        self.failure = failure
+
+
+def is_about_size(failure: CallFailed) -> bool:
+    """Tell a request or reply over a message limit, which no retry makes smaller, from a used up quota."""
+    return failure.code == "RESOURCE_EXHAUSTED" and any(words in failure.message for words in _SIZE)
+
+
+def is_ambiguous(failure: CallFailed) -> bool:
+    """Tell whether a commit that failed so may have been applied all the same."""
+    return failure.code in _AMBIGUOUS and not _was_never_sent(failure)
+
+
+def read_again(failure: CallFailed) -> bool:
+    """Tell whether a read that failed so is worth another attempt."""
+    if PLUGIN_FAILED in failure.message and any(words in failure.message for words in _LOST):
+        return False
+    return failure.code in _TRANSIENT and not is_about_size(failure)
+
+
+def commit_again(failure: CallFailed) -> bool:
+    """Tell whether a commit that failed so was certainly not applied and may be sent again unchanged."""
+    return read_again(failure) and not is_ambiguous(failure)
+
+
+def _was_never_sent(failure: CallFailed) -> bool:
+    return failure.code == "UNAVAILABLE" and any(words in failure.message for words in _NEVER_SENT)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote_plus
 
 import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 
@@ -20,7 +18,6 @@ SCOPES: Final = (
     "https://www.googleapis.com/auth/cloud-platform",
     "https://www.googleapis.com/auth/datastore",
 )
-_SIMPLE_NAME: Final = re.compile(r"[A-Za-z0-9_.~/()-]*")
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -59,15 +56,6 @@ class Target:
         metadata = (("google-cloud-resource-prefix", self.database_name), ("x-goog-api-client", client))
         # The emulator's owner passes all security rules, as credentials do in production.
         return (*metadata, ("authorization", "Bearer owner")) if self.is_emulator else metadata
-
-
-def routing(key: str, value: str) -> tuple[str, str]:
-    """Return the header by which Google's front ends find the database; the generated client sends the same."""
-    if _SIMPLE_NAME.fullmatch(value):  # quote_plus looks at each character in Python
-        quoted = value.replace("(", "%28").replace(")", "%29")
-    else:
-        quoted = quote_plus(value, safe="/")
-    return ("x-goog-request-params", f"{key}={quoted}")
 
 
 def target_of_settings(settings: FlowStateSettings) -> Target:

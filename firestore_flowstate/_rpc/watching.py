@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 from .deadline import Deadline, sleep
 from .loop_thread import call_threadsafe
 from .messages import Document, Target
-from .outcome import CallFailed
-from .retry import read_again
+from .outcome import CallFailed, read_again
 from .watched import Watched
 
 if TYPE_CHECKING:
