@@ -39,9 +39,10 @@ async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Se
     ]
     found: list[FlowStateSummary] = []
     while len(found) < query.limit:
-        if dry := [source for source in sources if not source.ready and not source.ended]:
-            more = share(query.limit - len(found), shards)
-            await gather_or_cancel(source.fetch(more) for source in dry)
+        if any(source.needs_more() for source in sources):
+            missing = query.limit - len(found)
+            more = share(missing, shards)
+            await gather_or_cancel(source.fetch(more) for source in _running_dry(sources, missing))
             continue
         ready = [source for source in sources if source.ready]
         if not ready:
@@ -49,6 +50,21 @@ async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Se
         _, summary = min(ready, key=lambda source: source.ready[0][0].key).ready.popleft()
         found.append(summary)
     return found
+
+
+def _running_dry(sources: Sequence[_Source], missing: int) -> list[_Source]:
+    """Return those that have run dry, and those that will before so many are found.
+
+    One after the other they would take a round trip each.
+    """
+    places = sorted(place.key for source in sources for place, _ in source.ready)
+    last = places[missing - 2] if 2 <= missing <= len(places) + 1 else None
+    return [
+        source
+        for source in sources
+        if source.needs_more()
+        or (not source.ended and missing > 1 and (last is None or source.ready[-1][0].key < last))
+    ]
 
 
 @dataclass(kw_only=True)
@@ -67,6 +83,10 @@ class _Source:
 
     def __post_init__(self) -> None:
         self.after = self.query.after
+
+    def needs_more(self) -> bool:
+        """Return whether only a fetch can tell what is next."""
+        return not self.ready and not self.ended
 
     async def fetch(self, wanted: int) -> None:
         """Ask for so many more; if many of them have expired, for twice as many the next time."""
@@ -89,11 +109,12 @@ class _Source:
         documents = (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)
         self.ended = len(documents) < count
         now = datetime.now(timezone.utc)
+        before = len(self.ready)
         for document in map(StoredDocument, documents):
             self.after = Due(document.wake_at, document.id)
             if (summary := self._summary(document, now)) is not None:
                 self.ready.append((self.after, summary))
-        if len(self.ready) < len(documents):
+        if len(self.ready) - before < len(documents):
             self._least = min(2 * count, MAX_LIMIT)
 
     def _summary(self, document: StoredDocument, now: datetime) -> FlowStateSummary | None:

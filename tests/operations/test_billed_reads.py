@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
+from firestore_flowstate._rpc.gather_or_cancel import gather_or_cancel
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
 from firestore_flowstate.testing.conformance.waking import waking
@@ -154,3 +155,26 @@ async def test_due_is_billed_what_it_returns(
     assert ids[6:12] == behind
     # Of five among more, each of three shards is asked for the five that it may have.
     assert bills == ([1, 4, 44, 5, 6] if shards == 1 else [3, 4, 44, 15, 6])
+
+
+@pytest.mark.parametrize(("shards", "limit", "most"), [(3, 100, 2), (16, 100, 2), (100, 100, 3), (100, 20, 3)])
+async def test_due_over_shards_takes_few_round_trips(
+    flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, shards: int, limit: int, most: int
+) -> None:
+    """Shards that will run dry before all is found are asked again together, not one after the other."""
+    rounds = 0
+    ask = gather_or_cancel
+
+    async def counted(calls: Any) -> Any:
+        nonlocal rounds
+        rounds += 1
+        return await ask(calls)
+
+    monkeypatch.setattr("firestore_flowstate._operations.due.gather_or_cancel", counted)
+    settings = flow_state_settings.model_copy(update={"shards": shards})
+    async with FirestoreFlowStateStore(settings) as store:
+        await store.save_many({f"id-{place:03}": waking(place, f"id-{place:03}") for place in range(STATES)})
+        found = [summary.id for summary in await store.due(STATES, limit=limit)]
+
+    assert [f"id-{place:03}" for place in range(limit)] == found
+    assert rounds <= most
