@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from .._collection.collection import Collection
 from .._document.error_texts import outcome_unknown
 from .._document.stored_document import StoredDocument
 from .._rpc.deadline import Backoff, Deadline, monotonic
-from .._rpc.outcome import Ambiguous, Refused
+from .._rpc.outcome import Ambiguous, Meaning, Refused, means
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
 from .history import HistoryEnded
 from .pending_write import CommitResult, PendingWrite, send
 from .withdrawal import withdraw
-
-PRECONDITION_CODES: Final = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND"})
 
 
 class Conflict(Exception):  # noqa: N818  # an outcome; the caller decides whether to try on top
@@ -168,7 +166,7 @@ async def _send(collection: Collection, pending: PendingWrite, judge: Judge) -> 
 def _may_be_of_others(refusal: Refused, pending: PendingWrite) -> bool:
     """Return whether a write may have been refused for what others have written, or for its own success before."""
     condition = pending.root.current_document.WhichOneof("condition_type")
-    if refusal.code in PRECONDITION_CODES:
+    if means(refusal.code, Meaning.PRECONDITION):
         return condition is not None or bool(pending.parts)  # else it asked for nothing that others could change
     # A version later than what is stored is an invalid argument to Firestore: of a document deleted and restored.
     return refusal.code == "INVALID_ARGUMENT" and condition == "update_time"

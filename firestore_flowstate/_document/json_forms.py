@@ -40,7 +40,7 @@ def plain(value: Any, path: str) -> Any:
     try:
         return _form(value, path, 0, None)
     except _WithoutFormError as error:
-        raise _refusal(
+        raise _unstorable(
             error.path, f"of type {type(error.value).__qualname__}, which has no JSON form that keeps all of it"
         ) from None
 
@@ -65,7 +65,7 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
         return _text(value, path)
     if isinstance(value, int):
         if not -_TOO_LARGE_INTEGER < value < _TOO_LARGE_INTEGER:
-            raise _refusal(
+            raise _unstorable(
                 path, f"an integer of more than {MAX_INTEGER_DIGITS:,} digits, which Python does not read back"
             )
         return int.__int__(value)
@@ -74,7 +74,7 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _bytes_form(bytes(value), path, config)
     if depth >= MAX_DEPTH:
-        raise _refusal(path, f"nested more than {MAX_DEPTH} deep, or inside itself")
+        raise _unstorable(path, f"nested more than {MAX_DEPTH} deep, or inside itself")
     if isinstance(value, WireModel):
         return _form(to_wire(value), path, depth, None)
     if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ def _object_form(value: Mapping[Any, Any], path: str, depth: int, config: Mappin
         member_path = f"{path}[{_shown(key)}]"
         name = _key(key, member_path, config)
         if name in members:
-            raise _refusal(member_path, f"under a key that is {name!r:.100} in JSON, as another key is")
+            raise _unstorable(member_path, f"under a key that is {name!r:.100} in JSON, as another key is")
         members[name] = _form(value[key], member_path, depth + 1, config)
     return members
 
@@ -125,14 +125,14 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
         if not excluded:
             form[_read_by(name, field, config)] = _field_form(value, name, member_path, depth, config)
         elif member is not field.default and member != field.default:
-            raise _refusal(member_path, "a field that its model excludes from dumps, with a value that would be lost")
+            raise _unstorable(member_path, "a field that its model excludes from dumps, whose value would be lost")
     if config.get("extra", "ignore") == "ignore":  # others would not be the same when read back
         for name in model.__pydantic_decorators__.computed_fields:
             form[name] = _form(getattr(value, name), f"{path}.{name}", depth + 1, config)
     extra = getattr(value, "__pydantic_extra__", None) or {}
     for name in extra:
         if name in form:
-            raise _refusal(f"{path}.{name}", "an unknown key with the name of a field")
+            raise _unstorable(f"{path}.{name}", "an unknown key with the name of a field")
     return {**form, **_object_form(extra, path, depth, config)}
 
 
@@ -172,7 +172,7 @@ def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None) -
             serialize_as_any=True,
         )
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        raise _refusal(path, f"its model's serializer fails ({error!r:.200})") from error
+        raise _unstorable(path, f"its model's serializer fails ({error!r:.200})") from error
     return dumped if name is None or isinstance(value, RootModel) else next(iter(dumped.values()))
 
 
@@ -191,7 +191,7 @@ def attribute(value: Any, name: str, path: str) -> Any:
     try:
         return getattr(value, name)
     except AttributeError:
-        raise _refusal(f"{path}.{name}", f"missing in the {type(value).__qualname__}") from None
+        raise _unstorable(f"{path}.{name}", f"missing in the {type(value).__qualname__}") from None
 
 
 def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> str:
@@ -204,7 +204,7 @@ def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> st
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise _refusal(
+        raise _unstorable(
             path, "bytes that are not UTF-8, in a model whose ser_json_bytes and val_json_bytes are not 'base64'"
         ) from None
 
@@ -212,7 +212,7 @@ def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> st
 def _scalar_form(value: Any, path: str) -> Any:
     """Return the text of times, ids, decimals, paths, addresses and the like, each of which is read back from it."""
     if isinstance(value, (Secret, SecretStr, SecretBytes)):
-        raise _refusal(path, "a secret, which its JSON form would hide: store what get_secret_value() returns")
+        raise _unstorable(path, "a secret, which its JSON form would hide: store what get_secret_value() returns")
     if hasattr(value, "__fspath__"):
         return _text(str(value), path)
     if getattr(value, "nanosecond", 0):  # pandas' times, of which pydantic would write microseconds
@@ -260,18 +260,18 @@ def _key(key: Any, member_path: str, config: Mapping[str, Any] | None) -> str:
     if isinstance(key, str):
         return _text(key, member_path)
     if config is None:
-        raise _refusal(member_path, f"under a key of type {type(key).__qualname__}; JSON keys are strings")
+        raise _unstorable(member_path, f"under a key of type {type(key).__qualname__}; JSON keys are strings")
     form = _form(key, member_path, 0, config)
     if isinstance(form, str):
         return form
     if isinstance(form, (dict, list)):
-        raise _refusal(member_path, f"under a key of type {type(key).__qualname__}, which is not a scalar")
+        raise _unstorable(member_path, f"under a key of type {type(key).__qualname__}, which is not a scalar")
     return str(form).lower() if isinstance(form, bool) else str(form)
 
 
 def _text(text: str, path: str) -> str:
     if _SURROGATE_PAIR.search(text):
-        raise _refusal(
+        raise _unstorable(
             path, "text with two surrogates that JSON would join to one character: decode it as UTF-16 first"
         )
     return str.__str__(text)  # of an enumeration and other subclasses the text itself
@@ -281,6 +281,6 @@ def _shown(key: Any) -> str:
     return json.dumps(key if len(key) <= 80 else key[:80] + "…") if isinstance(key, str) else repr(key)[:80]
 
 
-def _refusal(path: str, what: str) -> FlowStateEncodeError:
+def _unstorable(path: str, what: str) -> FlowStateEncodeError:
     shown = path if len(path) <= 200 else f"{path[:100]}…{path[-100:]}"
     return FlowStateEncodeError(f"Cannot store {shown}: {what}.", path=path)

@@ -50,7 +50,7 @@ def write_value(target: Value, value: Any, path: str, depth: int = 0, *, names: 
         target.boolean_value = value
     elif kind is int:
         if not is_int64(value):
-            raise _refusal(path, f"the integer {value!r:.40} has more than 64 bits")
+            raise _unstorable(path, f"the integer {value!r:.40} has more than 64 bits")
         target.integer_value = value
     elif kind is float:
         target.double_value = value
@@ -116,16 +116,16 @@ def _is_same(value: Value, other: Value) -> bool:
 def check_key(key: object, path: str) -> str:
     """Return the key if Firestore can hold a map entry of that name, else raise FlowStateEncodeError."""
     if not isinstance(key, str):
-        raise _refusal(path, f"the key {key!r:.80} is not a string")
+        raise _unstorable(path, f"the key {key!r:.80} is not a string")
     if not key:
-        raise _refusal(path, "a key is empty")
+        raise _unstorable(path, "a key is empty")
     if is_reserved(key):
-        raise _refusal(path, f"the key {key!r:.80} matches __.*__, which Firestore reserves")
+        raise _unstorable(path, f"the key {key!r:.80} matches __.*__, which Firestore reserves")
     size = utf8_bytes(key)
     if size is None:
-        raise _refusal(path, f"the key {key!r:.80} contains a lone surrogate")
+        raise _unstorable(path, f"the key {key!r:.80} contains a lone surrogate")
     if size > MAX_NAME_BYTES:
-        raise _refusal(path, f"the key {key!r:.80} has {size:,} bytes, more than {MAX_NAME_BYTES:,}")
+        raise _unstorable(path, f"the key {key!r:.80} has {size:,} bytes, more than {MAX_NAME_BYTES:,}")
     return key
 
 
@@ -137,7 +137,7 @@ def down_to(key: str, path: str, names: int) -> int:
     """
     down = names + 1 + len(key.encode())
     if down > MAX_NAME_BYTES:
-        raise _refusal(path, f"the names down to it have {down:,} bytes together, more than {MAX_NAME_BYTES:,}")
+        raise _unstorable(path, f"the names down to it have {down:,} bytes together, more than {MAX_NAME_BYTES:,}")
     return down
 
 
@@ -145,12 +145,12 @@ def _write_text(target: Value, text: str, path: str) -> None:
     try:
         target.string_value = text
     except (UnicodeEncodeError, ValueError):
-        raise _refusal(path, "text contains a lone surrogate") from None
+        raise _unstorable(path, "text contains a lone surrogate") from None
 
 
 def _write_map(target: Value, mapping: Mapping[Any, Any], path: str, depth: int, names: int) -> None:
     if depth >= MAX_DEPTH:
-        raise _refusal(path, f"nested more than {MAX_DEPTH} deep")
+        raise _unstorable(path, f"nested more than {MAX_DEPTH} deep")
     target.map_value.SetInParent()
     fields = target.map_value.fields
     for key, member in mapping.items():
@@ -161,7 +161,7 @@ def _write_map(target: Value, mapping: Mapping[Any, Any], path: str, depth: int,
 
 def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str, depth: int, names: int) -> None:
     if depth >= MAX_DEPTH:
-        raise _refusal(path, f"nested more than {MAX_DEPTH} deep")
+        raise _unstorable(path, f"nested more than {MAX_DEPTH} deep")
     target.array_value.SetInParent()
     values = target.array_value.values
     for index, member in enumerate(members):
@@ -169,7 +169,7 @@ def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str,
         added = values.add()
         write_value(added, member, member_path, depth + 1, names=names)
         if added.WhichOneof("value_type") == "array_value":
-            raise _refusal(member_path, "an array directly inside an array")
+            raise _unstorable(member_path, "an array directly inside an array")
 
 
 def _write_other(target: Value, value: Any, path: str, depth: int, names: int) -> None:
@@ -215,7 +215,7 @@ def _write_timestamp(target: Value, moment: datetime, path: str) -> None:
     since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)) - EPOCH
     seconds = since.days * 86_400 + since.seconds
     if seconds not in SECONDS:
-        raise _refusal(path, f"{moment.isoformat()} is not of the years 1 to 9999 in UTC")
+        raise _unstorable(path, f"{moment.isoformat()} is not of the years 1 to 9999 in UTC")
     nanos = 0
     if type(moment) is not datetime:
         from google.api_core.datetime_helpers import DatetimeWithNanoseconds
@@ -249,7 +249,7 @@ def _read_map(value: Value, reference_of: ReferenceOf) -> Any:
     return mapping
 
 
-def _refusal(path: str, what: str) -> FlowStateEncodeError:
+def _unstorable(path: str, what: str) -> FlowStateEncodeError:
     return FlowStateEncodeError(f"Cannot store {path} in the native layout: {what}. {_ADVICE}", path=path)
 
 

@@ -102,7 +102,7 @@ async def save_many(
         except Conflict as conflicting:
             errors[save.id] = conflicting.error
         except Refused as refusal:
-            errors[save.id] = collection.connection.refusal(refusal, flow_id=save.id)
+            errors[save.id] = collection.connection.refused_error(refusal, flow_id=save.id)
         except FlowStateError as error:
             errors[save.id] = error
         else:

@@ -40,7 +40,7 @@ async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent
         if not urgent:
             return None  # the next writer over the limit compacts
         if isinstance(error, Refused):
-            raise collection.connection.refusal(error, flow_id=id) from error
+            raise collection.connection.refused_error(error, flow_id=id) from error
         if isinstance(error, FlowStateDecodeError):
             raise unreadable(error, id) from error
         if isinstance(error, FlowStateEncodeError):  # nested deeper than is ever written

@@ -44,7 +44,7 @@ async def delete(
     try:
         await commit(collection, id, judge, attempts=Attempts(lost=lost))
     except Refused as refusal:
-        raise collection.connection.refusal(refusal, flow_id=id) from refusal
+        raise collection.connection.refused_error(refusal, flow_id=id) from refusal
 
 
 async def delete_version(collection: Collection, id: str, version: Version, *, deadline: Deadline) -> None:
@@ -62,7 +62,7 @@ async def delete_version(collection: Collection, id: str, version: Version, *, d
     except Conflict as conflicting:
         raise conflicting.error from None
     except Refused as refusal:
-        raise collection.connection.refusal(refusal, flow_id=id) from refusal
+        raise collection.connection.refused_error(refusal, flow_id=id) from refusal
 
 
 class _DeletionJudge:

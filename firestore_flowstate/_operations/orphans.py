@@ -7,13 +7,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from .._collection.collection import Collection
-from .._commit.commit import PRECONDITION_CODES
 from .._commit.withdrawal import guard
 from .._document.moment import moment_of
 from .._document.parts import part_ids
 from .._document.stored_document import StoredDocument
 from .._rpc.messages import Document, Write
-from .._rpc.outcome import Ambiguous, Refused
+from .._rpc.outcome import Ambiguous, Meaning, Refused, means
 from ..errors import FlowStateDecodeError
 from ..reports import GcReport
 from .scanning import scan_parts
@@ -83,8 +82,8 @@ async def _delete(collection: Collection, id: str, root: StoredDocument | None, 
         except Ambiguous:
             break  # the next run sees what is left
         except Refused as refusal:
-            if refusal.code not in PRECONDITION_CODES:
-                raise collection.connection.refusal(refusal, flow_id=id) from refusal
+            if not means(refusal.code, Meaning.PRECONDITION):
+                raise collection.connection.refused_error(refusal, flow_id=id) from refusal
             break  # the flow state was written meanwhile
         deleted += len(deletes)
     return deleted

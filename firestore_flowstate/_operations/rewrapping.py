@@ -57,7 +57,7 @@ async def _rewrap(collection: Collection, found: StoredDocument) -> bool:
     try:
         return await commit(collection, id, judge, first=first) is not None
     except Refused as refusal:
-        raise collection.connection.refusal(refusal, flow_id=id) from refusal
+        raise collection.connection.refused_error(refusal, flow_id=id) from refusal
 
 
 class _RewrapJudge:

@@ -72,7 +72,7 @@ async def save(
     try:
         result = await commit_write(collection, pending, deadline)
     except Refused as refusal:
-        raise collection.connection.refusal(refusal, flow_id=id) from refusal
+        raise collection.connection.refused_error(refusal, flow_id=id) from refusal
     stamp(state, path, result, written, status_inputs=StatusInputs.of(sound), pending=pending)
 
 

@@ -156,7 +156,7 @@ async def _update_serialized(
             break
         except Refused as refusal:
             if refusal.code != "INVALID_ARGUMENT" or compactions == _COMPACTIONS:
-                raise collection.connection.refusal(refusal, flow_id=id) from refusal
+                raise collection.connection.refused_error(refusal, flow_id=id) from refusal
             # The root is full. Compaction changes no revision, so the version at hand stays good.
             await compact(collection, id, deadline, urgent=True)
     version = _version_after(packed, result, base, refs, expire_at)
@@ -268,5 +268,5 @@ async def _update_native(
     try:
         result = await commit_write(collection, pending, deadline)
     except Refused as refusal:
-        raise collection.connection.refusal(refusal, flow_id=id) from refusal
+        raise collection.connection.refused_error(refusal, flow_id=id) from refusal
     return replace(base, updated=result.updated, status_inputs=status_inputs, expires=expires, expire_after=own)

@@ -34,7 +34,17 @@ from .messages import (
     Timestamp,
     Write,
 )
-from .outcome import Ambiguous, CallFailed, Exhausted, Refused, commit_again, is_about_size, is_ambiguous
+from .outcome import (
+    Ambiguous,
+    CallFailed,
+    Exhausted,
+    Meaning,
+    Refused,
+    commit_again,
+    is_about_size,
+    is_ambiguous,
+    means,
+)
 from .target import target_of_settings
 from .watched import Watched
 from .watching import Watching
@@ -42,7 +52,6 @@ from .watching import Watching
 _EMULATOR_SETTLES: Final = 0.02  # seconds; if a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
 _EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes: on a machine that is busy, commits come later still
 _EMULATOR_SETTLES_AT_MOST: Final = 0.25  # seconds; if a call takes long for another reason
-_REFUSALS: Final = frozenset({"FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND", "INVALID_ARGUMENT", "OUT_OF_RANGE"})
 
 
 class Connection:
@@ -111,7 +120,7 @@ class Connection:
         except CallFailed as failure:
             if is_ambiguous(failure):
                 raise Ambiguous(str(failure)) from failure
-            if is_about_size(failure) or (failure.code in _REFUSALS and not is_about_database(failure)):
+            if is_about_size(failure) or (means(failure.code, Meaning.REFUSED) and not is_about_database(failure)):
                 raise Refused(failure.code, failure.message) from failure
             raise public_error(failure, what="commit", database=database, flow_id=flow_id) from failure
         except Exhausted as end:
@@ -283,8 +292,8 @@ class Connection:
         if link is not None:
             await link.unbind()
 
-    def refusal(self, refused: Refused, *, flow_id: str | None) -> BackendError:
-        """Return the public error of a refusal that a caller of `commit` can do nothing about."""
+    def refused_error(self, refused: Refused, *, flow_id: str | None) -> BackendError:
+        """Return the public error of a refused commit that a caller of `commit` can do nothing about."""
         failure = refused.__cause__
         assert isinstance(failure, CallFailed)  # noqa: S101  # `commit` raised it from one
         link = self._links[os.getpid()]

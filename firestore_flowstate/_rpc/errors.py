@@ -16,7 +16,7 @@ from ..errors import (
 )
 from .deadline import Deadline
 from .missing_index import index_entry
-from .outcome import PLUGIN_FAILED, CallFailed, Exhausted
+from .outcome import PLUGIN_FAILED, CallFailed, Exhausted, Meaning, means
 
 # From their start, for further on a server's text may quote the name of a document, which is anybody's.
 _NO_DATABASE: Final = re.compile(r"(?:the )?database \S+ (?:does not exist|was not found)", re.IGNORECASE)
@@ -29,14 +29,11 @@ _NEEDS_INDEX: Final = re.compile(r"(?:the|this) query requires an? .*index|no ma
 _IS_BUILDING: Final = "currently building"
 _API_IS_OFF: Final = ("has not been used in project", "it is disabled", "SERVICE_DISABLED")
 
-_UNAVAILABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "ABORTED"})
-_ABOUT_DATABASE: Final = frozenset({"NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "PERMISSION_DENIED"})
-
 
 def is_about_database(failure: CallFailed) -> bool:
     """Tell whether the failure is about the database or its project, not about a document."""
     patterns = (_NO_DATABASE, _NO_PROJECT, _OTHER_MODE)
-    return failure.code in _ABOUT_DATABASE and any(pattern.match(failure.message) for pattern in patterns)
+    return means(failure.code, Meaning.DATABASE) and any(pattern.match(failure.message) for pattern in patterns)
 
 
 def public_error(failure: CallFailed, *, what: str, database: str, flow_id: str | None) -> BackendError:
@@ -53,7 +50,7 @@ def public_error(failure: CallFailed, *, what: str, database: str, flow_id: str 
     said = f"Firestore said {failure.code}: {message}"
     if is_about_database(failure):
         return BackendError(_advice_on_database(message, place=place, said=said), flow_id=flow_id)
-    if failure.code in {"PERMISSION_DENIED", "UNAUTHENTICATED"} or PLUGIN_FAILED in message:
+    if means(failure.code, Meaning.DENIED) or PLUGIN_FAILED in message:
         return AccessDeniedError(_advice_on_access(failure, place=place, said=said), flow_id=flow_id)
     if failure.code == "FAILED_PRECONDITION" and _NEEDS_INDEX.match(message):
         index = index_entry(message)
@@ -64,7 +61,7 @@ def public_error(failure: CallFailed, *, what: str, database: str, flow_id: str 
             f"Firestore > Usage in the console, spread the load, or retry later. {said}",
             flow_id=flow_id,
         )
-    if failure.code in _UNAVAILABLE:
+    if means(failure.code, Meaning.TRANSIENT):
         return StoreUnavailableError(f"{place} failed: retry. {said}", flow_id=flow_id)
     return BackendError(f"{place} was refused. {said}", flow_id=flow_id)
 

@@ -5,24 +5,16 @@ No exception of grpc goes beyond the channel.
 
 from __future__ import annotations
 
+from enum import Flag, auto
 from typing import Final
 
 CHANNEL_CLOSED: Final = "the channel is closed"
 STORE_CLOSED: Final = "the store was closed while it was watched"
-
-_TRANSIENT: Final = frozenset(
-    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "ABORTED", "RESOURCE_EXHAUSTED"}
-)
-
-_AMBIGUOUS: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "DATA_LOSS"})
-
 PLUGIN_FAILED: Final = "Getting metadata from plugin failed"
 """What grpc says, as UNAVAILABLE, when google.auth raised an error instead of giving a token."""
-
 # What grpc's own client says if the request has never left. Were a text to change, a commit would be judged
 # ambiguous instead, which is slower but never wrong.
 _NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", PLUGIN_FAILED, CHANNEL_CLOSED)
-
 # What google.auth says of credentials that no retry will make good.
 _LOST: Final = (
     "invalid_grant",
@@ -32,9 +24,42 @@ _LOST: Final = (
     "invalid_rapt",
     "Reauthentication",
 )
-
 # What servers and grpc's client say of a message over their limit, which has the code of a used up quota.
 _SIZE: Final = ("larger than max", "exceeds maximum size", "payload size exceeds")
+
+
+class Meaning(Flag):
+    """What a status of grpc means for the call that it ends."""
+
+    TRANSIENT = auto()  # a read is tried again
+    AMBIGUOUS = auto()  # a commit may have been applied
+    REFUSED = auto()  # a commit was not applied, for a reason that its caller must judge
+    PRECONDITION = auto()  # the reason may be what others have written
+    DATABASE = auto()  # it may be said of the database or its project, in place of a document
+    DENIED = auto()  # who calls is not known, or may not
+
+
+_LOST_REPLY: Final = Meaning.TRANSIENT | Meaning.AMBIGUOUS
+_NOT_AS_EXPECTED: Final = Meaning.REFUSED | Meaning.PRECONDITION
+
+STATUSES: Final = {
+    "CANCELLED": _LOST_REPLY,
+    "DEADLINE_EXCEEDED": _LOST_REPLY,
+    "INTERNAL": _LOST_REPLY,
+    "UNAVAILABLE": _LOST_REPLY,  # but for `_NEVER_SENT`
+    "UNKNOWN": _LOST_REPLY,
+    "DATA_LOSS": Meaning.AMBIGUOUS,
+    "ABORTED": Meaning.TRANSIENT,
+    "RESOURCE_EXHAUSTED": Meaning.TRANSIENT,  # but for `_SIZE`
+    "ALREADY_EXISTS": _NOT_AS_EXPECTED,
+    "FAILED_PRECONDITION": _NOT_AS_EXPECTED | Meaning.DATABASE,
+    "NOT_FOUND": _NOT_AS_EXPECTED | Meaning.DATABASE,
+    "INVALID_ARGUMENT": Meaning.REFUSED | Meaning.DATABASE,
+    "OUT_OF_RANGE": Meaning.REFUSED,
+    "PERMISSION_DENIED": Meaning.DENIED | Meaning.DATABASE,
+    "UNAUTHENTICATED": Meaning.DENIED,
+}
+"""What each status means; one that is not here, such as UNIMPLEMENTED, is an error and no more."""
 
 
 class CallFailed(Exception):  # noqa: N818  # an outcome to judge; what is an error is in errors.py
@@ -86,6 +111,11 @@ class Exhausted(Exception):  # noqa: N818  # an outcome that the mapper judges
         self.failure = failure
 
 
+def means(code: str, meaning: Meaning) -> bool:
+    """Tell whether a status has a meaning."""
+    return meaning in STATUSES.get(code, Meaning(0))
+
+
 def is_about_size(failure: CallFailed) -> bool:
     """Tell a request or reply over a message limit, which no retry makes smaller, from a used up quota."""
     return failure.code == "RESOURCE_EXHAUSTED" and any(words in failure.message for words in _SIZE)
@@ -93,14 +123,14 @@ def is_about_size(failure: CallFailed) -> bool:
 
 def is_ambiguous(failure: CallFailed) -> bool:
     """Tell whether a commit that failed so may have been applied all the same."""
-    return failure.code in _AMBIGUOUS and not _was_never_sent(failure)
+    return means(failure.code, Meaning.AMBIGUOUS) and not _was_never_sent(failure)
 
 
 def read_again(failure: CallFailed) -> bool:
     """Tell whether a read that failed so is worth another attempt."""
     if PLUGIN_FAILED in failure.message and any(words in failure.message for words in _LOST):
         return False
-    return failure.code in _TRANSIENT and not is_about_size(failure)
+    return means(failure.code, Meaning.TRANSIENT) and not is_about_size(failure)
 
 
 def commit_again(failure: CallFailed) -> bool:
