@@ -125,7 +125,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         timeout: float | None = None,
     ) -> None:
         id = check_flow_id(id)
-        with lasting(state, expire_after):
+        with lasting(id, state, expire_after):
             conflicting = await self._write(id, state, if_version, timeout)
             if conflicting is not None and if_version is None:
                 raise conflict(id, expected=None, found=conflicting.found)
@@ -142,7 +142,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         timeout: float | None = None,
     ) -> None:
         id = check_flow_id(id)
-        with lasting(state, expire_after):
+        with lasting(id, state, expire_after):
             conflicting = await self._write(id, state, None, timeout)
             if conflicting is not None:
                 raise conflicting.error

@@ -89,7 +89,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     ) -> None:
         check_timeout(timeout)
         id = check_flow_id(id)
-        with lasting(state, expire_after):
+        with lasting(id, state, expire_after):
             self._save(id, state, if_version=if_version)
 
     @override
@@ -104,7 +104,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         check_timeout(timeout)
         id = check_flow_id(id)
         try:
-            with lasting(state, expire_after):
+            with lasting(id, state, expire_after):
                 self._save(id, state, if_version=None)
         except FlowStateConflictError:
             raise exists(id) from None

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pydantic import ValidationError
+
+from ..errors import FlowStateEncodeError
 from ..models import FlowState, FlowStatus
 from ..unset import UNSET, Unset
 from .head import is_int64
@@ -117,28 +120,52 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
 
 
 @contextmanager
-def lasting(state: FlowState, given: timedelta | Unset | None) -> Iterator[None]:
-    """Give a state its flow's own duration while it is stored; if that fails it has what it had.
+def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Iterator[None]:
+    """Give a state its flow's own duration while it is stored under the id; if that fails it has what it had.
 
     Raises:
         ValueError: `given` is not a duration.
+        FlowStateEncodeError: The state is of a class of the application's whose objects cannot have it.
     """
     own = own_duration_of(given)
     given_state: object = state
     if isinstance(own, Unset) or not isinstance(given_state, FlowState):  # others are refused when encoded
         yield
         return
-    unknown = state.model_extra or {}
-    before = unknown.get(EXPIRE_AFTER, UNSET)
-    setattr(state, EXPIRE_AFTER, own)
+    name = next((name for name, alias in state.wire_names.items() if alias == EXPIRE_AFTER), EXPIRE_AFTER)
+    before = state.__dict__.get(name, (state.model_extra or {}).get(EXPIRE_AFTER, UNSET))
+    was_set = name in state.model_fields_set
+
+    def take_back() -> None:
+        if isinstance(before, Unset):
+            (state.model_extra or {}).pop(name, None)
+        elif getattr(state, name) is not before:
+            setattr(state, name, before)
+        if not was_set:
+            state.__pydantic_fields_set__.discard(name)
+
+    try:
+        _set_own(state, name, own)
+    except (ValueError, TypeError) as error:  # frozen, without unknown keys, or of another type
+        take_back()
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise FlowStateEncodeError(
+            f"Flow state {id!r}: a {type(state).__qualname__} cannot keep expire_after={given!r:.80} as its {name}: "
+            f"{why}. Nothing was written: update() takes it once the state is stored.",
+            flow_id=id,
+            path=name,
+        ) from error
     try:
         yield
     except BaseException:
-        if isinstance(before, Unset):
-            delattr(state, EXPIRE_AFTER)
-        else:
-            setattr(state, EXPIRE_AFTER, before)
+        take_back()
         raise
+
+
+def _set_own(state: FlowState, name: str, own: float) -> None:
+    setattr(state, name, own)
+    if (kept := getattr(state, name)) != own or isinstance(kept, bool):
+        raise ValueError(f"it makes it {kept!r:.80}")
 
 
 def _duration(own: float) -> timedelta | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
@@ -13,8 +13,9 @@ from zlib import crc32
 
 import orjson
 
+from .._rpc.messages import Value
 from ..models import FlowState
-from .expiry import EXPIRE_AFTER, EXPIRY, has_expired, own_duration
+from .expiry import EXPIRE_AFTER, expire_after_in, has_expired, own_duration, owns_expiry
 from .head import is_int64
 from .moment import EPOCH, NANOS, SECONDS, Moment
 from .parts import PartRef
@@ -89,7 +90,7 @@ class Version:
     @classmethod
     def of_save(
         cls,
-        state: FlowState,
+        fields: Mapping[str, Value],
         written: Written | None,
         *,
         updated: Moment,
@@ -100,15 +101,14 @@ class Version:
         """Return the version of a state that was stored whole.
 
         Args:
-            state: The state.
-            written: What its document was filled with; None: it is native.
+            fields: The fields of its document, as they were sent.
+            written: What the document was filled with; None: it is native.
             updated: The update_time it got.
             status_inputs: What its status followed from when it was encoded.
             expire_at: When it expires; None: it does not.
             root: Its root as it was found stored, if the reply was lost; None: as it was written.
         """
         found = root or written
-        own = state.model_extra or {}
         return cls(
             updated=updated,
             revision="" if written is None else written.revision,
@@ -119,9 +119,9 @@ class Version:
             part_refs=() if found is None else found.refs,
             created=None if written is None else written.created,
             expires=None if expire_at is None else expire_at.timestamp(),
-            owns_expiry=written is None and EXPIRY in own,
+            owns_expiry=written is None and owns_expiry(fields),
             has_extra=written is not None and written.has_extra,
-            expire_after=own_duration(own),
+            expire_after=expire_after_in(fields),
         )
 
     @classmethod

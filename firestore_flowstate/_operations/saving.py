@@ -116,7 +116,7 @@ def stamp(
 ) -> None:
     """Give a state that was stored whole its version."""
     version = Version.of_save(
-        state,
+        pending.root.update.fields,
         written,
         updated=result.updated,
         status_inputs=status_inputs,

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
+from pydantic import ConfigDict
 
-from ...errors import FlowStateConflictError, FlowStateExistsError, FlowStateNotFoundError
+from ...errors import (
+    FlowStateConflictError,
+    FlowStateEncodeError,
+    FlowStateExistsError,
+    FlowStateNotFoundError,
+)
 from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation
 from ...query import FlowStateQuery
 from ...store import VersionedFlowStateStore
@@ -27,6 +33,36 @@ WAKE_AT: Final = 5
 SOON: Final = timedelta(seconds=0.4)
 
 MakeStore = Callable[[timedelta], VersionedFlowStateStore]
+
+
+class WithExpireAfter(FlowState):
+    """A flow state of an application that declares the flow's own duration."""
+
+    expire_after: int | None = None
+
+
+class Owning(FlowState):
+    """One with a field that is named as Firestore's TTL field is here."""
+
+    expireAt: str = "soon"  # noqa: N815  # a name on the wire
+
+
+class OfHours(FlowState):
+    """One with a field of another type under the name of the flow's own duration."""
+
+    expire_after: timedelta = IN_AN_HOUR
+
+
+class Closed(FlowState):
+    """One without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Frozen(FlowState):
+    """One that does not change."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 WHOLE_WRITES: Final[dict[str, Callable[[VersionedFlowStateStore, Any], Awaitable[object]]]] = {
@@ -379,6 +415,58 @@ class ExpiryTests(Suite):
         assert _expires_in(IN_AN_HOUR, back)
 
     @pytest.mark.asyncio
+    @pytest.mark.parametrize("by", ["save", "create", "save_many"])
+    async def test_a_declared_time_of_its_own_is_one(self, store: VersionedFlowStateStore, by: str) -> None:
+        """A field of a subclass holds as an unknown key does, also on the version that the save has noted."""
+        state, own = _of(WithExpireAfter, started()), timedelta(days=7)
+        state.expire_after = 7 * 86_400_000
+        await _write(store, by, state)
+        await store.update("id", operation=_finished().operation, if_version=state.version or "")
+        ended = await store.load("id")
+        await store.save("id", state, expire_after=timedelta(days=2))
+        assert 2 * 86_400_000 == state.expire_after
+        await store.update("id", operation=_finished().operation, if_version=state.version or "")
+        with pytest.raises(FlowStateExistsError):
+            await store.create("id", state, expire_after=timedelta(days=3))
+
+        assert _expires_in(own, ended)
+        assert _expires_in(timedelta(days=2), await store.load("id"))
+        assert 2 * 86_400_000 == state.expire_after
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("by", ["save", "create", "save_many"])
+    async def test_a_declared_key_of_the_name_of_the_expiry_stays(
+        self, store: VersionedFlowStateStore, by: str
+    ) -> None:
+        """What a subclass declares as expireAt is the state's own, and no write takes it for the expiry."""
+        state = _of(Owning, started())
+        await _write(store, by, state)
+        await store.update("id", operation=_finished().operation, if_version=state.version or "")
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert {"expireAt": "soon"} == loaded.model_extra
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("kind", [OfHours, Closed, Frozen])
+    async def test_a_state_that_cannot_keep_the_time(
+        self, store: VersionedFlowStateStore, kind: type[FlowState]
+    ) -> None:
+        """It is refused, with the field, and neither stored nor changed."""
+        state = _of(kind, started())
+        before = exactly(state.model_dump(by_alias=True))
+        for call in (store.save("id", state, expire_after=IN_AN_HOUR), store.create("id", state, expire_after=None)):
+            with pytest.raises(FlowStateEncodeError, match=kind.__name__) as refusal:
+                await call
+            assert ("id", "expire_after" if kind is OfHours else "expireAfter") == (
+                refusal.value.flow_id,
+                refusal.value.path,
+            )
+
+        assert await store.load("id") is None
+        assert before == exactly(state.model_dump(by_alias=True))
+
+    @pytest.mark.asyncio
     @pytest.mark.parametrize("by", ["save", "update", "edit"])
     async def test_a_flow_may_never_expire(self, store: VersionedFlowStateStore, by: str) -> None:
         """None takes the expiry away, and every later write leaves it so."""
@@ -444,6 +532,22 @@ class ExpiryTests(Suite):
             await store.save("id", state, if_version=None, expire_after=timedelta(days=1))
 
         assert {} == state.model_extra
+
+
+_State = TypeVar("_State", bound=FlowState)
+
+
+def _of(kind: type[_State], state: FlowState) -> _State:
+    return kind.model_validate(state.model_dump(by_alias=True))
+
+
+async def _write(store: VersionedFlowStateStore, by: str, state: FlowState) -> None:
+    if by == "save":
+        await store.save("id", state)
+    elif by == "create":
+        await store.create("id", state)
+    else:
+        await store.save_many({"id": state})
 
 
 def _expires_in(duration: timedelta, state: FlowState | None) -> bool:
