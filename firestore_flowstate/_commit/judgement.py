@@ -18,9 +18,8 @@ from .._rpc.deadline import Deadline
 from .._rpc.messages import Precondition
 from ..errors import FlowStateConflictError, FlowStateDecodeError
 from .commit import Attempts, Conflict, commit_or_withdraw
-from .expectation import Absent, Anything, Exactly, if_updated_at
 from .history import History, HistoryEnded, history_since
-from .pending_write import CommitResult, PendingWrite, part_names_of
+from .pending_write import Absent, Anything, CommitResult, Exactly, PendingWrite, if_updated_at, part_names_of
 
 
 async def commit_write(

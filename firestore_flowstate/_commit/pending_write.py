@@ -1,25 +1,64 @@
-"""A write that is ready: sent once, its parts first and the root with the last of them."""
+"""A write that is ready: what it expects to find; and sending it once, its parts first, the root with the last of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from .._collection.collection import Collection
 from .._document.moment import Moment, moment_of
 from .._document.parts import EXPIRY, PART_BYTES, PartRef, part_ids, write_part, write_part_expiry
 from .._document.root import Root
 from .._document.stored_document import StoredDocument
+from .._document.version import Version
 from .._rpc.deadline import Backoff, Deadline
 from .._rpc.gather_or_cancel import for_each
-from .._rpc.messages import CommitResponse, Document, Precondition, Write
+from .._rpc.messages import CommitResponse, Document, Precondition, Timestamp, Write
 from .._rpc.outcome import Ambiguous
-from .expectation import Anything, Expectation, if_updated_at
 
 _BATCHES_AT_ONCE = 3
 _PER_WRITE = 16  # bytes of framing around a write
+
+
+@dataclass(frozen=True)
+class Anything:
+    """A flow state, or none: the write replaces or deletes whatever there is."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """No flow state, or one that has expired."""
+
+
+@dataclass(frozen=True)
+class Exactly:
+    """One version of the flow state, also if maintenance has packed it anew since.
+
+    Attributes:
+        version: The version.
+    """
+
+    version: Version
+
+
+Expectation: TypeAlias = Anything | Absent | Exactly
+"""What a write expects to find in place of what it writes."""
+
+
+def expect(write: Write, expected: Expectation) -> Write:
+    """Return the write of a root, with the precondition that Firestore is to check."""
+    if isinstance(expected, Absent):
+        write.current_document.exists = False
+    elif isinstance(expected, Exactly):
+        write.current_document.CopyFrom(if_updated_at(expected.version.updated))
+    return write
+
+
+def if_updated_at(updated: Moment) -> Precondition:
+    """Return the precondition that a document is as of an update_time."""
+    return Precondition(update_time=Timestamp(seconds=updated.seconds, nanos=updated.nanos))
 
 
 @dataclass(frozen=True, kw_only=True)

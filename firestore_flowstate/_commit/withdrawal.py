@@ -10,8 +10,7 @@ from .._rpc.messages import Precondition, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateDecodeError
 from ..unset import UNSET, Unset
-from .expectation import if_updated_at
-from .pending_write import PendingWrite
+from .pending_write import PendingWrite, if_updated_at
 
 _TRIES = 3  # to delete parts, while others write
 

@@ -9,9 +9,8 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, Conflict
-from .._commit.expectation import Anything, if_updated_at
 from .._commit.judgement import commit_write
-from .._commit.pending_write import CommitResult, PendingWrite
+from .._commit.pending_write import Anything, CommitResult, PendingWrite, if_updated_at
 from .._document.error_texts import batch as batch_error
 from .._document.error_texts import check_state
 from .._document.moment import moment_of

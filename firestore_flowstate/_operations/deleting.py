@@ -6,10 +6,18 @@ from typing import Final
 
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, Conflict, commit
-from .._commit.expectation import Anything, Exactly, Expectation, expect, if_updated_at
 from .._commit.history import history_since
 from .._commit.judgement import conflict_with
-from .._commit.pending_write import PendingWrite, part_names_of, send
+from .._commit.pending_write import (
+    Anything,
+    Exactly,
+    Expectation,
+    PendingWrite,
+    expect,
+    if_updated_at,
+    part_names_of,
+    send,
+)
 from .._document.moment import Moment
 from .._document.parts import COLLECTION as PARTS
 from .._document.stored_document import PART_COUNT, StoredDocument

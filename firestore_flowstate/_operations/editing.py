@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._changing import ChangeFunction, changed
 from .._collection.collection import Collection
 from .._commit.commit import Conflict
-from .._commit.expectation import Exactly
+from .._commit.pending_write import Exactly
 from .._document.difference import Change, Snapshot
 from .._document.error_texts import conflict, not_found, with_flow_id
 from .._document.layouts import LAYOUTS

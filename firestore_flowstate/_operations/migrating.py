@@ -8,7 +8,7 @@ from typing import Final
 
 from .._collection.collection import Collection, MixedLayoutsWarning
 from .._commit.commit import Conflict
-from .._commit.expectation import Absent, Anything, Exactly
+from .._commit.pending_write import Absent, Anything, Exactly
 from .._document.stored_document import StoredDocument
 from .._document.version import Version
 from .._rpc.gather_or_cancel import for_each

@@ -6,9 +6,18 @@ from dataclasses import replace
 from datetime import datetime
 
 from .._collection.collection import Collection
-from .._commit.expectation import Absent, Anything, Exactly, Expectation, expect
 from .._commit.judgement import commit_write
-from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
+from .._commit.pending_write import (
+    Absent,
+    Anything,
+    CommitResult,
+    Exactly,
+    Expectation,
+    PendingWrite,
+    expect,
+    part_names_of,
+    parts_of,
+)
 from .._document.error_texts import check_state, with_flow_id
 from .._document.expiry import own_duration
 from .._document.log import MAX_IDS

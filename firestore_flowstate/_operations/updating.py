@@ -8,9 +8,8 @@ from datetime import datetime
 
 from .._collection.collection import Collection
 from .._commit.commit import Conflict
-from .._commit.expectation import Exactly, expect
 from .._commit.judgement import commit_write
-from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
+from .._commit.pending_write import CommitResult, Exactly, PendingWrite, expect, part_names_of, parts_of
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.error_texts import not_found, not_removable, unreadable, with_flow_id

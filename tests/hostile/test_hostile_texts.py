@@ -25,7 +25,7 @@ from firestore_flowstate import (
     MemoryFlowStateStore,
 )
 from firestore_flowstate._backup_line import from_line
-from firestore_flowstate._commit.expectation import if_updated_at
+from firestore_flowstate._commit.pending_write import if_updated_at
 from firestore_flowstate._document.version import Moment, StatusInputs, Version, check_of
 from firestore_flowstate._query.token import Position, _check, from_token, scope_of, to_token
 from firestore_flowstate._rpc.messages import Timestamp
