@@ -31,7 +31,7 @@ from .unset import UNSET, Unset
 
 if TYPE_CHECKING:
     from ._collection.collection import Collection
-    from ._commit.commit import Conflict
+    from ._commit.conflict import Conflict
     from ._commit.pending_write import Expectation
     from ._document.version import Version
     from ._rpc.connection import Connection
@@ -156,7 +156,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         expected = self._expected(id, if_version)
         try:
             await _operations.saving.save(collection, id, state, content=content, expected=expected, deadline=deadline)
-        except _commit.commit.Conflict as conflicting:
+        except _commit.conflict.Conflict as conflicting:
             return conflicting
         return None
 
@@ -206,7 +206,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
                 version = await _operations.updating.update_latest(collection, id, change, deadline=deadline)
             else:
                 version = await _operations.updating.update(collection, id, change, base=base, deadline=deadline)
-        except _commit.commit.Conflict as conflicting:
+        except _commit.conflict.Conflict as conflicting:
             raise conflicting.error from None
         return version.to_text(collection.path_of(id))
 

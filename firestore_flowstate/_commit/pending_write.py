@@ -1,4 +1,4 @@
-"""A write that is ready: what it expects to find; and sending it once, its parts first, the root with the last of them."""
+"""A write that is ready: what it expects to find, and sending it once, its parts first and the root with the last."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from .._collection.collection import Collection
-from .._commit.commit import Attempts, Conflict
-from .._commit.judgement import commit_write
+from .._commit.commit import Attempts, commit_write
+from .._commit.conflict import Conflict
 from .._commit.pending_write import Anything, CommitResult, PendingWrite, if_updated_at
 from .._document.error_texts import batch as batch_error
 from .._document.error_texts import check_state

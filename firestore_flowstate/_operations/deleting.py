@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from .._collection.collection import Collection
-from .._commit.commit import Attempts, Conflict, commit
+from .._commit.commit import Attempts, commit
+from .._commit.conflict import Conflict, conflict_with
 from .._commit.history import history_since
-from .._commit.judgement import conflict_with
 from .._commit.pending_write import (
     Anything,
     Exactly,

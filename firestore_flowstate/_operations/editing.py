@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._changing import ChangeFunction, changed
 from .._collection.collection import Collection
-from .._commit.commit import Conflict
+from .._commit.conflict import Conflict
 from .._commit.pending_write import Exactly
 from .._document.difference import Change, Snapshot
 from .._document.error_texts import conflict, not_found, with_flow_id

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from .._collection.collection import Collection, MixedLayoutsWarning
-from .._commit.commit import Conflict
+from .._commit.conflict import Conflict
 from .._commit.pending_write import Absent, Anything, Exactly
 from .._document.stored_document import StoredDocument
 from .._document.version import Version

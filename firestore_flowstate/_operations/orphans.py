@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from .._collection.collection import Collection
-from .._commit.withdrawal import guard
+from .._commit.conflict import guard
 from .._document.moment import moment_of
 from .._document.parts import part_ids
 from .._document.stored_document import StoredDocument

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from .._collection.collection import Collection
-from .._commit.judgement import commit_write
+from .._commit.commit import commit_write
 from .._commit.pending_write import (
     Absent,
     Anything,

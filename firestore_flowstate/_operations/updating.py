@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from .._collection.collection import Collection
-from .._commit.commit import Conflict
-from .._commit.judgement import commit_write
+from .._commit.commit import commit_write
+from .._commit.conflict import Conflict
 from .._commit.pending_write import CommitResult, Exactly, PendingWrite, expect, part_names_of, parts_of
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change

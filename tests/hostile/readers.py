@@ -16,7 +16,7 @@ from firestore_flowstate import (
 )
 from firestore_flowstate._backup_line import from_line, to_line
 from firestore_flowstate._collection.collection import Collection
-from firestore_flowstate._commit.judgement import found_version
+from firestore_flowstate._commit.conflict import found_version
 from firestore_flowstate._document.compaction import compact_log, is_current, joinable, rewrap_root
 from firestore_flowstate._document.difference import Snapshot
 from firestore_flowstate._document.encoded_state import encode_state

@@ -1,18 +1,50 @@
-"""Withdrawing the parts of a write that failed."""
+"""A write that was not stored: the conflict with another writer, and the withdrawal of its parts."""
 
 from __future__ import annotations
 
 from .._collection.collection import Collection
+from .._document.error_texts import conflict
 from .._document.parts import part_ids
 from .._document.stored_document import StoredDocument
+from .._document.version import Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Precondition, Write
 from .._rpc.outcome import Ambiguous, Refused
-from ..errors import BackendError, FlowStateDecodeError
+from ..errors import BackendError, FlowStateConflictError, FlowStateDecodeError, FlowStateError
 from ..unset import UNSET, Unset
 from .pending_write import PendingWrite, if_updated_at
 
 _TRIES = 3  # to delete parts, while others write
+
+
+class Conflict(Exception):  # noqa: N818  # an outcome; the caller decides whether to try on top
+    """Another writer was first. Carries the document that is stored now, or None, for another try on top of it."""
+
+    def __init__(self, error: FlowStateError, document: StoredDocument | None, found: str | None = None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.document = document
+        self.found = found
+
+
+def conflict_with(
+    collection: Collection, id: str, version: Version, stored: StoredDocument | None
+) -> FlowStateConflictError:
+    """Return the error of a write that expected a version in place of what is stored."""
+    found = None if stored is None else found_version(collection, stored)
+    return conflict(id, expected=version.to_text(collection.path_of(id)), found=found)
+
+
+def found_version(collection: Collection, document: StoredDocument) -> str | None:
+    """Return the version of a document for an error; None if it has expired or cannot be read."""
+    if not document.is_live():
+        return None
+    context = collection.context(document.id)
+    try:
+        document.read_refs()
+        return Version.of_document(document, document.status_inputs(context)).to_text(context.path)
+    except FlowStateDecodeError:
+        return None
 
 
 async def withdraw(
