@@ -22,7 +22,7 @@ CONFIGURATION = {"projectId": PROJECT, "apiKey": "any", "authDomain": "localhost
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
-    with served(WORKERS="1", THREADS="8") as project:
+    with served() as project:
         yield project
 
 

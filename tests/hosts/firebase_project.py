@@ -6,7 +6,7 @@ import base64
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,18 +50,27 @@ class Project:
 
     def wait_for(self, id: str, uid: str = "alice", **expected: str) -> dict[str, Any]:
         """Return the fields when they are as expected."""
-        deadline = time.monotonic() + 60
+        deadline, pause = time.monotonic() + 60, 0.05
         while True:
             fields = self.fields(id, uid)
             if expected.items() <= fields.items():
                 return fields
             assert time.monotonic() < deadline, fields
-            time.sleep(0.1)
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)  # fifty that ask all the time would be most of the load
 
 
 @contextmanager
-def served(source: Path = FOLDER / "functions" / "main.py", **more: str) -> Iterator[Project]:
-    """Serve the project, or another module with its functions."""
+def served(
+    source: Path = FOLDER / "functions" / "main.py", *, workers: Mapping[str, int] = {}, threads: int = 8
+) -> Iterator[Project]:
+    """Serve the project, or another module with its functions.
+
+    Args:
+        source: The module.
+        workers: How many processes serve a function; one, unless it is named here.
+        threads: How many threads each of them has.
+    """
     with ExitStack() as stack:
         emulator = stack.enter_context(start_emulator(attach=False, rules=FOLDER / "firestore.rules"))
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -72,13 +81,13 @@ def served(source: Path = FOLDER / "functions" / "main.py", **more: str) -> Iter
             PROJECT,
             FIREBASE_AUTH_EMULATOR_HOST="127.0.0.1:1",  # nobody needs to answer: it only says to take unsigned tokens
             CLOUD_TASKS_EMULATOR_HOST=tasks,
-            **more,
+            THREADS=str(threads),
         )
         servers = {
             name: Server(
                 "functions_framework",
                 *("--source", str(source), "--target", name, "--host", "127.0.0.1", "--port", "{port}"),
-                environment=variables,
+                environment={**variables, "WORKERS": str(workers.get(name, 1))},
                 port=port if name == "drive" else None,
             )
             for name in FUNCTIONS
