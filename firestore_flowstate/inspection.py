@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import _operations
-from ._document.names import check_flow_id
+from ._limits import check_flow_id
 from .firestore import FirestoreFlowStateStore
 
 __all__ = ["StoredDocument", "absent_ids", "ids_beginning_with", "stored_document"]

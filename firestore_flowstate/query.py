@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._document.head import MAX_QUERIED_BYTES, exact, is_int64, is_queryable_name
+from ._limits import MAX_NAME_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, utf8_bytes
 from .errors import InvalidQueryError
 from .models import FlowState, FlowStateSummary, FlowStatus
 
 MAX_LIMIT: Final = 300  # the documents Genkit and the Firebase SDKs fetch at most for a page
-
+SUMMARY_EXTRA: Final = "summary.extra."
+"""The path of the unknown keys in a summary: the head has them once more, where a projection can name them."""
+MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len(SUMMARY_EXTRA)
+OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
+"""Names of fields of a document in either layout, which an unknown key of the state cannot have there."""
 _STATUSES: Final = get_args(FlowStatus)
 
 
@@ -143,6 +147,14 @@ def milliseconds(moment: datetime | float) -> int | float:
     return micros // 1000 if micros % 1000 == 0 else micros / 1000
 
 
+def is_queryable_name(key: str) -> bool:
+    """Return whether an unknown key of this name can be a field of the document's own."""
+    if not key or key in OWN_NAMES or is_reserved(key):
+        return False
+    size = utf8_bytes(key)
+    return size is not None and size <= MAX_KEY_BYTES
+
+
 def _one_or_several(status: object) -> FlowStatus | tuple[FlowStatus, ...] | None:
     """Return the status or statuses that a query may have; one alone by itself, so that equal queries are equal."""
     if status is None:
@@ -159,10 +171,8 @@ def _one_or_several(status: object) -> FlowStatus | tuple[FlowStatus, ...] | Non
 def _check_text(label: str, value: object) -> None:
     if not isinstance(value, str):
         raise InvalidQueryError(f"{label} is a string, not {type(value).__name__}: {value!r:.100}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidQueryError(f"{label} contains a lone surrogate, which no query can carry") from None
+    if utf8_bytes(value) is None:
+        raise InvalidQueryError(f"{label} contains a lone surrogate, which no query can carry")
 
 
 def _check_asked(label: str, value: object) -> None:

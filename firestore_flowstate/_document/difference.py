@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+from .._limits import exact, in_extra
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..unset import UNSET, Unset
 from .encoded_state import EncodedState, encode_cache, encode_events, encode_field, encode_state
 from .expiry import EXPIRE_AFTER, own_duration, own_duration_of
-from .head import check_extra, exact
+from .head import check_extra
 from .json_text import encode
-from .names import in_extra
 from .typed_fields import sound_blocked, sound_entry, sound_execution, sound_operation, sound_state
 from .wire import not_a
 

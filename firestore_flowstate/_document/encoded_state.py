@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .._limits import in_cache, in_events
 from ..models import FlowState, WireModel
 from .json_text import decode, encode
-from .names import in_cache, in_events
 from .wire import executions_to_wire, state_from_wire, to_wire, unknown_of
 
 _BY_STEP: Final = ("cache", "events_triggered")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
+from .._limits import in_extra
 from ..errors import (
     DeadlineError,
     FlowStateBatchError,
@@ -16,9 +16,6 @@ from ..errors import (
     FlowStateNotFoundError,
     StoreUnavailableError,
 )
-from ..models import FlowState
-from .names import in_extra
-from .typed_fields import sound_state
 
 _SHOWN_OF_BATCH = 3
 
@@ -92,28 +89,6 @@ def outcome_unknown(id: str, reason: Exception, *, lost: Exception | None) -> St
         flow_id=id,
         outcome_unknown=True,
     )
-
-
-def check_state(id: str, state: object) -> FlowState:
-    """Return the state, as a FlowState whose typed fields hold their types, else raise FlowStateEncodeError."""
-    if not isinstance(state, FlowState):
-        raise FlowStateEncodeError(
-            f"Cannot store the flow state {id!r}: it is of type {type(state).__qualname__}. "
-            "FlowState.model_validate() makes a FlowState of a dict in Genkit's form.",
-            flow_id=id,
-        )
-    try:
-        return sound_state(state)
-    except FlowStateEncodeError as error:
-        raise with_flow_id(error, id) from None
-
-
-def check_timeout(timeout: object) -> None:
-    """Raise ValueError unless the timeout is None or a finite number of seconds above 0."""
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
-        raise ValueError(f"timeout is a finite number of seconds above 0, not {timeout!r:.100}")
 
 
 def with_flow_id(error: FlowStateEncodeError, id: str) -> FlowStateEncodeError:

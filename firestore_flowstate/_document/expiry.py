@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ValidationError
 
+from .._limits import is_int64
 from ..errors import FlowStateEncodeError
 from ..models import FlowState, FlowStatus
 from ..unset import UNSET, Unset
-from .head import is_int64
 
 if TYPE_CHECKING:
     from .._rpc.messages import Value  # for types alone: stores in memory load no grpc

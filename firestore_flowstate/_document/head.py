@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from .._limits import (
+    MAX_PATH_BYTES,
+    MAX_QUERIED_BYTES,
+    in_extra,
+    is_int64,
+    utf8_bytes,
+)
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
+from ..query import OWN_NAMES, SUMMARY_EXTRA, is_queryable_name
 from ..unset import Unset
-from .names import MAX_NAME_BYTES, MAX_PATH_BYTES, in_extra, is_reserved, utf8_bytes
 
-MAX_QUERIED_BYTES: Final = 1499  # Firestore refuses a query with more, and cuts what is longer in the index
-_SUMMARY_EXTRA: Final = "summary.extra."
-MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len(_SUMMARY_EXTRA)  # as the head has it once more
 ERROR_LINE_CHARACTERS: Final = 200
 
 WAKE_AT: Final = "wakeAt"
 """The unknown key with the moment from which somebody should look at a flow, in milliseconds since the epoch."""
-
-OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
-"""Names of fields of a document in either layout, which an unknown key of the state cannot have there."""
 
 
 def check_head(state: FlowState) -> None:
@@ -53,14 +54,6 @@ def is_queryable(key: str, value: object) -> bool:
     return is_queryable_name(key) and _is_queryable(value)
 
 
-def is_queryable_name(key: str) -> bool:
-    """Return whether an unknown key of this name can be a field of the document's own."""
-    if not key or key in OWN_NAMES or is_reserved(key):
-        return False
-    size = utf8_bytes(key)
-    return size is not None and size <= MAX_KEY_BYTES
-
-
 def check_extra(key: object, value: object) -> None:
     """Raise FlowStateEncodeError unless an update can set the unknown key by itself; UNSET stands for its removal."""
     path = in_extra(key)
@@ -72,7 +65,7 @@ def check_extra(key: object, value: object) -> None:
             "key of the state, if it is one.",
             path=path,
         )
-    if not is_queryable_name(key) or len(f"{_SUMMARY_EXTRA}{key}".encode()) > MAX_PATH_BYTES:
+    if not is_queryable_name(key) or len(f"{SUMMARY_EXTRA}{key}".encode()) > MAX_PATH_BYTES:
         raise FlowStateEncodeError(
             f"Cannot store {path}: no field of a document that is set by itself can have that name; it is empty, "
             f"reserved, no UTF-8 or too long. save() and edit() take any key.",
@@ -85,22 +78,6 @@ def check_extra(key: object, value: object) -> None:
             "value.",
             path=path,
         )
-
-
-def exact(value: Any) -> Any:
-    """Return a scalar of a subclass of str, int or float as what it is equal to; anything else as it is."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return int.__int__(value)
-    return float.__float__(value) if isinstance(value, float) else value
-
-
-def is_int64(number: int) -> bool:
-    """Return whether the integer has at most 64 bits; `in range` would walk the range for an int of a subclass."""
-    return -(2**63) <= number < 2**63
 
 
 def last_end_time(executions: Sequence[FlowStateExecution]) -> int | float | None:
@@ -122,15 +99,15 @@ def first_line(error: str) -> str:
     return line.encode("utf-8", "replace").decode()
 
 
-def _is_queryable(value: object) -> bool:
-    if isinstance(value, str):
-        size = utf8_bytes(value)
-        return size is not None and size <= MAX_QUERIED_BYTES
-    return isinstance(value, (bool, float)) or (isinstance(value, int) and is_int64(value))
-
-
 def _check_text(path: str, text: str) -> None:
     if utf8_bytes(text) is None:
         raise FlowStateEncodeError(
             f"Cannot store {path}: a lone surrogate, which a string that queries see cannot have.", path=path
         )
+
+
+def _is_queryable(value: object) -> bool:
+    if isinstance(value, str):
+        size = utf8_bytes(value)
+        return size is not None and size <= MAX_QUERIED_BYTES
+    return isinstance(value, (bool, float)) or (isinstance(value, int) and is_int64(value))

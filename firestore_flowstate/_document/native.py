@@ -6,6 +6,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from .._limits import (
+    MAX_DOCUMENT_BYTES,
+    MAX_PATH_BYTES,
+    document_size,
+    in_cache,
+    in_events,
+    in_extra,
+    quoted,
+    unquoted,
+    value_size,
+)
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, WireModel
@@ -13,9 +24,7 @@ from ..unset import Unset
 from .difference import Change
 from .encoded_state import EncodedState
 from .expiry import EXPIRY, owns_expiry, write_expiry
-from .names import MAX_PATH_BYTES, in_cache, in_events, in_extra, quoted, unquoted
 from .native_values import ReferenceOf, check_key, down_to, read_value, same_fields, write_value
-from .sizes import MAX_DOCUMENT_BYTES, document_size, value_size
 from .stored_document import StoredDocument
 from .wire import state_from_wire, to_wire
 

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
+from .._limits import MAX_NAME_BYTES, is_int64, is_reserved, utf8_bytes
 from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import WireModel
-from .head import is_int64
 from .json_forms import attribute, plain
 from .moment import EPOCH, NANOS, SECONDS
-from .names import MAX_NAME_BYTES, is_reserved, utf8_bytes
 from .wire import to_wire
 
 MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: depth of maps and arrays

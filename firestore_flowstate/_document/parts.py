@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Final, TypeAlias
 
+from .._limits import new_id
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError
-from .names import new_id
 
 COLLECTION: Final = "flowstate-parts"
 DATA: Final = "data"

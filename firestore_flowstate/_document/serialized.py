@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from .._limits import MAX_DOCUMENT_BYTES, document_size, in_cache, in_events, new_id, size_at_most
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
@@ -14,12 +15,10 @@ from .head import check_head, error_line, last_end_time, queryable
 from .json_forms import plain
 from .json_text import encode
 from .log import MAX_IDS, Segment, bytes_of, merge
-from .names import in_cache, in_events, new_id
 from .native_values import ReferenceOf, read_value
 from .parts import Spill, Stored
 from .payload import DocumentContext
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, Written, write_payload
-from .sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
 from .version import Version
 from .wire import executions_to_wire, state_from_wire, to_wire
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .._limits import new_id, quoted
 from .._rpc.messages import Document
 from ..unset import Unset
 from .difference import Change
@@ -14,7 +15,6 @@ from .expiry import write_expiry
 from .head import check_blocked
 from .json_text import encode
 from .log import Segment, bytes_of
-from .names import new_id, quoted
 from .parts import PartRef, Spill, Stored, part_count
 from .payload import DocumentContext
 from .root import PAYLOAD, write_segment, write_stored

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Final, Literal, TypeAlias
 
+from .._limits import document_size
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStatus
@@ -17,7 +18,6 @@ from .native_values import number_of
 from .parts import PartRef
 from .payload import DocumentContext
 from .root import PAYLOAD, VALUES, Root, check_layout, read_root, reference_fields, refs_in
-from .sizes import document_size
 from .status_inputs import (
     NATIVE_STATUS_INPUTS,
     SERIALIZED_STATUS_INPUTS,

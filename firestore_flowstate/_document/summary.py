@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_args
 
+from .._limits import quoted
 from .._rpc.messages import Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStateSummary, FlowStatus
 from .error_texts import unreadable
 from .expiry import EXPIRY
 from .head import WAKE_AT, first_line
-from .names import quoted
 from .native_values import ReferenceOf, read_value
 from .status_inputs import NATIVE_STATUS_INPUTS
 from .stored_document import StoredDocument

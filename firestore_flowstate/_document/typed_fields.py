@@ -13,10 +13,12 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from ..errors import FlowStateEncodeError
+from .._limits import exact, in_cache, in_events
+from ..errors import (
+    FlowStateEncodeError,
+)
 from ..models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
-from .head import exact
-from .names import in_cache, in_events
+from .error_texts import with_flow_id
 from .wire import not_a, to_wire
 
 _Model = TypeVar("_Model", bound=WireModel)
@@ -29,6 +31,20 @@ _INSIDE: Final[Mapping[tuple[type[WireModel], str], type[WireModel]]] = {
     (Operation, "result"): FlowResult,
     (Operation, "blockedOnStep"): BlockedOnStep,
 }
+
+
+def check_state(id: str, state: object) -> FlowState:
+    """Return the state, as a FlowState whose typed fields hold their types, else raise FlowStateEncodeError."""
+    if not isinstance(state, FlowState):
+        raise FlowStateEncodeError(
+            f"Cannot store the flow state {id!r}: it is of type {type(state).__qualname__}. "
+            "FlowState.model_validate() makes a FlowState of a dict in Genkit's form.",
+            flow_id=id,
+        )
+    try:
+        return sound_state(state)
+    except FlowStateEncodeError as error:
+        raise with_flow_id(error, id) from None
 
 
 def sound_state(state: FlowState) -> FlowState:

@@ -13,10 +13,10 @@ from zlib import crc32
 
 import orjson
 
+from .._limits import is_int64
 from .._rpc.messages import Value
 from ..models import FlowState
 from .expiry import EXPIRE_AFTER, expire_after_in, has_expired, own_duration, owns_expiry
-from .head import is_int64
 from .moment import EPOCH, NANOS, SECONDS, Moment
 from .parts import PartRef
 from .root import Root, Written

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from .._limits import utf8_bytes
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState, FlowStateExecution, WireModel
-from .names import utf8_bytes
 
 
 def to_wire(model: WireModel, *, deep: bool = True) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._collection.collection import Collection
-from .._document.names import check_flow_id
 from .._document.parts import part_count
 from .._document.stored_document import EXISTENCE, EXPIRY_ALONE, LayoutName, StoredDocument
+from .._limits import check_flow_id
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery
 from .._rpc.rest_form import rest_form

@@ -18,7 +18,7 @@ from .._commit.pending_write import (
     part_names_of,
     parts_of,
 )
-from .._document.error_texts import check_state, with_flow_id
+from .._document.error_texts import with_flow_id
 from .._document.expiry import own_duration
 from .._document.log import MAX_IDS
 from .._document.native import is_written, write_native_document
@@ -27,6 +27,7 @@ from .._document.root import Written
 from .._document.serialized import history, write_state
 from .._document.status_inputs import StatusInputs
 from .._document.stored_document import LayoutName, StoredDocument
+from .._document.typed_fields import check_state
 from .._document.version import Version
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from .._document.head import WAKE_AT
-from .._document.names import field_path
 from .._document.parts import COLLECTION as PARTS
 from .._document.parts import DATA
 from .._document.root import PAYLOAD
+from .._limits import field_path
 from ..query import FlowStateQuery
 
 Direction = Literal["ASCENDING", "DESCENDING"]

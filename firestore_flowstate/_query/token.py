@@ -9,8 +9,7 @@ import json
 import math
 from typing import Final, NamedTuple
 
-from .._document.head import is_int64
-from .._document.names import check_flow_id
+from .._limits import check_flow_id, is_int64
 from ..errors import InvalidContinuationTokenError, InvalidFlowIdError
 from ..query import FlowStateQuery, milliseconds
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firestore_flowstate import InvalidFlowIdError
-from firestore_flowstate._document.names import check_collection_path, check_flow_id
+from firestore_flowstate._limits import check_collection_path, check_flow_id
 from firestore_flowstate.testing import flow_ids
 from firestore_flowstate.testing.conformance.ids import INVALID, VALID
 

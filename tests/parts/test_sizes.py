@@ -11,7 +11,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     FlowStateTooLargeError,
 )
-from firestore_flowstate._document.sizes import MAX_DOCUMENT_BYTES, document_size, size_at_most
+from firestore_flowstate._limits import MAX_DOCUMENT_BYTES, document_size, size_at_most
 from firestore_flowstate._rpc.messages import Write
 from firestore_flowstate._rpc.outcome import Refused
 

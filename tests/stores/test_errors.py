@@ -34,7 +34,8 @@ from firestore_flowstate import (
     StoreUnavailableError,
     errors,
 )
-from firestore_flowstate._document import error_texts, names
+from firestore_flowstate import _limits as limits
+from firestore_flowstate._document import error_texts
 
 PARENTS: dict[type[Exception], tuple[type[Exception], ...]] = {
     InvalidFlowIdError: (FlowStateError, ValueError),
@@ -128,7 +129,7 @@ def test_refusals_name_the_state_and_the_way_out() -> None:
         assert way_out in str(refusal)
 
 
-@pytest.mark.parametrize("path", [names.in_cache, names.in_events, names.in_extra])
+@pytest.mark.parametrize("path", [limits.in_cache, limits.in_events, limits.in_extra])
 def test_a_path_can_be_printed(path: Callable[[object], str]) -> None:
     """A lone surrogate in the name of a step or key, which no terminal and no log takes, is shown escaped."""
     shown = path("é \ud800")

@@ -1,23 +1,43 @@
-"""Names: ids of flow states, paths of collections and values, and field paths, by Firestore's rules.
+"""Firestore's limits: what names, field paths and numbers may be, and the bytes that documents take.
 
-Sources: https://firebase.google.com/docs/firestore/quotas#collections_documents_and_fields and
-https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#fieldreference
+Sources: https://firebase.google.com/docs/firestore/quotas#collections_documents_and_fields,
+https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#fieldreference and
+https://firebase.google.com/docs/firestore/storage-size
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
 
-from ..errors import InvalidFlowIdError
+from .errors import InvalidFlowIdError
 
 MAX_NAME_BYTES: Final = 1500
 MAX_PATH_BYTES: Final = 1499  # of a field path that a mask names, without its quotes
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 _SIMPLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+MAX_DOCUMENT_BYTES: Final = 1_048_576
+_PER_DOCUMENT: Final = 32
+_PER_NAME: Final = 16
+_EMPTY: Final = 1  # of an empty map or array: what the emulator counts, as the documentation is silent
+_FIXED: Final = {
+    "integer_value": 8,
+    "double_value": 8,
+    "boolean_value": 1,
+    "null_value": 1,
+    "timestamp_value": 8,
+    "geo_point_value": 16,
+}
+MAX_QUERIED_BYTES: Final = 1499  # Firestore refuses a query with more, and cuts what is longer in the index
+
+Document: TypeAlias = Any
+Value: TypeAlias = Any
+"""Messages of protobuf, which those who hold them have imported."""
 
 
 def check_flow_id(id: str) -> str:
@@ -123,3 +143,71 @@ def _shown(step: object) -> str:
         return repr(step)[:80]
     text = json.dumps(step if len(step) <= 80 else step[:80] + "…", ensure_ascii=False)
     return text.encode(errors="backslashreplace").decode()  # a lone surrogate could not be printed
+
+
+def document_size(path: str, fields: Mapping[str, Value]) -> int:
+    """Return the bytes a document takes; the path is relative to the database."""
+    return name_size(path) + fields_size(fields) + _PER_DOCUMENT
+
+
+def size_at_most(path: str, document: Document) -> int:
+    """Return bytes that a document does not exceed, without looking at its values; one with geo points may.
+
+    Firestore counts most, compared with a serialized message, for integers in arrays: 8 bytes for 4.
+    """
+    return name_size(path) + 2 * int(document.ByteSize()) + _PER_DOCUMENT
+
+
+def name_size(path: str) -> int:
+    """Return the bytes the name of a document takes; the path is relative to the database."""
+    return _PER_NAME + sum(text_size(name) for name in path.split("/"))
+
+
+def fields_size(fields: Mapping[str, Value]) -> int:
+    """Return the bytes that fields take, with their names."""
+    return sum(text_size(name) + value_size(value) for name, value in fields.items())
+
+
+def value_size(value: Value) -> int:
+    """Return the bytes a value takes."""
+    kind = value.WhichOneof("value_type")
+    if kind == "string_value":
+        return text_size(value.string_value)
+    if kind == "bytes_value":
+        return len(value.bytes_value)
+    if kind == "map_value":
+        return fields_size(value.map_value.fields) or _EMPTY
+    if kind == "array_value":
+        return sum(map(value_size, value.array_value.values)) or _EMPTY
+    if kind == "reference_value":
+        return name_size(value.reference_value.split("/documents/", 1)[-1])
+    return _FIXED[kind] if kind is not None else 1
+
+
+def text_size(text: str) -> int:
+    """Return the bytes a string takes."""
+    return (len(text) if text.isascii() else len(text.encode())) + 1
+
+
+def exact(value: Any) -> Any:
+    """Return a scalar of a subclass of str, int or float as what it is equal to; anything else as it is."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int.__int__(value)
+    return float.__float__(value) if isinstance(value, float) else value
+
+
+def is_int64(number: int) -> bool:
+    """Return whether the integer has at most 64 bits; `in range` would walk the range for an int of a subclass."""
+    return -(2**63) <= number < 2**63
+
+
+def check_timeout(timeout: object) -> None:
+    """Raise ValueError unless the timeout is None or a finite number of seconds above 0."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+        raise ValueError(f"timeout is a finite number of seconds above 0, not {timeout!r:.100}")
