@@ -19,7 +19,7 @@ from ._changing import ChangeFunction, changed, refuse_nested
 from ._document.difference import Change, Snapshot, apply
 from ._document.encoded_state import EncodedState, encode_state
 from ._document.error_texts import batch, conflict, exists, not_found, not_removable, with_flow_id
-from ._document.expiry import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
+from ._document.head import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
 from ._document.typed_fields import check_state
 from ._limits import check_flow_id, check_timeout, exact
 from ._memory_record import Record, read_head, summarize

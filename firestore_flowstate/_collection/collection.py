@@ -10,7 +10,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from .._document.encryption import Keyring
-from .._document.expiry import expiry
+from .._document.head import expiry
 from .._document.parts import COLLECTION as PARTS
 from .._document.payload import DocumentContext, Payloads
 from .._document.stored_document import StoredDocument

@@ -1,26 +1,72 @@
-"""What a document's head holds of a flow state: what people and queries see without its payload."""
+"""The head of a document: what people and queries see of a flow state without its payload, as status and expiry."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from pydantic import ValidationError
 
 from .._limits import (
-    MAX_PATH_BYTES,
     MAX_QUERIED_BYTES,
-    in_extra,
     is_int64,
     utf8_bytes,
 )
 from ..errors import FlowStateEncodeError
-from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
-from ..query import OWN_NAMES, SUMMARY_EXTRA, is_queryable_name
-from ..unset import Unset
+from ..models import BlockedOnStep, FlowState, FlowStateExecution, FlowStatus, Operation
+from ..query import is_queryable_name
+from ..unset import UNSET, Unset
+
+if TYPE_CHECKING:
+    from .._rpc.messages import Value  # for types alone: stores in memory load no grpc
 
 ERROR_LINE_CHARACTERS: Final = 200
 
 WAKE_AT: Final = "wakeAt"
 """The unknown key with the moment from which somebody should look at a flow, in milliseconds since the epoch."""
+
+EXPIRE_AFTER: Final = "expireAfter"
+"""The unknown key with a flow's own duration, in milliseconds; a negative one stands for never."""
+
+EXPIRY: Final = "expireAt"
+"""The field that a TTL policy goes by, in either layout; a state of the native layout may own it, as a key."""
+_NEVER: Final = -1
+_FINISHED: Final = ("done", "failed")
+
+
+class StatusInputs(NamedTuple):
+    """What the status of a flow follows from."""
+
+    ended: Literal["", "done", "failed"]
+    blocked: bool
+    executed: bool
+
+    @classmethod
+    def of(cls, state: FlowState) -> StatusInputs:
+        """Return the inputs of the status of the state."""
+        return cls(_ended(state.operation), state.blocked_on_step is not None, bool(state.executions))
+
+    def after(
+        self, operation: Operation | Unset, blocked_on_step: object, executions: Sequence[object] | Unset
+    ) -> StatusInputs:
+        """Return the inputs once these have replaced what they name."""
+        return StatusInputs(
+            self.ended if isinstance(operation, Unset) else _ended(operation),
+            self.blocked if isinstance(blocked_on_step, Unset) else blocked_on_step is not None,
+            self.executed if isinstance(executions, Unset) else bool(executions),
+        )
+
+    @property
+    def status(self) -> FlowStatus:
+        """The status, as `FlowState.status` has it."""
+        if self.ended:
+            return self.ended
+        if self.blocked:
+            return "blocked"
+        return "running" if self.executed else "scheduled"
 
 
 def check_head(state: FlowState) -> None:
@@ -51,33 +97,7 @@ def queryable(unknown: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_queryable(key: str, value: object) -> bool:
     """Return whether the document can have the unknown key as a field of its own."""
-    return is_queryable_name(key) and _is_queryable(value)
-
-
-def check_extra(key: object, value: object) -> None:
-    """Raise FlowStateEncodeError unless an update can set the unknown key by itself; UNSET stands for its removal."""
-    path = in_extra(key)
-    if not isinstance(key, str):
-        raise FlowStateEncodeError(f"Cannot store {path}: {key!r:.100} is not a string.", path=path)
-    if key in OWN_NAMES:
-        raise FlowStateEncodeError(
-            f"Cannot store {path}: a document has a field of its own under that name. save() and edit() take such a "
-            "key of the state, if it is one.",
-            path=path,
-        )
-    if not is_queryable_name(key) or len(f"{SUMMARY_EXTRA}{key}".encode()) > MAX_PATH_BYTES:
-        raise FlowStateEncodeError(
-            f"Cannot store {path}: no field of a document that is set by itself can have that name; it is empty, "
-            f"reserved, no UTF-8 or too long. save() and edit() take any key.",
-            path=path,
-        )
-    if not isinstance(value, Unset) and not _is_queryable(value):
-        raise FlowStateEncodeError(
-            f"Cannot store {path}: {value!r:.100} is not a bool, a number of 64 bits or a string of at most "
-            f"{MAX_QUERIED_BYTES:,} bytes of UTF-8, which is all that can be set by itself. save() and edit() take any "
-            "value.",
-            path=path,
-        )
+    return is_queryable_name(key) and is_queryable_value(value)
 
 
 def last_end_time(executions: Sequence[FlowStateExecution]) -> int | float | None:
@@ -106,8 +126,165 @@ def _check_text(path: str, text: str) -> None:
         )
 
 
-def _is_queryable(value: object) -> bool:
+def is_queryable_value(value: object) -> bool:
+    """Return whether queries can ask for the value: a scalar that Firestore's indexes hold whole."""
     if isinstance(value, str):
         size = utf8_bytes(value)
         return size is not None and size <= MAX_QUERIED_BYTES
     return isinstance(value, (bool, float)) or (isinstance(value, int) and is_int64(value))
+
+
+def expiry(
+    status: FlowStatus,
+    now: datetime,
+    *,
+    own: float | None,
+    after: timedelta | None,
+    when: Literal["finished", "always"],
+) -> datetime | None:
+    """Return when a state that is written now expires, or None if it does not.
+
+    To be asked by every write that changes operation, blocked step, executions or the flow's own duration: a flow that
+    is resumed loses its expiry.
+
+    Args:
+        status: What the flow does.
+        now: When it is written.
+        own: The flow's own duration, as of `own_duration`; None: it has none.
+        after: The duration of the settings; None: never.
+        when: Which states expire, by the settings.
+    """
+    if when == "finished" and status not in _FINISHED:
+        return None
+    if own is not None:
+        after = _duration(own)
+    if after is None:
+        return None
+    try:
+        return now + after
+    except OverflowError:  # after the year 9999, which neither datetime nor Firestore can hold
+        return None
+
+
+def expires_at(fields: Mapping[str, Value]) -> datetime | None:
+    """Return when a document says that it expires; None if it does not say, or not as a timestamp."""
+    value = fields.get(EXPIRY)
+    if value is None or value.WhichOneof("value_type") != "timestamp_value":
+        return None
+    try:
+        moment: datetime = value.timestamp_value.ToDatetime(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):  # not of the years 1 to 9999
+        return None
+    return moment
+
+
+def write_expiry(fields: Any, expire_at: datetime | None) -> None:
+    """Write when a document expires, or nothing."""
+    if expire_at is not None:
+        fields[EXPIRY].timestamp_value.FromDatetime(expire_at)
+
+
+def owns_expiry(fields: Mapping[str, Value]) -> bool:
+    """Return whether ``expireAt`` of a native document is an unknown key of its state, since it is not a timestamp."""
+    return EXPIRY in fields and fields[EXPIRY].WhichOneof("value_type") != "timestamp_value"
+
+
+def expire_after_in(fields: Mapping[str, Value]) -> int | float | None:
+    """Return the flow's own duration until it expires, in milliseconds; None if the document has none."""
+    value = fields.get(EXPIRE_AFTER)
+    kind = None if value is None else value.WhichOneof("value_type")
+    return own_duration({EXPIRE_AFTER: getattr(value, kind)}) if kind in ("integer_value", "double_value") else None
+
+
+def has_expired(expire_at: datetime | None, now: datetime) -> bool:
+    """Return whether the state counts as absent, collected yet or not."""
+    return expire_at is not None and expire_at <= now
+
+
+def own_duration(unknown: Mapping[str, Any]) -> int | float | None:
+    """Return the flow's own duration in milliseconds among the unknown keys of its state; None if it has none."""
+    value = unknown.get(EXPIRE_AFTER)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if type(value) is int and is_int64(value) else None
+
+
+def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
+    """Return what the unknown key is to be for a parameter `expire_after`; UNSET: as it is.
+
+    Raises:
+        ValueError: It is not a duration.
+    """
+    if isinstance(given, Unset):
+        return UNSET
+    if given is None:
+        return _NEVER
+    asked: object = given
+    if not isinstance(asked, timedelta) or asked <= timedelta():
+        raise ValueError(f"expire_after is a duration longer than none, or None for never, not {asked!r:.100}")
+    milliseconds = given / timedelta(milliseconds=1)
+    return int(milliseconds) if milliseconds.is_integer() else milliseconds
+
+
+@contextmanager
+def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Iterator[None]:
+    """Give a state its flow's own duration while it is stored under the id; if that fails it has what it had.
+
+    Raises:
+        ValueError: `given` is not a duration.
+        FlowStateEncodeError: The state is of a class of the application's whose objects cannot have it.
+    """
+    own = own_duration_of(given)
+    given_state: object = state
+    if isinstance(own, Unset) or not isinstance(given_state, FlowState):  # others are refused when encoded
+        yield
+        return
+    name = next((name for name, alias in state.wire_names.items() if alias == EXPIRE_AFTER), EXPIRE_AFTER)
+    before = state.__dict__.get(name, (state.model_extra or {}).get(EXPIRE_AFTER, UNSET))
+    was_set = name in state.model_fields_set
+
+    def take_back() -> None:
+        if isinstance(before, Unset):
+            (state.model_extra or {}).pop(name, None)
+        elif getattr(state, name) is not before:
+            setattr(state, name, before)
+        if not was_set:
+            state.__pydantic_fields_set__.discard(name)
+
+    try:
+        _set_own(state, name, own)
+    except (ValueError, TypeError) as error:  # frozen, without unknown keys, or of another type
+        take_back()
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise FlowStateEncodeError(
+            f"Flow state {id!r}: a {type(state).__qualname__} cannot keep expire_after={given!r:.80} as its {name}: "
+            f"{why}. Nothing was written: update() takes it once the state is stored.",
+            flow_id=id,
+            path=name,
+        ) from error
+    try:
+        yield
+    except BaseException:
+        take_back()
+        raise
+
+
+def _set_own(state: FlowState, name: str, own: float) -> None:
+    setattr(state, name, own)
+    if (kept := getattr(state, name)) != own or isinstance(kept, bool):
+        raise ValueError(f"it makes it {kept!r:.80}")
+
+
+def _duration(own: float) -> timedelta | None:
+    if own < 0:
+        return None
+    try:
+        return timedelta(milliseconds=own)
+    except OverflowError:  # longer than any calendar
+        return None
+
+
+def _ended(operation: Operation) -> Literal["", "done", "failed"]:
+    if operation.result is not None and operation.result.error is not None:
+        return "failed"
+    return "done" if operation.done else ""

@@ -23,7 +23,7 @@ from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
 from .encoded_state import EncodedState
-from .expiry import EXPIRY, owns_expiry, write_expiry
+from .head import EXPIRY, owns_expiry, write_expiry
 from .native_values import ReferenceOf, check_key, down_to, read_value, same_fields, write_value
 from .stored_document import StoredDocument
 from .wire import state_from_wire, to_wire

@@ -10,8 +10,7 @@ from .._limits import MAX_DOCUMENT_BYTES, document_size, in_cache, in_events, ne
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
-from .expiry import write_expiry
-from .head import check_head, error_line, last_end_time, queryable
+from .head import check_head, error_line, last_end_time, queryable, write_expiry
 from .json_forms import plain
 from .json_text import encode
 from .log import MAX_IDS, Segment, bytes_of, merge

@@ -11,15 +11,13 @@ from .._limits import new_id, quoted
 from .._rpc.messages import Document
 from ..unset import Unset
 from .difference import Change
-from .expiry import write_expiry
-from .head import check_blocked
+from .head import StatusInputs, check_blocked, write_expiry
 from .json_text import encode
 from .log import Segment, bytes_of
 from .parts import PartRef, Spill, Stored, part_count
 from .payload import DocumentContext
 from .root import PAYLOAD, write_segment, write_stored
 from .serialized import text_of_cache, text_of_events, write_blocked, write_extra, write_summary
-from .status_inputs import StatusInputs
 from .version import Version
 from .wire import executions_to_wire, to_wire
 

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from .._rpc.messages import Value
 from ..models import FlowState, FlowStatus
-from .expiry import EXPIRY
+from .head import EXPIRY
 from .stored_document import StoredDocument
 
 _KINDS: Final = {

@@ -11,25 +11,25 @@ from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStatus
 from ..unset import UNSET, Unset
-from .expiry import EXPIRE_AFTER, EXPIRY, expire_after_in, expires_at, has_expired, owns_expiry
-from .head import WAKE_AT
+from .head import EXPIRE_AFTER, EXPIRY, WAKE_AT, StatusInputs, expire_after_in, expires_at, has_expired, owns_expiry
 from .moment import Moment, moment_of
 from .native_values import number_of
 from .parts import PartRef
 from .payload import DocumentContext
 from .root import PAYLOAD, VALUES, Root, check_layout, read_root, reference_fields, refs_in
-from .status_inputs import (
-    NATIVE_STATUS_INPUTS,
-    SERIALIZED_STATUS_INPUTS,
-    StatusInputs,
-    native_status_inputs,
-    serialized_status_inputs,
-)
 
 LayoutName = Literal["serialized", "native"]
 Mask: TypeAlias = tuple[str, ...]
 """Field paths to read."""
 
+NATIVE_STATUS_INPUTS: Final[Mask] = (
+    "operation.name",
+    "operation.done",
+    "operation.result.error",
+    "executions",
+    f"{PAYLOAD}.v",
+)
+SERIALIZED_STATUS_INPUTS: Final[Mask] = ("status", "blockedOnStep", f"{PAYLOAD}.executions")
 EXISTENCE: Final[Mask] = ("flowId",)
 """The mask of a read that asks whether a document is there: a mask has to name a field."""
 EXPIRY_ALONE: Final[Mask] = (EXPIRY,)
@@ -244,3 +244,36 @@ class StoredDocument:
 
     def _count(self, name: str) -> int:
         return self.payload[name].integer_value if name in self.payload else 0
+
+
+def native_status_inputs(document: Document) -> StatusInputs:
+    """Return the status inputs of a native document, from the fields `NATIVE_STATUS_INPUTS` and ``blockedOnStep``."""
+    fields = document.fields
+    operation = fields["operation"].map_value.fields if "operation" in fields else {}
+    result = operation["result"].map_value.fields if "result" in operation else {}
+    failed = "error" in result and result["error"].WhichOneof("value_type") != "null_value"
+    done = "done" in operation and operation["done"].boolean_value
+    executed = "executions" in fields and len(fields["executions"].array_value.values) > 0
+    return StatusInputs("failed" if failed else "done" if done else "", is_blocked(document), executed)
+
+
+def serialized_status_inputs(document: Document, context: DocumentContext) -> StatusInputs:
+    """Return the status inputs of a document of ours, from the fields `SERIALIZED_STATUS_INPUTS`.
+
+    Raises:
+        FlowStateDecodeError: Its executions cannot be read.
+    """
+    status = document.fields["status"].string_value
+    payload = document.fields[PAYLOAD].map_value.fields
+    stored = payload.get("executions")
+    if stored is None or stored.WhichOneof("value_type") == "map_value":
+        executed = stored is not None  # so many that they are in parts
+    else:
+        executed = bool(context.unpack(stored.string_value.encode() or stored.bytes_value, "executions"))
+    return StatusInputs(status if status in ("done", "failed") else "", is_blocked(document), executed)
+
+
+def is_blocked(document: Document) -> bool:
+    """Return whether a document of either layout says that the flow waits for a step."""
+    fields = document.fields
+    return "blockedOnStep" in fields and fields["blockedOnStep"].WhichOneof("value_type") == "map_value"

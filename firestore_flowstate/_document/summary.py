@@ -10,11 +10,9 @@ from .._rpc.messages import Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStateSummary, FlowStatus
 from .error_texts import unreadable
-from .expiry import EXPIRY
-from .head import WAKE_AT, first_line
+from .head import EXPIRY, WAKE_AT, first_line
 from .native_values import ReferenceOf, read_value
-from .status_inputs import NATIVE_STATUS_INPUTS
-from .stored_document import StoredDocument
+from .stored_document import NATIVE_STATUS_INPUTS, StoredDocument
 
 SUMMARY: Final = (
     "flowId",

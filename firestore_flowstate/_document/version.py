@@ -16,11 +16,10 @@ import orjson
 from .._limits import is_int64
 from .._rpc.messages import Value
 from ..models import FlowState
-from .expiry import EXPIRE_AFTER, expire_after_in, has_expired, own_duration, owns_expiry
+from .head import EXPIRE_AFTER, StatusInputs, expire_after_in, has_expired, own_duration, owns_expiry
 from .moment import EPOCH, NANOS, SECONDS, Moment
 from .parts import PartRef
 from .root import Root, Written
-from .status_inputs import StatusInputs
 from .stored_document import LayoutName, StoredDocument
 
 _FORMAT: Final = 1

@@ -12,9 +12,9 @@ from .._commit.commit import Attempts, commit_write
 from .._commit.conflict import Conflict
 from .._commit.pending_write import Anything, CommitResult, PendingWrite, if_updated_at
 from .._document.error_texts import batch as batch_error
+from .._document.head import StatusInputs
 from .._document.moment import moment_of
 from .._document.root import Written
-from .._document.status_inputs import StatusInputs
 from .._document.stored_document import PART_COUNT, StoredDocument
 from .._document.typed_fields import check_state
 from .._limits import check_flow_id

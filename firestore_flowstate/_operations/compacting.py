@@ -10,7 +10,7 @@ from .._commit.commit import Attempts, commit
 from .._commit.pending_write import CommitResult, PendingWrite, repacking
 from .._document.compaction import compact_log, joinable, write_compacted
 from .._document.error_texts import unreadable, with_flow_id
-from .._document.status_inputs import StatusInputs
+from .._document.head import StatusInputs
 from .._document.stored_document import StoredDocument
 from .._document.version import Version
 from .._rpc.deadline import Deadline

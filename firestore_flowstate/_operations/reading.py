@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from .._collection.collection import Collection
 from .._document.error_texts import unreadable
+from .._document.head import StatusInputs
 from .._document.layouts import layout_of
 from .._document.log import MAX_IDS
 from .._document.parts import PartRef, part_ids, resolve
-from .._document.status_inputs import StatusInputs
 from .._document.stored_document import HEAD, StoredDocument
 from .._document.version import Version
 from .._gc_pause import gc_paused

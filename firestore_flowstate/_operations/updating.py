@@ -13,7 +13,7 @@ from .._commit.pending_write import CommitResult, Exactly, PendingWrite, expect,
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.error_texts import not_found, not_removable, unreadable, with_flow_id
-from .._document.expiry import EXPIRE_AFTER
+from .._document.head import EXPIRE_AFTER
 from .._document.native import is_changed, write_native_change
 from .._document.parts import PartRef, part_count
 from .._document.serialized_update import Update, pack_update, unremovable, write_transforms, write_update

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from .._collection.collection import Collection
-from .._document.expiry import has_expired
+from .._document.head import has_expired
 from .._document.stored_document import StoredDocument
 from .._document.summary import summary_of
 from .._query.matching import order

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Final
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery
+from firestore_flowstate._document.head import StatusInputs
 from firestore_flowstate._document.moment import Moment
-from firestore_flowstate._document.status_inputs import StatusInputs
 from firestore_flowstate._document.version import Version
 
 Store = FirestoreFlowStateStore

@@ -37,7 +37,7 @@ def large(*, done: bool) -> FlowState:
 
 async def expiries(store: FirestoreFlowStateStore) -> tuple[datetime | None, set[datetime | None]]:
     """Return when the root expires, and when its parts do."""
-    from firestore_flowstate._document.expiry import expires_at
+    from firestore_flowstate._document.head import expires_at
 
     collection, deadline = await store._begin()
     root = await collection.get("flow", deadline)

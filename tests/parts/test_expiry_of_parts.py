@@ -25,7 +25,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     Operation,
 )
-from firestore_flowstate._document.expiry import expires_at
+from firestore_flowstate._document.head import expires_at
 from firestore_flowstate._document.parts import COLLECTION as PARTS
 from firestore_flowstate._document.root import read_root
 from firestore_flowstate._operations.compacting import compact

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import FlowStateQuery, InvalidQueryError
-from firestore_flowstate._document.expiry import expiry, has_expired
+from firestore_flowstate._document.head import expiry, has_expired
 from firestore_flowstate.query import milliseconds
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
