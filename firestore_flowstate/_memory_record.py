@@ -44,34 +44,34 @@ class Record:
         state._note_stored(self.version, updated_at=self.summary.updated_at, expire_at=self.summary.expire_at)
 
 
-def read_head(id: str, encoded: EncodedState) -> FlowState:
+def without_steps(id: str, encoded: EncodedState) -> FlowState:
     """Return the state without its steps; raise FlowStateEncodeError if nobody could read it later."""
     try:
-        head = decode_state(encoded.without_steps(), flow_id=id)
-        check_head(head)
+        shown = decode_state(encoded.without_steps(), flow_id=id)
+        check_head(shown)
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from None
     except FlowStateDecodeError as error:
         raise FlowStateEncodeError(f"Nothing was written: {error}", flow_id=id) from None
-    return head
+    return shown
 
 
 def summarize(
-    id: str, encoded: EncodedState, head: FlowState, *, updated_at: datetime, expire_at: datetime | None
+    id: str, encoded: EncodedState, shown: FlowState, *, updated_at: datetime, expire_at: datetime | None
 ) -> FlowStateSummary:
-    """Return the summary of a state that is stored under the id, given without its steps as `head`."""
+    """Return the summary of a state that is stored under the id, given without its steps as `shown`."""
     return FlowStateSummary(
         id=id,
-        flow_id=head.flow_id,
-        name=head.name,
-        status=head.status,
-        start_time=head.start_time,
-        blocked_on=head.blocked_on_step.name if head.blocked_on_step is not None else None,
+        flow_id=shown.flow_id,
+        name=shown.name,
+        status=shown.status,
+        start_time=shown.start_time,
+        blocked_on=shown.blocked_on_step.name if shown.blocked_on_step is not None else None,
         step_count=len(encoded.cache),
         size_bytes=encoded.size,
-        last_end_time=last_end_time(head.executions),
-        error_line=error_line(head.operation),
+        last_end_time=last_end_time(shown.executions),
+        error_line=error_line(shown.operation),
         updated_at=updated_at,
         expire_at=expire_at,
-        extra=queryable(head.model_extra or {}),
+        extra=queryable(shown.model_extra or {}),
     )

@@ -22,7 +22,7 @@ from ._document.error_texts import batch, conflict, exists, not_found, not_remov
 from ._document.head import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
 from ._document.typed_fields import check_state
 from ._limits import check_flow_id, check_timeout, exact
-from ._memory_record import Record, read_head, summarize
+from ._memory_record import Record, summarize, without_steps
 from ._query.due import Due, due_query, is_due, wake_at
 from ._query.matching import matches, order
 from ._query.token import Position, from_token, scope_of, to_token
@@ -358,18 +358,18 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         self, id: str, encoded: EncodedState, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
     ) -> Record:
         """Keep the state; `payload` is as of `Record`, None if it is saved whole."""
-        head = read_head(id, encoded)
+        shown = without_steps(id, encoded)
         now = datetime.now(timezone.utc)
         if keeping_expiry_of is None:
             settings = self._settings
-            own = own_duration(head.model_extra or {})
-            expire_at = expiry(head.status, now, own=own, after=settings.expire_after, when=settings.expire_when)
+            own = own_duration(shown.model_extra or {})
+            expire_at = expiry(shown.status, now, own=own, after=settings.expire_after, when=settings.expire_when)
         else:
             expire_at = keeping_expiry_of.summary.expire_at
         self._writes += 1
-        summary = summarize(id, encoded, head, updated_at=now, expire_at=expire_at)
+        summary = summarize(id, encoded, shown, updated_at=now, expire_at=expire_at)
         if payload is None:
-            payload = frozenset((head.model_extra or {}).keys() - summary.extra.keys())
+            payload = frozenset((shown.model_extra or {}).keys() - summary.extra.keys())
         record = self._records[id] = Record(encoded, f"{self._name}:{self._writes}", summary, payload)
         self._signals.changed()
         return record

@@ -38,7 +38,7 @@ AGE: Final[Mask] = ("startTime", EXPIRY, f"{PAYLOAD}.parts")
 """What purging goes by."""
 NATIVE_STATUS: Final[Mask] = ("startTime", EXPIRY, "blockedOnStep", *NATIVE_STATUS_INPUTS)
 """What tells whether a native document has a status that is asked for; it carries none."""
-HEAD: Final[Mask] = (
+UPDATE_BASE: Final[Mask] = (
     EXPIRY,
     EXPIRE_AFTER,
     *(f"{PAYLOAD}.{name}" for name in ("weight", "parts", "created")),
@@ -154,7 +154,7 @@ class StoredDocument:
         return () if self.is_native else self.read_root().refs
 
     def replaceable(self) -> list[PartRef]:
-        """Return the references that stand in the place of values outside the log, also if read by the mask `HEAD`.
+        """Return the references that stand in the place of values outside the log, also if read by the mask `UPDATE_BASE`.
 
         Raises:
             FlowStateDecodeError: One is damaged.
@@ -221,7 +221,7 @@ class StoredDocument:
         return self.message.fields["shard"].integer_value if "shard" in self.message.fields else 0
 
     def status_inputs(self, context: DocumentContext) -> StatusInputs:
-        """Return what its status follows from, also if read by the mask `HEAD`.
+        """Return what its status follows from, also if read by the mask `UPDATE_BASE`.
 
         Raises:
             FlowStateDecodeError: Its executions cannot be read.

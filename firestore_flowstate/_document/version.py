@@ -64,7 +64,7 @@ class Version:
 
     @classmethod
     def of_document(cls, document: StoredDocument, status_inputs: StatusInputs) -> Version:
-        """Return the version of a document; without its revision if that was read by the mask `HEAD`."""
+        """Return the version of a document; without its revision if that was read by the mask `UPDATE_BASE`."""
         part_count = document.part_count
         expire_at = document.expire_at
         if document.has_log or document.is_native:

@@ -12,7 +12,7 @@ from .._document.head import StatusInputs
 from .._document.layouts import layout_of
 from .._document.log import MAX_IDS
 from .._document.parts import PartRef, part_ids, resolve
-from .._document.stored_document import HEAD, StoredDocument
+from .._document.stored_document import UPDATE_BASE, StoredDocument
 from .._document.version import Version
 from .._gc_pause import gc_paused
 from .._rpc.deadline import Deadline
@@ -173,11 +173,11 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
     return decode(collection, document, resolved)
 
 
-class Head(NamedTuple):
-    """A version, and the parts that an update of it may replace.
+class UpdateBase(NamedTuple):
+    """What an update goes on top of: a version, and the parts that it may replace.
 
     Attributes:
-        version: The version. Its revision is not known if only the head was read.
+        version: The version. Its revision is not known if the log was not read.
         replaceable: The references of its values; those of the log may not be known.
     """
 
@@ -185,28 +185,28 @@ class Head(NamedTuple):
     replaceable: Sequence[PartRef]
 
 
-async def read_head(collection: Collection, id: str, deadline: Deadline) -> Head | None:
-    """Return the head of what is stored; None if nothing is, or it has expired."""
-    document = await collection.get(id, deadline, mask=HEAD)
+async def read_base(collection: Collection, id: str, deadline: Deadline) -> UpdateBase | None:
+    """Return what an update goes on top of; None if nothing is, or it has expired."""
+    document = await collection.get(id, deadline, mask=UPDATE_BASE)
     if document is None or not document.is_live():
         return None
     try:
         document.check_layout()
-        return Head(_version(collection, document), document.replaceable())
+        return UpdateBase(_version(collection, document), document.replaceable())
     except FlowStateDecodeError as error:
         raise unreadable(error, id) from error
 
 
-async def confirm(collection: Collection, id: str, base: Version, deadline: Deadline) -> Head:
+async def confirm(collection: Collection, id: str, base: Version, deadline: Deadline) -> UpdateBase:
     """Return a version that a text told of, as the document has it.
 
     If another version is stored it has no parts: a write on top of it cannot be stored.
     """
-    head = await read_head(collection, id, deadline)
-    if head is not None and head.version.updated == base.updated:
-        return head._replace(version=replace(head.version, revision=base.revision))
+    found = await read_base(collection, id, deadline)
+    if found is not None and found.version.updated == base.updated:
+        return found._replace(version=replace(found.version, revision=base.revision))
     version = await confirm_whole(collection, id, base, deadline)  # maintenance may have been there
-    return Head(version, version.part_refs or ())
+    return UpdateBase(version, version.part_refs or ())
 
 
 async def confirm_whole(collection: Collection, id: str, base: Version, deadline: Deadline) -> Version:

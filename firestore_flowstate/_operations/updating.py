@@ -25,7 +25,7 @@ from .._rpc.outcome import Refused
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError
 from ..unset import UNSET, Unset
 from .compacting import compact
-from .reading import confirm, confirm_whole, fetch, read_head
+from .reading import confirm, confirm_whole, fetch, read_base
 from .saving import check_may_be_plain
 
 _COMPACTIONS = 6  # how often a full root is compacted before an update gives up
@@ -85,10 +85,10 @@ async def update_latest(collection: Collection, id: str, change: Change, *, dead
 async def _update_latest(collection: Collection, id: str, change: Change, *, deadline: Deadline) -> Version:
     backoff = Backoff(deadline, first=0.005, longest=0.5)
     while True:
-        head = await read_head(collection, id, deadline)
-        if head is None:
+        found = await read_base(collection, id, deadline)
+        if found is None:
             raise not_found(id)
-        base, replaceable = head
+        base, replaceable = found
         try:
             return await update(collection, id, change, base=base, replaceable=replaceable, deadline=deadline)
         except Conflict as conflicting:
