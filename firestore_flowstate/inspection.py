@@ -13,11 +13,11 @@ from . import _operations
 from ._limits import check_flow_id
 from .firestore import FirestoreFlowStateStore
 
-__all__ = ["StoredDocument", "absent_ids", "ids_beginning_with", "stored_document"]
+__all__ = ["InspectedDocument", "absent_ids", "ids_beginning_with", "inspect_document"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredDocument:
+class InspectedDocument:
     """The document of a flow state, whether anybody can read it or not, and whether it has expired or not.
 
     Attributes:
@@ -35,9 +35,9 @@ class StoredDocument:
     part_bytes: int
 
 
-async def stored_document(
+async def inspect_document(
     store: FirestoreFlowStateStore, id: str, *, timeout: float | None = None
-) -> StoredDocument | None:
+) -> InspectedDocument | None:
     """Return the document that is stored under the id, or None. One read.
 
     Raises:
@@ -50,7 +50,7 @@ async def stored_document(
     if document is None:
         return None
     form = _operations.inspecting.form_of(collection, document)
-    return StoredDocument(
+    return InspectedDocument(
         document=form.rest,
         layout=form.layout,
         size_bytes=form.size,

@@ -154,7 +154,7 @@ class StoredDocument:
         return () if self.is_native else self.read_root().refs
 
     def replaceable(self) -> list[PartRef]:
-        """Return the references that stand in the place of values outside the log, also if read by the mask `UPDATE_BASE`.
+        """Return the references in the place of values outside the log, also if read by the mask `UPDATE_BASE`.
 
         Raises:
             FlowStateDecodeError: One is damaged.

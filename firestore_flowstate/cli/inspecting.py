@@ -18,7 +18,7 @@ from ..errors import FlowStateNotFoundError
 from ..firestore import FirestoreFlowStateStore
 from ..flows import Flows
 from ..flows.doctor import examine
-from ..inspection import StoredDocument, absent_ids, ids_beginning_with, stored_document
+from ..inspection import InspectedDocument, absent_ids, ids_beginning_with, inspect_document
 from ..models import FlowState, FlowStateSummary
 from ..query import MAX_LIMIT, FlowStateQuery
 from ..settings import FlowStateSettings
@@ -198,12 +198,12 @@ def show(id: str, exact: bool, details: bool, raw: bool) -> None:
     tell_json(fields, indent=2, exact=exact)
 
 
-async def _look(settings: FlowStateSettings, id: str, *, raw: bool) -> tuple[str, FlowState | None, StoredDocument]:
+async def _look(settings: FlowStateSettings, id: str, *, raw: bool) -> tuple[str, FlowState | None, InspectedDocument]:
     """Return the id, or the only one that begins so, with its state, unless `raw`, and its document."""
 
-    async def look(found: str) -> tuple[str, FlowState | None, StoredDocument] | None:
+    async def look(found: str) -> tuple[str, FlowState | None, InspectedDocument] | None:
         state = None if raw else await store.load(found)
-        stored = await stored_document(store, found) if raw or state is not None else None
+        stored = await inspect_document(store, found) if raw or state is not None else None
         return None if stored is None else (found, state, stored)
 
     async with opened(settings) as store:
@@ -229,7 +229,7 @@ def _absent(id: str) -> FlowStateNotFoundError:
     return FlowStateNotFoundError(f"There is no flow state {id!r}, or it has expired, and none begins so.", flow_id=id)
 
 
-def _told(id: str, state: FlowState, stored: StoredDocument) -> str:
+def _told(id: str, state: FlowState, stored: InspectedDocument) -> str:
     written = "" if state.updated_at is None else f"written {when(state.updated_at)} {zone()}"
     expires = "never expires" if state.expire_at is None else f"expires {when(state.expire_at)} {zone()}"
     parts = f", and {stored.part_bytes:,} in {counted(stored.parts, 'part')}" if stored.parts else ""
