@@ -1,4 +1,4 @@
-"""Firestore's limits: what names, field paths and numbers may be, and the bytes that documents take.
+"""Firestore's limits: what names, field paths, numbers and times may be, and the bytes that documents take.
 
 Sources: https://firebase.google.com/docs/firestore/quotas#collections_documents_and_fields,
 https://cloud.google.com/firestore/docs/reference/rpc/google.firestore.v1#fieldreference and
@@ -12,7 +12,8 @@ import math
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from .errors import InvalidFlowIdError
 
@@ -38,6 +39,31 @@ MAX_QUERIED_BYTES: Final = 1499  # Firestore refuses a query with more, and cuts
 Document: TypeAlias = Any
 Value: TypeAlias = Any
 """Messages of protobuf, which those who hold them have imported."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # since then, of the years 1 to 9999: a Timestamp's
+NANOS: Final = range(1_000_000_000)
+
+
+class Moment(NamedTuple):
+    """A time of the server, exact to the nanosecond."""
+
+    seconds: int
+    nanos: int
+
+    def as_datetime(self) -> datetime:
+        """Return the moment in UTC, cut to microseconds."""
+        return EPOCH + timedelta(seconds=self.seconds, microseconds=self.nanos // 1000)
+
+    def just_before(self) -> Moment:
+        """Return the moment one microsecond earlier, which is how finely Firestore tells versions apart."""
+        nanos = self.nanos - 1000
+        return Moment(self.seconds, nanos) if nanos >= 0 else Moment(self.seconds - 1, nanos + len(NANOS))
+
+
+def moment_of(timestamp: Any) -> Moment:
+    """Return a protobuf Timestamp as a Moment."""
+    return Moment(timestamp.seconds, timestamp.nanos)
 
 
 def check_flow_id(id: str) -> str:

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from .._collection.collection import Collection
-from .._document.moment import Moment, moment_of
 from .._document.parts import EXPIRY, PART_BYTES, PartRef, part_ids, write_part, write_part_expiry
 from .._document.root import Root
 from .._document.stored_document import StoredDocument
 from .._document.version import Version
+from .._limits import Moment, moment_of
 from .._rpc.deadline import Backoff, Deadline
 from .._rpc.gather_or_cancel import for_each
 from .._rpc.messages import CommitResponse, Document, Precondition, Timestamp, Write

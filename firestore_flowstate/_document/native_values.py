@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
-from .._limits import MAX_NAME_BYTES, is_int64, is_reserved, utf8_bytes
+from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserved, utf8_bytes
 from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import WireModel
 from .json_forms import attribute, plain
-from .moment import EPOCH, NANOS, SECONDS
 from .wire import to_wire
 
 MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: depth of maps and arrays

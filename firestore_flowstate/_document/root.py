@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from .._limits import Moment, moment_of
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from .log import Segment, covered_by, distinct
-from .moment import Moment, moment_of
 from .parts import MAX_STATE_PARTS, PartRef, Stored, part_count
 
 VERSION: Final = 1

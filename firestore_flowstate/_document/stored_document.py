@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Final, Literal, TypeAlias
 
-from .._limits import document_size
+from .._limits import Moment, document_size, moment_of
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStatus
 from ..unset import UNSET, Unset
 from .head import EXPIRE_AFTER, EXPIRY, WAKE_AT, StatusInputs, expire_after_in, expires_at, has_expired, owns_expiry
-from .moment import Moment, moment_of
 from .native_values import number_of
 from .parts import PartRef
 from .payload import DocumentContext

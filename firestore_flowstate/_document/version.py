@@ -13,11 +13,10 @@ from zlib import crc32
 
 import orjson
 
-from .._limits import is_int64
+from .._limits import EPOCH, NANOS, SECONDS, Moment, is_int64
 from .._rpc.messages import Value
 from ..models import FlowState
 from .head import EXPIRE_AFTER, StatusInputs, expire_after_in, has_expired, own_duration, owns_expiry
-from .moment import EPOCH, NANOS, SECONDS, Moment
 from .parts import PartRef
 from .root import Root, Written
 from .stored_document import LayoutName, StoredDocument

@@ -13,11 +13,10 @@ from .._commit.conflict import Conflict
 from .._commit.pending_write import Anything, CommitResult, PendingWrite, if_updated_at
 from .._document.error_texts import batch as batch_error
 from .._document.head import StatusInputs
-from .._document.moment import moment_of
 from .._document.root import Written
 from .._document.stored_document import PART_COUNT, StoredDocument
 from .._document.typed_fields import check_state
-from .._limits import check_flow_id
+from .._limits import check_flow_id, moment_of
 from .._rpc.deadline import Deadline, monotonic
 from .._rpc.gather_or_cancel import for_each, gather_or_cancel
 from .._rpc.messages import Write

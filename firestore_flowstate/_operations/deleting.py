@@ -18,10 +18,10 @@ from .._commit.pending_write import (
     part_names_of,
     send,
 )
-from .._document.moment import Moment
 from .._document.parts import COLLECTION as PARTS
 from .._document.stored_document import PART_COUNT, StoredDocument
 from .._document.version import Version
+from .._limits import Moment
 from .._rpc.deadline import Deadline
 from .._rpc.messages import StructuredQuery, Write
 from .._rpc.outcome import Ambiguous, Refused

@@ -8,9 +8,9 @@ from typing import Final
 
 from .._collection.collection import Collection
 from .._commit.conflict import guard
-from .._document.moment import moment_of
 from .._document.parts import part_ids
 from .._document.stored_document import StoredDocument
+from .._limits import moment_of
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Meaning, Refused, means
 from ..errors import FlowStateDecodeError

@@ -9,8 +9,8 @@ from typing import Final
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery
 from firestore_flowstate._document.head import StatusInputs
-from firestore_flowstate._document.moment import Moment
 from firestore_flowstate._document.version import Version
+from firestore_flowstate._limits import Moment
 
 Store = FirestoreFlowStateStore
 Method = Callable[[Store, str, "float | None"], Awaitable[object]]
