@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from .._collection.collection import Collection
-from .._document.parts import EXPIRY, PART_BYTES, PartRef, part_ids, write_part, write_part_expiry
+from .._document.parts import EXPIRY, write_part, write_part_expiry
 from .._document.root import Root
 from .._document.stored_document import StoredDocument
+from .._document.stored_values import PART_BYTES, PartRef, part_ids
 from .._document.version import Version
 from .._limits import Moment, moment_of
 from .._rpc.deadline import Backoff, Deadline

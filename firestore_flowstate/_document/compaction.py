@@ -8,11 +8,22 @@ from typing import Final
 
 from .._rpc.messages import Document
 from .json_text import encode
-from .log import MAX_IDS, Entries, Segment, bytes_of, merge, with_values
-from .parts import PartRef, Spill, Stored, part_ids
+from .log import Entries, merge
 from .payload import DocumentContext, check_together, unpacked_size
-from .root import PAYLOAD, Root, write_log, write_stored
+from .root import PAYLOAD, Root
 from .stored_document import StoredDocument
+from .stored_values import (
+    MAX_IDS,
+    PartRef,
+    Segment,
+    Spill,
+    Stored,
+    bytes_of,
+    part_ids,
+    with_values,
+    write_log,
+    write_stored,
+)
 
 COMPACT_WEIGHT: Final = 300_000
 """The weight of the log in the root from which on it is compacted: bytes, plus 1,000 a segment."""

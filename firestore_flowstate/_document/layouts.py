@@ -8,10 +8,10 @@ from typing import Final, TypeAlias
 
 from ..models import FlowState
 from .encoded_state import EncodedState, encode_state
+from .log import read_state
 from .native import encode_native_state, read_native
 from .native_values import ReferenceOf
 from .payload import DocumentContext, Payloads
-from .serialized import read_state
 from .stored_document import LayoutName, StoredDocument
 
 Reader: TypeAlias = Callable[[StoredDocument, Mapping[str, bytes], DocumentContext, ReferenceOf], FlowState]

@@ -1,62 +1,55 @@
-"""The log: the cache and the events of a flow state as segments in the order of their commits, and their merging."""
+"""The log read: its segments merged in the order of their commits, and with the values of the root to a state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..errors import FlowStateDecodeError
-from .parts import PartRef, Stored
+from ..models import FlowState
+from .native_values import ReferenceOf, read_value
 from .payload import DocumentContext
+from .root import HEAD_FIELDS, NATIVE_FIELDS, Root
+from .stored_values import Segment, bytes_of
+from .wire import state_from_wire
 
-MAX_IDS: Final = 64  # how many covered revisions a segment remembers
-SEGMENT_WEIGHT: Final = 1000  # what reading one more segment costs, in bytes
-_REFERENCE_WEIGHT: Final = 100
+_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a null name is kept in extra
 
 
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """One write to cache and events: removes steps, then sets steps and events.
+def read_state(
+    root: Root, resolved: Mapping[str, bytes], context: DocumentContext, *, flow_id: str, native: ReferenceOf
+) -> FlowState:
+    """Return the flow state of a root and its parts.
 
-    Attributes:
-        id: Random; the revision that the write made.
-        set: Packed JSON of the steps set, ``{step: entry}``.
-        delete: Packed JSON of the steps removed before, ``[step]``.
-        events: Packed JSON of the events set, ``{step: payload}``.
-        ids: Earlier revisions that it covers, oldest first; at most 64.
+    Args:
+        root: The root.
+        resolved: The bytes of each reference, by its name.
+        context: Where it is kept.
+        flow_id: The id it is stored under.
+        native: Makes references of values that others put into the head.
+
+    Raises:
+        FlowStateDecodeError: A value cannot be read; says which.
     """
-
-    id: str
-    set: Stored | None = None
-    delete: Stored | None = None
-    events: Stored | None = None
-    ids: tuple[str, ...] = ()
-
-    def values(self) -> dict[str, Stored]:
-        """Return the packed values by the name they have in the document."""
-        values: dict[str, Stored] = {}
-        if self.set is not None:
-            values["set"] = self.set
-        if self.delete is not None:
-            values["del"] = self.delete
-        if self.events is not None:
-            values["events"] = self.events
-        return values
-
-    def weight(self) -> int:
-        """Return what the segment weighs inside a root. One that is all in parts cannot be compacted any further."""
-        values = (self.set, self.delete, self.events)
-        inside = [value for value in values if isinstance(value, bytes)]
-        if inside or values == (None, None, None):
-            return SEGMENT_WEIGHT + sum(map(len, inside))
-        return _REFERENCE_WEIGHT
-
-
-def with_values(segment: Segment, values: Mapping[str, Stored]) -> Segment:
-    """Return the segment with some of its values replaced, by their names in the document."""
-    fields: dict[str, Any] = {{"del": "delete"}.get(name, name): stored for name, stored in values.items()}
-    return replace(segment, **fields) if fields else segment
+    wire: dict[str, Any] = {
+        name: read_value(value, native)
+        for name, value in root.head.items()
+        if name not in HEAD_FIELDS or name in ("flowId", "name", "startTime")
+    }
+    if clash := NATIVE_FIELDS & wire.keys():
+        raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
+    packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
+    values = dict(zip(root.values, context.unpack_each(packed), strict=True))
+    extra = values.pop("extra", {})
+    if not isinstance(extra, dict):
+        raise FlowStateDecodeError("extra is not an object")
+    if taken := _NOT_UNKNOWN & extra.keys():
+        raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
+    merged = merge(root.unique_log, resolved, context)
+    # A partial write sets an unknown key in the head, whatever the payload has under that name.
+    wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
+    return state_from_wire(wire, flow_id=flow_id)
 
 
 @dataclass(kw_only=True)
@@ -74,31 +67,6 @@ class Entries:
             self.delete[step] = None
         self.set.update(set)
         self.events.update(events)
-
-
-def distinct(log: Sequence[Segment]) -> list[Segment]:
-    """Return the segments without late duplicates: one that comes again under an id that is known.
-
-    A compacted segment is never left out: it stands for others.
-    """
-    known: set[str] = set()
-    kept = []
-    for segment in log:
-        if segment.ids or segment.id not in known:
-            kept.append(segment)
-            known.update(segment.ids)
-            known.add(segment.id)
-    return kept
-
-
-def covered_by(log: Sequence[Segment]) -> list[str]:
-    """Return every revision that a log without late duplicates knows of, oldest first; the last is the state's."""
-    ids: dict[str, None] = {}
-    for segment in log:
-        for id in segment.ids:
-            ids.setdefault(id)
-        ids.setdefault(segment.id)
-    return list(ids)
 
 
 def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], context: DocumentContext) -> Entries:
@@ -127,11 +95,6 @@ def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], context: Docume
             raise FlowStateDecodeError(f"log.{segment.id}.del does not name steps")
         merged.add(steps, removed, events)
     return merged
-
-
-def bytes_of(stored: Stored, resolved: Mapping[str, bytes]) -> bytes:
-    """Return the bytes of a packed value, those of a reference from what it was resolved to."""
-    return resolved[stored.name] if isinstance(stored, PartRef) else stored
 
 
 def _checked(value: Any, kind: type, segment: Segment, name: str) -> Any:

@@ -2,117 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Final, TypeAlias
+from typing import Final
 
-from .._limits import new_id
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError
+from .stored_values import PART_BYTES, PartRef, part_ids
 
 COLLECTION: Final = "flowstate-parts"
 DATA: Final = "data"
 EXPIRY: Final = "expireAt"
-MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
 MAX_STATE_PARTS: Final = 20_000  # of one state; a root of nothing but references has room for about 16,000
-PART_BYTES: Final = 1_000_000
-INLINE_BYTES: Final = 64 * 1024  # larger values of an update go to parts at once
 EXPIRY_MARGIN: Final = timedelta(days=7)  # parts outlive their root
-
-_PART_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_REF_BYTES: Final = 80  # about what a reference takes in the root
-
-
-@dataclass(frozen=True)
-class PartRef:
-    """Stands in a root in the place of a value that is too large for it, and whose bytes are in parts.
-
-    Attributes:
-        field: The payload value that it stands for; "log" for a value of a segment.
-        name: The name that its parts share; part i is called ``name-i``.
-        count: How many parts there are.
-        bytes: The bytes of all of them together.
-    """
-
-    field: str
-    name: str
-    count: int
-    bytes: int
-
-    def part_names(self) -> list[str]:
-        """Return the ids of the part documents, in order."""
-        return [f"{self.name}-{index}" for index in range(self.count)]
-
-    def is_sound(self) -> bool:
-        """Return whether documents can have such names, and hold as many bytes."""
-        if not _PART_NAME.fullmatch(self.name):
-            return False
-        return 0 < self.count <= MAX_PARTS and 0 <= self.bytes <= self.count * PART_BYTES
-
-
-Stored: TypeAlias = bytes | PartRef
-"""A packed payload value, or where its bytes are."""
-
-
-@dataclass
-class Spill:
-    """The values that leave a root for parts.
-
-    Attributes:
-        room: The bytes that values may take in the root.
-        moved: What left, by the reference that stands in its place.
-    """
-
-    room: int
-    moved: list[tuple[PartRef, bytes]] = field(default_factory=list)
-
-    @property
-    def refs(self) -> tuple[PartRef, ...]:
-        """The references to what left."""
-        return tuple(ref for ref, _ in self.moved)
-
-    @property
-    def count(self) -> int:
-        """How many part documents there are."""
-        return part_count(self.refs)
-
-    def move(self, field: str, stored: bytes) -> PartRef:
-        """Move the bytes of a value of this field out; return the reference to them."""
-        ref = PartRef(field, new_id().replace("-", "_"), -(-len(stored) // PART_BYTES), len(stored))
-        self.moved.append((ref, stored))
-        return ref
-
-    def move_largest(self, values: Mapping[str, Stored]) -> dict[str, Stored]:
-        """Return the values with the largest moved out, until the rest fits the room.
-
-        Args:
-            values: The values by their field; those of a segment as ``log.set`` and so on.
-        """
-        kept = dict(values)
-        inside = {name: stored for name, stored in values.items() if isinstance(stored, bytes)}
-        total = sum(map(len, inside.values()))
-        for name, stored in sorted(inside.items(), key=lambda item: len(item[1]), reverse=True):
-            if total <= self.room or len(stored) <= _REF_BYTES:
-                break
-            kept[name] = self.move(name.partition(".")[0], stored)
-            total += _REF_BYTES - len(stored)
-        return kept
-
-    def move_if_large(self, field: str, stored: bytes) -> Stored:
-        """Return the value, or a reference if it is too large for an update to leave in the root."""
-        return self.move(field, stored) if len(stored) > INLINE_BYTES else stored
-
-
-def part_count(refs: Iterable[PartRef]) -> int:
-    """Return how many part documents references stand for."""
-    return sum(ref.count for ref in refs)
-
-
-def part_ids(refs: Iterable[PartRef]) -> list[str]:
-    """Return the ids of the part documents that references stand for, each once: a late duplicate repeats its own."""
-    return list(dict.fromkeys(name for ref in refs for name in ref.part_names()))
 
 
 def write_part(document: Document, data: bytes, index: int) -> None:

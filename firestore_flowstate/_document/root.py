@@ -1,19 +1,19 @@
-"""The root document of the serialized layout, version 1, taken apart and put together without its values.
+"""The root document of the serialized layout, version 1, taken apart as it is stored.
 
-Field by field as docs/format.md has it. Values stay packed here; `serialized` packs and unpacks them.
+Field by field as docs/format.md has it. Values stay packed here; `serialized` writes them, and `log` unpacks them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from .._limits import Moment, moment_of
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
-from .log import Segment, covered_by, distinct
-from .parts import MAX_STATE_PARTS, PartRef, Stored, part_count
+from .parts import MAX_STATE_PARTS
+from .stored_values import PartRef, Segment, Stored, covered_by, distinct
 
 VERSION: Final = 1
 PAYLOAD: Final = "_flowstate"
@@ -72,35 +72,6 @@ class Root:
     def has_seen(self, revision: str) -> bool:
         """Return whether the write with this id is in what the document remembers."""
         return revision in self.ids or revision == self.created
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """What a document was filled with.
-
-    Attributes:
-        revision: The id of the segment that was written.
-        weight: The weight of the log in the root.
-        parts: The bytes of the parts, by the reference to them.
-        created: The id of the create that made the document, if known.
-        has_extra: Whether the payload has unknown keys.
-    """
-
-    revision: str
-    weight: int
-    parts: Sequence[tuple[PartRef, bytes]]
-    created: str | None
-    has_extra: bool
-
-    @property
-    def refs(self) -> tuple[PartRef, ...]:
-        """Every reference to parts."""
-        return tuple(ref for ref, _ in self.parts)
-
-    @property
-    def part_count(self) -> int:
-        """How many parts it refers to."""
-        return part_count(self.refs)
 
 
 def is_serialized(document: Document) -> bool:
@@ -162,53 +133,6 @@ def refs_in(document: Document, names: Iterable[str]) -> list[PartRef]:
 def reference_fields(name: str) -> list[str]:
     """Return the field paths that have the reference in the place of a payload value, and nothing of the value."""
     return [f"{PAYLOAD}.{name}.{field}" for field in ("part", "count", "bytes")]
-
-
-def write_stored(value: Value, stored: Stored) -> None:
-    """Fill a protobuf value with a packed payload value or a reference."""
-    if isinstance(stored, PartRef):
-        fields = value.map_value.fields
-        fields["part"].string_value = stored.name
-        fields["count"].integer_value = stored.count
-        fields["bytes"].integer_value = stored.bytes
-    elif stored[:1] == b"\xf5":
-        value.bytes_value = stored
-    else:
-        value.string_value = stored  # JSON text; protobuf takes UTF-8 as it is
-
-
-def write_segment(value: Value, segment: Segment) -> None:
-    """Fill a protobuf value with a segment."""
-    fields = value.map_value.fields
-    fields["id"].string_value = segment.id
-    for name, stored in segment.values().items():
-        write_stored(fields[name], stored)
-    if segment.ids:
-        ids = fields["ids"].array_value.values
-        for id in segment.ids:
-            ids.add().string_value = id
-
-
-def write_log(fields: Any, log: Sequence[Segment]) -> None:
-    """Fill the fields of the payload map that tell of the log."""
-    segments = fields["log"].array_value
-    segments.SetInParent()
-    for segment in log:
-        write_segment(segments.values.add(), segment)
-    fields["weight"].integer_value = sum(segment.weight() for segment in log)
-
-
-def write_payload(
-    fields: Any, values: Mapping[str, Stored], log: Sequence[Segment], *, parts: int, created: str | None
-) -> None:
-    """Fill the fields of the payload map of a new root."""
-    fields["v"].integer_value = VERSION
-    for name, stored in values.items():
-        write_stored(fields[name], stored)
-    write_log(fields, log)
-    fields["parts"].integer_value = parts
-    if created is not None:
-        fields["created"].string_value = created
 
 
 def _refs(values: Mapping[str, Stored], log: Sequence[Segment]) -> tuple[PartRef, ...]:

@@ -1,4 +1,4 @@
-"""The serialized layout: a readable head, every value as packed JSON, the cache and events as a log."""
+"""Writing the serialized layout: a readable head, every value as packed JSON, the cache and events as a log."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from typing import Any, Final
 
 from .._limits import MAX_DOCUMENT_BYTES, document_size, in_cache, in_events, new_id, size_at_most
 from .._rpc.messages import Document, Value
-from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
+from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from .head import check_head, error_line, last_end_time, queryable, write_expiry
 from .json_forms import plain
 from .json_text import encode
-from .log import MAX_IDS, Segment, bytes_of, merge
-from .native_values import ReferenceOf, read_value
-from .parts import Spill, Stored
 from .payload import DocumentContext
-from .root import HEAD_FIELDS, NATIVE_FIELDS, Root, Written, write_payload
+from .root import VERSION
+from .stored_values import MAX_IDS, Segment, Spill, Stored, Written, write_log, write_stored
 from .version import Version
-from .wire import executions_to_wire, state_from_wire, to_wire
+from .wire import executions_to_wire, to_wire
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
-_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a null name is kept in extra
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
 
 
@@ -126,41 +123,6 @@ def text_of_events(events: Mapping[str, Any]) -> bytes:
         raise
 
 
-def read_state(
-    root: Root, resolved: Mapping[str, bytes], context: DocumentContext, *, flow_id: str, native: ReferenceOf
-) -> FlowState:
-    """Return the flow state of a root and its parts.
-
-    Args:
-        root: The root.
-        resolved: The bytes of each reference, by its name.
-        context: Where it is kept.
-        flow_id: The id it is stored under.
-        native: Makes references of values that others put into the head.
-
-    Raises:
-        FlowStateDecodeError: A value cannot be read; says which.
-    """
-    wire: dict[str, Any] = {
-        name: read_value(value, native)
-        for name, value in root.head.items()
-        if name not in HEAD_FIELDS or name in ("flowId", "name", "startTime")
-    }
-    if clash := NATIVE_FIELDS & wire.keys():
-        raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
-    packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
-    values = dict(zip(root.values, context.unpack_each(packed), strict=True))
-    extra = values.pop("extra", {})
-    if not isinstance(extra, dict):
-        raise FlowStateDecodeError("extra is not an object")
-    if taken := _NOT_UNKNOWN & extra.keys():
-        raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
-    merged = merge(root.unique_log, resolved, context)
-    # A partial write sets an unknown key in the head, whatever the payload has under that name.
-    wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
-    return state_from_wire(wire, flow_id=flow_id)
-
-
 def write_blocked(head: Any, blocked: BlockedOnStep | None) -> None:
     """Write the readable part of the blocked step."""
     if blocked is None:
@@ -257,3 +219,16 @@ def _check_size(path: str, fields: Any) -> None:
             size=size,
             limit=MAX_DOCUMENT_BYTES,
         )
+
+
+def write_payload(
+    fields: Any, values: Mapping[str, Stored], log: Sequence[Segment], *, parts: int, created: str | None
+) -> None:
+    """Fill the fields of the payload map of a new root."""
+    fields["v"].integer_value = VERSION
+    for name, stored in values.items():
+        write_stored(fields[name], stored)
+    write_log(fields, log)
+    fields["parts"].integer_value = parts
+    if created is not None:
+        fields["created"].string_value = created

@@ -13,11 +13,10 @@ from ..unset import Unset
 from .difference import Change
 from .head import StatusInputs, check_blocked, write_expiry
 from .json_text import encode
-from .log import Segment, bytes_of
-from .parts import PartRef, Spill, Stored, part_count
 from .payload import DocumentContext
-from .root import PAYLOAD, write_segment, write_stored
+from .root import PAYLOAD
 from .serialized import text_of_cache, text_of_events, write_blocked, write_extra, write_summary
+from .stored_values import PartRef, Segment, Spill, Stored, bytes_of, part_count, write_segment, write_stored
 from .version import Version
 from .wire import executions_to_wire, to_wire
 

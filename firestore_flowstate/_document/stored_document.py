@@ -13,9 +13,9 @@ from ..models import FlowStatus
 from ..unset import UNSET, Unset
 from .head import EXPIRE_AFTER, EXPIRY, WAKE_AT, StatusInputs, expire_after_in, expires_at, has_expired, owns_expiry
 from .native_values import number_of
-from .parts import PartRef
 from .payload import DocumentContext
 from .root import PAYLOAD, VALUES, Root, check_layout, read_root, reference_fields, refs_in
+from .stored_values import PartRef
 
 LayoutName = Literal["serialized", "native"]
 Mask: TypeAlias = tuple[str, ...]

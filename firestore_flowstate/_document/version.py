@@ -17,9 +17,9 @@ from .._limits import EPOCH, NANOS, SECONDS, Moment, is_int64
 from .._rpc.messages import Value
 from ..models import FlowState
 from .head import EXPIRE_AFTER, StatusInputs, expire_after_in, has_expired, own_duration, owns_expiry
-from .parts import PartRef
-from .root import Root, Written
+from .root import Root
 from .stored_document import LayoutName, StoredDocument
+from .stored_values import PartRef, Written
 
 _FORMAT: Final = 1
 _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)

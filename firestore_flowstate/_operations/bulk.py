@@ -13,8 +13,8 @@ from .._commit.conflict import Conflict
 from .._commit.pending_write import Anything, CommitResult, PendingWrite, if_updated_at
 from .._document.error_texts import batch as batch_error
 from .._document.head import StatusInputs
-from .._document.root import Written
 from .._document.stored_document import PART_COUNT, StoredDocument
+from .._document.stored_values import Written
 from .._document.typed_fields import check_state
 from .._limits import check_flow_id, moment_of
 from .._rpc.deadline import Deadline, monotonic

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._collection.collection import Collection
-from .._document.parts import part_count
 from .._document.stored_document import EXISTENCE, EXPIRY_ALONE, LayoutName, StoredDocument
+from .._document.stored_values import part_count
 from .._limits import check_flow_id
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery

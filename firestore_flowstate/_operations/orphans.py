@@ -8,8 +8,8 @@ from typing import Final
 
 from .._collection.collection import Collection
 from .._commit.conflict import guard
-from .._document.parts import part_ids
 from .._document.stored_document import StoredDocument
+from .._document.stored_values import part_ids
 from .._limits import moment_of
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Meaning, Refused, means

@@ -10,9 +10,9 @@ from .._collection.collection import Collection
 from .._document.error_texts import unreadable
 from .._document.head import StatusInputs
 from .._document.layouts import layout_of
-from .._document.log import MAX_IDS
-from .._document.parts import PartRef, part_ids, resolve
+from .._document.parts import resolve
 from .._document.stored_document import UPDATE_BASE, StoredDocument
+from .._document.stored_values import MAX_IDS, PartRef, part_ids
 from .._document.version import Version
 from .._gc_pause import gc_paused
 from .._rpc.deadline import Deadline

@@ -20,12 +20,11 @@ from .._commit.pending_write import (
 )
 from .._document.error_texts import with_flow_id
 from .._document.head import StatusInputs, own_duration
-from .._document.log import MAX_IDS
 from .._document.native import is_written, write_native_document
 from .._document.payload import NATIVE_IN_THE_CLEAR
-from .._document.root import Written
 from .._document.serialized import history, write_state
 from .._document.stored_document import LayoutName, StoredDocument
+from .._document.stored_values import MAX_IDS, Written
 from .._document.typed_fields import check_state
 from .._document.version import Version
 from .._rpc.deadline import Deadline

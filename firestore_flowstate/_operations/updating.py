@@ -15,9 +15,9 @@ from .._document.difference import Change
 from .._document.error_texts import not_found, not_removable, unreadable, with_flow_id
 from .._document.head import EXPIRE_AFTER
 from .._document.native import is_changed, write_native_change
-from .._document.parts import PartRef, part_count
 from .._document.serialized_update import Update, pack_update, unremovable, write_transforms, write_update
 from .._document.stored_document import StoredDocument
+from .._document.stored_values import PartRef, part_count
 from .._document.version import Version
 from .._rpc.deadline import Backoff, Deadline
 from .._rpc.messages import Write

@@ -12,10 +12,10 @@ import grpc
 import pytest
 
 from firestore_flowstate import AccessDeniedError, CacheEntry, FlowStateSettings
-from firestore_flowstate._document.parts import PartRef
 from firestore_flowstate._document.payload import DocumentContext, Payloads
-from firestore_flowstate._document.root import PAYLOAD, write_stored
+from firestore_flowstate._document.root import PAYLOAD
 from firestore_flowstate._document.serialized import write_state
+from firestore_flowstate._document.stored_values import PartRef, write_stored
 from firestore_flowstate._rpc.messages import (
     BatchGetDocumentsResponse,
     Document,

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from firestore_flowstate._document import compaction
 from firestore_flowstate._document.compaction import compact_log, joinable
 from firestore_flowstate._document.json_text import encode
-from firestore_flowstate._document.log import MAX_IDS, Segment, merge
-from firestore_flowstate._document.parts import PartRef
+from firestore_flowstate._document.log import merge
 from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.root import Root
+from firestore_flowstate._document.stored_values import MAX_IDS, PartRef, Segment
 from firestore_flowstate._limits import Moment, new_id
 
 PLACE = DocumentContext(path="flows/id", payloads=Payloads(compress_over=200))

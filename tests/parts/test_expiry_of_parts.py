@@ -260,7 +260,8 @@ PLANS: Final = st.lists(
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let everything happen with less: parts of 20 KB in requests of 48 KB, and folds of 12 KB."""
     monkeypatch.setattr("firestore_flowstate._document.parts.PART_BYTES", 20_000)
-    monkeypatch.setattr("firestore_flowstate._document.parts.INLINE_BYTES", 4_000)
+    monkeypatch.setattr("firestore_flowstate._document.stored_values.PART_BYTES", 20_000)
+    monkeypatch.setattr("firestore_flowstate._document.stored_values.INLINE_BYTES", 4_000)
     monkeypatch.setattr("firestore_flowstate._document.serialized.ROOT_BYTES", 12_000)
     monkeypatch.setattr("firestore_flowstate._document.compaction._MOVE_BYTES", 3_000)
     monkeypatch.setattr("firestore_flowstate._operations.updating.COMPACT_WEIGHT", 12_000)

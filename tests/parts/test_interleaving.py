@@ -146,6 +146,7 @@ async def test_whatever_the_order_of_calls(
 ) -> None:
     """Two operations end as if one had come after the other, and leave no part that nothing refers to."""
     monkeypatch.setattr("firestore_flowstate._document.parts.PART_BYTES", 200_000)
+    monkeypatch.setattr("firestore_flowstate._document.stored_values.PART_BYTES", 200_000)
     store = flow_state_store
     turned = PAIRS.index(pair) % len(ALL_SCHEDULES)
     for choices in (ALL_SCHEDULES[turned:] + ALL_SCHEDULES[:turned])[:PER_PAIR]:

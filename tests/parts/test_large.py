@@ -19,7 +19,8 @@ from firestore_flowstate import (
     FlowStateSettings,
     Operation,
 )
-from firestore_flowstate._document.parts import COLLECTION, PART_BYTES
+from firestore_flowstate._document.parts import COLLECTION
+from firestore_flowstate._document.stored_values import PART_BYTES
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate.testing import exactly
 

@@ -1,0 +1,247 @@
+"""Stored values: packed bytes in a root, or a reference to the parts that have them; and the segments made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias
+
+from .._limits import new_id
+from .._rpc.messages import Value
+
+MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
+PART_BYTES: Final = 1_000_000
+INLINE_BYTES: Final = 64 * 1024  # larger values of an update go to parts at once
+_PART_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_REF_BYTES: Final = 80  # about what a reference takes in the root
+MAX_IDS: Final = 64  # how many covered revisions a segment remembers
+SEGMENT_WEIGHT: Final = 1000  # what reading one more segment costs, in bytes
+_REFERENCE_WEIGHT: Final = 100
+
+
+@dataclass(frozen=True)
+class PartRef:
+    """Stands in a root in the place of a value that is too large for it, and whose bytes are in parts.
+
+    Attributes:
+        field: The payload value that it stands for; "log" for a value of a segment.
+        name: The name that its parts share; part i is called ``name-i``.
+        count: How many parts there are.
+        bytes: The bytes of all of them together.
+    """
+
+    field: str
+    name: str
+    count: int
+    bytes: int
+
+    def part_names(self) -> list[str]:
+        """Return the ids of the part documents, in order."""
+        return [f"{self.name}-{index}" for index in range(self.count)]
+
+    def is_sound(self) -> bool:
+        """Return whether documents can have such names, and hold as many bytes."""
+        if not _PART_NAME.fullmatch(self.name):
+            return False
+        return 0 < self.count <= MAX_PARTS and 0 <= self.bytes <= self.count * PART_BYTES
+
+
+Stored: TypeAlias = bytes | PartRef
+"""A packed payload value, or where its bytes are."""
+
+
+@dataclass
+class Spill:
+    """The values that leave a root for parts.
+
+    Attributes:
+        room: The bytes that values may take in the root.
+        moved: What left, by the reference that stands in its place.
+    """
+
+    room: int
+    moved: list[tuple[PartRef, bytes]] = field(default_factory=list)
+
+    @property
+    def refs(self) -> tuple[PartRef, ...]:
+        """The references to what left."""
+        return tuple(ref for ref, _ in self.moved)
+
+    @property
+    def count(self) -> int:
+        """How many part documents there are."""
+        return part_count(self.refs)
+
+    def move(self, field: str, stored: bytes) -> PartRef:
+        """Move the bytes of a value of this field out; return the reference to them."""
+        ref = PartRef(field, new_id().replace("-", "_"), -(-len(stored) // PART_BYTES), len(stored))
+        self.moved.append((ref, stored))
+        return ref
+
+    def move_largest(self, values: Mapping[str, Stored]) -> dict[str, Stored]:
+        """Return the values with the largest moved out, until the rest fits the room.
+
+        Args:
+            values: The values by their field; those of a segment as ``log.set`` and so on.
+        """
+        kept = dict(values)
+        inside = {name: stored for name, stored in values.items() if isinstance(stored, bytes)}
+        total = sum(map(len, inside.values()))
+        for name, stored in sorted(inside.items(), key=lambda item: len(item[1]), reverse=True):
+            if total <= self.room or len(stored) <= _REF_BYTES:
+                break
+            kept[name] = self.move(name.partition(".")[0], stored)
+            total += _REF_BYTES - len(stored)
+        return kept
+
+    def move_if_large(self, field: str, stored: bytes) -> Stored:
+        """Return the value, or a reference if it is too large for an update to leave in the root."""
+        return self.move(field, stored) if len(stored) > INLINE_BYTES else stored
+
+
+def part_count(refs: Iterable[PartRef]) -> int:
+    """Return how many part documents references stand for."""
+    return sum(ref.count for ref in refs)
+
+
+def part_ids(refs: Iterable[PartRef]) -> list[str]:
+    """Return the ids of the part documents that references stand for, each once: a late duplicate repeats its own."""
+    return list(dict.fromkeys(name for ref in refs for name in ref.part_names()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One write to cache and events: removes steps, then sets steps and events.
+
+    Attributes:
+        id: Random; the revision that the write made.
+        set: Packed JSON of the steps set, ``{step: entry}``.
+        delete: Packed JSON of the steps removed before, ``[step]``.
+        events: Packed JSON of the events set, ``{step: payload}``.
+        ids: Earlier revisions that it covers, oldest first; at most 64.
+    """
+
+    id: str
+    set: Stored | None = None
+    delete: Stored | None = None
+    events: Stored | None = None
+    ids: tuple[str, ...] = ()
+
+    def values(self) -> dict[str, Stored]:
+        """Return the packed values by the name they have in the document."""
+        values: dict[str, Stored] = {}
+        if self.set is not None:
+            values["set"] = self.set
+        if self.delete is not None:
+            values["del"] = self.delete
+        if self.events is not None:
+            values["events"] = self.events
+        return values
+
+    def weight(self) -> int:
+        """Return what the segment weighs inside a root. One that is all in parts cannot be compacted any further."""
+        values = (self.set, self.delete, self.events)
+        inside = [value for value in values if isinstance(value, bytes)]
+        if inside or values == (None, None, None):
+            return SEGMENT_WEIGHT + sum(map(len, inside))
+        return _REFERENCE_WEIGHT
+
+
+def with_values(segment: Segment, values: Mapping[str, Stored]) -> Segment:
+    """Return the segment with some of its values replaced, by their names in the document."""
+    fields: dict[str, Any] = {{"del": "delete"}.get(name, name): stored for name, stored in values.items()}
+    return replace(segment, **fields) if fields else segment
+
+
+def bytes_of(stored: Stored, resolved: Mapping[str, bytes]) -> bytes:
+    """Return the bytes of a packed value, those of a reference from what it was resolved to."""
+    return resolved[stored.name] if isinstance(stored, PartRef) else stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a document was filled with.
+
+    Attributes:
+        revision: The id of the segment that was written.
+        weight: The weight of the log in the root.
+        parts: The bytes of the parts, by the reference to them.
+        created: The id of the create that made the document, if known.
+        has_extra: Whether the payload has unknown keys.
+    """
+
+    revision: str
+    weight: int
+    parts: Sequence[tuple[PartRef, bytes]]
+    created: str | None
+    has_extra: bool
+
+    @property
+    def refs(self) -> tuple[PartRef, ...]:
+        """Every reference to parts."""
+        return tuple(ref for ref, _ in self.parts)
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it refers to."""
+        return part_count(self.refs)
+
+
+def write_stored(value: Value, stored: Stored) -> None:
+    """Fill a protobuf value with a packed payload value or a reference."""
+    if isinstance(stored, PartRef):
+        fields = value.map_value.fields
+        fields["part"].string_value = stored.name
+        fields["count"].integer_value = stored.count
+        fields["bytes"].integer_value = stored.bytes
+    elif stored[:1] == b"\xf5":
+        value.bytes_value = stored
+    else:
+        value.string_value = stored  # JSON text; protobuf takes UTF-8 as it is
+
+
+def write_segment(value: Value, segment: Segment) -> None:
+    """Fill a protobuf value with a segment."""
+    fields = value.map_value.fields
+    fields["id"].string_value = segment.id
+    for name, stored in segment.values().items():
+        write_stored(fields[name], stored)
+    if segment.ids:
+        ids = fields["ids"].array_value.values
+        for id in segment.ids:
+            ids.add().string_value = id
+
+
+def write_log(fields: Any, log: Sequence[Segment]) -> None:
+    """Fill the fields of the payload map that tell of the log."""
+    segments = fields["log"].array_value
+    segments.SetInParent()
+    for segment in log:
+        write_segment(segments.values.add(), segment)
+    fields["weight"].integer_value = sum(segment.weight() for segment in log)
+
+
+def distinct(log: Sequence[Segment]) -> list[Segment]:
+    """Return the segments without late duplicates: one that comes again under an id that is known.
+
+    A compacted segment is never left out: it stands for others.
+    """
+    known: set[str] = set()
+    kept = []
+    for segment in log:
+        if segment.ids or segment.id not in known:
+            kept.append(segment)
+            known.update(segment.ids)
+            known.add(segment.id)
+    return kept
+
+
+def covered_by(log: Sequence[Segment]) -> list[str]:
+    """Return every revision that a log without late duplicates knows of, oldest first; the last is the state's."""
+    ids: dict[str, None] = {}
+    for segment in log:
+        for id in segment.ids:
+            ids.setdefault(id)
+        ids.setdefault(segment.id)
+    return list(ids)
