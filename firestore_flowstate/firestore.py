@@ -15,7 +15,7 @@ from ._document.detaching import detached
 from ._document.difference import Change
 from ._document.error_texts import conflict, with_flow_id
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
-from ._document.typed_fields import check_state
+from ._document.wire import check_state
 from ._limits import check_flow_id, check_timeout
 from ._query.due import due_query
 from ._rpc import fork

@@ -7,12 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from .._limits import (
-    MAX_PATH_BYTES,
-    MAX_QUERIED_BYTES,
-    exact,
-    in_extra,
-)
+from .._limits import MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, in_cache, in_extra
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..query import OWN_NAMES, SUMMARY_EXTRA, is_queryable_name
@@ -20,8 +15,7 @@ from ..unset import UNSET, Unset
 from .encoded_state import EncodedState, encode_cache, encode_events, encode_field, encode_state
 from .head import EXPIRE_AFTER, is_queryable_value, own_duration, own_duration_of
 from .json_text import encode
-from .typed_fields import sound_blocked, sound_entry, sound_execution, sound_operation, sound_state
-from .wire import not_a
+from .wire import not_a, sound, sound_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +70,8 @@ class Change:
         return own_duration(self.extra) if EXPIRE_AFTER in self.extra else base
 
     def __post_init__(self) -> None:
-        cache = _by_step("cache", self.cache)
-        object.__setattr__(self, "cache", {step: sound_entry(entry, step) for step, entry in cache.items()})
+        cache = _by_step("cache", self.cache).items()
+        object.__setattr__(self, "cache", {step: sound(CacheEntry, entry, in_cache(step)) for step, entry in cache})
         object.__setattr__(self, "events_triggered", _by_step("events_triggered", self.events_triggered))
         object.__setattr__(
             self, "extra", {exact(key): exact(value) for key, value in _mapping("extra", self.extra).items()}
@@ -97,16 +91,16 @@ class Change:
         if not (self.blocked_on_step is None or isinstance(self.blocked_on_step, (BlockedOnStep, Unset))):
             raise not_a("a BlockedOnStep or None", "blocked_on_step", self.blocked_on_step)
         if not isinstance(self.operation, Unset):
-            object.__setattr__(self, "operation", sound_operation(self.operation))
+            object.__setattr__(self, "operation", sound(Operation, self.operation, "operation"))
         if not (self.blocked_on_step is None or isinstance(self.blocked_on_step, Unset)):
-            object.__setattr__(self, "blocked_on_step", sound_blocked(self.blocked_on_step))
+            object.__setattr__(self, "blocked_on_step", sound(BlockedOnStep, self.blocked_on_step, "blocked_on_step"))
         if not (self.trace_context is None or isinstance(self.trace_context, (str, Unset))):
             raise not_a("a string or None", "trace_context", self.trace_context)
         object.__setattr__(self, "trace_context", exact(self.trace_context))
         if not isinstance(self.executions, Unset):
             if not isinstance(self.executions, (list, tuple)):
                 raise not_a("a sequence of FlowStateExecution", "executions", self.executions)
-            executions = [sound_execution(execution, index) for index, execution in enumerate(self.executions)]
+            executions = [sound(FlowStateExecution, e, f"executions[{i}]") for i, e in enumerate(self.executions)]
             object.__setattr__(self, "executions", executions)
 
 

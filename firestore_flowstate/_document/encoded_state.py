@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from .._limits import in_cache, in_events
+from ..errors import FlowStateDecodeError
 from ..models import FlowState, WireModel
 from .json_text import decode, encode
-from .wire import executions_to_wire, state_from_wire, to_wire, unknown_of
+from .wire import executions_to_wire, to_wire, unknown_of
 
 _BY_STEP: Final = ("cache", "events_triggered")
 
@@ -91,3 +94,45 @@ def _name(name: Any, container: str) -> str:
     if type(name) is not str or not name.isascii():
         encode({name: 0}, container)
     return str(name)
+
+
+def state_from_wire(wire: Mapping[str, Any], *, flow_id: str) -> FlowState:
+    """Return the flow state of a wire form that was stored under the id.
+
+    Raises:
+        FlowStateDecodeError: It does not match Genkit's schema; says where.
+    """
+    if (path := _wrong_member(wire)) is not None:
+        raise _unreadable(flow_id, f"{path}: not of the type that belongs there")
+    try:
+        # Names of fields are wire names here; a Python name among them is an unknown key, to be kept.
+        return FlowState.model_validate(wire, by_alias=True, by_name=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = ".".join(map(str, first["loc"])) or "the document"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise _unreadable(flow_id, f"{path:.200}: {first['msg']}{more}") from error
+
+
+def _wrong_member(wire: Mapping[str, Any]) -> str | None:
+    """Return the path of the first member of a list or map that is of a wrong type.
+
+    Validation gathers an error for each, of hundreds of times the bytes that such a member takes in a document.
+    """
+    cache, executions = wire.get("cache"), wire.get("executions")
+    if isinstance(cache, dict):
+        for step, entry in cache.items():
+            if not isinstance(entry, dict):
+                return f"cache.{step:.100}"
+    if isinstance(executions, list):
+        for index, execution in enumerate(executions):
+            if not isinstance(execution, dict):
+                return f"executions.{index}"
+            trace_ids = execution.get("traceIds")
+            if isinstance(trace_ids, list) and not all(isinstance(trace_id, str) for trace_id in trace_ids):
+                return f"executions.{index}.traceIds"
+    return None
+
+
+def _unreadable(flow_id: str, why: str) -> FlowStateDecodeError:
+    return FlowStateDecodeError(f"The flow state {flow_id!r} cannot be read: {why}", flow_id=flow_id)

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
+from .encoded_state import state_from_wire
 from .native_values import ReferenceOf, read_value
 from .payload import DocumentContext
 from .root import HEAD_FIELDS, NATIVE_FIELDS, Root
 from .stored_values import Segment, bytes_of
-from .wire import state_from_wire
 
 _NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a null name is kept in extra
 

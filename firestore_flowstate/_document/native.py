@@ -22,11 +22,11 @@ from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
-from .encoded_state import EncodedState
+from .encoded_state import EncodedState, state_from_wire
 from .head import EXPIRY, owns_expiry, write_expiry
 from .native_values import ReferenceOf, check_key, down_to, read_value, same_fields, write_value
 from .stored_document import StoredDocument
-from .wire import state_from_wire, to_wire
+from .wire import to_wire
 
 _LARGEST: Final = ("cache", "eventsTriggered")
 

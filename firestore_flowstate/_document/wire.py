@@ -1,15 +1,35 @@
-"""Between models and their wire form: dicts with camelCase keys, as Genkit has them."""
+"""The wire form of models: dicts with camelCase keys, as Genkit has them, and typed fields that hold their types.
+
+Nothing is stored that could not be loaded. Pydantic checks a field when it is assigned. It does not see what is put
+into a container later, nor what `model_copy(update=...)` and `model_construct` set.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from .._limits import utf8_bytes
-from ..errors import FlowStateDecodeError, FlowStateEncodeError
-from ..models import FlowState, FlowStateExecution, WireModel
+from .._limits import exact, in_cache, in_events, utf8_bytes
+from ..errors import FlowStateEncodeError
+from ..models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
+from .error_texts import with_flow_id
+
+_Model = TypeVar("_Model", bound=WireModel)
+_MODELS: Final = (FlowState, CacheEntry, BlockedOnStep, FlowResult, Operation, FlowStateExecution)
+_NAME_OF: Final = {alias: name for model in _MODELS for name, alias in model.wire_names.items()}
+_INSIDE: Final[Mapping[tuple[type[WireModel], str], type[WireModel]]] = {
+    (FlowState, "blockedOnStep"): BlockedOnStep,
+    (FlowState, "operation"): Operation,
+    (Operation, "result"): FlowResult,
+    (Operation, "blockedOnStep"): BlockedOnStep,
+}
+_ALIASES: Final[Mapping[type[WireModel], frozenset[str]]] = {
+    model: frozenset(model.wire_names.values()) for model in _MODELS
+}
 
 
 def to_wire(model: WireModel, *, deep: bool = True) -> dict[str, Any]:
@@ -59,48 +79,228 @@ def executions_to_wire(executions: Iterable[FlowStateExecution]) -> list[dict[st
     return list(map(to_wire, executions))
 
 
-def state_from_wire(wire: Mapping[str, Any], *, flow_id: str) -> FlowState:
-    """Return the flow state of a wire form that was stored under the id.
-
-    Raises:
-        FlowStateDecodeError: It does not match Genkit's schema; says where.
-    """
-    if (path := _wrong_member(wire)) is not None:
-        raise _unreadable(flow_id, f"{path}: not of the type that belongs there")
-    try:
-        # Names of fields are wire names here; a Python name among them is an unknown key, to be kept.
-        return FlowState.model_validate(wire, by_alias=True, by_name=False)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = ".".join(map(str, first["loc"])) or "the document"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise _unreadable(flow_id, f"{path:.200}: {first['msg']}{more}") from error
-
-
 def not_a(what: str, path: str, value: object) -> FlowStateEncodeError:
     """Return the error of a value that is of another type than its place takes."""
     return FlowStateEncodeError(f"Cannot store {path}: {value!r:.100} is not {what}.", path=path)
 
 
-def _wrong_member(wire: Mapping[str, Any]) -> str | None:
-    """Return the path of the first member of a list or map that is of a wrong type.
+def check_state(id: str, state: object) -> FlowState:
+    """Return the state, as a FlowState whose typed fields hold their types, else raise FlowStateEncodeError."""
+    if not isinstance(state, FlowState):
+        raise FlowStateEncodeError(
+            f"Cannot store the flow state {id!r}: it is of type {type(state).__qualname__}. "
+            "FlowState.model_validate() makes a FlowState of a dict in Genkit's form.",
+            flow_id=id,
+        )
+    try:
+        return sound_state(state)
+    except FlowStateEncodeError as error:
+        raise with_flow_id(error, id) from None
 
-    Validation gathers an error for each, of hundreds of times the bytes that such a member takes in a document.
+
+def sound_state(state: FlowState) -> FlowState:
+    """Return the state if it is one of Genkit's schema and each typed field holds its type, else one that is.
+
+    Declared fields of subclasses become unknown keys, enumerations and other subclasses of scalars become what they
+    are equal to, and dicts the models that they describe.
+
+    Raises:
+        FlowStateEncodeError: A field holds what does not mean anything there; the path leads to it.
     """
-    cache, executions = wire.get("cache"), wire.get("executions")
-    if isinstance(cache, dict):
-        for step, entry in cache.items():
-            if not isinstance(entry, dict):
-                return f"cache.{step:.100}"
-    if isinstance(executions, list):
-        for index, execution in enumerate(executions):
-            if not isinstance(execution, dict):
-                return f"executions.{index}"
-            trace_ids = execution.get("traceIds")
-            if isinstance(trace_ids, list) and not all(isinstance(trace_id, str) for trace_id in trace_ids):
-                return f"executions.{index}.traceIds"
-    return None
+    if _is_sound_state(state):
+        return state
+    wire = _wire_of(state, FlowState, "")
+    wire["cache"] = {
+        step: _wire_of(entry, CacheEntry, in_cache(step)) for step, entry in _steps(wire.get("cache"), "cache")
+    }
+    wire["eventsTriggered"] = dict(_steps(wire.get("eventsTriggered"), "events_triggered"))
+    executions = wire.get("executions")
+    if not isinstance(executions, (list, tuple)):
+        raise not_a("a list of FlowStateExecution", "executions", executions)
+    wire["executions"] = [
+        _wire_of(execution, FlowStateExecution, f"executions[{i}]") for i, execution in enumerate(executions)
+    ]
+    sound = _validated(FlowState, wire, "")
+    sound.__pydantic_private__ = copy(state.__pydantic_private__)  # what is known of the document
+    return sound
 
 
-def _unreadable(flow_id: str, why: str) -> FlowStateDecodeError:
-    return FlowStateDecodeError(f"The flow state {flow_id!r} cannot be read: {why}", flow_id=flow_id)
+def sound(model: type[_Model], value: object, path: str) -> _Model:
+    """Return the value if it is of the model and its fields hold their types, else a model that it describes, or raise.
+
+    Args:
+        model: CacheEntry, Operation, BlockedOnStep or FlowStateExecution.
+        value: The value.
+        path: Where it stands in the flow state, for errors.
+    """
+    if _IS_SOUND[model](value):
+        return value  # type: ignore[return-value]  # it is one then
+    return _validated(model, _wire_of(value, model, path), path)
+
+
+def _validated(model: type[_Model], wire: Mapping[str, Any], path: str) -> _Model:
+    try:
+        # Names of fields are wire names here; a Python name among them is an unknown key, to be kept.
+        return model.model_validate(wire, by_alias=True, by_name=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        member_path = _place(path, first["loc"])
+        value = "" if first["type"] == "missing" else f", not {first['input']!r:.100}"
+        raise FlowStateEncodeError(f"Cannot store {member_path}: {first['msg']}{value}", path=member_path) from None
+
+
+def _wire_of(value: object, model: type[WireModel], path: str) -> dict[str, Any]:
+    """Return the wire form of a model, or of a dict that describes one, with exact scalars in its typed fields."""
+    if isinstance(value, Mapping):
+        try:
+            value = model.model_validate(value)
+        except (ValidationError, RecursionError):
+            raise not_a(f"a {model.__name__}", path, value) from None
+    if not isinstance(value, model):
+        raise not_a(f"a {model.__name__}", path, value)
+    try:
+        wire = to_wire(value, deep=False)
+    except FlowStateEncodeError as error:
+        if path:
+            error.path = f"{path}.{error.path}"
+            error.args = (f"Cannot store {error.path}: {error}",)
+        raise
+    for alias in model.wire_names.values():
+        if alias not in wire:
+            continue
+        member, member_path = wire[alias], f"{path}.{_NAME_OF[alias]}".removeprefix(".")
+        if (inside := _INSIDE.get((model, alias))) is not None:
+            wire[alias] = None if member is None else _wire_of(member, inside, member_path)
+        elif alias == "traceIds":
+            if not isinstance(member, (list, tuple)):
+                raise not_a("a list of strings", member_path, member)
+            wire[alias] = list(map(exact, member))
+        elif alias not in ("value", "input", "response", "metadata"):
+            wire[alias] = exact(member)
+    return wire
+
+
+def _steps(mapping: object, name: str) -> list[tuple[str, Any]]:
+    """Return the items of a mapping by names of steps."""
+    if not isinstance(mapping, Mapping):
+        raise not_a("a mapping by name of step", name, mapping)
+    path_of = in_cache if name == "cache" else in_events
+    for step in mapping:
+        if not isinstance(step, str):
+            raise not_a("the name of a step", path_of(step), step)
+    items = [(exact(step), value) for step, value in mapping.items()]
+    if len(dict(items)) < len(items):
+        raise FlowStateEncodeError(f"Cannot store {name}: two of its names are the same text.", path=name)
+    return items
+
+
+def _place(path: str, loc: tuple[int | str, ...]) -> str:
+    """Return where pydantic found an error, as errors of ours write places."""
+    rest = list(loc)
+    if not path and len(rest) > 1 and rest[0] in ("cache", "eventsTriggered"):
+        path = (in_cache if rest[0] == "cache" else in_events)(rest[1])
+        del rest[:2]
+    for part in rest:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part in _NAME_OF:  # others name the members of unions
+            path += f".{_NAME_OF[part]}"
+    return path.removeprefix(".")
+
+
+def _is_sound_state(state: FlowState) -> bool:
+    if type(state) is not FlowState:
+        return False
+    fields = state.__dict__
+    cache, events, executions = fields.get("cache"), fields.get("events_triggered"), fields.get("executions")
+    return (
+        type(fields.get("flow_id")) is str
+        and _is_text(fields.get("name", 0))
+        and _is_text(fields.get("trace_context", 0))
+        and _is_finite(fields.get("start_time"))
+        and type(cache) is dict
+        and all(type(step) is str for step in cache)
+        and all(map(_is_sound_entry, cache.values()))
+        and type(events) is dict
+        and all(type(step) is str for step in events)
+        and ((blocked := fields.get("blocked_on_step", 0)) is None or _is_sound_blocked(blocked))
+        and _is_sound_operation(fields.get("operation"))
+        and type(executions) is list
+        and all(map(_is_sound_execution, executions))
+        and _is_sound_model(state)
+        and state.__pydantic_fields_set__ <= fields.keys()
+    )
+
+
+def _is_sound_entry(entry: object) -> bool:
+    if type(entry) is not CacheEntry:
+        return False
+    empty = entry.__dict__.get("empty", 0)
+    return (empty is None or empty is True) and _is_sound_model(entry)
+
+
+def _is_sound_blocked(blocked: object) -> bool:
+    if type(blocked) is not BlockedOnStep:
+        return False
+    fields = blocked.__dict__
+    return type(fields.get("name")) is str and _is_text(fields.get("schema_", 0)) and _is_sound_model(blocked)
+
+
+def _is_sound_operation(operation: object) -> bool:
+    if type(operation) is not Operation:
+        return False
+    fields = operation.__dict__
+    return (
+        type(fields.get("name")) is str
+        and type(fields.get("done")) is bool
+        and ((result := fields.get("result", 0)) is None or _is_sound_result(result))
+        and ((blocked := fields.get("blocked_on_step", 0)) is None or _is_sound_blocked(blocked))
+        and _is_sound_model(operation)
+    )
+
+
+def _is_sound_result(result: object) -> bool:
+    if type(result) is not FlowResult:
+        return False
+    fields = result.__dict__
+    return _is_text(fields.get("error", 0)) and _is_text(fields.get("stacktrace", 0)) and _is_sound_model(result)
+
+
+def _is_sound_execution(execution: object) -> bool:
+    if type(execution) is not FlowStateExecution:
+        return False
+    fields = execution.__dict__
+    return (
+        _is_moment(fields.get("start_time", ""))
+        and _is_moment(fields.get("end_time", ""))
+        and type(trace_ids := fields.get("trace_ids")) is list
+        and all(type(trace_id) is str for trace_id in trace_ids)
+        and _is_sound_model(execution)
+    )
+
+
+def _is_sound_model(model: WireModel) -> bool:
+    unknown = model.__pydantic_extra__
+    return not unknown or (
+        all(type(key) is str and key.isascii() for key in unknown) and not unknown.keys() & _ALIASES[type(model)]
+    )
+
+
+def _is_text(value: object) -> bool:
+    return value is None or type(value) is str
+
+
+def _is_moment(value: object) -> bool:
+    return value is None or type(value) is int or type(value) is float
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+_IS_SOUND: Final[Mapping[type[WireModel], Callable[[object], bool]]] = {
+    CacheEntry: _is_sound_entry,
+    Operation: _is_sound_operation,
+    BlockedOnStep: _is_sound_blocked,
+    FlowStateExecution: _is_sound_execution,
+}

@@ -15,7 +15,7 @@ from .._document.error_texts import batch as batch_error
 from .._document.head import StatusInputs
 from .._document.stored_document import PART_COUNT, StoredDocument
 from .._document.stored_values import Written
-from .._document.typed_fields import check_state
+from .._document.wire import check_state
 from .._limits import check_flow_id, moment_of
 from .._rpc.deadline import Deadline, monotonic
 from .._rpc.gather_or_cancel import for_each, gather_or_cancel

@@ -25,8 +25,8 @@ from .._document.payload import NATIVE_IN_THE_CLEAR
 from .._document.serialized import history, write_state
 from .._document.stored_document import LayoutName, StoredDocument
 from .._document.stored_values import MAX_IDS, Written
-from .._document.typed_fields import check_state
 from .._document.version import Version
+from .._document.wire import check_state
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Refused
