@@ -20,7 +20,7 @@ from ._document.difference import Change, Snapshot, apply
 from ._document.encoded_state import EncodedState, encode_state
 from ._document.error_texts import batch, conflict, exists, not_found, not_removable, with_flow_id
 from ._document.head import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
-from ._document.typed_fields import check_state
+from ._document.wire import check_state
 from ._limits import check_flow_id, check_timeout, exact
 from ._memory_record import Record, summarize, without_steps
 from ._query.due import Due, due_query, is_due, wake_at
@@ -28,12 +28,7 @@ from ._query.matching import matches, order
 from ._query.token import Position, from_token, scope_of, to_token
 from ._signals import Sight, Sights, Signals
 from ._watch import Watch
-from .errors import (
-    FlowStateConflictError,
-    FlowStateEncodeError,
-    FlowStateError,
-    FlowStateNotFoundError,
-)
+from .errors import FlowStateConflictError, FlowStateEncodeError, FlowStateError, FlowStateNotFoundError
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, first_page_or_all, query_or_all
 from .settings import FlowStateSettings

@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from .._limits import (
-    MAX_QUERIED_BYTES,
-    is_int64,
-    utf8_bytes,
-)
+from .._limits import MAX_QUERIED_BYTES, is_int64, utf8_bytes
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, FlowStatus, Operation
 from ..query import is_queryable_name

@@ -144,7 +144,7 @@ def _validated(model: type[_Model], wire: Mapping[str, Any], path: str) -> _Mode
         return model.model_validate(wire, by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        member_path = _place(path, first["loc"])
+        member_path = _path_to(path, first["loc"])
         value = "" if first["type"] == "missing" else f", not {first['input']!r:.100}"
         raise FlowStateEncodeError(f"Cannot store {member_path}: {first['msg']}{value}", path=member_path) from None
 
@@ -194,8 +194,8 @@ def _steps(mapping: object, name: str) -> list[tuple[str, Any]]:
     return items
 
 
-def _place(path: str, loc: tuple[int | str, ...]) -> str:
-    """Return where pydantic found an error, as errors of ours write places."""
+def _path_to(path: str, loc: tuple[int | str, ...]) -> str:
+    """Return where pydantic found an error, as errors of ours write paths."""
     rest = list(loc)
     if not path and len(rest) > 1 and rest[0] in ("cache", "eventsTriggered"):
         path = (in_cache if rest[0] == "cache" else in_events)(rest[1])
