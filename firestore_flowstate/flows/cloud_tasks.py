@@ -128,13 +128,13 @@ class CloudTasks:
         if client is not None and inspect.iscoroutinefunction(getattr(client, method)):
             retry = AsyncRetry(predicate=_is_passing, initial=0.1, maximum=2.0, timeout=RETRY_SECONDS)
             return await getattr(client, method)(request=request, retry=retry, timeout=CALL_SECONDS)
-        again = Retry(predicate=_is_passing, initial=0.1, maximum=2.0, timeout=RETRY_SECONDS)
 
-        def call() -> Any:
+        def call(seconds: float) -> Any:
             made = client or self._own.here()
-            return getattr(made, method)(request=request, retry=again, timeout=CALL_SECONDS)
+            retry = Retry(predicate=_is_passing, initial=0.1, maximum=2.0, timeout=seconds)
+            return getattr(made, method)(request=request, retry=retry, timeout=CALL_SECONDS)
 
-        return await self._threads.call(call)
+        return await self._threads.call(call, seconds=RETRY_SECONDS)
 
 
 def _client() -> Any:

@@ -23,6 +23,7 @@ from typing import Any, Final
 from .clock import SystemClock
 from .dispatch.calling import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
 from .dispatch.queues import check_state, unseen_queue
+from .dispatch.session import QueueSession
 from .dispatch.waking import next_hop, task_name
 from .engine import LOG
 from .errors import DispatchError
@@ -87,7 +88,7 @@ class FirebaseTasks:
             DispatchError: It cannot be reached, is not there, or delivers nothing.
         """
         try:
-            await self._threads.call(self._look)
+            await self._threads.call(lambda _: self._look(), seconds=RETRY_SECONDS)
         except DispatchError:
             raise
         except Exception as error:
@@ -100,7 +101,9 @@ class FirebaseTasks:
         self._timers.clear()
         here = [task for task in self._sending if task.get_loop() is asyncio.get_running_loop()]
         await asyncio.gather(*here, return_exceptions=True)
-        self._queue.drop()
+        queue = self._queue.drop()
+        if queue is not None:
+            queue._http_client.close()
         self._threads.close()
 
     async def _enqueue(self, id: str, *, name: str | None, at: datetime | None) -> None:
@@ -109,7 +112,7 @@ class FirebaseTasks:
             hop = next_hop(round(at.timestamp() * 1000), now=self._clock.now())
             moment = datetime.fromtimestamp(hop / 1000, timezone.utc)
         try:
-            await self._threads.call(lambda: self._call(id, name, moment))
+            await self._threads.call(lambda left: self._call(id, name, moment, left), seconds=RETRY_SECONDS)
         except DispatchError:
             raise
         except Exception as error:
@@ -118,29 +121,23 @@ class FirebaseTasks:
                 flow_id=id,
             ) from error
 
-    def _call(self, id: str, name: str | None, at: datetime | None) -> None:
+    def _call(self, id: str, name: str | None, at: datetime | None, seconds: float) -> None:
         """Put the task into the queue, in a thread; again if the queue cannot take it now, which its name allows."""
-        queue = self._queue.here()
         from firebase_admin import exceptions, functions
 
+        end, pause = time.monotonic() + seconds, 0.1
+        queue = self._queue.here()
         options = functions.TaskOptions(
             task_id=name, schedule_time=at, dispatch_deadline_seconds=DISPATCH_DEADLINE_SECONDS
         )
-        passing = (
-            exceptions.AbortedError,
-            exceptions.DeadlineExceededError,
-            exceptions.InternalError,
-            exceptions.ResourceExhaustedError,
-            exceptions.UnavailableError,
-        )
-        end, pause = time.monotonic() + RETRY_SECONDS, 0.1
         while True:
             try:
+                queue._http_client.refresh()
                 queue.enqueue({"data": {"id": id}}, options)
             except (exceptions.AlreadyExistsError, exceptions.ConflictError):
                 return
-            except passing:
-                if time.monotonic() + pause > end:
+            except Exception as error:
+                if not _is_passing(error) or time.monotonic() + pause > end:
                     raise
                 time.sleep(pause)
                 pause = min(2 * pause, 2.0)
@@ -150,7 +147,6 @@ class FirebaseTasks:
     def _look(self) -> None:
         """Ask for the queue, in a thread; firebase_admin has no call for it."""
         import firebase_admin
-        from google.auth.transport.requests import AuthorizedSession
 
         app = self._app or firebase_admin.get_app()
         project, location, name = self._place(app.project_id)
@@ -163,10 +159,9 @@ class FirebaseTasks:
             if f"queue:{project}-{location}-{name}" not in answer.json():
                 raise unseen_queue(queue, "NOT_FOUND", LookupError("the emulator has none of this name"))
             return
-        with AuthorizedSession(  # type: ignore[no-untyped-call]  # google-auth has few types
-            app.credential.get_credential()
-        ) as session:
-            answer = session.get(f"{_GOOGLE}/{queue}", timeout=CALL_SECONDS)
+        session = QueueSession(app.credential.get_credential())
+        answer = session.request("GET", f"{_GOOGLE}/{queue}")
+        session.close()
         if not answer.ok:
             status = {403: "PERMISSION_DENIED", 404: "NOT_FOUND"}.get(answer.status_code)
             raise unseen_queue(queue, status, OSError(f"{answer.status_code} {answer.reason}"))
@@ -185,7 +180,9 @@ class FirebaseTasks:
             raise DispatchError(
                 "FirebaseTasks needs firebase-admin 7.2 or later: pip install 'firestore-flowstate[firebase]'"
             ) from error
-        return functions.task_queue(self.function, app=self._app)
+        queue = functions.task_queue(self.function, app=self._app)
+        queue._http_client = QueueSession(queue._credential)
+        return queue
 
     def _on_time(self, id: str, wake: str) -> None:
         del self._timers[id, wake]
@@ -198,3 +195,21 @@ class FirebaseTasks:
             await self._enqueue(id, name=None, at=None)
         except DispatchError as error:
             LOG.warning("%s", error)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Return whether the call may succeed when it is made again. The name of the task makes that harmless."""
+    from firebase_admin import exceptions
+    from google.auth.exceptions import TransportError
+
+    passing = (
+        exceptions.AbortedError,
+        exceptions.DeadlineExceededError,
+        exceptions.InternalError,
+        exceptions.ResourceExhaustedError,
+        exceptions.UnavailableError,
+    )
+    if isinstance(error, exceptions.FirebaseError):
+        gateway = error.http_response is not None and error.http_response.status_code in (502, 504)
+        return gateway or isinstance(error, passing)
+    return isinstance(error, TransportError) or bool(getattr(error, "retryable", False))  # of a token

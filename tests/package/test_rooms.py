@@ -23,7 +23,7 @@ PURE = ("_document", "_query")
 FLOORS = ("_collection", "_commit", "_operations")  # above `_document`, `_query` and `_rpc`, the lowest first
 PUBLIC = ("errors", "models", "query", "store", "unset", "codecs", "_limits")  # the last: what all of them go by
 READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: a variable of firebase_admin's
-OF_GOOGLE = ("_rpc", "integrations", "flows.cloud_tasks", "flows.firebase", "flows.oidc")  # queues and tokens
+OF_GOOGLE = ("_rpc", "integrations", "flows.cloud_tasks", "flows.firebase", "flows.dispatch.session", "flows.oidc")
 GOOGLES_OWN_SWITCHES = "_rpc.target"  # of client certificates, which Google's libraries take from there alone
 
 

@@ -45,6 +45,7 @@ class Faults:
         deadline: Seconds after which a delivery is given up and comes again; None: what the task says.
         backoff: Seconds before a failed delivery comes again, doubled each time.
         slowdown: Seconds for which an error keeps all deliveries back.
+        hangs: Whether calls get no answer, for as long as it says so.
     """
 
     duplicates: float = 0.0
@@ -53,6 +54,7 @@ class Faults:
     deadline: float | None = None
     backoff: float = 0.1
     slowdown: float = 0.0
+    hangs: bool = False
 
 
 class RefusedError(Exception):
@@ -133,6 +135,7 @@ class CloudTasksServer:
 
     async def _create_by_grpc(self, request: CreateTaskRequest, context: Any) -> Task:
         try:
+            await self._hang(request.task.name)
             return self._create(request)
         except RefusedError as refused:
             await context.abort(refused.code, refused.message)
@@ -143,10 +146,18 @@ class CloudTasksServer:
         parent = f"projects/{parts['project']}/locations/{parts['location']}/queues/{parts['queue']}"
         task = Task.from_json(json.dumps((await request.json())["task"]))
         try:
+            await self._hang(task.name)
             created = self._create(CreateTaskRequest(parent=parent, task=task))
         except RefusedError as refused:
             return _refused(refused)
         return Response(Task.to_json(created, use_integers_for_enums=False), media_type="application/json")
+
+    async def _hang(self, name: str) -> None:
+        if self.faults.hangs:
+            self.calls.append(name)
+            while self.faults.hangs:  # noqa: ASYNC110  # tests set it, from any thread
+                await asyncio.sleep(0.05)
+            raise RefusedError(grpc.StatusCode.UNAVAILABLE, "too late")
 
     async def _get_by_grpc(self, request: GetQueueRequest, context: Any) -> Queue:
         try:

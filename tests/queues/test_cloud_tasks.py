@@ -115,6 +115,24 @@ async def test_what_does_not_pass_is_an_error(tasks: CloudTasks, server: CloudTa
     assert 403 == caught.value.__cause__.code
 
 
+async def test_a_queue_that_hangs(tasks: CloudTasks, server: CloudTasksServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked again for a while; however many dispatch at once, none waits for others first."""
+    monkeypatch.setattr("firestore_flowstate.flows.cloud_tasks.CALL_SECONDS", 0.3)
+    monkeypatch.setattr("firestore_flowstate.flows.cloud_tasks.RETRY_SECONDS", 1.0)
+    server.faults.hangs = True
+    dispatches = [asyncio.ensure_future(tasks.dispatch(f"run-{number}", wake="1-0")) for number in range(40)]
+    done, pending = await asyncio.wait(dispatches, timeout=20)
+    server.faults.hangs = False
+    errors = [dispatch.exception() for dispatch in done]
+    await tasks.dispatch("run-0", wake="1-0")
+
+    assert not pending
+    assert {DispatchError} == {type(error) for error in errors}
+    assert {f"run-{number}" for number in range(40)} == {getattr(error, "flow_id", None) for error in errors}
+    assert 1 < Counter(server.calls).most_common(1)[0][1] <= 5
+    assert 1 == len(server.created)
+
+
 async def test_a_queue_that_delivers_is_well(tasks: CloudTasks, server: CloudTasksServer) -> None:
     """It is looked at, and no task is made."""
     server.queues[QUEUE] = "RUNNING"

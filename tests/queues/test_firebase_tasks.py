@@ -7,15 +7,17 @@ import json
 import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import firebase_admin
 import pytest
 from firebase_admin import credentials
 from google.auth.credentials import AnonymousCredentials, TokenState
+from google.auth.exceptions import RefreshError, TransportError
 
 from firestore_flowstate import MemoryFlowStateStore
 from firestore_flowstate.flows import DispatchError, Flows, Run
@@ -50,7 +52,8 @@ class Handler(BaseHTTPRequestHandler):
         status, answer = self.server.answer(json.loads(body))  # type: ignore[attr-defined]
         self.send_response(status)
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        with suppress(BrokenPipeError, ConnectionResetError):  # whoever did not wait for it
+            self.wfile.write(json.dumps(answer).encode())
 
     def do_GET(self) -> None:
         status, answer = self.server.answer({"get": self.path})  # type: ignore[attr-defined]
@@ -138,6 +141,13 @@ class TestProduction:
         return {}
 
     @pytest.fixture
+    def hanging(self) -> Event:
+        """Set, but for a queue that does not answer."""
+        hanging = Event()
+        hanging.set()
+        return hanging
+
+    @pytest.fixture
     def created(self) -> list[Any]:
         return []
 
@@ -148,9 +158,11 @@ class TestProduction:
         created: list[Any],
         refusals: list[int],
         looked_at: dict[str, tuple[int, Any]],
+        hanging: Event,
         monkeypatch: pytest.MonkeyPatch,
     ) -> AsyncIterator[FirebaseTasks]:
         def answer(body: Any) -> tuple[int, Any]:
+            hanging.wait()
             if "get" in body:
                 return looked_at.pop(body["get"], (404, {}))
             if refusals:
@@ -198,6 +210,69 @@ class TestProduction:
         with pytest.raises(DispatchError, match="'b'") as caught:
             await tasks.dispatch("b", wake="1-0")
         assert "b" == caught.value.flow_id
+
+    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    async def test_each_status_that_passes(
+        self, tasks: FirebaseTasks, created: list[Any], refusals: list[int], status: int
+    ) -> None:
+        """Those of the queue, and those of what stands before it."""
+        refusals.append(status)
+        await tasks.dispatch("a", wake="1-0")
+
+        assert 1 == len(created)
+
+    @pytest.mark.parametrize("status", [400, 401, 404])
+    async def test_each_status_that_does_not(
+        self, tasks: FirebaseTasks, created: list[Any], refusals: list[int], status: int
+    ) -> None:
+        """A queue that is not there, for one, is asked once."""
+        refusals.append(status)
+        with pytest.raises(DispatchError, match="'a'"):
+            await tasks.dispatch("a", wake="1-0")
+
+        assert ([], []) == (created, refusals)
+
+    async def test_a_queue_that_hangs(
+        self, tasks: FirebaseTasks, created: list[Any], hanging: Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is asked again for a while, which is not the 240 s of firebase_admin; none waits for others first."""
+        monkeypatch.setattr("firestore_flowstate.flows.dispatch.session.CALL_SECONDS", 0.3)
+        monkeypatch.setattr("firestore_flowstate.flows.firebase.RETRY_SECONDS", 1.0)
+        hanging.clear()
+        dispatches = [asyncio.ensure_future(tasks.dispatch(f"run-{number}", wake="1-0")) for number in range(40)]
+        done, pending = await asyncio.wait(dispatches, timeout=20)
+        hanging.set()
+        errors = [dispatch.exception() for dispatch in done]
+        await tasks.dispatch("another", wake="1-0")
+
+        assert not pending
+        assert {DispatchError} == {type(error) for error in errors}
+        assert {f"run-{number}" for number in range(40)} == {getattr(error, "flow_id", None) for error in errors}
+        assert any({"data": {"id": "another"}} == json.loads(b64decode(t["httpRequest"]["body"])) for t in created)
+
+    async def test_a_token_that_is_not_to_be_had_for_a_moment(
+        self, tasks: FirebaseTasks, created: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is asked for again; one that is refused is an error that says so."""
+        failures: list[Exception] = [TransportError("no metadata server"), RefreshError("busy", retryable=True)]
+
+        def refresh(self: Robot, request: Any) -> None:
+            if failures:
+                raise failures.pop(0)
+            self.token_state = TokenState.FRESH
+
+        monkeypatch.setattr(Robot, "token_state", TokenState.INVALID)
+        monkeypatch.setattr(Robot, "refresh", refresh)
+        await tasks.dispatch("a", wake="1-0")
+        assert (1, []) == (len(created), failures)
+
+        failures.append(RefreshError("the account is gone"))
+        other = FirebaseTasks("driveflow", app=tasks._app)
+        monkeypatch.setattr(other._app.credential, "get_credential", Robot, raising=False)
+        other._queue.here()._http_client._credential.token_state = TokenState.INVALID
+        with pytest.raises(DispatchError, match="the account is gone"):
+            await other.dispatch("b", wake="1-0")
+        await other.close()
 
     async def test_a_queue_is_looked_at(
         self, tasks: FirebaseTasks, created: list[Any], looked_at: dict[str, tuple[int, Any]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -13,8 +14,9 @@ Made = TypeVar("Made")
 DISPATCH_DEADLINE_SECONDS: Final = 1800
 """The longest that Cloud Tasks waits for a handler."""
 CALL_SECONDS: Final = 5.0
-RETRY_SECONDS: Final = 15.0
-"""How long a queue is asked in all before DispatchError: less than what a handler keeps of its budget."""
+RETRY_SECONDS: Final = 10.0
+"""How long attempts begin. With the last one that is 15 seconds before DispatchError: less than what a handler keeps of
+its budget."""
 _THREADS: Final = 8
 
 
@@ -27,12 +29,24 @@ class CallThreads:
     def __init__(self) -> None:
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
-    async def call(self, function: Callable[[], Any]) -> Any:
-        """Return what the function returns, called on a thread."""
+    async def call(self, function: Callable[[float], Any], *, seconds: float) -> Any:
+        """Return what the function returns, called on a thread with how many of the seconds are left.
+
+        Raises:
+            TimeoutError: None is left, since others have had the threads until now.
+        """
+        end = time.monotonic() + seconds
+
+        def timed() -> Any:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"earlier calls of the queue have taken all of {seconds:g} s")
+            return function(left)
+
         pid = os.getpid()
         if pid not in self._pools:
             self._pools.setdefault(pid, ThreadPoolExecutor(_THREADS, thread_name_prefix="flow-dispatch"))
-        return await asyncio.get_running_loop().run_in_executor(self._pools[pid], function)
+        return await asyncio.get_running_loop().run_in_executor(self._pools[pid], timed)
 
     def close(self) -> None:
         """End them when they are done."""
