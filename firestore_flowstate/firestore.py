@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from . import _collection, _commit, _document, _operations
 from ._changing import refuse_nested
-from ._document.detaching import detached
 from ._document.difference import Change
+from ._document.encoded_state import detached
 from ._document.error_texts import conflict, with_flow_id
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state

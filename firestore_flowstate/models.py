@@ -307,7 +307,7 @@ class FlowState(WireModel):
         return self._value_as(self.input, as_, path="input")
 
     def _value_as(self, value: Any, as_: Any, *, path: str) -> Any:
-        from ._document.typed_values import value_as
+        from ._document.json_text import value_as
 
         return value_as(value, as_, path=path, flow_id=self.flow_id)
 

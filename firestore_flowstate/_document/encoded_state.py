@@ -1,20 +1,25 @@
-"""A flow state as encoded JSON, not as one text: each step, each event and every other field by itself."""
+"""A flow state apart from its objects: as encoded JSON, each step, event and other field by itself; or as a copy."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from .._limits import in_cache, in_events
 from ..errors import FlowStateDecodeError
 from ..models import FlowState, WireModel
+from .json_forms import MAX_DEPTH
 from .json_text import decode, encode
 from .wire import executions_to_wire, to_wire, unknown_of
 
 _BY_STEP: Final = ("cache", "events_triggered")
+
+_Value = TypeVar("_Value")
+_IMMUTABLE: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,3 +141,34 @@ def _wrong_member(wire: Mapping[str, Any]) -> str | None:
 
 def _unreadable(flow_id: str, why: str) -> FlowStateDecodeError:
     return FlowStateDecodeError(f"The flow state {flow_id!r} cannot be read: {why}", flow_id=flow_id)
+
+
+def detached(value: _Value) -> _Value:
+    """Return a copy of dicts, lists and models down to what nobody can change; it is as deep as can be stored."""
+    copied: _Value = _detached(value, 0)
+    return copied
+
+
+def _detached(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind in _IMMUTABLE or depth > MAX_DEPTH + 10:  # deeper ones are refused in any case
+        return value
+    if kind is dict:
+        return {key: _detached(member, depth + 1) for key, member in value.items()}
+    if kind is list:
+        return [_detached(member, depth + 1) for member in value]
+    if isinstance(value, WireModel):
+        copied = value.model_copy()
+        for name, member in value.__dict__.items():
+            copied.__dict__[name] = _detached(member, depth + 1)
+        if copied.__pydantic_extra__:
+            copied.__pydantic_extra__.update(
+                {name: _detached(member, depth + 1) for name, member in copied.__pydantic_extra__.items()}
+            )
+        return copied
+    if kind is memoryview:
+        return bytes(value)
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001  # by a method of the application's, and what cannot be copied is stored as it is
+        return value

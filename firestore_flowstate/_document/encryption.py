@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from ..errors import FlowStateDecodeError
-from .key_failure import KeyFailedError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+
 _NONCE_BYTES: Final = 12  # NIST SP 800-38D, 8.2: random nonces of 96 bits
+
+
+class KeyFailedError(Exception):
+    """The application's function for a key raised, or returned what is not an AES key. The cause is kept."""
 
 
 class Keyring:

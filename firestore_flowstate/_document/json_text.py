@@ -5,7 +5,7 @@ integers beyond 64 bits, lone surrogates and every type that would need a form o
 faster than a check in Python alone. The one thing it changes in silence is NaN and the infinities, to null, so
 text with a null in it is written again by pydantic_core, which writes them as those words. What orjson refuses
 takes a careful walk, and the standard library if pydantic_core refuses too. Decoding never uses orjson: it
-reads large integers as floats.
+reads large integers as floats. `value_as` reads any value back as a type, from the same text.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from .._gc_pause import gc_paused
+from ..errors import FlowStateDecodeError
 from .json_forms import plain
 
 MAX_DEPTH_READ: Final = 300
@@ -115,3 +117,41 @@ def _decode_deep(text: str) -> Any:
 def _containers(container: dict[str, Any] | list[Any]) -> list[dict[str, Any] | list[Any]]:
     members = container.values() if isinstance(container, dict) else container
     return [member for member in members if isinstance(member, (dict, list))]
+
+
+def value_as(value: Any, as_: Any, *, path: str, flow_id: str) -> Any:
+    """Return the value as a type that pydantic knows, from its JSON form: the same before it was stored and after.
+
+    Args:
+        value: The value, as it was put into the state or as it was loaded.
+        as_: The type.
+        path: Where it stands in the flow state, for errors.
+        flow_id: The flow's id, for errors.
+
+    Raises:
+        FlowStateDecodeError: The value is not of the type.
+        FlowStateEncodeError: The value has no JSON form.
+    """
+    text = encode(value, path)
+    # Within a tuple, since a model or dataclass takes no configuration from outside.
+    adapter = TypeAdapter(tuple[as_], config=ConfigDict(val_json_bytes="base64"))
+    try:
+        return _validated(adapter, text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        member_path = "".join(f"[{part!r:.80}]" for part in first["loc"][1:])
+        raise FlowStateDecodeError(
+            f"{path} of the flow state {flow_id!r} cannot be read as {getattr(as_, '__name__', as_)!s:.100}: "
+            f"{path}{member_path}: {first['msg']}",
+            flow_id=flow_id,
+        ) from error
+
+
+def _validated(adapter: TypeAdapter[Any], text: bytes) -> Any:
+    try:
+        return adapter.validate_json(b"[" + text + b"]")[0]
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] != "json_invalid":
+            raise
+        # Lone surrogates, or deeper than pydantic goes.
+        return adapter.validate_python([decode(text)])[0]

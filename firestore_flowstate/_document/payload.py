@@ -14,16 +14,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..codecs import PayloadCodec
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from .compression import compress, decompress
+from .encryption import KeyFailedError, Keyring
 from .json_text import decode, decode_each
-from .key_failure import KeyFailedError
-
-if TYPE_CHECKING:
-    from .encryption import Keyring
 
 _ENVELOPE: Final = b"\xf5"
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # ours: what one value may unpack to, so that a bomb ends somewhere

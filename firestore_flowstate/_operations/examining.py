@@ -10,8 +10,8 @@ from typing import Final
 
 from .._collection.collection import Collection
 from .._collection.missing_ttl import LATEST_DELETION
-from .._document.soundness import contradictions, hidden
 from .._document.stored_document import EXISTENCE, StoredDocument
+from .._document.summary import contradictions, hidden
 from .._query.structured import due_structured_query, structured_query
 from ..errors import FlowStateDecodeError, MissingIndexError
 from ..models import FlowState

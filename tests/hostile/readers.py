@@ -24,10 +24,9 @@ from firestore_flowstate._document.native import write_native
 from firestore_flowstate._document.parts import resolve, write_part
 from firestore_flowstate._document.root import read_root
 from firestore_flowstate._document.serialized import write_state
-from firestore_flowstate._document.soundness import contradictions, hidden
 from firestore_flowstate._document.stored_document import StoredDocument
 from firestore_flowstate._document.stored_values import PartRef
-from firestore_flowstate._document.summary import summary_of
+from firestore_flowstate._document.summary import contradictions, hidden, summary_of
 from firestore_flowstate._document.version import Version
 from firestore_flowstate._operations.reading import decode, state_of_whole
 from firestore_flowstate._rpc.connection import Connection
