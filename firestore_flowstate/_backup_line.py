@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
 from ._document.encoded_state import encode_state, state_from_wire
-from ._document.error_texts import with_flow_id
 from ._document.json_text import decode, encode
+from ._error_texts import with_flow_id
 from ._limits import check_flow_id
 from .errors import FlowStateDecodeError, FlowStateEncodeError
 from .models import FlowState

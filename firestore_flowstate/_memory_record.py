@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ._document.encoded_state import EncodedState, decode_state
-from ._document.error_texts import with_flow_id
 from ._document.head import check_head, error_line, last_end_time, queryable
+from ._error_texts import with_flow_id
 from .errors import FlowStateDecodeError, FlowStateEncodeError
 from .models import FlowState, FlowStateSummary
 

@@ -13,9 +13,9 @@ from . import _collection, _commit, _document, _operations
 from ._changing import refuse_nested
 from ._document.difference import Change
 from ._document.encoded_state import detached
-from ._document.error_texts import conflict, with_flow_id
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
+from ._error_texts import conflict, with_flow_id
 from ._limits import check_flow_id, check_timeout
 from ._query.due import due_query
 from ._rpc import fork

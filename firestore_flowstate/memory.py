@@ -18,9 +18,9 @@ from typing_extensions import override
 from ._changing import ChangeFunction, changed, refuse_nested
 from ._document.difference import Change, Snapshot, apply
 from ._document.encoded_state import EncodedState, encode_state
-from ._document.error_texts import batch, conflict, exists, not_found, not_removable, with_flow_id
 from ._document.head import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
 from ._document.wire import check_state
+from ._error_texts import batch, conflict, exists, not_found, not_removable, with_flow_id
 from ._limits import check_flow_id, check_timeout, exact
 from ._memory_record import Record, summarize, without_steps
 from ._query.due import Due, due_query, is_due, wake_at

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from .._collection.collection import Collection
-from .._document.error_texts import exists, not_found, outcome_unknown
 from .._document.stored_document import EXPIRY_ALONE, StoredDocument
 from .._document.version import Version
+from .._error_texts import exists, not_found, outcome_unknown
 from .._rpc.deadline import Backoff, Deadline, monotonic
 from .._rpc.messages import Precondition
 from .._rpc.outcome import Ambiguous, Meaning, Refused, means

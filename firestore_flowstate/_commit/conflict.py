@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .._collection.collection import Collection
-from .._document.error_texts import conflict
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import part_ids
 from .._document.version import Version
+from .._error_texts import conflict
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Precondition, Write
 from .._rpc.outcome import Ambiguous, Refused

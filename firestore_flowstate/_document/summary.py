@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, get_args
 
+from .._error_texts import unreadable
 from .._limits import quoted
 from .._rpc.messages import Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowState, FlowStateSummary, FlowStatus
-from .error_texts import unreadable
 from .head import EXPIRY, WAKE_AT, first_line
 from .native_values import ReferenceOf, read_value
 from .stored_document import NATIVE_STATUS_INPUTS, StoredDocument

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from .._error_texts import with_flow_id
 from .._limits import exact, in_cache, in_events, utf8_bytes
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
-from .error_texts import with_flow_id
 
 _Model = TypeVar("_Model", bound=WireModel)
 _MODELS: Final = (FlowState, CacheEntry, BlockedOnStep, FlowResult, Operation, FlowStateExecution)

@@ -11,11 +11,11 @@ from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit_write
 from .._commit.conflict import Conflict
 from .._commit.pending_write import Anything, CommitResult, PendingWrite, if_updated_at
-from .._document.error_texts import batch as batch_error
 from .._document.head import StatusInputs
 from .._document.stored_document import PART_COUNT, StoredDocument
 from .._document.stored_values import Written
 from .._document.wire import check_state
+from .._error_texts import batch as batch_error
 from .._limits import check_flow_id, moment_of
 from .._rpc.deadline import Deadline, monotonic
 from .._rpc.gather_or_cancel import for_each, gather_or_cancel

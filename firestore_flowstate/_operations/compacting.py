@@ -9,10 +9,10 @@ from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
 from .._commit.pending_write import CommitResult, PendingWrite, repacking
 from .._document.compaction import compact_log, joinable, write_compacted
-from .._document.error_texts import unreadable, with_flow_id
 from .._document.head import StatusInputs
 from .._document.stored_document import StoredDocument
 from .._document.version import Version
+from .._error_texts import unreadable, with_flow_id
 from .._rpc.deadline import Deadline
 from .._rpc.outcome import Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError

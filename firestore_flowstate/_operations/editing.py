@@ -7,11 +7,11 @@ from .._collection.collection import Collection
 from .._commit.conflict import Conflict
 from .._commit.pending_write import Exactly
 from .._document.difference import Change, Snapshot
-from .._document.error_texts import conflict, not_found, with_flow_id
 from .._document.layouts import LAYOUTS
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import MAX_IDS
 from .._document.version import Version
+from .._error_texts import conflict, not_found, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
 from ..errors import FlowStateEncodeError, FlowStateNotFoundError
 from ..models import FlowState

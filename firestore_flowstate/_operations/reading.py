@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from .._collection.collection import Collection
-from .._document.error_texts import unreadable
 from .._document.head import StatusInputs
 from .._document.layouts import layout_of
 from .._document.parts import resolve
 from .._document.stored_document import UPDATE_BASE, StoredDocument
 from .._document.stored_values import MAX_IDS, PartRef, part_ids
 from .._document.version import Version
+from .._error_texts import unreadable
 from .._gc_pause import gc_paused
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import gather_or_cancel

@@ -9,8 +9,8 @@ from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
 from .._commit.pending_write import CommitResult, PendingWrite, repacking
 from .._document.compaction import is_current, rewrap_root, write_rewrapped
-from .._document.error_texts import unreadable, with_flow_id
 from .._document.stored_document import StoredDocument
+from .._error_texts import unreadable, with_flow_id
 from .._rpc.deadline import Deadline
 from .._rpc.gather_or_cancel import for_each
 from .._rpc.outcome import Refused

@@ -18,7 +18,6 @@ from .._commit.pending_write import (
     part_names_of,
     parts_of,
 )
-from .._document.error_texts import with_flow_id
 from .._document.head import StatusInputs, own_duration
 from .._document.native import is_written, write_native_document
 from .._document.payload import NATIVE_IN_THE_CLEAR
@@ -27,6 +26,7 @@ from .._document.stored_document import LayoutName, StoredDocument
 from .._document.stored_values import MAX_IDS, Written
 from .._document.version import Version
 from .._document.wire import check_state
+from .._error_texts import with_flow_id
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Refused

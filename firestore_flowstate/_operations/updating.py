@@ -12,13 +12,13 @@ from .._commit.conflict import Conflict
 from .._commit.pending_write import CommitResult, Exactly, PendingWrite, expect, part_names_of, parts_of
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
-from .._document.error_texts import not_found, not_removable, unreadable, with_flow_id
 from .._document.head import EXPIRE_AFTER
 from .._document.native import is_changed, write_native_change
 from .._document.serialized_update import Update, pack_update, unremovable, write_transforms, write_update
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import PartRef, part_count
 from .._document.version import Version
+from .._error_texts import not_found, not_removable, unreadable, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Refused

@@ -7,13 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from firestore_flowstate import (
-    FlowState,
-    FlowStateDecodeError,
-    FlowStateEncodeError,
-    FlowStateError,
-    FlowStateSettings,
-)
+from firestore_flowstate import FlowState, FlowStateDecodeError, FlowStateEncodeError, FlowStateError, FlowStateSettings
 from firestore_flowstate._backup_line import from_line, to_line
 from firestore_flowstate._collection.collection import Collection
 from firestore_flowstate._commit.conflict import found_version

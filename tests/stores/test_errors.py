@@ -34,8 +34,8 @@ from firestore_flowstate import (
     StoreUnavailableError,
     errors,
 )
+from firestore_flowstate import _error_texts as error_texts
 from firestore_flowstate import _limits as limits
-from firestore_flowstate._document import error_texts
 
 PARENTS: dict[type[Exception], tuple[type[Exception], ...]] = {
     InvalidFlowIdError: (FlowStateError, ValueError),

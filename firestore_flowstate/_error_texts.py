@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .._limits import in_extra
-from ..errors import (
+from ._limits import in_extra
+from .errors import (
     DeadlineError,
     FlowStateBatchError,
     FlowStateConflictError,
