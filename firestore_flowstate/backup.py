@@ -234,7 +234,7 @@ async def _batches_of(store: VersionedFlowStateStore, query: FlowStateQuery) -> 
     if not isinstance(store, FirestoreFlowStateStore):
         return _Batches(store, query).next
     collection, _ = await store._begin()
-    return _operations.exporting.Export.of(collection, query).next
+    return _operations.scanning.Export.of(collection, query).next
 
 
 class _Batches:

@@ -49,7 +49,7 @@ async def inspect_document(
     document = await collection.get(id, deadline)
     if document is None:
         return None
-    form = _operations.inspecting.form_of(collection, document)
+    form = _operations.examining.form_of(collection, document)
     return InspectedDocument(
         document=form.rest,
         layout=form.layout,
@@ -70,7 +70,7 @@ async def ids_beginning_with(
     """
     check_flow_id(prefix)
     collection, deadline = await store._begin(timeout)
-    return await _operations.inspecting.ids_beginning_with(collection, prefix, limit, deadline)
+    return await _operations.examining.ids_beginning_with(collection, prefix, limit, deadline)
 
 
 async def absent_ids(
@@ -84,4 +84,4 @@ async def absent_ids(
         BackendError: Firestore cannot be reached, or refuses.
     """
     collection, deadline = await store._begin(timeout)
-    return await _operations.inspecting.absent(collection, ids, deadline)
+    return await _operations.examining.absent(collection, ids, deadline)

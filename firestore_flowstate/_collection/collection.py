@@ -1,11 +1,11 @@
-"""The collection of a store: the names of its documents, and how its values are packed."""
+"""The collection of a store: the names of its documents, how its values are packed, and the warnings about it."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 from zlib import crc32
 
@@ -22,12 +22,38 @@ from ..errors import FlowStateWarning
 from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
 from .local_lock import LocalLocks
-from .missing_ttl import MissingTtlWarning
+
+LATEST_DELETION: Final = timedelta(hours=72)
+"""Firestore deletes "typically within 24 hours" of the expiry (https://cloud.google.com/firestore/docs/ttl)."""
 
 SETTLED: Final = "flowstate-settled"
 """An id that no flow state has, for which only the emulator is asked; see `Connection.settled_time`."""
 
 _REQUEST_MARGIN = 64 * 1024  # for what a commit carries besides its writes
+
+
+@dataclass
+class MissingTtlWarning:
+    """Warns once, when a list meets a state that should have been deleted long ago.
+
+    No call of Firestore's data interface tells whether there is a TTL policy; a state that is stored long after its
+    expiry suggests that there is none.
+    """
+
+    _warned: bool = False
+
+    def saw(self, expire_at: datetime, now: datetime, *, path: str) -> None:
+        """Take note of an expired document in the collection with this path."""
+        if self._warned or now - expire_at < LATEST_DELETION:
+            return
+        self._warned = True
+        warnings.warn(
+            f"States of {path!r} that expired more than {LATEST_DELETION // timedelta(hours=1)} hours ago are still "
+            "stored: it seems that no TTL policy deletes them, and lists read them in vain. Deploy the one that "
+            "`flowstate indexes` prints, or call purge(). See docs/retention.md.",
+            FlowStateWarning,
+            stacklevel=2,
+        )
 
 
 @dataclass

@@ -18,8 +18,6 @@ def import_all() -> None:
         due,
         editing,
         examining,
-        exporting,
-        inspecting,
         listing,
         migrating,
         orphans,
@@ -27,6 +25,7 @@ def import_all() -> None:
         reading,
         rewrapping,
         saving,
+        scanning,
         updating,
         watching,
     )

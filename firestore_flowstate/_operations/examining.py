@@ -1,29 +1,35 @@
-"""Looking at every document of a collection: what lists cannot see, what nobody can read, what nobody deletes."""
+"""Looking at documents whatever is in them: some by their ids, or all for what lists cannot see and nobody can read."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import datetime, timedelta
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
 
-from .._collection.collection import Collection
-from .._collection.missing_ttl import LATEST_DELETION
-from .._document.stored_document import EXISTENCE, StoredDocument
+from .._collection.collection import LATEST_DELETION, Collection
+from .._document.stored_document import EXISTENCE, EXPIRY_ALONE, LayoutName, StoredDocument
+from .._document.stored_values import part_count
 from .._document.summary import contradictions, hidden
+from .._limits import check_flow_id
 from .._query.structured import due_structured_query, structured_query
-from ..errors import FlowStateDecodeError, MissingIndexError
+from .._rpc.deadline import Deadline
+from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Timestamp
+from .._rpc.rest_form import rest_form
+from ..errors import FlowStateDecodeError, InvalidFlowIdError, MissingIndexError
 from ..models import FlowState
 from ..query import FlowStateQuery
 from ..reports import Finding
 from .reading import state_of
 from .scanning import scan
-from .server_clock import MOST_SKEW, ServerClock
 
 Look = Callable[[str, FlowState, datetime], Iterable[Finding]]
 
 _PAGE: Final = 20  # documents, which may have a megabyte each and more in parts
+MOST_SKEW: Final = timedelta(seconds=2)  # the least grace that drivers of flows give each other
+_AT_ONCE = 300  # documents of one read
 
 
 async def examine(
@@ -119,3 +125,104 @@ async def _of_document(
     if document.is_live():
         for finding in look(id, state, now):
             yield finding
+
+
+class ServerClock:
+    """How far the clock of this machine is ahead of the server's, as far as answers tell.
+
+    An answer with the server's time was made between its request and its arrival: each narrows the difference down.
+    """
+
+    def __init__(self) -> None:
+        self._least, self._most = -math.inf, math.inf
+
+    def note(self, *, sent: float, server: Timestamp | None) -> None:
+        """Take the time of an answer that has just come.
+
+        Args:
+            sent: When it was asked for, by `time.time()`.
+            server: The server's time, as the answer tells it; None: it does not.
+        """
+        if server is None:
+            return
+        arrived, told = time.time(), server.seconds + server.nanos / 1e9
+        self._least = max(self._least, sent - told)
+        self._most = min(self._most, arrived - told)
+
+    @property
+    def skew(self) -> timedelta:
+        """The least that explains the answers, over zero if this machine is ahead."""
+        if self._least > self._most:  # it was set meanwhile
+            return timedelta()
+        return timedelta(seconds=max(self._least, 0.0) or min(self._most, 0.0))
+
+    def now(self) -> datetime:
+        """Return the server's time."""
+        return datetime.now(timezone.utc) - self.skew
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredForm:
+    """A document as it is stored: in the form of REST, with its size by Firestore's rules and those of its parts."""
+
+    rest: Mapping[str, Any]
+    layout: LayoutName
+    size: int
+    parts: int
+    part_bytes: int
+
+
+def form_of(collection: Collection, document: StoredDocument) -> StoredForm:
+    """Return the form of a document, whether anybody can read it as a flow state or not."""
+    return StoredForm(
+        rest=rest_form(document.message),
+        layout=document.layout,
+        size=document.size(collection.path_of(document.id)),
+        parts=part_count(document.refs),
+        part_bytes=sum(ref.bytes for ref in document.refs),
+    )
+
+
+async def ids_beginning_with(collection: Collection, prefix: str, limit: int, deadline: Deadline) -> list[str]:
+    """Return the first ids of live documents that begin so, in the order of ids."""
+    query = StructuredQuery()
+    query.from_.add().collection_id = collection.collection_id
+    query.order_by.add().field.field_path = "__name__"
+    for path in EXPIRY_ALONE:
+        query.select.fields.add().field_path = path
+    found: list[str] = []
+    begin = Cursor(before=True)
+    begin.values.add().reference_value = collection.name(prefix)
+    query.start_at.CopyFrom(begin)
+    query.limit.CopyFrom(Int32Value(value=limit))
+    while len(found) < limit:
+        documents = await collection.connection.run_query(collection.parent, query, deadline=deadline)
+        for document in map(StoredDocument, documents):
+            if not document.id.startswith(prefix):
+                return found
+            if document.is_live():
+                found.append(document.id)
+        if len(documents) < limit:
+            break
+        query.start_at.before = False
+        query.start_at.values[0].reference_value = documents[-1].name
+    return found[:limit]
+
+
+async def absent(collection: Collection, ids: Iterable[str], deadline: Deadline) -> list[str]:
+    """Return the ids under which nothing is stored; expired states are there until they are deleted."""
+    names = {collection.name(id): id for id in dict.fromkeys(ids) if _is_id(id)}
+    asked = list(names)
+    for start in range(0, len(asked), _AT_ONCE):
+        batch = asked[start : start + _AT_ONCE]
+        for name in await collection.connection.batch_get(batch, deadline=deadline, mask=EXISTENCE):
+            del names[name]
+    return list(names.values())
+
+
+def _is_id(id: str) -> bool:
+    try:
+        check_flow_id(id)
+    except InvalidFlowIdError:
+        return False
+    return True
