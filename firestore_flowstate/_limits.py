@@ -72,7 +72,7 @@ def check_flow_id(id: str) -> str:
     An id of a subclass of str, such as an enumeration, comes back as the text that it is equal to.
     """
     if not isinstance(id, str):
-        raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {id!r:.200}")
+        raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {shown(id, 200)}")
     if rule := _broken_rule(id):
         raise InvalidFlowIdError(f"The flow id {id!r:.200} {rule}.", flow_id=id)
     return str.__str__(id)
@@ -149,25 +149,43 @@ def field_path(key: str) -> str:
     return key if _SIMPLE.fullmatch(key) else quoted(key)
 
 
+def shown(value: object, most: int = 100) -> str:
+    """Return a value for the text of an error, cut to so many characters, whatever it is.
+
+    Its repr may fail: of a deep value or of an integer of many digits in Python, of other types in the application.
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # a method of the application's may raise anything
+        text = f"<{type(value).__qualname__}>"
+    return text[:most].encode(errors="backslashreplace").decode()
+
+
 def in_cache(step: object) -> str:
     """Return the path of a step's entry."""
-    return f"cache[{_shown(step)}]"
+    return f"cache[{shown_key(step)}]"
 
 
 def in_events(step: object) -> str:
     """Return the path of an event's payload."""
-    return f"events_triggered[{_shown(step)}]"
+    return f"events_triggered[{shown_key(step)}]"
 
 
 def in_extra(key: object) -> str:
     """Return the path of an unknown key that an update names."""
-    return f"extra[{_shown(key)}]"
+    return f"extra[{shown_key(key)}]"
 
 
-def _shown(step: object) -> str:
-    if not isinstance(step, str):
-        return repr(step)[:80]
-    text = json.dumps(step if len(step) <= 80 else step[:80] + "…", ensure_ascii=False)
+def in_model(path: str, key: str) -> str:
+    """Return the path of an unknown key of a model."""
+    return f"{path}.{key}" if key.isidentifier() else f"{path}[{shown_key(key)}]"
+
+
+def shown_key(key: object) -> str:
+    """Return a key for a path: in double quotes if it is text, and cut."""
+    if not isinstance(key, str):
+        return shown(key, 80)
+    text = json.dumps(key if len(key) <= 80 else key[:80] + "…", ensure_ascii=False)
     return text.encode(errors="backslashreplace").decode()  # a lone surrogate could not be printed
 
 
@@ -236,4 +254,4 @@ def check_timeout(timeout: object) -> None:
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
-        raise ValueError(f"timeout is a finite number of seconds above 0, not {timeout!r:.100}")
+        raise ValueError(f"timeout is a finite number of seconds above 0, not {shown(timeout)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._limits import MAX_NAME_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, utf8_bytes
+from ._limits import EPOCH, MAX_NAME_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, shown, utf8_bytes
 from .errors import InvalidQueryError
 from .models import FlowState, FlowStateSummary, FlowStatus
 
@@ -64,7 +64,7 @@ class FlowStateQuery:
                 _check_asked(label, value)
         object.__setattr__(self, "status", _one_or_several(self.status))
         if self.on_error not in ("raise", "skip"):
-            raise InvalidQueryError(f"on_error is 'raise' or 'skip', not {self.on_error!r:.100}")
+            raise InvalidQueryError(f"on_error is 'raise' or 'skip', not {shown(self.on_error)}")
         check_moment("started_after", self.started_after)
         check_moment("started_before", self.started_before)
         _check_where(self.where)
@@ -117,7 +117,7 @@ def query_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
     if query is None:
         return FlowStateQuery()
     if not isinstance(query, FlowStateQuery):
-        raise InvalidQueryError(f"query is a FlowStateQuery, not {type(query).__name__}: {query!r:.100}")
+        raise InvalidQueryError(f"query is a FlowStateQuery, not {type(query).__name__}: {shown(query)}")
     return query
 
 
@@ -134,16 +134,17 @@ def check_limit(limit: int | None, *, more: str = "follow continuation_token or 
     if limit is None:
         return
     if isinstance(limit, bool) or not isinstance(limit, int):
-        raise InvalidQueryError(f"limit is a whole number from 1 to {MAX_LIMIT}, not {limit!r:.100}")
+        raise InvalidQueryError(f"limit is a whole number from 1 to {MAX_LIMIT}, not {shown(limit)}")
     if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidQueryError(f"limit is a whole number from 1 to {MAX_LIMIT}, not {limit}; for more, {more}")
+        raise InvalidQueryError(f"limit is a whole number from 1 to {MAX_LIMIT}, not {shown(limit)}; for more, {more}")
 
 
 def milliseconds(moment: datetime | float) -> int | float:
     """Return the moment in milliseconds since the epoch; exact for a datetime's whole milliseconds."""
     if not isinstance(moment, datetime):
         return moment
-    micros = round(moment.timestamp() * 1_000_000)
+    since = moment - EPOCH  # in whole numbers: timestamp() is a float, which is some microseconds off in centuries
+    micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     return micros // 1000 if micros % 1000 == 0 else micros / 1000
 
 
@@ -163,14 +164,14 @@ def _one_or_several(status: object) -> FlowStatus | tuple[FlowStatus, ...] | Non
     if not given:
         raise InvalidQueryError("status names no status, which no flow has: leave it None for any")
     if wrong := [one for one in given if one not in _STATUSES]:
-        raise InvalidQueryError(f"status is one or several of {', '.join(_STATUSES)}, not {wrong[0]!r:.100}")
+        raise InvalidQueryError(f"status is one or several of {', '.join(_STATUSES)}, not {shown(wrong[0])}")
     found: tuple[FlowStatus, ...] = tuple(one for one in _STATUSES if one in given)
     return found[0] if len(found) == 1 else found
 
 
 def _check_text(label: str, value: object) -> None:
     if not isinstance(value, str):
-        raise InvalidQueryError(f"{label} is a string, not {type(value).__name__}: {value!r:.100}")
+        raise InvalidQueryError(f"{label} is a string, not {type(value).__name__}: {shown(value)}")
     if utf8_bytes(value) is None:
         raise InvalidQueryError(f"{label} contains a lone surrogate, which no query can carry")
 
@@ -190,11 +191,11 @@ def check_moment(label: str, value: object) -> None:
         return
     if isinstance(value, datetime):
         if value.utcoffset() is None:
-            raise InvalidQueryError(f"{label} needs a time zone: {value!r} could be any of 38 moments")
+            raise InvalidQueryError(f"{label} needs a time zone: {shown(value)} could be any of 38 moments")
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidQueryError(f"{label} is a datetime or milliseconds, not {type(value).__name__}: {value!r:.100}")
+        raise InvalidQueryError(f"{label} is a datetime or milliseconds, not {type(value).__name__}: {shown(value)}")
     elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and not is_int64(value)):
-        raise InvalidQueryError(f"{label} is not a moment: {value!r:.100}")
+        raise InvalidQueryError(f"{label} is not a moment: {shown(value)}")
 
 
 def _check_where(where: object) -> None:
@@ -211,5 +212,5 @@ def _check_where(where: object) -> None:
             _check_asked(f"where[{key!r:.100}]", value)
         elif not isinstance(value, int) or not is_int64(value):
             raise InvalidQueryError(
-                f"where[{key!r:.100}] is a string, a whole number of 64 bits or a bool, not {value!r:.100}"
+                f"where[{key!r:.100}] is a string, a whole number of 64 bits or a bool, not {shown(value)}"
             )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from .._limits import MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, in_cache, in_extra
+from .._limits import MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, in_cache, in_extra, shown
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..query import OWN_NAMES, SUMMARY_EXTRA, is_queryable_name
 from ..unset import UNSET, Unset
-from .encoded_state import EncodedState, encode_cache, encode_events, encode_field, encode_state
+from .encoded_state import EncodedState, encode_cache, encode_events, encode_field, encode_state, refuse_in_place
 from .head import EXPIRE_AFTER, is_queryable_value, own_duration, own_duration_of
 from .json_text import encode
-from .wire import not_a, sound, sound_state
+from .wire import not_a, places_in, sound, sound_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,13 @@ class Change:
     def own_duration_after(self, base: float | None) -> int | float | None:
         """Return the flow's own duration once it is written."""
         return own_duration(self.extra) if EXPIRE_AFTER in self.extra else base
+
+    def places(self) -> Iterator[tuple[str, Any]]:
+        """Yield each value that it sets, with its path as an application would write it."""
+        for name in ("cache", "events_triggered", "operation", "blocked_on_step", "executions"):
+            yield from places_in(getattr(self, name), name, name)
+        for key, value in self.set_extra.items():
+            yield in_extra(key), value
 
     def __post_init__(self) -> None:
         cache = _by_step("cache", self.cache).items()
@@ -178,14 +185,19 @@ def apply(change: Change, encoded: EncodedState) -> EncodedState:
         FlowStateEncodeError: A value cannot be stored without loss; says where.
     """
     named = ((key, name, getattr(change, name)) for key, name in _FIELDS_OF_UPDATE.items())
-    fields = {key: encode_field(name, value) for key, name, value in named if not isinstance(value, Unset)}
-    fields.update({key: encode(value, in_extra(key)) for key, value in change.set_extra.items()})
+    try:
+        fields = {key: encode_field(name, value) for key, name, value in named if not isinstance(value, Unset)}
+        fields.update({key: encode(value, in_extra(key)) for key, value in change.set_extra.items()})
+        cache, events = encode_cache(change.cache), encode_events(change.events_triggered)
+    except FlowStateEncodeError:
+        refuse_in_place(change.places())
+        raise
     removed, unset = set(change.remove), change.unset
     kept = {step: text for step, text in encoded.cache.items() if step not in removed}
     return EncodedState(
         fields={**{key: text for key, text in encoded.fields.items() if key not in unset}, **fields},
-        cache={**kept, **encode_cache(change.cache)},
-        events={**encoded.events, **encode_events(change.events_triggered)},
+        cache={**kept, **cache},
+        events={**encoded.events, **events},
     )
 
 
@@ -208,7 +220,7 @@ def _by_step(name: str, value: Any) -> dict[str, Any]:
     steps = _mapping(name, value)
     for step in steps:
         if not isinstance(step, str):
-            raise not_a("the name of a step", f"{name}[{step!r:.80}]", step)
+            raise not_a("the name of a step", f"{name}[{shown(step, 80)}]", step)
     return {exact(step): steps[step] for step in steps}
 
 
@@ -216,7 +228,7 @@ def check_extra(key: object, value: object) -> None:
     """Raise FlowStateEncodeError unless an update can set the unknown key by itself; UNSET stands for its removal."""
     path = in_extra(key)
     if not isinstance(key, str):
-        raise FlowStateEncodeError(f"Cannot store {path}: {key!r:.100} is not a string.", path=path)
+        raise FlowStateEncodeError(f"Cannot store {path}: {shown(key)} is not a string.", path=path)
     if key in OWN_NAMES:
         raise FlowStateEncodeError(
             f"Cannot store {path}: a document has a field of its own under that name. save() and edit() take such a "
@@ -231,7 +243,7 @@ def check_extra(key: object, value: object) -> None:
         )
     if not isinstance(value, Unset) and not is_queryable_value(value):
         raise FlowStateEncodeError(
-            f"Cannot store {path}: {value!r:.100} is not a bool, a number of 64 bits or a string of at most "
+            f"Cannot store {path}: {shown(value)} is not a bool, a number of 64 bits or a string of at most "
             f"{MAX_QUERIED_BYTES:,} bytes of UTF-8, which is all that can be set by itself. save() and edit() take any "
             "value.",
             path=path,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from .._limits import in_cache, in_events
-from ..errors import FlowStateDecodeError
+from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState, WireModel
 from .json_forms import MAX_DEPTH
 from .json_text import decode, encode
-from .wire import executions_to_wire, to_wire, unknown_of
+from .wire import executions_to_wire, places, to_wire, unknown_of
 
 _BY_STEP: Final = ("cache", "events_triggered")
 
@@ -53,14 +53,19 @@ def encode_state(state: FlowState) -> EncodedState:
     Raises:
         FlowStateEncodeError: A value cannot be stored without loss; says where.
     """
-    fields = {
-        wire_name: encode_field(name, getattr(state, name))
-        for name, wire_name in state.wire_names.items()
-        if name not in _BY_STEP and state.has(name)
-    }
-    for key, value in unknown_of(state).items():
-        fields[key] = encode(value, key)
-    return EncodedState(fields=fields, cache=encode_cache(state.cache), events=encode_events(state.events_triggered))
+    try:
+        fields = {
+            wire_name: encode_field(name, getattr(state, name))
+            for name, wire_name in state.wire_names.items()
+            if name not in _BY_STEP and state.has(name)
+        }
+        for key, value in unknown_of(state).items():
+            fields[key] = encode(value, key)
+        cache, events = encode_cache(state.cache), encode_events(state.events_triggered)
+    except FlowStateEncodeError:
+        refuse_in_place(places(state))
+        raise
+    return EncodedState(fields=fields, cache=cache, events=events)
 
 
 def decode_state(encoded: EncodedState, *, flow_id: str) -> FlowState:
@@ -69,6 +74,12 @@ def decode_state(encoded: EncodedState, *, flow_id: str) -> FlowState:
     wire["cache"] = {step: decode(text) for step, text in encoded.cache.items()}
     wire["eventsTriggered"] = {step: decode(text) for step, text in encoded.events.items()}
     return state_from_wire(wire, flow_id=flow_id)
+
+
+def refuse_in_place(values: Iterable[tuple[str, Any]]) -> None:
+    """Raise the error of the first of some values that cannot be stored, with its path as it is given."""
+    for path, value in values:
+        encode(value, path)
 
 
 def encode_field(name: str, value: Any) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from .._limits import MAX_QUERIED_BYTES, is_int64, utf8_bytes
+from .._limits import MAX_QUERIED_BYTES, is_int64, shown, utf8_bytes
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, FlowStatus, Operation
 from ..query import is_queryable_name
@@ -217,7 +217,7 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
         return _NEVER
     asked: object = given
     if not isinstance(asked, timedelta) or asked <= timedelta():
-        raise ValueError(f"expire_after is a duration longer than none, or None for never, not {asked!r:.100}")
+        raise ValueError(f"expire_after is a duration longer than none, or None for never, not {shown(asked)}")
     milliseconds = given / timedelta(milliseconds=1)
     return int(milliseconds) if milliseconds.is_integer() else milliseconds
 
@@ -253,8 +253,8 @@ def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Itera
         take_back()
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise FlowStateEncodeError(
-            f"Flow state {id!r}: a {type(state).__qualname__} cannot keep expire_after={given!r:.80} as its {name}: "
-            f"{why}. Nothing was written: update() takes it once the state is stored.",
+            f"Flow state {id!r}: a {type(state).__qualname__} cannot keep expire_after={shown(given, 80)} as its "
+            f"{name}: {why}. Nothing was written: update() takes it once the state is stored.",
             flow_id=id,
             path=name,
         ) from error
@@ -268,7 +268,7 @@ def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Itera
 def _set_own(state: FlowState, name: str, own: float) -> None:
     setattr(state, name, own)
     if (kept := getattr(state, name)) != own or isinstance(kept, bool):
-        raise ValueError(f"it makes it {kept!r:.80}")
+        raise ValueError(f"it makes it {shown(kept, 80)}")
 
 
 def _duration(own: float) -> timedelta | None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from pydantic import AliasChoices, BaseModel, PlainSerializer, RootModel, Secret, SecretBytes, SecretStr, WrapSerializer
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from .._limits import shown, shown_key
 from ..errors import FlowStateEncodeError
 from ..models import WireModel
 from .wire import to_wire
@@ -59,51 +60,65 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
     kind = type(value)
     if kind is bool or value is None or kind is float:
         return value
-    if isinstance(value, enum.Enum):
-        return _form(value.value, path, depth, config)
-    if isinstance(value, str):
-        return _text(value, path)
-    if isinstance(value, int):
-        if not -_TOO_LARGE_INTEGER < value < _TOO_LARGE_INTEGER:
-            raise _unstorable(
-                path, f"an integer of more than {MAX_INTEGER_DIGITS:,} digits, which Python does not read back"
-            )
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return _bytes_form(bytes(value), path, config)
+    try:
+        if isinstance(value, enum.Enum):
+            return _form(value.value, path, depth, config)
+        if isinstance(value, str):
+            return _text(value, path)
+        if isinstance(value, int):
+            return _integer(value, path)
+        if isinstance(value, float):
+            return float.__float__(value)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return _bytes_form(bytes(value), path, config)
+        _check_depth(depth, path)
+        if isinstance(value, WireModel):
+            return _form(to_wire(value), path, depth, None)
+        if isinstance(value, Mapping):
+            return _object_form(value, path, depth, config)
+        if isinstance(value, (list, tuple)):
+            return [_form(member, f"{path}[{index}]", depth + 1, config) for index, member in enumerate(value)]
+        if isinstance(value, BaseModel) or hasattr(kind, "__pydantic_fields__"):
+            return _model_form(value, path, depth)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {
+                field.name: _form(attribute(value, field.name, path), f"{path}.{field.name}", depth + 1, config)
+                for field in dataclasses.fields(value)
+            }
+        if config is not None and isinstance(value, (AbstractSet, deque)):
+            # The field says that it is one and reads it back; in a value of its own, a list would claim an order.
+            members = [_form(member, f"{path}[{index}]", depth + 1, config) for index, member in enumerate(value)]
+            return sorted(members, key=json.dumps) if isinstance(value, AbstractSet) else members
+        if (of_firestore := _firestore_form(value)) is not None:
+            return _form(of_firestore, path, depth, config)
+        return _scalar_form(value, path)
+    except (FlowStateEncodeError, _WithoutFormError):
+        raise
+    except Exception as error:  # of a method of the application's; RecursionError: the stack was deep before
+        what = f"of type {kind.__qualname__}, of which a method fails ({shown(error, 200)})"
+        raise _unstorable(path, what) from error
+
+
+def _integer(value: int, path: str) -> int:
+    if not -_TOO_LARGE_INTEGER < value < _TOO_LARGE_INTEGER:
+        raise _unstorable(
+            path, f"an integer of more than {MAX_INTEGER_DIGITS:,} digits, which Python does not read back"
+        )
+    return int.__int__(value)
+
+
+def _check_depth(depth: int, path: str) -> None:
     if depth >= MAX_DEPTH:
         raise _unstorable(path, f"nested more than {MAX_DEPTH} deep, or inside itself")
-    if isinstance(value, WireModel):
-        return _form(to_wire(value), path, depth, None)
-    if isinstance(value, Mapping):
-        return _object_form(value, path, depth, config)
-    if isinstance(value, (list, tuple)):
-        return [_form(member, f"{path}[{index}]", depth + 1, config) for index, member in enumerate(value)]
-    if isinstance(value, BaseModel) or hasattr(kind, "__pydantic_fields__"):
-        return _model_form(value, path, depth)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _form(attribute(value, field.name, path), f"{path}.{field.name}", depth + 1, config)
-            for field in dataclasses.fields(value)
-        }
-    if config is not None and isinstance(value, (AbstractSet, deque)):
-        # The field says that it is one and reads it back; in a value of its own, a list would claim an order.
-        members = [_form(member, f"{path}[{index}]", depth + 1, config) for index, member in enumerate(value)]
-        return sorted(members, key=json.dumps) if isinstance(value, AbstractSet) else members
-    if (of_firestore := _firestore_form(value)) is not None:
-        return _form(of_firestore, path, depth, config)
-    return _scalar_form(value, path)
 
 
 def _object_form(value: Mapping[Any, Any], path: str, depth: int, config: Mapping[str, Any] | None) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for key in value:
-        member_path = f"{path}[{_shown(key)}]"
+        member_path = f"{path}[{shown_key(key)}]"
         name = _key(key, member_path, config)
         if name in members:
-            raise _unstorable(member_path, f"under a key that is {name!r:.100} in JSON, as another key is")
+            raise _unstorable(member_path, f"under a key that is {shown(name)} in JSON, as another key is")
         members[name] = _form(value[key], member_path, depth + 1, config)
     return members
 
@@ -172,7 +187,7 @@ def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None) -
             serialize_as_any=True,
         )
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        raise _unstorable(path, f"its model's serializer fails ({error!r:.200})") from error
+        raise _unstorable(path, f"its model's serializer fails ({shown(error, 200)})") from error
     return dumped if name is None or isinstance(value, RootModel) else next(iter(dumped.values()))
 
 
@@ -275,10 +290,6 @@ def _text(text: str, path: str) -> str:
             path, "text with two surrogates that JSON would join to one character: decode it as UTF-16 first"
         )
     return str.__str__(text)  # of an enumeration and other subclasses the text itself
-
-
-def _shown(key: Any) -> str:
-    return json.dumps(key if len(key) <= 80 else key[:80] + "…") if isinstance(key, str) else repr(key)[:80]
 
 
 def _unstorable(path: str, what: str) -> FlowStateEncodeError:

@@ -22,11 +22,11 @@ from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
-from .encoded_state import EncodedState, state_from_wire
+from .encoded_state import EncodedState, refuse_in_place, state_from_wire
 from .head import EXPIRY, owns_expiry, write_expiry
 from .native_values import ReferenceOf, check_key, down_to, read_value, same_fields, write_value
 from .stored_document import StoredDocument
-from .wire import to_wire
+from .wire import places, to_wire
 
 _LARGEST: Final = ("cache", "eventsTriggered")
 
@@ -37,6 +37,14 @@ def write_native(fields: Any, state: FlowState) -> None:
     Raises:
         FlowStateEncodeError: Firestore cannot hold a value; says where and how else to store it.
     """
+    try:
+        _write_native(fields, state)
+    except FlowStateEncodeError:
+        refuse_in_place(places(state))  # what no layout holds
+        raise
+
+
+def _write_native(fields: Any, state: FlowState) -> None:
     wire = _without_nulls(state)
     wire["cache"] = {step: _entry_wire(entry) for step, entry in state.cache.items()}
     wire["executions"] = [_without_nulls(execution) for execution in state.executions]
@@ -87,6 +95,14 @@ def write_change(document: Document, change: Change) -> list[str]:
     Raises:
         FlowStateEncodeError: A value or the name of a step cannot be stored so.
     """
+    try:
+        return _write_change(document, change)
+    except FlowStateEncodeError:
+        refuse_in_place(change.places())  # what no layout holds
+        raise
+
+
+def _write_change(document: Document, change: Change) -> list[str]:
     mask = dict.fromkeys(_member("cache", step, in_cache(step)) for step in change.remove)
     for step, entry in change.cache.items():
         path = in_cache(step)

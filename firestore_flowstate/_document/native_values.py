@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
-from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserved, utf8_bytes
+from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserved, shown, shown_key, utf8_bytes
 from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import WireModel
@@ -48,7 +48,7 @@ def write_value(target: Value, value: Any, path: str, depth: int = 0, *, names: 
         target.boolean_value = value
     elif kind is int:
         if not is_int64(value):
-            raise _unstorable(path, f"the integer {value!r:.40} has more than 64 bits")
+            raise _unstorable(path, f"the integer {shown(value, 40)} has more than 64 bits")
         target.integer_value = value
     elif kind is float:
         target.double_value = value
@@ -114,7 +114,7 @@ def _is_same(value: Value, other: Value) -> bool:
 def check_key(key: object, path: str) -> str:
     """Return the key if Firestore can hold a map entry of that name, else raise FlowStateEncodeError."""
     if not isinstance(key, str):
-        raise _unstorable(path, f"the key {key!r:.80} is not a string")
+        raise _unstorable(path, f"the key {shown(key, 80)} is not a string")
     if not key:
         raise _unstorable(path, "a key is empty")
     if is_reserved(key):
@@ -152,7 +152,7 @@ def _write_map(target: Value, mapping: Mapping[Any, Any], path: str, depth: int,
     target.map_value.SetInParent()
     fields = target.map_value.fields
     for key, member in mapping.items():
-        member_path = f"{path}[{key!r:.80}]"
+        member_path = f"{path}[{shown_key(key)}]"
         down = down_to(check_key(key, member_path), member_path, names)
         write_value(fields[key], member, member_path, depth + 1, names=down)
 
@@ -171,6 +171,16 @@ def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str,
 
 
 def _write_other(target: Value, value: Any, path: str, depth: int, names: int) -> None:
+    try:
+        _write_any_other(target, value, path, depth, names)
+    except FlowStateEncodeError:
+        raise
+    except Exception as error:  # of a method of a type of the application's
+        what = f"of type {type(value).__qualname__}, of which a method fails ({shown(error, 200)})"
+        raise _unstorable(path, what) from error
+
+
+def _write_any_other(target: Value, value: Any, path: str, depth: int, names: int) -> None:
     if isinstance(value, datetime):
         _write_timestamp(target, value, path)
     elif isinstance(value, (bytes, bytearray, memoryview)):

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from .._limits import MAX_DOCUMENT_BYTES, document_size, in_cache, in_events, new_id, size_at_most
+from .._limits import MAX_DOCUMENT_BYTES, document_size, new_id, size_at_most
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
+from .encoded_state import refuse_in_place
 from .head import check_head, error_line, last_end_time, queryable, write_expiry
 from .json_forms import plain
 from .json_text import encode
@@ -17,7 +18,7 @@ from .payload import DocumentContext
 from .root import VERSION
 from .stored_values import MAX_IDS, Segment, Spill, Stored, Written, write_log, write_stored
 from .version import Version
-from .wire import executions_to_wire, to_wire
+from .wire import executions_to_wire, places, to_wire
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
@@ -47,10 +48,14 @@ def write_state(
         FlowStateTooLargeError: The state cannot be stored; nothing was sent.
     """
     head, extra = _write_head(document, state, context)
-    texts = {name: encode(value, name) for name, value in _values_wire(state).items()}
-    if extra:
-        texts["extra"] = encode(extra, "extra")
-    set_text, events_text = text_of_cache(state.cache), text_of_events(state.events_triggered)
+    try:
+        texts = {name: encode(value, name) for name, value in _values_wire(state).items()}
+        if extra:
+            texts["extra"] = encode(extra, "extra")
+        set_text, events_text = text_of_cache(state.cache), text_of_events(state.events_triggered)
+    except FlowStateEncodeError:
+        refuse_in_place(places(state))
+        raise
     write_expiry(head, expire_at)
     write_summary(
         head,
@@ -97,30 +102,18 @@ def text_of_cache(cache: Mapping[str, Any]) -> bytes:
     """Return the JSON of cache entries by step.
 
     Raises:
-        FlowStateEncodeError: An entry cannot be stored; names it.
+        FlowStateEncodeError: An entry cannot be stored.
     """
-    wire = {step: to_wire(entry) for step, entry in cache.items()}
-    try:
-        return encode(wire, "cache")
-    except FlowStateEncodeError:
-        for step, entry_wire in wire.items():
-            for key, value in entry_wire.items():  # once more one by one, for the exact path
-                encode(value, f"{in_cache(step)}.{key}")
-        raise
+    return encode({step: to_wire(entry) for step, entry in cache.items()}, "cache")
 
 
 def text_of_events(events: Mapping[str, Any]) -> bytes:
     """Return the JSON of events by step.
 
     Raises:
-        FlowStateEncodeError: A payload cannot be stored; names it.
+        FlowStateEncodeError: A payload cannot be stored.
     """
-    try:
-        return encode(dict(events), "events_triggered")
-    except FlowStateEncodeError:
-        for step, payload in events.items():
-            encode(payload, in_events(step))
-        raise
+    return encode(dict(events), "events_triggered")
 
 
 def write_blocked(head: Any, blocked: BlockedOnStep | None) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 from .._limits import new_id, quoted
 from .._rpc.messages import Document
+from ..errors import FlowStateEncodeError
 from ..unset import Unset
 from .difference import Change
+from .encoded_state import refuse_in_place
 from .head import StatusInputs, check_blocked, write_expiry
 from .json_text import encode
 from .payload import DocumentContext
@@ -61,15 +63,13 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
     """
     id = new_id()
     spill = Spill(room=0)
-    texts: dict[str, bytes] = {}
-    if change.cache:
-        texts["set"] = text_of_cache(change.cache)
-    if change.remove:
-        texts["del"] = encode(list(change.remove), "remove")
-    if change.events_triggered:
-        texts["events"] = text_of_events(change.events_triggered)
+    try:
+        texts = _texts(change)
+        replaced = {name: encode(value, name) for name, value in _replaced(change).items()}
+    except FlowStateEncodeError:
+        refuse_in_place(change.places())
+        raise
     stored = {name: spill.move_if_large("log", context.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
-    replaced = {name: encode(value, name) for name, value in _replaced(change).items()}
     values = {name: spill.move_if_large(name, context.pack(text, name)) for name, text in replaced.items()}
     return Update(
         segment=Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events")),
@@ -78,6 +78,18 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
         size=sum(map(len, texts.values())) + sum(map(len, replaced.values())) + _extra_size(change),
         change=change,
     )
+
+
+def _texts(change: Change) -> dict[str, bytes]:
+    """Return the JSON of what a change adds to the log."""
+    texts: dict[str, bytes] = {}
+    if change.cache:
+        texts["set"] = text_of_cache(change.cache)
+    if change.remove:
+        texts["del"] = encode(list(change.remove), "remove")
+    if change.events_triggered:
+        texts["events"] = text_of_events(change.events_triggered)
+    return texts
 
 
 def write_update(

@@ -7,16 +7,17 @@ into a container later, nor what `model_copy(update=...)` and `model_construct` 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from .._error_texts import with_flow_id
-from .._limits import exact, in_cache, in_events, utf8_bytes
+from .._limits import exact, in_cache, in_events, in_model, shown, utf8_bytes
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
+from ..unset import Unset
 
 _Model = TypeVar("_Model", bound=WireModel)
 _MODELS: Final = (FlowState, CacheEntry, BlockedOnStep, FlowResult, Operation, FlowStateExecution)
@@ -63,7 +64,7 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
     unknown = model.model_extra or {}
     for key in unknown:
         if type(key) is not str:
-            raise not_a("a string", f"unknown key {key!r:.100}", key)
+            raise not_a("a string", f"unknown key {shown(key)}", key)
         if key in model.wire_names.values():
             name = next(name for name, alias in model.wire_names.items() if alias == key)
             raise FlowStateEncodeError(
@@ -79,9 +80,37 @@ def executions_to_wire(executions: Iterable[FlowStateExecution]) -> list[dict[st
     return list(map(to_wire, executions))
 
 
+def places(model: WireModel, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what a model holds in each field and unknown key, with its path as an application would write it."""
+    for name in model.wire_names:
+        if model.has(name):
+            yield from places_in(model.__dict__[name], name, f"{path}.{name}".removeprefix("."))
+    for key, value in (model.model_extra or {}).items():
+        yield in_model(path, key) if path else key, value
+
+
+def places_in(value: Any, name: str, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield what is in a field of that name likewise; nothing if it is UNSET."""
+    if isinstance(value, Unset):
+        return
+    if isinstance(value, WireModel):
+        yield from places(value, path)
+    elif name == "executions":
+        for index, execution in enumerate(value):
+            yield from places(execution, f"executions[{index}]")
+    elif name == "cache":
+        for step, entry in value.items():
+            yield from places(entry, in_cache(step))
+    elif name == "events_triggered":
+        for step, payload in value.items():
+            yield in_events(step), payload
+    else:
+        yield path, value
+
+
 def not_a(what: str, path: str, value: object) -> FlowStateEncodeError:
     """Return the error of a value that is of another type than its place takes."""
-    return FlowStateEncodeError(f"Cannot store {path}: {value!r:.100} is not {what}.", path=path)
+    return FlowStateEncodeError(f"Cannot store {path}: {shown(value)} is not {what}.", path=path)
 
 
 def check_state(id: str, state: object) -> FlowState:
@@ -145,7 +174,7 @@ def _validated(model: type[_Model], wire: Mapping[str, Any], path: str) -> _Mode
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         member_path = _path_to(path, first["loc"])
-        value = "" if first["type"] == "missing" else f", not {first['input']!r:.100}"
+        value = "" if first["type"] == "missing" else f", not {shown(first['input'])}"
         raise FlowStateEncodeError(f"Cannot store {member_path}: {first['msg']}{value}", path=member_path) from None
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from .._document.head import WAKE_AT
-from ..errors import InvalidQueryError
+from .._limits import check_flow_id, exact, is_int64, shown
+from ..errors import InvalidFlowIdError, InvalidQueryError
 from ..models import FlowStateSummary
 from ..query import check_limit, check_moment, milliseconds
 
@@ -55,21 +57,28 @@ def due_query(
     moment = milliseconds(now if before is None else before)
     if after is None:
         return DueQuery(before=moment, limit=limit, after=None)
-    given: object = after
-    place = wake_at(given.extra) if isinstance(given, FlowStateSummary) else None
-    if place is None:
-        raise InvalidQueryError(
-            f"after is a summary that due() has returned, with a number as {WAKE_AT}, not {after!r:.100}"
-        )
-    return DueQuery(before=moment, limit=limit, after=Due(place, after.id))
+    return DueQuery(before=moment, limit=limit, after=_place_of(after))
+
+
+def _place_of(after: object) -> Due:
+    """Return the place of a summary in the order, which callers may have let travel."""
+    try:
+        if isinstance(after, FlowStateSummary) and (moment := wake_at(after.extra)) is not None:
+            return Due(moment, check_flow_id(after.id))
+    except (InvalidFlowIdError, AttributeError):  # AttributeError: its extra is none
+        pass
+    raise InvalidQueryError(
+        f"after is a summary that due() has returned, with a number of 64 bits as {WAKE_AT}, not {shown(after)}"
+    )
 
 
 def wake_at(extra: Mapping[str, Any]) -> int | float | None:
     """Return the moment among the unknown keys of a state; None if there is none, or no number."""
     value = extra.get(WAKE_AT)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # NaN
-        return None
-    return value
+    value = exact(value)
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    return value if type(value) is int and is_int64(value) else None
 
 
 def is_due(query: DueQuery, summary: FlowStateSummary) -> bool:

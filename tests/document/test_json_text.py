@@ -157,8 +157,8 @@ def test_values_with_a_json_form_are_stored_as_it(value: Any, form: Any) -> None
         (["\ud83d\ude42"], "value[0]"),
         ({"a": {"\ud83d\ude42": 1}}, 'value["a"]["\\ud83d\\ude42"]'),
         ({'quo"te': object()}, 'value["quo\\"te"]'),
-        ({"é": object()}, 'value["\\u00e9"]'),
-        ({"k" * 500: object()}, f'value["{"k" * 80}\\u2026"]'),
+        ({"é": object()}, 'value["é"]'),
+        ({"k" * 500: object()}, f'value["{"k" * 80}…"]'),
     ],
     ids=range(20),
 )

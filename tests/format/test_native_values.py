@@ -73,7 +73,7 @@ def test_moments_outside_of_firestores_years_are_refused() -> None:
         local = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
         with pytest.raises(FlowStateEncodeError, match="years 1 to 9999") as refusal:
             write_native(Document().fields, state(input={"at": local}))
-        assert "input['at']" == refusal.value.path
+        assert 'input["at"]' == refusal.value.path
 
 
 WRONG: Final = {

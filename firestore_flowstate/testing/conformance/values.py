@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -16,8 +16,8 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, computed_field, field_serializer
 
-from ...errors import FlowStateDecodeError, FlowStateEncodeError
-from ...models import CacheEntry
+from ...errors import FlowStateBatchError, FlowStateDecodeError, FlowStateEncodeError
+from ...models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
 from .states import started, with_everywhere
@@ -142,6 +142,78 @@ class _Sent:
     by: _SearchTool
 
 
+class _Raising:
+    """A value whose methods fail, which those who look at it may call."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class _RaisingMapping(Mapping[str, Any]):
+    def __getitem__(self, key: str) -> Any:
+        raise RuntimeError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def _deep(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+UNTOLD: Final[Mapping[str, Callable[[], Any]]] = {
+    "a value whose methods fail": _Raising,
+    "a mapping whose methods fail": _RaisingMapping,
+    "deeper than Python tells": lambda: _deep(5_000),
+    "an integer of more digits than Python tells": lambda: 10**5_000,
+    "a set": lambda: {1},
+}
+"""What cannot be stored, and of which errors cannot even tell."""
+
+
+def _put_entry(state: FlowState, value: Any) -> None:
+    state.cache["step"] = CacheEntry(value=value)
+
+
+def _put_event(state: FlowState, value: Any) -> None:
+    state.events_triggered["step"] = value
+
+
+def _put_operation(state: FlowState, **fields: Any) -> None:
+    state.operation = Operation.model_validate({"name": "op", **fields})
+
+
+PUT: Final[Mapping[str, Callable[[FlowState, Any], None]]] = {
+    "input": lambda state, value: setattr(state, "input", value),
+    'cache["step"].value': _put_entry,
+    'events_triggered["step"]': _put_event,
+    "operation.metadata": lambda state, value: _put_operation(state, metadata=value),
+    "operation.result.response": lambda state, value: _put_operation(state, result={"response": value}),
+    "operation.more": lambda state, value: _put_operation(state, more=value),
+    'operation["one more"]': lambda state, value: _put_operation(state, **{"one more": value}),
+    "operation.blocked_on_step.more": lambda state, value: _put_operation(
+        state, blockedOnStep={"name": "wait", "more": value}
+    ),
+    "blocked_on_step.more": lambda state, value: setattr(
+        state, "blocked_on_step", BlockedOnStep.model_validate({"name": "wait", "more": value})
+    ),
+    "executions[0].more": lambda state, value: setattr(
+        state, "executions", [FlowStateExecution.model_validate({"traceIds": [], "more": value})]
+    ),
+    "unknown": lambda state, value: setattr(state, "unknown", value),
+}
+"""How to put a value into each place of a state, by its path."""
+
+
 READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "model": (_Plan(first=_Tool(name="s")), _Plan),
     "model with an alias": (_Renamed.model_validate({"ofJson": 2, "more": [1]}), _Renamed),
@@ -215,6 +287,47 @@ class ValueTests(Suite):
         assert path in (saved.value.path or "").replace("'", '"')
         assert path in (updated.value.path or "").replace("'", '"')
         assert exactly(before) == exactly(await store.load("id"))
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("path", PUT)
+    @pytest.mark.parametrize("value", UNTOLD.values(), ids=UNTOLD)
+    async def test_a_refusal_names_the_place_whatever_is_there(
+        self, store: VersionedFlowStateStore, value: Callable[[], Any], path: str
+    ) -> None:
+        """As an application would write it, by each method, though a text of the value cannot be had."""
+        put, bad = PUT[path], value()
+        await store.save("id", started())
+        state = started()
+        put(state, bad)
+        parts: dict[str, Any] = {
+            name: getattr(state, name)
+            for name in ("cache", "events_triggered", "operation", "blocked_on_step", "executions")
+            if getattr(state, name) != getattr(started(), name)
+        } or {"extra": {"unknown": bad}}
+
+        async def edit() -> None:
+            async with store.edit("id") as edited:
+                put(edited, bad)
+
+        for call, found in (
+            (store.save("id", state), path),
+            (store.create("new", state), path),
+            (edit(), path),
+            (store.modify("id", lambda stored: put(stored, bad)), path),
+            (store.update("id", **parts), 'extra["unknown"]' if path in ("unknown", "input") else path),
+        ):
+            with pytest.raises(FlowStateEncodeError) as refusal:
+                await call
+            in_it = "" if value is not _RaisingMapping else '["a"]'
+            assert (found, "id") == (
+                (refusal.value.path or "").partition("[0][0]")[0].removesuffix(in_it),
+                "id" if refusal.value.flow_id in ("id", "new") else None,
+            )
+        with pytest.raises(FlowStateBatchError) as many:
+            await store.save_many({"id": state})
+        assert isinstance(many.value.errors["id"], FlowStateEncodeError)
+
+        assert exactly(started()) == exactly(await store.load("id"))
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize(("value", "as_"), READ_BACK.values(), ids=READ_BACK)

@@ -154,8 +154,12 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_refuses_a_summary_without_the_moment(self, store: VersionedFlowStateStore) -> None:
-        """It has no place in the order."""
+        """It has no place in the order, nor has one that no store could have returned."""
         await store.save("id", started())
         [summary] = (await store.list_summaries()).summaries
-        with pytest.raises(InvalidQueryError):
-            await store.due(after=summary)
+        wrong: list[dict[str, Any]] = [{}, {"extra": None}]
+        wrong += [{"extra": {"wakeAt": moment}} for moment in (2**63, 10**5_000, float("nan"), True, "5", None)]
+        wrong += [{"extra": {"wakeAt": 5}, "id": id} for id in ("", "a/b", "__x__", "\ud800", "x" * 1501, 5, None)]
+        for update in wrong:
+            with pytest.raises(InvalidQueryError, match="after is a summary"):
+                await store.due(after=summary.model_copy(update=update))
