@@ -125,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make a release, up to the upload.")
     parser.add_argument("--rehearse", action="store_true", help="go on with a version that is not ready")
     rehearsal = parser.parse_args().rehearse
-    version = re.search(r'__version__ = "(.*)"', (PROJECT / "firestore_flowstate" / "__init__.py").read_text())[1]  # type: ignore[index]
+    version = re.search(r'__version__ = "(.*)"', (PROJECT / "firestore_flowstate" / "_version.py").read_text())[1]  # type: ignore[index]
     changed = subprocess.run(["git", "status", "--porcelain"], cwd=PROJECT, capture_output=True, text=True, check=True)
     papers = ((PROJECT / name).read_text() for name in ("CHANGELOG.md", "pyproject.toml"))
     wrong = [*problems(version, *papers)]

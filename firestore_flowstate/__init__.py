@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__ as __version__
 from .codecs import PayloadCodec
 from .errors import (
     AccessDeniedError,
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
     from .firestore import FirestoreFlowStateStore
     from .memory import MemoryFlowStateStore
     from .settings import FlowStateSettings
-
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "UNSET",

@@ -15,14 +15,13 @@ from ._document.difference import Change
 from ._document.encoded_state import detached
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
-from ._error_texts import conflict, with_flow_id
+from ._error_texts import conflict
 from ._limits import check_flow_id, check_timeout
 from ._query.due import due_query
 from ._rpc import fork
 from ._rpc.blocking_work import SharedWork
 from ._rpc.deadline import Deadline
 from ._watch import Source, Watch
-from .errors import FlowStateEncodeError
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
 from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, first_page_or_all, query_or_all
 from .reports import GcReport, MigrateReport, RewrapReport
@@ -185,21 +184,19 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         timeout: float | None = None,
     ) -> str:
         id = check_flow_id(id)
-        now = detached if isinstance(if_version, Unset) else self._as_it_is  # without a version, a read comes first
-        try:
-            change = Change(
-                cache={} if cache is None else now(cache),
-                remove=remove,
-                events_triggered={} if events_triggered is None else now(events_triggered),
-                operation=now(operation),
-                blocked_on_step=now(blocked_on_step),
-                executions=now(executions),
-                trace_context=trace_context,
-                extra={} if extra is None else extra,
-                expire_after=expire_after,
-            )
-        except FlowStateEncodeError as error:
-            raise with_flow_id(error, id) from None
+        change = Change.of_update(
+            id,
+            cache=cache,
+            remove=remove,
+            events_triggered=events_triggered,
+            operation=operation,
+            blocked_on_step=blocked_on_step,
+            executions=executions,
+            trace_context=trace_context,
+            extra=extra,
+            expire_after=expire_after,
+            is_detached=isinstance(if_version, Unset) or not self._is_linked,  # without a version, a read comes first
+        )
         collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         try:
@@ -473,7 +470,12 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     def _as_it_is(self, value: _Value) -> _Value:
         """Return what is to be encoded: a copy if the connection comes first, since it may change meanwhile."""
-        return value if self._connection is not None and self._connection.is_linked else detached(value)
+        return value if self._is_linked else detached(value)
+
+    @property
+    def _is_linked(self) -> bool:
+        """Whether this process is connected, so that what is given is encoded before anything is waited for."""
+        return self._connection is not None and self._connection.is_linked
 
     def _expected(self, id: str, if_version: str | Unset | None) -> Expectation:
         if isinstance(if_version, Unset):

@@ -131,20 +131,18 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     ) -> str:
         check_timeout(timeout)
         id = check_flow_id(id)
-        try:
-            change = Change(
-                cache={} if cache is None else cache,
-                remove=remove,
-                events_triggered={} if events_triggered is None else events_triggered,
-                operation=operation,
-                blocked_on_step=blocked_on_step,
-                executions=executions,
-                trace_context=trace_context,
-                extra={} if extra is None else extra,
-                expire_after=expire_after,
-            )
-        except FlowStateEncodeError as error:
-            raise with_flow_id(error, id) from None
+        change = Change.of_update(
+            id,
+            cache=cache,
+            remove=remove,
+            events_triggered=events_triggered,
+            operation=operation,
+            blocked_on_step=blocked_on_step,
+            executions=executions,
+            trace_context=trace_context,
+            extra=extra,
+            expire_after=expire_after,
+        )
         return self._update(id, change, if_version=if_version).version
 
     @override

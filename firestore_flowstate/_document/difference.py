@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from .._error_texts import with_flow_id
 from .._limits import MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, in_cache, in_extra, shown
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..query import OWN_NAMES, SUMMARY_EXTRA, is_queryable_name
 from ..unset import UNSET, Unset
-from .encoded_state import EncodedState, encode_cache, encode_events, encode_field, encode_state, refuse_in_place
+from .encoded_state import (
+    EncodedState,
+    detached,
+    encode_cache,
+    encode_events,
+    encode_field,
+    encode_state,
+    refuse_in_place,
+)
 from .head import EXPIRE_AFTER, is_queryable_value, own_duration, own_duration_of
 from .json_text import encode
 from .wire import not_a, places_in, sound, sound_state
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,46 @@ class Change:
     """By how much the count of steps grows, if that is known."""
     new_bytes: int | None = None
     """By how many bytes of JSON the state grows, if that is known."""
+
+    @classmethod
+    def of_update(
+        cls,
+        id: str,
+        *,
+        cache: Mapping[str, CacheEntry] | None,
+        remove: Iterable[str],
+        events_triggered: Mapping[str, Any] | None,
+        operation: Operation | Unset,
+        blocked_on_step: BlockedOnStep | Unset | None,
+        executions: Sequence[FlowStateExecution] | Unset,
+        trace_context: str | Unset | None,
+        extra: Mapping[str, str | int | float | bool | Unset] | None,
+        expire_after: timedelta | Unset | None,
+        is_detached: bool = False,
+    ) -> Change:
+        """Return what a call of `update` names, which has these parameters; errors name the flow state.
+
+        `is_detached` says whether values are copied, since they may be changed before they are encoded.
+
+        Raises:
+            FlowStateEncodeError: A value is not of the type that the parameter takes.
+            ValueError: `expire_after` is not a duration.
+        """
+        now = detached if is_detached else _itself
+        try:
+            return cls(
+                cache={} if cache is None else now(cache),
+                remove=remove,
+                events_triggered={} if events_triggered is None else now(events_triggered),
+                operation=now(operation),
+                blocked_on_step=now(blocked_on_step),
+                executions=now(executions),
+                trace_context=trace_context,
+                extra={} if extra is None else extra,
+                expire_after=expire_after,
+            )
+        except FlowStateEncodeError as error:
+            raise with_flow_id(error, id) from None
 
     @property
     def unset(self) -> frozenset[str]:
@@ -199,6 +250,10 @@ def apply(change: Change, encoded: EncodedState) -> EncodedState:
         cache={**kept, **cache},
         events={**encoded.events, **events},
     )
+
+
+def _itself(value: _Value) -> _Value:
+    return value
 
 
 def _own(state: FlowState, key: str) -> Any:

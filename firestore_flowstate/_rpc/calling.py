@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from .. import __version__
+from .._version import __version__
 from ..errors import BackendError
 from .channel import routing
 from .deadline import Deadline, sleep

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 
-from .. import __version__
+from .._version import __version__
 from ..errors import BackendError
 from ..settings import FlowStateSettings
 

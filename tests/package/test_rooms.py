@@ -21,7 +21,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PURE = ("_document", "_query")
 FLOORS = ("_collection", "_commit", "_operations")  # above `_document`, `_query` and `_rpc`, the lowest first
-PUBLIC = ("errors", "models", "query", "store", "unset", "codecs", "_limits", "_error_texts")  # all rooms go by these
+LOWEST = ("_limits", "_error_texts", "_version")  # all rooms go by these
+PUBLIC = ("errors", "models", "query", "store", "unset", "codecs", *LOWEST)
 READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: a variable of firebase_admin's
 OF_GOOGLE = ("_rpc", "integrations", "flows.cloud_tasks", "flows.firebase", "flows.dispatch.session", "flows.oidc")
 GOOGLES_OWN_SWITCHES = "_rpc.target"  # of client certificates, which Google's libraries take from there alone
