@@ -31,17 +31,9 @@ from .errors import (
     QuotaError,
     StoreUnavailableError,
 )
-from .models import (
-    BlockedOnStep,
-    CacheEntry,
-    FlowResult,
-    FlowState,
-    FlowStateExecution,
-    FlowStateSummary,
-    FlowStatus,
-    Operation,
-)
-from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from .models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, FlowStatus, Operation
+from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
+from .query import FlowStateQuery
 from .reports import GcReport, MigrateReport, RewrapReport
 from .store import FlowStateStore, VersionedFlowStateStore
 from .unset import UNSET, Unset

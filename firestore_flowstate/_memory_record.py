@@ -9,7 +9,8 @@ from ._document.encoded_state import EncodedState, decode_state
 from ._document.head import check_head, error_line, last_end_time, queryable
 from ._error_texts import with_flow_id
 from .errors import FlowStateDecodeError, FlowStateEncodeError
-from .models import FlowState, FlowStateSummary
+from .models import FlowState
+from .pages import FlowStateSummary
 
 
 @dataclass(frozen=True, slots=True)

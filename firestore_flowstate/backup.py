@@ -34,7 +34,8 @@ from . import _operations
 from ._backup_line import Entry, from_line, to_line
 from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError
 from .firestore import FirestoreFlowStateStore
-from .models import FlowState, FlowStateSummary
+from .models import FlowState
+from .pages import FlowStateSummary
 from .query import MAX_LIMIT, FlowStateQuery, query_or_all
 from .store import VersionedFlowStateStore
 

@@ -32,7 +32,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .query import FlowStateQueryResponse, FlowStateSummaryResponse
+    from .pages import FlowStateQueryResponse, FlowStateSummaryResponse
 
 
 class FlowStateError(Exception):

@@ -22,8 +22,9 @@ from ._rpc import fork
 from ._rpc.blocking_work import SharedWork
 from ._rpc.deadline import Deadline
 from ._watch import Source, Watch
-from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
-from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, first_page_or_all, query_or_all
+from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
+from .query import FlowStateQuery, first_page_or_all, query_or_all
 from .reports import GcReport, MigrateReport, RewrapReport
 from .settings import FlowStateSettings
 from .store import VersionedFlowStateStore

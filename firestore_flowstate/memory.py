@@ -29,8 +29,9 @@ from ._query.token import Position, from_token, scope_of, to_token
 from ._signals import Sight, Sights, Signals
 from ._watch import Watch
 from .errors import FlowStateConflictError, FlowStateEncodeError, FlowStateError, FlowStateNotFoundError
-from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
-from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse, first_page_or_all, query_or_all
+from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
+from .query import FlowStateQuery, first_page_or_all, query_or_all
 from .settings import FlowStateSettings
 from .store import VersionedFlowStateStore
 from .unset import UNSET, Unset

@@ -1,16 +1,16 @@
-"""What a list is asked and what it answers."""
+"""What a list is asked."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
 from ._limits import EPOCH, MAX_NAME_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, shown, utf8_bytes
 from .errors import InvalidQueryError
-from .models import FlowState, FlowStateSummary, FlowStatus
+from .models import FlowState, FlowStatus
 
 MAX_LIMIT: Final = 300  # the documents Genkit and the Firebase SDKs fetch at most for a page
 SUMMARY_EXTRA: Final = "summary.extra."
@@ -72,37 +72,6 @@ class FlowStateQuery:
             object.__setattr__(self, label, exact(getattr(self, label)))
         where = {exact(key): exact(value) for key, value in self.where.items()}
         object.__setattr__(self, "where", where)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowStateQueryResponse:
-    """A page of flow states.
-
-    Attributes:
-        flow_states: The states, newest start first, ties by id descending.
-        continuation_token: Asks for the next page; None if this is the last one.
-        skipped: Ids of documents that could not be read, if the query says to skip those.
-    """
-
-    flow_states: Sequence[FlowState]
-    continuation_token: str | None = None
-    skipped: Sequence[str] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowStateSummaryResponse:
-    """A page of summaries.
-
-    Attributes:
-        summaries: The summaries, newest start first, ties by id descending.
-        continuation_token: Asks for the next page; None if this is the last one. A token of `list` with the
-            same filters serves as well.
-        skipped: Ids of documents that could not be read, if the query says to skip those.
-    """
-
-    summaries: Sequence[FlowStateSummary]
-    continuation_token: str | None = None
-    skipped: Sequence[str] = ()
 
 
 def statuses(query: FlowStateQuery) -> tuple[FlowStatus, ...] | None:

@@ -14,8 +14,9 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, FlowStateSummary, Operation
-from .query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
+from .query import FlowStateQuery
 from .unset import UNSET, Unset
 
 

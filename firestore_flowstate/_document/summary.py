@@ -10,7 +10,8 @@ from .._error_texts import unreadable
 from .._limits import quoted
 from .._rpc.messages import Value
 from ..errors import FlowStateDecodeError
-from ..models import FlowState, FlowStateSummary, FlowStatus
+from ..models import FlowState, FlowStatus
+from ..pages import FlowStateSummary
 from .head import EXPIRY, WAKE_AT, first_line
 from .native_values import ReferenceOf, read_value
 from .stored_document import NATIVE_STATUS_INPUTS, StoredDocument

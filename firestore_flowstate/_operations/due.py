@@ -18,7 +18,7 @@ from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, Timestamp
 from .._rpc.read_time import ReadTime
 from ..errors import FlowStateDecodeError, FlowStateWarning
-from ..models import FlowStateSummary
+from ..pages import FlowStateSummary
 from ..query import MAX_LIMIT
 from .streams import share
 

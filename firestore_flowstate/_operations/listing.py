@@ -16,7 +16,8 @@ from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
-from ..query import FlowStateQuery, FlowStateQueryResponse, FlowStateSummaryResponse
+from ..pages import FlowStateQueryResponse, FlowStateSummaryResponse
+from ..query import FlowStateQuery
 from .reading import check_readable, states_of
 from .streams import Found, Stream, merged, more_follow, streams
 

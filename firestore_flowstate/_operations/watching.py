@@ -14,7 +14,8 @@ from .._query.matching import order
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Target
 from ..errors import FlowStateDecodeError, StoreUnavailableError
-from ..models import FlowState, FlowStateSummary
+from ..models import FlowState
+from ..pages import FlowStateSummary
 from ..query import FlowStateQuery
 from .listing import list_summaries
 from .reading import check_readable, state_of

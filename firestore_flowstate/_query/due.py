@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .._document.head import WAKE_AT
 from .._limits import check_flow_id, exact, is_int64, shown
 from ..errors import InvalidFlowIdError, InvalidQueryError
-from ..models import FlowStateSummary
+from ..pages import FlowStateSummary
 from ..query import check_limit, check_moment, milliseconds
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..models import FlowStateSummary
+from ..pages import FlowStateSummary
 from ..query import FlowStateQuery, milliseconds, statuses
 
 

@@ -19,7 +19,8 @@ from ..firestore import FirestoreFlowStateStore
 from ..flows import Flows
 from ..flows.doctor import examine
 from ..inspection import InspectedDocument, absent_ids, ids_beginning_with, inspect_document
-from ..models import FlowState, FlowStateSummary
+from ..models import FlowState
+from ..pages import FlowStateSummary
 from ..query import MAX_LIMIT, FlowStateQuery
 from ..settings import FlowStateSettings
 from .applications import application_settings, close_store, flows_option, look_for_store

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ..errors import BackendError
 from ..firestore import FirestoreFlowStateStore
-from ..models import FlowStateSummary
+from ..pages import FlowStateSummary
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
 

@@ -13,7 +13,8 @@ from pydantic.alias_generators import to_camel
 from rich.console import Console
 from rich.live import Live
 
-from ..models import FlowState, FlowStateSummary, FlowStatus
+from ..models import FlowState, FlowStatus
+from ..pages import FlowStateSummary
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
 from .connecting import opened

@@ -23,7 +23,8 @@ from ..errors import (
     FlowStateExistsError,
     FlowStateNotFoundError,
 )
-from ..models import CacheEntry, FlowState, FlowStateSummary, FlowStatus
+from ..models import CacheEntry, FlowState, FlowStatus
+from ..pages import FlowStateSummary
 from ..query import FlowStateQuery
 from ..store import VersionedFlowStateStore
 from ..unset import UNSET, Unset
