@@ -46,8 +46,7 @@ from .outcome import (
     means,
 )
 from .target import target_of_settings
-from .watched import Watched
-from .watching import Watching
+from .watching import Watched, Watching
 
 _EMULATOR_SETTLES: Final = 0.02  # seconds; if a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
 _EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes: on a machine that is busy, commits come later still

@@ -13,12 +13,13 @@ from typing import Any, Final
 from ..errors import FlowStateError, StoreUnavailableError
 from . import fork
 from .blocking_work import on_thread
-from .channel import Channel, open_channel, open_channel_of, routing
+from .channel import Channel, open_channel, open_channel_of
 from .listener import Listener
+from .listening import Streams, taking_off
 from .loop_thread import LoopStoppedError, LoopThread, call_threadsafe
-from .outcome import CHANNEL_CLOSED, STORE_CLOSED, CallFailed
+from .outcome import CHANNEL_CLOSED, CallFailed
 from .target import Metadata, Target
-from .watched import Watched
+from .watching import Watched
 
 _QUIESCE_SECONDS: Final = 2.0
 
@@ -45,8 +46,7 @@ class Link:
         self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
         self._background: tuple[LoopThread, Channel] | None = None
         self._in_background: set[object] = set()  # one of each call over the background loop
-        self._streams: dict[asyncio.AbstractEventLoop, list[Listener]] = {}
-        self._listen_metadata = (*self.metadata, routing("database", target.database_name))
+        self._streams = Streams(target.database_name, self.metadata)
         self._is_closed = False
         self._lock = threading.Lock()
 
@@ -98,48 +98,20 @@ class Link:
         loop = asyncio.get_running_loop()
         channel = self._channel_of(loop)
         if channel is not None:
-            return _taking_off(self._listener_on(channel, watched), watched)
+            return taking_off(self._streams.add(channel, watched), watched)
         background, channel = self._background or self._start_background()
 
         async def add() -> Listener:
-            return self._listener_on(channel, watched)
+            return self._streams.add(channel, watched)
 
         try:
             listener = await background.run(add())
         except LoopStoppedError as stopped:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from stopped
         except asyncio.CancelledError:  # it may have been put on a stream all the same
-            call_threadsafe(background.loop, partial(self._drop, background.loop, watched))
+            call_threadsafe(background.loop, partial(self._streams.drop, background.loop, watched))
             raise
-        return _taking_off(listener, watched)
-
-    def _listener_on(self, channel: Channel, watched: Watched) -> Listener:
-        """Put a target on the first stream of the running loop that has room for it."""
-        streams = self._streams.setdefault(asyncio.get_running_loop(), [])
-        listener = next((stream for stream in streams if stream.has_room), None)
-        if listener is None:
-            listener = Listener(
-                channel, database=self.target.database_name, metadata=self._listen_metadata, ended=self._ended
-            )
-            streams.append(listener)
-        listener.add(watched)
-        return listener
-
-    def _drop(self, loop: asyncio.AbstractEventLoop, watched: Watched) -> None:
-        for listener in list(self._streams.get(loop, [])):
-            listener.remove(watched)
-
-    def _ended(self, listener: Listener) -> None:
-        streams = self._streams.get(listener.loop, [])
-        if listener in streams:
-            streams.remove(listener)
-        if not streams:
-            self._streams.pop(listener.loop, None)
-
-    def _end_streams(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End the streams of a loop for good; to be called on it."""
-        for listener in list(self._streams.get(loop, [])):
-            listener.end(CallFailed("CANCELLED", STORE_CLOSED))
+        return taking_off(listener, watched)
 
     def bind(self) -> None:
         """Open a channel on the running loop, which its calls go over from now on. Bindings are counted."""
@@ -159,7 +131,7 @@ class Link:
         channel = None if loop in self._bindings else self._bound.pop(loop, None)
         try:
             if channel is not None:
-                self._end_streams(loop)
+                self._streams.end(loop)
                 await channel.close()
         finally:
             if channel is not None:
@@ -201,7 +173,7 @@ class Link:
         elsewhere = []
         for loop, channel in self._pop_all():
             if loop is here:
-                self._end_streams(loop)
+                self._streams.end(loop)
                 await channel.close()
             elif (closing := _close_on(loop, channel)) is not None:
                 elsewhere.append((asyncio.wrap_future(closing), channel))
@@ -282,14 +254,9 @@ class Link:
         with self._lock:
             background, self._background = self._background, None
         if background is not None:
-            call_threadsafe(background[0].loop, partial(self._end_streams, background[0].loop))
+            call_threadsafe(background[0].loop, partial(self._streams.end, background[0].loop))
             await asyncio.wrap_future(on_thread(partial(_end_background, *background)))
             fork.closed()
-
-
-def _taking_off(listener: Listener, watched: Watched) -> Callable[[], object]:
-    """Return what takes a target off its stream soon, on whatever thread: the collector drops those who watch."""
-    return partial(call_threadsafe, listener.loop, partial(listener.remove, watched))
 
 
 def _close_on(loop: asyncio.AbstractEventLoop, channel: Channel) -> concurrent.futures.Future[None] | None:

@@ -18,7 +18,7 @@ from .deadline import monotonic, sleep
 from .messages import ListenRequest, ListenResponse
 from .outcome import CallFailed, read_again
 from .target import Metadata
-from .watched import Watched
+from .watching import Watched
 
 MAX_TARGETS: Final = 100  # what Firestore's own clients put on one stream at most
 
