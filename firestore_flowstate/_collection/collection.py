@@ -17,7 +17,7 @@ from .._document.stored_document import StoredDocument
 from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Timestamp
-from .._rpc.read_time import ReadTime
+from .._rpc.read_time import ReadTime, settled_time
 from ..errors import FlowStateWarning
 from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
@@ -27,7 +27,7 @@ LATEST_DELETION: Final = timedelta(hours=72)
 """Firestore deletes "typically within 24 hours" of the expiry (https://cloud.google.com/firestore/docs/ttl)."""
 
 SETTLED: Final = "flowstate-settled"
-"""An id that no flow state has, for which only the emulator is asked; see `Connection.settled_time`."""
+"""An id that no flow state has, for which only the emulator is asked; see `settled_time`."""
 
 _REQUEST_MARGIN = 64 * 1024  # for what a commit carries besides its writes
 
@@ -159,7 +159,7 @@ class Collection:
     def read_time(self) -> ReadTime:
         """Return a time for several reads that are to see one moment."""
         name = self.name(SETTLED)
-        return ReadTime(lambda deadline: self.connection.settled_time(name, deadline))
+        return ReadTime(lambda deadline: settled_time(self.connection, name, deadline))
 
     async def get(
         self,

@@ -6,15 +6,14 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from ..errors import BackendError, DeadlineError, StoreUnavailableError
 from ..settings import FlowStateSettings
-from . import fork
 from .blocking_work import SharedWork
 from .calling import Absent, parsed, read, send
-from .deadline import Deadline, monotonic, sleep
-from .errors import credentials_error, exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
+from .deadline import Deadline
+from .errors import exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
 from .link import Link
 from .messages import (
     BatchGetDocumentsRequest,
@@ -45,12 +44,8 @@ from .outcome import (
     is_ambiguous,
     means,
 )
-from .target import target_of_settings
+from .target import target_for
 from .watching import Watched, Watching
-
-_EMULATOR_SETTLES: Final = 0.02  # seconds; if a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
-_EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes: on a machine that is busy, commits come later still
-_EMULATOR_SETTLES_AT_MOST: Final = 0.25  # seconds; if a call takes long for another reason
 
 
 class Connection:
@@ -192,25 +187,6 @@ class Connection:
         time: Timestamp = parsed(BatchGetDocumentsResponse, replies[-1]).read_time
         return time
 
-    async def settled_time(self, name: str, deadline: Deadline) -> Timestamp | None:
-        """Return the time that the first of several reads of one moment is to be as of; None: the server's now.
-
-        Firestore answers as of a time once for all. The emulator shows a commit some milliseconds after the time that
-        it gives to it, so that two reads as of one time differ: there, ask for the time first, and wait a little.
-
-        Args:
-            name: The resource name of any document.
-            deadline: When the call must have ended.
-        """
-        await self._link(deadline)
-        if not self.is_emulator:
-            return None
-        asked = monotonic()
-        time = await self.time_of(name, deadline=deadline)
-        settles = _EMULATOR_SETTLES + _EMULATOR_SETTLES_AGAIN * (monotonic() - asked)
-        await sleep(max(0.0, min(settles, _EMULATOR_SETTLES_AT_MOST, deadline.remaining() / 2)))
-        return time
-
     async def run_query(
         self, parent: str, query: StructuredQuery, *, deadline: Deadline, read_time: Timestamp | None = None
     ) -> list[Document]:
@@ -330,29 +306,9 @@ class Connection:
         )
 
     def _new_link(self, pid: int) -> Link:
-        link = self._link_to_emulator() or self._link_with_credentials()
+        link = Link(target_for(self._settings, self._client), client=self._client)
         link.check_usable()
         return self._links.setdefault(pid, link)
-
-    def _link_to_emulator(self) -> Link | None:
-        if self._client is not None or self._settings.emulator_host is None:
-            return None
-        return Link(target_of_settings(self._settings))
-
-    def _link_with_credentials(self) -> Link:
-        with fork.held_off():  # google.auth takes as long as grpc, and the emulator needs none of it
-            from google.auth.exceptions import GoogleAuthError
-
-            from . import credentials  # noqa: F401  # the channel asks for it, on an event loop
-
-            if self._client is not None:  # Google's client library, which takes longer than all else
-                from .client import target_of_client
-        try:
-            if self._client is None:
-                return Link(target_of_settings(self._settings))
-            return Link(target_of_client(self._settings, self._client), client=self._client)
-        except (GoogleAuthError, OSError, ValueError) as error:
-            raise credentials_error(error) from error
 
 
 def _check_loop() -> None:

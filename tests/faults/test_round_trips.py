@@ -109,7 +109,7 @@ COSTS: Final[dict[str, tuple[Call, list[str]]]] = {
     "list_summaries": (lambda store, _: store.list_summaries(), [QUERY]),
     "list by status, which native documents do not carry": (
         lambda store, _: store.list(FlowStateQuery(status="done")),
-        [BATCH_GET, QUERY, QUERY],  # the first of them goes to the emulator alone: see Connection.settled_time
+        [BATCH_GET, QUERY, QUERY],  # the first of them goes to the emulator alone: see settled_time
     ),
     "count": (lambda store, _: store.count(), [COUNT]),
     "ping": (lambda store, _: store.ping(), [GET]),

@@ -12,8 +12,8 @@ from zlib import crc32
 import pytest
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
-from firestore_flowstate._rpc import connection
 from firestore_flowstate._rpc import deadline as deadlines
+from firestore_flowstate._rpc import read_time
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate._rpc.read_time import ReadTime
@@ -124,10 +124,10 @@ async def test_the_first_answer_says_when(
 ) -> None:
     """The first query asks what is there now, alone; all others as of the time of its answer, by the server's clock."""
 
-    async def now(self: Connection, name: str, deadline: object) -> None:
+    async def now(*_: object) -> None:
         return None  # what it returns of Firestore itself: only the emulator needs more
 
-    monkeypatch.setattr(Connection, "settled_time", now)
+    monkeypatch.setattr("firestore_flowstate._collection.collection.settled_time", now)
     await moves.begin(0)
     query_log.clear()
     await listing(moves.stores[0], moves.query)
@@ -153,7 +153,7 @@ async def test_a_state_that_never_rests_is_always_shown_once(
     moves: Moves, monkeypatch: pytest.MonkeyPatch, listing: Listing
 ) -> None:
     """While a writer moves it back and forth as fast as it can, on an emulator with time to show what it has stored."""
-    monkeypatch.setattr(connection, "_EMULATOR_SETTLES", 0.1)
+    monkeypatch.setattr(read_time, "_EMULATOR_SETTLES", 0.1)
     await moves.begin(0)
     resting = asyncio.Event()
 
@@ -185,11 +185,11 @@ async def test_the_wait_for_the_emulator_keeps_to_the_deadline(
 
     real = Connection(flow_state_settings)
     await real.documents(Deadline.after(10))
-    monkeypatch.setattr(connection, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(read_time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(deadlines, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(connection, "sleep", wait)
+    monkeypatch.setattr(read_time, "sleep", wait)
     monkeypatch.setattr(Connection, "time_of", slow)
-    await real.settled_time("any", Deadline(10.0, 10.0))
+    await read_time.settled_time(real, "any", Deadline(10.0, 10.0))
     await real.close()
 
     assert len(waits) == 1

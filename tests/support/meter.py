@@ -14,7 +14,6 @@ import pytest
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate._collection.collection import SETTLED
-from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.messages import (
     BatchGetDocumentsRequest,
     CommitRequest,
@@ -174,7 +173,7 @@ async def metered(
     async def now(*_: object) -> None:
         """Not be on the emulator, which alone is asked for the time before a page of several queries."""
 
-    monkeypatch.setattr(Connection, "settled_time", now)
+    monkeypatch.setattr("firestore_flowstate._collection.collection.settled_time", now)
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": meter.host})) as store:
         yield store
 
