@@ -118,7 +118,7 @@ class Stream:
             after_name=None if self.after is None else self.collection.name(self.after.id),
             fields=fields,
             shard=self.shard,
-            native_done=None if asked is None else sorted({status in ("done", "failed") for status in asked}),
+            native_done=None if asked is None else sorted({done for status in asked for done in _may_be_done(status)}),
         )
 
     async def _fetch(self, wanted: int) -> None:
@@ -189,6 +189,11 @@ def streams(
     if asked is None:
         return [Stream(**common)]
     return [Stream(**common), Stream(native_statuses=asked, **common)]
+
+
+def _may_be_done(status: FlowStatus) -> tuple[bool, ...]:
+    """Return what the operation of a native document says that has the status: an error is one, done or not."""
+    return (False, True) if status == "failed" else (status == "done",)
 
 
 async def merged(sources: Sequence[Stream], count: int) -> list[Found]:

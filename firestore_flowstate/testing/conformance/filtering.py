@@ -32,7 +32,8 @@ def _population() -> dict[str, FlowState]:
             state.blocked_on_step = BlockedOnStep(name=f"step {place % 4}")
         if place % 5 >= 3:
             error = "failed" if place % 5 == 4 else None
-            state.operation = Operation(name="op", done=True, result=FlowResult(error=error))
+            done = place % 10 != 4  # an error says that a flow has failed, whatever else
+            state.operation = Operation(name="op", done=done, result=FlowResult(error=error))
         states[f"id-{place:02}"] = state
     return states
 
