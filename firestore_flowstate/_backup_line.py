@@ -14,7 +14,7 @@ from ._document.encoded_state import encode_state, state_from_wire
 from ._document.json_text import decode, encode
 from ._error_texts import with_flow_id
 from ._limits import check_flow_id
-from .errors import FlowStateDecodeError, FlowStateEncodeError
+from .errors import FlowStateDecodeError, FlowStateEncodeError, shown
 from .models import FlowState
 
 VERSION: Final = 1
@@ -74,7 +74,8 @@ def from_line(line: str | bytes) -> Entry:
         raise FlowStateDecodeError('it is not a flow state of a backup: {"v": 1, "id": ..., "state": {...}}')
     if entry["v"] != VERSION:
         raise FlowStateDecodeError(
-            f"it is of version {entry['v']!r:.50}; this version of the package reads {VERSION}. Upgrade the package"
+            f"it is of version {shown(entry['v'], 50)}; this version of the package reads {VERSION}. "
+            "Upgrade the package"
         )
     id = check_flow_id(entry["id"])
     if not isinstance(entry["state"], dict):
@@ -95,4 +96,4 @@ def _moment(text: Any, id: str) -> datetime | None:
             return moment.astimezone(timezone.utc)
     except (TypeError, ValueError, OverflowError):  # OverflowError: before the year 1 or after 9999 in UTC
         pass
-    raise FlowStateDecodeError(f"expireAt of {id!r} is not a time with a time zone: {text!r:.100}", flow_id=id)
+    raise FlowStateDecodeError(f"expireAt of {id!r} is not a time with a time zone: {shown(text)}", flow_id=id)

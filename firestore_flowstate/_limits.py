@@ -8,14 +8,14 @@ https://firebase.google.com/docs/firestore/storage-size
 from __future__ import annotations
 
 import json
-import math
 import re
 import secrets
+import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from .errors import InvalidFlowIdError
+from .errors import InvalidFlowIdError, shown
 
 MAX_NAME_BYTES: Final = 1500
 MAX_PATH_BYTES: Final = 1499  # of a field path that a mask names, without its quotes
@@ -149,18 +149,6 @@ def field_path(key: str) -> str:
     return key if _SIMPLE.fullmatch(key) else quoted(key)
 
 
-def shown(value: object, most: int = 100) -> str:
-    """Return a value for the text of an error, cut to so many characters, whatever it is.
-
-    Its repr may fail: of a deep value or of an integer of many digits in Python, of other types in the application.
-    """
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001  # a method of the application's may raise anything
-        text = f"<{type(value).__qualname__}>"
-    return text[:most].encode(errors="backslashreplace").decode()
-
-
 def in_cache(step: object) -> str:
     """Return the path of a step's entry."""
     return f"cache[{shown_key(step)}]"
@@ -253,5 +241,5 @@ def check_timeout(timeout: object) -> None:
     """Raise ValueError unless the timeout is None or a finite number of seconds above 0."""
     if timeout is None:
         return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= sys.float_info.max:
         raise ValueError(f"timeout is a finite number of seconds above 0, not {shown(timeout)}")

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Final, Generic, TypeVar
 
 from ._rpc.loop_thread import call_threadsafe
+from .errors import StoreUnavailableError
 
 _Item = TypeVar("_Item")
 
@@ -17,12 +18,18 @@ _LONGEST_SECONDS: Final = 86_400.0  # of one wait: timers do not reach as far as
 
 
 class Signal:
-    """Wakes one watcher. To be made and waited for on its loop."""
+    """Wakes one watcher. To be made and waited for on its loop.
+
+    Attributes:
+        is_over: Nobody waits for it any more.
+        is_closed: The store was closed.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
         self.is_over = False
+        self.is_closed = False
 
     def clear(self) -> None:
         """Forget what has changed: it is about to be looked at."""
@@ -62,6 +69,13 @@ class Signals:
             if not signal.send():
                 self._open.discard(signal)
 
+    def close(self) -> None:
+        """Have all watchers end: the store is closed. Those that come later watch as before."""
+        for signal in tuple(self._open):
+            signal.is_closed = True
+        self.changed()
+        self._open.clear()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sight(Generic[_Item]):
@@ -90,9 +104,15 @@ class Sights(Generic[_Item]):
         self.end()
 
     async def next(self) -> _Item:
-        """Return what there is once it is another than returned before."""
+        """Return what there is once it is another than returned before.
+
+        Raises:
+            StoreUnavailableError: The store was closed.
+        """
         while True:
             self._signal.clear()
+            if self._signal.is_closed:
+                raise StoreUnavailableError("The store was closed while it was watched: watch again.")
             sight = self._look()
             if sight.version != self._seen:
                 self._seen = sight.version

@@ -32,7 +32,7 @@ from typing import Final, Literal, TypeAlias
 
 from . import _operations
 from ._backup_line import Entry, from_line, to_line
-from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError
+from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError, shown
 from .firestore import FirestoreFlowStateStore
 from .models import FlowState
 from .pages import FlowStateSummary
@@ -140,7 +140,7 @@ async def import_states(
         FlowStateBatchError: States cannot be stored; names the numbers of their lines.
     """
     if expiry not in ("keep", "renew"):
-        raise ValueError(f"expiry is 'keep' or 'renew', not {expiry!r}")
+        raise ValueError(f"expiry is 'keep' or 'renew', not {shown(expiry)}")
     number = imported = expired = 0
     batch = _Batch()
     async for line in _each(lines):

@@ -209,3 +209,15 @@ class EmulatorError(FlowStateError):
 
 class FlowStateWarning(UserWarning):
     """Something works, but not as it should be set up. Each is raised once per store."""
+
+
+def shown(value: object, most: int = 100) -> str:
+    """Return a value for the text of an error, cut to so many characters, whatever it is.
+
+    Its repr may fail: of a deep value or of an integer of many digits in Python, of other types in the application.
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # a method of the application's may raise anything
+        text = f"<{type(value).__qualname__}>"
+    return text[:most].encode(errors="backslashreplace").decode()

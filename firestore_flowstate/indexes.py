@@ -10,6 +10,7 @@ from typing import Literal
 
 from ._query.index_formats import to_firebase, to_terraform
 from ._query.indexes import index_configuration
+from .errors import shown
 from .settings import FlowStateSettings
 
 
@@ -38,5 +39,5 @@ def index_file(
     if format == "terraform":
         return to_terraform(configuration, database=settings.database, project=settings.project)
     if format != "firebase":
-        raise ValueError(f"format is 'firebase' or 'terraform', not {format!r}")
+        raise ValueError(f"format is 'firebase' or 'terraform', not {shown(format)}")
     return to_firebase(configuration)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import os
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from typing_extensions import override
 
@@ -28,7 +29,7 @@ from ._query.matching import matches, order
 from ._query.token import Position, from_token, scope_of, to_token
 from ._signals import Sight, Sights, Signals
 from ._watch import Watch
-from .errors import FlowStateConflictError, FlowStateEncodeError, FlowStateError, FlowStateNotFoundError
+from .errors import FlowStateConflictError, FlowStateEncodeError, FlowStateError, FlowStateNotFoundError, shown
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
 from .query import FlowStateQuery, first_page_or_all, query_or_all
@@ -45,6 +46,12 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     Takes and refuses what the Firestore store does, but for sizes. May be used from several threads and event
     loops. Nothing here waits, so `timeout` has no effect.
 
+    It is entered and closed as the Firestore store is, so that either can stand in the place of the other; it keeps its
+    states as long as it lives::
+
+        async with MemoryFlowStateStore() as store:
+            await store.save("order-17", state)
+
     Args:
         settings: For ``page_size``, ``expire_after`` and ``expire_when``; None: settings from the environment.
     """
@@ -56,8 +63,35 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         self._name = f"memory:{uuid.uuid4().hex}"
         self._writes = 0
         self._records: dict[str, Record] = {}
-        self._lock = threading.Lock()
+        self._locks = {os.getpid(): threading.Lock()}
         self._signals = Signals()
+        self._entered = 0
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a MemoryFlowStateStore keeps its states in one process, and is neither pickled nor copied: make one in "
+            "each process, or use FirestoreFlowStateStore, which all processes share"
+        )
+
+    def _locked(self) -> threading.Lock:
+        """Return the lock of this process: a child would wait for ever for one that its parent held at the fork."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
+    async def __aenter__(self) -> MemoryFlowStateStore:
+        with self._locked():
+            self._entered += 1
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        with self._locked():
+            self._entered = max(0, self._entered - 1)
+            is_last = not self._entered
+        if is_last:
+            await self.close()
+
+    async def close(self) -> None:
+        """End what watches the store, by StoreUnavailableError. The states stay, and it can be used again."""
+        self._signals.close()
 
     @property
     def settings(self) -> FlowStateSettings:
@@ -184,7 +218,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
                 await asyncio.sleep(0)
             else:
                 return state
-        raise ValueError(f"attempts is at least 1, not {attempts}")
+        raise ValueError(f"attempts is at least 1, not {shown(attempts)}")
 
     @override
     async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
@@ -291,7 +325,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     def _find(self, id: str) -> Record | None:
         id = check_flow_id(id)
-        with self._lock:
+        with self._locked():
             return self._live(id)
 
     def _save(self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET) -> None:
@@ -301,7 +335,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             encoded = encode_state(check_state(id, state))
         except FlowStateEncodeError as error:
             raise with_flow_id(error, id) from None
-        with self._lock:
+        with self._locked():
             found = self._live(id)
             if not isinstance(if_version, Unset):
                 _check_version(id, if_version, found)
@@ -310,7 +344,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
         refuse_nested([id], collection=self._name)
-        with self._lock:
+        with self._locked():
             found = self._live(id)
             if found is None:
                 raise not_found(id)
@@ -341,7 +375,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     def _delete(self, id: str, *, if_version: str | Unset = UNSET) -> None:
         id = check_flow_id(id)
         refuse_nested([id], collection=self._name)
-        with self._lock:
+        with self._locked():
             found = self._live(id)
             if not isinstance(if_version, Unset):
                 _check_version(id, if_version, found)
@@ -380,7 +414,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         return [record for record in self._live_records() if matches(query, record.summary)]
 
     def _live_records(self) -> Sequence[Record]:
-        with self._lock:
+        with self._locked():
             return [record for id in tuple(self._records) if (record := self._live(id)) is not None]
 
     def _page(self, query: FlowStateQuery | None) -> tuple[Sequence[Record], str | None]:

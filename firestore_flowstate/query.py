@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._limits import EPOCH, MAX_NAME_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, shown, utf8_bytes
-from .errors import InvalidQueryError
+from ._limits import EPOCH, MAX_NAME_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, utf8_bytes
+from .errors import InvalidQueryError, shown
 from .models import FlowState, FlowStatus
 
 MAX_LIMIT: Final = 300  # the documents Genkit and the Firebase SDKs fetch at most for a page

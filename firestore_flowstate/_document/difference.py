@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from .._error_texts import with_flow_id
-from .._limits import MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, in_cache, in_extra, shown
-from ..errors import FlowStateEncodeError
+from .._limits import MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, in_cache, in_extra
+from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..query import OWN_NAMES, SUMMARY_EXTRA, is_queryable_name
 from ..unset import UNSET, Unset

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from .._limits import MAX_QUERIED_BYTES, is_int64, shown, utf8_bytes
-from ..errors import FlowStateEncodeError
+from .._limits import MAX_QUERIED_BYTES, is_int64, utf8_bytes
+from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, FlowStatus, Operation
 from ..query import is_queryable_name
 from ..unset import UNSET, Unset
@@ -217,7 +217,7 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
         return _NEVER
     asked: object = given
     if not isinstance(asked, timedelta) or asked <= timedelta():
-        raise ValueError(f"expire_after is a duration longer than none, or None for never, not {shown(asked)}")
+        raise ValueError(f"expire_after is a timedelta above 0, or None for never, not {shown(asked)}")
     milliseconds = given / timedelta(milliseconds=1)
     return int(milliseconds) if milliseconds.is_integer() else milliseconds
 

@@ -20,8 +20,8 @@ from typing import Any, Final
 from pydantic import AliasChoices, BaseModel, PlainSerializer, RootModel, Secret, SecretBytes, SecretStr, WrapSerializer
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from .._limits import shown, shown_key
-from ..errors import FlowStateEncodeError
+from .._limits import shown_key
+from ..errors import FlowStateEncodeError, shown
 from ..models import WireModel
 from .wire import to_wire
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
-from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserved, shown, shown_key, utf8_bytes
+from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserved, shown_key, utf8_bytes
 from .._rpc.messages import Timestamp, Value
-from ..errors import FlowStateDecodeError, FlowStateEncodeError
+from ..errors import FlowStateDecodeError, FlowStateEncodeError, shown
 from ..models import WireModel
 from .json_forms import attribute, plain
 from .wire import to_wire

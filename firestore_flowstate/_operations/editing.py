@@ -13,7 +13,7 @@ from .._document.stored_values import MAX_IDS
 from .._document.version import Version
 from .._error_texts import conflict, not_found, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
-from ..errors import FlowStateEncodeError, FlowStateNotFoundError
+from ..errors import FlowStateEncodeError, FlowStateNotFoundError, shown
 from ..models import FlowState
 from .reading import load, state_of
 from .saving import save
@@ -88,7 +88,7 @@ async def _modify(
             state = await _latest(collection, id, conflicting.document, deadline, waited=attempt > 0)
         else:
             return state
-    raise ValueError(f"attempts is at least 1, not {attempts}")
+    raise ValueError(f"attempts is at least 1, not {shown(attempts)}")
 
 
 async def write_difference(

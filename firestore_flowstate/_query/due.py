@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from .._document.head import WAKE_AT
-from .._limits import check_flow_id, exact, is_int64, shown
-from ..errors import InvalidFlowIdError, InvalidQueryError
+from .._limits import check_flow_id, exact, is_int64
+from ..errors import InvalidFlowIdError, InvalidQueryError, shown
 from ..pages import FlowStateSummary
 from ..query import check_limit, check_moment, milliseconds
 

@@ -9,6 +9,8 @@ from typing import Final
 
 import click
 
+from ..errors import shown
+
 _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 _ISO: Final = re.compile(
@@ -26,7 +28,7 @@ def duration(text: str) -> timedelta:
     try:
         return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
     except OverflowError:
-        raise click.BadParameter(f"{text!r:.100} is longer than any calendar") from None
+        raise click.BadParameter(f"{shown(text)} is longer than any calendar") from None
 
 
 def spelled(duration: timedelta) -> str:
@@ -63,4 +65,4 @@ def key_value(text: str) -> tuple[str, str | int | bool]:
     try:
         return key[:-1], json.loads(value)
     except (ValueError, RecursionError):
-        raise click.BadParameter(f"{value!r:.100} in {key}= is not JSON; for text it is KEY=TEXT") from None
+        raise click.BadParameter(f"{shown(value)} in {key}= is not JSON; for text it is KEY=TEXT") from None

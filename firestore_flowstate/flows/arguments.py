@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from firestore_flowstate import SyncFlowStateStore
+from firestore_flowstate.errors import shown
 
 from .flow import Flow
 from .retry import Retry
@@ -22,7 +23,7 @@ def check_store(store: Any) -> None:
     if isinstance(store, SyncFlowStateStore):
         raise TypeError("store is one that can be awaited: give the store that SyncFlowStateStore wraps")
     if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in _ASKED_OF_A_STORE):
-        raise TypeError(f"store is a VersionedFlowStateStore, such as FirestoreFlowStateStore(), not {store!r:.100}")
+        raise TypeError(f"store is a VersionedFlowStateStore, such as FirestoreFlowStateStore(), not {shown(store)}")
     if getattr(getattr(store, "settings", None), "expire_when", None) == "always":
         raise ValueError('the store has expire_when="always", so that a run which waits would expire: use "finished"')
 
@@ -34,7 +35,7 @@ def check_dispatcher(dispatcher: Any) -> None:
         TypeError: It is not.
     """
     if dispatcher is not None and (isinstance(dispatcher, type) or not callable(getattr(dispatcher, "dispatch", None))):
-        raise TypeError(f"dispatcher is a Dispatcher, such as CloudTasks(...), or None, not {dispatcher!r:.100}")
+        raise TypeError(f"dispatcher is a Dispatcher, such as CloudTasks(...), or None, not {shown(dispatcher)}")
 
 
 def check_retry(retry: Any) -> None:
@@ -44,7 +45,7 @@ def check_retry(retry: Any) -> None:
         TypeError: It is not.
     """
     if retry is not None and not isinstance(retry, Retry):
-        raise TypeError(f"retry is a Retry, such as Retry(3), or None, not {retry!r:.100}")
+        raise TypeError(f"retry is a Retry, such as Retry(3), or None, not {shown(retry)}")
 
 
 def check_text(text: Any, name: str) -> None:
@@ -57,9 +58,9 @@ def check_text(text: Any, name: str) -> None:
     if text is None:
         return
     if not isinstance(text, str):
-        raise TypeError(f"{name} is a text or None, not {text!r:.100}")
+        raise TypeError(f"{name} is a text or None, not {shown(text)}")
     if not text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"{name} is a text that is not empty and can be written as UTF-8, not {text!r:.100}")
+        raise ValueError(f"{name} is a text that is not empty and can be written as UTF-8, not {shown(text)}")
 
 
 def check_count(count: Any, name: str, *, least: int) -> None:
@@ -70,9 +71,9 @@ def check_count(count: Any, name: str, *, least: int) -> None:
         ValueError: It is less.
     """
     if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"{name} is a whole number, not {count!r:.100}")
+        raise TypeError(f"{name} is a whole number, not {shown(count)}")
     if count < least:
-        raise ValueError(f"{name} is at least {least}, not {count}")
+        raise ValueError(f"{name} is at least {least}, not {shown(count)}")
 
 
 def check_flow(flow: Any) -> None:
@@ -82,7 +83,7 @@ def check_flow(flow: Any) -> None:
         TypeError: It is not.
     """
     if not isinstance(flow, Flow):
-        raise TypeError(f"{flow!r:.100} is not a flow: give what their `flow` makes of an async function")
+        raise TypeError(f"{shown(flow)} is not a flow: give what their `flow` makes of an async function")
 
 
 def check_verify(verify: Any) -> None:
@@ -92,4 +93,4 @@ def check_verify(verify: Any) -> None:
         TypeError: It is neither callable nor None.
     """
     if verify is not None and not callable(verify):
-        raise TypeError(f"verify is an Oidc, a function of the request, or None, not {verify!r:.100}")
+        raise TypeError(f"verify is an Oidc, a function of the request, or None, not {shown(verify)}")

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 from firestore_flowstate import VersionedFlowStateStore
+from firestore_flowstate.errors import shown
 
 from .clock import Clock
 from .dispatch.waking import wake_name
@@ -151,7 +152,7 @@ def lease_in_milliseconds(lease: timedelta) -> int:
         ValueError: It is too short to be kept.
     """
     if not isinstance(lease, timedelta):
-        raise TypeError(f"lease is a timedelta, not {lease!r:.100}")
+        raise TypeError(f"lease is a timedelta, not {shown(lease)}")
     if lease < timedelta(seconds=1):
         raise ValueError(f"lease is at least 1 second, since a driver must extend it over a network; not {lease}")
     return int(lease / timedelta(milliseconds=1))

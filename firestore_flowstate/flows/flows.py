@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from firestore_flowstate import UNSET, FlowState, FlowStateError, Unset, VersionedFlowStateStore
+from firestore_flowstate.errors import shown
 
 from . import results
 from .arguments import check_count, check_dispatcher, check_retry, check_store, check_text, check_verify
@@ -324,7 +325,7 @@ class Flows:
         check_count(at_once, "at_once", least=1)
         pause = seconds(poll, "poll")
         if pause < _SHORTEST_POLL_SECONDS:
-            raise ValueError(f"poll is at least {_SHORTEST_POLL_SECONDS} s, about what a look takes, not {poll!r}")
+            raise ValueError(f"poll is at least {_SHORTEST_POLL_SECONDS} s, about what a look takes, not {shown(poll)}")
         return worker(self._engine, at_once=at_once, poll=pause)
 
     def app(self, *, verify: Any, genkit: bool = False, budget: timedelta = timedelta(minutes=4)) -> Any:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+from firestore_flowstate.errors import shown
+
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 
 
@@ -55,7 +57,7 @@ class Scope:
 def check_name(name: str) -> None:
     """Raise ValueError if the name cannot be one of a step."""
     if not isinstance(name, str):
-        raise TypeError(f"the name of a step is text, not {name!r:.80}: the name comes first, then the function")
+        raise TypeError(f"the name of a step is text, not {shown(name, 80)}: the name comes first, then the function")
     if not name or "/" in name or _RESERVED.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot be the name of a step: a name is not empty, has no slash, which stands between a step "

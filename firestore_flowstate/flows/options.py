@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any, Final
 
 from firestore_flowstate import UNSET, Unset
+from firestore_flowstate.errors import shown
 
 from .retry import Retry
 
@@ -63,9 +64,9 @@ def seconds(duration: timedelta | float, name: str) -> float:
         except OverflowError:
             value = math.inf
     else:
-        raise TypeError(f"{name} is a timedelta or a number of seconds, not {duration!r:.100}")
+        raise TypeError(f"{name} is a timedelta or a number of seconds, not {shown(duration)}")
     if not 0 <= value < math.inf:
-        raise ValueError(f"{name} is a duration of 0 seconds or more, not {duration!r:.100}")
+        raise ValueError(f"{name} is a duration of 0 seconds or more, not {shown(duration)}")
     return value
 
 
@@ -78,5 +79,5 @@ def milliseconds(duration: timedelta | float, name: str) -> int:
     """
     value = seconds(duration, name)
     if value > _LONGEST_SECONDS:
-        raise ValueError(f"{name} is at most 1,000 years, since moments end with the year 9999; not {duration!r:.100}")
+        raise ValueError(f"{name} is at most 1,000 years, since moments end with the year 9999; not {shown(duration)}")
     return round(value * 1000)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from firestore_flowstate import UNSET, InvalidFlowIdError, Unset
+from firestore_flowstate.errors import shown
 
 from .engine import Engine
 from .errors import UnknownFlowError
@@ -34,9 +35,9 @@ def prepared(
         UnknownFlowError: Only this process drives runs, and does not know the flow.
     """
     if not isinstance(flow, (Flow, str)):
-        raise TypeError(f"{flow!r:.100} is not a flow: give what their `flow` makes of an async function, or its name")
+        raise TypeError(f"{shown(flow)} is not a flow: give what their `flow` makes of an async function, or its name")
     if id is not None and not isinstance(id, str):
-        raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {id!r:.200}")
+        raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {shown(id, 200)}")
     name = flow if isinstance(flow, str) else flow.name
     known = engine.flows.get(name)
     if not isinstance(flow, str) and known is not flow:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import KW_ONLY, dataclass
 
+from firestore_flowstate.errors import shown
+
 
 @dataclass(frozen=True)
 class Retry:
@@ -35,7 +37,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
-            raise ValueError(f"attempts is at least 1, not {self.attempts}")
+            raise ValueError(f"attempts is at least 1, not {shown(self.attempts)}")
         if self.first < 0 or self.most < 0 or self.factor < 1:
             raise ValueError("first and most are at least 0 seconds, and factor is at least 1")
 

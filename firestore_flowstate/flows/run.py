@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from typing_extensions import override
 
 from firestore_flowstate import UNSET, Unset
+from firestore_flowstate.errors import shown
 
 from . import operations
 from .calls import call
@@ -140,7 +141,7 @@ class Run:
             StepFailedError: An item failed for good. No further item was begun; those in flight are recorded.
         """
         if at_once < 1:
-            raise ValueError(f"at_once is at least 1, not {at_once}")
+            raise ValueError(f"at_once is at least 1, not {shown(at_once)}")
         called, members = call(self._drive), list(items)
         keys = called.scope.keys_for(name, len(members))
         calls = [

@@ -1,0 +1,112 @@
+"""Both stores are entered, left and closed alike, so that one can stand in the place of the other."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import subprocess
+import sys
+from contextlib import aclosing
+
+import pytest
+
+from firestore_flowstate import (
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateSettings,
+    MemoryFlowStateStore,
+    StoreUnavailableError,
+)
+
+Store = FirestoreFlowStateStore | MemoryFlowStateStore
+
+
+@pytest.fixture(params=["memory", "firestore"])
+def store(request: pytest.FixtureRequest) -> Store:
+    if request.param == "memory":
+        return MemoryFlowStateStore()
+    settings: FlowStateSettings = request.getfixturevalue("flow_state_settings")
+    return FirestoreFlowStateStore(settings)
+
+
+async def test_a_store_that_was_left_or_closed_can_be_used_again(store: Store) -> None:
+    """It keeps what it has; closing twice does no harm."""
+    async with store as entered:
+        assert entered is store
+        await store.save("id", FlowState.start(name="f"))
+    async with store:
+        assert await store.load("id") is not None
+    await store.close()
+    await store.close()
+
+    assert await store.load("id") is not None
+    await store.close()
+
+
+async def test_closing_ends_watches_by_an_error(store: Store) -> None:
+    """A watch that just ended would look like one that is done; one that is begun later goes on."""
+    async with aclosing(store.watch("id")) as states:  # type: ignore[type-var]  # it can be closed
+        assert await anext(states) is None
+        coming = asyncio.ensure_future(anext(states))  # type: ignore[arg-type]  # of an iterator it is a coroutine
+        await asyncio.sleep(0)
+        await store.close()
+        with pytest.raises(StoreUnavailableError, match="closed while it was watched"):
+            await coming
+    async with aclosing(store.watch("id")) as states:  # type: ignore[type-var]  # as above
+        assert await anext(states) is None
+        await store.save("id", FlowState.start(name="f"))
+        assert await anext(states) is not None
+    await store.close()
+
+
+async def test_a_watch_goes_on_until_the_last_has_left(store: Store) -> None:
+    """Two parts of an application may enter the same store."""
+    async with store:
+        states = store.watch("id")
+        assert await anext(states) is None
+        async with store:
+            pass
+        await store.save("id", FlowState.start(name="f"))
+        assert await anext(states) is not None
+    with pytest.raises(StoreUnavailableError, match="closed while it was watched"):
+        await asyncio.wait_for(anext(states), 5)  # type: ignore[arg-type]  # of an iterator it is a coroutine
+    await store.close()
+
+
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_store_in_memory_is_neither_pickled_nor_copied(take: object) -> None:
+    """A second one would not see what the first keeps; the error says what to do."""
+    with pytest.raises(TypeError, match=r"keeps its states in one process.*FirestoreFlowStateStore"):
+        take(MemoryFlowStateStore())  # type: ignore[operator]  # each can be called
+
+
+def test_a_child_uses_what_its_parent_has_left_it() -> None:
+    """Also if a thread was in the middle of a write at the fork, which it never ends in the child."""
+    code = """
+import asyncio, os, signal, threading
+from firestore_flowstate import FlowState, MemoryFlowStateStore
+
+store = MemoryFlowStateStore()
+asyncio.run(store.save("before", FlowState.start()))
+held, go_on = threading.Event(), threading.Event()
+
+def write():
+    with store._locked():
+        held.set()
+        go_on.wait()
+
+thread = threading.Thread(target=write)
+thread.start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(5)
+    asyncio.run(store.save("after", FlowState.start()))
+    os._exit(0 if asyncio.run(store.load("before")) else 1)
+go_on.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+assert asyncio.run(store.load("after")) is None
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
