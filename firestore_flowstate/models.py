@@ -83,7 +83,16 @@ class WireModel(BaseModel):
         if name in self._field_of_wire_name:
             # Unknown keys are allowed, so pydantic would keep it as a second field beside the real one.
             raise AttributeError(f"{name} is the wire name: set {type(self).__name__}.{self._field_of_wire_name[name]}")
-        super().__setattr__(name, value)
+        unknown = self.__pydantic_extra__
+        if not unknown or unknown.keys().isdisjoint(self.wire_names):
+            super().__setattr__(name, value)
+            return
+        # To validate an assignment, pydantic would take unknown keys that are called as a field for the field's value.
+        called_as_fields = {key: unknown.pop(key) for key in unknown.keys() & self.wire_names.keys()}
+        try:
+            super().__setattr__(name, value)
+        finally:
+            self.__pydantic_extra__ = {**(self.__pydantic_extra__ or {}), **called_as_fields}
 
     def __delattr__(self, name: str) -> None:
         if name in type(self).model_fields:

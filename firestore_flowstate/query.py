@@ -8,9 +8,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._limits import EPOCH, MAX_NAME_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, utf8_bytes
-from .errors import InvalidQueryError, shown
+from ._limits import (
+    EPOCH,
+    MAX_NAME_BYTES,
+    MAX_PATH_BYTES,
+    MAX_QUERIED_BYTES,
+    exact,
+    in_extra,
+    is_int64,
+    is_reserved,
+    utf8_bytes,
+)
+from .errors import FlowStateEncodeError, InvalidQueryError, shown
 from .models import FlowState, FlowStatus
+from .unset import Unset
 
 MAX_LIMIT: Final = 300  # the documents Genkit and the Firebase SDKs fetch at most for a page
 SUMMARY_EXTRA: Final = "summary.extra."
@@ -123,6 +134,40 @@ def is_queryable_name(key: str) -> bool:
         return False
     size = utf8_bytes(key)
     return size is not None and size <= MAX_KEY_BYTES
+
+
+def is_queryable_value(value: object) -> bool:
+    """Return whether queries can ask for the value: a scalar that Firestore's indexes hold whole."""
+    if isinstance(value, str):
+        size = utf8_bytes(value)
+        return size is not None and size <= MAX_QUERIED_BYTES
+    return isinstance(value, (bool, float)) or (isinstance(value, int) and is_int64(value))
+
+
+def check_extra(key: object, value: object) -> None:
+    """Raise FlowStateEncodeError unless an update can set the unknown key by itself; UNSET stands for its removal."""
+    path = in_extra(key)
+    if not isinstance(key, str):
+        raise FlowStateEncodeError(f"Cannot store {path}: {shown(key)} is not a string.", path=path)
+    if key in OWN_NAMES:
+        raise FlowStateEncodeError(
+            f"Cannot store {path}: a document has a field of its own under that name. save() and edit() take such a "
+            "key of the state, if it is one.",
+            path=path,
+        )
+    if not is_queryable_name(key) or len(f"{SUMMARY_EXTRA}{key}".encode()) > MAX_PATH_BYTES:
+        raise FlowStateEncodeError(
+            f"Cannot store {path}: no field of a document that is set by itself can have that name; it is empty, "
+            f"reserved, no UTF-8 or too long. save() and edit() take any key.",
+            path=path,
+        )
+    if not isinstance(value, Unset) and not is_queryable_value(value):
+        raise FlowStateEncodeError(
+            f"Cannot store {path}: {shown(value)} is not a bool, a number of 64 bits or a string of at most "
+            f"{MAX_QUERIED_BYTES:,} bytes of UTF-8, which is all that can be set by itself. save() and edit() take any "
+            "value.",
+            path=path,
+        )
 
 
 def _one_or_several(status: object) -> FlowStatus | tuple[FlowStatus, ...] | None:

@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from .._error_texts import with_flow_id
-from .._limits import MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, in_cache, in_extra
+from .._limits import exact, in_cache, in_extra
 from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
-from ..query import OWN_NAMES, SUMMARY_EXTRA, is_queryable_name
+from ..query import check_extra
 from ..unset import UNSET, Unset
 from .encoded_state import (
     EncodedState,
@@ -22,7 +22,7 @@ from .encoded_state import (
     encode_state,
     refuse_in_place,
 )
-from .head import EXPIRE_AFTER, is_queryable_value, own_duration, own_duration_of
+from .head import EXPIRE_AFTER, own_duration, own_duration_of
 from .json_text import encode
 from .wire import not_a, places_in, sound, sound_state
 
@@ -277,29 +277,3 @@ def _by_step(name: str, value: Any) -> dict[str, Any]:
         if not isinstance(step, str):
             raise not_a("the name of a step", f"{name}[{shown(step, 80)}]", step)
     return {exact(step): steps[step] for step in steps}
-
-
-def check_extra(key: object, value: object) -> None:
-    """Raise FlowStateEncodeError unless an update can set the unknown key by itself; UNSET stands for its removal."""
-    path = in_extra(key)
-    if not isinstance(key, str):
-        raise FlowStateEncodeError(f"Cannot store {path}: {shown(key)} is not a string.", path=path)
-    if key in OWN_NAMES:
-        raise FlowStateEncodeError(
-            f"Cannot store {path}: a document has a field of its own under that name. save() and edit() take such a "
-            "key of the state, if it is one.",
-            path=path,
-        )
-    if not is_queryable_name(key) or len(f"{SUMMARY_EXTRA}{key}".encode()) > MAX_PATH_BYTES:
-        raise FlowStateEncodeError(
-            f"Cannot store {path}: no field of a document that is set by itself can have that name; it is empty, "
-            f"reserved, no UTF-8 or too long. save() and edit() take any key.",
-            path=path,
-        )
-    if not isinstance(value, Unset) and not is_queryable_value(value):
-        raise FlowStateEncodeError(
-            f"Cannot store {path}: {shown(value)} is not a bool, a number of 64 bits or a string of at most "
-            f"{MAX_QUERIED_BYTES:,} bytes of UTF-8, which is all that can be set by itself. save() and edit() take any "
-            "value.",
-            path=path,
-        )

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from .._limits import MAX_QUERIED_BYTES, is_int64, utf8_bytes
+from .._limits import is_int64, utf8_bytes
 from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, FlowStatus, Operation
-from ..query import is_queryable_name
+from ..query import is_queryable_name, is_queryable_value
 from ..unset import UNSET, Unset
 
 if TYPE_CHECKING:
@@ -120,14 +120,6 @@ def _check_text(path: str, text: str) -> None:
         raise FlowStateEncodeError(
             f"Cannot store {path}: a lone surrogate, which a string that queries see cannot have.", path=path
         )
-
-
-def is_queryable_value(value: object) -> bool:
-    """Return whether queries can ask for the value: a scalar that Firestore's indexes hold whole."""
-    if isinstance(value, str):
-        size = utf8_bytes(value)
-        return size is not None and size <= MAX_QUERIED_BYTES
-    return isinstance(value, (bool, float)) or (isinstance(value, int) and is_int64(value))
 
 
 def expiry(

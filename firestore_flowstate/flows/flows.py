@@ -207,6 +207,8 @@ class Flows:
 
         Raises:
             InvalidPayloadError: The input does not fit. Nothing was written.
+            FlowStateEncodeError: `extra` has what the store's `update` does not take. Nothing was written.
+            ValueError: `extra` has a key of the state itself. Nothing was written.
             FlowStateExistsError: A run of another flow has the id.
             UnknownFlowError: Only this process drives runs, and does not know the flow.
         """

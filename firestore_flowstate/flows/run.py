@@ -232,7 +232,8 @@ class Run:
         """Show scalars beside the state, with the next checkpoint or after a second; silent while replaying.
 
         Raises:
-            ValueError: A name is a key of the state itself, or a value is not a scalar.
+            ValueError: A name is a key of the state itself.
+            FlowStateEncodeError: A value is not a scalar that the store's `update` takes, or a name is none.
         """
         operations.progress(self._drive, scalars)
 

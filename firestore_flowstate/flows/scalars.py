@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from firestore_flowstate import FlowState
+from firestore_flowstate.errors import shown
+from firestore_flowstate.query import check_extra
 
 _TAKEN: Final = frozenset(
     (
@@ -15,22 +17,19 @@ _TAKEN: Final = frozenset(
 )
 
 
-def check_scalar(name: str, value: Any) -> None:
-    """Raise ValueError if the key or the value cannot stand beside the state."""
-    if name in _TAKEN or isinstance(getattr(FlowState, name, None), property):
-        raise ValueError(f"{name!r} is a key of the state itself: choose another name")
-    if not isinstance(value, (str, int, float, bool)):
-        raise ValueError(  # noqa: TRY004  # as for its name
-            f"{name} is text, a number or a bool, not {type(value).__name__}: a browser reads it as it is"
-        )
-
-
-def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the progress as it is to be stored.
+def scalars(values: Any) -> dict[str, Any]:
+    """Return the scalars as they are to be stored.
 
     Raises:
-        ValueError: A name is one of the schema's, or a value is not a scalar.
+        TypeError: They are not a mapping.
+        ValueError: A name is one of the state's own.
+        FlowStateEncodeError: The store's `update` does not take a name or a value.
     """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"extra maps names to scalars, as {{'owner': 'me'}}; it is not {shown(values)}")
+    for name in values:
+        if isinstance(name, str) and (name in _TAKEN or isinstance(getattr(FlowState, name, None), property)):
+            raise ValueError(f"{name!r} is a key of the state itself: choose another name")
     for name, value in values.items():
-        check_scalar(name, value)
+        check_extra(name, value)
     return dict(values)

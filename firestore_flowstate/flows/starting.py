@@ -131,8 +131,9 @@ def _state(engine: Engine, start: Start, *, wake: int, record: RunRecord) -> Flo
     if (trace := engine.telemetry.trace_context()) is not None:
         state.trace_context = trace
     parent = {} if start.parent is None else {"parent": start.parent}
-    for name, value in {**scalars(start.extra), **parent, "wakeAt": wake}.items():
-        setattr(state, name, value)
+    unknown = state.model_extra
+    assert unknown is not None  # noqa: S101  # the model takes any
+    unknown.update({**scalars(start.extra), **parent, "wakeAt": wake})  # by setattr a name would be an attribute's
     return state
 
 

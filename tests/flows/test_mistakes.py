@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from firestore_flowstate import InvalidFlowIdError, MemoryFlowStateStore, SyncFlowStateStore
+from firestore_flowstate import (
+    FlowState,
+    FlowStateEncodeError,
+    InvalidFlowIdError,
+    MemoryFlowStateStore,
+    SyncFlowStateStore,
+)
 from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run
 from firestore_flowstate.testing import crash_everywhere, simulate
 from tests.flows.counting_store import CountingStore
@@ -160,6 +166,80 @@ async def test_a_scalar_that_a_state_has_of_its_own_is_refused(flows: Flows, key
 
     with pytest.raises(ValueError, match=f"^'{key}' is a key of the state itself"):
         await flows.start(idle, extra={key: "x"})
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"a": None},
+        {"a": ["b"]},
+        {"a": "x" * 1500},
+        {"a": "\ud800"},
+        {"a": 2**63},
+        {"a": 10**5000},
+        {"": 1},
+        {"__a__": 1},
+        {"a" * 1500: 1},
+        {"\ud800": 1},
+        {5: 1},
+        {"shard": 1},
+        {"summary": 1},
+        {"expireAt": 1},
+    ],
+    ids=range(14),
+)
+async def test_a_scalar_that_no_update_could_set_is_refused(flows: Flows, store: CountingStore, extra: Any) -> None:
+    """Each by the error that the store's update raises; a run shows no progress of such a kind either."""
+
+    @flows.flow
+    async def showing(run: Run) -> str:
+        try:
+            run.progress(**extra)
+        except FlowStateEncodeError as refused:
+            return str(refused)
+        return "taken"
+
+    await store.save("there", FlowState.start())
+    with pytest.raises(FlowStateEncodeError) as expected:
+        await store.update("there", extra=extra)
+    with pytest.raises(FlowStateEncodeError) as refusal:
+        await flows.start(showing, id="x", extra=extra)
+
+    assert str(expected.value).removeprefix("Flow state 'there': ") == str(refusal.value)
+    assert await store.load("x") is None
+    if all(isinstance(name, str) for name in extra):
+        assert str(refusal.value) == await flows.run(showing)
+
+
+@pytest.mark.parametrize("extra", [5, "owner", [("owner", "me")]])
+async def test_scalars_that_are_no_mapping_are_refused(flows: Flows, extra: Any) -> None:
+    """The error shows the form."""
+
+    @flows.flow
+    async def idle(run: Run) -> None: ...
+
+    with pytest.raises(TypeError, match="extra maps names to scalars, as"):
+        await flows.start(idle, extra=extra)
+
+
+@pytest.mark.parametrize("name", ["has", "flow_id", "start_time", "_own", "model_config", "cache_value", "start"])
+async def test_a_scalar_may_have_any_name_that_is_not_the_states_own(
+    flows: Flows, store: CountingStore, name: str
+) -> None:
+    """As an attribute of the model is called: it is an unknown key all the same, and the state stays whole."""
+
+    @flows.flow
+    async def showing(run: Run) -> int:
+        run.progress(**{name: 2})
+        return 1
+
+    handle = await flows.start(showing, id="x", extra={name: 1})
+    assert 1 == await handle.result()
+
+    state = await store.load("x")
+    assert state is not None
+    assert 2 == (state.model_extra or {})[name]
+    assert "x" == state.flow_id
 
 
 async def _not_decorated(run: Run) -> None: ...

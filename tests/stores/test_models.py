@@ -140,6 +140,23 @@ def test_an_unknown_key_may_be_called_like_a_field_here(name: str) -> None:
     assert exactly(wire) == exactly(FlowState.model_validate(wire).model_dump(by_alias=True))
 
 
+@pytest.mark.parametrize("name", ["flow_id", "start_time", "events_triggered", "trace_context"])
+def test_an_assignment_leaves_an_unknown_key_that_is_called_like_a_field(name: str) -> None:
+    """It does not become the value of the field, whatever else of the state is set."""
+    wire = {**WIRE, "traceContext": "trace", name: {"unknown": True}}
+    state = FlowState.model_validate(wire, by_alias=True, by_name=False)
+
+    state.name = "another"
+    assert {**wire, "name": "another"} == state.model_dump(by_alias=True)
+
+    with pytest.raises(ValidationError):
+        state.name = 5  # type: ignore[assignment]  # the mistake
+    assert {**wire, "name": "another"} == state.model_dump(by_alias=True)
+
+    state.trace_context = "another"
+    assert {**wire, "name": "another", "traceContext": "another"} == state.model_dump(by_alias=True)
+
+
 @pytest.mark.parametrize("start_time", [True, False, "5", None, math.nan, math.inf, -math.inf, [5]], ids=repr)
 def test_start_time_is_a_finite_number(start_time: Any) -> None:
     """Nothing is taken for a number that is none, at construction as on assignment."""
