@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..errors import FlowStateNotFoundError
 from ..reports import GcReport, MigrateReport, RewrapReport
 from ..settings import FlowStateSettings
 from ..unset import UNSET
@@ -112,10 +113,15 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
     async def expire_them() -> None:
         async with opened(settings) as store:
             for id in ids:
-                if default:
-                    await store.update(id, extra={"expireAfter": UNSET})
-                else:
-                    await store.update(id, expire_after=after)
+                try:
+                    if default:
+                        await store.update(id, extra={"expireAfter": UNSET})
+                    else:
+                        await store.update(id, expire_after=after)
+                except FlowStateNotFoundError:  # whose advice for code is to save it first
+                    raise FlowStateNotFoundError(
+                        f"There is no flow state {id!r}, or it has expired already.", flow_id=id
+                    ) from None
                 how = "as the settings say" if default else "never" if after is None else f"after {spelled(after)}"
                 tell(f"{shown(id)} expires {how}")
 

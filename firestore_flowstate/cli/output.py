@@ -23,6 +23,7 @@ from ..settings import FlowStateSettings
 
 _NARROW = 100  # columns
 _UNBOUNDED = 10_000  # characters: what is piped is not to be cut
+_MOST_OF_A_NAME = 80  # characters: an id may have 1,500 bytes, and every line would be padded to the longest
 
 
 def say(message: str) -> None:
@@ -88,8 +89,8 @@ def table_of(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> Tab
     for summary in summaries:
         size = f"{summary.size_bytes:,}" if summary.size_bytes else ""
         table.add_row(
-            Text(shown(summary.id)),
-            Text(shown(summary.name or "")),
+            Text(_beginning(summary.id)),
+            Text(_beginning(summary.name or "")),
             summary.status,
             when(summary.start_time),
             _lately(summary.updated_at),
@@ -98,6 +99,11 @@ def table_of(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> Tab
             Text(shown(_about(summary, due=due))),
         )
     return table
+
+
+def _beginning(name: str) -> str:
+    """Return the name, or the beginning of one that is very long; ``--json`` has it whole."""
+    return shown(name if len(name) <= _MOST_OF_A_NAME else f"{name[:_MOST_OF_A_NAME]}…")
 
 
 def _about(summary: FlowStateSummary, *, due: bool) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from firestore_flowstate import SyncFlowStateStore
@@ -94,3 +96,34 @@ def check_verify(verify: Any) -> None:
     """
     if verify is not None and not callable(verify):
         raise TypeError(f"verify is an Oidc, a function of the request, or None, not {shown(verify)}")
+
+
+def check_function(function: Any, name: Any) -> None:
+    """Refuse what a step cannot call: most often what calling the function gives.
+
+    Raises:
+        TypeError: It cannot be called.
+    """
+    if callable(function):
+        return
+    if inspect.iscoroutine(function):
+        function.close()  # else Python warns that nobody awaits it
+        raise TypeError(
+            f"the step {shown(name)} is given a coroutine, which can run once only: give it the function and its "
+            f"arguments, as run.step({shown(name)}, f, x) for f(x)"
+        )
+    raise TypeError(
+        f"the step {shown(name)} is given {shown(function)}, which cannot be called: give it a function and its "
+        f"arguments, as run.step({shown(name)}, f, x) for f(x)"
+    )
+
+
+def check_items(items: Any, name: Any) -> list[Any]:
+    """Return the items of a map.
+
+    Raises:
+        TypeError: They cannot be gone through.
+    """
+    if not isinstance(items, Iterable):
+        raise TypeError(f"the items of the map {shown(name)} cannot be gone through: they are {shown(items)}")
+    return list(items)

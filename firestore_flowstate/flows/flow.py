@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from firestore_flowstate import UNSET, FlowStateEncodeError, Unset
+from firestore_flowstate.errors import shown
 
 from .errors import InvalidPayloadError
 from .values import ANYTHING, Values, fit_error, is_async, parameter_type
@@ -29,7 +30,7 @@ class Flow(Generic[Input, Result]):
 
     def __init__(self, function: Callable[..., Awaitable[Result]], *, name: str, timeout: int | None) -> None:
         if not is_async(function):
-            raise TypeError(f"the flow {name!r} is not an async function: write `async def`")
+            raise TypeError(f"the flow {shown(name)} is not an async function: write `async def`")
         self.name = name
         self.function = function
         self.timeout = timeout
@@ -113,17 +114,33 @@ class Flow(Generic[Input, Result]):
         return f"the input does not fit the flow {self.name!r}: {fit_error(error)}"
 
 
+def own_name(function: Any) -> str:
+    """Return the name of an async function, for the flow that it becomes.
+
+    Raises:
+        TypeError: It is not a function, or a callable object that has no name of its own.
+    """
+    if not callable(function):
+        raise TypeError(f"a flow is made of an async function, not of {shown(function)}")
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        raise TypeError(f"{shown(function)} has no name of its own: give it one by flow(name=...)")
+    return name
+
+
 def _input_parameter(function: Callable[..., Any], name: str) -> inspect.Parameter | None:
     parameters = list(inspect.signature(function).parameters.values())
-    if not parameters:
+    positional = [each for each in parameters if each.kind not in (each.VAR_KEYWORD, each.KEYWORD_ONLY)]
+    if not positional:
         raise TypeError(f"the flow {name!r} takes a Run first: async def {name}(run: Run, ...)")
-    required = [
-        each
-        for each in parameters[2:]
-        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-    ]
-    if required:
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [each for each in parameters if each.default is each.empty and each.kind not in variadic]
+    for each in required:
+        if each.kind is each.KEYWORD_ONLY:
+            raise TypeError(
+                f"the flow {name!r} is called with a Run and its input, both by position, and so never gets "
+                f"{each.name}: async def {name}(run: Run, {each.name}), without the *"
+            )
+    if len(required) > 2:
         raise TypeError(f"the flow {name!r} takes a Run and one input, no more: put the rest into a model")
-    if len(parameters) < 2 or parameters[1].kind in (parameters[1].VAR_KEYWORD, parameters[1].KEYWORD_ONLY):
-        return None
-    return parameters[1]
+    return positional[1] if len(positional) > 1 else None

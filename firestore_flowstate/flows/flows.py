@@ -21,7 +21,7 @@ from .decorator import FlowDecorator
 from .dispatch import Dispatcher, InProcess
 from .engine import Engine, lease_in_milliseconds
 from .final import DriveOutcome
-from .flow import Flow
+from .flow import Flow, own_name
 from .foreground import run
 from .handle import FlowHandle
 from .open_telemetry import OpenTelemetry
@@ -140,7 +140,7 @@ class Flows:
         check_text(name, "name")
 
         def decorate(function: Callable[..., Awaitable[Any]]) -> Flow[Any, Any]:
-            return self._add(Flow(function, name=name or function.__name__, timeout=length))
+            return self._add(Flow(function, name=name or own_name(function), timeout=length))
 
         return decorate if function is None else decorate(function)
 
@@ -236,7 +236,8 @@ class Flows:
     async def resume(self, id: str, payload: Any = None, *, step: str | None = None, key: str | None = None) -> None:
         """Answer a run, and have it go on.
 
-        An answer to a step that the run has not reached yet is kept for it. An answer to a sleep ends it.
+        An answer to a step that the run has not reached yet is kept for it, and checked when the run asks: the interrupt
+        raises InvalidPayloadError if it does not fit. An answer to a sleep ends it.
 
         Args:
             id: The id of the run.

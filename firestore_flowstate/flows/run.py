@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from typing_extensions import override
 
 from firestore_flowstate import UNSET, Unset
-from firestore_flowstate.errors import shown
 
 from . import operations
+from .arguments import check_count, check_function, check_items, check_retry
 from .calls import call
 from .context import uuid_in
 from .entries import arguments_sum
@@ -91,7 +91,9 @@ class Run:
             StepFailedError: It failed for good; rebuilt from the record.
             FlowCodeChangedError: The key has a result of something else.
             ValueError: The name cannot be one of a step.
+            TypeError: `fn` cannot be called.
         """
+        check_function(fn, name)
         called = call(self._drive)
         key = called.scope.key_for(name)
         total = arguments_sum(args, kwargs) if called.is_foreign else None
@@ -119,6 +121,7 @@ class Run:
             at_most_once: Never begin the step twice; what is lost in a crash is StepInterruptedError.
             result: The type to read the result as, in place of the function's annotation.
         """
+        check_retry(retry)
         merged = self._step_options.merged(retry=retry, timeout=timeout, at_most_once=at_most_once, result=result)
         if merged.at_most_once and merged.retry is not None and merged.retry.attempts > 1:
             raise ValueError("a step with at_most_once is never begun again: leave retry out")
@@ -140,9 +143,10 @@ class Run:
         Raises:
             StepFailedError: An item failed for good. No further item was begun; those in flight are recorded.
         """
-        if at_once < 1:
-            raise ValueError(f"at_once is at least 1, not {shown(at_once)}")
-        called, members = call(self._drive), list(items)
+        check_count(at_once, "at_once", least=1)
+        check_function(fn, name)
+        members = check_items(items, name)
+        called = call(self._drive)
         keys = called.scope.keys_for(name, len(members))
         calls = [
             StepCall(

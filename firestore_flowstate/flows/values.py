@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import math
@@ -111,8 +112,7 @@ class Values:
 
 def plain_function(function: Callable[..., Any]) -> Any:
     """Return the function behind partials, bound methods and callable objects."""
-    while hasattr(function, "func") and not isinstance(function, type):  # functools.partial
-        function = function.func
+    function = _whole(function)
     function = getattr(function, "__func__", function)
     if isinstance(function, type) or inspect.isfunction(function) or inspect.isbuiltin(function):
         return function
@@ -121,14 +121,24 @@ def plain_function(function: Callable[..., Any]) -> Any:
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Return whether calling it gives a coroutine at once."""
+    function = _whole(function)
+    if isinstance(function, type):  # calling it makes an object, whatever calling that does
+        return False
     return inspect.iscoroutinefunction(function) or (
         not inspect.isfunction(function) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # the method itself is asked
     )
 
 
+def _whole(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what partials have filled in some arguments of."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
 def parameter_type(function: Callable[..., Any], name: str) -> Any:
     """Return the annotated type of a parameter; `Any` if it has none."""
-    return _annotation(function, name)
+    return _annotation(plain_function(function), name)
 
 
 def _annotation(function: Any, name: str) -> Any:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from ..errors import FlowStateError
+from ..errors import FlowStateError, shown
 from ..flows import Flow, Flows
-from ..flows.arguments import check_flow
+from ..flows.arguments import check_count, check_flow
 from ..flows.dispatch import InProcess
 from ..flows.record import ended_of, record_of, wake_at
 from ..flows.results import outcome_of
@@ -91,6 +91,10 @@ async def simulate(
         store: Where; None: in memory.
     """
     check_flow(flow)
+    _check_answers(answers)
+    for number, name in ((crash_before_write, "crash_before_write"), (crash_after_write, "crash_after_write")):
+        if number is not None:
+            check_count(number, name, least=1)
     world = _World(flow, input, answers or {}, store, Writes(crash_before_write, crash_after_write))
     return await world.simulate()
 
@@ -121,6 +125,18 @@ async def crash_everywhere(
                 raise AssertionError(f"{where} repeats {', '.join(simulation.repeated)}, whose results were stored")
             simulations.append(simulation)
     return simulations
+
+
+def _check_answers(answers: Any) -> None:
+    """Refuse what does not have answers by the keys of interrupts.
+
+    Raises:
+        TypeError: It does not.
+    """
+    if answers is not None and not (isinstance(answers, Mapping) and all(isinstance(key, str) for key in answers)):
+        raise TypeError(
+            f"answers has the answer to each interrupt by key, as {{'approve': True}}, and is not {shown(answers)}"
+        )
 
 
 class _Watch(Telemetry):

@@ -53,6 +53,18 @@ def test_list(flowstate: Processes, store: SyncFlowStateStore) -> None:
     assert Outcome(0, TABLE, "") == without_writes(flowstate("list"))
 
 
+def test_list_shows_the_beginning_of_a_very_long_id(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """The lines of the others stay short; it can be shown by that beginning, and is whole in JSON."""
+    long = "i" * 1490
+    store.save(long, FlowState.start(name="n" * 2000))
+
+    assert {len(line) for line in here("list").out.splitlines()} <= set(range(300))
+    [line] = [line for line in here("list").out.splitlines() if line.startswith("i" * 5)]
+    assert ["i" * 80 + "…", "n" * 80 + "…"] == line.split()[:2]
+    assert long in ids(here("list", "--json"))
+    assert 0 == here("show", "i" * 80).code
+
+
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [

@@ -255,4 +255,5 @@ def test_expire_names_what_is_not_there(here: Callable[..., Outcome], store: Syn
     outcome = here("expire", "missing", "--never")
 
     assert (1, "") == (outcome.code, outcome.out)
-    assert "'missing'" in outcome.err
+    assert "There is no flow state 'missing', or it has expired already." in outcome.err
+    assert "save" not in outcome.err

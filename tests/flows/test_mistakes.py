@@ -6,7 +6,9 @@ import asyncio
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from firestore_flowstate import (
     MemoryFlowStateStore,
     SyncFlowStateStore,
 )
-from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run
+from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, Retry, Run
 from firestore_flowstate.testing import crash_everywhere, simulate
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
@@ -245,6 +247,91 @@ async def test_a_scalar_may_have_any_name_that_is_not_the_states_own(
 async def _not_decorated(run: Run) -> None: ...
 
 
+async def _keyword_only(run: Run, *, topic: str) -> None: ...
+
+
+async def _nothing_by_position(*, run: Run) -> None: ...
+
+
+async def _two_inputs(run: Run, one: str, other: str) -> None: ...
+
+
+class _Callable:
+    """Callable, and awaited, as of some frameworks."""
+
+    def __init__(self, factor: int = 2) -> None:
+        self.factor = factor
+
+    async def __call__(self, run: Run, number: int) -> int:
+        return await run.step("times", _Times(self.factor), number)
+
+
+class _Times:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    async def __call__(self, number: int) -> int:
+        return self.factor * number
+
+
+@dataclass
+class _Awaited:
+    """A class whose objects are called: it is a step's function itself, and makes one."""
+
+    number: int
+
+    async def __call__(self) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize("make", [_Callable, lambda: partial(_Callable(), number=5), lambda: _Callable().__call__])
+async def test_a_callable_object_is_a_flow_and_a_step(flows: Flows, make: Callable[[], Any]) -> None:
+    """If calling it is awaited, it takes its input and gives its result as it is annotated."""
+    made = make()
+    takes_input = not isinstance(made, partial)
+
+    flow = flows.flow(name="times")(made)
+
+    assert 10 == await flows.run(flow, *([5] if takes_input else []))
+    if takes_input:
+        with pytest.raises(InvalidPayloadError, match="the input does not fit the flow 'times'"):
+            await flows.start(flow, "five")
+
+
+async def test_a_class_is_a_step_that_makes_an_object(flows: Flows) -> None:
+    """Also if calling the object is awaited: it is not called."""
+
+    @flows.flow
+    async def making(run: Run) -> int:
+        made = await run.step("make", _Awaited, 5)
+        return made.number
+
+    assert 5 == await flows.run(making)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda run: run.step("a", 5), "the step 'a' is given 5, which cannot be called"),
+        (lambda run: run.step("a", _two_inputs(run, "", "")), "given a coroutine, which can run once only"),
+        (lambda run: run.map("a", "b", [1]), "the step 'a' is given 'b', which cannot be called"),
+        (lambda run: run.map("a", print, [1], at_once="x"), "at_once is a whole number"),
+        (lambda run: run.map("a", print, 5), "the items of the map 'a' cannot be gone through: they are 5"),
+        (lambda run: run.options(retry=3), "retry is a Retry"),
+    ],
+)
+async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Callable[[Run], Any], says: str) -> None:
+    """At once, without an attempt: the error names the step and shows how it is written."""
+
+    @flows.flow
+    async def mistaken(run: Run) -> None:
+        await make(run)
+
+    with pytest.raises(FlowFailedError, match=f"TypeError: .*{re.escape(says)}") as failure:
+        await flows.run(mistaken)
+    assert "StepFailedError" not in str(failure.value)
+
+
 @pytest.mark.parametrize(
     ("mistake", "kind", "says"),
     [
@@ -270,6 +357,22 @@ async def _not_decorated(run: Run) -> None: ...
         (lambda flows: simulate(None), TypeError, "None is not a flow"),
         (lambda flows: simulate(_not_decorated), TypeError, "is not a flow"),
         (lambda flows: crash_everywhere(_not_decorated), TypeError, "is not a flow"),
+        (lambda flows: simulate(flows.flow(_not_decorated), answers=5), TypeError, "answers has the answer to each"),
+        (lambda flows: crash_everywhere(flows.flow(_not_decorated), answers=[5]), TypeError, "and is not [5]"),
+        (lambda flows: simulate(flows.flow(_not_decorated), answers={5: 5}), TypeError, "and is not {5: 5}"),
+        (lambda flows: simulate(flows.flow(_not_decorated), crash_before_write=0), ValueError, "is at least 1"),
+        (
+            lambda flows: simulate(flows.flow(_not_decorated), crash_after_write="x"),
+            TypeError,
+            "crash_after_write is a",
+        ),
+        (lambda flows: flows.start(flows.flow(_not_decorated), expire_after=5), ValueError, "is a timedelta above 0"),
+        (lambda flows: flows.flow(5), TypeError, "a flow is made of an async function, not of 5"),
+        (lambda flows: flows.flow(_Callable()), TypeError, "has no name of its own: give it one by flow(name=...)"),
+        (lambda flows: flows.flow(_keyword_only), TypeError, "async def _keyword_only(run: Run, topic), without the *"),
+        (lambda flows: flows.flow(_nothing_by_position), TypeError, "takes a Run first: async def"),
+        (lambda flows: flows.flow(_two_inputs), TypeError, "takes a Run and one input, no more"),
+        (lambda flows: flows.flow(name="x")(_Awaited), TypeError, "'x' is not an async function"),
     ],
 )
 async def test_an_argument_that_cannot_be_right_is_refused_at_once(

@@ -102,6 +102,36 @@ async def test_an_answer_before_the_question_is_kept(flows: Flows, store: Counti
     assert [1, 2] == await handle.result(timeout=5)
 
 
+async def test_an_answer_before_the_question_is_checked_at_the_question(flows: Flows, store: CountingStore) -> None:
+    """If it does not fit, that is recorded and stays so, and the function asks again under another name."""
+    refusals: list[str] = []
+
+    @flows.flow
+    async def asking(run: Run) -> list[bool]:
+        first = await run.interrupt("first", bool)
+        try:
+            second = await run.interrupt("approve", Approval)
+        except InvalidPayloadError as refused:
+            refusals.append(str(refused))
+            second = await run.interrupt("approve again", Approval)
+        return [first, second.ok]
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    await flows.resume("x", {"ok": "perhaps"}, step="approve")
+    await flows.resume("x", True)
+    while "approve" not in (await store.load("x")).cache:
+        await asyncio.sleep(0.001)
+    await blocked(store, "x")
+    with pytest.raises(NotWaitingError):
+        await flows.resume("x", {"ok": True}, step="approve")
+    await flows.resume("x", {"ok": True}, step="approve again")
+
+    assert [True, True] == await handle.result(timeout=5)
+    assert 1 == len(set(refusals))
+    assert "does not fit the type that the flow asks for: ok: Input should be a valid boolean" in refusals[0]
+
+
 async def test_an_interrupt_times_out(flows: Flows) -> None:
     """Its timeout is durable before the function sees it."""
 
