@@ -236,8 +236,8 @@ class Flows:
     async def resume(self, id: str, payload: Any = None, *, step: str | None = None, key: str | None = None) -> None:
         """Answer a run, and have it go on.
 
-        An answer to a step that the run has not reached yet is kept for it, and checked when the run asks: the interrupt
-        raises InvalidPayloadError if it does not fit. An answer to a sleep ends it.
+        An answer to a step that the run has not reached yet is kept for it, and checked when the run asks: the
+        interrupt raises InvalidPayloadError if it does not fit. An answer to a sleep ends it.
 
         Args:
             id: The id of the run.

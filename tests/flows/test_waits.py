@@ -23,11 +23,12 @@ class Approval(BaseModel):
     ok: bool
 
 
-async def blocked(store: CountingStore, id: str) -> None:
-    """Return when the run is suspended."""
+async def blocked(store: CountingStore, id: str, *, on: str | None = None) -> None:
+    """Return when the run is suspended, on this step if one is given."""
     while True:
         state = await store.load(id)
-        if state.status == "blocked" and "owner" not in state.operation.metadata["run"]:
+        is_suspended = state.status == "blocked" and "owner" not in state.operation.metadata["run"]
+        if is_suspended and on in (None, state.blocked_on_step.name):
             return
         await asyncio.sleep(0.001)
 
@@ -120,9 +121,7 @@ async def test_an_answer_before_the_question_is_checked_at_the_question(flows: F
     await blocked(store, "x")
     await flows.resume("x", {"ok": "perhaps"}, step="approve")
     await flows.resume("x", True)
-    while "approve" not in (await store.load("x")).cache:
-        await asyncio.sleep(0.001)
-    await blocked(store, "x")
+    await blocked(store, "x", on="approve again")
     with pytest.raises(NotWaitingError):
         await flows.resume("x", {"ok": True}, step="approve")
     await flows.resume("x", {"ok": True}, step="approve again")
