@@ -142,7 +142,8 @@ class History:
 
         A write arrives soon after it was sent, and whoever deleted it needed some time to do so. This takes about 40
         reads for a second and 50 for ten. Without them a create whose request was lost, which finds nothing, could not
-        be told from one that others have deleted since: it would undo that, or its outcome would be unknown.
+        be told from one that others have deleted since: it would undo that, or its outcome would be unknown
+        (tests/faults/test_lost_replies.py).
         """
         first = math.log(1_000, _PROBE_GROWTH)  # a millisecond
         last = math.log(max(absent - self.since, 1_001), _PROBE_GROWTH)

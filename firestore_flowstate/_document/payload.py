@@ -202,7 +202,8 @@ def check_together(values: Iterable[bytes]) -> int:
     """Return the bytes that stored values say they unpack to, before codecs of the application decode them.
 
     What a state may unpack to grows with what it takes: a plain cap would refuse large states that were stored as they
-    are, of gigabytes in parts. A document of one MiB without parts comes to 612 MiB at most.
+    are, of gigabytes in parts. By this one a document of one MiB without parts comes to 612 MiB at most
+    (tests/parts/test_compression.py).
 
     Raises:
         FlowStateDecodeError: Each is small enough, and together they are too much; a document has room for thousands.

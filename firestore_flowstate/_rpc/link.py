@@ -80,7 +80,8 @@ class Link:
         try:
             return await background.run(channel.call(name, request, metadata=metadata, timeout=timeout))
         except LoopStoppedError as stopped:
-            # A daemon thread goes on trying: it is about to be frozen, and an error would only be printed.
+            # A handler of atexit is told what to do, rather than to wait for its timeout (test_calls_at_exit). A thread
+            # that is a daemon goes on trying: it is about to be frozen, and would print it (test_daemons_at_exit).
             if background.is_over and not threading.current_thread().daemon:
                 raise StoreUnavailableError(
                     "the process is ending, and its connection to Firestore has ended: a handler of atexit that calls "

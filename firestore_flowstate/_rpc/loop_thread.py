@@ -50,7 +50,9 @@ class LoopThread:
         # The selector loop, whatever the policy: only grpc's sockets are waited for here.
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
         self.loop.set_exception_handler(_report)
-        self._lock = threading.RLock()  # taken again by a handler of a signal, which may come at any point
+        # Taken again by a handler of a signal that calls a store in the middle of a call: with a plain lock such a call
+        # waits for ever (test_signals_at_any_point).
+        self._lock = threading.RLock()
         self._stopped = False
         self._thread = threading.Thread(target=_serve, args=(self.loop,), name=name, daemon=True)
         try:
@@ -130,7 +132,8 @@ class LoopThread:
 
 
 # Loops are ended by a handler of atexit that weakref registers with its first finalizer. Such handlers run in reverse:
-# with this one made at import, those that an application registers later may call a store, whenever it connected.
+# with this one made at import, those that an application registers later may call a store, whenever it connected;
+# without it, those registered before the first call cannot (test_calls_at_exit).
 _REGISTERED: Final = weakref.finalize(LoopThread, int)
 
 
