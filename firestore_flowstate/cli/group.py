@@ -14,7 +14,8 @@ from .answering import cancel, resume, retry
 from .backups import export_command, import_command
 from .driving import start, sweep, worker
 from .indexing import indexes
-from .inspecting import count, delete, doctor, history, list_command, show
+from .inspecting import delete, doctor, history, show
+from .listing import count, list_command
 from .maintaining import expire, gc, migrate, purge, rewrap
 from .watching import watch
 
