@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import os
-import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,13 +15,13 @@ from typing import NoReturn, TypeVar
 from typing_extensions import override
 
 from ._changing import ChangeFunction, changed, refuse_nested
-from ._document.difference import Change, Snapshot, apply
-from ._document.encoded_state import EncodedState, encode_state
-from ._document.head import EXPIRE_AFTER, expiry, has_expired, lasting, own_duration, own_duration_of
+from ._document.difference import Change, Snapshot
+from ._document.encoded_state import encode_state
+from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
-from ._error_texts import batch, conflict, exists, not_found, not_removable, with_flow_id
+from ._error_texts import batch, conflict, exists, not_found, with_flow_id
 from ._limits import check_flow_id, check_timeout, exact
-from ._memory_record import Record, summarize, without_steps
+from ._memory_records import Record, Records
 from ._query.due import Due, due_query, is_due, wake_at
 from ._query.matching import matches, order
 from ._query.token import Position, from_token, scope_of, to_token
@@ -61,10 +59,8 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             settings = FlowStateSettings()
         self._settings = settings
         self._name = f"memory:{uuid.uuid4().hex}"
-        self._writes = 0
-        self._records: dict[str, Record] = {}
-        self._locks = {os.getpid(): threading.Lock()}
         self._signals = Signals()
+        self._records = Records(settings, name=self._name, changed=self._signals.changed)
         self._entered = 0
 
     def __reduce__(self) -> NoReturn:
@@ -73,17 +69,13 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             "each process, or use FirestoreFlowStateStore, which all processes share"
         )
 
-    def _locked(self) -> threading.Lock:
-        """Return the lock of this process: a child would wait for ever for one that its parent held at the fork."""
-        return self._locks.setdefault(os.getpid(), threading.Lock())
-
     async def __aenter__(self) -> MemoryFlowStateStore:
-        with self._locked():
+        with self._records.lock():
             self._entered += 1
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        with self._locked():
+        with self._records.lock():
             self._entered = max(0, self._entered - 1)
             is_last = not self._entered
         if is_last:
@@ -258,7 +250,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     ) -> Sequence[FlowStateSummary]:
         check_timeout(timeout)
         query = due_query(before, now=datetime.now(timezone.utc), limit=limit, after=after)
-        records = [record for record in self._live_records() if is_due(query, record.summary)]
+        records = [record for record in self._records.live() if is_due(query, record.summary)]
         earliest = heapq.nsmallest(limit, records, key=_due_order)
         return [record.copy_of_summary() for record in earliest]
 
@@ -324,9 +316,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         return record, Snapshot(state), state
 
     def _find(self, id: str) -> Record | None:
-        id = check_flow_id(id)
-        with self._locked():
-            return self._live(id)
+        return self._records.find(check_flow_id(id))
 
     def _save(self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET) -> None:
         id = check_flow_id(id)
@@ -335,29 +325,11 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             encoded = encode_state(check_state(id, state))
         except FlowStateEncodeError as error:
             raise with_flow_id(error, id) from None
-        with self._locked():
-            found = self._live(id)
-            if not isinstance(if_version, Unset):
-                _check_version(id, if_version, found)
-            record = self._write(id, encoded, keeping_expiry_of=None, payload=None)
-        record.stamp(state)
+        self._records.save(id, encoded, if_version=if_version).stamp(state)
 
     def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
         refuse_nested([id], collection=self._name)
-        with self._locked():
-            found = self._live(id)
-            if found is None:
-                raise not_found(id)
-            if not isinstance(if_version, Unset):
-                _check_version(id, if_version, found)
-            for key in sorted(change.unset & found.payload):
-                raise not_removable(id, key)
-            try:
-                encoded = apply(change, found.encoded)
-            except FlowStateEncodeError as error:
-                raise with_flow_id(error, id) from None
-            kept = None if change.names_expiry else found
-            return self._write(id, encoded, keeping_expiry_of=kept, payload=found.payload)
+        return self._records.update(id, change, if_version=if_version)
 
     def _write_difference(self, id: str, read: Record, before: Snapshot, state: FlowState) -> None:
         try:
@@ -375,47 +347,10 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     def _delete(self, id: str, *, if_version: str | Unset = UNSET) -> None:
         id = check_flow_id(id)
         refuse_nested([id], collection=self._name)
-        with self._locked():
-            found = self._live(id)
-            if not isinstance(if_version, Unset):
-                _check_version(id, if_version, found)
-            self._records.pop(id, None)
-            self._signals.changed()
-
-    def _write(
-        self, id: str, encoded: EncodedState, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
-    ) -> Record:
-        """Keep the state; `payload` is as of `Record`, None if it is saved whole."""
-        shown = without_steps(id, encoded)
-        now = datetime.now(timezone.utc)
-        if keeping_expiry_of is None:
-            settings = self._settings
-            own = own_duration(shown.model_extra or {})
-            expire_at = expiry(shown.status, now, own=own, after=settings.expire_after, when=settings.expire_when)
-        else:
-            expire_at = keeping_expiry_of.summary.expire_at
-        self._writes += 1
-        summary = summarize(id, encoded, shown, updated_at=now, expire_at=expire_at)
-        if payload is None:
-            payload = frozenset((shown.model_extra or {}).keys() - summary.extra.keys())
-        record = self._records[id] = Record(encoded, f"{self._name}:{self._writes}", summary, payload)
-        self._signals.changed()
-        return record
-
-    def _live(self, id: str) -> Record | None:
-        """Return the record, unless it has expired, which drops it; the lock is held."""
-        record = self._records.get(id)
-        if record is not None and has_expired(record.summary.expire_at, datetime.now(timezone.utc)):
-            del self._records[id]
-            return None
-        return record
+        self._records.delete(id, if_version=if_version)
 
     def _matching(self, query: FlowStateQuery) -> Sequence[Record]:
-        return [record for record in self._live_records() if matches(query, record.summary)]
-
-    def _live_records(self) -> Sequence[Record]:
-        with self._locked():
-            return [record for id in tuple(self._records) if (record := self._live(id)) is not None]
+        return [record for record in self._records.live() if matches(query, record.summary)]
 
     def _page(self, query: FlowStateQuery | None) -> tuple[Sequence[Record], str | None]:
         query = query_or_all(query)
@@ -438,12 +373,6 @@ def _order(record: Record) -> tuple[float, bytes]:
 
 def _due_order(record: Record) -> tuple[float, bytes]:
     return Due(wake_at(record.summary.extra) or 0, record.summary.id).key
-
-
-def _check_version(id: str, expected: str | None, found: Record | None) -> None:
-    stored = found.version if found is not None else None
-    if stored != expected:
-        raise conflict(id, expected=expected, found=stored)
 
 
 def _each(ids: Iterable[str], call: Callable[[str], T], done: str) -> dict[str, T]:

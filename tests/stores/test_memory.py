@@ -135,7 +135,7 @@ async def test_expired_states_are_dropped() -> None:
     await store.save_many({f"id-{place}": started() for place in range(5)})
     await store.list()
 
-    assert {} == store._records
+    assert {} == store._records.by_id
 
 
 async def test_a_lone_surrogate_in_an_unknown_key_is_refused() -> None:

@@ -193,7 +193,7 @@ class DueForEver(Due):
 
     async def save_many(self, states: Mapping[str, FlowState], **options: Any) -> None:
         await super().save_many(states, **options)
-        self.kept = [record.copy_of_summary() for record in self._records.values()]
+        self.kept = [record.copy_of_summary() for record in self._records.by_id.values()]
 
     async def due(self, *given: Any, **options: Any) -> Sequence[FlowStateSummary]:
         return [*await super().due(*given, **options), *self.kept]

@@ -1,0 +1,199 @@
+"""What the in-memory store keeps: flow states as JSON, each with what lists show and ask of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from ._document.difference import Change, apply
+from ._document.encoded_state import EncodedState, decode_state
+from ._document.head import check_head, error_line, expiry, has_expired, last_end_time, own_duration, queryable
+from ._error_texts import conflict, not_found, not_removable, with_flow_id
+from .errors import FlowStateDecodeError, FlowStateEncodeError
+from .models import FlowState
+from .pages import FlowStateSummary
+from .settings import FlowStateSettings
+from .unset import Unset
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored version of a flow state, which nothing changes any more.
+
+    Attributes:
+        encoded: The state.
+        version: Its version.
+        summary: What lists show and ask of it.
+        payload: The unknown keys that a document would have had in its payload when the state was last saved whole,
+            and which no partial write can take out.
+    """
+
+    encoded: EncodedState
+    version: str
+    summary: FlowStateSummary
+    payload: frozenset[str] = frozenset()
+
+    def state(self) -> FlowState:
+        """Return the flow state, an object of the caller's own."""
+        state = decode_state(self.encoded, flow_id=self.summary.id)
+        self.stamp(state)
+        return state
+
+    def copy_of_summary(self) -> FlowStateSummary:
+        """Return the summary, an object of the caller's own."""
+        return self.summary.model_copy(update={"extra": dict(self.summary.extra)})
+
+    def stamp(self, state: FlowState) -> None:
+        """Note on the state that it is this version."""
+        state._note_stored(self.version, updated_at=self.summary.updated_at, expire_at=self.summary.expire_at)
+
+
+class Records:
+    """The records of one store by id. May be used from any thread.
+
+    Args:
+        settings: Say when states expire.
+        name: What versions begin with.
+        changed: Called after each change, with the lock held.
+    """
+
+    def __init__(self, settings: FlowStateSettings, *, name: str, changed: Callable[[], object]) -> None:
+        self.by_id: dict[str, Record] = {}
+        self._settings = settings
+        self._name = name
+        self._changed = changed
+        self._writes = 0
+        self._locks = {os.getpid(): threading.Lock()}
+
+    def lock(self) -> threading.Lock:
+        """Return the lock of this process: a child would wait for ever for one that its parent held at the fork."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
+    def find(self, id: str) -> Record | None:
+        """Return what is kept under an id; None if nothing is, or it has expired."""
+        with self.lock():
+            return self._live(id)
+
+    def live(self) -> Sequence[Record]:
+        """Return all that have not expired."""
+        with self.lock():
+            return [record for id in tuple(self.by_id) if (record := self._live(id)) is not None]
+
+    def save(self, id: str, encoded: EncodedState, *, if_version: str | Unset | None) -> Record:
+        """Keep a whole state.
+
+        Raises:
+            FlowStateConflictError: Another version is there than is asked for.
+            FlowStateEncodeError: Nobody could read it later.
+        """
+        with self.lock():
+            found = self._live(id)
+            if not isinstance(if_version, Unset):
+                _check_version(id, if_version, found)
+            return self._write(id, encoded, keeping_expiry_of=None, payload=None)
+
+    def update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
+        """Keep a state with what the change names.
+
+        Raises:
+            FlowStateNotFoundError: None is there.
+            FlowStateConflictError: Another version is there than is asked for.
+            FlowStateEncodeError: A value cannot be stored, or an unknown key cannot be removed.
+        """
+        with self.lock():
+            found = self._live(id)
+            if found is None:
+                raise not_found(id)
+            if not isinstance(if_version, Unset):
+                _check_version(id, if_version, found)
+            for key in sorted(change.unset & found.payload):
+                raise not_removable(id, key)
+            try:
+                encoded = apply(change, found.encoded)
+            except FlowStateEncodeError as error:
+                raise with_flow_id(error, id) from None
+            kept = None if change.names_expiry else found
+            return self._write(id, encoded, keeping_expiry_of=kept, payload=found.payload)
+
+    def delete(self, id: str, *, if_version: str | Unset) -> None:
+        """Keep the state no more.
+
+        Raises:
+            FlowStateConflictError: Another version is there than is asked for.
+        """
+        with self.lock():
+            found = self._live(id)
+            if not isinstance(if_version, Unset):
+                _check_version(id, if_version, found)
+            self.by_id.pop(id, None)
+            self._changed()
+
+    def _write(
+        self, id: str, encoded: EncodedState, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
+    ) -> Record:
+        """Keep the state; `payload` is as of `Record`, None if it is saved whole."""
+        shown = without_steps(id, encoded)
+        now = datetime.now(timezone.utc)
+        if keeping_expiry_of is None:
+            settings = self._settings
+            own = own_duration(shown.model_extra or {})
+            expire_at = expiry(shown.status, now, own=own, after=settings.expire_after, when=settings.expire_when)
+        else:
+            expire_at = keeping_expiry_of.summary.expire_at
+        self._writes += 1
+        summary = summarize(id, encoded, shown, updated_at=now, expire_at=expire_at)
+        if payload is None:
+            payload = frozenset((shown.model_extra or {}).keys() - summary.extra.keys())
+        record = self.by_id[id] = Record(encoded, f"{self._name}:{self._writes}", summary, payload)
+        self._changed()
+        return record
+
+    def _live(self, id: str) -> Record | None:
+        """Return the record, unless it has expired, which drops it; the lock is held."""
+        record = self.by_id.get(id)
+        if record is not None and has_expired(record.summary.expire_at, datetime.now(timezone.utc)):
+            del self.by_id[id]
+            return None
+        return record
+
+
+def without_steps(id: str, encoded: EncodedState) -> FlowState:
+    """Return the state without its steps; raise FlowStateEncodeError if nobody could read it later."""
+    try:
+        shown = decode_state(encoded.without_steps(), flow_id=id)
+        check_head(shown)
+    except FlowStateEncodeError as error:
+        raise with_flow_id(error, id) from None
+    except FlowStateDecodeError as error:
+        raise FlowStateEncodeError(f"Nothing was written: {error}", flow_id=id) from None
+    return shown
+
+
+def summarize(
+    id: str, encoded: EncodedState, shown: FlowState, *, updated_at: datetime, expire_at: datetime | None
+) -> FlowStateSummary:
+    """Return the summary of a state that is stored under the id, given without its steps as `shown`."""
+    return FlowStateSummary(
+        id=id,
+        flow_id=shown.flow_id,
+        name=shown.name,
+        status=shown.status,
+        start_time=shown.start_time,
+        blocked_on=shown.blocked_on_step.name if shown.blocked_on_step is not None else None,
+        step_count=len(encoded.cache),
+        size_bytes=encoded.size,
+        last_end_time=last_end_time(shown.executions),
+        error_line=error_line(shown.operation),
+        updated_at=updated_at,
+        expire_at=expire_at,
+        extra=queryable(shown.model_extra or {}),
+    )
+
+
+def _check_version(id: str, expected: str | None, found: Record | None) -> None:
+    stored = found.version if found is not None else None
+    if stored != expected:
+        raise conflict(id, expected=expected, found=stored)
