@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from pydantic import ValidationError
 
 from .._limits import is_int64, utf8_bytes
+from .._rpc.messages import Value
 from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, FlowStatus, Operation
 from ..query import is_queryable_name, is_queryable_value
@@ -276,3 +277,21 @@ def _ended(operation: Operation) -> Literal["", "done", "failed"]:
     if operation.result is not None and operation.result.error is not None:
         return "failed"
     return "done" if operation.done else ""
+
+
+def write_number(value: Value, number: float) -> None:
+    """Fill a value with a number in its exact type; an integer has at most 64 bits."""
+    if isinstance(number, float):
+        value.double_value = number
+    else:
+        value.integer_value = number
+
+
+def write_scalar(target: Value, value: Any) -> None:
+    """Fill a value with a scalar that queries can ask for."""
+    if isinstance(value, bool):
+        target.boolean_value = value
+    elif isinstance(value, str):
+        target.string_value = value
+    else:
+        write_number(target, value)

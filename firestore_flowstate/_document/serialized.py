@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from .._limits import MAX_DOCUMENT_BYTES, document_size, new_id, size_at_most
-from .._rpc.messages import Document, Value
+from .._rpc.messages import Document
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
 from .encoded_state import refuse_in_place
-from .head import check_head, error_line, last_end_time, queryable, write_expiry
+from .head import check_head, error_line, last_end_time, queryable, write_expiry, write_number, write_scalar
 from .json_forms import plain
 from .json_text import encode
 from .payload import DocumentContext
@@ -141,14 +141,6 @@ def write_summary(
         head["summary"].map_value.fields["errorLine"].string_value = line
 
 
-def write_number(value: Value, number: float) -> None:
-    """Fill a value with a number in its exact type; an integer has at most 64 bits."""
-    if isinstance(number, float):
-        value.double_value = number
-    else:
-        value.integer_value = number
-
-
 def _values_wire(state: FlowState) -> dict[str, Any]:
     blocked = state.blocked_on_step
     wire: dict[str, Any] = {
@@ -188,18 +180,9 @@ def _write_head(document: Document, state: FlowState, context: DocumentContext) 
 def write_extra(head: Any, shown: Mapping[str, str | int | float | bool]) -> None:
     """Write the unknown keys of the head."""
     for key, value in shown.items():
-        _write_scalar(head[key], value)
+        write_scalar(head[key], value)
         # Once more where a projection can name it: a summary shows keys that it does not know.
-        _write_scalar(head["summary"].map_value.fields["extra"].map_value.fields[key], value)
-
-
-def _write_scalar(target: Value, value: Any) -> None:
-    if isinstance(value, bool):
-        target.boolean_value = value
-    elif isinstance(value, str):
-        target.string_value = value
-    else:
-        write_number(target, value)
+        write_scalar(head["summary"].map_value.fields["extra"].map_value.fields[key], value)
 
 
 def _check_size(path: str, fields: Any) -> None:

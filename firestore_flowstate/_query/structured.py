@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from .._document.head import WAKE_AT
+from .._document.head import WAKE_AT, write_number, write_scalar
 from .._limits import quoted
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Value
 from ..query import FlowStateQuery, milliseconds, statuses
@@ -65,16 +65,16 @@ def structured_query(
         _any_of(where, _NATIVE_DONE, [Value(boolean_value=one) for one in done])
     if asked is not None:
         _any_of(where, "status", [Value(string_value=one) for one in asked])
-    _number(_compare(where, "startTime", _GREATER_OR_EQUAL), _start(query.started_after, -math.inf))
+    write_number(_compare(where, "startTime", _GREATER_OR_EQUAL), _start(query.started_after, -math.inf))
     if query.started_before is not None:
-        _number(_compare(where, "startTime", _LESS), milliseconds(query.started_before))
+        write_number(_compare(where, "startTime", _LESS), milliseconds(query.started_before))
     for path in ("startTime", "__name__"):
         order = structured.order_by.add()
         order.field.field_path = path
         order.direction = _DESCENDING
     if after is not None and after_name is not None:
         cursor = Cursor(before=False)
-        _number(cursor.values.add(), after.start_time)
+        write_number(cursor.values.add(), after.start_time)
         cursor.values.add().reference_value = after_name
         structured.start_at.CopyFrom(cursor)
     if limit is not None:
@@ -111,15 +111,15 @@ def due_structured_query(
     where.op = _AND
     if shard is not None:
         _compare(where, "shard", _EQUAL).integer_value = shard
-    _number(_compare(where, WAKE_AT, _GREATER_OR_EQUAL), -math.inf)
-    _number(_compare(where, WAKE_AT, _LESS_OR_EQUAL), before)
+    write_number(_compare(where, WAKE_AT, _GREATER_OR_EQUAL), -math.inf)
+    write_number(_compare(where, WAKE_AT, _LESS_OR_EQUAL), before)
     for path in (WAKE_AT, "__name__"):
         order = structured.order_by.add()
         order.field.field_path = path
         order.direction = _ASCENDING
     if after is not None and after_name is not None:
         cursor = Cursor(before=False)
-        _number(cursor.values.add(), after.wake_at)
+        write_number(cursor.values.add(), after.wake_at)
         cursor.values.add().reference_value = after_name
         structured.start_at.CopyFrom(cursor)
     structured.limit.CopyFrom(Int32Value(value=limit))
@@ -160,14 +160,7 @@ def _start(bound: object, otherwise: float) -> int | float:
     return otherwise if bound is None else milliseconds(bound)  # type: ignore[arg-type]  # checked by the query
 
 
-def _number(value: Value, number: float) -> None:
-    if isinstance(number, float):
-        value.double_value = number
-    else:
-        value.integer_value = number
-
-
 def _scalar(value: str | int | bool) -> Value:
-    if isinstance(value, bool):
-        return Value(boolean_value=value)
-    return Value(string_value=value) if isinstance(value, str) else Value(integer_value=value)
+    filled = Value()
+    write_scalar(filled, value)
+    return filled
