@@ -17,14 +17,14 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from .errors import InvalidFlowIdError, shown
 
-MAX_NAME_BYTES: Final = 1500
+MAX_NAME_BYTES: Final = 1500  # of UTF-8, of an id and of a field's name
 MAX_PATH_BYTES: Final = 1499  # of a field path that a mask names, without its quotes
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 _SIMPLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
-MAX_DOCUMENT_BYTES: Final = 1_048_576
-_PER_DOCUMENT: Final = 32
-_PER_NAME: Final = 16
+MAX_DOCUMENT_BYTES: Final = 1_048_576  # 1 MiB, of names and values together
+_PER_DOCUMENT: Final = 32  # bytes, beside its name and fields
+_PER_NAME: Final = 16  # bytes, beside the names in it
 _EMPTY: Final = 1  # of an empty map or array: what the emulator counts, as the documentation is silent
 _FIXED: Final = {
     "integer_value": 8,

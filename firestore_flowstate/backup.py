@@ -40,10 +40,10 @@ from .query import MAX_LIMIT, FlowStateQuery, query_or_all
 from .store import VersionedFlowStateStore
 
 _BATCH: Final = 100  # states of one read
-_BATCH_BYTES: Final = 4 * 1024 * 1024
+_BATCH_BYTES: Final = 4 * 1024 * 1024  # of the states that are in memory at once
 _IMPORT_BATCH: Final = 400  # states, which save_many sends in several commits at once
 _UNKNOWN_BYTES: Final = 64 * 1024  # of a native document, which does not say how large it is
-_SHOWN: Final = 3
+_SHOWN: Final = 3  # errors, in the text of an error
 
 _Read: TypeAlias = Sequence[tuple[str, FlowState | FlowStateError]]
 

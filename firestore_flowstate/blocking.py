@@ -22,7 +22,7 @@ _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 _THREAD_NAME: Final = "firestore-flowstate-blocking"
-_FREEZING_SECONDS: Final = 2.0
+_FREEZING_SECONDS: Final = 2.0  # after which the interpreter has surely frozen the thread
 
 
 def _call(

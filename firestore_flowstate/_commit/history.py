@@ -24,7 +24,7 @@ _STEPS: Final = 50  # versions to look at, one by one
 _STEPS_BACK: Final = 8  # versions to look at, before the time between is halved instead
 _MARGIN: Final = 2_000  # microseconds: for two clocks that do not go at the same speed
 _PROBE_GROWTH: Final = 1.2  # each probe lies so many times farther from the beginning than the one before
-_PROBES_AT_ONCE: Final = 16
+_PROBES_AT_ONCE: Final = 16  # reads
 
 
 class HistoryEnded(Exception):  # noqa: N818  # an outcome for the caller to judge

@@ -20,7 +20,7 @@ from ..unset import UNSET, Unset
 if TYPE_CHECKING:
     from .._rpc.messages import Value  # for types alone: stores in memory load no grpc
 
-ERROR_LINE_CHARACTERS: Final = 200
+ERROR_LINE_CHARACTERS: Final = 200  # which a line of a list has room for
 
 WAKE_AT: Final = "wakeAt"
 """The unknown key with the moment from which somebody should look at a flow, in milliseconds since the epoch."""

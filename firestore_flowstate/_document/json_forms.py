@@ -25,7 +25,7 @@ from ..errors import FlowStateEncodeError, shown
 from ..models import WireModel
 from .wire import to_wire
 
-MAX_DEPTH: Final = 200
+MAX_DEPTH: Final = 200  # containers, one inside another: pydantic_core goes no deeper
 MAX_INTEGER_DIGITS: Final = 4300  # what Python reads back from text unless told otherwise
 
 _TOO_LARGE_INTEGER: Final = 10**MAX_INTEGER_DIGITS

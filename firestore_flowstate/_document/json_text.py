@@ -30,7 +30,7 @@ MAX_DEPTH_READ: Final = 300
 _PLAIN_ONLY: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
-_LARGE_TEXT: Final = 16 * 1024
+_LARGE_TEXT: Final = 16 * 1024  # bytes
 
 
 def encode(value: Any, path: str) -> bytes:

@@ -15,7 +15,7 @@ from ..errors import FlowStateDecodeError
 from .parts import MAX_STATE_PARTS
 from .stored_values import PartRef, Segment, Stored, covered_by, distinct
 
-VERSION: Final = 1
+VERSION: Final = 1  # of the format
 PAYLOAD: Final = "_flowstate"
 VALUES: Final[tuple[str, ...]] = ("input", "operation", "executions", "blockedOnStep", "traceContext", "extra")
 """The payload values beside the log."""

@@ -11,13 +11,13 @@ from .._limits import new_id
 from .._rpc.messages import Value
 
 MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
-PART_BYTES: Final = 1_000_000
+PART_BYTES: Final = 1_000_000  # of one part: below a document's 1 MiB with its name
 INLINE_BYTES: Final = 64 * 1024  # larger values of an update go to parts at once
 _PART_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _REF_BYTES: Final = 80  # about what a reference takes in the root
 MAX_IDS: Final = 64  # how many covered revisions a segment remembers
 SEGMENT_WEIGHT: Final = 1000  # what reading one more segment costs, in bytes
-_REFERENCE_WEIGHT: Final = 100
+_REFERENCE_WEIGHT: Final = 100  # of a segment that is all in parts, in bytes
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from .root import Root
 from .stored_document import LayoutName, StoredDocument
 from .stored_values import PartRef, Written
 
-_FORMAT: Final = 1
+_FORMAT: Final = 1  # of the text
 _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
 _LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
 

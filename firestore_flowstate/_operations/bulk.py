@@ -29,8 +29,8 @@ from .reading import state_of, states_of_whole
 from .saving import layout_of, pending_write, stamp
 
 _BATCH: Final = 100  # documents
-_BATCH_BYTES: Final = 1024 * 1024
-_AT_ONCE: Final = 4
+_BATCH_BYTES: Final = 1024 * 1024  # of the writes of one commit
+_AT_ONCE: Final = 4  # batches
 
 _Item = TypeVar("_Item")
 

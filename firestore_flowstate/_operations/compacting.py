@@ -18,7 +18,7 @@ from .._rpc.outcome import Refused
 from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from .reading import fetch
 
-_TRIES = 5
+_TRIES = 5  # while others write it, if it is urgent
 _PATIENCE = 5.0  # seconds that a writer gives to maintenance, its own write being stored already
 
 

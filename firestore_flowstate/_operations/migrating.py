@@ -19,8 +19,8 @@ from .reading import load, state_of
 from .saving import pending_write, save
 from .scanning import scan
 
-_AT_ONCE: Final = 8
-_TRIES: Final = 100
+_AT_ONCE: Final = 8  # states
+_TRIES: Final = 100  # of one state, while others write it
 
 
 async def migrate(

@@ -20,7 +20,7 @@ from .scanning import scan_parts
 MIN_AGE: Final = timedelta(hours=1)
 """Parts younger than this may belong to a save that has not switched its root yet."""
 
-_PER_COMMIT: Final = 400
+_PER_COMMIT: Final = 400  # deletions
 
 
 async def collect(collection: Collection, *, dry_run: bool, min_age: timedelta = MIN_AGE) -> GcReport:

@@ -15,7 +15,7 @@ from .bulk import delete_documents
 from .deleting import delete_as_read
 from .listing import Pages
 
-_PAGE: Final = 100
+_PAGE: Final = 100  # documents
 
 
 async def purge(

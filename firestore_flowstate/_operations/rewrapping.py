@@ -19,8 +19,8 @@ from ..reports import RewrapReport
 from .reading import fetch
 from .scanning import scan
 
-_AT_ONCE: Final = 4
-_TRIES: Final = 20
+_AT_ONCE: Final = 4  # states
+_TRIES: Final = 20  # of one state, while others write it
 
 
 async def rewrap(collection: Collection, *, progress: Callable[[int], None] | None) -> RewrapReport:

@@ -17,13 +17,13 @@ from ..query import FlowStateQuery
 from .listing import Pages, pages_of, whole
 from .reading import states_of
 
-PAGE: Final = 100
+PAGE: Final = 100  # documents
 # Before all other ids, and the end of a name: as Google's clients bound a query by names in their recursive deletes.
 _FIRST_ID: Final = "__id-9223372036854775808__"
 _END: Final = "\0"
-_BATCH_BYTES: Final = 4 * 1024 * 1024
+_BATCH_BYTES: Final = 4 * 1024 * 1024  # of the states that are in memory at once
 _FIRST_PAGE: Final = 4  # documents, which have a megabyte each at most
-_LARGEST_PAGE: Final = 100
+_LARGEST_PAGE: Final = 100  # documents
 
 
 async def scan(

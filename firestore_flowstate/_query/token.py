@@ -13,7 +13,7 @@ from .._limits import check_flow_id, is_int64
 from ..errors import InvalidContinuationTokenError, InvalidFlowIdError
 from ..query import FlowStateQuery, milliseconds
 
-_VERSION: Final = 1
+_VERSION: Final = 1  # of the form of tokens
 _ORDER: Final = "startTime desc, id desc"
 _CHECK_BYTES: Final = 6
 _FIELDS: Final = 4

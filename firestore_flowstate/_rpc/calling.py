@@ -18,14 +18,14 @@ from .link import Link
 from .outcome import CallFailed, Exhausted, is_ambiguous, read_again
 
 _Result = TypeVar("_Result")
-_FIRST_DELAY: Final = 0.025
-_DELAY_GROWTH: Final = 2.0
-_LONGEST_DELAY: Final = 1.0
+_FIRST_DELAY: Final = 0.025  # seconds before the second attempt: about what a call takes
+_DELAY_GROWTH: Final = 2.0  # times the delay before
+_LONGEST_DELAY: Final = 1.0  # seconds: a server that comes back is noticed so soon
 _ATTEMPT_SHARE: Final = 0.6  # of the time left: after a swallowed reply there is time to ask again
-_SHORTEST_ATTEMPT: Final = 0.5
-_TOO_LATE: Final = 0.01
-_TOO_LATE_TO_DOUBT: Final = 0.05
-_TIMES_THE_LAST: Final = 3.0
+_SHORTEST_ATTEMPT: Final = 0.5  # seconds, if so many are left: cut shorter, a slow call never ends
+_TOO_LATE: Final = 0.01  # seconds left, in which no call ends
+_TOO_LATE_TO_DOUBT: Final = 0.05  # seconds left, if it is known how the attempts before have failed
+_TIMES_THE_LAST: Final = 3.0  # as long as the last attempt took, likewise
 
 
 class Absent(Exception):  # noqa: N818  # an outcome, as in `outcome`

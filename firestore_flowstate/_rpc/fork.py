@@ -27,7 +27,7 @@ from .deadline import monotonic
 _THREADS: Final = Path("/proc/self/task")
 _OF_GRPC: Final = ("event_engine", "grpc_", "lifeguard", "timer_manager")
 _OF_GRPC_AIO: Final = "_poll_wrapper"  # in the name that Python gives grpc.aio's thread
-_LOCK_SECONDS: Final = 5.0
+_LOCK_SECONDS: Final = 5.0  # for imports and channels that are being opened
 _QUIET_SECONDS: Final = 0.25  # after a channel of ours was closed
 _PATIENCE_SECONDS: Final = 0.02  # if others' channels may be closing
 

@@ -21,7 +21,7 @@ from .outcome import CHANNEL_CLOSED, CallFailed
 from .target import Metadata, Target
 from .watching import Watched
 
-_QUIESCE_SECONDS: Final = 2.0
+_QUIESCE_SECONDS: Final = 2.0  # for other loops to close their channels
 
 
 class Link:

@@ -22,8 +22,8 @@ from .watching import Watched
 
 MAX_TARGETS: Final = 100  # what Firestore's own clients put on one stream at most
 
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 2.0
+_FIRST_PAUSE: Final = 0.1  # seconds before the stream is opened again, twice as many each time
+_LONGEST_PAUSE: Final = 2.0  # seconds: a server that comes back is noticed so soon
 _HEALTHY_SECONDS: Final = 10.0  # after which a failure is not one in a row with the failure before
 _KINDS: Final = ("NO_CHANGE", "ADD", "REMOVE", "CURRENT", "RESET")
 

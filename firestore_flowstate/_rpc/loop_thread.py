@@ -15,8 +15,8 @@ from ..errors import StoreUnavailableError
 
 _Result = TypeVar("_Result")
 
-_STOP_SECONDS: Final = 2.0
-_CANCELLING_SECONDS: Final = 0.1
+_STOP_SECONDS: Final = 2.0  # for the thread to end
+_CANCELLING_SECONDS: Final = 0.1  # before what still runs is cancelled once more
 
 
 class LoopStoppedError(RuntimeError):

@@ -18,8 +18,8 @@ from .messages import Document, Target
 from .outcome import CallFailed, read_again
 
 _ATTEMPT_SECONDS: Final = 30.0  # for a stream to be asked for, after another was lost
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 2.0
+_FIRST_PAUSE: Final = 0.1  # seconds before a stream is asked for again, twice as many each time
+_LONGEST_PAUSE: Final = 2.0  # seconds: a server that comes back is noticed so soon
 
 
 class Watched:
