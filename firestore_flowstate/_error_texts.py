@@ -26,7 +26,7 @@ def conflict(id: str, *, expected: str | None, found: str | None) -> FlowStateCo
     Args:
         id: The flow state.
         expected: The version that was asked for; None if there was to be none.
-        found: The stored version; None if there is no state, or none is known.
+        found: The stored version; None if there is no state, or its version is not known.
     """
     if expected is None:
         message = f"The flow state {id!r} is there already, and if_version=None asks that it be new."

@@ -419,8 +419,8 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     ) -> tuple[Collection, Deadline]:
         """Begin a call: return the collection, and the deadline that the call has from now on.
 
-        It is what every method begins with. For this package alone, but for all of it: what works on documents beside
-        the store, as `backup`, `doctor` and `inspection` do, begins with it too, and may then use `_operations`.
+        Every method begins with it. So does what works on documents beside the store, as `backup`, `doctor` and
+        `inspection` do, which may then use `_operations`: it is for this package alone, but for all of it.
 
         Args:
             timeout: Seconds that the call may take; None: those of the settings.
@@ -451,8 +451,8 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     def _connect(self) -> Connection:
         """Import what calls Firestore, with grpc and protobuf: the one place that does, on a thread.
 
-        It takes 0.1 s, which no event loop and no process that never calls should be held up for; and a process that
-        has not imported grpc can be forked in any way.
+        The imports take 0.1 s, for which neither an event loop nor a process that never calls should be held up. A
+        process that has not imported grpc can be forked in any way.
         """
         with fork.held_off():
             _operations.import_first()

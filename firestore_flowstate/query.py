@@ -158,7 +158,7 @@ def check_extra(key: object, value: object) -> None:
     if not is_queryable_name(key) or len(f"{SUMMARY_EXTRA}{key}".encode()) > MAX_PATH_BYTES:
         raise FlowStateEncodeError(
             f"Cannot store {path}: no field of a document that is set by itself can have that name; it is empty, "
-            f"reserved, no UTF-8 or too long. save() and edit() take any key.",
+            f"reserved, not UTF-8 or too long. save() and edit() take any key.",
             path=path,
         )
     if not isinstance(value, Unset) and not is_queryable_value(value):

@@ -27,7 +27,7 @@ class LocalLocks:
     async def hold(self, id: str, deadline: Deadline) -> AsyncIterator[None]:
         """Enter the block when those who asked before have left theirs, or some time has passed.
 
-        That is two seconds, or half of the time until the deadline if that is less.
+        The time is two seconds, or half of what is left until the deadline if that is less.
         """
         key = (asyncio.get_running_loop(), id)
         lock = self._locks.get(key)

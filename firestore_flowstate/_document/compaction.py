@@ -68,7 +68,7 @@ class CompactedLog:
 def joinable(root: Root) -> list[PartRef]:
     """Return the references that compaction needs the bytes of: those it joins with the run at the end of the log.
 
-    It joins the last segments in parts once they fill a part, together with the run, and none that was joined before:
+    The last segments in parts are joined once they fill a part, together with the run, and none that was joined before:
     so each byte is written a few times at most, however long the flow, and there are few parts.
     """
     joined: list[PartRef] = []

@@ -133,7 +133,10 @@ def hidden(document: StoredDocument, shards: int) -> Iterator[tuple[Literal["hid
     if document.is_native:
         yield "native", f"A native document, which carries no shard: no list over {shards} shards shows it. Migrate it."
     elif "shard" not in fields or fields["shard"].WhichOneof("value_type") != "integer_value":
-        yield "hidden", f"shard is missing or no integer, so no list over {shards} shards shows it. Save it again."
+        yield (
+            "hidden",
+            f"shard is missing or is not an integer, so no list over {shards} shards shows it. Save it again.",
+        )
     elif not 0 <= fields["shard"].integer_value < shards:
         number = fields["shard"].integer_value
         yield "hidden", f"It is in shard {number}, which no list over {shards} shards asks. Migrate, or raise shards."

@@ -209,7 +209,13 @@ class Version:
                 part_refs=() if parts <= 0 else None,
                 is_hearsay=True,
             )
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # AttributeError: no text at all
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ):  # AttributeError: it is not a text
             return None
 
 

@@ -58,8 +58,8 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
     """Return the unknown keys with their values.
 
     Raises:
-        FlowStateEncodeError: `model_copy` takes keys that validation would not read back, or would read as a field: no
-            string, with a lone surrogate, or the wire name of a field.
+        FlowStateEncodeError: `model_copy` takes keys that validation would not read back, or would read as a field: one
+            that is not a string, has a lone surrogate, or is the wire name of a field.
     """
     unknown = model.model_extra or {}
     for key in unknown:

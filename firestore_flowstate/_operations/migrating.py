@@ -31,7 +31,7 @@ async def migrate(
     If both are the same collection, documents that are as they should be are left alone. Otherwise a state that
     the target has in a later version stays as it is there. Doing it again does what is left to do.
     """
-    # It ends a mixture, or is meant to make one.
+    # A migration ends a mixture of layouts, or is meant to make one.
     source, target = (replace(one, mixing=MixedLayoutsWarning()) for one in (source, target))
     in_place = source.documents == target.documents and source.path == target.path
     migrated = unchanged = seen = 0

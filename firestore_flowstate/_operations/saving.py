@@ -75,7 +75,7 @@ async def save(
     if base is not None and base.part_refs is not None:
         pending = replace(pending, gone=part_names_of(collection, id, base.part_refs))
     elif base is not None or (pending.parts and isinstance(expected, Anything)):
-        # It costs a read anyway to be large: so what is replaced can go with it.
+        # A large state costs a read anyway, so the parts of what is replaced can go with this write.
         pending = replace(pending, gone=await _stored_parts(collection, id, deadline))
     try:
         result = await commit_write(collection, pending, deadline)

@@ -51,7 +51,7 @@ class StateWatch:
     async def next(self) -> FlowState | None:
         """Return the state once it is another than the one returned before; None if there is none.
 
-        It can be cancelled, and called again.
+        The call can be cancelled, and made again.
         """
         while True:
             if not self._is_told:

@@ -73,7 +73,7 @@ def _place_of(after: object) -> Due:
 
 
 def wake_at(extra: Mapping[str, Any]) -> int | float | None:
-    """Return the moment among the unknown keys of a state; None if there is none, or no number."""
+    """Return the moment among the unknown keys of a state; None if there is none, or it is not a number."""
     value = extra.get(WAKE_AT)
     value = exact(value)
     if isinstance(value, float):

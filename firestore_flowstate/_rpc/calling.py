@@ -29,7 +29,7 @@ _TIMES_THE_LAST: Final = 3.0  # as long as the last attempt took, likewise
 
 
 class Absent(Exception):  # noqa: N818  # an outcome, as in `outcome`
-    """There is no document of the name that was asked for."""
+    """No document has the name that was asked for."""
 
 
 async def send(
@@ -89,7 +89,7 @@ def parsed(message: Any, reply: bytes) -> Any:
     """Return the reply as a message of this class.
 
     Raises:
-        BackendError: It is none.
+        BackendError: The reply is not such a message.
     """
     try:
         return message.FromString(reply)
@@ -129,7 +129,7 @@ async def until(
                 too_late = max(_TOO_LATE_TO_DOUBT, _TIMES_THE_LAST * took)
         remaining = deadline.remaining()
         # Jitter keeps writers that collided from colliding again; half of what is left keeps time for an attempt.
-        await sleep(max(0.0, min(delay * random.uniform(0.5, 1.5), remaining / 2)))  # noqa: S311  # no secret
+        await sleep(max(0.0, min(delay * random.uniform(0.5, 1.5), remaining / 2)))  # noqa: S311  # jitter
         delay = min(delay * _DELAY_GROWTH, _LONGEST_DELAY)
 
 

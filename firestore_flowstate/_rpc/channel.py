@@ -85,7 +85,7 @@ class Channel:
     ) -> None:
         """Send what is requested on a stream of Listen, and hand over what the server sends until it ends the stream.
 
-        It has no deadline. Closing the channel ends it at once.
+        The stream has no deadline. Closing the channel ends it at once.
 
         Raises:
             CallFailed: Any end but success.

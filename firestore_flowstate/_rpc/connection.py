@@ -176,7 +176,7 @@ class Connection:
     async def time_of(self, name: str, *, deadline: Deadline) -> Timestamp:
         """Return the time at which the server reads the document with this resource name, whether it is there or not.
 
-        It is later than every commit that the server has answered before.
+        The time is later than that of every commit that the server has answered before.
         """
         link = await self._link(deadline)
         database = link.target.database_name

@@ -1,6 +1,6 @@
 """One stream of Listen for up to 100 targets, opened again for as long as somebody watches.
 
-It knows no deadline: it ends with its last target, or with its channel.
+A stream has no deadline: it ends with its last target, or with its channel.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Listener:
             self._requests.put(self._adding(watched))
 
     def remove(self, watched: Watched) -> None:
-        """Watch it no more. The stream ends with its last target."""
+        """Watch a target no more. The stream ends with its last target."""
         id = self._take_out(watched)
         if id is not None and self._requests is not None:
             self._requests.put(self._removing(id))
@@ -97,7 +97,7 @@ class Listener:
                     return
                 for watched in self._ids:
                     watched.note(failure or CallFailed("UNAVAILABLE", "the server has ended the stream"))
-                await sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+                await sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is not a secret
                 pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             for watched in self._forget_all():
@@ -122,7 +122,9 @@ class Listener:
     def _take(self, message: bytes) -> None:
         try:
             response = ListenResponse.FromString(message)
-        except DecodeError as error:  # seen once, as a server was killed: another stream starts from what is known
+        except (
+            DecodeError
+        ) as error:  # a server that was killed has sent such a message: the next stream goes on from what is known
             raise CallFailed("UNAVAILABLE", f"Listen sent what cannot be read: {error}") from error
         kind = response.WhichOneof("response_type")
         if kind == "target_change":
@@ -139,11 +141,11 @@ class Listener:
                 watched.remove(gone.document)
         elif kind == "filter":
             for watched in self._of([response.filter.target_id]):
-                if watched.size != response.filter.count:  # something has gone that nobody told of
+                if watched.size != response.filter.count:  # a document has gone of which the server has not told
                     self._ask_anew(watched)
 
     def _take_change(self, change: Any) -> None:
-        # Not all of them if those named are old ones, which nobody watches any more.
+        # The server may name old targets, which nobody watches any more: not all are meant then.
         meant = self._of(change.target_ids) if change.target_ids else list(self._ids)
         kind = _KINDS[change.target_change_type]
         if kind == "REMOVE":

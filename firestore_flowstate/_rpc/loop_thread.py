@@ -37,7 +37,7 @@ class LoopThread:
     It belongs to the process that made it: a forked child has no such thread and must make its own.
 
     Raises:
-        StoreUnavailableError: No thread can be started, or what is started is none.
+        StoreUnavailableError: No thread can be started, or what is started is not a thread.
     """
 
     def __init__(self, name: str) -> None:

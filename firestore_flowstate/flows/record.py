@@ -161,7 +161,7 @@ def wake_at(state: FlowState) -> int | None:
 
 
 def wake_in(extra: Mapping[str, Any]) -> int | None:
-    """Return the moment among the unknown keys of a state; None if there is none, or no number.
+    """Return the moment among the unknown keys of a state; None if there is none, or it is not a number.
 
     Others can write what they like there: an infinity is the first or last moment that Firestore's integers have.
     """

@@ -87,8 +87,8 @@ async def test_finds_what_is_wrong(
     [
         (put("shard", {"integerValue": "8"}), "It is in shard 8, which no list over 4 shards asks"),
         (put("shard", {"integerValue": "-1"}), "It is in shard -1"),
-        (put("shard", {"stringValue": "1"}), "shard is missing or no integer"),
-        (drop("shard"), "shard is missing or no integer"),
+        (put("shard", {"stringValue": "1"}), "shard is missing or is not an integer"),
+        (drop("shard"), "shard is missing or is not an integer"),
     ],
 )
 async def test_finds_what_no_shard_has(
