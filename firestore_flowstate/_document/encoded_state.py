@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from .._limits import in_cache, in_events
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState, WireModel
-from .json_forms import MAX_DEPTH
+from .json_forms import MAX_DEPTH, plain
 from .json_text import decode, encode
 from .wire import executions_to_wire, places, to_wire, unknown_of
 
@@ -181,5 +181,17 @@ def _detached(value: Any, depth: int) -> Any:
         return bytes(value)
     try:
         return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001  # by a method of the application's, and what cannot be copied is stored as it is
+    except Exception:  # noqa: BLE001  # by a method of the application's, or of what it holds, such as a lock
+        return _taken_apart(value, depth)
+
+
+def _taken_apart(value: Any, depth: int) -> Any:
+    """Return a copy, in another type that is stored as the same, of what cannot be copied as it is."""
+    try:
+        if isinstance(value, Mapping):
+            return {key: _detached(value[key], depth + 1) for key in value}
+        if isinstance(value, (list, tuple)):
+            return [_detached(member, depth + 1) for member in value]
+        return plain(value, "")
+    except Exception:  # noqa: BLE001  # what cannot be stored is refused when it is encoded, with its path
         return value

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -140,6 +141,16 @@ class _Sent:
     at: datetime
     data: bytes
     by: _SearchTool
+
+
+@dataclasses.dataclass
+class _Uncopied:
+    """A value that Python does not copy, as one with a lock or a connection in it."""
+
+    within: dict[str, Any]
+
+    def __deepcopy__(self, memo: object) -> None:
+        raise TypeError
 
 
 class _Raising:
@@ -361,11 +372,14 @@ class ValueTests(Suite):
         """Changes that are made while the call waits for the database do not reach it, in a store's first call too."""
         state, value, entry = with_everywhere({"list": [1]}), _Keyed(by_key={"a": "b"}), CacheEntry(value={"list": [1]})
         state.cache["model"] = CacheEntry(value=value)
+        within: dict[str, Any] = {"list": [1]}
+        uncopied = [MappingProxyType(within), _Uncopied(within)]  # of which Python makes no copy
+        state.events_triggered["uncopied"] = uncopied
         if not first:
             await store.save("another", state)
         if write == "update":
             await store.save("id", started())
-            writing = store.update("id", cache={"step": entry}, events_triggered={"event": entry.value})
+            writing = store.update("id", cache={"step": entry}, events_triggered={"event": entry.value, "un": uncopied})
         elif write == "save_many":
             writing = store.save_many({"id": state})  # type: ignore[assignment]  # awaited alone
         else:
@@ -375,6 +389,7 @@ class ValueTests(Suite):
         value.by_key["a"] = "changed"
         for found in (state.input, state.cache["step"].value, state.operation.metadata, entry.value):
             found["list"].append("changed")
+        within["list"].append("changed")
         state.cache["later"] = CacheEntry()
         entry.value = "changed"
         await task
