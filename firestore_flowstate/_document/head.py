@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from pydantic import ValidationError
 
 from .._limits import is_int64, utf8_bytes
-from .._rpc.messages import Value
 from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, FlowStatus, Operation
 from ..query import is_queryable_name, is_queryable_value

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import BackendError, DeadlineError, StoreUnavailableError
 from ..settings import FlowStateSettings
+from . import fork
 from .blocking_work import SharedWork
 from .calling import Absent, parsed, read, send
 from .deadline import Deadline
@@ -44,7 +45,7 @@ from .outcome import (
     is_ambiguous,
     means,
 )
-from .target import target_for
+from .target import target_of_settings
 from .watching import Watched, Watching
 
 
@@ -306,9 +307,16 @@ class Connection:
         )
 
     def _new_link(self, pid: int) -> Link:
-        link = Link(target_for(self._settings, self._client), client=self._client)
+        link = self._link_to_database()
         link.check_usable()
         return self._links.setdefault(pid, link)
+
+    def _link_to_database(self) -> Link:
+        if self._client is None and self._settings.emulator_host is not None:
+            return Link(target_of_settings(self._settings))
+        with fork.held_off():  # google.auth takes as long as grpc, and the emulator needs none of it
+            from .credentials import target_with_credentials
+        return Link(target_with_credentials(self._settings, self._client), client=self._client)
 
 
 def _check_loop() -> None:

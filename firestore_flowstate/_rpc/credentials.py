@@ -1,4 +1,4 @@
-"""How a channel to Firestore itself shows who calls: TLS, and a token with each call.
+"""Credentials: which database they lead to, and how a channel to it shows who calls, by TLS and a token with each call.
 
 Only this module needs google.auth's transports, which take as long to import as grpc: it is imported for production
 alone.
@@ -10,12 +10,34 @@ from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 from google.auth.credentials import with_scopes_if_required
+from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.grpc import AuthMetadataPlugin
 from google.auth.transport.requests import Request
 
-from .target import SCOPES, Target
+from ..settings import FlowStateSettings
+from . import fork
+from .errors import credentials_error
+from .target import SCOPES, Target, target_of_settings
 
 _AUDIENCE: Final = "firestore.googleapis.com"  # of tokens that service accounts sign themselves, whatever the endpoint
+
+
+def target_with_credentials(settings: FlowStateSettings, client: Any) -> Target:
+    """Return the target that a client or the settings name, or the environment; blocks while google.auth looks around.
+
+    Raises:
+        AccessDeniedError: There are no credentials, or they cannot be read.
+        BackendError: Nothing names a project.
+        FlowStateError: No store can use the client.
+    """
+    try:
+        if client is None:
+            return target_of_settings(settings)
+        with fork.held_off():  # Google's client library takes longer than all else
+            from .client import target_of_client
+        return target_of_client(settings, client)
+    except (GoogleAuthError, OSError, ValueError) as error:
+        raise credentials_error(error) from error
 
 
 def channel_credentials(target: Target) -> Any:

@@ -12,8 +12,6 @@ import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 from .._version import __version__
 from ..errors import BackendError
 from ..settings import FlowStateSettings
-from . import fork
-from .errors import credentials_error
 
 _EMULATOR_PROJECT: Final = "demo-flowstate"
 SCOPES: Final = (
@@ -58,29 +56,6 @@ class Target:
         metadata = (("google-cloud-resource-prefix", self.database_name), ("x-goog-api-client", client))
         # The emulator's owner passes all security rules, as credentials do in production.
         return (*metadata, ("authorization", "Bearer owner")) if self.is_emulator else metadata
-
-
-def target_for(settings: FlowStateSettings, client: Any) -> Target:
-    """Return the target that a client or the settings name, or the environment; blocks while google.auth looks around.
-
-    Raises:
-        AccessDeniedError: There are no credentials, or they cannot be read.
-        BackendError: Nothing names a project.
-        FlowStateError: No store can use the client.
-    """
-    if client is None and settings.emulator_host is not None:
-        return target_of_settings(settings)
-    with fork.held_off():  # google.auth takes as long as grpc, and the emulator needs none of it
-        from google.auth.exceptions import GoogleAuthError
-
-        from . import credentials  # noqa: F401  # the channel asks for it, on an event loop
-
-        if client is not None:  # Google's client library, which takes longer than all else
-            from .client import target_of_client
-    try:
-        return target_of_settings(settings) if client is None else target_of_client(settings, client)
-    except (GoogleAuthError, OSError, ValueError) as error:
-        raise credentials_error(error) from error
 
 
 def target_of_settings(settings: FlowStateSettings) -> Target:
