@@ -14,6 +14,8 @@ _LEAST_GRACE_MILLISECONDS: Final = 2_000
 _MOST_BACKOFF_MILLISECONDS: Final = 300_000
 EARLY_MILLISECONDS: Final = 5_000
 """A wait that ends this soon is due: it is waited for in the process."""
+_SOON_MILLISECONDS: Final = 60_000
+"""Clocks may differ by so much, if rarely. Drivers that look at what is busy come for other reasons, too."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,12 @@ class Look:
     Attributes:
         what: Whether to drive it.
         at: When to look again, in milliseconds since the epoch; None: when somebody says so.
+        soon: Whether that is so soon that a queue whose clock is ahead may have woken it for that moment.
     """
 
     what: Literal["due", "busy", "waiting"]
     at: int | None = None
+    soon: bool = False
 
 
 def look_at(id: str, state: FlowState, *, now: int, lease: int) -> Look:
@@ -41,12 +45,12 @@ def look_at(id: str, state: FlowState, *, now: int, lease: int) -> Look:
     record, wake = record_of(state), wake_at(state)
     if record.owner is not None and wake is not None:
         free_at = claimable_at(id, record, wake, lease=lease)
-        return Look("due") if free_at <= now else Look("busy", free_at)
+        return Look("due") if free_at <= now else Look("busy", free_at, free_at - now <= _LEAST_GRACE_MILLISECONDS)
     if record.owner is not None or inbox_of(state).cancel is not None or _has_answer(record, state):
         return Look("due")
     if wake is not None:
         early = EARLY_MILLISECONDS if record.waits else 0
-        return Look("due") if wake - early <= now else Look("waiting", wake)
+        return Look("due") if wake - early <= now else Look("waiting", wake, wake - now <= _SOON_MILLISECONDS)
     return Look("waiting") if record.waits else Look("due")
 
 

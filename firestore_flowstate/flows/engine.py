@@ -15,7 +15,7 @@ from firestore_flowstate import VersionedFlowStateStore
 from firestore_flowstate.errors import shown
 
 from .clock import Clock
-from .dispatch.waking import wake_name
+from .dispatch.waking import early_name, wake_name
 from .errors import UnknownFlowError
 from .retry import Retry
 from .values import Values
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LOG: Final = logging.getLogger("firestore_flowstate.flows")
 _STEP_THREADS: Final = 32
+_DELIVERY_MILLISECONDS: Final = 1_000
+"""What a queue may need from the time of a task to its handler, and more."""
 
 
 @dataclass
@@ -124,6 +126,16 @@ class Engine:
         """Have the run driven: now, or at a time in milliseconds since the epoch."""
         moment = None if at is None else datetime.fromtimestamp(at / 1000, timezone.utc)
         await self.dispatcher.dispatch(id, wake=wake_name(wake, now=self.clock.now()), at=moment)
+
+    async def dispatch_again(self, id: str, wake: int) -> None:
+        """Have a run driven that was perhaps woken for a moment still to come, by a queue whose clock is ahead.
+
+        The queue takes no second task for that moment. Another is made for when this clock shows it, by the queue's,
+        however long a delivery takes.
+        """
+        early = max(0, wake - self.clock.now())
+        at = datetime.fromtimestamp((wake + early + max(early, _DELIVERY_MILLISECONDS)) / 1000, timezone.utc)
+        await self.dispatcher.dispatch(id, wake=early_name(wake), at=at)
 
     async def woken(self, id: str, wake: int | None) -> None:
         """Have a run looked at that was written to from outside: by its drive here, and from `wake` on by another."""

@@ -9,7 +9,7 @@ from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowSt
 from .cancelling import cancel
 from .engine import Engine
 from .image import Image, image_of
-from .record import ended_of, record_of, wake_at, wake_now
+from .record import ended_of, record_of, wake_now
 
 
 async def finish_todo(engine: Engine, image: Image) -> None:
@@ -69,4 +69,4 @@ def _wake(engine: Engine, state: FlowState, key: str) -> int | None:
     record = record_of(state)
     if record.owner is not None or key not in record.waits:
         return None
-    return wake_now(wake_at(state), engine.clock.now())
+    return wake_now(state, engine.clock.now())

@@ -13,6 +13,8 @@ from pydantic.alias_generators import to_camel
 
 from firestore_flowstate import FlowState, Operation
 
+_CLOCKS_DIFFER_MILLISECONDS: Final = 60_000
+"""One that is further ahead is wrong, and not to decide when a sweep finds a run."""
 _FIRST_MOMENT: Final = -(2**63)
 _LAST_MOMENT: Final = 2**63 - 1
 
@@ -171,9 +173,16 @@ def wake_in(extra: Mapping[str, Any]) -> int | None:
     return int(min(max(value, _FIRST_MOMENT), _LAST_MOMENT))
 
 
-def wake_now(before: int | None, now: int) -> int:
-    """Return now as a wake time that is another one than the one before, since equal ones may be one task."""
-    return now + 1 if before == now else now
+def wake_now(state: FlowState, now: int) -> int:
+    """Return now as a wake time that the run has not had, since what wakes it twice at one time may be one task.
+
+    The wake times that it has had are those until it was claimed last, by a clock that may be ahead, and the one that
+    it has.
+    """
+    claimed = state.executions[-1].start_time if state.executions else None
+    if claimed is not None and now <= claimed < now + _CLOCKS_DIFFER_MILLISECONDS:
+        now = int(claimed) + 1
+    return now + 1 if now == wake_at(state) else now
 
 
 def parent_of(state: FlowState) -> str | None:

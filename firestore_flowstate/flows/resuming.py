@@ -12,6 +12,7 @@ from firestore_flowstate import (
     StoreUnavailableError,
 )
 
+from .due import look_at
 from .engine import Engine
 from .errors import NotWaitingError
 from .payloads import check_payload
@@ -35,14 +36,14 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
         record, inbox = record_of(state), inbox_of(state)
         is_there = in_doubt and step is not None and state.events_triggered.get(step, UNSET) == form
         if is_there or (key is not None and _was_given(inbox, step, key)):
-            await _wake_again(engine, id, state, record)
+            await _wake_again(engine, id, state)
             return
         step = _check(state, record, id, step)
         wait = record.waits.get(step)
         check_payload(form, wait.schema if wait is not None else None, id=id, step=step)
         wake = None
         if wait is not None and not _is_owned(state, record):
-            wake = wake_now(wake_at(state), engine.clock.now())
+            wake = wake_now(state, engine.clock.now())
         try:
             await _write(engine, id, state, step, form, key=key, wake=wake)
         except FlowStateConflictError:
@@ -56,10 +57,12 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
         return
 
 
-async def _wake_again(engine: Engine, id: str, state: FlowState, record: RunRecord) -> None:
+async def _wake_again(engine: Engine, id: str, state: FlowState) -> None:
     """Have a run woken whose answer is stored: who stored it may have died before, or was not told that it is."""
     wake = wake_at(state)
-    if ended_of(state) is None and not _is_owned(state, record) and wake is not None and wake <= engine.clock.now():
+    if ended_of(state) is not None or wake is None:
+        return
+    if look_at(id, state, now=engine.clock.now(), lease=engine.lease).what == "due":
         await engine.woken(id, wake)
 
 

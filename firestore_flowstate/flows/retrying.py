@@ -9,7 +9,7 @@ from firestore_flowstate import FlowState, FlowStateConflictError, FlowStateNotF
 from .engine import Engine
 from .entries import child_of, failed, order_of
 from .errors import NotFailedError
-from .record import Inbox, ended_of, inbox_of, metadata_of, record_of, wake_at, wake_now
+from .record import Inbox, ended_of, inbox_of, metadata_of, record_of, wake_now
 
 
 async def retry(engine: Engine, id: str, *, from_step: str | None = None) -> None:
@@ -96,7 +96,7 @@ def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool)
     _without_result(operation)
     state.operation = operation
     state.blocked_on_step = None
-    wake = wake_now(wake_at(state), engine.clock.now())
+    wake = wake_now(state, engine.clock.now())
     state.wakeAt = wake
     return wake
 

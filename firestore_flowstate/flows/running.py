@@ -6,6 +6,7 @@ import asyncio
 
 from .budget import Budget
 from .claiming import Claim, claim, claimed_already, new_token
+from .dispatch import InProcess
 from .driving import Drive
 from .due import claimable_at, look_at
 from .ending import End
@@ -47,6 +48,8 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
         if look.what != "due":
             if look.at is not None:
                 await engine.dispatch(id, look.at, at=look.at)
+                if look.soon and not isinstance(engine.dispatcher, InProcess):
+                    await engine.dispatch_again(id, look.at)
             return look.what
         claimed = await claim(engine, id, state, flow, token)
         if isinstance(claimed, Claim):

@@ -103,7 +103,7 @@ async def _join(engine: Engine, start: Start) -> None:
     now = engine.clock.now()
     if ended_of(state) is None and look_at(start.id, state, now=now, lease=engine.lease).what == "due":
         wake = wake_at(state)
-        await engine.dispatch(start.id, wake if wake is not None else wake_now(None, now))
+        await engine.dispatch(start.id, wake if wake is not None else wake_now(state, now))
 
 
 async def _create_claimed(engine: Engine, start: Start) -> Claim:

@@ -170,7 +170,7 @@ def each_sweep_has_its_name(patch: pytest.MonkeyPatch) -> None:
 
 def answers_wake_nobody(patch: pytest.MonkeyPatch) -> None:
     """An answer leaves the wake time as it is."""
-    patch.setattr(resuming, "wake_now", lambda before, now: None)
+    patch.setattr(resuming, "wake_now", lambda state, now: None)
 
 
 def lost_answers_wake_nobody(patch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """A server that speaks the Cloud Tasks API, over gRPC and over HTTP, and delivers as that does: at least once.
 
 What it does beside the documented API is what Google says of production: a name is refused while its task is there and
-long after; a delivery that does not get a 2xx comes again after a pause that doubles; some deliveries come twice, some
-late, and so in another order; a handler that takes longer than the deadline is called again meanwhile; errors slow
-down the whole queue.
+for a day after; a delivery that does not get a 2xx comes again after a pause that doubles; some deliveries come twice,
+some late, and so in another order; a handler that takes longer than the deadline is called again meanwhile; errors
+slow down the whole queue.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -28,8 +27,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from firestore_flowstate.flows.clock import Clock, SystemClock
+
 SERVICE = "google.cloud.tasks.v2.CloudTasks"
 MOST_AHEAD_SECONDS = 30 * 24 * 3600
+NAME_IS_USED_SECONDS = 24 * 3600
 Deliver = Callable[[Task], Awaitable[int]]
 
 
@@ -46,6 +48,8 @@ class Faults:
         backoff: Seconds before a failed delivery comes again, doubled each time.
         slowdown: Seconds for which an error keeps all deliveries back.
         hangs: Whether calls get no answer, for as long as it says so.
+        answer: The status that calls get, for as long as it is there: 5 if the queue was deleted, 7 without permission.
+        is_paused: Whether nothing is delivered, for as long as it says so.
     """
 
     duplicates: float = 0.0
@@ -55,6 +59,8 @@ class Faults:
     backoff: float = 0.1
     slowdown: float = 0.0
     hangs: bool = False
+    answer: int | None = None
+    is_paused: bool = False
 
 
 class RefusedError(Exception):
@@ -72,10 +78,26 @@ class CloudTasksServer:
         deliver: Calls a task's handler, and returns the status of its answer.
         faults: How unkind the queue is.
         seed: Of the faults.
+        clock: The time that it goes by.
+
+    Attributes:
+        created: The tasks by their names; of a name that was used again, the last one.
+        ended: When the last delivery of a task has succeeded, in seconds.
+        counts: How many tasks have had a name.
+        queues: The states of the queues that can be looked at, by their names.
+        calls: The names of the tasks that calls were to create.
+        deliveries: How often a task was delivered.
+        statuses: How often a handler has answered by a status; 504 is an answer that did not come.
+        at_work: How many deliveries wait for their answer.
     """
 
-    def __init__(self, deliver: Deliver, *, faults: Faults | None = None, seed: int = 1) -> None:
+    def __init__(
+        self, deliver: Deliver, *, faults: Faults | None = None, seed: int = 1, clock: Clock | None = None
+    ) -> None:
         self.created: dict[str, Task] = {}
+        self.ended: dict[str, float] = {}
+        self.counts: Counter[str] = Counter()
+        self.at_work = 0
         self.queues: dict[str, str] = {}
         self.calls: list[str] = []
         self.deliveries: Counter[str] = Counter()
@@ -84,7 +106,9 @@ class CloudTasksServer:
         self._deliver = deliver
         self._random = random.Random(seed)
         self._going: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._slow_until = 0.0
+        self._clock = clock or SystemClock()
         self._grpc = grpc.aio.server()
         self.grpc_host = ""
         self.http_host = ""
@@ -130,6 +154,13 @@ class CloudTasksServer:
         """Wait until all that is due has been delivered."""
         while self._going:
             await asyncio.wait(self._going, return_when=asyncio.FIRST_COMPLETED)
+
+    def purge(self) -> None:
+        """Delete the tasks that wait, as ``gcloud tasks queues purge`` does; their names stay used."""
+        for going in self._waiting:
+            going.cancel()
+        for name in self.created:
+            self.ended.setdefault(name, self._now())
 
     # The API
 
@@ -189,11 +220,15 @@ class CloudTasksServer:
     def _create(self, request: CreateTaskRequest) -> Task:
         task = request.task
         self.calls.append(task.name)
+        if self.faults.answer is not None:
+            raise RefusedError(_CODES[self.faults.answer], "refused by the test")
         refusal = self.faults.refusals.pop(0) if self.faults.refusals else None
         if refusal is not None and refusal != 14:
             raise RefusedError(_CODES[refusal], "refused by the test")
         self._check(request)
         self.created[task.name] = task
+        self.ended.pop(task.name, None)
+        self.counts[task.name] += 1
         self._begin(task)
         if refusal is not None:
             raise RefusedError(_CODES[refusal], "the answer is lost")
@@ -203,11 +238,12 @@ class CloudTasksServer:
         task = request.task
         if not task.name.startswith(f"{request.parent}/tasks/"):
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the task's name is not in the queue")
-        if task.name in self.created:
+        used = self.ended.get(task.name, self._now()) + NAME_IS_USED_SECONDS > self._now()
+        if task.name in self.created and used:
             raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, "the task exists, or existed")
         if len(Task.serialize(task)) > 100 * 1024:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the task is larger than 100 KB")
-        if _ahead(task) > MOST_AHEAD_SECONDS:
+        if self._ahead(task) > MOST_AHEAD_SECONDS:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the task is more than 30 days ahead")
         if not 15 <= task.dispatch_deadline.total_seconds() <= 1800:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the deadline is 15 s to 30 min")
@@ -218,27 +254,45 @@ class CloudTasksServer:
         copies = 2 if self._random.random() < self.faults.duplicates else 1
         for _ in range(copies):
             going = asyncio.ensure_future(self._go(task, self._random.uniform(0, self.faults.late)))
-            self._going.add(going)
-            going.add_done_callback(self._going.discard)
+            for tasks in (self._going, self._waiting):
+                tasks.add(going)
+                going.add_done_callback(tasks.discard)
 
     async def _go(self, task: Task, late: float) -> None:
-        await asyncio.sleep(max(0.0, _ahead(task)) + late)
-        pause = self.faults.backoff
+        if (seconds := max(0.0, self._ahead(task)) + late) > 0:
+            await self._clock.sleep(seconds)
+        pause, here = self.faults.backoff, asyncio.current_task()
+        assert here is not None
         while True:
-            await asyncio.sleep(max(0.0, self._slow_until - time.monotonic()))
+            if (slow := self._slow_until - self._now()) > 0:
+                await self._clock.sleep(slow)
+            while self.faults.is_paused:
+                await self._clock.sleep(self.faults.backoff)
+            self._waiting.discard(here)
             self.deliveries[task.name] += 1
+            self.at_work += 1
             # A handler that is given up goes on, as over a connection that is cut.
             delivery = asyncio.ensure_future(self._deliver(task))
             deadline = self.faults.deadline or task.dispatch_deadline.total_seconds()
             status = 504
             with suppress(asyncio.TimeoutError, httpx.HTTPError):
                 status = await asyncio.wait_for(asyncio.shield(delivery), deadline)
+            self.at_work -= 1
             self.statuses[status] += 1
             if 200 <= status < 300:
+                self.ended[task.name] = self._now()
                 return
-            self._slow_until = time.monotonic() + self.faults.slowdown
-            await asyncio.sleep(pause)
+            self._waiting.add(here)
+            self._slow_until = self._now() + self.faults.slowdown
+            await self._clock.sleep(pause)
             pause *= 2
+
+    def _now(self) -> float:
+        return self._clock.now() / 1000
+
+    def _ahead(self, task: Task) -> float:
+        moment = task.schedule_time
+        return float(moment.timestamp() - self._now()) if moment else 0.0
 
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -248,11 +302,6 @@ def _refused(refused: RefusedError) -> Response:
     status = from_grpc_status(refused.code, "").code or 500
     error = {"code": status, "message": refused.message, "status": refused.code.name}
     return JSONResponse({"error": error}, status)
-
-
-def _ahead(task: Task) -> float:
-    schedule_time = task.schedule_time
-    return float(schedule_time.timestamp() - time.time()) if schedule_time else 0.0
 
 
 def post_to(apps: dict[str, Any]) -> Deliver:

@@ -35,6 +35,11 @@ def wake_name(wake_at: int, *, now: int) -> str:
     return f"{wake_at}-{hops_left(wake_at, now=now)}"
 
 
+def early_name(wake_at: int) -> str:
+    """Return the name under which a run is woken once more that was woken too early, since its own name is used up."""
+    return f"{wake_at}-e"
+
+
 def task_name(id: str, wake: str) -> str:
     """Return a name for the task that wakes the run: of letters and digits, and spread evenly, as queues want them."""
     return hashlib.sha256(f"{id}\n{wake}".encode()).hexdigest()[:40]

@@ -10,7 +10,8 @@
 8. No step begins while a result that the function has seen is not durable.
 9. A drive writes nothing after its final write.
 10. A run that has ended has no owner and no waits, and ``wakeAt`` only with something left to do.
-12. For each wake time there is one name of a task, and one more for each power of two minutes that it is overdue.
+12. For each wake time there is one name of a task, and one more for each power of two minutes that it is overdue,
+    and one for a delivery that comes shortly before it.
 
 Number 11, that a value which the store refuses changes nothing else, needs a store that refuses: it is a test of its
 own.
@@ -210,8 +211,7 @@ class _Run:
             wake, _, kind = task["wake"].partition("-")
             names.setdefault(wake, set()).add(kind)
         for wake, kinds in names.items():
-            swept = {kind for kind in kinds if kind.startswith("s")}
-            hops = {int(kind) for kind in kinds - swept}
+            hops = {int(kind) for kind in kinds if not kind.startswith(("s", "e"))}
             if len(hops) > 1 and hops != set(range(min(hops), max(hops) + 1)):
                 yield f"12: the wake time {wake} has tasks of the names {sorted(kinds)}"
 
