@@ -19,6 +19,21 @@ from .settings import FlowStateSettings
 from .unset import Unset
 
 
+@dataclass(frozen=True)
+class StoredAs:
+    """What a state knows of the record that it was read from or written to, without keeping it.
+
+    Attributes:
+        version: Its version.
+        updated_at: When it was written.
+        expire_at: When it expires; None if it does not.
+    """
+
+    version: str
+    updated_at: datetime
+    expire_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A stored version of a flow state, which nothing changes any more.
@@ -48,7 +63,7 @@ class Record:
 
     def stamp(self, state: FlowState) -> None:
         """Note on the state that it is this version."""
-        state._note_stored(self.version, updated_at=self.summary.updated_at, expire_at=self.summary.expire_at)
+        state._note_stored(StoredAs(self.version, self.summary.updated_at, self.summary.expire_at))
 
 
 class Records:

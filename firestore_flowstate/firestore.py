@@ -433,10 +433,10 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         """
         check_timeout(timeout)
         deadline = Deadline.after(self._settings.timeout if timeout is None else timeout)
-        connection = await self._connected(deadline)
+        connection = self._connection or await self._connected(deadline)
         if not (is_first or self._has_all):
             await self._importing.result(self._import_all, what="importing", deadline=deadline)
-        documents = await connection.documents(deadline)
+        documents = connection.known_documents() or await connection.documents(deadline)
         collection = self._collection
         if collection is None or collection.connection is not connection or collection.documents != documents:
             collection = self._collection = _collection.collection.collection_of(connection, self._settings, documents)

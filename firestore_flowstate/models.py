@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, overload
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from pydantic import (
     AllowInfNan,
@@ -207,6 +207,23 @@ class FlowStateExecution(WireModel):
     trace_ids: Sequence[str]
 
 
+class StoredAs(Protocol):
+    """What a store knows of the document that a state was read from or written to.
+
+    Attributes:
+        version: The version, as text.
+        updated_at: When it was written, in UTC.
+        expire_at: When it expires, in UTC; None if it does not.
+    """
+
+    @property
+    def version(self) -> str: ...  # noqa: D102  # as above
+    @property
+    def updated_at(self) -> datetime: ...  # noqa: D102  # as above
+    @property
+    def expire_at(self) -> datetime | None: ...  # noqa: D102  # as above
+
+
 class FlowState(WireModel):
     """The state of a flow: all that is needed to resume it.
 
@@ -234,11 +251,8 @@ class FlowState(WireModel):
     trace_context: str | None = None
     executions: list[SerializeAsAny[FlowStateExecution]]
 
-    _version: str | None = PrivateAttr(default=None)
-    _history: tuple[str, ...] = PrivateAttr(default=())
-    _parts: tuple[tuple[str, str, int, int], ...] = PrivateAttr(default=())
-    _updated_at: datetime | None = PrivateAttr(default=None)
-    _expire_at: datetime | None = PrivateAttr(default=None)
+    # One and not one of each: pydantic makes six calls of each, for every state that is validated.
+    _stored_as: StoredAs | None = PrivateAttr(default=None)
 
     @classmethod
     def start(cls, *, name: str | None = None, input: Any | Unset = UNSET, flow_id: str | None = None) -> FlowState:
@@ -320,32 +334,28 @@ class FlowState(WireModel):
 
         return value_as(value, as_, path=path, flow_id=self.flow_id)
 
-    def _note_stored(
-        self,
-        version: str,
-        *,
-        updated_at: datetime,
-        expire_at: datetime | None,
-        parts: tuple[tuple[str, str, int, int], ...] = (),
-    ) -> None:
+    def _note_stored(self, stored_as: StoredAs) -> None:
         private = self.__pydantic_private__  # directly: pydantic makes four calls of each attribute that is set
         assert private is not None  # noqa: S101  # every model with private attributes has it
-        private["_version"] = version
-        private["_updated_at"] = updated_at
-        private["_expire_at"] = expire_at
-        private["_parts"] = parts
+        private["_stored_as"] = stored_as
+
+    def _noted(self) -> StoredAs | None:
+        return (self.__pydantic_private__ or {}).get("_stored_as")
 
     @property
     def version(self) -> str | None:
         """The stored version that this state was read or written as; opaque; None until stored."""
-        return self._version
+        noted = self._noted()
+        return None if noted is None else noted.version
 
     @property
     def updated_at(self) -> datetime | None:
         """When the state was last written, in UTC; None until stored."""
-        return self._updated_at
+        noted = self._noted()
+        return None if noted is None else noted.updated_at
 
     @property
     def expire_at(self) -> datetime | None:
         """When the state expires, in UTC; None if it does not."""
-        return self._expire_at
+        noted = self._noted()
+        return None if noted is None else noted.expire_at

@@ -99,6 +99,7 @@ class Collection:
         path: The path of the collection relative to the database.
         parent: The resource name that queries run below.
         collection_id: The last name of the path.
+        request_bytes: How many bytes the writes of one commit may have.
     """
 
     connection: Connection
@@ -111,6 +112,7 @@ class Collection:
     path: str = field(init=False)
     parent: str = field(init=False)
     collection_id: str = field(init=False)
+    request_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
         path = self.settings.collection
@@ -118,14 +120,11 @@ class Collection:
         object.__setattr__(self, "path", path)
         object.__setattr__(self, "parent", f"{self.documents}/{above}" if above else self.documents)
         object.__setattr__(self, "collection_id", last)
-
-    @property
-    def request_bytes(self) -> int:
-        """How many bytes the writes of one commit may have."""
         limit = self.settings.max_request_bytes
         if self.connection.is_emulator:
             limit = min(limit, EMULATOR_REQUEST_BYTES)
-        return limit - _REQUEST_MARGIN if limit > 4 * _REQUEST_MARGIN else limit * 3 // 4
+        room = limit - _REQUEST_MARGIN if limit > 4 * _REQUEST_MARGIN else limit * 3 // 4
+        object.__setattr__(self, "request_bytes", room)
 
     def name(self, id: str) -> str:
         """Return the resource name of a flow state's document."""

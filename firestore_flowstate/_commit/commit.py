@@ -91,7 +91,7 @@ async def commit(
         BackendError: As Refused, if nothing can be done about it.
     """
     attempts = attempts or Attempts()
-    backoff = Backoff(judge.deadline, at_once=1)
+    backoff: Backoff | None = None
     pending = first
     refused: Refused | None = None
     while True:
@@ -103,6 +103,7 @@ async def commit(
                 refused = outcome if isinstance(outcome, Refused) else None
                 attempts.refusal = refused or attempts.refusal
                 attempts.lost = outcome if isinstance(outcome, Ambiguous) else attempts.lost
+                backoff = backoff or Backoff(judge.deadline, at_once=1)
                 await backoff.pause()
             stored = await collection.get(id, judge.deadline, mask=judge.mask)
             if refused is not None and _is_about_the_write(refused, pending, stored):

@@ -96,6 +96,7 @@ class PendingWrite:
     Attributes:
         id: The flow state.
         root: The write of the root document, with the precondition that Firestore checks. Nobody changes it.
+        serialized_root: It as it is sent.
         expected: What it was made to find in place of what it writes. Maintenance goes by its precondition alone.
         revision: The revision that it makes; empty in the native layout.
         replaces: Whether it replaces or deletes the whole document.
@@ -123,10 +124,15 @@ class PendingWrite:
     expire_at: datetime | None = None
     fit: Callable[[Root], PendingWrite] | None = None
     onto: Root | None = None
+    serialized_root: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Once, and not for each question of its size: protobuf serializes a message to know how long it is.
+        object.__setattr__(self, "serialized_root", self.root.SerializeToString())
 
     def size(self) -> int:
         """Return about how many bytes all its writes take."""
-        return size_of(self.root) + sum(part.size() for part in self.parts)
+        return size_of(self.serialized_root) + sum(part.size() for part in self.parts)
 
     def under(self, precondition: Precondition | None) -> PendingWrite:
         """Return the write with another precondition; None: it is written in any case."""
@@ -137,7 +143,7 @@ class PendingWrite:
             root.current_document.CopyFrom(precondition)
         return replace(self, root=root)
 
-    def batches(self, limit: int) -> list[list[Write]]:
+    def batches(self, limit: int) -> list[list[Write | bytes]]:
         """Return what to commit, one after the other; the last has the root, and what belongs in one commit with it.
 
         Parts that are written ahead do not expire until the root starts to name them: if such a batch comes late and
@@ -149,13 +155,13 @@ class PendingWrite:
         """
         others = [*(_expiry(name, self.expire_at) for name in self.stay), *(Write(delete=name) for name in self.gone)]
         if not self.parts:
-            return [[self.root, *others]]
+            return [[self.serialized_root, *others]]
         parts = [part.write(self.expire_at) for part in self.parts]
         touches = [_expiry(part.name, self.expire_at) for part in self.parts]
-        *ahead, last = _split(parts, limit, first=sum(map(size_of, [self.root, *others, *touches])))
+        *ahead, last = _split(parts, limit, first=sum(map(size_of, [self.serialized_root, *others, *touches])))
         for part in (part for batch in ahead for part in batch):
             write_part_expiry(part.update, None)
-        return [*ahead, [self.root, *last, *touches[: len(parts) - len(last)], *others]]
+        return [*ahead, [self.serialized_root, *last, *touches[: len(parts) - len(last)], *others]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,9 +241,9 @@ def repacking(
     )
 
 
-def size_of(write: Write) -> int:
+def size_of(write: Write | bytes) -> int:
     """Return the bytes a write takes in a request."""
-    return int(write.ByteSize()) + _PER_WRITE
+    return (len(write) if isinstance(write, bytes) else int(write.ByteSize())) + _PER_WRITE
 
 
 def _split(parts: Sequence[Write], limit: int, *, first: int) -> list[list[Write]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -214,8 +214,7 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
     return int(milliseconds) if milliseconds.is_integer() else milliseconds
 
 
-@contextmanager
-def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Iterator[None]:
+def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> AbstractContextManager[None]:
     """Give a state its flow's own duration while it is stored under the id; if that fails it has what it had.
 
     Raises:
@@ -225,8 +224,12 @@ def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Itera
     own = own_duration_of(given)
     given_state: object = state
     if isinstance(own, Unset) or not isinstance(given_state, FlowState):  # others are refused when encoded
-        yield
-        return
+        return nullcontext()
+    return _lasting(id, state, given, own)
+
+
+@contextmanager
+def _lasting(id: str, state: FlowState, given: timedelta | Unset | None, own: float) -> Iterator[None]:
     name = next((name for name, alias in state.wire_names.items() if alias == EXPIRE_AFTER), EXPIRE_AFTER)
     before = state.__dict__.get(name, (state.model_extra or {}).get(EXPIRE_AFTER, UNSET))
     was_set = name in state.model_fields_set

@@ -31,6 +31,9 @@ _PLAIN_ONLY: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
 _LARGE_TEXT: Final = 16 * 1024  # bytes
+_FENCE: Final = secrets.token_hex(16)
+"""Stands between texts that are read together. It never leaves the process, so nobody who writes a damaged text knows
+it: such texts cannot be well-formed together across it."""
 
 
 def encode(value: Any, path: str) -> bytes:
@@ -44,6 +47,8 @@ def encode(value: Any, path: str) -> bytes:
     Raises:
         FlowStateEncodeError: The value, or one inside it, cannot be written without loss; `path` leads to it.
     """
+    if value is None:
+        return b"null"
     try:
         text = orjson.dumps(value, option=_PLAIN_ONLY)
     except TypeError:
@@ -83,12 +88,11 @@ def decode_each(texts: Sequence[bytes]) -> list[Any]:
         ValueError: As `decode`, of one of them.
     """
     if len(texts) > 1:
-        fence = secrets.token_hex(8)  # nobody knows it, so damaged texts cannot be well-formed together across it
         try:
-            values = _decode_plain(b"[" + f',"{fence}",'.encode().join(texts) + b"]")
+            values = _decode_plain(b"[" + f',"{_FENCE}",'.encode().join(texts) + b"]")
         except (ValueError, TypeError):
             values = []
-        if len(values) == 2 * len(texts) - 1 and values[1::2] == [fence] * (len(texts) - 1):
+        if len(values) == 2 * len(texts) - 1 and values[1::2] == [_FENCE] * (len(texts) - 1):
             return list(values[::2])
     return [decode(text) for text in texts]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,13 +40,14 @@ def read_state(
     if clash := NATIVE_FIELDS & wire.keys():
         raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
     packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
-    values = dict(zip(root.values, context.unpack_each(packed), strict=True))
+    unpacked = context.unpack_each(packed + packed_values(root.unique_log, resolved))
+    values = {name: next(unpacked) for name in root.values}
     extra = values.pop("extra", {})
     if not isinstance(extra, dict):
         raise FlowStateDecodeError("extra is not an object")
     if taken := _NOT_UNKNOWN & extra.keys():
         raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
-    merged = merge(root.unique_log, resolved, context)
+    merged = merge_unpacked(root.unique_log, unpacked)
     # A partial write sets an unknown key in the head, whatever the payload has under that name.
     wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
     return state_from_wire(wire, flow_id=flow_id)
@@ -80,18 +81,31 @@ def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], context: Docume
     Raises:
         FlowStateDecodeError: A value cannot be read; says which.
     """
-    stored: list[tuple[str, bytes]] = []
+    return merge_unpacked(log, context.unpack_each(packed_values(log, resolved)))
+
+
+def packed_values(log: Sequence[Segment], resolved: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+    """Return the packed values of the segments, each with its logical name, in the order of `merge_unpacked`."""
+    packed: list[tuple[str, bytes]] = []
     for segment in log:
         for name, value in (("set", segment.set), ("del", segment.delete), ("events", segment.events)):
             if value is not None:
-                stored.append((f"log.{segment.id}.{name}", bytes_of(value, resolved)))
-    values = context.unpack_each(stored)
+                packed.append((f"log.{segment.id}.{name}", bytes_of(value, resolved)))
+    return packed
+
+
+def merge_unpacked(log: Sequence[Segment], values: Iterator[Any]) -> Entries:
+    """Return what the segments come to, given what their packed values hold.
+
+    Raises:
+        FlowStateDecodeError: A value is not of the type it should be; says which.
+    """
     merged = Entries()
     for segment in log:
         steps = {} if segment.set is None else _checked(next(values), dict, segment, "set")
         removed = [] if segment.delete is None else _checked(next(values), list, segment, "del")
         events = {} if segment.events is None else _checked(next(values), dict, segment, "events")
-        if not all(isinstance(step, str) for step in removed):
+        if removed and not all(isinstance(step, str) for step in removed):
             raise FlowStateDecodeError(f"log.{segment.id}.del does not name steps")
         merged.add(steps, removed, events)
     return merged

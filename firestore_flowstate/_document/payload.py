@@ -31,6 +31,7 @@ NATIVE_IN_THE_CLEAR: Final = (
     "keys and without require_encryption can `migrate` it, which encrypts it"
 )
 _DECODED_TOGETHER: Final = 1024 * 1024  # bytes of JSON; more are not to be there twice
+_SMALL: Final = 64 * 1024  # bytes of JSON that no limit is near
 _ZSTD: Final = "zstd"
 _AES: Final = "aes-gcm"
 
@@ -52,6 +53,11 @@ class Payloads:
     require_encryption: bool = False
     codecs: Sequence[PayloadCodec] = field(default_factory=tuple)
     retired: Sequence[PayloadCodec] = field(default_factory=tuple)
+    is_plain: bool = field(init=False, repr=False)
+    """Whether values that are not compressed are stored as they are."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_plain", self.keyring is None and not self.codecs)
 
     def pack(self, text: bytes, path: str, logical: str) -> bytes:
         """Return JSON text as it is to be stored: itself, or an envelope.
@@ -173,7 +179,10 @@ class DocumentContext:
 
     def pack(self, text: bytes, logical: str) -> bytes:
         """Return JSON text packed for storage."""
-        return self.payloads.pack(text, self.path, logical)
+        payloads = self.payloads
+        if len(text) <= _SMALL and len(text) <= payloads.compress_over and payloads.is_plain:
+            return text
+        return payloads.pack(text, self.path, logical)
 
     def unpack(self, stored: bytes, logical: str) -> Any:
         """Return the value of a packed payload value."""
@@ -189,8 +198,13 @@ class DocumentContext:
         Raises:
             FlowStateDecodeError: A value cannot be read, and says which; or together they would unpack to too much.
         """
-        if check_together(value for _, value in stored) <= _DECODED_TOGETHER:
-            texts = [self.payloads.unpack(value, self.path, logical) for logical, value in stored]
+        if check_together([value for _, value in stored]) <= _DECODED_TOGETHER:
+            payloads, path = self.payloads, self.path
+            bare = not payloads.require_encryption
+            texts = [
+                value if bare and not value.startswith(_ENVELOPE) else payloads.unpack(value, path, logical)
+                for logical, value in stored
+            ]
             with suppress(ValueError):  # below, it gets its name
                 yield from decode_each(texts)
                 return
@@ -211,7 +225,7 @@ def check_together(values: Iterable[bytes]) -> int:
     stored = unpacked = 0
     for value in values:
         stored += len(value)
-        unpacked += unpacked_size(value)
+        unpacked += unpacked_size(value) if value.startswith(_ENVELOPE) else len(value)
     if unpacked > MAX_VALUE_BYTES + MAX_EXPANSION * stored:
         raise FlowStateDecodeError(f"its values take {stored:,} bytes and would unpack to {unpacked:,}")
     return unpacked

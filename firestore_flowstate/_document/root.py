@@ -89,9 +89,10 @@ def read_root(document: Document) -> Root:
     if "log" not in payload:
         raise FlowStateDecodeError(f"{PAYLOAD}.log is missing")
     log = _log(payload["log"])
-    values = {name: _stored(payload[name], name, f"{PAYLOAD}.{name}") for name in VALUES if name in payload}
+    values = {name: _stored(payload[name], name) for name in VALUES if name in payload}
+    fields = document.fields
     root = Root(
-        head={name: value for name, value in document.fields.items() if name != PAYLOAD},
+        head={name: fields[name] for name in fields if name != PAYLOAD},  # `items` of protobuf is in Python
         values=values,
         log=log,
         weight=_integer(payload, "weight"),
@@ -124,7 +125,7 @@ def refs_in(document: Document, names: Iterable[str]) -> list[PartRef]:
     refs = []
     for name in names:
         if name in payload and payload[name].WhichOneof("value_type") == "map_value":
-            stored = _stored(payload[name], name, f"{PAYLOAD}.{name}")
+            stored = _stored(payload[name], name)
             if isinstance(stored, PartRef):
                 refs.append(stored)
     return refs
@@ -149,6 +150,8 @@ def _refs(values: Mapping[str, Stored], log: Sequence[Segment]) -> tuple[PartRef
 
 
 def _check_refs(refs: Sequence[PartRef]) -> None:
+    if not refs:
+        return
     different = {(ref.name, ref.count, ref.bytes) for ref in refs}  # a late duplicate of a segment repeats its own
     if len({name for name, _, _ in different}) < len(different):
         raise FlowStateDecodeError("two references to the same parts differ")
@@ -187,11 +190,13 @@ def _segment(value: Value) -> Segment:
     id = ""
     ids: tuple[str, ...] = ()
     stored: dict[str, Stored] = {}
-    for name, inside in _map(value, "").items():
+    inside_of = _map(value, "")
+    for name in inside_of:
+        inside = inside_of[name]
         if name == "id":
             id = _text(inside, ".id")
         elif name in ("set", "del", "events"):
-            stored[name] = _stored(inside, "log", f".{name}")
+            stored[name] = _stored(inside, "log", path=f".{name}")
         elif name == "ids":
             ids = tuple(_text(earlier, ".ids") for earlier in _array(inside, ".ids"))
     if not id:
@@ -199,10 +204,11 @@ def _segment(value: Value) -> Segment:
     return Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events"), ids=ids)
 
 
-def _stored(value: Value, field: str, path: str) -> Stored:
+def _stored(value: Value, field: str, *, path: str | None = None) -> Stored:
     kind = value.WhichOneof("value_type")
     if kind == "string_value":
         return value.string_value.encode()  # type: ignore[no-any-return]  # protobuf's messages are untyped
+    path = path or f"{PAYLOAD}.{field}"
     if kind == "bytes_value":
         if value.bytes_value[:1] != b"\xf5":
             raise FlowStateDecodeError(f"{path} has bytes without an envelope")
@@ -239,6 +245,7 @@ def _text(value: Value, path: str) -> str:
 
 
 def _integer(fields: Mapping[str, Value], name: str, path: str = PAYLOAD) -> int:
-    if name not in fields or fields[name].WhichOneof("value_type") != "integer_value":
+    value = fields.get(name)
+    if value is None or value.WhichOneof("value_type") != "integer_value":
         raise FlowStateDecodeError(f"{path}.{name} is not an integer")
-    return fields[name].integer_value  # type: ignore[no-any-return]  # as above
+    return value.integer_value  # type: ignore[no-any-return]  # as above

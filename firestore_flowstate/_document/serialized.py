@@ -17,10 +17,11 @@ from .json_text import encode
 from .payload import DocumentContext
 from .root import VERSION
 from .stored_values import MAX_IDS, Segment, Spill, Stored, Written, write_log, write_stored
-from .version import Version
+from .version import Version, history_of
 from .wire import executions_to_wire, places, to_wire
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
+_AROUND_VALUES: Final = 4096  # more than names, references, revisions and numbers take in a payload of one segment
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
 
 
@@ -66,20 +67,23 @@ def write_state(
         encrypted=context.payloads.keyring is not None,
     )
     id = new_id()
-    spill = Spill(room=ROOT_BYTES - size_at_most(context.path, document))
+    head_bytes = size_at_most(context.path, document)
+    spill = Spill(room=ROOT_BYTES - head_bytes)
     values: dict[str, Stored] = {name: context.pack(text, name) for name, text in texts.items()}
     if state.cache:
         values["log.set"] = context.pack(set_text, f"log.{id}.set")
     if state.events_triggered:
         values["log.events"] = context.pack(events_text, f"log.{id}.events")
-    values = spill.move_largest(values)
+    value_bytes = sum([len(stored) for stored in values.values() if isinstance(stored, bytes)])
+    if value_bytes > spill.room:
+        values = spill.move_largest(values)
     segment = Segment(
         id=id, set=values.pop("log.set", None), events=values.pop("log.events", None), ids=history(state, base)
     )
     created = id if create else base.created if base is not None else None
     payload = head["_flowstate"].map_value.fields
     write_payload(payload, values, [segment], parts=spill.count, created=created)
-    if size_at_most(context.path, document) > MAX_DOCUMENT_BYTES:
+    if head_bytes + min(value_bytes, ROOT_BYTES) + _AROUND_VALUES > MAX_DOCUMENT_BYTES:
         _check_size(context.path, head)
     return Written(
         revision=id,
@@ -94,7 +98,7 @@ def history(state: FlowState, base: Version | None) -> tuple[str, ...]:
     """Return the revisions that a write of the whole state on top of a version can remember, oldest first."""
     if base is None or not base.revision:
         return ()
-    known = state._history
+    known = history_of(state)
     return known[-MAX_IDS:] if known[-1:] == (base.revision,) else (base.revision,)
 
 
@@ -134,11 +138,19 @@ def write_summary(
     encrypted: bool,
 ) -> None:
     """Write what summaries show, as far as it is given."""
-    for name, number in (("steps", steps), ("bytes", size), ("lastEnd", last_end_time(executions))):
-        if number is not None:
-            write_number(head["summary"].map_value.fields[name], number)
-    if operation is not None and not encrypted and (line := error_line(operation)) is not None:
-        head["summary"].map_value.fields["errorLine"].string_value = line
+    end = last_end_time(executions)
+    line = None if operation is None or encrypted else error_line(operation)
+    if (steps, size, end, line) == (None, None, None, None):
+        return  # or the head would have an empty value, which Firestore refuses
+    summary = head["summary"].map_value.fields
+    if steps is not None:
+        summary["steps"].integer_value = steps
+    if size is not None:
+        summary["bytes"].integer_value = size
+    if end is not None:
+        write_number(summary["lastEnd"], end)
+    if line is not None:
+        summary["errorLine"].string_value = line
 
 
 def _values_wire(state: FlowState) -> dict[str, Any]:
@@ -159,11 +171,7 @@ def _write_head(document: Document, state: FlowState, context: DocumentContext) 
     """Fill the head; return its fields and what of the state it cannot hold."""
     check_head(state)
     head = document.fields
-    unknown = {
-        key: value if type(value) in _PLAIN else plain(value, key) for key, value in (state.model_extra or {}).items()
-    }
-    shown = queryable(unknown)
-    extra = {key: value for key, value in unknown.items() if key not in shown}
+    shown, extra = _unknown(state.__pydantic_extra__) if state.__pydantic_extra__ else ({}, {})
     head["flowId"].string_value = state.flow_id
     if state.name is not None:
         head["name"].string_value = state.name
@@ -175,6 +183,13 @@ def _write_head(document: Document, state: FlowState, context: DocumentContext) 
     head["shard"].integer_value = context.shard
     write_extra(head, shown)
     return head, extra
+
+
+def _unknown(unknown: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the unknown keys that the head can hold, and the others."""
+    values = {key: value if type(value) in _PLAIN else plain(value, key) for key, value in unknown.items()}
+    shown = queryable(values)
+    return shown, {key: value for key, value in values.items() if key not in shown}
 
 
 def write_extra(head: Any, shown: Mapping[str, str | int | float | bool]) -> None:

@@ -54,12 +54,14 @@ class StoredDocument:
 
     Attributes:
         message: The protobuf message.
+        is_native: Whether it is in the native layout.
     """
 
-    __slots__ = ("_root", "message")
+    __slots__ = ("_root", "is_native", "message")
 
     def __init__(self, message: Document) -> None:
         self.message = message
+        self.is_native = PAYLOAD not in message.fields
         self._root: Root | Unset | None = UNSET
 
     @property
@@ -85,12 +87,7 @@ class StoredDocument:
     @property
     def layout(self) -> LayoutName:
         """How it holds its state."""
-        return "serialized" if PAYLOAD in self.message.fields else "native"
-
-    @property
-    def is_native(self) -> bool:
-        """Whether it is in the native layout."""
-        return self.layout == "native"
+        return "native" if self.is_native else "serialized"
 
     @property
     def fields(self) -> Mapping[str, Value]:

@@ -88,6 +88,8 @@ class Spill:
         kept = dict(values)
         inside = {name: stored for name, stored in values.items() if isinstance(stored, bytes)}
         total = sum(map(len, inside.values()))
+        if total <= self.room:
+            return kept
         for name, stored in sorted(inside.items(), key=lambda item: len(item[1]), reverse=True):
             if total <= self.room or len(stored) <= _REF_BYTES:
                 break
@@ -142,9 +144,9 @@ class Segment:
     def weight(self) -> int:
         """Return what the segment weighs inside a root. One that is all in parts cannot be compacted any further."""
         values = (self.set, self.delete, self.events)
-        inside = [value for value in values if isinstance(value, bytes)]
+        inside = [len(value) for value in values if isinstance(value, bytes)]
         if inside or values == (None, None, None):
-            return SEGMENT_WEIGHT + sum(map(len, inside))
+            return SEGMENT_WEIGHT + sum(inside)
         return _REFERENCE_WEIGHT
 
 
@@ -205,8 +207,9 @@ def write_segment(value: Value, segment: Segment) -> None:
     """Fill a protobuf value with a segment."""
     fields = value.map_value.fields
     fields["id"].string_value = segment.id
-    for name, stored in segment.values().items():
-        write_stored(fields[name], stored)
+    for name, stored in (("set", segment.set), ("del", segment.delete), ("events", segment.events)):
+        if stored is not None:
+            write_stored(fields[name], stored)
     if segment.ids:
         ids = fields["ids"].array_value.values
         for id in segment.ids:

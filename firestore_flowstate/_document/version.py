@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 from zlib import crc32
@@ -19,7 +19,7 @@ from ..models import FlowState
 from .head import EXPIRE_AFTER, StatusInputs, expire_after_in, has_expired, own_duration, owns_expiry
 from .root import Root
 from .stored_document import LayoutName, StoredDocument
-from .stored_values import PartRef, Written
+from .stored_values import MAX_IDS, PartRef, Written
 
 _FORMAT: Final = 1  # of the text
 _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
@@ -125,10 +125,8 @@ class Version:
     @classmethod
     def of(cls, state: FlowState, path: str) -> Version | None:
         """Return the version of a state as it was loaded or stored; None if that was not at the path."""
-        version = None if state.version is None else cls.from_text(state.version, path)
-        if version is None:
-            return None
-        return replace(version, part_refs=tuple(PartRef(*ref) for ref in state._parts), is_hearsay=False)
+        noted = state._noted()
+        return noted.known if isinstance(noted, StoredAs) and noted.path == path else None
 
     def is_of(self, document: StoredDocument) -> bool:
         """Return whether the document is this version, or what maintenance has made of it."""
@@ -147,15 +145,16 @@ class Version:
         """Return whether the state counts as absent by now."""
         return has_expired(self.expire_at(), datetime.now(timezone.utc))
 
-    def stamp(self, state: FlowState, path: str) -> FlowState:
-        """Return the state with what is known of it as it is stored at the path."""
+    def stamp(self, state: FlowState, path: str, *, history: Sequence[str]) -> FlowState:
+        """Return the state with what is known of it as it is stored at the path.
+
+        Args:
+            state: The state.
+            path: The path of its document.
+            history: The revisions that a write on top of it is to remember, oldest first.
+        """
         assert self.part_refs is not None  # noqa: S101  # whoever has the whole state has seen them
-        state._note_stored(
-            self.to_text(path),
-            updated_at=self.updated.as_datetime(),
-            expire_at=self.expire_at(),
-            parts=tuple(map(astuple, self.part_refs)),
-        )
+        state._note_stored(StoredAs(self, path, tuple(history[-MAX_IDS:])))
         return state
 
     def to_text(self, path: str) -> str:
@@ -217,6 +216,42 @@ class Version:
             RecursionError,
         ):  # AttributeError: it is not a text
             return None
+
+
+@dataclass(frozen=True)
+class StoredAs:
+    """What a state knows of the document that it was read from or written to.
+
+    Attributes:
+        known: Its version, with its parts.
+        path: Its path.
+        history: The revisions that a write on top of it is to remember, oldest first; at most 64.
+    """
+
+    known: Version
+    path: str
+    history: tuple[str, ...]
+
+    @property
+    def version(self) -> str:
+        """The version as text; made when somebody asks, since most states are stored again without."""
+        return self.known.to_text(self.path)
+
+    @property
+    def updated_at(self) -> datetime:
+        """When it was written."""
+        return self.known.updated.as_datetime()
+
+    @property
+    def expire_at(self) -> datetime | None:
+        """When it expires; None if it does not."""
+        return self.known.expire_at()
+
+
+def history_of(state: FlowState) -> tuple[str, ...]:
+    """Return the revisions that a write on top of the state is to remember, oldest first."""
+    noted = state._noted()
+    return noted.history if isinstance(noted, StoredAs) else ()
 
 
 def check_of(path: str, fields: Sequence[object]) -> int:

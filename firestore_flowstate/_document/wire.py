@@ -28,6 +28,7 @@ _INSIDE: Final[Mapping[tuple[type[WireModel], str], type[WireModel]]] = {
     (Operation, "result"): FlowResult,
     (Operation, "blockedOnStep"): BlockedOnStep,
 }
+_TEXT: Final = frozenset({str})
 _ALIASES: Final[Mapping[type[WireModel], frozenset[str]]] = {
     model: frozenset(model.wire_names.values()) for model in _MODELS
 }
@@ -46,7 +47,10 @@ def to_wire(model: WireModel, *, deep: bool = True) -> dict[str, Any]:
         present.update(unknown_of(model))
     else:
         given = model.__pydantic_fields_set__
-        present = {alias: fields[name] for name, alias in model.wire_names.items() if name in given}
+        present = {}
+        for name, alias in model.wire_names.items():
+            if name in given:
+                present[alias] = fields[name]
     if deep:
         for key, value in present.items():
             if isinstance(value, WireModel):
@@ -248,10 +252,10 @@ def _is_sound_state(state: FlowState) -> bool:
         and _is_text(fields.get("trace_context", 0))
         and _is_finite(fields.get("start_time"))
         and type(cache) is dict
-        and all(type(step) is str for step in cache)
+        and _are_texts(cache)
         and all(map(_is_sound_entry, cache.values()))
         and type(events) is dict
-        and all(type(step) is str for step in events)
+        and _are_texts(events)
         and ((blocked := fields.get("blocked_on_step", 0)) is None or _is_sound_blocked(blocked))
         and _is_sound_operation(fields.get("operation"))
         and type(executions) is list
@@ -265,7 +269,7 @@ def _is_sound_entry(entry: object) -> bool:
     if type(entry) is not CacheEntry:
         return False
     empty = entry.__dict__.get("empty", 0)
-    return (empty is None or empty is True) and _is_sound_model(entry)
+    return (empty is None or empty is True) and (not entry.__pydantic_extra__ or _is_sound_model(entry))
 
 
 def _is_sound_blocked(blocked: object) -> bool:
@@ -303,7 +307,7 @@ def _is_sound_execution(execution: object) -> bool:
         _is_moment(fields.get("start_time", ""))
         and _is_moment(fields.get("end_time", ""))
         and type(trace_ids := fields.get("trace_ids")) is list
-        and all(type(trace_id) is str for trace_id in trace_ids)
+        and _are_texts(trace_ids)
         and _is_sound_model(execution)
     )
 
@@ -313,6 +317,10 @@ def _is_sound_model(model: WireModel) -> bool:
     return not unknown or (
         all(type(key) is str and key.isascii() for key in unknown) and not unknown.keys() & _ALIASES[type(model)]
     )
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return set(map(type, values)) <= _TEXT  # a generator would cost more than most have members
 
 
 def _is_text(value: object) -> bool:

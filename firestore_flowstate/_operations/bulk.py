@@ -110,7 +110,7 @@ async def save_many(
         sent_at = monotonic()
         try:
             reply = await collection.connection.commit(
-                [save.pending.root for save in batch], deadline=deadline, flow_id=None
+                [save.pending.serialized_root for save in batch], deadline=deadline, flow_id=None
             )
         except Ambiguous as lost:
             await for_each(batch, partial(one, sent_at=sent_at, lost=lost), at_once=_AT_ONCE)  # each root tells

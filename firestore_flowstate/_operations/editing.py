@@ -9,8 +9,7 @@ from .._commit.pending_write import Exactly
 from .._document.difference import Change, Snapshot
 from .._document.layouts import LAYOUTS
 from .._document.stored_document import StoredDocument
-from .._document.stored_values import MAX_IDS
-from .._document.version import Version
+from .._document.version import Version, history_of
 from .._error_texts import conflict, not_found, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
 from ..errors import FlowStateEncodeError, FlowStateNotFoundError, shown
@@ -106,15 +105,15 @@ async def write_difference(
     # What the payload has under the name of a key would appear again once the key is removed from the head.
     if isinstance(difference, Change) and not (difference.unset and base.has_extra):
         version = await update(collection, id, difference, base=base, deadline=deadline)
-        state._history = (*state._history, version.revision)[-MAX_IDS:] if version.revision else ()
-        version.stamp(state, collection.path_of(id))
+        history = (*history_of(state), version.revision) if version.revision else ()
+        version.stamp(state, collection.path_of(id), history=history)
     else:
         await save(collection, id, state, expected=Exactly(base), layout=base.layout, deadline=deadline)
 
 
 def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:
     """Return the state as it is, as the layout that it is stored in tells values apart."""
-    base = Version.from_text(state.version or "", collection.path_of(id))
+    base = Version.of(state, collection.path_of(id))
     return Snapshot(state, LAYOUTS["serialized" if base is None else base.layout].encode)
 
 

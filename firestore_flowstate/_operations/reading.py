@@ -11,7 +11,7 @@ from .._document.head import StatusInputs
 from .._document.layouts import layout_of
 from .._document.parts import resolve
 from .._document.stored_document import UPDATE_BASE, StoredDocument
-from .._document.stored_values import MAX_IDS, PartRef, part_ids
+from .._document.stored_values import PartRef, part_ids
 from .._document.version import Version
 from .._error_texts import unreadable
 from .._gc_pause import gc_paused
@@ -132,8 +132,8 @@ def decode(collection: Collection, document: StoredDocument, resolved: Mapping[s
     layout.check_readable(collection.payloads)
     collection.mixing.met_native |= document.is_native
     state = layout.read_state(document, resolved, context, collection.reference_of)
-    state._history = tuple(document.revisions[-MAX_IDS:])
-    return Version.of_document(document, StatusInputs.of(state)).stamp(state, context.path)
+    version = Version.of_document(document, StatusInputs.of(state))
+    return version.stamp(state, context.path, history=document.revisions)
 
 
 async def fetch(

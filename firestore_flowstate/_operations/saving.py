@@ -23,7 +23,7 @@ from .._document.native import is_written, write_native_document
 from .._document.payload import NATIVE_IN_THE_CLEAR
 from .._document.serialized import history, write_state
 from .._document.stored_document import LayoutName, StoredDocument
-from .._document.stored_values import MAX_IDS, Written
+from .._document.stored_values import Written
 from .._document.version import Version
 from .._document.wire import check_state
 from .._error_texts import with_flow_id
@@ -66,9 +66,11 @@ async def save(
     sound = check_state(id, state) if content is None else content
     path = collection.path_of(id)
     base = expected.version if isinstance(expected, Exactly) else None
-    if base is not None and base.part_refs is None and state.version == base.to_text(path):
-        base = Version.of(state, path) or base  # which knows the parts that a text does not name
-        expected = Exactly(base)
+    if base is not None and base.part_refs is None:
+        known = Version.of(state, path)
+        if known is not None and known == base:  # it knows the parts, too, which no text names
+            base = known
+            expected = Exactly(base)
     if layout is None and not isinstance(expected, Absent):
         layout = layout_of(collection, id, state, base)
     pending, written = pending_write(collection, id, sound, expected=expected, layout=layout, expire_at=expire_at)
@@ -89,8 +91,8 @@ def layout_of(collection: Collection, id: str, state: FlowState, base: Version |
 
     None if there is none yet, and for a native one if encryption is required: a whole save encrypts it.
     """
-    if base is None and state.version is not None:
-        base = Version.from_text(state.version, collection.path_of(id))
+    if base is None:
+        base = Version.of(state, collection.path_of(id))
     if base is None or (base.layout == "native" and collection.settings.require_encryption):
         return None
     return base.layout
@@ -132,8 +134,7 @@ def stamp(
         root=result.root,
     )
     base = pending.expected.version if isinstance(pending.expected, Exactly) else None
-    state._history = () if written is None else (*history(state, base), written.revision)[-MAX_IDS:]
-    version.stamp(state, path)
+    version.stamp(state, path, history=() if written is None else (*history(state, base), written.revision))
 
 
 def _serialized_write(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from .._version import __version__
 from ..errors import BackendError
-from .channel import routing
 from .deadline import Deadline, sleep
 from .errors import exhausted_error, is_about_database, public_error
 from .link import Link
@@ -55,12 +55,11 @@ async def send(
         CallFailed: An attempt failed in a way that `again` does not allow.
         Exhausted: The deadline is too near for another attempt.
     """
-    metadata = (*link.metadata, routing(*route))
-
-    async def attempt(timeout: float) -> list[bytes]:
-        return await link.call(method, request, metadata=metadata, timeout=timeout)
-
-    return await traced(until(deadline, attempt, again=again), method=method, database=link.target.database_name)
+    call = until(deadline, partial(link.call, method, request, link.metadata_of(*route)), again=again)
+    trace = sys.modules.get("opentelemetry.trace")  # which is never imported here
+    if trace is None:
+        return await call
+    return await traced(call, trace, method=method, database=link.target.database_name)
 
 
 async def read(
@@ -137,15 +136,17 @@ def _attempt_seconds(remaining: float) -> float:
     return min(remaining, max(remaining * _ATTEMPT_SHARE, _SHORTEST_ATTEMPT))
 
 
-async def traced(call: Awaitable[_Result], *, method: str, database: str) -> _Result:
+async def traced(call: Awaitable[_Result], trace: Any, *, method: str, database: str) -> _Result:
     """Return what the call returns, under a span of its own; it spans all attempts.
 
-    A document that is missing is not an error. Without OpenTelemetry in the process, which is never imported here, this
-    does nothing.
+    A document that is missing is not an error.
+
+    Args:
+        call: The call.
+        trace: The module opentelemetry.trace, if the process has OpenTelemetry.
+        method: The name of the method of Firestore's service.
+        database: The resource name of the database.
     """
-    trace: Any = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return await call
     attributes = {
         "rpc.system": "grpc",
         "rpc.service": "google.firestore.v1.Firestore",

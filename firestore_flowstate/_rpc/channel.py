@@ -54,7 +54,7 @@ class Channel:
         self._streams: dict[object, Any] = {}
         self.is_closed = False
 
-    async def call(self, name: str, request: bytes, *, metadata: Metadata, timeout: float) -> list[bytes]:
+    async def call(self, name: str, request: bytes, *, metadata: Any, timeout: float) -> list[bytes]:
         """Return the messages that the server answers with: one, or those of its stream.
 
         Raises:
@@ -195,6 +195,11 @@ def _trying_for(seconds: float) -> tuple[tuple[str, int]]:
 def _cancelled_by_caller() -> bool:
     cancelling = getattr(asyncio.current_task(), "cancelling", None)  # new in Python 3.11
     return cancelling is not None and cancelling() > 0
+
+
+def grpc_metadata(metadata: Metadata) -> Any:
+    """Return metadata as grpc.aio keeps it, which it makes of anything else for each call."""
+    return grpc.aio.Metadata(*metadata)
 
 
 def routing(key: str, value: str) -> tuple[str, str]:

@@ -19,7 +19,6 @@ from .link import Link
 from .messages import (
     BatchGetDocumentsRequest,
     BatchGetDocumentsResponse,
-    CommitRequest,
     CommitResponse,
     Document,
     DocumentMask,
@@ -33,6 +32,7 @@ from .messages import (
     Target,
     Timestamp,
     Write,
+    serialized_commit,
 )
 from .outcome import (
     Ambiguous,
@@ -83,7 +83,13 @@ class Connection:
             BackendError: Nothing names a project.
             DeadlineError: The deadline passed first.
         """
-        return (await self._link(deadline)).target.documents
+        return self.known_documents() or (await self._make_link(deadline)).target.documents
+
+    def known_documents(self) -> str | None:
+        """Return what `documents` does if this process has called that before, else None."""
+        _check_loop()
+        link = self._links.get(os.getpid())
+        return None if link is None else link.target.documents
 
     @property
     def is_linked(self) -> bool:
@@ -96,20 +102,27 @@ class Connection:
         link = self._links.get(os.getpid())
         return link.target.is_emulator if link is not None else self._settings.emulator_host is not None
 
-    async def commit(self, writes: Sequence[Write], *, deadline: Deadline, flow_id: str | None) -> CommitResponse:
+    async def commit(
+        self, writes: Sequence[Write | bytes], *, deadline: Deadline, flow_id: str | None
+    ) -> CommitResponse:
         """Apply the writes, all or none.
 
         Sends the same bytes again only if they were certainly not applied: contention, a used up quota, or no
         connection.
+
+        Args:
+            writes: The writes, serialized or not.
+            deadline: When the call must have ended.
+            flow_id: The flow that errors are to name.
 
         Raises:
             Refused: The server did not apply them, for a reason that the caller must judge.
             Ambiguous: They were sent, and may have been applied.
             BackendError: They were not applied, for any other reason.
         """
-        link = await self._link(deadline)
+        link = self._links.get(os.getpid()) or await self._make_link(deadline)
         database = link.target.database_name
-        request = CommitRequest(database=database, writes=writes).SerializeToString()
+        request = serialized_commit(database, writes)
         try:
             [reply] = await send(link, "Commit", request, ("database", database), deadline=deadline, again=commit_again)
         except CallFailed as failure:
@@ -145,7 +158,7 @@ class Connection:
             mask: The field paths to read; None: all.
             read_time: Read the document as it was then.
         """
-        link = await self._link(deadline)
+        link = self._links.get(os.getpid()) or await self._make_link(deadline)
         request = GetDocumentRequest(name=name, mask=_mask(mask), read_time=read_time)
         try:
             [reply] = await read(link, "GetDocument", request, ("name", name), deadline=deadline, flow_id=flow_id)
@@ -165,7 +178,7 @@ class Connection:
         """Return the documents with these resource names, by name; those that are missing are left out."""
         if not names:
             return {}
-        link = await self._link(deadline)
+        link = self._links.get(os.getpid()) or await self._make_link(deadline)
         database = link.target.database_name
         request = BatchGetDocumentsRequest(database=database, documents=names, mask=_mask(mask), read_time=read_time)
         replies = await read(
@@ -179,7 +192,7 @@ class Connection:
 
         The time is later than that of every commit that the server has answered before.
         """
-        link = await self._link(deadline)
+        link = self._links.get(os.getpid()) or await self._make_link(deadline)
         database = link.target.database_name
         request = BatchGetDocumentsRequest(database=database, documents=[name], mask=_mask([]))
         replies = await read(
@@ -203,7 +216,7 @@ class Connection:
         self, parent: str, query: StructuredQuery, *, deadline: Deadline, read_time: Timestamp | None = None
     ) -> tuple[list[Document], Timestamp | None]:
         """Return what `run_query` does, with the server's time that it is of."""
-        link = await self._link(deadline)
+        link = self._links.get(os.getpid()) or await self._make_link(deadline)
         request = RunQueryRequest(parent=parent, structured_query=query, read_time=read_time)
         replies = await read(link, "RunQuery", request, ("parent", parent), deadline=deadline, flow_id=None)
         results = [parsed(RunQueryResponse, reply) for reply in replies]
@@ -218,7 +231,7 @@ class Connection:
         Raises:
             MissingIndexError: No index serves the query; never on the emulator, which needs none.
         """
-        link = await self._link(deadline)
+        link = self._links.get(os.getpid()) or await self._make_link(deadline)
         aggregation = StructuredAggregationQuery(structured_query=query, aggregations=[{"alias": "n", "count": {}}])
         request = RunAggregationQueryRequest(
             parent=parent, structured_aggregation_query=aggregation, read_time=read_time
@@ -238,7 +251,7 @@ class Connection:
 
     async def watch_on(self, watched: Watched, deadline: Deadline) -> Callable[[], object]:
         """Put a target on a stream of this process; return what takes it off."""
-        link = await self._link(deadline)
+        link = self._links.get(os.getpid()) or await self._make_link(deadline)
         return await link.watch(watched)
 
     def failure_of_watching(self, failure: CallFailed) -> BackendError:
@@ -258,7 +271,8 @@ class Connection:
 
         As often as this was called, `unbind` must be.
         """
-        link = await self._link(Deadline.after(self._settings.timeout))
+        _check_loop()
+        link = self._links.get(os.getpid()) or await self._make_link(Deadline.after(self._settings.timeout))
         link.bind()
 
     async def unbind(self) -> None:
@@ -289,11 +303,6 @@ class Connection:
         link = self._links.pop(os.getpid(), None)
         if link is not None:
             await link.close()
-
-    async def _link(self, deadline: Deadline) -> Link:
-        _check_loop()
-        link = self._links.get(os.getpid())
-        return link if link is not None else await self._make_link(deadline)
 
     async def _make_link(self, deadline: Deadline) -> Link:
         pid = os.getpid()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -13,12 +13,12 @@ from typing import Any, Final
 from ..errors import FlowStateError, StoreUnavailableError
 from . import fork
 from .blocking_work import on_thread
-from .channel import Channel, open_channel, open_channel_of
+from .channel import Channel, grpc_metadata, open_channel, open_channel_of, routing
 from .listener import Listener
 from .listening import Streams, taking_off
 from .loop_thread import LoopStoppedError, LoopThread, call_threadsafe
 from .outcome import CHANNEL_CLOSED, CallFailed
-from .target import Metadata, Target
+from .target import Target
 from .watching import Watched
 
 _QUIESCE_SECONDS: Final = 2.0  # for other loops to close their channels
@@ -34,7 +34,7 @@ class Link:
 
     def __init__(self, target: Target, *, client: Any = None) -> None:
         self.target = target
-        self.metadata = target.metadata()
+        self._metadata = target.metadata()
         self._client = client
         self._client_is_customized = False
         if client is not None:
@@ -46,12 +46,22 @@ class Link:
         self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
         self._background: tuple[LoopThread, Channel] | None = None
         self._in_background: set[object] = set()  # one of each call over the background loop
-        self._streams = Streams(target.database_name, self.metadata)
+        self._streams = Streams(target.database_name, self._metadata)
+        self._database_metadata = grpc_metadata((*self._metadata, routing("database", target.database_name)))
         self._is_closed = False
         self._lock = threading.Lock()
 
-    async def call(self, name: str, request: bytes, *, metadata: Metadata, timeout: float) -> list[bytes]:
-        """Return the messages that the server answers with.
+    def metadata_of(self, key: str, value: str) -> Any:
+        """Return the metadata of a call, as grpc has it, with the header that `routing` makes.
+
+        That of most calls is made once, unless a client was passed, whose interceptors may change it.
+        """
+        if key == "database" and self._client is None:
+            return self._database_metadata
+        return grpc_metadata((*self._metadata, routing(key, value)))
+
+    def call(self, name: str, request: bytes, metadata: Any, timeout: float) -> Awaitable[list[bytes]]:
+        """Call; what is returned is awaited for the messages that the server answers with.
 
         Goes over the running loop's own channel if there is one, otherwise over the background loop's.
 
@@ -60,9 +70,12 @@ class Link:
             FlowStateError: This loop or process cannot call at all.
         """
         loop = asyncio.get_running_loop()
-        channel = self._channel_of(loop)
+        channel = self._bound.get(loop) or self._channel_of(loop)
         if channel is not None:
-            return await channel.call(name, request, metadata=metadata, timeout=timeout)
+            return channel.call(name, request, metadata=metadata, timeout=timeout)
+        return self._call_counted(name, request, metadata=metadata, timeout=timeout)
+
+    async def _call_counted(self, name: str, request: bytes, *, metadata: Any, timeout: float) -> list[bytes]:
         call = object()
         self._in_background.add(call)
         try:
@@ -73,9 +86,7 @@ class Link:
             if self._is_closed and not self._in_background:
                 await self._close_background()
 
-    async def _call_in_background(
-        self, name: str, request: bytes, *, metadata: Metadata, timeout: float
-    ) -> list[bytes]:
+    async def _call_in_background(self, name: str, request: bytes, *, metadata: Any, timeout: float) -> list[bytes]:
         background, channel = self._background or self._start_background()
         try:
             return await background.run(channel.call(name, request, metadata=metadata, timeout=timeout))

@@ -6,6 +6,7 @@ import pytest
 
 from firestore_flowstate import CacheEntry, FlowStateExecution, FlowStateSettings, Operation
 from firestore_flowstate._rpc.link import Link
+from firestore_flowstate._rpc.target import Metadata
 from tests.faults.writes import Store, a_state, incompressible
 
 STEPS = 1_000
@@ -17,8 +18,8 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     calls: list[tuple[str, int]] = []
     call = Link.call
 
-    async def note(self: Link, name: str, request: bytes, **options: object) -> list[bytes]:
-        answer = await call(self, name, request, **options)  # type: ignore[arg-type]  # as it was called
+    async def note(self: Link, name: str, request: bytes, metadata: Metadata, timeout: float) -> list[bytes]:
+        answer = await call(self, name, request, metadata, timeout)
         calls.append((name, sum(map(len, answer))))
         return answer
 

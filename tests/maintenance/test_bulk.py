@@ -20,7 +20,7 @@ from firestore_flowstate._document.stored_document import StoredDocument
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._operations.reading import state_of_whole
 from firestore_flowstate._rpc.deadline import Deadline
-from firestore_flowstate._rpc.messages import Document, StructuredQuery, Timestamp
+from firestore_flowstate._rpc.messages import Document, StructuredQuery, Timestamp, serialized_commit
 from firestore_flowstate._rpc.outcome import Ambiguous
 from firestore_flowstate.testing import exactly
 
@@ -39,7 +39,7 @@ async def test_batches_are_few_and_bounded(flow_state_settings: FlowStateSetting
         commit = store._connection.commit
 
         async def counted(writes: Any, **options: Any) -> Any:
-            commits.append((len(writes), sum(write.ByteSize() for write in writes)))
+            commits.append((len(writes), len(serialized_commit("", writes))))
             return await commit(writes, **options)
 
         store._connection.commit = counted  # type: ignore[method-assign]  # looks at the writes, sends them on

@@ -112,10 +112,8 @@ class Actor:
         return call
 
 
-def _copy(write: Write) -> Write:
-    copy = Write()
-    copy.CopyFrom(write)
-    return copy
+def _copy(write: Write | bytes) -> Write:
+    return Write.FromString(write if isinstance(write, bytes) else write.SerializeToString())
 
 
 def large(scene: Scene, *, done: bool) -> FlowState:

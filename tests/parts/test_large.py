@@ -22,6 +22,7 @@ from firestore_flowstate import (
 from firestore_flowstate._document.parts import COLLECTION
 from firestore_flowstate._document.stored_values import PART_BYTES
 from firestore_flowstate._operations.orphans import collect
+from firestore_flowstate._rpc.messages import serialized_commit
 from firestore_flowstate.testing import exactly
 
 MB = 980_000  # so that a state of n of them has n parts
@@ -79,7 +80,7 @@ async def test_a_request_has_at_most_what_the_settings_say(flow_state_settings: 
         commit = store._connection.commit
 
         async def measured(writes: Any, **options: Any) -> Any:
-            sizes.append(sum(write.ByteSize() for write in writes))
+            sizes.append(len(serialized_commit("", writes)))
             return await commit(writes, **options)
 
         store._connection.commit = measured  # type: ignore[method-assign]  # looks at the writes, sends them on

@@ -10,7 +10,7 @@ import pytest
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateExistsError
 from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._operations.deleting import part_names
-from firestore_flowstate._rpc.messages import Write
+from firestore_flowstate._rpc.messages import CommitRequest, Write, serialized_commit
 from firestore_flowstate._rpc.outcome import Refused
 
 Store = FirestoreFlowStateStore
@@ -28,8 +28,8 @@ async def commits_of(store: Store) -> tuple[Commit, list[list[Write]]]:
     collection, _ = await store._begin()
     commit, sent = collection.connection.commit, list[list[Write]]()
 
-    async def keep(writes: Sequence[Write], **options: Any) -> Any:
-        sent.append([Write.FromString(write.SerializeToString()) for write in writes])
+    async def keep(writes: Sequence[Write | bytes], **options: Any) -> Any:
+        sent.append(list(CommitRequest.FromString(serialized_commit("", writes)).writes))
         return await commit(writes, **options)
 
     collection.connection.commit = keep  # type: ignore[method-assign]  # the same call
@@ -66,9 +66,9 @@ async def test_a_fold_that_its_own_duplicate_overtook(store: Store) -> None:
     commit = collection.connection.commit
     sent: list[Sequence[Write]] = []
 
-    async def twice(writes: Sequence[Write], **options: Any) -> Any:
+    async def twice(writes: Sequence[Write | bytes], **options: Any) -> Any:
         if not sent:
-            sent.append(writes)
+            sent.append(CommitRequest.FromString(serialized_commit("", writes)).writes)
             await commit(writes, **options)
         return await commit(writes, **options)
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 
+from firestore_flowstate._rpc import messages
 from tests.rpc.descriptors import KEPT, installed
 
 Fields = dict[str, tuple[int, int, int, str, bool]]
@@ -107,3 +108,18 @@ def test_fields_that_are_not_known_are_kept() -> None:
     )
 
     assert "True\n" == run(code)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 16_000, 20_000, 3_000_000])
+def test_a_commit_put_together_by_hand_is_the_one_that_protobuf_makes(size: int) -> None:
+    """Protobuf would serialize each write to put it into the request, and read it again."""
+    written = messages.Write()
+    written.update.name = "documents/flows/a"
+    written.update.fields["text"].string_value = "x" * size
+    writes = [written, messages.Write(delete="documents/flows/b"), messages.Write()]
+
+    expected = messages.CommitRequest(database="projects/p/databases/d", writes=writes)
+    serialized = messages.serialized_commit("projects/p/databases/d", [written.SerializeToString(), *writes[1:]])
+
+    assert expected == messages.CommitRequest.FromString(serialized)
+    assert expected.SerializeToString() == serialized

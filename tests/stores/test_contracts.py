@@ -19,6 +19,7 @@ from firestore_flowstate import (
     InvalidContinuationTokenError,
     MemoryFlowStateStore,
 )
+from firestore_flowstate.models import StoredAs
 from firestore_flowstate.testing import FlowStateStoreTests, VersionedFlowStateStoreTests
 from firestore_flowstate.testing.conformance.states import VALUES
 
@@ -146,14 +147,14 @@ class SameStateSameVersion(MemoryFlowStateStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.written: dict[str, tuple[FlowState, str | None]] = {}
+        self.written: dict[str, tuple[FlowState, StoredAs | None]] = {}
 
     async def save(self, id: str, state: FlowState, **options: Any) -> None:
-        before, version = self.written.get(id, (None, None))
+        before, noted = self.written.get(id, (None, None))
         await super().save(id, state, **options)
-        if before == state:
-            state._version = version
-        self.written[id] = (state.model_copy(deep=True), state.version)
+        if before == state and noted is not None:
+            state._note_stored(noted)
+        self.written[id] = (state.model_copy(deep=True), state._noted())
 
 
 class EditOverwrites(MemoryFlowStateStore):

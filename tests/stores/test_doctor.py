@@ -16,6 +16,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     Operation,
 )
+from firestore_flowstate._memory_records import StoredAs
 from firestore_flowstate.doctor import Finding, examine, late_run
 from firestore_flowstate.testing.conformance.states import started, with_everywhere
 from tests.support.damage import drop, put, sound, sound_native
@@ -183,6 +184,6 @@ def test_a_running_flow_is_written_now_and_then(status: str, days: int, kinds: l
         state.blocked_on_step = BlockedOnStep(name="step")
     state.operation.done = status == "done"
     now = datetime.now(timezone.utc)
-    state._note_stored("version", updated_at=now - timedelta(days=days), expire_at=None)
+    state._note_stored(StoredAs("version", updated_at=now - timedelta(days=days), expire_at=None))
 
     assert kinds == [finding.kind for finding in late_run("id", state, now)]

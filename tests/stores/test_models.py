@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from firestore_flowstate import (
     FlowStatus,
     Operation,
 )
+from firestore_flowstate._memory_records import StoredAs
 from firestore_flowstate.testing import exactly, flow_state_dicts, flow_states, same_state
 from firestore_flowstate.testing.conformance.states import VARIANTS, WIRE
 
+AS_VERSION = StoredAs("version", datetime(2026, 1, 1, tzinfo=timezone.utc), None)
 GOLDEN = sorted((Path(__file__).parents[1] / "data" / "genkit-js").glob("*.json"))
 
 
@@ -89,7 +92,7 @@ def test_unknown_keys_count_in_equality() -> None:
 def test_version_does_not_count_in_equality() -> None:
     """A stored state equals the same state before it was stored."""
     stored, state = FlowState.model_validate(WIRE), FlowState.model_validate(WIRE)
-    stored._version = "version"
+    stored._note_stored(AS_VERSION)
 
     assert stored == state
     assert "version" not in str(stored.model_dump(by_alias=True))
@@ -250,7 +253,7 @@ def test_version_is_read_only() -> None:
 @given(flow_states())
 def test_states_can_be_copied_and_pickled(state: FlowState) -> None:
     """Copies keep presence, unknown keys and the version."""
-    state._version = "version"
+    state._note_stored(AS_VERSION)
     for copied in (copy.deepcopy(state), state.model_copy(deep=True), pickle.loads(pickle.dumps(state))):  # noqa: S301
         assert same_state(state, copied)
         assert "version" == copied.version
