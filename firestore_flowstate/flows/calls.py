@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .context import HERE
 from .keys import Scope
@@ -17,8 +16,7 @@ _PATIENT_CALLS: Final = 20
 that swallows errors keeps a processor busy."""
 
 
-@dataclass(frozen=True)
-class Called:
+class Called(NamedTuple):
     """A call of an operation: its key is counted, and it has not been awaited yet.
 
     Attributes:
@@ -39,7 +37,7 @@ class Called:
             await self.drive.park(for_ever=True)
         if self.drive.is_over:
             raise asyncio.CancelledError
-        if asyncio.current_task() is not self.scope.task:
+        if asyncio.current_task(self.drive.loop) is not self.scope.task:
             _branch(self.drive, self.scope)
         self.drive.gate.touch()
 
@@ -63,7 +61,7 @@ def call(drive: Drive) -> Called:
             f"the step {scope.key!r} of the run {drive.id!r} has ended, and a task that it left behind uses the run: "
             "await it in the step"
         )
-    foreign = asyncio.current_task() is not scope.task
+    foreign = asyncio.current_task(drive.loop) is not scope.task
     if foreign or not scope.straight:
         _branch(drive, scope)
     drive.gate.touch()

@@ -29,7 +29,7 @@ from .carrying import carried
 from .engine import Engine
 from .final import DriveOutcome, Final
 from .gate import PASSES
-from .image import Image, missing_entries
+from .image import Image
 from .lease import Lease
 from .listener import Listener
 from .record import inbox_of, record_of, wake_at
@@ -313,7 +313,7 @@ class Checkpoint:
         image = self._image
         assert state.version is not None  # noqa: S101  # it was loaded
         image.version = state.version
-        if missing := missing_entries(state.cache, image.cache):
+        if missing := image.lost(state.cache):
             self._flying.entries = {**missing, **self._flying.entries}
         if missing or self._flying.entries or wake_at(state) != self._lease.until:
             self._flying.everything = True

@@ -21,7 +21,7 @@ from .checkpoint import Checkpoint
 from .course import Course, is_idle
 from .ending import End, cancelled_end, refused_end
 from .engine import LOG, Engine
-from .entries import error_of, is_of_genkit, kind_of, order_of, sum_of, value_of
+from .entries import error_of, is_of_genkit, kind_of, order_of, sum_of
 from .errors import FlowCodeChangedError
 from .final import DriveOutcome, Final
 from .flow import Flow
@@ -146,7 +146,7 @@ class Drive:
         if error is not None:
             raise error
         try:
-            return self.engine.values.read(value_of(entry), kind)
+            return self.image.result(key, entry, kind, self.engine.values)
         except ValidationError as unfit:
             raise FlowStateDecodeError(
                 f"The result of {key!r} of the run {self.id!r} does not fit {kind!r}: {fit_error(unfit)}",

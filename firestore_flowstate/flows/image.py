@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from firestore_flowstate import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 
-from .entries import order_of
+from .entries import order_of, value_of
 from .record import Inbox, RunRecord, inbox_of, metadata_of, parent_of, record_of
+from .values import ANYTHING, Values, parsed_plain, plain_json
 
 if TYPE_CHECKING:
     from .final import Final
@@ -36,6 +37,8 @@ class Image:
         input: The input in its JSON form.
         start_time: When `start` was called, in milliseconds since the epoch.
         trace_context: The trace that it was started in, as JSON text.
+        loaded: The entries as they were loaded, which nobody else holds.
+        given: The JSON of each of these results that the function was given as it is, and may have changed since.
     """
 
     id: str
@@ -53,12 +56,40 @@ class Image:
     start_time: int
     trace_context: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    loaded: Mapping[str, CacheEntry] = field(default_factory=dict)
+    given: dict[str, bytes] = field(default_factory=dict)
 
     def numbers(self) -> Iterator[int]:
         """Yield the places of the recorded results."""
         for entry in self.cache.values():
             if (n := order_of(entry)) is not None:
                 yield n
+
+    def result(self, key: str, entry: CacheEntry, kind: Any, values: Values) -> Any:
+        """Return the result of the entry as the type, an object of the function's own.
+
+        That of an entry that was loaded is given away as it is, and its text is kept: reading it again from its text
+        would cost three times as much, and few ask twice.
+
+        Raises:
+            ValidationError: It does not fit the type.
+        """
+        form = value_of(entry)
+        if kind in ANYTHING and isinstance(form, (dict, list)) and self.loaded.get(key) is entry:
+            if (text := self.given.get(key)) is not None:
+                return parsed_plain(text)
+            if (text := plain_json(form)) is not None:
+                self.given[key] = text
+                return form
+        return values.read(form, kind)
+
+    def lost(self, stored: Mapping[str, CacheEntry]) -> dict[str, CacheEntry]:
+        """Return the entries that are not stored any more, or have lost their place, with the values they had."""
+        missing = missing_entries(stored, self.cache)
+        for key, entry in missing.items():
+            if self.loaded.get(key) is entry and (text := self.given.get(key)) is not None:
+                missing[key] = entry.model_copy(update={"value": parsed_plain(text)})
+        return missing
 
     def operation_with(self, record: RunRecord, **changes: Any) -> Operation:
         """Return the operation to store with the record."""
@@ -83,6 +114,7 @@ def image_of(id: str, state: FlowState) -> Image:
         name=state.name,
         version=state.version,
         cache=dict(state.cache),
+        loaded=state.cache,
         events=dict(state.events_triggered),
         operation=state.operation,
         record=record_of(state),

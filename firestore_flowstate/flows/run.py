@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from typing_extensions import override
 
@@ -29,6 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Input = TypeVar("Input")
 Result = TypeVar("Result")
+_NO_OPTIONS: Final = StepOptions()
 JsonScalar = str | int | float | bool
 
 
@@ -257,7 +258,7 @@ class Run:
 
     @property
     def _step_options(self) -> StepOptions:
-        return self._options or StepOptions()
+        return self._options or _NO_OPTIONS
 
     def _call_without_options(self, what: str) -> Any:
         if self._options is not None:

@@ -6,8 +6,8 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from firestore_flowstate import CacheEntry, FlowStateEncodeError, Unset
 
@@ -30,8 +30,7 @@ NEAR_SECONDS: Final = 30.0
 _SWALLOWING_SECONDS: Final = 1.0
 
 
-@dataclass(frozen=True)
-class StepCall:
+class StepCall(NamedTuple):
     """What a step is to call.
 
     Attributes:
@@ -288,4 +287,4 @@ async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[
 
 def with_key(call: StepCall, key: str, *args: Any) -> StepCall:
     """Return the same call under another key, with other arguments."""
-    return replace(call, key=key, args=args)
+    return call._replace(key=key, args=args)

@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
+from types import FunctionType
 from typing import Any, Final
 
 import orjson
@@ -93,8 +94,8 @@ class Values:
 
     def _copied(self, value: Any) -> Any:
         """Return the JSON form of the value, in containers of its own."""
-        text = _plain_json(value)
-        return self._exact(_careful_json(value), value, Any) if text is None else orjson.loads(text)
+        text = plain_json(value)
+        return self._exact(_careful_json(value), value, Any) if text is None else parsed_plain(text)
 
     def _typed(self, value: Any, kind: Any) -> Any:
         """Return the JSON form of the value as its type writes it."""
@@ -112,6 +113,8 @@ class Values:
 
 def plain_function(function: Callable[..., Any]) -> Any:
     """Return the function behind partials, bound methods and callable objects."""
+    if type(function) is FunctionType:  # as nearly always
+        return function
     function = _whole(function)
     function = getattr(function, "__func__", function)
     if isinstance(function, type) or inspect.isfunction(function) or inspect.isbuiltin(function):
@@ -199,11 +202,16 @@ def _with_non_finite(form: Any, dumped: Any) -> Any:
 
 
 def _json(value: Any) -> bytes:
-    text = _plain_json(value)
+    text = plain_json(value)
     return _careful_json(value) if text is None else text
 
 
-def _plain_json(value: Any) -> bytes | None:
+def parsed_plain(text: bytes) -> Any:
+    """Return the value of a text that `plain_json` made."""
+    return orjson.loads(text)
+
+
+def plain_json(value: Any) -> bytes | None:
     """Return the text of plain values, in a third of the time; None: it may be of others.
 
     A null may have been NaN or an infinity. Every integer in the text is one that orjson reads as an integer.
