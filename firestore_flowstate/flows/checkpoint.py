@@ -248,7 +248,7 @@ class Checkpoint:
 
     async def _send(self, ending: Final | None) -> None:
         batch, image, lease = self._flying, self._image, self._lease
-        if batch.results(image) and image.record.recoveries:
+        if image.record.recoveries and batch.results(image):
             image.record.recoveries, batch.record = 0, True
         until = self._engine.clock.now() + lease.length
         extends = ending is None and (lease.is_half_used or batch.everything)

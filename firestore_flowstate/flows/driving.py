@@ -72,14 +72,15 @@ class Drive:
         self.run = Run(self)
         self.scope = Scope("")
         self.gate = Gate(self.loop, self.moved)
-        self.gate.expect(image.numbers())
+        numbers = list(image.numbers())
+        self.gate.expect(numbers)
         self.checkpoint = Checkpoint(engine, image, token, lease, self)
         self.waits = Waits(self)
         self.flights: dict[str, InFlight] = {}
         self.attempts = Attempts(self) if image.record.recoveries else None
         self.is_replaying = bool(image.cache)
         self.late_calls = 0
-        self._next_number = max(image.numbers(), default=0) + 1
+        self._next_number = max(numbers, default=0) + 1
         self._asked: set[str] = set()
         self._busy = 0
         self._parked: set[asyncio.Future[None]] = set()
@@ -115,11 +116,14 @@ class Drive:
         if entry is None:
             self.is_replaying = False
             return None
+        recorded_kind = kind_of(entry)
+        if recorded_kind == kind and sum is None:  # as nearly always
+            return entry
         if is_of_genkit(entry):
             return entry
-        if kind_of(entry) != kind:
+        if recorded_kind != kind:
             raise FlowCodeChangedError(
-                _changed(self.id, key, f"of kind {kind_of(entry)}, not {kind}"), flow_id=self.id, step=key
+                _changed(self.id, key, f"of kind {recorded_kind}, not {kind}"), flow_id=self.id, step=key
             )
         if sum is not None and sum_of(entry) is not None and sum_of(entry) != sum:
             raise FlowCodeChangedError(_changed(self.id, key, "of other arguments"), flow_id=self.id, step=key)

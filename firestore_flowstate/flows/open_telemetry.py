@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from typing_extensions import override
@@ -58,23 +58,22 @@ class OpenTelemetry(Telemetry):
             yield
 
     @override
-    @contextmanager
-    def executing(self, *, flow_id: str, name: str, key: str) -> Iterator[None]:
+    def executing(self, *, flow_id: str, name: str, key: str) -> AbstractContextManager[None]:
         trace: Any = sys.modules.get("opentelemetry.trace")
         if trace is None:
-            yield
-            return
+            return nullcontext()
         attributes = {"flow.id": flow_id, "flow.name": name, "flow.step": key}
-        with trace.get_tracer(_SCOPE).start_as_current_span(f"step {key}", attributes=attributes):
-            yield
+        span: AbstractContextManager[None] = trace.get_tracer(_SCOPE).start_as_current_span(
+            f"step {key}", attributes=attributes
+        )
+        return span
 
     @override
-    @contextmanager
-    def step(self, *, flow_id: str, key: str, attempt: int) -> Iterator[None]:
+    def step(self, *, flow_id: str, key: str, attempt: int) -> AbstractContextManager[None]:
         trace: Any = sys.modules.get("opentelemetry.trace")
         if trace is not None:
             trace.get_current_span().add_event("attempt", {"number": attempt})
-        yield
+        return nullcontext()
 
     @override
     def trace_ids(self) -> Sequence[str]:

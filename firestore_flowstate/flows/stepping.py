@@ -147,21 +147,24 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
             if flight.is_cancelled:
                 raise
             entry = _after_failure(drive, call, failed_before + 1, error)
+            if entry is not None:
+                entry = entry.model_copy(update=_about(drive, call, began, failed_before + 1))
         else:
-            entry = result_entry(form)
+            entry = result_entry(form, **_about(drive, call, began, failed_before + 1))
             drive.engine.telemetry.event("step.attempt", name=drive.flow.name, failed=False)
         if entry is not None:
-            return drive.record(call.key, _completed(drive, call, entry, began, failed_before + 1))
+            return drive.record(call.key, entry)
 
 
-def _completed(drive: Drive, call: StepCall, entry: CacheEntry, began: int, attempts: int) -> CacheEntry:
+def _about(drive: Drive, call: StepCall, began: int, attempts: int) -> dict[str, Any]:
+    """Return what is noted of a step beside its result."""
     about = {
         "startTime": began,
         "endTime": drive.engine.clock.now(),
         "attempts": attempts if attempts > 1 else None,
         "args": call.sum,
     }
-    return entry.model_copy(update={key: value for key, value in about.items() if value is not None})
+    return {key: value for key, value in about.items() if value is not None}
 
 
 def _interrupted(drive: Drive, key: str) -> CacheEntry | None:
