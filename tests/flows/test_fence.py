@@ -189,6 +189,35 @@ async def test_a_child_whose_parent_a_blind_save_drops_still_knocks(
     assert "x" == (await store.load("y")).model_extra["parent"]
 
 
+async def test_a_result_that_was_changed_and_is_lost_is_written_again_as_it_was(
+    flows: Flows, store: CountingStore
+) -> None:
+    """The function may change what a replay gives it; what is stored never follows."""
+
+    async def made() -> Any:
+        return [1]
+
+    async def drop() -> None:
+        state = await store.load("x")
+        del state.cache["made"]
+        await store.store.save("x", state)
+
+    @flows.flow
+    async def changing(run: Run) -> Any:
+        numbers = await run.step("made", made)
+        numbers.append(2)
+        await run.interrupt("ask", bool)
+        await run.step("drop", drop)
+        return numbers
+
+    await flows.start(changing, id="x")
+    await blocked(store, "x")
+    await flows.resume("x", True)
+
+    assert [1, 2] == await flows.result("x", timeout=5)
+    assert [1] == (await store.load("x")).cache["made"].value
+
+
 async def test_a_value_that_the_store_refuses_ends_the_run_and_nothing_else(flows: Flows, store: CountingStore) -> None:
     """The others of the group are kept; the error names the step."""
 

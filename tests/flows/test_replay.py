@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import sys
 from collections.abc import Callable, Coroutine
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate import CacheEntry, FlowState, MemoryFlowStateStore
 from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run, current_run
+from firestore_flowstate.flows.image import image_of
+from firestore_flowstate.flows.values import Values
 from firestore_flowstate.testing import Simulation, simulate
 
 flows = Flows(MemoryFlowStateStore())
@@ -252,3 +255,21 @@ async def test_steps_may_be_added_and_removed(caplog: pytest.LogCaptureFixture) 
 
     assert [2, 1] == await there.result("x")
     assert "gone" in caplog.text
+
+
+@pytest.mark.parametrize("value", [[1], {"a": [1]}, [math.inf, None], {"a": "\ud800"}])
+async def test_a_recorded_result_is_given_as_it_was_however_often(value: Any) -> None:
+    """An attempt that follows another asks again for what is inside, and the one before may have changed it."""
+    store = MemoryFlowStateStore()
+    await store.save("x", FlowState.start())
+    await store.update("x", cache={"step": CacheEntry(value=value, n=1)})
+    state = await store.load("x")
+    assert state is not None
+    image = image_of("x", state)
+
+    first = image.result("step", image.cache["step"], Any, Values())
+    assert value == first
+    first.clear()
+
+    assert value == image.result("step", image.cache["step"], Any, Values())
+    assert value == image.lost({})["step"].value
