@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -15,9 +15,11 @@ from ..errors import BackendError
 from .deadline import Deadline, sleep
 from .errors import exhausted_error, is_about_database, public_error
 from .link import Link
+from .messages import CommitRequest, Write
 from .outcome import CallFailed, Exhausted, is_ambiguous, read_again
 
 _Result = TypeVar("_Result")
+_WRITES: Final = b"\x12"  # the field `writes` of a CommitRequest: 2 << 3, and 2 for what has a length
 _FIRST_DELAY: Final = 0.025  # seconds before the second attempt: about what a call takes
 _DELAY_GROWTH: Final = 2.0  # times the delay before
 _LONGEST_DELAY: Final = 1.0  # seconds: a server that comes back is noticed so soon
@@ -94,6 +96,28 @@ def parsed(message: Any, reply: bytes) -> Any:
         return message.FromString(reply)
     except DecodeError as error:
         raise BackendError("the server's reply is not one of Firestore's: look at the endpoint") from error
+
+
+def serialized_commit(database: str, writes: Iterable[Write | bytes]) -> bytes:
+    """Return a CommitRequest, serialized, of writes that are serialized or not.
+
+    It is put together by hand: to take a message into another one, protobuf serializes it and reads it again.
+    """
+    pieces = [CommitRequest(database=database).SerializeToString()]
+    for write in writes:
+        message = write if isinstance(write, bytes) else write.SerializeToString()
+        pieces += (_WRITES, _varint(len(message)), message)
+    return b"".join(pieces)
+
+
+def _varint(number: int) -> bytes:
+    """Return a number as protobuf has it: seven bits a byte, the lowest first."""
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
 
 
 async def until(

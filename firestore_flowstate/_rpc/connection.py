@@ -12,7 +12,7 @@ from ..errors import BackendError, DeadlineError, StoreUnavailableError
 from ..settings import FlowStateSettings
 from . import fork
 from .blocking_work import SharedWork
-from .calling import Absent, parsed, read, send
+from .calling import Absent, parsed, read, send, serialized_commit
 from .deadline import Deadline
 from .errors import exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
 from .link import Link
@@ -32,7 +32,6 @@ from .messages import (
     Target,
     Timestamp,
     Write,
-    serialized_commit,
 )
 from .outcome import (
     Ambiguous,

@@ -12,11 +12,8 @@ Importing this module imports google.protobuf (20 ms), which a store does on a t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-_WRITES: Final = b"\x12"  # the field `writes` of a CommitRequest: 2 << 3, and 2 for what has a length
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     # The classes are built of descriptors when this module is imported; no stubs describe Firestore's.
@@ -101,29 +98,6 @@ else:
     Write = _message("google.firestore.v1.Write")
     WriteResult = _message("google.firestore.v1.WriteResult")
 
-
-def serialized_commit(database: str, writes: Iterable[Write | bytes]) -> bytes:
-    """Return a CommitRequest, serialized, of writes that are serialized or not.
-
-    It is put together by hand: to take a message into another one, protobuf serializes it and reads it again.
-    """
-    pieces = [CommitRequest(database=database).SerializeToString()]
-    for write in writes:
-        message = write if isinstance(write, bytes) else write.SerializeToString()
-        pieces += (_WRITES, _varint(len(message)), message)
-    return b"".join(pieces)
-
-
-def _varint(number: int) -> bytes:
-    """Return a number as protobuf has it: seven bits a byte, the lowest first."""
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
-
-
 __all__ = [
     "ArrayValue",
     "BatchGetDocumentsRequest",
@@ -153,5 +127,4 @@ __all__ = [
     "Value",
     "Write",
     "WriteResult",
-    "serialized_commit",
 ]

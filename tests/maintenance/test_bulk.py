@@ -19,8 +19,9 @@ from firestore_flowstate._collection.collection import Collection
 from firestore_flowstate._document.stored_document import StoredDocument
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._operations.reading import state_of_whole
+from firestore_flowstate._rpc.calling import serialized_commit
 from firestore_flowstate._rpc.deadline import Deadline
-from firestore_flowstate._rpc.messages import Document, StructuredQuery, Timestamp, serialized_commit
+from firestore_flowstate._rpc.messages import Document, StructuredQuery, Timestamp
 from firestore_flowstate._rpc.outcome import Ambiguous
 from firestore_flowstate.testing import exactly
 

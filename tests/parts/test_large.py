@@ -22,7 +22,7 @@ from firestore_flowstate import (
 from firestore_flowstate._document.parts import COLLECTION
 from firestore_flowstate._document.stored_values import PART_BYTES
 from firestore_flowstate._operations.orphans import collect
-from firestore_flowstate._rpc.messages import serialized_commit
+from firestore_flowstate._rpc.calling import serialized_commit
 from firestore_flowstate.testing import exactly
 
 MB = 980_000  # so that a state of n of them has n parts

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 
 from firestore_flowstate._rpc import messages
+from firestore_flowstate._rpc.calling import serialized_commit
 from tests.rpc.descriptors import KEPT, installed
 
 Fields = dict[str, tuple[int, int, int, str, bool]]
@@ -119,7 +120,7 @@ def test_a_commit_put_together_by_hand_is_the_one_that_protobuf_makes(size: int)
     writes = [written, messages.Write(delete="documents/flows/b"), messages.Write()]
 
     expected = messages.CommitRequest(database="projects/p/databases/d", writes=writes)
-    serialized = messages.serialized_commit("projects/p/databases/d", [written.SerializeToString(), *writes[1:]])
+    serialized = serialized_commit("projects/p/databases/d", [written.SerializeToString(), *writes[1:]])
 
     assert expected == messages.CommitRequest.FromString(serialized)
     assert expected.SerializeToString() == serialized
