@@ -16,6 +16,7 @@ from firestore_flowstate.emulator import Emulator
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "docs" / "architecture.md").read_text()
 FLOORS = ("_collection", "_commit", "_operations", "firestore.py")  # above all other rooms, the lowest first
+MOST_FILES = 20
 MOST_CLIMBS = 3
 
 
@@ -46,6 +47,11 @@ def test_the_architecture_names_what_else_other_calls_cross(crossed: dict[str, l
     [named] = re.findall(rf"^Besides, (?:an? )?`{call}`.*?(?=\n\n)", TEXT, re.MULTILINE | re.DOTALL)
 
     assert sorted(set(crossed[call]) - set(crossed["save"])) == sorted(re.findall(r"`([\w/]+\.py)`", named))
+
+
+def test_a_save_can_be_read_in_one_sitting(crossed: dict[str, list[str]]) -> None:
+    """It is not spread over more files than a reader keeps in mind."""
+    assert len(crossed["save"]) <= MOST_FILES
 
 
 def test_a_save_goes_down(crossed: dict[str, list[str]]) -> None:
