@@ -14,7 +14,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import timezone
+from datetime import datetime, time, timedelta, timezone
 from typing import Any, Final
 
 from pydantic import AliasChoices, BaseModel, PlainSerializer, RootModel, Secret, SecretBytes, SecretStr, WrapSerializer
@@ -230,6 +230,8 @@ def _scalar_form(value: Any, path: str) -> Any:
         raise _unstorable(path, "a secret, which its JSON form would hide: store what get_secret_value() returns")
     if hasattr(value, "__fspath__"):
         return _text(str(value), path)
+    if isinstance(value, (datetime, time)):
+        value = _in_whole_minutes(value, path)
     if getattr(value, "nanosecond", 0):  # pandas' times, of which pydantic would write microseconds
         return str(value.isoformat())
     if isinstance(value, (Iterable, re.Pattern)):  # whose flags the text leaves out
@@ -242,6 +244,18 @@ def _scalar_form(value: Any, path: str) -> Any:
     if not isinstance(form, str):
         raise _WithoutFormError(value, path)
     return form
+
+
+def _in_whole_minutes(value: datetime | time, path: str) -> datetime | time:
+    """Return a time whose offset its text can hold, which has no seconds: in UTC if it is one of local mean time."""
+    if value.tzinfo is None:
+        return value
+    offset = value.utcoffset()
+    if offset is not None and offset % timedelta(minutes=1) == timedelta():
+        return value
+    if offset is not None and isinstance(value, datetime):
+        return value.astimezone(timezone.utc)
+    raise _unstorable(path, "a time in a zone whose offset it does not tell in whole minutes, which would be lost")
 
 
 def _firestore_form(value: Any) -> Any:

@@ -138,7 +138,7 @@ def value_as(value: Any, as_: Any, *, path: str, flow_id: str) -> Any:
     """
     text = encode(value, path)
     # Within a tuple, since a model or dataclass takes no configuration from outside.
-    adapter = TypeAdapter(tuple[as_], config=ConfigDict(val_json_bytes="base64"))
+    adapter = TypeAdapter(tuple[as_], config=ConfigDict(val_json_bytes="base64", allow_inf_nan=True))
     try:
         return _validated(adapter, text)
     except ValidationError as error:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import enum
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePosixPath
@@ -23,6 +23,8 @@ from ...store import VersionedFlowStateStore
 from ..comparison import exactly
 from .states import started, with_everywhere
 from .suite import Suite
+
+MEAN_TIME: Final = timedelta(minutes=9, seconds=21)  # the offset of Paris until 1911
 
 
 class _Tool(BaseModel):
@@ -86,6 +88,22 @@ class _Names(RootModel[list[str]]):
     pass
 
 
+class _Zone(tzinfo):
+    """A zone that tells its offset of no date."""
+
+    def __init__(self, offset: timedelta | None) -> None:
+        self.offset = offset
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        return self.offset
+
+    def dst(self, moment: datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> None:
+        return None
+
+
 class _Colour(enum.Enum):
     RED = "red"
 
@@ -128,6 +146,8 @@ LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "a number as key": ({"a": {1: "a"}}, '["a"][1]'),
     "set": ({"a": {"b"}}, '["a"]'),
     "object": ([object()], "[0]"),
+    "time of a zone without an offset": ({"a": time(12, tzinfo=_Zone(None))}, '["a"]'),
+    "time of local mean time": ({"a": time(12, tzinfo=_Zone(MEAN_TIME))}, '["a"]'),
 }
 """Values of which JSON would lose something, and the paths inside them to what."""
 
@@ -245,6 +265,9 @@ READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "path": (PurePosixPath("/a/b"), PurePosixPath),
     "timedelta": (timedelta(days=-1, microseconds=1), timedelta),
     "date": (date(1815, 12, 10), date),
+    "datetime of local mean time": (datetime(1880, 1, 1, tzinfo=timezone(MEAN_TIME)), datetime),
+    "first datetime, of local mean time": (datetime(1, 1, 2, tzinfo=timezone(MEAN_TIME)), datetime),
+    "infinite Decimal": (Decimal("-Infinity"), Decimal),
     "bytes": (b"\xff\xfe\x00", bytes),
     "text": ("text 🙂", str),
     "infinity": ([float("inf"), 1.0], list[float]),
