@@ -303,11 +303,13 @@ class Flows:
         Args:
             id: The id of the run.
             budget: How long this may take, in seconds: what the request lasts. Before it is used the run is handed
-                over to another drive.
+                over to another drive, and at SIGTERM if this is the main thread.
 
         Raises:
             UnknownFlowError: This process has no flow of its name.
         """
+        if budget is not None:
+            self._termination.chain()  # in a host without a lifespan nobody enters the flows
         return await drive(self._engine, id, budget=None if budget is None else seconds(budget, "budget"))
 
     async def sweep(self, *, limit: int = 1000) -> int:

@@ -26,6 +26,7 @@ flows = Flows(FirestoreFlowStateStore(), dispatcher=tasks, lease=timedelta(secon
 
 
 async def work(seconds: float) -> float:
+    print(f"working for {seconds} s", flush=True)
     await asyncio.sleep(seconds)
     return seconds
 
@@ -40,3 +41,10 @@ async def drive(request: Any) -> dict[str, Any]:
     """Go on with a run: what the queue calls."""
     body = await request.json()
     return {"outcome": await flows.drive(body["id"], budget=6)}
+
+
+@functions_framework.aio.http
+async def drive_long(request: Any) -> dict[str, Any]:
+    """Go on with a run for longer than a test takes."""
+    body = await request.json()
+    return {"outcome": await flows.drive(body["id"], budget=3600)}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -57,3 +61,46 @@ async def test_a_function_awaits_drives(
     assert {200} == set(queue.statuses)
     assert long is not None
     assert len(long.executions) > 1
+
+
+async def test_sigterm_hands_over(host_environment: dict[str, str], flow_state_settings: FlowStateSettings) -> None:
+    """In mid-drive, though nothing enters the flows: the step in flight is recorded, no other begins, within 10 s."""
+    settings = flow_state_settings.model_copy(
+        update={"project": host_environment["GOOGLE_CLOUD_PROJECT"], "collection": "genkit-flows"}
+    )
+    told: list[str] = []
+
+    async def deliver(task: Task) -> int:
+        told.append(json.loads(task.http_request.body)["id"])
+        return 200
+
+    async with CloudTasksServer(deliver) as queue, FirestoreFlowStateStore(settings) as store:
+        variables = {**host_environment, "QUEUE_HOST": queue.http_host, "DRIVE_URL": "http://127.0.0.1:1/"}
+        source = str(Path(__file__).with_name("functions_flows.py"))
+        options = ("--target", "drive_long", "--source", source, "--port", "{port}", "--host", "127.0.0.1", "--asgi")
+        await Flows(store, dispatcher=Nowhere()).start("working", [0.1, 2.0, 3600.0], id="x")
+        with Server("functions_framework", *options, environment=variables) as server, ThreadPoolExecutor(1) as pool:
+            await asyncio.to_thread(server.wait)
+            driving = pool.submit(server.http.post, "/", json={"id": "x"})
+            while "working for 2.0 s" not in server.log():  # noqa: ASYNC110  # another process says it
+                await asyncio.sleep(0.02)
+            server.terminate()
+            answer = await asyncio.wait_for(asyncio.wrap_future(driving), 10)
+            await asyncio.to_thread(server._process.wait, 10)
+        await queue.quiet()
+        state = await store.load("x")
+
+    assert {"outcome": "handed over"} == answer.json()
+    assert state is not None
+    assert {"work", "work-1"} == set(state.cache)
+    assert "owner" not in state.operation.metadata["run"]
+    assert state.wakeAt <= time.time() * 1000
+    assert ["x"] == told
+
+
+class Nowhere:
+    async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+        """Wake nobody."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
