@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
 from firestore_flowstate.flows import Flows, Run
-from firestore_flowstate.flows.values import Values, _careful_json, _parsed, _plain_json
+from firestore_flowstate.flows.values import Values, _careful_json, _parsed, plain_json
 from firestore_flowstate.testing import crash_everywhere
 
 
@@ -126,7 +126,7 @@ anything = st.recursive(
 @given(anything)
 def test_the_fast_way_to_json_is_the_careful_one(value: object) -> None:
     """What orjson writes and reads is what pydantic does: types, signs of zero and the order of keys, too."""
-    text = _plain_json(value)
+    text = plain_json(value)
 
     if text is not None:
         assert repr(_parsed(_careful_json(value))) == repr(orjson.loads(text))
