@@ -12,7 +12,7 @@ import enum
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, time, timedelta, timezone
 from typing import Any, Final
@@ -138,7 +138,8 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
         exclude_if = getattr(field, "exclude_if", None)
         excluded = field.exclude or (exclude_if is not None and exclude_if(member))
         if not excluded:
-            form[_read_by(name, field, config)] = _field_form(value, name, member_path, depth, config)
+            place = _read_by(name, field, config, member_path)
+            _put(form, place, _field_form(value, name, member_path, depth + len(place) - 1, config), member_path)
         elif member is not field.default and member != field.default:
             raise _unstorable(member_path, "a field that its model excludes from dumps, whose value would be lost")
     if config.get("extra", "ignore") == "ignore":  # others would not be the same when read back
@@ -191,14 +192,29 @@ def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None) -
     return dumped if name is None or isinstance(value, RootModel) else next(iter(dumped.values()))
 
 
-def _read_by(name: str, field: Any, config: Mapping[str, Any]) -> str:
-    """Return the key under which validation finds a field."""
-    alias = field.validation_alias
+def _read_by(name: str, field: Any, config: Mapping[str, Any], path: str) -> Sequence[str]:
+    """Return the keys, one in the other, under which validation finds a field."""
+    alias = None if config.get("validate_by_alias") is False else field.validation_alias
     if isinstance(alias, AliasChoices):
-        alias = next((choice for choice in alias.choices if isinstance(choice, str)), None)
-    if isinstance(alias, str) and config.get("validate_by_alias") is not False:
-        return alias
-    return str(name)
+        alias = next((choice for choice in alias.choices if isinstance(choice, str)), alias.choices[0])
+    if isinstance(alias, str):
+        return (alias,)
+    if alias is None or config.get("validate_by_name") or config.get("populate_by_name"):
+        return (name,)
+    if not all(isinstance(key, str) for key in alias.path):
+        raise _unstorable(path, "a field that its model reads out of a list, by an AliasPath with an index")
+    return tuple(map(str, alias.path))
+
+
+def _put(form: dict[str, Any], keys: Sequence[str], value: Any, path: str) -> None:
+    """Put a value under keys, one in the other."""
+    for key in keys[:-1]:
+        form = form.setdefault(key, {})
+        if not isinstance(form, dict):
+            raise _unstorable(path, f"under a key in {key!r}, where another field of its model is")
+    if keys[-1] in form and form[keys[-1]] != value:
+        raise _unstorable(path, f"under the key {keys[-1]!r}, where another field of its model is")
+    form[keys[-1]] = value
 
 
 def attribute(value: Any, name: str, path: str) -> Any:

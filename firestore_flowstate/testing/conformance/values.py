@@ -15,7 +15,17 @@ from typing import Any, Final
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, computed_field, field_serializer
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    SecretStr,
+    computed_field,
+    field_serializer,
+)
 
 from ...errors import FlowStateBatchError, FlowStateDecodeError, FlowStateEncodeError
 from ...models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
@@ -88,6 +98,15 @@ class _Names(RootModel[list[str]]):
     pass
 
 
+class _Deep(BaseModel):
+    at: int = Field(default=0, validation_alias=AliasPath("place", "at"))
+    of: int = Field(default=0, validation_alias=AliasChoices(AliasPath("place", "of"), AliasPath("of", 0)))
+
+
+class _Listed(BaseModel):
+    first: int = Field(default=0, validation_alias=AliasPath("all", 0))
+
+
 class _Zone(tzinfo):
     """A zone that tells its offset of no date."""
 
@@ -118,6 +137,10 @@ FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
         {"first": {"name": "s", "top_k": 7}},
     ),
     "alias, unknown key": (_Renamed.model_validate({"ofJson": 2, "more": [1]}), {"ofJson": 2, "more": [1]}),
+    "aliases that are paths": (
+        _Deep.model_validate({"place": {"at": 1, "of": 2}}),
+        {"place": {"at": 1, "of": 2}},
+    ),
     "computed field": (_Computed(of_python=2), {"of_python": 2, "double": 4}),
     "keys of a model": (_Keyed(by_key={1: "a", "b": "c"}), {"by_key": {"1": "a", "b": "c"}}),
     "set, serializer and bytes of a model": (
@@ -146,6 +169,7 @@ LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "a number as key": ({"a": {1: "a"}}, '["a"][1]'),
     "set": ({"a": {"b"}}, '["a"]'),
     "object": ([object()], "[0]"),
+    "alias with an index": (_Listed.model_validate({"all": [1]}), ".first"),
     "time of a zone without an offset": ({"a": time(12, tzinfo=_Zone(None))}, '["a"]'),
     "time of local mean time": ({"a": time(12, tzinfo=_Zone(MEAN_TIME))}, '["a"]'),
 }
@@ -248,6 +272,7 @@ PUT: Final[Mapping[str, Callable[[FlowState, Any], None]]] = {
 READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "model": (_Plan(first=_Tool(name="s")), _Plan),
     "model with an alias": (_Renamed.model_validate({"ofJson": 2, "more": [1]}), _Renamed),
+    "model with paths as aliases": (_Deep.model_validate({"place": {"at": 1, "of": 2}}), _Deep),
     "model with a computed field": (_Computed(of_python=2), _Computed),
     "model with a serializer, a set and bytes": (_Serialized(many={"b", "a"}, upper="up"), _Serialized),
     "dataclass": (
