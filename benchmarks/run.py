@@ -38,7 +38,7 @@ BENCHMARKS: Final = {
     "wake": "1,000 suspended runs woken at once by 4 processes",
 }
 """Those that are run if none is named, with what they measure."""
-OTHERS: Final = ("backup_at_scale",)
+OTHERS: Final = ("backup_at_scale", "one_text")
 """Those that take longer, and have no targets."""
 
 
