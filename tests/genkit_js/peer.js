@@ -3,7 +3,7 @@
 // begins with "reply ", for Genkit itself says things on standard output too.
 const {Flow, FirestoreStateStore} = require("@genkit-ai/flow");
 const {OperationSchema} = require("@genkit-ai/core");
-const {interrupt, resumeFlow, run, scheduleFlow, sleep} = require("@genkit-ai/flow/experimental");
+const {interrupt, resumeFlow, run, scheduleFlow, sleep, waitFor} = require("@genkit-ai/flow/experimental");
 const {z} = require("zod");
 
 const store = new FirestoreStateStore({collection: process.argv[2]});
@@ -56,6 +56,23 @@ const trip = new Flow(
   },
 );
 
+// A flow that waits for others to end, and then for an answer.
+const gather = new Flow(
+  {
+    name: "gather",
+    inputSchema: z.object({ids: z.array(z.string())}),
+    experimentalDurable: true,
+    stateStore: async () => store,
+    scheduler: async () => {}, // as above
+    invoker: async (flow, message) => (await flow.runEnvelope(message)).operation,
+  },
+  async ({ids}) => {
+    await waitFor("all", order, ids);
+    await interrupt("sure", z.any(), async (payload) => payload);
+    return await run("last", async () => "Genkit JS");
+  },
+);
+
 // A client of a durable flow that is served elsewhere, as Genkit's own invokers are.
 const remote = (url) => ({
   post: async (envelope, query = "") => {
@@ -79,6 +96,7 @@ const remote = (url) => ({
 
 const commands = {
   trip: async (envelope) => (await trip.runEnvelope(envelope)).operation,
+  gather: async (envelope) => (await gather.runEnvelope(envelope)).operation,
   fail: async (whether) => void (fails = whether),
   begun: async () => begun.splice(0),
   post: async (url, envelope, query) => remote(url).post(envelope, query),

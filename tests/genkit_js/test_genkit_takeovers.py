@@ -179,3 +179,44 @@ async def test_two_languages_at_once(trip: Trip, genkit: Genkit) -> None:
     assert (["last"], "last") == (genkit.call("begun"), trip.begun[-1])
     assert ("Genkit JS", "Python") == tuple(each["result"]["response"]["last"] for each in (there, operation))
     assert operation == stored
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_what_waited_for_other_runs(native: FirestoreFlowStateStore, genkit: Genkit, has_ended: bool) -> None:
+    """What `waitFor` has waited for is read by a step of its name; nothing stored tells of one that still waits.
+
+    Python then runs the step of its name itself.
+    """
+    waited_for: str = genkit.call("start", {"item": "book"})
+    id: str = genkit.call("gather", {"start": {"input": {"ids": [waited_for]}}})["name"]
+    if has_ended:
+        genkit.call("resume", waited_for, {"by": "ada"})
+        genkit.call("gather", {"runScheduled": {"flowId": id}})
+    stored = await native.load(id)
+    flows = Flows(native)
+    begun: list[str] = []
+
+    async def look(ids: list[str]) -> list[dict[str, Any]]:
+        begun.append("all")
+        return [{"flowId": id} for id in ids]
+
+    async def finish() -> str:
+        return "Python"
+
+    @flows.flow
+    async def gather(run: Run, input: dict[str, list[str]]) -> dict[str, Any]:
+        found = await run.step("all", look, input["ids"])
+        await run.interrupt("sure", dict[str, Any])
+        return {"found": [state["flowId"] for state in found], "last": await run.step("last", finish)}
+
+    if not has_ended:
+        await flows.drive(id)
+    await flows.resume(id, {"ok": True}, step="sure")
+    result = await flows.result(id, timeout=20)
+    await flows.close()
+
+    assert stored is not None
+    assert (["all"] if has_ended else []) == list(stored.cache)
+    assert ("sure" if has_ended else None) == (stored.blocked_on_step and stored.blocked_on_step.name)
+    assert {"found": [waited_for], "last": "Python"} == result
+    assert ([] if has_ended else ["all"]) == begun
