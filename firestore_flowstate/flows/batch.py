@@ -13,6 +13,7 @@ from firestore_flowstate import UNSET, CacheEntry, FlowStateEncodeError
 from .entries import order_of
 from .final import Final, closed
 from .image import Image, blocked_on
+from .scalars import parent_scalar
 
 
 @dataclass
@@ -76,8 +77,8 @@ def changes_of(batch: Batch, image: Image, ending: Final | None, *, now: int, un
         changes["blocked_on_step"] = blocked_on(record)
     if batch.everything or ending is not None:
         changes["executions"] = image.executions if ending is None else closed(image, now=now)
-    if batch.everything and image.parent is not None:
-        extra["parent"] = image.parent
+    if batch.everything:
+        extra.update(parent_scalar(image.parent))
     if ending is not None:
         extra["wakeAt"] = UNSET if ending.wake is None else ending.wake
     elif until is not None:

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from .clock import Clock
+from datetime import timedelta
+from typing import Final
 
-_LEAST_MARGIN: float = 5.0
-_MOST_MARGIN: float = 60.0
-_CLOSING_MARGIN: float = 8.0
+from firestore_flowstate.errors import shown
+
+from .clock import Clock
+from .options import seconds
+
+_LEAST_MARGIN: Final = 5.0
+_MOST_MARGIN: Final = 60.0
+_CLOSING_MARGIN: Final = 8.0
 """What a process has after SIGTERM, less what it needs to end: platforms give 10 s."""
+
+
+def budget_seconds(budget: timedelta | float) -> float:
+    """Return the budget in seconds.
+
+    Raises:
+        TypeError: It is not a duration.
+        ValueError: It is no longer than its margin, so that no step could ever begin.
+    """
+    length = seconds(budget, "budget")
+    if length <= _LEAST_MARGIN:
+        raise ValueError(
+            f"budget is more than {_LEAST_MARGIN:.0f} seconds, which are kept at its end for steps in flight; "
+            f"not {shown(budget)}"
+        )
+    return length
 
 
 class Budget:

@@ -97,6 +97,10 @@ class Checkpoint:
                 return entry
         return None
 
+    def entries(self) -> Mapping[str, CacheEntry]:
+        """Return all entries, durable or in hand."""
+        return {**self._image.cache, **self._flying.entries, **self._waiting.entries}
+
     def is_durable(self, key: str) -> bool:
         """Return whether the entry of the key is stored."""
         return key not in self._waiting.entries and key not in self._flying.entries

@@ -14,6 +14,7 @@ from .flow import Flow
 from .image import Image, image_of
 from .lease import Lease
 from .record import RunRecord, wake_at
+from .scalars import parent_scalar
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,13 @@ async def claim(
         return await _write_end(engine, image, token, end)
     until = engine.clock.now() + engine.lease
     image.executions = begun(image, now=engine.clock.now(), trace_ids=engine.telemetry.trace_ids())
-    parent = {} if image.parent is None else {"parent": image.parent}  # a save of Genkit JS may have dropped it
     sent_at = engine.clock.monotonic()
     try:
         image.version = await engine.store.update(
             id,
             operation=image.operation_with(record),
             executions=image.executions,
-            extra={"wakeAt": until, **parent},
+            extra={"wakeAt": until, **parent_scalar(image.parent)},  # a save of Genkit JS may have dropped it
             if_version=image.version,
         )
     except (FlowStateConflictError, FlowStateNotFoundError):

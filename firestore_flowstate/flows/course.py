@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from typing import Final as Constant
 
@@ -103,7 +104,10 @@ class Course:
             await self._dismiss()
 
         def final() -> Final:
-            return (drive.end or end).final(drive.image, drive.token, now=drive.engine.clock.now())
+            ending = drive.end or end
+            if ending.how != "done":
+                ending = replace(ending, failed_by=[*dict.fromkeys([*ending.failed_by, *drive.untold()])])
+            return ending.final(drive.image, drive.token, now=drive.engine.clock.now())
 
         return await drive.checkpoint.finish(final)
 

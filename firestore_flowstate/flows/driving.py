@@ -7,7 +7,7 @@ What it is made of is elsewhere: `course` decides, `gate` has the order of resul
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from .checkpoint import Checkpoint
 from .course import Course, is_idle
 from .ending import End, cancelled_end, refused_end
 from .engine import LOG, Engine
-from .entries import error_of, is_of_genkit, kind_of, order_of, sum_of
+from .entries import error_of, failed, is_of_genkit, kind_of, order_of, sum_of
 from .errors import FlowCodeChangedError
 from .final import DriveOutcome, Final
 from .flow import Flow
@@ -82,6 +82,7 @@ class Drive:
         self.late_calls = 0
         self._next_number = max(numbers, default=0) + 1
         self._asked: set[str] = set()
+        self._told: set[str] = set()  # the keys of failures that the function has been told of
         self._busy = 0
         self._parked: set[asyncio.Future[None]] = set()
         self.closing: Literal["ending", "cancelling", "handing over"] | None = None
@@ -148,6 +149,7 @@ class Drive:
         assert entry is not None, key  # noqa: S101  # it was recorded
         error = error_of(entry, flow_id=self.id, key=key)
         if error is not None:
+            self._told.add(key)
             raise error
         try:
             return self.image.result(key, entry, kind, self.engine.values)
@@ -167,6 +169,14 @@ class Drive:
             and (entry := self.checkpoint.entry(name)) is not None
             and (n := order_of(entry)) is not None
         )
+
+    def not_told(self, keys: Iterable[str]) -> None:
+        """Note that these failures have reached no code of the function, as another one did in their place."""
+        self._told.difference_update(keys)
+
+    def untold(self) -> list[str]:
+        """Return the keys of recorded failures that the function was not told of, as it had ended before."""
+        return [key for key, entry in self.checkpoint.entries().items() if failed(entry) and key not in self._told]
 
     def is_parked(self, key: str) -> bool:
         """Return whether something inside of the step, or its next attempt, waits."""

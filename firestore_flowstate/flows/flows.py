@@ -15,6 +15,7 @@ from firestore_flowstate.errors import shown
 from . import results
 from .arguments import check_count, check_dispatcher, check_retry, check_store, check_text, check_verify
 from .background import Background
+from .budget import budget_seconds
 from .cancelling import cancel
 from .clock import SystemClock
 from .decorator import FlowDecorator
@@ -307,10 +308,12 @@ class Flows:
 
         Raises:
             UnknownFlowError: This process has no flow of its name.
+            ValueError: The budget is 5 seconds or less, which are kept at its end for steps in flight.
         """
-        if budget is not None:
+        length = None if budget is None else budget_seconds(budget)
+        if length is not None:
             self._termination.chain()  # in a host without a lifespan nobody enters the flows
-        return await drive(self._engine, id, budget=None if budget is None else seconds(budget, "budget"))
+        return await drive(self._engine, id, budget=length)
 
     async def sweep(self, *, limit: int = 1000) -> int:
         """Dispatch what has been due for 10 seconds, and return how many runs those were: to be called each minute."""
@@ -349,11 +352,10 @@ class Flows:
         Raises:
             FlowStateError: The extra ``http`` is not installed.
             TypeError: `verify` can not be called.
-            ValueError: With `genkit`, a flow is named drive, sweep or health. Or the budget is nothing.
+            ValueError: With `genkit`, a flow is named drive, sweep or health. Or the budget is 5 seconds or less.
         """
         check_verify(verify)
-        if not (length := seconds(budget, "budget")):
-            raise ValueError("budget is more than 0 seconds: within it a run is driven")
+        length = budget_seconds(budget)
         try:
             from .http import make_app
         except ImportError as error:

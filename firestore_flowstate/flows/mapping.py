@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from firestore_flowstate import FlowStateError
-
 from .calls import Called
 from .entries import failed, order_of
+from .errors import StepFailedError
 from .stepping import StepCall, outcome
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class _Progress:
     drive: Drive
     calls: Sequence[StepCall]
     results: dict[int, Any] = field(default_factory=dict)
-    errors: dict[int, FlowStateError] = field(default_factory=dict)
+    errors: dict[int, StepFailedError] = field(default_factory=dict)
 
 
 async def map_items(called: Called, calls: Sequence[StepCall], at_once: int) -> list[Any]:
@@ -57,7 +56,9 @@ async def map_items(called: Called, calls: Sequence[StepCall], at_once: int) -> 
         for worker in workers:
             worker.cancel()
     if progress.errors:
-        raise progress.errors[min(progress.errors)]
+        first, *others = (progress.errors[n] for n in sorted(progress.errors))
+        progress.drive.not_told(error.step for error in others)
+        raise first
     return [progress.results[index] for index in range(len(calls))]
 
 
@@ -72,7 +73,7 @@ async def _one(progress: _Progress, index: int) -> None:
     call = progress.calls[index]
     try:
         progress.results[index] = await outcome(progress.drive, call)
-    except FlowStateError as error:
+    except StepFailedError as error:
         entry = progress.drive.checkpoint.entry(call.key)
         if entry is None or not failed(entry):
             raise

@@ -58,7 +58,7 @@ def seconds(duration: timedelta | float, name: str) -> float:
     """
     if isinstance(duration, timedelta):
         value = duration.total_seconds()
-    elif isinstance(duration, Real):
+    elif isinstance(duration, Real) and not isinstance(duration, bool):
         try:
             value = float(duration)
         except OverflowError:

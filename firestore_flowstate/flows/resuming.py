@@ -11,10 +11,13 @@ from firestore_flowstate import (
     FlowStateNotFoundError,
     StoreUnavailableError,
 )
+from firestore_flowstate.errors import shown
 
+from .arguments import check_text
 from .due import look_at
 from .engine import Engine
 from .errors import NotWaitingError
+from .keys import check_name
 from .payloads import check_payload
 from .record import Inbox, RunRecord, ended_of, inbox_of, metadata_of, record_of, wake_at, wake_now
 
@@ -27,6 +30,8 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
         NotWaitingError: It has ended, or does not take this answer.
         InvalidPayloadError: The answer does not fit. Nothing was written.
     """
+    check_text(step, "step")
+    check_text(key, "key")
     form = engine.values.dump(payload, Any, "the answer")
     in_doubt = False
     while True:
@@ -89,10 +94,27 @@ def _check(state: FlowState, record: RunRecord, id: str, step: str | None) -> st
     if step in state.cache or step in state.events_triggered:
         raise NotWaitingError(f"{step!r} of the run {id!r} was answered already, or has a result.", flow_id=id)
     wait = record.waits.get(step)
+    if wait is None:
+        _check_name(step, id)
     if wait is not None and wait.kind in ("child", "retry"):
         what = "another run" if wait.kind == "child" else "the next attempt of a step"
         raise NotWaitingError(f"{step!r} of the run {id!r} waits for {what}, not for an answer.", flow_id=id)
     return step
+
+
+def _check_name(step: str, id: str) -> None:
+    """Refuse an answer to what no step can be called: it would be kept for nobody.
+
+    Raises:
+        NotWaitingError: No step has such a key.
+    """
+    try:
+        for name in step.split("/"):
+            check_name(name)
+    except ValueError:
+        raise NotWaitingError(
+            f"No step of the run {id!r} can have the key {shown(step)}, so that nothing takes the answer.", flow_id=id
+        ) from None
 
 
 def _first_interrupt(state: FlowState, record: RunRecord, id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from firestore_flowstate import FlowState
 from firestore_flowstate.errors import shown
-from firestore_flowstate.query import check_extra
+from firestore_flowstate.query import check_extra, is_queryable_value
 
 _TAKEN: Final = frozenset(
     (
@@ -33,3 +33,11 @@ def scalars(values: Any) -> dict[str, Any]:
     for name, value in values.items():
         check_extra(name, value)
     return dict(values)
+
+
+def parent_scalar(parent: str | None) -> dict[str, Any]:
+    """Return what a child has beside its state: its parent, by which it is listed, unless that id is too long for it.
+
+    The record has the id in any case.
+    """
+    return {"parent": parent} if parent is not None and is_queryable_value(parent) else {}

@@ -25,7 +25,7 @@ from .flow import Flow
 from .image import image_of
 from .lease import Lease
 from .record import Inbox, RunRecord, ended_of, metadata_of, record_of, wake_at, wake_now
-from .scalars import scalars
+from .scalars import parent_scalar, scalars
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ def _state(engine: Engine, start: Start, *, wake: int, record: RunRecord) -> Flo
     state.operation.metadata = metadata_of(state.operation, record, Inbox())
     if (trace := engine.telemetry.trace_context()) is not None:
         state.trace_context = trace
-    parent = {} if start.parent is None else {"parent": start.parent}
     unknown = state.model_extra
     assert unknown is not None  # noqa: S101  # the model takes any
-    unknown.update({**scalars(start.extra), **parent, "wakeAt": wake})  # by setattr a name would be an attribute's
+    # By setattr a name would be an attribute's.
+    unknown.update({**scalars(start.extra), **parent_scalar(start.parent), "wakeAt": wake})
     return state
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from firestore_flowstate.flows import (
     NotFailedError,
     NotWaitingError,
     Run,
+    StepFailedError,
     UnknownFlowError,
 )
 from firestore_flowstate.flows.clock import SystemClock
@@ -266,6 +268,105 @@ async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) 
     assert ["good", "bad", "bad", "last"] == ran
     with pytest.raises(NotFailedError):
         await flows.retry("x")
+
+
+@pytest.mark.parametrize("how", ["tasks", "map"])
+async def test_one_retry_runs_again_all_that_failed_together(flows: Flows, how: str) -> None:
+    """The function is told of one failure and ends; the others were recorded, and it never saw them."""
+    is_mended, ran = False, list[int]()
+
+    async def fragile(number: int) -> int:
+        ran.append(number)
+        if number and not is_mended:
+            raise ValueError(number)
+        return number
+
+    @flows.flow
+    async def failing(run: Run) -> list[int]:
+        if how == "map":
+            return await run.map("item", fragile, range(4))
+        tasks = [asyncio.ensure_future(run.step("item", fragile, number)) for number in range(4)]
+        try:
+            return [await task for task in asyncio.as_completed(tasks)]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    with pytest.raises(FlowFailedError):
+        await flows.run(failing, id="x")
+    is_mended, before = True, len(ran)
+    await flows.retry("x")
+
+    assert [0, 1, 2, 3] == sorted(await flows.result("x", timeout=5))
+    assert [0, 1, 2, 3] == sorted(ran[:before])
+    assert [1, 2, 3] == sorted(ran[before:])
+
+
+async def test_a_failure_that_the_function_has_seen_to_is_not_run_again(flows: Flows) -> None:
+    """A retry leaves it, since it did not make the run fail."""
+    ran: list[str] = []
+
+    async def fragile(name: str) -> None:
+        ran.append(name)
+        raise ValueError(name)
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        with suppress(StepFailedError):
+            await run.step("seen to", fragile, "seen to")
+        try:
+            await run.step("last", fragile, "last")
+        except StepFailedError as error:
+            raise LookupError from error
+
+    with pytest.raises(FlowFailedError):
+        await flows.run(failing, id="x")
+    await flows.retry("x")
+    with pytest.raises(FlowFailedError):
+        await flows.result("x", timeout=5)
+
+    assert ["seen to", "last", "last"] == ran
+
+
+async def test_a_run_whose_id_is_as_long_as_can_be_has_children(flows: Flows, store: CountingStore) -> None:
+    """The id is too long for a scalar beside the child's state, and is in its record alone."""
+    id = "p" * 1500
+
+    @flows.flow
+    async def childish(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    @flows.flow
+    async def parental(run: Run) -> int:
+        return await run.child("child", childish)
+
+    handle = await flows.start(parental, id=id)
+    await blocked(store, id)
+    child = (await store.load(id)).operation.metadata["run"]["waits"]["child"]["child"]
+    await blocked(store, child)
+    assert {} == (await store.load(child)).model_extra
+    await flows.resume(child, 5)
+
+    assert 5 == await handle.result(timeout=5)
+
+
+@pytest.mark.parametrize("step", ["__a__", "a//b", "/", "a/"])
+async def test_an_answer_to_what_no_step_can_be_called_is_refused(
+    flows: Flows, store: CountingStore, step: str
+) -> None:
+    """It would be kept for nobody, and Firestore refuses some of them as keys of a map."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    with pytest.raises(NotWaitingError, match="No step of the run 'x' can have the key"):
+        await flows.resume("x", 5, step=step)
+    await flows.resume("x", 6)
+
+    assert 6 == await handle.result(timeout=5)
 
 
 async def test_retry_from_a_step_runs_all_after_it_again(flows: Flows, store: CountingStore) -> None:
