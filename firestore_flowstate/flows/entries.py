@@ -85,7 +85,9 @@ def _sorted(value: Any) -> Any:
 def order_of(entry: CacheEntry) -> int | None:
     """Return the entry's place in the order in which results reached the function; None: Genkit JS's, or a show."""
     n = _about(entry).get("n")
-    return int(n) if isinstance(n, (int, float)) and not isinstance(n, bool) else None
+    if isinstance(n, float) and n.is_integer():  # so Genkit JS may write it
+        return int(n)
+    return n if type(n) is int else None
 
 
 def kind_of(entry: CacheEntry) -> str:
@@ -135,7 +137,8 @@ def error_of(entry: CacheEntry, *, flow_id: str, key: str) -> FlowStateError | N
 
 
 def _error_of_step(error: Mapping[str, Any], message: str, *, flow_id: str, key: str) -> StepFailedError:
-    attempts, name = int(error.get("attempts", 1)), str(error.get("type", "Exception"))
+    attempts, name = error.get("attempts"), str(error.get("type", "Exception"))
+    attempts = attempts if type(attempts) is int else 1
     if error.get("interrupted"):
         kind: type[StepFailedError] = StepInterruptedError
         text = message

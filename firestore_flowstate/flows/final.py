@@ -9,7 +9,7 @@ from typing import Any, Literal
 from firestore_flowstate import FlowResult, FlowStateExecution
 
 from .image import KEPT_EXECUTIONS, Image
-from .record import Ended, RunRecord, Wait
+from .record import Ended, RunRecord, Todo, Wait
 
 DriveOutcome = Literal["done", "failed", "cancelled", "waiting", "busy", "handed over", "missing"]
 
@@ -60,7 +60,7 @@ def ended(
     error: BaseException | None = None,
 ) -> Final:
     """Return how a run ends. What is left to do afterwards stands in ``todo``."""
-    todo: dict[str, Any] = {}
+    todo: Todo = {}
     if image.parent is not None and image.record.parent is not None:
         todo["knock"] = image.record.parent
     if children:

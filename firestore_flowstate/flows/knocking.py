@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateNotFoundError
 
 from .cancelling import cancel
 from .engine import Engine
 from .image import Image, image_of
-from .record import ended_of, record_of, wake_now
+from .record import Todo, ended_of, record_of, wake_now
 
 
 async def finish_todo(engine: Engine, image: Image) -> None:
@@ -36,7 +34,7 @@ async def finish_todo(engine: Engine, image: Image) -> None:
             image = image_of(image.id, state)
 
 
-async def _do(engine: Engine, image: Image, todo: dict[str, Any]) -> None:
+async def _do(engine: Engine, image: Image, todo: Todo) -> None:
     if "knock" in todo and image.parent is not None:
         await _knock(engine, image.parent, str(todo["knock"]), image.id)
     for child in todo.get("children", ()):

@@ -7,19 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal
+from functools import cache
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
 
-from firestore_flowstate import FlowState, Operation
+from firestore_flowstate import FlowState, FlowStateDecodeError, Operation
+
+from .values import fit_error
 
 _CLOCKS_DIFFER_MILLISECONDS: Final = 60_000
 """One that is further ahead is wrong, and not to decide when a sweep finds a run."""
 _FIRST_MOMENT: Final = -(2**63)
 _LAST_MOMENT: Final = 2**63 - 1
 
+_Part = TypeVar("_Part")
+_CAMEL: Final = ConfigDict(alias_generator=to_camel)
+
 Ended = Literal["done", "failed", "cancelled"]
 WaitKind = Literal["interrupt", "sleep", "child", "retry"]
+
+
+class Failure(TypedDict, total=False):
+    """The failed attempts of a step that has no result yet: how many, the last error, and when the next begins."""
+
+    attempts: int
+    error: str
+    next: int
+
+
+class Todo(TypedDict, total=False):
+    """What is left to do after the end: the key to knock with at the parent, and the children to cancel."""
+
+    knock: str
+    children: list[str]
 
 
 @dataclass
@@ -36,6 +59,8 @@ class Wait:
         looks: How often the child has been looked at because its time had come.
         knocked: The child's knock was followed, and the child had not ended.
     """
+
+    __pydantic_config__: ClassVar = _CAMEL
 
     kind: WaitKind
     n: int = 0
@@ -73,6 +98,8 @@ class RunRecord:
         todo: What is left to do after the end: ``knock`` the parent, cancel ``children``.
     """
 
+    __pydantic_config__: ClassVar = _CAMEL
+
     owner: str | None = None
     last: str | None = None
     drives: int = 0
@@ -88,10 +115,10 @@ class RunRecord:
     parent: str | None = None
     parent_id: str | None = None
     waits: dict[str, Wait] = field(default_factory=dict)
-    retries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    retries: dict[str, Failure] = field(default_factory=dict)
     intents: list[str] = field(default_factory=list)
     failed_by: list[str] = field(default_factory=list)
-    todo: dict[str, Any] | None = None
+    todo: Todo | None = None
 
     def waits_in_order(self) -> list[tuple[str, Wait]]:
         """Return the waits in the order in which they began, which a native map does not keep."""
@@ -113,6 +140,8 @@ class Inbox:
         answers: The ``key`` that each answer was given with, by the step.
     """
 
+    __pydantic_config__: ClassVar = _CAMEL
+
     cancel: str | None = None
     answers: dict[str, str] = field(default_factory=dict)
 
@@ -123,18 +152,22 @@ def is_run(state: FlowState) -> bool:
 
 
 def record_of(state: FlowState) -> RunRecord:
-    """Return what the holder of the lease keeps; of a run that Genkit JS left, what its state says."""
+    """Return what the holder of the lease keeps; of a run that Genkit JS left, what its state says.
+
+    Raises:
+        FlowStateDecodeError: It is not of the form that drives write.
+    """
     stored = _part(state, "run")
-    if stored is None:
-        return _record_of_genkit(state)
-    record = RunRecord(**_known(RunRecord, stored))
-    record.waits = {key: Wait(**_known(Wait, wait)) for key, wait in record.waits.items()}  # type: ignore[arg-type]  # as it is stored
-    return record
+    return _record_of_genkit(state) if stored is None else _read(_records(), stored, "run", state)
 
 
 def inbox_of(state: FlowState) -> Inbox:
-    """Return what others want of the run."""
-    return Inbox(**_known(Inbox, _part(state, "inbox") or {}))
+    """Return what others want of the run.
+
+    Raises:
+        FlowStateDecodeError: It is not of the form that `resume` and `cancel` write.
+    """
+    return _read(_inboxes(), _part(state, "inbox") or {}, "inbox", state)
 
 
 def metadata_of(operation: Operation, record: RunRecord, inbox: Inbox) -> dict[str, Any]:
@@ -207,11 +240,26 @@ def _part(state: FlowState, name: str) -> dict[str, Any] | None:
     return part if isinstance(part, dict) else None
 
 
-def _known(kind: type[Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the stored fields by their names in Python."""
-    return {
-        each.name: stored[to_camel(each.name)] for each in fields(kind) if stored.get(to_camel(each.name)) is not None
-    }
+def _read(reader: TypeAdapter[_Part], stored: Mapping[str, Any], name: str, state: FlowState) -> _Part:
+    """Return a part of the metadata, which anybody who writes to the collection can have written."""
+    try:
+        part = reader.validate_python({key: value for key, value in stored.items() if value is not None})
+    except ValidationError as error:
+        raise FlowStateDecodeError(
+            f"The run {state.flow_id!r} cannot be read: operation.metadata.{name}: {fit_error(error)}",
+            flow_id=state.flow_id,
+        ) from error
+    return part
+
+
+@cache
+def _records() -> TypeAdapter[RunRecord]:
+    return TypeAdapter(RunRecord)
+
+
+@cache
+def _inboxes() -> TypeAdapter[Inbox]:
+    return TypeAdapter(Inbox)
 
 
 def _stored(value: Any) -> dict[str, Any]:

@@ -163,7 +163,7 @@ class Waits:
     async def _time_out(self, each: OpenWait) -> None:
         """End an interrupt by its timeout once that is stored, unless an answer was stored before."""
         drive = self.drive
-        if not drive.may_go_on:
+        if not drive.may_go_on or self.open.get(each.key) is not each:  # it was answered in the same pass of the loop
             return
         each.is_contested = True
         self._forget(each.key)

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import (
+    CacheEntry,
     FlowState,
+    FlowStateDecodeError,
     FlowStateExistsError,
     FlowStateNotFoundError,
     FlowStateQuery,
@@ -509,6 +511,59 @@ async def test_a_moment_that_no_clock_shows_stops_nobody(flows: Flows, store: Co
     await handle.resume(5, step="number")
 
     assert 5 == await handle.result(timeout=5)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"run": {"waits": [1]}},
+        {"run": {"waits": {"a": "b"}}},
+        {"run": {"waits": {"a": {}}}},
+        {"run": {"waits": {"a": {"kind": "sleep", "until": "soon"}}}},
+        {"run": {"recoveries": "many", "owner": "o"}},
+        {"run": {"drives": [1]}},
+        {"run": {"deadline": "soon"}},
+        {"run": {"retries": {"add": 5}}},
+        {"run": {"retries": {"add": {"attempts": "x", "next": "y"}}}},
+        {"run": {"intents": 5}},
+        {"run": {"todo": {"children": 5}}},
+        {"run": {}, "inbox": {"cancel": 5}},
+        {"run": {}, "inbox": {"answers": 5}},
+    ],
+    ids=range(13),
+)
+async def test_a_record_that_others_have_spoilt_is_an_error(flows: Flows, store: CountingStore, metadata: Any) -> None:
+    """Whatever is asked of the run, the error names it and the place; nothing is claimed."""
+
+    @flows.flow
+    async def adding(run: Run) -> int:
+        return await run.step("add", echo, 1)
+
+    state = FlowState.start(name="adding", flow_id="x")
+    state.operation.metadata = metadata
+    state.wakeAt = 5
+    await store.create("x", state)
+
+    for call in (flows.drive, flows.cancel, flows.resume):
+        with pytest.raises(FlowStateDecodeError, match=r"The run 'x' cannot be read: operation.metadata.(run|inbox): "):
+            await call("x", **({"step": "a"} if call == flows.resume else {}))
+    assert metadata == (await store.load("x")).operation.metadata
+
+
+async def test_entries_that_others_have_numbered_are_taken_as_genkits(flows: Flows, store: CountingStore) -> None:
+    """A place in the order that is no whole number is none; such an entry fits."""
+
+    @flows.flow
+    async def adding(run: Run) -> list[int]:
+        return [await run.step(name, echo, 0) for name in "abcdef"]
+
+    state = FlowState.start(name="adding", flow_id="x")
+    for number, n in enumerate(["x", 1.5, math.nan, math.inf, True, 10**30]):
+        state.cache["abcdef"[number]] = CacheEntry(value=number, n=n)
+    await store.create("x", state)
+
+    assert "done" == await flows.drive("x")
+    assert [0, 1, 2, 3, 4, 5] == await flows.result("x")
 
 
 async def test_a_sweep_dispatches_what_is_overdue(flows: Flows, store: CountingStore) -> None:

@@ -17,6 +17,9 @@ from .invariants import violations
 from .journal import Event, Journal
 from .samples import asking, asking_together, impatient, parental
 
+_PASSES = 24
+"""Of the loop, in one of which a driver in this process sees an answer that a store in memory has."""
+
 
 def _answering(host: Host, id: str, *answers: tuple[str, object]) -> Callable[[], Awaitable[None]]:
     async def answer() -> None:
@@ -120,6 +123,25 @@ class AnswerTests(Suite):
         assert "done" == await drive
         assert "in time" == await _result(host, "x")
         assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_an_answer_that_the_driver_sees_as_the_time_is_up(self, store: VersionedFlowStateStore) -> None:
+        """Whatever pass of the loop they meet in, the answer was stored before, so it is the result."""
+        for passes in range(_PASSES):
+            journal, id = Journal(), f"x-{passes}"
+            host, other = Host(store, journal), Host(store, journal)
+            await host.flows.start(impatient, 1.0, id=id)
+            drive = host.drive(id)
+            await _asks(host, id)
+            await other.answer(id, "approve", "yes")
+            host.flows._engine.poke(id)
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            host.clock.move(2)
+
+            assert "done" == await drive
+            assert "in time" == await _result(host, id), passes
+            assert [] == violations(journal.events()), passes
 
     @pytest.mark.asyncio
     async def test_an_answer_that_comes_after_the_timeout(self, store: VersionedFlowStateStore) -> None:
