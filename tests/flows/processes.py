@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -188,6 +189,7 @@ class Nursery:
     """The process that the others are forked from."""
 
     def __init__(self) -> None:
+        self._asking = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from tests.flows.processes import fork_for_each_line; fork_for_each_line()"],
             stdin=subprocess.PIPE,
@@ -220,9 +222,10 @@ class Nursery:
     def _ask(self, what: str, about: Any) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([what, about]) + "\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline()
+        with self._asking:  # each thread gets its own answer
+            self._process.stdin.write(json.dumps([what, about]) + "\n")
+            self._process.stdin.flush()
+            return self._process.stdout.readline()
 
 
 def fork_for_each_line() -> None:

@@ -94,7 +94,7 @@ class Torture:
     async def _round(self, number: int, flows: Flows, journal: Journal) -> list[str]:
         self.begun: dict[str, Any] = {}
         self.touched: set[str] = set()
-        self.turns, self.may_retry = 0, True
+        self.turns, self.may_retry, self.is_over = 0, True, False
         actors = [asyncio.ensure_future(self._start(flows)), asyncio.ensure_future(self._meddle(flows, journal))]
         keeper = asyncio.ensure_future(self._keep())
         until = time.monotonic() + self.seconds
@@ -105,7 +105,8 @@ class Torture:
             await self.server.crash_and_lose_nothing(History(kills=[]), [*self.lines, self.own_line])
             self.counts["server killed"] += 1
         wrong = await self._calm(flows, actors)
-        keeper.cancel()
+        self.is_over = True
+        await keeper  # which must not leave a process behind that it has just started
         for pid in self.pids:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
@@ -149,7 +150,7 @@ class Torture:
 
     async def _keep(self) -> None:
         """Have three workers."""
-        while True:
+        while not self.is_over:
             for place, line in enumerate(self.lines):
                 if not self.pids[place] or await asyncio.to_thread(self.nursery.has_ended, self.pids[place]):
                     self.counts["deaths"] += bool(self.pids[place])
