@@ -7,12 +7,23 @@ from firestore_flowstate import FlowStateConflictError, FlowStateNotFoundError
 from .claiming import write_end
 from .ending import cancelled_end
 from .engine import Engine
-from .image import image_of
+from .image import Image, image_of
 from .record import ended_of, metadata_of, wake_at
 
 
-async def cancel(engine: Engine, id: str, reason: str = "", *, missing_ok: bool = False) -> None:
+async def cancel(engine: Engine, id: str, reason: str = "") -> None:
     """End the run at once if nobody drives it, else have its driver end it; one that has ended stays as it is.
+
+    Raises:
+        FlowStateNotFoundError: There is no such run.
+    """
+    ended = await end_or_ask(engine, id, reason)
+    if ended is not None:
+        await engine.finish(ended)
+
+
+async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool = False) -> Image | None:
+    """Do as `cancel`, but for what is left to do after the end: return the run that has ended here, which has it.
 
     Raises:
         FlowStateNotFoundError: There is no such run.
@@ -21,10 +32,10 @@ async def cancel(engine: Engine, id: str, reason: str = "", *, missing_ok: bool 
         state = await engine.store.load(id)
         if state is None:
             if missing_ok:
-                return
+                return None
             raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id)
         if ended_of(state) is not None:
-            return
+            return None
         image = image_of(id, state)
         is_owned = image.record.owner is not None and wake_at(state) is not None
         try:
@@ -39,7 +50,6 @@ async def cancel(engine: Engine, id: str, reason: str = "", *, missing_ok: bool 
             continue
         if is_owned:
             engine.poke(id)
-        else:
-            engine.moved(id)
-            await engine.finish(image)
-        return
+            return None
+        engine.moved(id)
+        return image

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateNotFoundError
 
-from .cancelling import cancel
+from .cancelling import end_or_ask
 from .engine import Engine
 from .image import Image, image_of
 from .record import Todo, ended_of, record_of, wake_now
 
 
 async def finish_todo(engine: Engine, image: Image) -> None:
-    """Do what is left to do, and note that it is done."""
-    todo = image.record.todo
-    if not todo:
-        return
-    await _do(engine, image, todo)
+    """Do what is left to do, and note that it is done; then the same for the children that have ended by it."""
+    left = deque([image])  # not by recursion: a chain of children may be longer than Python's stack is deep
+    while left:
+        image = left.popleft()
+        if image.record.todo:
+            left += await _do(engine, image, image.record.todo)
+            await _note_that_it_is_done(engine, image)
+
+
+async def _note_that_it_is_done(engine: Engine, image: Image) -> None:
     while image.record.todo:
         image.record.todo = None
         try:
@@ -34,11 +41,13 @@ async def finish_todo(engine: Engine, image: Image) -> None:
             image = image_of(image.id, state)
 
 
-async def _do(engine: Engine, image: Image, todo: Todo) -> None:
+async def _do(engine: Engine, image: Image, todo: Todo) -> list[Image]:
+    """Knock at the parent and cancel the children; return those that have ended by that."""
     if "knock" in todo and image.parent is not None:
-        await _knock(engine, image.parent, str(todo["knock"]), image.id)
-    for child in todo.get("children", ()):
-        await cancel(engine, str(child), f"the run {image.id!r}, which started it, was cancelled", missing_ok=True)
+        await _knock(engine, image.parent, todo["knock"], image.id)
+    reason = f"the run {image.id!r}, which started it, was cancelled"
+    ended = [await end_or_ask(engine, child, reason, missing_ok=True) for child in todo.get("children", ())]
+    return [child for child in ended if child is not None]
 
 
 async def _knock(engine: Engine, parent: str, key: str, child: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from firestore_flowstate import FlowState, FlowStateConflictError, FlowStateNotFoundError
 
 from .engine import Engine
-from .entries import child_of, failed, order_of
+from .entries import child_of, failed, kind_of, order_of
 from .errors import NotFailedError
 from .record import Inbox, ended_of, inbox_of, metadata_of, record_of, wake_now
 
@@ -46,7 +46,7 @@ def _dropped(id: str, state: FlowState, from_step: str | None) -> set[str]:
         keys = set(record_of(state).failed_by)
         inside = {key for key in state.cache if failed(state.cache[key]) and _is_inside(key, keys)}
         return keys | inside
-    if from_step not in state.cache:
+    if from_step not in state.cache or kind_of(state.cache[from_step]) == "show":
         raise ValueError(
             f"the run {id!r} has no result of {from_step!r}; it has results of {', '.join(state.cache) or 'nothing'}"
         )

@@ -202,6 +202,27 @@ async def test_a_cancelled_parent_cancels_its_open_children(flows: Flows, store:
     assert ["child"] == [summary.id for summary in children.summaries]
 
 
+async def test_a_cancelled_run_cancels_a_long_chain_of_children(flows: Flows, store: CountingStore) -> None:
+    """Longer than Python's stack is deep: each has what is left to do after its end done in turn."""
+
+    @flows.flow
+    async def nested(run: Run, depth: int) -> int:
+        return (
+            await run.child("child", nested, depth - 1, id=f"x{depth - 1}") if depth else await run.interrupt("a", int)
+        )
+
+    await flows.start(nested, 250, id="x250")
+    for depth in range(251):
+        while await store.load(f"x{depth}") is None:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+        await blocked(store, f"x{depth}")
+    await flows.cancel("x250")
+
+    states = await store.load_many(f"x{depth}" for depth in range(251))
+    assert {"cancelled"} == {state.operation.metadata["run"]["ended"] for state in states.values()}
+    assert [] == [id for id, state in states.items() if "todo" in state.operation.metadata["run"]]
+
+
 async def test_the_time_of_a_run_is_up(flows: Flows, store: CountingStore) -> None:
     """flow(timeout=) is a cancel at its time, of a waiting run too."""
 
@@ -270,6 +291,26 @@ async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) 
     assert ["good", "bad", "bad", "last"] == ran
     with pytest.raises(NotFailedError):
         await flows.retry("x")
+
+
+async def test_retry_from_what_was_shown_is_refused(flows: Flows, store: CountingStore) -> None:
+    """It is no result: nothing has reached the function after it, or all."""
+
+    @flows.flow
+    async def asking(run: Run) -> None:
+        await run.step("echo", echo, 1)
+        await run.interrupt("approve", bool, show="this")
+        raise ValueError
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    await handle.resume(True)
+    with pytest.raises(FlowFailedError):
+        await handle.result(timeout=5)
+
+    with pytest.raises(ValueError, match="has no result of 'approve/show'"):
+        await handle.retry(from_step="approve/show")
+    assert "failed" == (await store.load("x")).status
 
 
 @pytest.mark.parametrize("how", ["tasks", "map"])
