@@ -1,0 +1,218 @@
+"""What the design of flows says in a sentence, and no other test holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from firestore_flowstate import BlockedOnStep, FlowState, FlowStateExecution, MemoryFlowStateStore
+from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, NotWaitingError, Retry, Run
+from firestore_flowstate.flows.record import record_of, wake_at
+from tests.flows.counting_store import CountingStore
+from tests.flows.test_waits import blocked
+
+
+async def echo(value: Any) -> Any:
+    return value
+
+
+async def test_the_last_100_stretches_are_kept(flows: Flows, store: CountingStore) -> None:
+    """A run that wakes each minute for a year stays small."""
+
+    @flows.flow
+    async def idle(run: Run) -> None: ...
+
+    state = FlowState.start(name="idle", flow_id="x")
+    state.executions = [FlowStateExecution(start_time=number, trace_ids=[]) for number in range(100)]
+    await store.create("x", state)
+    assert "done" == await flows.drive("x")
+
+    executions = (await store.load("x")).executions
+    assert [1, 99] == [executions[0].start_time, executions[-2].start_time]
+    assert 100 == len(executions)
+
+
+async def test_a_sweep_goes_past_what_nobody_here_can_drive(flows: Flows, store: CountingStore) -> None:
+    """More than a page of runs of other flows, due for longer, starve nobody."""
+
+    @flows.flow
+    async def known(run: Run) -> int:
+        return 5
+
+    for number in range(310):
+        state = FlowState.start(name="unknown", flow_id=f"u{number}")
+        state.wakeAt = number
+        await store.create(f"u{number}", state)
+    state = FlowState.start(name="known", flow_id="x")
+    state.wakeAt = 1000
+    await store.create("x", state)
+
+    assert 1 == await flows.sweep()
+    assert 5 == await flows.result("x", timeout=5)
+
+
+async def test_a_replay_is_told_and_has_the_same_start(flows: Flows, store: CountingStore) -> None:
+    """Until the first operation without a result; the start is when the run first began."""
+    seen: list[tuple[bool, bool, datetime]] = []
+
+    @flows.flow
+    async def asking(run: Run) -> None:
+        before = run.is_replaying
+        await run.step("echo", echo, 1)
+        await run.interrupt("number", int)
+        seen.append((before, run.is_replaying, run.started_at))
+        await run.interrupt("another", int)
+        seen.append((before, run.is_replaying, run.started_at))
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x", on="number")
+    await handle.resume(1)
+    await blocked(store, "x", on="another")
+    await handle.resume(2)
+    await handle.result(timeout=5)
+
+    assert [(True, False), (True, True), (True, False)] == [each[:2] for each in seen]
+    assert 1 == len({each[2] for each in seen})
+
+
+async def test_a_run_knows_the_version_of_the_code_that_started_it() -> None:
+    """Another version goes on with it."""
+    store = MemoryFlowStateStore()
+    old, new = Flows(store, version="1"), Flows(store, version="2")
+    for flows in (old, new):
+
+        @flows.flow
+        async def asking(run: Run) -> str | None:
+            await run.interrupt("number", int)
+            return run.version
+
+    await old.start("asking", id="x")
+    await blocked(CountingStore(store), "x")
+    await new.resume("x", 1)
+
+    assert "1" == await new.result("x", timeout=5)
+    await old.close()
+    await new.close()
+
+
+DRAFT_07 = {
+    "$schema": "http://json-schema.org/draft-07/schema#",
+    "type": "object",
+    "properties": {"words": {"type": "array", "items": [{"type": "string"}, {"type": "integer"}]}},
+    "additionalProperties": False,
+}
+
+
+async def test_an_answer_is_checked_by_the_draft_that_the_schema_names(flows: Flows, store: CountingStore) -> None:
+    """Genkit JS writes draft-07, in which a list of items is what later drafts call prefixItems."""
+    state = FlowState.start(name="js", flow_id="x")
+    state.executions = [FlowStateExecution(start_time=1, trace_ids=[])]
+    state.blocked_on_step = BlockedOnStep(name="approve", schema=json.dumps(DRAFT_07))
+    await store.create("x", state)
+
+    with pytest.raises(InvalidPayloadError, match="words/1: 'two' is not of type 'integer'"):
+        await flows.resume("x", {"words": ["one", "two"]})
+    await flows.resume("x", {"words": ["one", 2]})
+    assert {"approve": {"words": ["one", 2]}} == (await store.load("x")).events_triggered
+
+
+class Aliased(BaseModel):
+    word_count: int = Field(alias="wordCount")
+
+
+async def test_models_are_stored_by_their_aliases(flows: Flows, store: CountingStore) -> None:
+    """Inputs, results and answers, as other languages write them."""
+
+    async def count(given: Aliased) -> Aliased:
+        return given
+
+    @flows.flow
+    async def counting(run: Run, input: Aliased) -> Aliased:
+        await run.step("count", count, input)
+        return await run.interrupt("more", Aliased)
+
+    handle = await flows.start(counting, Aliased(wordCount=1), id="x")
+    await blocked(store, "x")
+    await handle.resume(Aliased(wordCount=2))
+
+    assert Aliased(wordCount=2) == await handle.result(timeout=5)
+    state = await store.load("x")
+    assert {"wordCount": 1} == state.input == state.cache["count"].value
+    assert {"wordCount": 2} == state.events_triggered["more"] == state.operation.result.response
+
+
+async def test_what_is_asked_is_shown_while_others_work(flows: Flows, store: CountingStore) -> None:
+    """The state is blocked, and has an owner; once the answer is recorded it is not blocked any more."""
+    go_on = asyncio.Event()
+
+    async def work() -> int:
+        await go_on.wait()
+        return 1
+
+    @flows.flow
+    async def asking(run: Run) -> list[int]:
+        return list(await asyncio.gather(run.interrupt("number", int), run.step("work", work)))
+
+    handle = await flows.start(asking, id="x")
+    async for state in handle.watch():
+        if state.blocked_on_step is not None:
+            break
+    assert ("number", "blocked") == (state.blocked_on_step.name, state.status)
+    assert record_of(state).owner is not None
+    await handle.resume(2)
+    async for state in handle.watch():
+        if state.blocked_on_step is None:
+            break
+    assert "running" == state.status
+    go_on.set()
+
+    assert [2, 1] == await handle.result(timeout=5)
+
+
+async def test_a_pause_of_more_than_30_seconds_suspends(flows: Flows, store: CountingStore) -> None:
+    """The run is woken for the next attempt, and takes no answer in its place."""
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        await run.options(retry=Retry(2, first=31, jitter=False)).step("divide", lambda: 1 / 0)
+
+    await flows.start(failing, id="x")
+    await blocked(store, "x")
+
+    state = await store.load("x")
+    [wait] = record_of(state).waits.values()
+    assert ("retry", wait.until) == (wait.kind, wake_at(state))
+    assert {"divide": 1} == {key: each["attempts"] for key, each in record_of(state).retries.items()}
+    with pytest.raises(NotWaitingError, match="waits for the next attempt of a step"):
+        await flows.resume("x", 1, step="divide")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="task groups are new in Python 3.11")
+async def test_a_task_group_of_which_two_fail_goes_on_after_one_retry(flows: Flows) -> None:
+    """The errors are found in the group that ended the run, or were recorded and not seen."""
+    is_mended = False
+
+    async def fragile(number: int) -> int:
+        if not is_mended:
+            raise ValueError(number)
+        return number
+
+    @flows.flow
+    async def grouped(run: Run) -> int:
+        group = getattr(asyncio, "TaskGroup")()  # noqa: B009  # which the types of Python 3.10 have not
+        async with group:
+            tasks = [group.create_task(run.step("item", fragile, number)) for number in range(3)]
+        return sum(task.result() for task in tasks)
+
+    with pytest.raises(FlowFailedError, match="ExceptionGroup"):
+        await flows.run(grouped, id="x")
+    is_mended = True
+    await flows.retry("x")
+
+    assert 3 == await flows.result("x", timeout=5)
