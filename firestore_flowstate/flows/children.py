@@ -125,7 +125,7 @@ async def look(waits: Waits, each: OpenWait) -> None:
         except Exception:  # noqa: BLE001  # whatever the store raises: the run stays claimed meanwhile
             await asyncio.sleep(pause)
             pause = min(2 * pause, 5.0)
-    each.is_looked_at = False
+    each.looking -= 1
     if drive.is_over or waits.open.get(each.key) is not each:
         return
     if entry is not None:

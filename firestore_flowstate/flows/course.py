@@ -209,7 +209,7 @@ def only_waits(drive: Drive) -> bool:
     if any(not drive.is_parked(key) for key in drive.flights):
         return False
     open_waits = drive.waits.open.values()
-    if any(each.is_looked_at for each in open_waits):
+    if any(each.looking for each in open_waits):
         return False
     ends = [each.wait.until for each in open_waits if each.wait.until is not None]
     soon = drive.engine.clock.now() + NEAR_MILLISECONDS

@@ -34,7 +34,7 @@ class OpenWait:
         future: Gets the number of the result; of a retry: None.
         type: The type that the answer is read as.
         timer: What ends it in this process.
-        is_looked_at: The child has knocked, or its time has come, and it is being loaded.
+        looking: How many loads of the child are under way, since it has knocked or its time has come.
         is_contested: Its time is up, and until that is stored an answer may still come first.
     """
 
@@ -43,7 +43,7 @@ class OpenWait:
     future: asyncio.Future[int | None]
     type: Any = None
     timer: Timer | None = None
-    is_looked_at: bool = False
+    looking: int = 0
     is_contested: bool = False
 
 
@@ -117,7 +117,7 @@ class Waits:
         """See whether the child has ended."""
         from .children import look  # which begins waits
 
-        each.is_looked_at = True  # at once: a run must not be suspended with a knock that nobody follows
+        each.looking += 1  # at once: a run must not be suspended with a knock that nobody follows
         self.spawn(look(self, each))
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:

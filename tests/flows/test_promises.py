@@ -101,6 +101,52 @@ async def test_a_run_knows_the_version_of_the_code_that_started_it() -> None:
     await new.close()
 
 
+async def test_a_run_is_not_suspended_while_any_look_at_its_child_is_under_way(
+    flows: Flows, store: CountingStore
+) -> None:
+    """The child may knock in the moment in which its time has come: nobody else follows that knock."""
+    looks, gate = 0, asyncio.Event()
+
+    @flows.flow
+    async def childish(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    @flows.flow
+    async def parental(run: Run) -> int:
+        first = await run.interrupt("first", int)
+        return first + await run.child("child", childish, id="child")
+
+    handle = await flows.start(parental, id="x")
+    await blocked(store, "x", on="first")
+    load = store.load
+
+    async def gated(id: str, **options: Any) -> Any:
+        nonlocal looks
+        state = await load(id, **options)
+        if id == "child" and "x" in flows._engine.drives:
+            looks += 1
+            if looks == 2:
+                await gate.wait()
+        return state
+
+    store.load = gated  # type: ignore[method-assign]  # of this object alone
+    await handle.resume(1)
+    while (drive := flows._engine.drives.get("x")) is None or "child" not in drive.waits.open:  # noqa: ASYNC110  # as below
+        await asyncio.sleep(0)
+    drive.waits.look_at_child(drive.waits.open["child"])
+    drive.waits.look_at_child(drive.waits.open["child"])
+    while looks < 2:  # noqa: ASYNC110  # nobody tells
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not drive.is_over
+    gate.set()
+    await blocked(store, "x", on="child")
+    await flows.resume("child", 2)
+
+    assert 3 == await handle.result(timeout=5)
+
+
 DRAFT_07 = {
     "$schema": "http://json-schema.org/draft-07/schema#",
     "type": "object",
