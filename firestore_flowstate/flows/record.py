@@ -60,7 +60,7 @@ class Wait:
         knocked: The child's knock was followed, and the child had not ended.
     """
 
-    __pydantic_config__: ClassVar = _CAMEL
+    __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
 
     kind: WaitKind
     n: int = 0
@@ -98,7 +98,7 @@ class RunRecord:
         todo: What is left to do after the end: ``knock`` the parent, cancel ``children``.
     """
 
-    __pydantic_config__: ClassVar = _CAMEL
+    __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
 
     owner: str | None = None
     last: str | None = None
@@ -140,7 +140,7 @@ class Inbox:
         answers: The ``key`` that each answer was given with, by the step.
     """
 
-    __pydantic_config__: ClassVar = _CAMEL
+    __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
 
     cancel: str | None = None
     answers: dict[str, str] = field(default_factory=dict)
