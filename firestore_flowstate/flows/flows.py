@@ -266,6 +266,8 @@ class Flows:
     async def retry(self, id: str, *, from_step: str | None = None) -> None:
         """Have a run that failed or was cancelled go on: what made it fail runs again, all else is kept.
 
+        What had failed in other branches runs again too, if the function was not told of it before it ended.
+
         Args:
             id: The id of the run.
             from_step: Run this step again, and all that reached the function after it, of parallel branches too.
