@@ -92,7 +92,7 @@ asyncio.run(store.save("before", FlowState.start()))
 held, go_on = threading.Event(), threading.Event()
 
 def write():
-    with store._locked():
+    with store._records.lock():
         held.set()
         go_on.wait()
 
