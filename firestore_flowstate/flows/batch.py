@@ -43,6 +43,11 @@ class Batch:
         self.everything = self.everything or later.everything
 
     @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self.entries) + len(self.progress)
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
         return not (self.entries or self.progress or self.record or self.everything)

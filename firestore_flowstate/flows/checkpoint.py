@@ -213,6 +213,7 @@ class Checkpoint:
         """Commit until it has landed, the lease is lost, or the drive is not to end after all."""
         async with self._lock:
             by, pause = self._engine.clock.monotonic() + PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
+            was_refused = False
             while self.outcome is None:
                 if self._engine.clock.monotonic() > by:
                     self.abandon()
@@ -227,7 +228,14 @@ class Checkpoint:
                 try:
                     await self._send(ending)
                 except FlowStateEncodeError as error:
+                    in_hand = self._flying.size
                     final = self._refused(error)
+                    if was_refused and self._flying.size == in_hand:
+                        # What is stored is in the way of the end, and may go. Others in this loop go on meanwhile.
+                        await asyncio.sleep(pause)
+                        pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+                        await self._rebase(by=by)
+                    was_refused = True
                 except (FlowStateConflictError, FlowStateNotFoundError):
                     await self._rebase(by=by)
                 except BackendError as error:

@@ -607,6 +607,34 @@ async def test_entries_that_others_have_numbered_are_taken_as_genkits(flows: Flo
     assert [0, 1, 2, 3, 4, 5] == await flows.result("x")
 
 
+async def test_what_cannot_be_ended_holds_up_itself_alone(flows: Flows, store: CountingStore) -> None:
+    """No update takes out a `wakeAt` beyond 64 bits: others in the loop go on, and the run ends once that has gone."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return 1
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    state = await store.load("x")
+    state.wakeAt = 10**400
+    await store.save("x", state)
+    await handle.resume(5, step="number")
+
+    with pytest.raises(TimeoutError):
+        await handle.result(timeout=0.5)
+    assert 1 == await flows.run(one)
+    state = await store.load("x")
+    state.wakeAt = 5
+    await store.save("x", state)
+    with pytest.raises(FlowFailedError, match="FlowStateEncodeError"):
+        await handle.result(timeout=10)
+
+
 async def test_a_sweep_dispatches_what_is_overdue(flows: Flows, store: CountingStore) -> None:
     """If its name is known here; and a worker takes what is due now."""
 
