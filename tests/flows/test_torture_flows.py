@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from firestore_flowstate.testing.durability import violations
 from tests.flows.torture_flows import torture
 
@@ -53,3 +55,14 @@ def told_late() -> Iterator[dict[str, Any]]:
 def test_a_retry_that_others_saw_first_is_before_the_end_that_followed() -> None:
     """A busy process may note its write after another one has read it and ended the run; the judge knows."""
     assert [] == violations(list(told_late()))
+
+
+@pytest.mark.parametrize(("wake", "wrong"), [(None, 0), (7, 1)], ids=["the same", "another"])
+def test_two_that_write_the_same_on_one_version_may_both_be_told_that_it_landed(wake: int | None, wrong: int) -> None:
+    """The reply of one was lost, and what it finds stored is what it wrote; of other content that is a fault."""
+    lines = list(told_late())
+    [place] = [place for place, line in enumerate(lines) if line["what"] == "write" and line["number"] == "w3"]
+    again = {**lines[place], "process": 2, "number": "again", "changes": {**lines[place]["changes"], "wake": wake}}
+    told = {**lines[place + 1], "process": 2, "number": "again"}
+
+    assert wrong == len([each for each in violations([*lines, again, told]) if "2 writes landed" in each])

@@ -105,6 +105,11 @@ def _history(run: str, lines: Sequence[tuple[int, Event]], *, restored: bool) ->
     return history
 
 
+def _what(write: _Write) -> str:
+    """Return what it writes, to be compared."""
+    return json.dumps([write.event.get("changes"), write.event.get("content")], sort_keys=True)
+
+
 def _chain(
     history: History,
     writes: Sequence[_Write],
@@ -125,7 +130,8 @@ def _chain(
     copies: set[str] = set()
     while True:
         candidates = on.get(here, [])
-        landed = [write for write in candidates if write.version is not None]
+        # Two that write the same on one version are both told of the one that there is then, if a reply was lost.
+        landed = list({(write.version, _what(write)): write for write in candidates if write.version}.values())
         if len(landed) > 1:
             history.wrong.append(f"{len(landed)} writes landed on the version {here}")
         if landed:
