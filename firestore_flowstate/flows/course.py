@@ -106,7 +106,8 @@ class Course:
         def final() -> Final:
             ending = drive.end or end
             if ending.how != "done":
-                ending = replace(ending, failed_by=[*dict.fromkeys([*ending.failed_by, *drive.untold()])])
+                untold = drive.untold(is_cut_short=ending.how == "cancelled")
+                ending = replace(ending, failed_by=[*dict.fromkeys([*ending.failed_by, *untold])])
             return ending.final(drive.image, drive.token, now=drive.engine.clock.now())
 
         return await drive.checkpoint.finish(final)

@@ -174,9 +174,19 @@ class Drive:
         """Note that these failures have reached no code of the function, as another one did in their place."""
         self._told.difference_update(keys)
 
-    def untold(self) -> list[str]:
-        """Return the keys of recorded failures that the function was not told of, as it had ended before."""
-        return [key for key, entry in self.checkpoint.entries().items() if failed(entry) and key not in self._told]
+    def untold(self, *, is_cut_short: bool) -> list[str]:
+        """Return the keys of failures that the function asked for and was not told of, as it had ended before.
+
+        Args:
+            is_cut_short: The function has not ended by itself. So it may have been told in an earlier drive of what was
+                recorded then.
+        """
+        known = self.image.loaded if is_cut_short else ()
+        return [
+            key
+            for key, entry in self.checkpoint.entries().items()
+            if failed(entry) and key in self._asked and key not in self._told and key not in known
+        ]
 
     def is_parked(self, key: str) -> bool:
         """Return whether something inside of the step, or its next attempt, waits."""

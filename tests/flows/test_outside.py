@@ -371,6 +371,47 @@ async def test_a_failure_that_the_function_has_seen_to_is_not_run_again(flows: F
     assert ["seen to", "last", "last"] == ran
 
 
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+async def test_a_failure_that_an_earlier_drive_has_seen_to_is_not_run_again(
+    flows: Flows, store: CountingStore, end: str
+) -> None:
+    """A later drive that ends before its replay gets there does not take it for one that the function never saw."""
+    is_ending, ran = False, list[str]()
+
+    async def fragile(name: str) -> str:
+        ran.append(name)
+        if name == "first":
+            raise ValueError(name)
+        return name
+
+    @flows.flow
+    async def failing(run: Run) -> str:
+        if is_ending and end == "failed":
+            raise LookupError
+        first = asyncio.ensure_future(run.step("first", fragile, "first"))
+        if is_ending:
+            await asyncio.sleep(0)  # so that it is asked for
+            flows._engine.drives["x"].cancelled("now")
+        try:
+            name = await first
+        except StepFailedError:
+            name = await run.step("second", fragile, "second")
+        await run.interrupt("ask", bool)
+        return name
+
+    await flows.start(failing, id="x")
+    await blocked(store, "x")
+    is_ending = True
+    await flows.resume("x", True)
+    with pytest.raises(FlowFailedError if end == "failed" else FlowCancelledError):
+        await flows.result("x", timeout=5)
+    is_ending = False
+    await flows.retry("x")
+
+    assert "second" == await flows.result("x", timeout=5)
+    assert ["first", "second"] == ran
+
+
 async def test_a_run_whose_id_is_as_long_as_can_be_has_children(flows: Flows, store: CountingStore) -> None:
     """The id is too long for a scalar beside the child's state, and is in its record alone."""
     id = "p" * 1500
@@ -549,6 +590,7 @@ async def test_a_moment_that_no_clock_shows_stops_nobody(flows: Flows, store: Co
     await store.create("y", overdue)
     await flows.sweep()
     await blocked(store, "y")
+    assert "waiting" == await flows.drive("x")
     await handle.resume(5, step="number")
 
     assert 5 == await handle.result(timeout=5)
