@@ -32,6 +32,8 @@ LOG: Final = logging.getLogger("firestore_flowstate.flows")
 _STEP_THREADS: Final = 32
 _DELIVERY_MILLISECONDS: Final = 1_000
 """What a queue may need from the time of a task to its handler, and more."""
+_LAST_MOMENT: Final = 253_402_300_799_999
+"""The last one that `datetime` knows, at the end of the year 9999, in milliseconds since the epoch."""
 
 
 @dataclass
@@ -123,7 +125,9 @@ class Engine:
         self.moved(id)
 
     async def dispatch(self, id: str, wake: int, *, at: int | None = None) -> None:
-        """Have the run driven: now, or at a time in milliseconds since the epoch."""
+        """Have the run driven: now, or at a time in milliseconds since the epoch, unless no clock ever shows that."""
+        if at is not None and at > _LAST_MOMENT:  # others can write any number as `wakeAt`
+            return
         moment = None if at is None else datetime.fromtimestamp(at / 1000, timezone.utc)
         await self.dispatcher.dispatch(id, wake=wake_name(wake, now=self.clock.now()), at=moment)
 
