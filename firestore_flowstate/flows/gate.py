@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 PASSES: Final = 20
 """Passes of the loop between two results: more than the hops from a result through gather, wait and a queue."""
@@ -40,6 +41,7 @@ class Gate:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, moved: Callable[[], None]) -> None:
         self._loop = loop
+        self._ready = _ready(loop)
         self._moved = moved
         self.straight = True
         self.active_at = loop.time()
@@ -114,12 +116,9 @@ class Gate:
         return self.straight and not self._turns and self._first() == n
 
     def _may_hide_a_task(self) -> bool:
-        """Whether something may be about to run on the loop; now and then in any case, to let timers have their turn.
-
-        A task that was just made is among what is ready. A loop that is not asyncio's own does not tell.
-        """
+        """Whether something may be about to run on the loop; now and then in any case, so that timers get a turn."""
         self._straight_on += 1
-        return self._straight_on % _STRAIGHT_ON == 0 or bool(getattr(self._loop, "_ready", True))
+        return self._straight_on % _STRAIGHT_ON == 0 or self._ready is None or bool(self._ready)
 
     def _first(self) -> int | None:
         while self._heap and self._heap[0] not in self._expected:
@@ -171,3 +170,14 @@ class Gate:
             return
         self._is_passing = True
         self._loop.call_later(_IDLE_SECONDS - idle, self._pass)
+
+
+def _ready(loop: asyncio.AbstractEventLoop) -> deque[Any] | None:
+    """Return what is about to run on the loop, among which is a task that was just made; None: the loop does not tell.
+
+    Those of Qt inherit asyncio's queue and never fill it, since their `call_soon` is another.
+    """
+    if getattr(type(loop), "call_soon", None) is not asyncio.BaseEventLoop.call_soon:
+        return None
+    ready = getattr(loop, "_ready", None)
+    return ready if isinstance(ready, deque) else None

@@ -13,6 +13,7 @@ import pytest
 
 from firestore_flowstate import CacheEntry, FlowState, MemoryFlowStateStore
 from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run, current_run
+from firestore_flowstate.flows.gate import Gate
 from firestore_flowstate.flows.image import image_of
 from firestore_flowstate.flows.values import Values
 from firestore_flowstate.testing import Simulation, simulate
@@ -172,6 +173,29 @@ def test_replays_are_the_same_on_uvloop() -> None:
     import uvloop  # not every Python has it at once
 
     on_loop(uvloop.new_event_loop(), main)
+
+
+def test_a_task_that_was_just_made_shows_itself_on_a_loop_with_a_queue_of_its_own() -> None:
+    """As those of Qt, which inherit the queue of asyncio's loop and leave it empty."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
+            return self.call_later(0, callback, *args, context=context)
+
+    shown: list[int] = []
+
+    async def show() -> None:
+        shown.append(1)
+
+    async def main() -> None:
+        gate = Gate(asyncio.get_running_loop(), lambda: None)
+        gate.expect([1])
+        task = asyncio.ensure_future(show())
+        await gate.pass_through(1)
+        assert [1] == shown
+        await task
+
+    on_loop(Loop(), main)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
