@@ -39,7 +39,7 @@ def error_entry(error: Mapping[str, Any], **about: Any) -> CacheEntry:
 def error_record(error: BaseException, *, attempts: int = 1) -> dict[str, Any]:
     """Return what is kept of an error: type, message, attempts, stacktrace."""
     return {
-        "type": type_name(error),
+        "type": type(error).__name__,
         "message": message_of(error),
         "attempts": attempts,
         "stacktrace": stacktrace_of(error),
@@ -52,11 +52,6 @@ def message_of(error: BaseException) -> str:
         return str(error)
     except Exception as reason:  # noqa: BLE001  # it is the code of an application
         return f"its text cannot be made, {type(reason).__name__}"
-
-
-def type_name(error: BaseException) -> str:
-    """Return the name of the error's type; each TimeoutError of Python 3.10 has the same."""
-    return "TimeoutError" if type(error).__name__ == "TimeoutError" else type(error).__name__
 
 
 def stacktrace_of(error: BaseException) -> str:

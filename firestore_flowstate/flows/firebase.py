@@ -17,6 +17,7 @@ import asyncio
 import os
 import re
 import time
+from contextlib import closing
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -159,9 +160,8 @@ class FirebaseTasks:
             if f"queue:{project}-{location}-{name}" not in answer.json():
                 raise unseen_queue(queue, "NOT_FOUND", LookupError("the emulator has none of this name"))
             return
-        session = QueueSession(app.credential.get_credential())
-        answer = session.request("GET", f"{_GOOGLE}/{queue}")
-        session.close()
+        with closing(QueueSession(app.credential.get_credential())) as session:
+            answer = session.request("GET", f"{_GOOGLE}/{queue}")
         if not answer.ok:
             status = {403: "PERMISSION_DENIED", 404: "NOT_FOUND"}.get(answer.status_code)
             raise unseen_queue(queue, status, OSError(f"{answer.status_code} {answer.reason}"))

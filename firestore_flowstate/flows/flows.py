@@ -353,7 +353,7 @@ class Flows:
 
         Raises:
             FlowStateError: The extra ``http`` is not installed.
-            TypeError: `verify` can not be called.
+            TypeError: `verify` cannot be called.
             ValueError: With `genkit`, a flow is named drive, sweep or health. Or the budget is 5 seconds or less.
         """
         check_verify(verify)

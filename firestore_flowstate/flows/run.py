@@ -238,7 +238,7 @@ class Run:
 
         Raises:
             ValueError: A name is a key of the state itself.
-            FlowStateEncodeError: A value is not a scalar that the store's `update` takes, or a name is none.
+            FlowStateEncodeError: The store's `update` does not take a name or a value.
         """
         operations.progress(self._drive, scalars)
 

@@ -124,7 +124,7 @@ async def test_an_error_without_a_text_ends_the_run(flows: Flows, where: str) ->
     ],
     ids=["too long", "negative", "huge", "text", "moment"],
 )
-async def test_a_duration_that_is_none_ends_the_run(
+async def test_a_duration_that_cannot_be_right_ends_the_run(
     flows: Flows, duration: Any, kind: type[Exception], says: str
 ) -> None:
     """The run fails, and the error names the argument; a run could not be woken in the year 10000."""
@@ -139,7 +139,7 @@ async def test_a_duration_that_is_none_ends_the_run(
         await flows.start(sleeping, delay=duration)
 
 
-async def test_what_is_no_flow_is_refused_by_name(flows: Flows) -> None:
+async def test_what_is_not_a_flow_is_refused_by_name(flows: Flows) -> None:
     """A function that was not decorated is the common case."""
 
     async def plain(run: Run) -> None: ...
@@ -149,7 +149,7 @@ async def test_what_is_no_flow_is_refused_by_name(flows: Flows) -> None:
             await flows.start(given)  # type: ignore[call-overload]  # the mistake
 
 
-async def test_an_id_that_is_no_text_is_refused(flows: Flows) -> None:
+async def test_an_id_that_is_not_text_is_refused(flows: Flows) -> None:
     """As the store refuses it."""
 
     @flows.flow
@@ -214,7 +214,7 @@ async def test_a_scalar_that_no_update_could_set_is_refused(flows: Flows, store:
 
 
 @pytest.mark.parametrize("extra", [5, "owner", [("owner", "me")]])
-async def test_scalars_that_are_no_mapping_are_refused(flows: Flows, extra: Any) -> None:
+async def test_scalars_that_are_not_a_mapping_are_refused(flows: Flows, extra: Any) -> None:
     """The error shows the form."""
 
     @flows.flow
@@ -394,7 +394,7 @@ async def test_an_argument_that_cannot_be_right_is_refused_at_once(
         await make()
 
 
-async def test_a_child_that_is_no_flow_fails_the_run_by_name(flows: Flows) -> None:
+async def test_a_child_that_is_not_a_flow_fails_the_run_by_name(flows: Flows) -> None:
     """Its name alone does not do: the types of its input and result are needed."""
 
     @flows.flow

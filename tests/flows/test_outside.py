@@ -294,7 +294,7 @@ async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) 
 
 
 async def test_retry_from_what_was_shown_is_refused(flows: Flows, store: CountingStore) -> None:
-    """It is no result: nothing has reached the function after it, or all."""
+    """It is not a result: nothing has reached the function after it, or all."""
 
     @flows.flow
     async def asking(run: Run) -> None:
@@ -634,7 +634,7 @@ async def test_a_record_that_others_have_spoilt_is_an_error(flows: Flows, store:
 
 
 async def test_entries_that_others_have_numbered_are_taken_as_genkits(flows: Flows, store: CountingStore) -> None:
-    """A place in the order that is no whole number is none; such an entry fits."""
+    """What is not a whole number is not a place in the order; such an entry fits."""
 
     @flows.flow
     async def adding(run: Run) -> list[int]:
