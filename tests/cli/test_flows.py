@@ -197,13 +197,13 @@ def test_misuse(
      "doctor --flows application:flows", "resume x --flows application:flows"],
 )  # fmt: skip
 def test_the_store_of_an_application_that_cannot_be_reached(flowstate: Processes, command: str) -> None:
-    """It is named at once, as that of the options is, and not after all the time that a call may take."""
-    began = time.monotonic()
-    outcome = flowstate(*command.split(), PYTHONPATH=HERE, FIRESTORE_EMULATOR_HOST="127.0.0.1:9")
+    """It is named at once, as that of the options is, and not after all the time that a call may take: here an hour."""
+    outcome = flowstate(
+        *command.split(), PYTHONPATH=HERE, FIRESTORE_EMULATOR_HOST="127.0.0.1:9", FLOWSTATE_TIMEOUT="3600"
+    )
 
     assert (1, "") == outcome[:2]
     assert "127.0.0.1:9 refuses connections" in outcome.err
-    assert time.monotonic() - began < 15  # of the 30 seconds; on a machine that is busy
 
 
 def test_an_answer_that_does_not_fit(flowstate: Processes, here: Callable[..., Outcome]) -> None:

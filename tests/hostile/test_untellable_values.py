@@ -61,7 +61,7 @@ def _cut(path: Path) -> Iterator[str]:
 
 
 def test_flows_tell_of_values_in_one_way() -> None:
-    """An f-string that cuts a representation fails where there is none."""
+    """An f-string that cuts a representation fails if there is none."""
     assert [] == [found for path in (PACKAGE / "flows").rglob("*.py") for found in _cut(path)]
 
 
