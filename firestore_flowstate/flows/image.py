@@ -84,11 +84,15 @@ class Image:
         return values.read(form, kind)
 
     def lost(self, stored: Mapping[str, CacheEntry]) -> dict[str, CacheEntry]:
-        """Return the entries that are not stored any more, or have lost their place, with the values they had."""
+        """Return the entries that are not stored any more, or have lost their place, with the values they had.
+
+        Those that were loaded are copied, so that no function is given what is about to be written.
+        """
         missing = missing_entries(stored, self.cache)
         for key, entry in missing.items():
-            if self.loaded.get(key) is entry and (text := self.given.get(key)) is not None:
-                missing[key] = entry.model_copy(update={"value": parsed_plain(text)})
+            if self.loaded.get(key) is entry:
+                text = self.given.get(key)
+                missing[key] = entry.model_copy(update={} if text is None else {"value": parsed_plain(text)})
         return missing
 
     def operation_with(self, record: RunRecord, **changes: Any) -> Operation:
