@@ -79,8 +79,8 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         self._collection: Collection | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        # A copy, and the process that it is sent to, connects by itself.
-        return {**vars(self), "_connection": None, "_collection": None}
+        # A copy, and the process that it is sent to, connects by itself, and has not imported anything.
+        return {**vars(self), "_connection": None, "_collection": None, "_has_all": False}
 
     @classmethod
     def from_app(cls, app: Any, settings: FlowStateSettings | None = None) -> FirestoreFlowStateStore:

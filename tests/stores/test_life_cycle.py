@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from contextlib import aclosing
+from functools import partial
 
 import pytest
 
@@ -79,6 +80,27 @@ def test_a_store_in_memory_is_neither_pickled_nor_copied(take: object) -> None:
     """A second one would not see what the first keeps; the error says what to do."""
     with pytest.raises(TypeError, match=r"keeps its states in one process.*FirestoreFlowStateStore"):
         take(MemoryFlowStateStore())  # type: ignore[operator]  # each can be called
+
+
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
+async def test_a_store_that_is_sent_elsewhere_lists_there(flow_state_settings: FlowStateSettings, take: object) -> None:
+    """Another process has imported nothing yet, whatever the store has used where it was pickled."""
+    async with FirestoreFlowStateStore(flow_state_settings) as store:
+        await store.list()
+        taken = take(store)  # type: ignore[operator]  # each can be called
+    if isinstance(taken, bytes):
+        code = f"""
+import asyncio, pickle
+store = pickle.loads({taken!r})
+print(asyncio.run(store.count()), asyncio.run(store.list()).flow_states)
+asyncio.run(store.close())
+"""
+        run = partial(subprocess.run, capture_output=True, text=True, check=False)
+        done = await asyncio.to_thread(run, [sys.executable, "-c", code])
+        assert ("0 []\n", "") == (done.stdout, done.stderr)
+    else:
+        assert 0 == await taken.count()
+        await taken.close()
 
 
 def test_a_child_uses_what_its_parent_has_left_it() -> None:
