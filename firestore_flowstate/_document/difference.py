@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from .._error_texts import with_flow_id
 from .._limits import exact, in_cache, in_extra
-from ..errors import FlowStateEncodeError, shown
+from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..query import check_extra
 from ..unset import UNSET, Unset
@@ -24,7 +24,7 @@ from .encoded_state import (
 )
 from .head import EXPIRE_AFTER, own_duration, own_duration_of
 from .json_text import encode
-from .wire import not_a, places_in, sound, sound_state
+from .wire import by_step, not_a, places_in, sound, sound_state
 
 _Value = TypeVar("_Value")
 
@@ -128,12 +128,12 @@ class Change:
             yield in_extra(key), value
 
     def __post_init__(self) -> None:
-        cache = _by_step("cache", self.cache).items()
+        cache = by_step(self.cache, "cache").items()
         object.__setattr__(self, "cache", {step: sound(CacheEntry, entry, in_cache(step)) for step, entry in cache})
-        object.__setattr__(self, "events_triggered", _by_step("events_triggered", self.events_triggered))
-        object.__setattr__(
-            self, "extra", {exact(key): exact(value) for key, value in _mapping("extra", self.extra).items()}
-        )
+        object.__setattr__(self, "events_triggered", by_step(self.events_triggered, "events_triggered"))
+        if not isinstance(self.extra, Mapping):
+            raise not_a("a mapping by key", "extra", self.extra)
+        object.__setattr__(self, "extra", {exact(key): exact(value) for key, value in self.extra.items()})
         if not isinstance(own := own_duration_of(self.expire_after), Unset):
             object.__setattr__(self, "extra", {**self.extra, EXPIRE_AFTER: own})
         for key, value in self.extra.items():
@@ -263,17 +263,3 @@ def _own(state: FlowState, key: str) -> Any:
 
 def _same(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> bool:
     return before == after and list(before) == list(after)
-
-
-def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise not_a(f"a mapping by {'key' if name == 'extra' else 'name of step'}", name, value)
-    return value
-
-
-def _by_step(name: str, value: Any) -> dict[str, Any]:
-    steps = _mapping(name, value)
-    for step in steps:
-        if not isinstance(step, str):
-            raise not_a("the name of a step", f"{name}[{shown(step, 80)}]", step)
-    return {exact(step): steps[step] for step in steps}

@@ -144,9 +144,9 @@ def sound_state(state: FlowState) -> FlowState:
         return state
     wire = _wire_of(state, FlowState, "")
     wire["cache"] = {
-        step: _wire_of(entry, CacheEntry, in_cache(step)) for step, entry in _steps(wire.get("cache"), "cache")
+        step: _wire_of(entry, CacheEntry, in_cache(step)) for step, entry in by_step(wire.get("cache"), "cache").items()
     }
-    wire["eventsTriggered"] = dict(_steps(wire.get("eventsTriggered"), "events_triggered"))
+    wire["eventsTriggered"] = by_step(wire.get("eventsTriggered"), "events_triggered")
     executions = wire.get("executions")
     if not isinstance(executions, (list, tuple)):
         raise not_a("a list of FlowStateExecution", "executions", executions)
@@ -213,8 +213,16 @@ def _wire_of(value: object, model: type[WireModel], path: str) -> dict[str, Any]
     return wire
 
 
-def _steps(mapping: object, name: str) -> list[tuple[str, Any]]:
-    """Return the items of a mapping by names of steps."""
+def by_step(mapping: object, name: str) -> dict[str, Any]:
+    """Return what a mapping holds by the names of steps, as exact text.
+
+    Args:
+        mapping: The mapping.
+        name: What it is: "cache" or "events_triggered".
+
+    Raises:
+        FlowStateEncodeError: It is not such a mapping, or two of its names are the same text.
+    """
     if not isinstance(mapping, Mapping):
         raise not_a("a mapping by name of step", name, mapping)
     path_of = in_cache if name == "cache" else in_events
@@ -222,9 +230,10 @@ def _steps(mapping: object, name: str) -> list[tuple[str, Any]]:
         if not isinstance(step, str):
             raise not_a("the name of a step", path_of(step), step)
     items = [(exact(step), value) for step, value in mapping.items()]
-    if len(dict(items)) < len(items):
+    steps = dict(items)
+    if len(steps) < len(items):
         raise FlowStateEncodeError(f"Cannot store {name}: two of its names are the same text.", path=name)
-    return items
+    return steps
 
 
 def _path_to(path: str, loc: tuple[int | str, ...]) -> str:

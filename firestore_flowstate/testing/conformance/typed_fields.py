@@ -18,6 +18,14 @@ from .states import A_START
 from .suite import Suite
 
 
+class _Apart(str):
+    """Text of which each is only equal to itself."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
 class _Word(str, enum.Enum):
     ONE = "one"
 
@@ -222,6 +230,23 @@ class TypedFieldTests(Suite):
             else:
                 assert await store.load("id") is not None, kind
                 await store.save("id", full())
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", ["save", "update"])
+    @pytest.mark.parametrize("name", ["cache", "events_triggered"])
+    async def test_two_names_of_the_same_text(self, store: VersionedFlowStateStore, name: str, write: str) -> None:
+        """A dict holds both if a class of the application's says that they differ; one of them would be lost."""
+        await store.save("id", full())
+        before = exactly(await store.load("id"))
+        state = full()
+        for value in (1, 2):
+            getattr(state, name)[_Apart("twice")] = CacheEntry(value=value)
+
+        with pytest.raises(FlowStateEncodeError, match="two of its names are the same text") as refusal:
+            await (store.save("id", state) if write == "save" else store.update("id", **{name: getattr(state, name)}))
+
+        assert name == refusal.value.path
+        assert before == exactly(await store.load("id"))
 
     @pytest.mark.asyncio
     async def test_a_refusal_leads_to_the_value(self, store: VersionedFlowStateStore) -> None:
