@@ -151,6 +151,13 @@ class FlowStateSettings(BaseSettings):
             raise ValueError(f"must be more than no time, not {duration}; leave it out to keep states for ever")
         return duration
 
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _are_not_text(cls, keys: Any) -> Any:
+        if isinstance(keys, str):  # of a variable, which could not be read as JSON
+            raise ValueError("must be a JSON object of the keys in base64 by their ids")  # noqa: TRY004  # as above
+        return keys
+
     @field_validator("keys")
     @classmethod
     def _are_aes_keys(

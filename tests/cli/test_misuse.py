@@ -77,7 +77,7 @@ def test_wrong_arguments(here: Callable[..., Outcome], arguments: list[str], say
         ("FLOWSTATE_SHARDS", "999", "FLOWSTATE_SHARDS: Input should be less than or equal to 500"),
         ("FLOWSTATE_TIMEOUT", "soon", "FLOWSTATE_TIMEOUT: Input should be a valid number"),
         ("FLOWSTATE_COLLECTION", "a/b", "FLOWSTATE_COLLECTION: the path 'a/b' names a document"),
-        ("FLOWSTATE_KEYS", "{bad", "FLOWSTATE_KEYS: "),
+        ("FLOWSTATE_KEYS", "{bad", "FLOWSTATE_KEYS: must be a JSON object of the keys"),
         ("FLOWSTATE_KEYS", json.dumps({"a": "c2VjcmV0"}), "FLOWSTATE_KEYS: key 'a' has 6 bytes"),
         ("FLOWSTATE_CURRENT_KEY", "a", "current_key 'a' is not among keys"),
         ("FLOWSTATE_CODECS", "x", 'error parsing value for field "codecs"'),
