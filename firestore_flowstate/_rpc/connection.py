@@ -255,15 +255,11 @@ class Connection:
 
     def failure_of_watching(self, failure: CallFailed) -> BackendError:
         """Return the public error of a target that cannot be watched any more."""
-        link = self._links.get(os.getpid())
-        database = "the database" if link is None else link.target.database_name
-        return public_error(failure, what="Listen", database=database, flow_id=None)
+        return public_error(failure, what="Listen", database=self._database(), flow_id=None)
 
     def unanswered_watching(self, attempts: int, failure: CallFailed | None, deadline: Deadline) -> DeadlineError:
         """Return the public error of a target that was not told of in time."""
-        link = self._links.get(os.getpid())
-        database = "the database" if link is None else link.target.database_name
-        return unanswered_error(attempts, failure, deadline=deadline, what="Listen", database=database)
+        return unanswered_error(attempts, failure, deadline=deadline, what="Listen", database=self._database())
 
     async def bind(self) -> None:
         """Open a channel on the running loop, which calls from this loop go over directly from now on.
@@ -285,8 +281,7 @@ class Connection:
         """Return the public error of a refused commit that a caller of `commit` can do nothing about."""
         failure = refused.__cause__
         assert isinstance(failure, CallFailed)  # noqa: S101  # `commit` raised it from one
-        link = self._links[os.getpid()]
-        error = public_error(failure, what="commit", database=link.target.database_name, flow_id=flow_id)
+        error = public_error(failure, what="commit", database=self._database(), flow_id=flow_id)
         error.__cause__ = refused  # also if nobody raises it, as in a batch
         return error
 
@@ -302,6 +297,11 @@ class Connection:
         link = self._links.pop(os.getpid(), None)
         if link is not None:
             await link.close()
+
+    def _database(self) -> str:
+        """Return the resource name of the database for an error, which may come after another thread has closed."""
+        link = self._links.get(os.getpid())
+        return "the database" if link is None else link.target.database_name
 
     async def _make_link(self, deadline: Deadline) -> Link:
         pid = os.getpid()

@@ -168,6 +168,19 @@ async def test_a_request_that_is_too_large_is_no_quota(server: ScriptedServer, t
     assert len(texts) == len(server.calls)
 
 
+async def test_a_refusal_is_told_once_the_connection_is_closed(server: ScriptedServer, to_server: Connection) -> None:
+    """Another thread may close the store between the answer and the error that is made of it."""
+    server.answer(status("FAILED_PRECONDITION", "it is another"))
+    with pytest.raises(Refused) as refused:
+        await commit(to_server)
+    await to_server.close()
+
+    error = to_server.refused_error(refused.value, flow_id="a")
+
+    assert ("a", refused.value) == (error.flow_id, error.__cause__)
+    assert "it is another" in str(error)
+
+
 async def test_a_stream_that_breaks_is_read_from_its_start(server: ScriptedServer, to_server: Connection) -> None:
     """A query whose stream ends in a transient status after some documents returns each document once."""
     await to_server.documents(Deadline.after(10))
