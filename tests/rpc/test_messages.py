@@ -124,3 +124,30 @@ def test_a_commit_put_together_by_hand_is_the_one_that_protobuf_makes(size: int)
 
     assert expected == messages.CommitRequest.FromString(serialized)
     assert expected.SerializeToString() == serialized
+
+
+@pytest.mark.parametrize("implementation", ["upb", "python"])
+def test_a_commit_put_together_by_hand_has_each_kind_of_write(implementation: str) -> None:
+    """Masks with and without paths, preconditions, transforms and deletions, with each protobuf."""
+    code = """
+from firestore_flowstate._rpc.calling import serialized_commit
+from firestore_flowstate._rpc.messages import CommitRequest, Document, Precondition, Timestamp, Write
+
+update = Write(update=Document(name="a"), current_document=Precondition(exists=False))
+partial = Write(update=Document(name="b"), current_document=Precondition(update_time=Timestamp(seconds=7, nanos=1)))
+partial.update_mask.field_paths.extend(["x", "`y.z`"])
+transform = partial.update_transforms.add(field_path="n")
+transform.increment.integer_value = -1
+transform = partial.update_transforms.add(field_path="log")
+transform.append_missing_elements.values.add().string_value = "x" * 200
+unchanged = Write(update=Document(name="c"), current_document=Precondition(exists=True))
+unchanged.update_mask.SetInParent()
+writes = [update, partial, unchanged, Write(delete="d", current_document=Precondition(exists=True))]
+
+expected = CommitRequest(database="db", writes=writes).SerializeToString(deterministic=True)
+print(serialized_commit("db", writes) == expected)
+print(serialized_commit("db", [write.SerializeToString() for write in writes]) == expected)
+print(CommitRequest.FromString(expected).writes[2].HasField("update_mask"))
+"""
+
+    assert "True\nTrue\nTrue\n" == run(code, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=implementation)
