@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Final, Generic, TypeVar
+from datetime import datetime
+from typing import Generic, TypeVar
 
+from ._document.head import seconds_until
 from ._rpc.loop_thread import call_threadsafe
 from .errors import StoreUnavailableError
 
 _Item = TypeVar("_Item")
-
-_LONGEST_SECONDS: Final = 86_400.0  # of one wait: timers do not reach as far as expiries
 
 
 class Signal:
@@ -37,12 +36,8 @@ class Signal:
 
     async def wait(self, until: datetime | None) -> None:
         """Wait until something has changed since `clear`, or the time has come."""
-        seconds = None
-        if until is not None:
-            left = (until - datetime.now(timezone.utc)).total_seconds()
-            seconds = min(max(left, 0.0), _LONGEST_SECONDS)
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            await asyncio.wait_for(self._event.wait(), seconds_until(until))
 
     def send(self) -> bool:
         """Wake the watcher, from any thread; return whether it is still there, with its loop."""

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from .._collection.collection import Collection
-from .._document.parts import EXPIRY, write_part, write_part_expiry
+from .._document.head import EXPIRY
+from .._document.parts import write_part, write_part_expiry
 from .._document.root import Root
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import PART_BYTES, PartRef, part_ids
@@ -96,7 +97,7 @@ class PendingWrite:
     Attributes:
         id: The flow state.
         root: The write of the root document, with the precondition that Firestore checks. Nobody changes it.
-        serialized_root: It as it is sent.
+        serialized_root: The same write, serialized as it is sent.
         expected: What it was made to find in place of what it writes. Maintenance goes by its precondition alone.
         revision: The revision that it makes; empty in the native layout.
         replaces: Whether it replaces or deletes the whole document.

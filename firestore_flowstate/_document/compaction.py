@@ -218,10 +218,7 @@ class Rewrapped:
 
 def is_current(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> bool:
     """Return whether every value is packed as it would be now."""
-    return all(
-        context.payloads.is_current(resolved[value.name] if isinstance(value, PartRef) else value)
-        for value in _stored(root)
-    )
+    return all(context.payloads.is_current(bytes_of(value, resolved)) for value in _stored(root))
 
 
 def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> Rewrapped:
@@ -230,12 +227,12 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
     Raises:
         FlowStateDecodeError: A value cannot be unpacked.
     """
-    check_together(resolved[value.name] if isinstance(value, PartRef) else value for value in _stored(root))
+    check_together(bytes_of(value, resolved) for value in _stored(root))
     spill, gone = Spill(room=0), list[PartRef]()
 
     def again(stored: Stored, logical: str) -> Stored:
-        data = resolved[stored.name] if isinstance(stored, PartRef) else stored
-        packed = context.pack(context.payloads.unpack(data, context.path, logical), logical)
+        text = context.payloads.unpack(bytes_of(stored, resolved), context.path, logical)
+        packed = context.pack(text, logical)
         if not isinstance(stored, PartRef):
             return packed
         gone.append(stored)

@@ -30,6 +30,7 @@ EXPIRE_AFTER: Final = "expireAfter"
 EXPIRY: Final = "expireAt"
 """The field that a TTL policy goes by, in either layout; a state of the native layout may own it, as a key."""
 _NEVER: Final = -1
+_LONGEST_WAIT: Final = 86_400.0  # seconds
 _FINISHED: Final = ("done", "failed")
 
 
@@ -187,6 +188,13 @@ def expire_after_in(fields: Mapping[str, Value]) -> int | float | None:
 def has_expired(expire_at: datetime | None, now: datetime) -> bool:
     """Return whether the state counts as absent, collected yet or not."""
     return expire_at is not None and expire_at <= now
+
+
+def seconds_until(expire_at: datetime | None) -> float | None:
+    """Return the seconds until a state expires, a day at most: timers do not reach as far; None if it does not."""
+    if expire_at is None:
+        return None
+    return min(max((expire_at - datetime.now(timezone.utc)).total_seconds(), 0.0), _LONGEST_WAIT)
 
 
 def own_duration(unknown: Mapping[str, Any]) -> int | float | None:

@@ -8,11 +8,11 @@ from typing import Final
 
 from .._rpc.messages import Document
 from ..errors import FlowStateDecodeError
+from .head import EXPIRY
 from .stored_values import PART_BYTES, PartRef, part_ids
 
 COLLECTION: Final = "flowstate-parts"
 DATA: Final = "data"
-EXPIRY: Final = "expireAt"
 MAX_STATE_PARTS: Final = 20_000  # of one state; a root of nothing but references has room for about 16,000
 EXPIRY_MARGIN: Final = timedelta(days=7)  # parts outlive their root
 

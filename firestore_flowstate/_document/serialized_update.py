@@ -13,7 +13,7 @@ from ..errors import FlowStateEncodeError
 from ..unset import Unset
 from .difference import Change
 from .encoded_state import refuse_in_place
-from .head import StatusInputs, check_blocked, write_expiry
+from .head import EXPIRY, StatusInputs, check_blocked, write_expiry
 from .json_text import encode
 from .payload import DocumentContext
 from .root import PAYLOAD
@@ -131,7 +131,7 @@ def write_update(
         mask += [path, f"summary.extra.{path}"]
     if not isinstance(expire_at, Unset):
         write_expiry(fields, expire_at)
-        mask.append("expireAt")
+        mask.append(EXPIRY)
     return mask
 
 

@@ -52,7 +52,7 @@ def summary_of(document: StoredDocument, *, reference_of: ReferenceOf, where: It
     """Return the summary of a document of either layout.
 
     Args:
-        document: It, whole or read by `summary_mask`.
+        document: The document, whole or read by `summary_mask`.
         reference_of: Makes references of values that are references.
         where: The unknown keys that the query asks for; of native documents only these and wakeAt can be shown.
 
@@ -166,4 +166,4 @@ def _wrong_number(value: Value) -> str | None:
         return None
     if kind == "double_value":
         return "NaN" if math.isnan(value.double_value) else None
-    return _KINDS.get(kind, "no number")
+    return _KINDS.get(kind, "not a number")

@@ -32,7 +32,7 @@ async def scan(
     """Yield the root documents of the collection, page by page; each page has the store's timeout for itself."""
     query = StructuredQuery()
     query.from_.add().collection_id = collection.collection_id
-    async for documents in _pages(collection, collection.parent, query, fields, page):
+    async for documents in _pages(collection, query, fields, page):
         yield list(map(StoredDocument, documents))
 
 
@@ -50,20 +50,21 @@ async def scan_parts(collection: Collection) -> AsyncIterator[list[Document]]:
     query.start_at.before = True
     query.end_at.values.add().reference_value = f"{collection.documents}/{collection.path}{_END}/{_FIRST_ID}"
     query.end_at.before = True
-    async for documents in _pages(collection, collection.parent, query, ["__name__"], 300):
+    async for documents in _pages(collection, query, ["__name__"], 300):
         # Leave alone what is deeper down: parts of a collection below a flow state, which are another store's.
         yield [d for d in documents if d.name.startswith(prefix) and d.name.count("/", len(prefix)) == 2]
 
 
 async def _pages(
-    collection: Collection, parent: str, query: StructuredQuery, fields: Sequence[str] | None, page: int
+    collection: Collection, query: StructuredQuery, fields: Sequence[str] | None, page: int
 ) -> AsyncIterator[list[Document]]:
     query.order_by.add().field.field_path = "__name__"
     query.limit.CopyFrom(Int32Value(value=page))
     for path in fields or ():
         query.select.fields.add().field_path = path
     while True:
-        documents = await collection.connection.run_query(parent, query, deadline=collection.deadline(None))
+        deadline = collection.deadline(None)
+        documents = await collection.connection.run_query(collection.parent, query, deadline=deadline)
         yield documents
         if len(documents) < page:
             return

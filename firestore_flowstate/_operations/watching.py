@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from .._collection.collection import Collection
-from .._document.head import has_expired
+from .._document.head import has_expired, seconds_until
 from .._document.stored_document import StoredDocument
 from .._document.summary import summary_of
 from .._query.matching import order
@@ -23,7 +23,6 @@ from .streams import streams
 
 _AGAIN_SECONDS: Final = 1.0  # after parts could not be read
 _CROWDED_SECONDS: Final = 10.0  # between two looks behind what is told of
-_LONGEST_SECONDS: Final = 86_400.0  # of one wait: timers do not reach as far as expiries
 
 
 class StateWatch:
@@ -66,7 +65,7 @@ class StateWatch:
                     raise
                 self._is_told, self._seconds = False, _AGAIN_SECONDS
                 continue
-            self._is_told, self._seconds = False, None if state is None else _until(state.expire_at)
+            self._is_told, self._seconds = False, None if state is None else seconds_until(state.expire_at)
             version = None if state is None else state.version
             if version != self._seen and not self._is_behind(state):
                 self._seen, self._deadline = version, None
@@ -161,7 +160,8 @@ class PageWatch:
             self._seconds = _CROWDED_SECONDS
             return summaries
         shown = sorted(documents.values(), key=self._order, reverse=True)[: self._limit]
-        self._seconds = _until(min((at for document in shown if (at := document.expire_at) is not None), default=None))
+        ends = [at for document in shown if (at := document.expire_at) is not None]
+        self._seconds = seconds_until(min(ends, default=None))
         return [summary for document in shown if (summary := self._summary(document)) is not None]
 
     def _order(self, document: StoredDocument) -> tuple[float, bytes]:
@@ -180,10 +180,3 @@ class PageWatch:
             if self._query.on_error == "skip":
                 return None
             raise
-
-
-def _until(moment: datetime | None) -> float | None:
-    """Return the seconds until an expiry, after which it is time to look again; None if there is none."""
-    if moment is None:
-        return None
-    return min(max((moment - datetime.now(timezone.utc)).total_seconds(), 0.0), _LONGEST_SECONDS)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from .._document.head import WAKE_AT
+from .._document.head import EXPIRY, WAKE_AT
 from .._document.parts import COLLECTION as PARTS
 from .._document.parts import DATA
 from .._document.root import PAYLOAD
@@ -38,7 +38,6 @@ _EXEMPT_NATIVE: Final = (
     "operation.metadata",  # not the whole operation: a query of one's own may ask for operation.done alone
     "operation.result",
 )
-_EXPIRY: Final = "expireAt"
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,9 @@ def index_configuration(
         indexes,
         [
             *(Exemption(collection_id, field) for field in exempt),
-            Exemption(collection_id, _EXPIRY, ttl=True),
+            Exemption(collection_id, EXPIRY, ttl=True),
             Exemption(PARTS, DATA),
-            Exemption(PARTS, _EXPIRY, ttl=True),
+            Exemption(PARTS, EXPIRY, ttl=True),
         ],
     )
 

@@ -122,9 +122,8 @@ class Listener:
     def _take(self, message: bytes) -> None:
         try:
             response = ListenResponse.FromString(message)
-        except (
-            DecodeError
-        ) as error:  # a server that was killed has sent such a message: the next stream goes on from what is known
+        except DecodeError as error:
+            # A server that was killed has sent such a message: the next stream goes on from what is known.
             raise CallFailed("UNAVAILABLE", f"Listen sent what cannot be read: {error}") from error
         kind = response.WhichOneof("response_type")
         if kind == "target_change":
