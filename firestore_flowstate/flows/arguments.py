@@ -65,6 +65,16 @@ def check_text(text: Any, name: str) -> None:
         raise ValueError(f"{name} is a text that is not empty and can be written as UTF-8, not {shown(text)}")
 
 
+def check_named(text: Any, name: str) -> None:
+    """Refuse what is not text: most often the None of a variable of the environment that is not set.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is a text, not {shown(text)}")
+
+
 def check_count(count: Any, name: str, *, least: int) -> None:
     """Refuse what is not a whole number of at least so many.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from firestore_flowstate import FlowStateConflictError, FlowStateNotFoundError
 
+from .arguments import check_named
 from .claiming import write_end
 from .ending import cancelled_end
 from .engine import Engine
@@ -16,7 +17,9 @@ async def cancel(engine: Engine, id: str, reason: str = "") -> None:
 
     Raises:
         FlowStateNotFoundError: There is no such run.
+        TypeError: The reason is not text.
     """
+    check_named(reason, "reason")
     ended = await end_or_ask(engine, id, reason)
     if ended is not None:
         await engine.finish(ended)

@@ -36,7 +36,9 @@ async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Uns
         return
     await may_go_on(drive)
     known = drive.image.record.waits.get(key)
-    child_id = known.child if known is not None and known.child is not None else id or default_id(drive, key)
+    child_id = known.child if known is not None else None
+    if child_id is None:
+        child_id = id if id is not None else default_id(drive, key)
     with drive.busy():
         entry = await _register(drive, key, flow, input, child_id)
     n: int | None

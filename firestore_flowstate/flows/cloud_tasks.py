@@ -19,6 +19,9 @@ import re
 from datetime import datetime, timezone
 from typing import Any, Final
 
+from firestore_flowstate.errors import shown
+
+from .arguments import check_named, check_text
 from .clock import SystemClock
 from .dispatch.calling import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
 from .dispatch.queues import check_state, unseen_queue
@@ -45,10 +48,16 @@ class CloudTasks:
             the credentials of the environment, over HTTPS: unlike gRPC that survives a fork.
 
     Raises:
-        ValueError: `queue` or `url` has another form.
+        TypeError: One of them is of another type.
+        ValueError: `queue` or `url` has another form, or `service_account` is empty.
     """
 
     def __init__(self, queue: str, url: str, *, service_account: str | None = None, client: Any = None) -> None:
+        check_named(queue, "queue")
+        check_named(url, "url")
+        check_text(service_account, "service_account")
+        if client is not None and not callable(getattr(client, "create_task", None)):
+            raise TypeError(f"client is a CloudTasksClient or CloudTasksAsyncClient, or None, not {shown(client)}")
         if _QUEUE.fullmatch(queue) is None:
             raise ValueError(f"queue is projects/PROJECT/locations/LOCATION/queues/QUEUE, not {queue!r}")
         if not url.startswith(("https://", "http://")):

@@ -21,6 +21,7 @@ from contextlib import closing
 from datetime import datetime, timezone
 from typing import Any, Final
 
+from .arguments import check_named
 from .clock import SystemClock
 from .dispatch.calling import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
 from .dispatch.queues import check_state, unseen_queue
@@ -50,10 +51,12 @@ class FirebaseTasks:
         app: The App of firebase_admin; None: the default one, which is there when the first run is dispatched.
 
     Raises:
+        TypeError: The name is not text.
         ValueError: No queue can have the name. Firebase deploys such a function, without a queue.
     """
 
     def __init__(self, function: str, *, app: Any = None) -> None:
+        check_named(function, "function")
         if _NAME.fullmatch(function.rpartition("/")[2]) is None:
             raise ValueError(
                 f"the queue of a function has its name, of letters, digits and hyphens, as {function!r} is not: give "

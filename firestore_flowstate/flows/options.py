@@ -6,15 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from numbers import Real
-from typing import Any, Final
+from typing import Any
 
 from firestore_flowstate import UNSET, Unset
 from firestore_flowstate.errors import shown
 
-from .retry import Retry
-
-_LONGEST_SECONDS: Final = 365_250 * 86_400
-"""Of a wait: 1,000 years, so that its end is a moment that datetime knows."""
+from .retry import LONGEST_SECONDS, Retry
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,6 @@ def milliseconds(duration: timedelta | float, name: str) -> int:
         ValueError: It is less than nothing, not finite, or longer than 1,000 years.
     """
     value = seconds(duration, name)
-    if value > _LONGEST_SECONDS:
+    if value > LONGEST_SECONDS:
         raise ValueError(f"{name} is at most 1,000 years, since moments end with the year 9999; not {shown(duration)}")
     return round(value * 1000)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import KW_ONLY, dataclass
+from numbers import Real
+from typing import Any, Final
 
 from firestore_flowstate.errors import shown
+
+LONGEST_SECONDS: Final = 365_250 * 86_400
+"""Of a pause or another wait: 1,000 years, so that its end is a moment that datetime knows."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,10 @@ class Retry:
         jitter: Draw each pause evenly from zero to the computed one, so that many runs do not come at once.
         on: The errors after which the step is tried again.
         unless: Errors of `on` after which it is not.
+
+    Raises:
+        TypeError: One of them is of another type.
+        ValueError: A number is too small, not finite, or a pause of more than 1,000 years.
     """
 
     attempts: int = 3
@@ -36,10 +45,19 @@ class Retry:
     unless: type[Exception] | tuple[type[Exception], ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
+            raise TypeError(f"attempts is a whole number, not {shown(self.attempts)}")
         if self.attempts < 1:
             raise ValueError(f"attempts is at least 1, not {shown(self.attempts)}")
-        if self.first < 0 or self.most < 0 or self.factor < 1:
-            raise ValueError("first and most are at least 0 seconds, and factor is at least 1")
+        for name, value in (("first", self.first), ("most", self.most)):
+            _check_number(name, value, "a number of seconds")
+            if not 0 <= value <= LONGEST_SECONDS:
+                raise ValueError(f"{name} is from 0 seconds to 1,000 years, not {shown(value)}")
+        _check_number("factor", self.factor, "a number")
+        if not 1 <= self.factor < float("inf"):
+            raise ValueError(f"factor is a finite number of at least 1, not {shown(self.factor)}")
+        _check_errors("on", self.on)
+        _check_errors("unless", self.unless)
 
     def allows(self, failed: int, error: BaseException) -> bool:
         """Return whether there is another attempt after so many failed ones, the last of them by the error."""
@@ -52,3 +70,15 @@ class Retry:
         except OverflowError:
             longest = self.most
         return random.uniform(0, longest) if self.jitter else longest  # noqa: S311  # spreads load, guards nothing
+
+
+def _check_number(name: str, value: Any, kind: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {kind}, not {shown(value)}")
+
+
+def _check_errors(name: str, classes: Any) -> None:
+    """Refuse what isinstance would not take when a step has failed, and with it its error."""
+    each = classes if isinstance(classes, tuple) else (classes,)
+    if not all(isinstance(one, type) and issubclass(one, BaseException) for one in each):
+        raise TypeError(f"{name} is a class of errors or a tuple of such, not {shown(classes)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -340,6 +341,24 @@ async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Cal
         (lambda flows: Flows(SyncFlowStateStore(flows.store)), TypeError, "that SyncFlowStateStore wraps"),
         (lambda flows: Flows(flows.store, dispatcher="x"), TypeError, "dispatcher is a Dispatcher"),
         (lambda flows: Flows(flows.store, retry=3), TypeError, "retry is a Retry, such as Retry(3)"),
+        (lambda flows: Retry("x"), TypeError, "attempts is a whole number, not 'x'"),
+        (lambda flows: Retry(2.5), TypeError, "attempts is a whole number, not 2.5"),
+        (lambda flows: Retry(True), TypeError, "attempts is a whole number, not True"),
+        (lambda flows: Retry(0), ValueError, "attempts is at least 1, not 0"),
+        (lambda flows: Retry(first=timedelta(seconds=1)), TypeError, "first is a number of seconds, not datetime"),
+        (lambda flows: Retry(first=-1), ValueError, "first is from 0 seconds to 1,000 years, not -1"),
+        (lambda flows: Retry(first=math.nan), ValueError, "first is from 0 seconds to 1,000 years, not nan"),
+        (lambda flows: Retry(most=math.inf), ValueError, "most is from 0 seconds to 1,000 years, not inf"),
+        (lambda flows: Retry(most=10**400), ValueError, "most is from 0 seconds to 1,000 years, not 1000"),
+        (lambda flows: Retry(factor="2"), TypeError, "factor is a number, not '2'"),
+        (lambda flows: Retry(factor=0.5), ValueError, "factor is a finite number of at least 1, not 0.5"),
+        (lambda flows: Retry(factor=math.nan), ValueError, "factor is a finite number of at least 1, not nan"),
+        (lambda flows: Retry(on="OSError"), TypeError, "on is a class of errors or a tuple of such, not 'OSError'"),
+        (lambda flows: Retry(on=OSError()), TypeError, "on is a class of errors or a tuple of such, not OSError()"),
+        (lambda flows: Retry(unless=[OSError]), TypeError, "unless is a class of errors or a tuple of such, not ["),
+        (lambda flows: Retry(unless=(OSError, 5)), TypeError, "unless is a class of errors or a tuple of such, not ("),
+        (lambda flows: flows.cancel("x", 5), TypeError, "reason is a text, not 5"),
+        (lambda flows: flows.cancel("x", None), TypeError, "reason is a text, not None"),
         (lambda flows: Flows(flows.store, max_recoveries="x"), TypeError, "max_recoveries is a whole number"),
         (lambda flows: Flows(flows.store, max_recoveries=-1), ValueError, "max_recoveries is at least 0"),
         (lambda flows: Flows(flows.store, version=5), TypeError, "version is a text or None"),
@@ -392,6 +411,21 @@ async def test_an_argument_that_cannot_be_right_is_refused_at_once(
 
     with pytest.raises(kind, match=re.escape(says)):
         await make()
+
+
+async def test_an_empty_id_of_a_child_is_refused(flows: Flows) -> None:
+    """It is not taken for none: the child would have another id than the one that was said."""
+
+    @flows.flow
+    async def small(run: Run) -> int:
+        return 1
+
+    @flows.flow
+    async def parental(run: Run) -> int:
+        return await run.child("a", small, id="")
+
+    with pytest.raises(FlowFailedError, match="InvalidFlowIdError: The flow id '' is empty"):
+        await asyncio.wait_for(flows.run(parental, id="x"), 5)
 
 
 async def test_a_child_that_is_not_a_flow_fails_the_run_by_name(flows: Flows) -> None:

@@ -219,12 +219,32 @@ async def test_a_far_wake_time_is_reached_in_hops(tasks: CloudTasks, server: Clo
 
 @pytest.mark.parametrize(
     ("queue", "url", "account"),
-    [("flows", "https://x/drive", None), (QUEUE, "/drive", None), (QUEUE, "http://x/drive", "a@b")],
+    [
+        ("flows", "https://x/drive", None),
+        (QUEUE, "/drive", None),
+        (QUEUE, "http://x/drive", "a@b"),
+        (QUEUE, "https://x/drive", ""),
+    ],
 )
 def test_addresses_are_looked_at_early(queue: str, url: str, account: str | None) -> None:
     """A token is not sent in the clear."""
     with pytest.raises(ValueError):
         CloudTasks(queue, url, service_account=account)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"queue": None}, "queue is a text, not None"),
+        ({"url": None}, "url is a text, not None"),
+        ({"service_account": 5}, "service_account is a text or None, not 5"),
+        ({"client": "x"}, "client is a CloudTasksClient or CloudTasksAsyncClient, or None, not 'x'"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(changes: dict[str, Any], says: str) -> None:
+    """As a variable of the environment gives it that is not set."""
+    with pytest.raises(TypeError, match=says):
+        CloudTasks(**({"queue": QUEUE, "url": "https://x/drive"} | changes))
 
 
 class Noting(CloudTasks):

@@ -319,6 +319,12 @@ def test_a_function_whose_queue_cannot_be(name: str) -> None:
         FirebaseTasks(name)
 
 
+def test_a_function_that_is_not_named() -> None:
+    """As a variable of the environment gives it that is not set."""
+    with pytest.raises(TypeError, match="function is a text, not None"):
+        FirebaseTasks(None)  # type: ignore[arg-type]  # the mistake
+
+
 async def test_a_queue_that_cannot_be_reached_leaves_the_run(
     app: firebase_admin.App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
