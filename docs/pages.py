@@ -72,7 +72,7 @@ def build() -> int:
 
 
 def _relinked(paper: Path, page: Path, known: dict[Path, Path]) -> tuple[str, set[Path]]:
-    """Return the text of a paper with its links as the site has them, and the files it links to that are no papers."""
+    """Return the text of a paper with its links as the site has them, and the files it links to that are not papers."""
     others: set[Path] = set()
 
     def replace(match: re.Match[str]) -> str:

@@ -32,8 +32,11 @@ class CallThreads:
     async def call(self, function: Callable[[float], Any], *, seconds: float) -> Any:
         """Return what the function returns, called on a thread with how many of the seconds are left.
 
+        A call that does not end stays behind on its thread: the name of its task makes it harmless if it comes later.
+
         Raises:
-            TimeoutError: None is left, since others have had the threads until now.
+            TimeoutError: None is left, since others have had the threads until now. Or what was begun within them has
+                not ended `CALL_SECONDS` after them.
         """
         end = time.monotonic() + seconds
 
@@ -46,7 +49,14 @@ class CallThreads:
         pid = os.getpid()
         if pid not in self._pools:
             self._pools.setdefault(pid, ThreadPoolExecutor(_THREADS, thread_name_prefix="flow-dispatch"))
-        return await asyncio.get_running_loop().run_in_executor(self._pools[pid], timed)
+        calling = asyncio.get_running_loop().run_in_executor(self._pools[pid], timed)
+        try:
+            await asyncio.wait([calling], timeout=seconds + CALL_SECONDS)
+            if not calling.done():
+                raise TimeoutError(f"the call has not ended within {seconds + CALL_SECONDS:g} s")
+        finally:
+            calling.cancel()
+        return calling.result()
 
     def close(self) -> None:
         """End them when they are done."""

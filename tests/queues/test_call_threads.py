@@ -1,0 +1,38 @@
+"""Calls of a queue by a client that blocks: how long whoever awaits one can be kept."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from firestore_flowstate.flows.dispatch import calling
+
+
+async def test_a_call_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a token, a connection and an answer may each be late: the last attempt has its time, and no more."""
+    monkeypatch.setattr(calling, "CALL_SECONDS", 0.05)
+    threads, over, began = calling.CallThreads(), threading.Event(), threading.Event()
+
+    def hang(left: float) -> None:
+        began.set()
+        over.wait()
+
+    try:
+        with pytest.raises(TimeoutError, match=r"has not ended within 0\.15 s"):
+            await threads.call(hang, seconds=0.1)
+        assert began.is_set()
+    finally:
+        over.set()
+        threads.close()
+
+
+async def test_what_a_call_returns_and_raises_comes_through() -> None:
+    """Errors as they are."""
+    threads = calling.CallThreads()
+    try:
+        assert 0 < await threads.call(lambda left: left, seconds=5) <= 5
+        with pytest.raises(ZeroDivisionError):
+            await threads.call(lambda left: 1 / 0, seconds=5)
+    finally:
+        threads.close()
