@@ -15,7 +15,7 @@ from ..firestore import FirestoreFlowStateStore
 from ..flows import Dispatcher, Flow, Flows
 from ..settings import FlowStateSettings
 from .connecting import look_for_server, opened
-from .options import FLOWS_VARIABLE, MisusedError, given_settings, gives_store
+from .options import FLOWS_VARIABLE, MisusedError, given_settings, gives_store, warn_of_misspelt_variables
 
 _SEPARATOR: Final = ":"
 
@@ -123,6 +123,7 @@ def _named(text: str) -> object:
     module, separator, name = text.partition(_SEPARATOR)
     if not (module and separator and name):
         raise MisusedError(f"{text!r} is not MODULE:NAME, such as shop.app:flows")
+    warn_of_misspelt_variables()  # which the application's own store does not read either
     if "" not in sys.path:  # as python -m has it: the application lies where the command is run
         sys.path.insert(0, "")
     try:

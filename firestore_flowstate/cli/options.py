@@ -130,7 +130,7 @@ def given_settings(
     """
     given = {**click.get_current_context().meta.get(_STORE, {}), **(changes or {})}
     options = {name: f"--{name.replace('_', '-')}" for name in given} | dict(named or {})
-    _warn_of_misspelt_variables()
+    warn_of_misspelt_variables()
     try:
         return FlowStateSettings(**given)
     except ValidationError as error:
@@ -172,7 +172,8 @@ def _before_now(age: timedelta) -> datetime:
         return datetime.min.replace(tzinfo=timezone.utc)
 
 
-def _warn_of_misspelt_variables() -> None:
+def warn_of_misspelt_variables() -> None:
+    """Warn of variables that look like settings, once a command."""
     meta = click.get_current_context().meta
     if not meta.setdefault(_WARNED, False):  # `migrate` asks for two settings
         meta[_WARNED] = True

@@ -284,7 +284,7 @@ class Flows:
 
         Args:
             id: The id of the run.
-            timeout: How long to wait, in seconds; None: for ever.
+            timeout: How long to wait, in seconds; 0: look once; None: for ever.
 
         Raises:
             FlowFailedError: It failed.
@@ -293,6 +293,8 @@ class Flows:
             FlowStateNotFoundError: There is no such run.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
+        if limit == 0:
+            return await results.result_now(self._engine, id)
         try:
             return await asyncio.wait_for(results.result(self._engine, id), limit)
         except asyncio.TimeoutError:

@@ -36,7 +36,7 @@ class FlowHandle(Generic[Result]):
         """Return what the run returns, when it has ended.
 
         Args:
-            timeout: How long to wait, in seconds; None: for ever.
+            timeout: How long to wait, in seconds; 0: look once; None: for ever.
 
         Raises:
             FlowFailedError: It failed.

@@ -51,6 +51,17 @@ def _failure(id: str, how: Ended, result: FlowResult | None) -> FlowFailedError:
     return FlowFailedError(f"The run {id!r} failed: {error}", flow_id=id, error=error, stacktrace=trace)
 
 
+async def result_now(engine: Engine, id: str) -> Any:
+    """Return what the run has returned, by one look."""
+    state = await engine.store.load(id)
+    if state is None:
+        raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id)
+    how = ended_of(state)
+    if how is None:
+        raise TimeoutError(f"the run {id!r} has not ended; it goes on")
+    return outcome_of(engine, id, state.name, how, state.operation.result)
+
+
 async def result(engine: Engine, id: str) -> Any:
     """Return what the run returns, when it has ended."""
     async for state in watch(engine, id):

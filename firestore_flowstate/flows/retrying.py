@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from firestore_flowstate import FlowState, FlowStateConflictError, FlowStateNotFoundError
 
@@ -10,6 +11,9 @@ from .engine import Engine
 from .entries import child_of, failed, kind_of, order_of
 from .errors import NotFailedError
 from .record import Inbox, ended_of, inbox_of, metadata_of, record_of, wake_now
+
+_NAMED: Final = 10
+"""How many results an error names."""
 
 
 async def retry(engine: Engine, id: str, *, from_step: str | None = None) -> None:
@@ -47,10 +51,16 @@ def _dropped(id: str, state: FlowState, from_step: str | None) -> set[str]:
         inside = {key for key in state.cache if failed(state.cache[key]) and _is_inside(key, keys)}
         return keys | inside
     if from_step not in state.cache or kind_of(state.cache[from_step]) == "show":
-        raise ValueError(
-            f"the run {id!r} has no result of {from_step!r}; it has results of {', '.join(state.cache) or 'nothing'}"
-        )
+        raise ValueError(f"the run {id!r} has no result of {from_step!r}{_results_of(state)}")
     return _behind(state, from_step)
+
+
+def _results_of(state: FlowState) -> str:
+    there = [key for key, entry in state.cache.items() if kind_of(entry) != "show"]
+    if not there:
+        return ", nor of any other step"
+    more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+    return f"; it has results of {', '.join(there[:_NAMED])}{more}"
 
 
 def _behind(state: FlowState, from_step: str) -> set[str]:

@@ -169,6 +169,16 @@ def test_a_misspelt_variable(
     assert 1 == here("migrate", "--to-collection", "other", "--dry-run").err.count("none of the settings")
 
 
+def test_a_misspelt_variable_beside_an_application(
+    here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its store does not read the variable either, and would look elsewhere in silence."""
+    monkeypatch.setenv("FLOWSTATE_SHARD", "1")
+
+    for arguments in (("start", "json:dumps"), ("worker", "json:dumps"), ("sweep", "--flows", "json:dumps")):
+        assert 1 == here(*arguments).err.count("is FLOWSTATE_SHARDS meant?")
+
+
 def test_no_credentials(environment: dict[str, str], flowstate: Processes) -> None:
     """What to do is said."""
     del environment["FIRESTORE_EMULATOR_HOST"]

@@ -556,6 +556,44 @@ async def test_a_result_that_takes_longer_is_a_timeout(flows: Flows, store: Coun
     await blocked(store, "x")
 
 
+async def test_a_result_without_patience_is_one_look(flows: Flows, store: CountingStore) -> None:
+    """As of futures: the result if it is there, and no claim about a run that nobody has looked at."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    with pytest.raises(TimeoutError, match="the run 'x' has not ended; it goes on"):
+        await handle.result(timeout=0)
+    await handle.resume(5)
+    await handle.result(timeout=5)
+
+    assert 5 == await handle.result(timeout=0)
+    with pytest.raises(FlowStateNotFoundError, match="There is no run 'y'"):
+        await flows.result("y", timeout=timedelta(0))
+
+
+async def test_a_retry_from_nowhere_names_the_results(flows: Flows) -> None:
+    """The first of them, if they are many, and none if there are none."""
+
+    @flows.flow
+    async def failing(run: Run, steps: int) -> None:
+        for number in range(steps):
+            await run.step("s", echo, number)
+        raise ValueError
+
+    for id, steps in (("none", 0), ("many", 12)):
+        with pytest.raises(FlowFailedError):
+            await flows.run(failing, steps, id=id)
+
+    with pytest.raises(ValueError, match=r"the run 'none' has no result of 'z', nor of any other step$"):
+        await flows.retry("none", from_step="z")
+    with pytest.raises(ValueError, match=r"no result of 'z'; it has results of s, s-1, .*, s-9 and 2 more$"):
+        await flows.retry("many", from_step="z")
+
+
 async def test_progress_stands_beside_the_state(flows: Flows, store: CountingStore) -> None:
     """For browsers and queries; a key of the state itself is refused; on a replay it says nothing."""
 
