@@ -61,6 +61,8 @@ class WireModel(BaseModel):
 
     wire_names: ClassVar[Mapping[str, str]] = {}
     """The wire name of each field by its Python name."""
+    wire_fields: ClassVar[Sequence[tuple[str, str, Any]]] = ()
+    """The Python name of each field, its wire name, and what the field holds if it is absent; UNSET if it never is."""
     _field_of_wire_name: ClassVar[Mapping[str, str]] = {}
     is_subclass: ClassVar[bool] = False
     """Whether it is an application's own class, which may declare more fields than Genkit's schema has."""
@@ -77,6 +79,8 @@ class WireModel(BaseModel):
         cls._defaults_of_genkit = {
             name: field.default for name, field in genkit.model_fields.items() if not field.is_required()
         }
+        absent = cls._defaults_of_genkit
+        cls.wire_fields = tuple((name, alias, absent.get(name, UNSET)) for name, alias in cls.wire_names.items())
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._field_of_wire_name:

@@ -40,16 +40,15 @@ def to_wire(model: WireModel, *, deep: bool = True) -> dict[str, Any]:
     Raises:
         FlowStateEncodeError: An unknown key could not be read back.
     """
-    fields = model.__dict__
-    # What model_extra and model_fields_set return, by a call each.
-    if model.__pydantic_extra__ or model.is_subclass or not model.__pydantic_fields_set__ <= fields.keys():
+    # What model_extra, model_fields_set and `has` return, by a call each.
+    fields, given = model.__dict__, model.__pydantic_fields_set__
+    if model.__pydantic_extra__ or model.is_subclass or len(fields) < len(model.wire_fields):
         present = {alias: fields[name] for name, alias in model.wire_names.items() if model.has(name)}
         present.update(unknown_of(model))
     else:
-        given = model.__pydantic_fields_set__
         present = {}
-        for name, alias in model.wire_names.items():
-            if name in given:
+        for name, alias, absent in model.wire_fields:
+            if name in given or (fields[name] is not absent and model.has(name)):
                 present[alias] = fields[name]
     if deep:
         for key, value in present.items():
