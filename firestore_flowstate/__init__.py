@@ -89,7 +89,7 @@ __all__ = [
     "VersionedFlowStateStore",
 ]
 
-_LAZY = {  # what pulls in more than pydantic, loaded at first use
+_LAZY = {  # names whose modules import more than pydantic: each is imported when its name is first used
     "FirestoreFlowStateStore": "firestore",
     "FlowStateSettings": "settings",
     "MemoryFlowStateStore": "memory",

@@ -1,7 +1,7 @@
 """One line of a backup: a flow state under its id, as JSON that reads back exactly.
 
-docs/backup.md has the format. A value may be whatever a store can keep: the fields, steps and events of the state are
-encoded one by one, as stores do, so the line adds nothing to their depth.
+docs/backup.md has the format. A line can hold every value that a store can: the fields, steps and events of the state
+are encoded one by one, as stores do it, so the objects around a value do not count towards its limit of 200 levels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ VERSION: Final = 1
 _SCHEMA: Final = frozenset(FlowState.wire_names.values())
 
 _LINE_ENDS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-"""What Unicode calls the end of a line and JSON does not: they stand in strings only, where they can be escaped."""
+"""Characters that end a line for Unicode, and so for `str.splitlines`, but not for JSON.
+
+In JSON text they occur in strings only, so that each can be replaced by its escape.
+"""
 
 
 class Entry(NamedTuple):
@@ -40,17 +43,17 @@ class Entry(NamedTuple):
 
 
 def to_line(id: str, state: FlowState) -> str:
-    """Return the line of a flow state, with its end: the same for states that are the same.
+    r"""Return the line of a flow state, with its "\n". Equal states under equal ids have equal lines.
 
     Raises:
-        FlowStateEncodeError: A value has no JSON form; says where.
+        FlowStateEncodeError: A value has no JSON form; `path` names it.
     """
     try:
         encoded = encode_state(state)
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from None
     fields = dict(encoded.fields)
-    # Documents do not keep the order of the unknown keys.
+    # Sorted, since documents do not keep the order of the unknown keys.
     unknown = {name: fields.pop(name) for name in sorted(fields.keys() - _SCHEMA)}
     members = {**fields, "cache": _object(encoded.cache), "eventsTriggered": _object(encoded.events), **unknown}
     entry = {"v": b"%d" % VERSION, "id": encode(id, "id"), "state": _object(members)}
@@ -63,8 +66,8 @@ def from_line(line: str | bytes) -> Entry:
     """Return what a line holds.
 
     Raises:
-        FlowStateDecodeError: It is damaged, or of a newer version; says what is wrong with it.
-        InvalidFlowIdError: Nothing can be stored under its id.
+        FlowStateDecodeError: The line is damaged, or of a newer version; the text says what is wrong with it.
+        InvalidFlowIdError: Nothing can be stored under the id in the line.
     """
     try:
         entry = decode(line)

@@ -1,4 +1,4 @@
-"""Calling the function that `modify` was given, and refusing what could only wait for itself inside it."""
+"""Calling the function that `modify` was given, and refusing writes in it to the state that `modify` changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ ChangeFunction: TypeAlias = Callable[[FlowState], Awaitable[FlowState | None] | 
 
 @dataclass(eq=False)
 class _Call:
-    """A call of a function by `modify` of a flow state; tasks that it started may outlive it."""
+    """One call that `modify` makes of a function. Tasks that the function starts inherit it, and may outlive it.
+
+    Attributes:
+        collection: What `changed` was given as such.
+        id: The flow state.
+        outer: The call around this one, if the function of one `modify` calls another.
+        running: Whether the function has not returned yet. If it has, its tasks may write the state.
+    """
 
     collection: object
     id: str
@@ -35,7 +42,7 @@ async def changed(change: ChangeFunction, state: FlowState, *, collection: objec
     Args:
         change: The function.
         state: The state as it was loaded.
-        collection: What tells the flow states of a store from those of others.
+        collection: Equal for stores that share their flow states, and different for all others.
         id: The flow state.
     """
     call = _Call(collection, id, _INNERMOST.get())
@@ -49,12 +56,15 @@ async def changed(change: ChangeFunction, state: FlowState, *, collection: objec
         _INNERMOST.reset(token)
     if not isinstance(result, FlowState) or result is state:
         return state
-    result.__pydantic_private__ = copy(state.__pydantic_private__)  # it is to replace what was loaded
+    result.__pydantic_private__ = copy(state.__pydantic_private__)  # so that it replaces the version that was loaded
     return result
 
 
 def refuse_nested(ids: Iterable[str], *, collection: object) -> None:
-    """Raise FlowStateError if a function that `modify` calls for one of the flow states is what asks to write it."""
+    """Raise FlowStateError if one of the flow states is about to be written inside the function of its own `modify`.
+
+    That write would make `modify` find a conflict at every attempt.
+    """
     call = _INNERMOST.get()
     while call is not None:
         if call.running and call.collection == collection and call.id in ids:
@@ -68,7 +78,10 @@ def refuse_nested(ids: Iterable[str], *, collection: object) -> None:
 
 
 def carried(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function so that, called on another thread, it is known to be called by the `modify` of now."""
+    """Return the function bound to the call of `modify` that is running now, if there is one.
+
+    `refuse_nested` then finds that call on another thread too, which does not have this thread's context.
+    """
     call = _INNERMOST.get()
 
     def run(*args: Any) -> Any:

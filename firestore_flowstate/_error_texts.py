@@ -60,7 +60,10 @@ def not_found(id: str) -> FlowStateNotFoundError:
 
 
 def not_removable(id: str, key: str) -> FlowStateEncodeError:
-    """Return the error of a partial write that is to remove an unknown key which it cannot take out by itself."""
+    """Return the error of a partial write that is to remove an unknown key which the payload has too.
+
+    The key would come back from there at the next load, and no partial write takes a key out of the payload.
+    """
     path = in_extra(key)
     return FlowStateEncodeError(
         f"Flow state {id!r}: cannot remove {path}: what was saved under that key is not a scalar, or was not when the "
@@ -75,13 +78,13 @@ def outcome_unknown(id: str, reason: Exception, *, lost: Exception | None) -> St
 
     Args:
         id: The flow state.
-        reason: What kept us from finding out whether it was stored; to be the cause of the error.
+        reason: What kept us from finding out whether it was stored. Callers raise the error from it.
         lost: How the reply was lost, if that is known.
     """
     kind = DeadlineError if isinstance(reason, DeadlineError) else StoreUnavailableError
     why = str(reason) or "what is stored now does not tell"
     how = "" if lost is None else f" ({lost})"
-    if reason.__cause__ is None:  # such as no time left: what took the time is behind it
+    if reason.__cause__ is None:  # such as a deadline that has passed: the lost reply is what took the time
         reason.__cause__ = lost
     return kind(
         f"Whether the write to the flow state {id!r} was stored is not known: its reply was lost{how}, and {why}. "
@@ -92,7 +95,7 @@ def outcome_unknown(id: str, reason: Exception, *, lost: Exception | None) -> St
 
 
 def with_flow_id(error: FlowStateEncodeError, id: str) -> FlowStateEncodeError:
-    """Return the error with the flow state named: what encodes a value does not know whose it is."""
+    """Return the error with the flow state named. The code that encodes a value does not know whose value it is."""
     if error.flow_id is None:
         error.flow_id = id
         error.args = (f"Flow state {id!r}: {error}",)
@@ -100,14 +103,20 @@ def with_flow_id(error: FlowStateEncodeError, id: str) -> FlowStateEncodeError:
 
 
 def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
-    """Return a decode error that names the flow state."""
+    """Return a decode error that names the flow state: the error itself if it does already."""
     if error.flow_id is not None:
         return error
     return FlowStateDecodeError(f"The flow state {id!r} cannot be read: {error}.", flow_id=id)
 
 
 def batch(done: str, errors: Mapping[str, FlowStateError], *, total: int) -> FlowStateBatchError:
-    """Return the error of a batch of which some failed; `done` is what was not done to them, such as "saved"."""
+    """Return the error of a batch of which some flow states failed.
+
+    Args:
+        done: What was not done to these, as a participle such as "saved".
+        errors: The error of each of these, by its id.
+        total: How many flow states the batch has.
+    """
     shown = "; ".join(str(error) for error in list(errors.values())[:_SHOWN_OF_BATCH])
     more = f"; and {len(errors) - _SHOWN_OF_BATCH} more" if len(errors) > _SHOWN_OF_BATCH else ""
     return FlowStateBatchError(

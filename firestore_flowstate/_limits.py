@@ -18,16 +18,16 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from .errors import InvalidFlowIdError, shown
 
-MAX_NAME_BYTES: Final = 1500  # of UTF-8, of an id and of a field's name
+MAX_NAME_BYTES: Final = 1500  # of UTF-8: Firestore's limit for an id, and for the name of a field
 MAX_PATH_BYTES: Final = 1499  # of a field path that a mask names, without its quotes
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 _SIMPLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 MAX_DOCUMENT_BYTES: Final = 1_048_576  # 1 MiB, of names and values together
-_PER_DOCUMENT: Final = 32  # bytes, beside its name and fields
-_PER_NAME: Final = 16  # bytes, beside the names in it
-_EMPTY: Final = 1  # of an empty map or array: what the emulator counts, as the documentation is silent
+_PER_DOCUMENT: Final = 32  # bytes that Firestore adds to the name and the fields of a document
+_PER_NAME: Final = 16  # bytes that Firestore adds to the ids in the name of a document
+_EMPTY: Final = 1  # byte of an empty map or array, as the emulator counts it: the documentation does not say
 _FIXED: Final = {
     "integer_value": 8,
     "double_value": 8,
@@ -36,14 +36,14 @@ _FIXED: Final = {
     "timestamp_value": 8,
     "geo_point_value": 16,
 }
-MAX_QUERIED_BYTES: Final = 1499  # Firestore refuses a query with more, and cuts what is longer in the index
+MAX_QUERIED_BYTES: Final = 1499  # of UTF-8, of a text in a filter: Firestore refuses more, and cuts it in its indexes
 
 Document: TypeAlias = Any
 Value: TypeAlias = Any
-"""Messages of protobuf, which those who hold them have imported."""
+"""Messages of protobuf. They are Any here so that this module does not import protobuf, which takes 26 ms."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # since then, of the years 1 to 9999: a Timestamp's
+SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # after EPOCH: the years 1 to 9999, which a Timestamp holds
 NANOS: Final = range(1_000_000_000)
 
 
@@ -135,19 +135,19 @@ def _broken_rule(name: str) -> str | None:
 def quoted(key: str) -> str:
     """Return a field's name as a field path, quoted whatever is in it.
 
-    A carriage return is escaped too: read as it is, it becomes a line feed, and the path that of another field.
+    A carriage return is escaped too: Firestore reads a bare one as a line feed, and the path would name another field.
     """
     escaped = key.replace("\\", "\\\\").replace("`", "\\`").replace("\r", "\\r")
     return f"`{escaped}`"
 
 
 def unquoted(path: str) -> str:
-    """Return the name of the field that `quoted` has given this path."""
+    """Return the name of the field whose path `quoted` has made."""
     return _ESCAPED.sub(lambda match: "\r" if match[1] == "r" else match[1], path[1:-1])
 
 
 def field_path(key: str) -> str:
-    """Return a field's name as a field path, quoted if it must be, as people write it."""
+    """Return a field's name as a field path, quoted only if it must be, as people write it."""
     return key if _SIMPLE.fullmatch(key) else quoted(key)
 
 
@@ -167,7 +167,7 @@ def in_extra(key: object) -> str:
 
 
 def in_model(path: str, key: str) -> str:
-    """Return the path of an unknown key of a model."""
+    """Return the path of an unknown key of the model at the path."""
     return f"{path}.{key}" if key.isidentifier() else f"{path}[{shown_key(key)}]"
 
 
@@ -185,16 +185,17 @@ def document_size(path: str, fields: Mapping[str, Value]) -> int:
 
 
 def size_at_most(path: str, document: Document) -> int:
-    """Return bytes that a document does not exceed, without looking at its values; one with geo points may.
+    """Return a bound on the bytes that a document takes, found without a look at each value. Geo points may exceed it.
 
-    Firestore counts most, compared with a serialized message, for integers in arrays: 8 bytes for 4.
+    The bound is twice the size of the serialized message. Of all other values Firestore counts an integer in an array
+    highest compared with its message: 8 bytes for 4.
     """
     return name_size(path) + 2 * int(document.ByteSize()) + _PER_DOCUMENT
 
 
 def name_size(path: str) -> int:
     """Return the bytes the name of a document takes; the path is relative to the database."""
-    return _PER_NAME + text_size(path)  # a slash less each name, and a byte more
+    return _PER_NAME + text_size(path)  # Firestore adds a byte an id: the slashes between them, and that of text_size
 
 
 def fields_size(fields: Mapping[str, Value]) -> int:
@@ -235,7 +236,10 @@ def exact(value: Any) -> Any:
 
 
 def is_int64(number: int) -> bool:
-    """Return whether the integer has at most 64 bits; `in range` would walk the range for an int of a subclass."""
+    """Return whether the integer fits a signed one of 64 bits.
+
+    Compared, since `in range(...)` tries the numbers one by one for an instance of a subclass of int.
+    """
     return -(2**63) <= number < 2**63
 
 

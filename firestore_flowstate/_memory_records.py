@@ -1,4 +1,4 @@
-"""What the in-memory store keeps: flow states as JSON, each with what lists show and ask of it."""
+"""What the in-memory store keeps: flow states as JSON, each with the summary that lists show and filter by."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Record:
     Attributes:
         encoded: The state.
         version: Its version.
-        summary: What lists show and ask of it.
-        payload: The unknown keys that a document would have had in its payload when the state was last saved whole,
-            and which no partial write can take out.
+        summary: What lists show of the state and filter by.
+        payload: The unknown keys whose values were not scalars when the state was last saved whole. A document has
+            these in its payload, from which no partial write can remove a key, so this store refuses that too.
     """
 
     encoded: EncodedState
@@ -70,8 +70,8 @@ class Records:
     """The records of one store by id. May be used from any thread.
 
     Args:
-        settings: Say when states expire.
-        name: What versions begin with.
+        settings: They say when states expire.
+        name: The beginning of each version.
         changed: Called after each change, with the lock held.
     """
 
@@ -84,7 +84,7 @@ class Records:
         self._locks = {os.getpid(): threading.Lock()}
 
     def lock(self) -> threading.Lock:
-        """Return the lock of this process: a child would wait for ever for one that its parent held at the fork."""
+        """Return the lock of this process. A forked child makes one of its own: its parent's may be held for ever."""
         return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def find(self, id: str) -> Record | None:
@@ -102,7 +102,7 @@ class Records:
 
         Raises:
             FlowStateConflictError: Another version is there than is asked for.
-            FlowStateEncodeError: Nobody could read it later.
+            FlowStateEncodeError: The state could not be read back.
         """
         with self.lock():
             found = self._live(id)
@@ -111,10 +111,10 @@ class Records:
             return self._write(id, encoded, keeping_expiry_of=None, payload=None)
 
     def update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
-        """Keep a state with what the change names.
+        """Keep the stored state with what the change names.
 
         Raises:
-            FlowStateNotFoundError: None is there.
+            FlowStateNotFoundError: There is no state.
             FlowStateConflictError: Another version is there than is asked for.
             FlowStateEncodeError: A value cannot be stored, or an unknown key cannot be removed.
         """
@@ -149,7 +149,7 @@ class Records:
     def _write(
         self, id: str, encoded: EncodedState, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
     ) -> Record:
-        """Keep the state; `payload` is as of `Record`, None if it is saved whole."""
+        """Keep the state. `payload` is that of `Record`; None: the state is saved whole, which determines it."""
         shown = without_steps(id, encoded)
         now = datetime.now(timezone.utc)
         if keeping_expiry_of is None:
@@ -176,7 +176,7 @@ class Records:
 
 
 def without_steps(id: str, encoded: EncodedState) -> FlowState:
-    """Return the state without its steps; raise FlowStateEncodeError if nobody could read it later."""
+    """Return the state without its steps; raise FlowStateEncodeError if it could not be read back."""
     try:
         shown = decode_state(encoded.without_steps(), flow_id=id)
         check_head(shown)

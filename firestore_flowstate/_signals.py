@@ -17,11 +17,11 @@ _Item = TypeVar("_Item")
 
 
 class Signal:
-    """Wakes one watcher. To be made and waited for on its loop.
+    """Wakes one watcher. It is made and waited for on the watcher's loop.
 
     Attributes:
-        is_over: Nobody waits for it any more.
-        is_closed: The store was closed.
+        is_over: Whether the watcher has gone.
+        is_closed: Whether the store was closed.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Signal:
         self.is_closed = False
 
     def clear(self) -> None:
-        """Forget what has changed: it is about to be looked at."""
+        """Forget the changes so far. To be called before a look at the store, so that none during the look is lost."""
         self._event.clear()
 
     async def wait(self, until: datetime | None) -> None:
@@ -51,7 +51,7 @@ class Signals:
         self._open: set[Signal] = set()
 
     def open(self) -> Signal:
-        """Return a signal for the running loop, which hears of every change from now on."""
+        """Return a signal of the running loop, which is sent at every change from now on."""
         for over in [signal for signal in tuple(self._open) if signal.is_over]:
             self._open.discard(over)
         signal = Signal()
@@ -59,13 +59,13 @@ class Signals:
         return signal
 
     def changed(self) -> None:
-        """Tell all of a change."""
+        """Send all signals, since something has changed."""
         for signal in tuple(self._open):
             if not signal.send():
                 self._open.discard(signal)
 
     def close(self) -> None:
-        """Have all watchers end: the store is closed. Those that come later watch as before."""
+        """Have all watchers end, since the store is closed. Those that come later watch as before."""
         for signal in tuple(self._open):
             signal.is_closed = True
         self.changed()
@@ -77,9 +77,9 @@ class Sight(Generic[_Item]):
     """What a look at the store shows.
 
     Attributes:
-        version: What tells it from what was seen before.
+        version: Different from that of the look before if there is something new to yield.
         item: Returns what to yield.
-        until: When it is another without a write: as it expires.
+        until: When a state that is seen expires, which changes the sight without a write; None if none does.
     """
 
     version: object
@@ -88,18 +88,18 @@ class Sight(Generic[_Item]):
 
 
 class Sights(Generic[_Item]):
-    """What is seen of a store now and after each change; a source of `Watch`. To be made and used on one loop."""
+    """Yields what a look at the store shows, now and after each change: a source of `Watch`, for one loop."""
 
     def __init__(self, signals: Signals, look: Callable[[], Sight[_Item]]) -> None:
         self._signal = signals.open()
         self._look = look
-        self._seen: object = self  # which no version is
+        self._seen: object = self  # which equals no version, so that the first look has something new
 
     def __del__(self) -> None:
         self.end()
 
     async def next(self) -> _Item:
-        """Return what there is once it is another than returned before.
+        """Return what there is, as soon as it differs from what was returned last.
 
         Raises:
             StoreUnavailableError: The store was closed.
@@ -115,5 +115,8 @@ class Sights(Generic[_Item]):
             await self._signal.wait(sight.until)
 
     def end(self) -> None:
-        """Look no more. The next change forgets the signal, since this may be the collector, in the middle of one."""
+        """Look no more.
+
+        The signal stays in the set until the next change: the garbage collector may call this while one is going on.
+        """
         self._signal.is_over = True

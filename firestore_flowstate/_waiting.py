@@ -18,13 +18,16 @@ _Step = tuple[Callable[[], Awaitable[Any]] | None, bool]  # what to await, and w
 
 
 class Callbacks:
-    """What a coroutine asks of the thread that waits for it: functions passed to it run there, not on the loop."""
+    """Runs the functions that were passed to a coroutine on the thread that waits for it, and not on its loop."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | asyncio.Task[Any]] = queue.SimpleQueue()
 
     def fetch(self, argument: Any) -> Any:
-        """Return what to pass to the coroutine in place of the argument. An iterator is read here and now."""
+        """Return what to pass to the coroutine in place of the argument.
+
+        For a function that is one which has this thread call it. An iterator is read here and now into a list.
+        """
         if callable(argument):
             return partial(self._ask, argument)
         return list(argument) if isinstance(argument, Iterator) else argument
@@ -52,15 +55,15 @@ class Callbacks:
             del callback, ended, submission  # or an error and this frame keep each other until the collector comes
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Return a future of what the function returns. It is called whether or not anybody awaits that."""
+        """Return a future of what the function returns. The function is called even if nobody awaits the future."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
 
         def callback() -> None:
-            # A loop that was closed has cancelled the call.
+            # If the loop is closed by now, the coroutine that asked was cancelled with it, and needs no answer.
             call_threadsafe(loop, partial(_settle, answer, function(*args)))
 
-        # All of it: what an asynchronous function returns runs on the loop in the context that it is sent from.
+        # The whole callback is carried: what an asynchronous function returns runs in the context that it is sent from.
         self._queue.put(carried(callback))
         return answer
 
@@ -68,16 +71,16 @@ class Callbacks:
 class RemoteTask:
     """A task on a thread's loop that takes one step after another, each when its owner asks for it.
 
-    What one step of a context manager or generator enters, another one leaves, and timeouts and spans ask for the
-    same task and the same context both times.
+    A context manager or generator enters timeouts and spans in one step and leaves them in another. These need the
+    same task and the same context for both, so all steps run in this one task.
 
     Args:
-        thread: Where the steps are taken.
-        last: The last step, taken at `end` or when this is dropped, wherever an interrupt had come. After a step
-            that was interrupted there is none but this.
+        thread: The thread on whose loop the steps are taken.
+        last: The last step, such as closing a generator. It is taken at `end` or when this object is dropped. After a
+            step that was interrupted no other step is taken.
     """
 
-    _submission: Submission[None] | None = None  # of the class: one that is interrupted while it is made is dropped too
+    _submission: Submission[None] | None = None  # on the class, for `__del__` after an interrupt within `__init__`
 
     def __init__(self, thread: LoopThread, last: Callable[[], Awaitable[object]] | None = None) -> None:
         self._thread = thread
@@ -104,7 +107,7 @@ class RemoteTask:
                 self._submission.cancel()
             raise
         if reply is None:
-            self._worker.replies.put(None)  # it holds for every further step too
+            self._worker.replies.put(None)  # put back, so that every further step finds that the task has ended
             raise LoopStoppedError(started=True)
         result: _Result
         result, error = reply
@@ -116,7 +119,10 @@ class RemoteTask:
             del reply, error  # or the error and this frame keep each other until the collector comes
 
     def end(self) -> None:
-        """End the task after the last step, without waiting: a generator may be dropped by the collector anywhere."""
+        """End the task after the last step, without waiting for it.
+
+        The garbage collector may drop a generator on any thread, also on that of the loop.
+        """
         if self._submission is not None:
             self._ask((self._last, True))
             self._submission = None
@@ -127,11 +133,11 @@ class RemoteTask:
 
 
 class _Worker:
-    """Takes the steps of a remote task, on the loop. Knows nothing of who asks for them, who may be dropped.
+    """Takes the steps of a remote task, on the loop. It has no reference to that object, which could not be dropped.
 
     Attributes:
-        steps: Those to take.
-        replies: What each but the last came to; None: the task has ended.
+        steps: The steps to take.
+        replies: The result and the error of each step; None: the task has ended.
     """
 
     def __init__(self) -> None:
@@ -141,7 +147,10 @@ class _Worker:
         self._is_over = False  # no step but the last is to be taken any more
 
     def interrupt(self) -> None:
-        """Let the cancellation that comes next end the step, also one that has not begun yet, and leave the last."""
+        """Have the next cancellation end the current step, or the one about to begin, and not the task.
+
+        Of the steps after it the last alone is taken.
+        """
         self._is_over = True
         self._is_interrupted = True
 

@@ -13,10 +13,13 @@ _Watched = TypeVar("_Watched", covariant=True)
 
 
 class Source(Protocol[_Watched]):
-    """What an iterator asks. It ends if it is dropped, too, on whatever thread."""
+    """Where a watch gets its items. An implementation ends by itself too when it is dropped, on whatever thread."""
 
     async def next(self) -> _Watched:
-        """Return what there is once it is another than returned before. Cancelled, it can be called again."""
+        """Return what there is, as soon as it differs from what was returned last.
+
+        After a call that was cancelled it can be called again.
+        """
         ...
 
     def end(self) -> None:
@@ -27,8 +30,8 @@ class Source(Protocol[_Watched]):
 class Watch(AsyncIterator[_Item], Generic[_Item]):
     """Yields what a source returns, again and again.
 
-    An asynchronous generator would end with the first step that is cancelled, as by `asyncio.wait_for`, and look as if
-    there was no more to come.
+    An asynchronous generator would not do: the first step that is cancelled, as by `asyncio.wait_for`, ends it, and its
+    user's loop then ends as if nothing more were to come.
 
     Args:
         begin: Makes the source, on the loop of the first step.
@@ -45,7 +48,7 @@ class Watch(AsyncIterator[_Item], Generic[_Item]):
         if self._is_over:
             raise StopAsyncIteration
         if self._is_waiting:
-            raise RuntimeError("somebody waits for the next change already: each who watches needs a watch")
+            raise RuntimeError("another task waits for the next change of this watch: call watch() once for each task")
         self._is_waiting = True
         try:
             if self._source is None:
@@ -62,7 +65,7 @@ class Watch(AsyncIterator[_Item], Generic[_Item]):
     async def aclose(self) -> None:
         """Watch no more."""
         if self._is_waiting:
-            raise RuntimeError("somebody waits for the next change: cancel that first")
+            raise RuntimeError("a task waits for the next change of this watch: cancel that task before you close it")
         self._end()
 
     def _end(self) -> None:

@@ -8,8 +8,9 @@
     with open("backup.jsonl", encoding="utf-8") as file:
         report = await import_states(store, file)
 
-``import(export(x)) == x``: id, state and expiry, whatever JSON is in them. Both hold a few megabytes of states at a
-time, however many there are. ``flowstate export`` and ``flowstate import`` do the same. docs/backup.md has the format.
+``import(export(x)) == x``: id, state and expiry, whatever JSON is in them. Both functions hold a few megabytes of
+states in memory at a time, however many there are. ``flowstate export`` and ``flowstate import`` do the same.
+docs/backup.md has the format.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class ImportReport:
     """What `import_states` did.
 
     Attributes:
-        imported: How many states were stored.
-        expired: How many were left out, since they have expired meanwhile.
+        imported: How many states were stored, or would be in a dry run.
+        expired: How many were left out, since they have expired since the export.
     """
 
     imported: int
@@ -70,12 +71,13 @@ async def export_states(
 ) -> AsyncGenerator[str, None]:
     r"""Yield a line, with its "\n", for each state the filters match, newest start first.
 
-    Each state is exported as it is when its turn comes; what is written meanwhile may be in or not. States that a
-    list cannot see are not exported: `flowstate doctor` finds them. A Firestore store reads each document once.
+    Each state is exported as it is at its turn. A state that is first written during the export may be in it or not.
+    States that lists cannot see are not exported: `flowstate doctor` finds them. A Firestore store reads each document
+    once.
 
     Args:
         store: Where from.
-        query: Which states; None: all. Limit and on_error do not count.
+        query: Which states; None: all. Its `limit` and `on_error` are passed over.
         on_unreadable: Called with the id and the error of each state that cannot be read, which is left out; None:
             the first such error is raised.
         progress: Called after each batch with the number of states so far.
@@ -108,7 +110,7 @@ def export_line(id: str, state: FlowState) -> str:
     r"""Return the line, with its "\n", of one flow state under its id.
 
     Raises:
-        FlowStateEncodeError: A value has no JSON form; says where.
+        FlowStateEncodeError: A value has no JSON form; `path` names it.
     """
     return to_line(id, state)
 
@@ -123,21 +125,23 @@ async def import_states(
 ) -> ImportReport:
     """Store the state of each line under its id, in place of what is there.
 
-    After an error, what came before it is stored: importing all of it once more does no harm.
+    After an error some of the other lines are stored. To import all of them once more does no harm.
 
     Args:
         store: Where to.
         lines: The lines, such as an open file. Empty ones are passed over.
-        expiry: "keep": states expire when they did in the store they were exported from, and those that have expired
-            since are left out; a store that is not Firestore's goes by its own settings. "renew": they expire as the
-            settings of the store say for states that are written now.
+        expiry: "keep": each state expires when it did in the store it was exported from, and those that have expired
+            since are left out; a store that is not in Firestore sets the expiry by its own settings. "renew": each
+            expires as the settings of the store say for a state that is written now.
         dry_run: Read all lines and store nothing; report what would be stored.
         progress: Called after each batch with the number of lines so far.
 
     Raises:
-        FlowStateDecodeError: A line cannot be read; names its number.
-        InvalidFlowIdError: A line has an id that nothing can be stored under; names its number.
-        FlowStateBatchError: States cannot be stored; names the numbers of their lines.
+        FlowStateDecodeError: A line cannot be read; the text has its number.
+        InvalidFlowIdError: A line has an id that nothing can be stored under; the text has its number.
+        FlowStateBatchError: States cannot be stored; the text has the numbers of the first three lines, and `errors`
+            all of them by id.
+        ValueError: `expiry` is neither of the two.
     """
     if expiry not in ("keep", "renew"):
         raise ValueError(f"expiry is 'keep' or 'renew', not {shown(expiry)}")
@@ -208,7 +212,7 @@ def _naming_lines(error: FlowStateBatchError, batch: _Batch) -> str:
     more = f"; and {len(error.errors) - _SHOWN} more" if len(error.errors) > _SHOWN else ""
     return (
         f"{len(error.errors)} flow states could not be imported (errors has each by id): {'; '.join(shown)}{more}. "
-        "What came before them was: import it all again once they are corrected."
+        "Others were: correct these lines and import all of it again, which does no harm."
     )
 
 
@@ -231,7 +235,7 @@ async def _each(lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> As
 
 
 async def _batches_of(store: VersionedFlowStateStore, query: FlowStateQuery) -> Callable[[], Awaitable[_Read | None]]:
-    """Return what returns the next states of the store with their ids; None if there are no more."""
+    """Return a function that gives the next states of the store with their ids, and None once there are no more."""
     if not isinstance(store, FirestoreFlowStateStore):
         return _Batches(store, query).next
     collection, _ = await store._begin()
@@ -239,7 +243,7 @@ async def _batches_of(store: VersionedFlowStateStore, query: FlowStateQuery) -> 
 
 
 class _Batches:
-    """The states of any store, of as many at a time as are not too large to be held, as far as summaries tell."""
+    """The states of a store that is not in Firestore, at a time as many as take 4 MiB by the sizes in summaries."""
 
     def __init__(self, store: VersionedFlowStateStore, query: FlowStateQuery) -> None:
         self._store = store

@@ -28,7 +28,7 @@ _FREEZING_SECONDS: Final = 2.0  # after which the interpreter has surely frozen 
 def _call(
     method: Callable[Concatenate[Any, _Parameters], Coroutine[Any, Any, _Result]],
 ) -> Callable[Concatenate[SyncFlowStateStore, _Parameters], _Result]:
-    """Return the blocking form of a method, which calls the method of that name of the store that is wrapped."""
+    """Return the blocking form of a method. It calls the method of the same name of the wrapped store."""
 
     @wraps(method)
     def call(self: SyncFlowStateStore, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
@@ -73,17 +73,20 @@ def _iteration(
 class SyncFlowStateStore:
     """Wraps a store for code that has no event loop; each method blocks its thread and raises the same errors.
 
-    All calls run on one event loop, on a thread that starts with the first call, once per process; so the wrapper
-    may be used from any number of threads, before and after forks, and is best made once. Functions passed to a
-    method are called on the thread that called the method.
+    All calls run on one event loop, on a thread that starts with the first call, once per process. So the wrapper
+    may be used from any number of threads, before and after forks, and one for the application is enough. Functions
+    passed to a method are called on the thread that called the method.
 
-    ``with SyncFlowStateStore(store)`` enters the wrapped store on that loop, which for a FirestoreFlowStateStore
-    saves each call a hop, and closes both at the end.
+    ``with SyncFlowStateStore(store)`` enters the wrapped store on that loop and closes both at the end. Within the
+    block each call of a FirestoreFlowStateStore is spared the hop to another thread's loop::
+
+        with SyncFlowStateStore(FirestoreFlowStateStore()) as store:
+            store.save("order-17", FlowState.start(input="rivers"))
 
     On a thread whose event loop is running every method raises FlowStateError: await the wrapped store there.
 
     Args:
-        store: The store to wrap. It may also be used by itself, but is closed with the wrapper.
+        store: The store to wrap. It may also be used by itself. It is closed with the wrapper.
     """
 
     def __init__(self, store: VersionedFlowStateStore) -> None:
@@ -92,7 +95,7 @@ class SyncFlowStateStore:
         self._threads: dict[int, LoopThread] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        return {**vars(self), "_threads": {}}  # a copy, and the process that it is sent to, starts threads of its own
+        return {**vars(self), "_threads": {}}  # a copy starts threads of its own, in whatever process it is
 
     def __repr__(self) -> str:
         return f"SyncFlowStateStore({self._store!r})"
@@ -116,7 +119,7 @@ class SyncFlowStateStore:
     load_many = _call(VersionedFlowStateStore.load_many)
     delete_many = _call(VersionedFlowStateStore.delete_many)
 
-    # What only a store in Firestore has: with another, these raise AttributeError.
+    # Only a store in Firestore has these methods: with another store they raise AttributeError.
     ping = _call(FirestoreFlowStateStore.ping)
     gc = _call(FirestoreFlowStateStore.gc)
     purge = _call(FirestoreFlowStateStore.purge)
@@ -142,7 +145,7 @@ class SyncFlowStateStore:
         """
         thread = self._threads.get(os.getpid())
         try:
-            if thread is None or not thread.is_over:  # at exit it has all been ended
+            if thread is None or not thread.is_over:  # if it is, the process is ending and the store was closed by that
                 self._call_if_there("close")
         finally:
             thread = self._threads.pop(os.getpid(), None)
@@ -161,14 +164,15 @@ class SyncFlowStateStore:
 
     @contextmanager
     def _thread_for(self, name: str) -> Iterator[LoopThread]:
-        """Give the thread of this process to call the method on; its end meanwhile becomes a public error."""
+        """Yield the thread of this process for a call of the method; raise a public error if it ends in the block."""
         _check_that_it_may_block(name)
         try:
             yield self._thread()
         except LoopStoppedError as stopped:
             thread = self._threads.get(os.getpid())
             if thread is not None and thread.is_over and threading.current_thread().daemon:
-                time.sleep(_FREEZING_SECONDS)  # the interpreter freezes this thread; an error would only be printed
+                # The process is ending, and the interpreter freezes this thread. An error would only be printed.
+                time.sleep(_FREEZING_SECONDS)
             raise StoreUnavailableError(
                 f"{name}: the store was closed by another thread, or the process was forked or is ending",
                 outcome_unknown=stopped.started,
@@ -187,7 +191,7 @@ class SyncFlowStateStore:
 
     @contextmanager
     def _inside(self, name: str, manager: AbstractAsyncContextManager[_Result]) -> Iterator[_Result]:
-        """Enter and leave the context manager on the loop; the block in between runs on the thread that is here."""
+        """Enter and leave the context manager on the loop. The block in between runs on the calling thread."""
         with self._thread_for(name) as thread:
             inside = _Inside(manager)
             task = RemoteTask(thread, inside.drop)
@@ -195,7 +199,7 @@ class SyncFlowStateStore:
                 value = task.step(inside.enter)
                 try:
                     yield value
-                except GeneratorExit:  # dropped without being left: nobody may be held up
+                except GeneratorExit:  # the block was dropped and not left: `end` leaves it, and does not wait for that
                     raise
                 except BaseException as error:
                     _check_that_it_may_block(name)
@@ -208,7 +212,7 @@ class SyncFlowStateStore:
                 task.end()
 
     def _each(self, name: str, iterator: AsyncIterator[_Result]) -> Iterator[_Result]:
-        """Yield what the iterator does, which is advanced on the loop."""
+        """Yield the items of the iterator, which is advanced on the loop."""
         with self._thread_for(name) as thread:
             task = RemoteTask(thread, getattr(iterator, "aclose", None))
             try:
@@ -224,7 +228,7 @@ class SyncFlowStateStore:
 
 
 class _Inside(Generic[_Result]):
-    """Whether a context manager is entered, as the loop knows on which that happens."""
+    """A context manager that is entered and left on the loop. Only there is it known whether it is entered now."""
 
     def __init__(self, manager: AbstractAsyncContextManager[_Result]) -> None:
         self._manager = manager
@@ -242,7 +246,7 @@ class _Inside(Generic[_Result]):
         return await self._manager.__aexit__(kind, error, traceback)
 
     async def drop(self) -> None:
-        """Leave it, if that was not done, as a generator that is dropped leaves its own."""
+        """Leave it with GeneratorExit if it is entered, as a generator that is dropped leaves the blocks in it."""
         if self._is_entered:
             await self.leave(GeneratorExit, GeneratorExit(), None)
 

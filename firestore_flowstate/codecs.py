@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 class PayloadCodec(Protocol):
     """Turns the bytes of a payload value into others and back, such as a compressor with a dictionary.
 
-    Its name is stored with each value that went through it; what was stored under a name must be decodable
-    under that name for as long as it is stored.
+    Its name is stored with each value that it has encoded. A codec of that name must be able to decode the value for as
+    long as the value is stored.
 
     Attributes:
         name: 1 to 40 ASCII letters, digits, dots, dashes and underscores.

@@ -18,9 +18,9 @@ from .reports import Finding
 __all__ = ["Finding", "Look", "examine", "late_run", "spelled"]
 
 Look: TypeAlias = Callable[[str, FlowState, datetime], Iterable[Finding]]
-"""Returns what is wrong with a flow that is there, by its id, its state and the server's time."""
+"""Returns what is wrong with a stored flow, from its id, its state and the server's time."""
 _LATE: Final = timedelta(minutes=3)
-"""A sweep a minute, and the two minutes in which it takes up what it has found."""
+"""One minute until the next sweep, and two in which that sweep takes up what it has found."""
 _STILL: Final = timedelta(days=3)
 _DAY: Final = 86_400_000  # milliseconds
 _FAR: Final = 2**63  # milliseconds: more than a timedelta holds
@@ -34,11 +34,16 @@ async def examine(
 ) -> AsyncGenerator[Finding, None]:
     """Yield what is wrong with the store's collection, and change nothing.
 
-    Reads every document with its parts once, so it costs as many reads, and takes as long as an export.
+    It reads every document and every part once: it is billed as many reads, and takes as long as an export.
+
+    ::
+
+        async for finding in examine(store):
+            print(finding.kind, finding.id, finding.message)
 
     Args:
-        store: The store; what lists can see depends on its settings.
-        look: What is asked about each flow that can be read; None: `late_run`.
+        store: The store. Its settings decide which documents its lists can see.
+        look: Called for each flow that can be read; None: `late_run`.
         progress: Called after each page with the number of documents so far.
 
     Raises:
@@ -50,7 +55,7 @@ async def examine(
 
 
 def late_run(id: str, state: FlowState, now: datetime) -> Iterator[Finding]:
-    """Yield why it seems that nobody looks after a flow that should go on.
+    """Yield a finding if it seems that nobody looks after a flow that should go on.
 
     Args:
         id: Its id.
@@ -77,13 +82,18 @@ def late_run(id: str, state: FlowState, now: datetime) -> Iterator[Finding]:
 
 
 def passed_since(moment: float, now: datetime) -> timedelta:
-    """Return how long ago a moment was, in milliseconds since the epoch; at most what a timedelta holds."""
+    """Return how much time has passed since a moment, or as much of it as a timedelta holds.
+
+    Args:
+        moment: Milliseconds since the epoch.
+        now: The present.
+    """
     passed = (now.timestamp() * 1000 - min(max(moment, -_FAR), _FAR)) / _DAY
     return timedelta(days=min(max(passed, -timedelta.max.days), timedelta.max.days))
 
 
 def spelled(passed: timedelta) -> str:
-    """Return a time that has passed in minutes, hours or days."""
+    """Return a duration as text, in minutes, hours or days, such as "5 hours"."""
     minutes = passed / timedelta(minutes=1)
     if minutes < 120:
         return f"{minutes:.0f} minutes"

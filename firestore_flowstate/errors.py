@@ -47,7 +47,7 @@ class FlowStateError(Exception):
         self.flow_id = flow_id
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions pickle by their positional arguments; ours are keywords, and cross process pools whole.
+        # An exception pickles its positional arguments alone. These have keywords too, and process pools need them.
         return (_rebuild, (type(self), self.args, self.__dict__))
 
 
@@ -105,7 +105,7 @@ class FlowStateEncodeError(FlowStateError):
     """A value of the flow state cannot be stored without loss. Nothing was written.
 
     Attributes:
-        path: Where the value stands, such as ``cache["step"].value["rows"][3]``; None if it is the whole state.
+        path: The path of the value, such as ``cache["step"].value["rows"][3]``; None if it is the whole state.
     """
 
     def __init__(self, message: str, *, flow_id: str | None = None, path: str | None = None) -> None:
@@ -114,12 +114,12 @@ class FlowStateEncodeError(FlowStateError):
 
 
 class FlowStateTooLargeError(FlowStateEncodeError):
-    """The flow state does not fit what Firestore can store. Computed before anything is sent.
+    """The flow state is larger than what Firestore can store. Raised before anything is sent.
 
     Attributes:
         size: The size in bytes, by Firestore's rules for storage sizes.
-        limit: The limit in bytes that it breaks.
-        path: The largest value, which is what to make smaller.
+        limit: The limit in bytes that is exceeded.
+        path: The path of the largest value, which is the one to make smaller.
     """
 
     def __init__(
@@ -135,8 +135,8 @@ class FlowStateDecodeError(FlowStateError):
 
     Attributes:
         flow_id: The id of the document.
-        response: If a list met the document: the page without it, with the states that could be read and
-            the token of the next page, so that nothing behind the document is out of reach. None otherwise.
+        response: If a list met the document: the page without it. It has the states that could be read and the token
+            of the next page, so that what follows the document stays within reach. None otherwise.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class FlowStateDecodeError(FlowStateError):
 
 
 class FlowStateBatchError(FlowStateError):
-    """Some flow states of a batch failed. Those not named here succeeded.
+    """Some flow states of a batch failed. Those that `errors` does not name succeeded.
 
     Attributes:
         errors: The error of each id that failed.
@@ -170,8 +170,8 @@ class StoreUnavailableError(BackendError):
     """Firestore could not be reached or did not answer before the deadline of the call.
 
     Attributes:
-        outcome_unknown: True if a write was sent and nothing could tell whether it was stored: load the
-            flow state to see. False: the call changed nothing.
+        outcome_unknown: True: a write was sent, and whether it was stored could not be found out. Load the flow state
+            to see. False: the call changed nothing.
     """
 
     def __init__(self, message: str, *, flow_id: str | None = None, outcome_unknown: bool = False) -> None:
@@ -180,7 +180,7 @@ class StoreUnavailableError(BackendError):
 
 
 class DeadlineError(StoreUnavailableError, TimeoutError):
-    """The deadline of the call passed: ``timeout`` of the call or of the settings, in seconds, retries included."""
+    """The deadline of the call passed: the ``timeout`` of the call, else of the settings. Retries count in it."""
 
 
 class MissingIndexError(BackendError):
@@ -208,13 +208,14 @@ class EmulatorError(FlowStateError):
 
 
 class FlowStateWarning(UserWarning):
-    """Something works, but not as it should be set up. Each is raised once per store."""
+    """The store works, but something is not set up as it should be. A store gives each warning once."""
 
 
 def shown(value: object, most: int = 100) -> str:
-    """Return a value for the text of an error, cut to so many characters, whatever it is.
+    """Return the repr of any value, cut to so many characters, for the text of an error.
 
-    Its repr may fail: of a deep value or of an integer of many digits in Python, of other types in the application.
+    If the repr fails, return the name of the type: Python's own fails for deeply nested values and for integers of more
+    than 4,300 digits, and that of an application's class may raise anything.
     """
     try:
         text = repr(value)

@@ -43,30 +43,32 @@ _Value = TypeVar("_Value")
 class FirestoreFlowStateStore(VersionedFlowStateStore):
     """A VersionedFlowStateStore in a collection of a Firestore database.
 
-    Constructing it does no I/O; it connects at the first call, once per process, and works from any event loop
+    Constructing it does no I/O. It connects at the first call, once per process, and works from any event loop
     and thread. ``async with store`` opens a channel on the running loop, which saves a hop to another thread
-    for each call, and closes it at the end; if no other loop has entered the store, it closes the store::
+    for each call, and closes that channel at the end. If no other loop has entered the store, it closes the store::
 
         async with FirestoreFlowStateStore(FlowStateSettings(collection="flows")) as store:
             await store.save("order-17", FlowState.start(input="rivers"))
 
     Its methods do what `VersionedFlowStateStore` says. What they cost here:
 
-    - `update` with a version is one round trip; if other fields than steps of a state in parts are replaced, it reads
-      first which parts these have. Without a version it reads the head first, and retries its own conflicts.
+    - `update` with a version is one round trip. If it replaces other fields than steps of a state that has parts, it
+      reads first which parts these fields have. Without a version it reads the head first, and tries again after a
+      conflict.
     - `save_many` and `delete_many` send batches, each of them atomic.
-    - `list_summaries` and `due` read no payload. `due` is one query, or one a shard; it leaves out a state whose head
-      cannot be read, with a warning. `count` counts on the server, states too that have expired and are not collected.
-    - `iterate` reads one page ahead. Over several shards, or by status, a page may be as of a moment up to five minutes
-      ago, since it goes on with what the page before has read.
-    - `watch` is billed a read for each change, with which Firestore sends the document; parts are read as `load` reads
-      them. `watch_list` is sent whole documents: at first those of the page (over shards, as many of each), then each
-      that changes.
+    - `list_summaries` and `due` read no payload. `due` is one query, or one a shard. It leaves out a state whose head
+      cannot be read, with a warning.
+    - `count` counts on the server. It includes states that have expired and that Firestore has not deleted yet.
+    - `iterate` reads one page ahead. Over several shards, or by status, a page may show its states as they were up to
+      five minutes ago, since it begins with documents that were read for the page before.
+    - `watch` is billed a read for each change, since Firestore sends the document with it. Parts are read as by `load`.
+      `watch_list` is billed a read for each document of the page at first (with shards, for as many of each shard),
+      then for each that changes. It is sent whole documents.
 
     Args:
         settings: Which collection, and how to store; None: settings from the environment.
-        client: A google.cloud.firestore AsyncClient or Client, or a firebase_admin App, whose project, database
-            and credentials to use. It stays the caller's: `close` does not close it.
+        client: A google.cloud.firestore AsyncClient or Client, or a firebase_admin App. The store uses its project,
+            database and credentials. It stays the caller's: `close` does not close it.
     """
 
     def __init__(self, settings: FlowStateSettings | None = None, *, client: Any = None) -> None:
@@ -74,13 +76,13 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         self._client = client
         self._connecting: SharedWork[Connection] = SharedWork()
         self._importing: SharedWork[None] = SharedWork()
-        self._has_all = False
+        self._has_imported_all = False
         self._connection: Connection | None = None
         self._collection: Collection | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        # A copy, and the process that it is sent to, connects by itself, and has not imported anything.
-        return {**vars(self), "_connection": None, "_collection": None, "_has_all": False}
+        # A copy may be in another process: it connects by itself, and finds out what is imported there.
+        return {**vars(self), "_connection": None, "_collection": None, "_has_imported_all": False}
 
     @classmethod
     def from_app(cls, app: Any, settings: FlowStateSettings | None = None) -> FirestoreFlowStateStore:
@@ -102,15 +104,18 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
             await self._connection.unbind()
 
     async def close(self) -> None:
-        """Close what the store opened. It can be used again, and then connects again."""
+        """Close the channels that the store opened. It can be used again, and then connects again."""
         if self._connection is not None:
             await self._connection.close()
 
     async def ping(self, *, timeout: float | None = None) -> None:
-        """Return if Firestore answers and the collection may be read.
+        """Return if Firestore answers and the collection may be read. It costs one read.
+
+        Args:
+            timeout: Seconds, retries included; None: those of the settings.
 
         Raises:
-            BackendError: It does not, or may not.
+            BackendError: Firestore does not answer, or refuses the read.
         """
         collection, deadline = await self._begin(timeout, is_first=True)
         await collection.get("flowstate-ping", deadline, mask=["flowId"])
@@ -222,7 +227,8 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         edit = await _operations.editing.Edit.begin(collection, id, timeout=timeout)
         if not isinstance(own, Unset):
             setattr(edit.state, EXPIRE_AFTER, own)
-        # Not a generator around another: a loop that ends closes those that are left in no order, which fails.
+        # Not a generator around another: a loop that ends closes the ones left open in no order, and one that meets
+        # its inner one closing fails.
         yield edit.state
         await edit.write()
 
@@ -312,7 +318,8 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     @override
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         states = dict(states)
-        contents = self._as_it_is(states) if self._has_all else detached(states)  # before what is imported late
+        # Copied before the rest is imported: the caller may change the states meanwhile.
+        contents = self._as_it_is(states) if self._has_imported_all else detached(states)
         collection, deadline = await self._begin(timeout, writes=states)
         await _operations.bulk.save_many(collection, states, deadline, contents=contents)
 
@@ -330,8 +337,11 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     async def gc(self, *, dry_run: bool = False) -> GcReport:
         """Delete the parts of large states that no state refers to and that are older than an hour.
 
-        They are left by writers that were killed, and by saves without a version over a state in parts that the
-        writer had not read. A save in flight is never hurt.
+        Such parts are left by writers that were killed, and by saves without a version over a large state that the
+        writer had not read. Parts of a save that is under way are younger, and stay.
+
+        Args:
+            dry_run: Delete nothing; report what would be deleted.
         """
         collection, _ = await self._begin()
         return await _operations.orphans.collect(collection, dry_run=dry_run)
@@ -346,12 +356,12 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     ) -> int:
         """Delete the states that match and were neither started nor written within `older_than`.
 
-        Expired ones too. A state that is written meanwhile stays. After a crash, call it again.
+        States that have expired are deleted too. A state that is written meanwhile stays. After a crash, call it again.
 
         Args:
-            query: Which states; None: all. Limit and token do not count.
-            older_than: How old they are at least.
-            dry_run: Delete nothing.
+            query: Which states; None: all. Its `limit` and `continuation_token` are passed over.
+            older_than: How long ago they were started and last written, at least.
+            dry_run: Delete nothing; return how many would be deleted.
             progress: Called after each page with the number so far.
 
         Returns:
@@ -361,7 +371,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
             ValueError: `older_than` is negative.
         """
         if older_than < timedelta(0):
-            raise ValueError(f"older_than is a duration, not less than none: {older_than}")
+            raise ValueError(f"older_than is a duration of at least 0, not {older_than}")
         collection, _ = await self._begin()
         return await _operations.purging.purge(
             collection, query_or_all(query), older_than=older_than, dry_run=dry_run, progress=progress
@@ -378,17 +388,17 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         """Bring every flow state of this collection to the target's collection, in the target's layout.
 
         The target may be the same collection with another layout or more shards: then documents are rewritten in
-        place. Each is written by compare-and-swap, so flows may run meanwhile. Doing it again does what is left.
+        place. Each is written by compare-and-swap, so flows may run meanwhile. Another call does what is left.
 
         Args:
-            target: Where to, with the settings that new documents are to have.
+            target: A store on the other collection, with the settings that new documents are to have.
             dry_run: Write nothing; report what would be written and what could not be.
-            decrypt: Say so if this store has keys and the target has none, as a native one must: what is encrypted
-                here will be in the clear there.
+            decrypt: Must be True if this store has keys and the target has none (a native one never has): what is
+                encrypted here will be in the clear there.
             progress: Called after each state with the number so far.
 
         Raises:
-            ValueError: The target would decrypt, and `decrypt` does not say so.
+            ValueError: The target has no keys, this store has, and `decrypt` is False.
         """
         if self._settings.keys and not target.settings.keys and not decrypt:
             raise ValueError(
@@ -402,14 +412,14 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     async def rewrap(self, *, progress: Callable[[int], None] | None = None) -> RewrapReport:
         """Store every value anew that is not stored as the settings say now: above all, encrypt with the current key.
 
-        Versions at hand stay good. After a rotation this is the step before the old key is taken out of the
-        settings. Nothing of a native document is encrypted; the report names them, and `migrate` encrypts them.
+        Versions that writers hold stay valid. After a rotation of keys, call it before you take the old key out of the
+        settings. Native documents are never encrypted: the report names them, and `migrate` encrypts them.
 
         Args:
             progress: Called after each state with the number so far.
 
         Raises:
-            FlowStateDecodeError: A value cannot be read; those before it are done.
+            FlowStateDecodeError: A value cannot be read. The states before it are stored anew.
         """
         collection, _ = await self._begin()
         return await _operations.rewrapping.rewrap(collection, progress=progress)
@@ -419,22 +429,23 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     ) -> tuple[Collection, Deadline]:
         """Begin a call: return the collection, and the deadline that the call has from now on.
 
-        Every method begins with it. So does what works on documents beside the store, as `backup`, `doctor` and
-        `inspection` do, which may then use `_operations`: it is for this package alone, but for all of it.
+        Every method begins with it. So do `backup`, `doctor` and `inspection`, which may use `_operations` afterwards.
+        All modules of this package may call it, and nobody else.
 
         Args:
             timeout: Seconds that the call may take; None: those of the settings.
-            writes: The ids that it is going to write to.
-            is_first: Whether it is one of those that a process begins with, which `_operations.import_first` is for.
+            writes: The ids that the call is going to write to.
+            is_first: Whether the call needs only what `_operations.import_first` imports: it may be the first call of
+                a process, and is not to wait for the other imports.
 
         Raises:
-            FlowStateError: It would write to a flow state whose `modify` it is called by.
+            FlowStateError: The call would write a state inside the function that `modify` calls for that state.
             BackendError: Nothing names a project or credentials.
         """
         check_timeout(timeout)
         deadline = Deadline.after(self._settings.timeout if timeout is None else timeout)
         connection = self._connection or await self._connected(deadline)
-        if not (is_first or self._has_all):
+        if not (is_first or self._has_imported_all):
             await self._importing.result(self._import_all, what="importing", deadline=deadline)
         documents = connection.known_documents() or await connection.documents(deadline)
         collection = self._collection
@@ -449,15 +460,15 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         return await self._connecting.result(self._connect, what="connecting", deadline=deadline)
 
     def _connect(self) -> Connection:
-        """Import what calls Firestore, with grpc and protobuf: the one place that does, on a thread.
+        """Import the code that calls Firestore, with grpc and protobuf, and return the connection. Runs on a thread.
 
-        The imports take 0.1 s, for which neither an event loop nor a process that never calls should be held up. A
-        process that has not imported grpc can be forked in any way.
+        No other place of the package imports these. They take 0.1 s, for which no event loop should stand still, and
+        which a process that never calls Firestore should not spend. A process without grpc can be forked in any way.
         """
         with fork.held_off():
             _operations.import_first()
             if self._settings.layout == "native":
-                from ._rpc import references  # noqa: F401  # whose types it reads, which takes 0.2 s
+                from ._rpc import references  # noqa: F401  # native documents hold its types; the import takes 0.2 s
             from ._rpc.connection import Connection
 
             if self._connection is None:
@@ -467,15 +478,15 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     def _import_all(self) -> None:
         with fork.held_off():  # a child forked meanwhile would wait for the imports' locks for ever
             _operations.import_all()
-            self._has_all = True
+            self._has_imported_all = True
 
     def _as_it_is(self, value: _Value) -> _Value:
-        """Return what is to be encoded: a copy if the connection comes first, since it may change meanwhile."""
+        """Return the value to encode: a copy if the store has to connect first, since it may be changed meanwhile."""
         return value if self._is_linked else detached(value)
 
     @property
     def _is_linked(self) -> bool:
-        """Whether this process is connected, so that what is given is encoded before anything is waited for."""
+        """Whether this process is connected, so that a call encodes its arguments before it waits for anything."""
         return self._connection is not None and self._connection.is_linked
 
     def _expected(self, id: str, if_version: str | Unset | None) -> Expectation:

@@ -23,14 +23,21 @@ def index_file(
 ) -> str:
     """Return the text of a file with all composite indexes, exemptions and TTL policies.
 
+    ::
+
+        text = index_file(FlowStateSettings(collection="flows"), where=["owner"])
+
     Args:
-        settings: Collection and shards; for Terraform database and project too. None: from the environment.
-        where: The unknown keys that queries filter by, such as ``["owner"]``: each needs an index of its own.
+        settings: Collection and shards are taken from them; for Terraform database and project too. None: settings
+            from the environment.
+        where: The unknown keys that queries filter by, such as ``["owner"]``. Each needs an index of its own.
         format: "firebase" for firestore.indexes.json, "terraform" for resources of the google provider.
-        unsharded_too: Keep the indexes of ``shards=1`` beside those of more, while stores of both settings run.
+        unsharded_too: Keep the indexes of ``shards=1`` beside those for more shards, for the time in which stores of
+            both settings run.
 
     Raises:
         InvalidQueryError: `where` has a key that no query can filter by.
+        ValueError: `format` is neither of the two.
     """
     settings = FlowStateSettings() if settings is None else settings
     configuration = index_configuration(

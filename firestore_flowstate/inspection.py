@@ -18,14 +18,14 @@ __all__ = ["InspectedDocument", "absent_ids", "ids_beginning_with", "inspect_doc
 
 @dataclass(frozen=True, kw_only=True)
 class InspectedDocument:
-    """The document of a flow state, whether anybody can read it or not, and whether it has expired or not.
+    """The document of a flow state, even if it has expired or cannot be read as a flow state.
 
     Attributes:
-        document: It, as Firestore's REST interface has documents: name, createTime, updateTime, and fields by type.
+        document: The document as Firestore's REST interface has it: name, createTime, updateTime, and fields by type.
         layout: "serialized" or "native".
-        size_bytes: Its size by Firestore's rules for storage, which a limit of 1,048,576 holds for.
+        size_bytes: The size of the document in bytes, by Firestore's rules for storage. Firestore's limit is 1,048,576.
         parts: How many other documents it refers to.
-        part_bytes: The bytes of what is kept in them.
+        part_bytes: How many bytes are kept in these.
     """
 
     document: Mapping[str, Any]
@@ -38,7 +38,16 @@ class InspectedDocument:
 async def inspect_document(
     store: FirestoreFlowStateStore, id: str, *, timeout: float | None = None
 ) -> InspectedDocument | None:
-    """Return the document that is stored under the id, or None. One read.
+    """Return the document that is stored under the id, or None. It costs one read.
+
+    ::
+
+        document = await inspect_document(store, "order-17")
+
+    Args:
+        store: The store.
+        id: The key.
+        timeout: Seconds, retries included; None: those of the settings.
 
     Raises:
         InvalidFlowIdError: The id cannot name a document.
@@ -62,7 +71,15 @@ async def inspect_document(
 async def ids_beginning_with(
     store: FirestoreFlowStateStore, prefix: str, *, limit: int = 10, timeout: float | None = None
 ) -> Sequence[str]:
-    """Return the first ids that begin so, in the order of ids; expired states are passed over. A read each.
+    """Return the first ids with this prefix, in the order of ids, without those of expired states.
+
+    Each document that it looks at costs a read, expired ones too.
+
+    Args:
+        store: The store.
+        prefix: The beginning of the ids.
+        limit: How many ids at most.
+        timeout: Seconds, retries included; None: those of the settings.
 
     Raises:
         InvalidFlowIdError: No id can begin so.
@@ -76,9 +93,14 @@ async def ids_beginning_with(
 async def absent_ids(
     store: FirestoreFlowStateStore, ids: Iterable[str], *, timeout: float | None = None
 ) -> Sequence[str]:
-    """Return those of the ids under which nothing is stored, in their order. A read each.
+    """Return those of the ids under which nothing is stored, in their order. Each id costs a read.
 
-    Ids that cannot name a document are passed over. An expired state is there until it is deleted.
+    Ids that cannot name a document are left out. A state that has expired counts as stored until it is deleted.
+
+    Args:
+        store: The store.
+        ids: The keys, any number.
+        timeout: Seconds, retries included; None: those of the settings.
 
     Raises:
         BackendError: Firestore cannot be reached, or refuses.

@@ -39,13 +39,13 @@ T = TypeVar("T")
 
 
 class MemoryFlowStateStore(VersionedFlowStateStore):
-    """Keeps flow states in this process, as encoded JSON: what it hands out is never what it keeps.
+    """Keeps flow states in this process, as encoded JSON: each state that it returns is an object of the caller's own.
 
-    Takes and refuses what the Firestore store does, but for sizes. May be used from several threads and event
-    loops. Nothing here waits, so `timeout` has no effect.
+    It takes and refuses the same values as the Firestore store, but has no limits of size. It may be used from several
+    threads and event loops. Nothing here waits, so `timeout` has no effect beyond the check of its value.
 
-    It is entered and closed as the Firestore store is, so that either can stand in the place of the other; it keeps its
-    states as long as it lives::
+    It is entered and closed as the Firestore store is, so that either can stand in the place of the other. Its states
+    are kept as long as the object::
 
         async with MemoryFlowStateStore() as store:
             await store.save("order-17", state)
@@ -82,7 +82,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             await self.close()
 
     async def close(self) -> None:
-        """End what watches the store, by StoreUnavailableError. The states stay, and it can be used again."""
+        """End the watches of the store by StoreUnavailableError. The states stay, and the store can be used again."""
         self._signals.close()
 
     @property

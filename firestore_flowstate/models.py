@@ -1,7 +1,7 @@
 """The state of a flow, as Genkit's schema has it: snake_case here, camelCase on the wire.
 
-One law holds for all of them: ``model_validate(x).model_dump(by_alias=True)`` gives back x. Absent stays
-absent, null stays null, unknown keys are kept, falsy values stay themselves.
+One law holds for all models here: ``model_validate(x).model_dump(by_alias=True)`` gives back x. What is absent stays
+absent, null stays null, unknown keys are kept, and falsy values stay what they are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FiniteMilliseconds: TypeAlias = Annotated[int, Strict()] | Annotated[float, Stri
 
 
 def _is_true(value: object) -> object:
-    if value is not True and value is not None:  # to a Literal[True] alone 1 and 1.0 are True as well
+    if value is not True and value is not None:  # Literal[True] alone takes 1 and 1.0 too, which equal True
         raise ValueError("must be true if it is present")
     return value
 
@@ -44,8 +44,8 @@ def _is_true(value: object) -> object:
 class WireModel(BaseModel):
     """A model that tells absent from null, keeps unknown keys, and compares by both.
 
-    Two are equal if type, values, unknown keys and presence are: ``CacheEntry()`` is not
-    ``CacheEntry(value=None)``.
+    Two models are equal if their types, values and unknown keys are, and if the same fields are present:
+    ``CacheEntry() != CacheEntry(value=None)``.
     """
 
     model_config = ConfigDict(
@@ -67,8 +67,8 @@ class WireModel(BaseModel):
     is_subclass: ClassVar[bool] = False
     """Whether it is an application's own class, which may declare more fields than Genkit's schema has."""
     _defaults_of_genkit: ClassVar[Mapping[str, Any]] = {}
-    """What an absent field of Genkit's schema holds, by its Python name; required fields and those that an application
-    declares in a subclass are not in it."""
+    """The value that an absent field of Genkit's schema has, by its Python name. It has neither required fields nor
+    those that an application declares in a subclass."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -90,7 +90,8 @@ class WireModel(BaseModel):
         if not unknown or unknown.keys().isdisjoint(self.wire_names):
             super().__setattr__(name, value)
             return
-        # To validate an assignment, pydantic would take unknown keys that are called as a field for the field's value.
+        # pydantic validates an assignment together with the unknown keys. One that is named as a field is in Python
+        # would replace the value of that field.
         called_as_fields = {key: unknown.pop(key) for key in unknown.keys() & self.wire_names.keys()}
         try:
             super().__setattr__(name, value)
@@ -129,13 +130,15 @@ class WireModel(BaseModel):
         return dumped
 
     def has(self, name: str) -> bool:
-        """Return whether the field is present, null or not; the Python name counts.
+        """Return whether the field of this Python name is present, be it null.
 
-        A field that an application declares in a subclass always is: its default may be another one tomorrow.
+        A field that an application declares in a subclass is always present, so that its value is stored: the next
+        release of the application may have another default.
         """
         if name not in self.__dict__:
             return False
-        if name in self.model_fields_set and name not in (self.model_extra or ()):  # which counts as the field there
+        # In model_fields_set an unknown key counts as the field of that name.
+        if name in self.model_fields_set and name not in (self.model_extra or ()):
             return True
         absent = self._defaults_of_genkit.get(name, UNSET)
         return self.__dict__[name] is not absent and bool(self.__dict__[name] != absent)
@@ -171,7 +174,7 @@ class FlowResult(WireModel):
     Attributes:
         response: What the flow returned, any JSON value.
         error: The message of the error that ended the flow.
-        stacktrace: Where the error was raised.
+        stacktrace: The stack trace of that error, as text.
     """
 
     response: Any = None
@@ -240,7 +243,7 @@ class FlowState(WireModel):
         events_triggered: The payload of each event that resumed the flow, by the step's name.
         blocked_on_step: The step that the flow waits for, or None.
         operation: The operation that the flow's caller holds.
-        trace_context: The trace to continue; Genkit JS keeps a JSON string here and fails on other text.
+        trace_context: The trace to go on with. Genkit JS keeps a JSON string here, and fails if it is other text.
         executions: The stretches of running, oldest first.
     """
 
@@ -255,7 +258,7 @@ class FlowState(WireModel):
     trace_context: str | None = None
     executions: list[SerializeAsAny[FlowStateExecution]]
 
-    # One and not one of each: pydantic makes six calls of each, for every state that is validated.
+    # One attribute for version and times: pydantic makes six calls for each, for every state that is validated.
     _stored_as: StoredAs | None = PrivateAttr(default=None)
 
     @classmethod
@@ -264,7 +267,7 @@ class FlowState(WireModel):
 
         Args:
             name: The name of the flow; left out if None.
-            input: What the flow starts with; left out if not given, so that None is null.
+            input: What the flow starts with; left out if it is not given, and null if it is None.
             flow_id: The id; a random UUID if None.
         """
         id = str(uuid.uuid4()) if flow_id is None else flow_id
@@ -313,7 +316,7 @@ class FlowState(WireModel):
 
         Raises:
             KeyError: The step is not cached.
-            FlowStateDecodeError: The result is not of the type. A result that is empty is None.
+            FlowStateDecodeError: The result is not of the type. An empty result is read as None.
         """
         return self._value_as(self.cache[step].value, as_, path=f"cache[{step!r}]")
 
@@ -322,7 +325,16 @@ class FlowState(WireModel):
     @overload
     def event_value(self, step: str, *, as_: Any) -> Any: ...
     def event_value(self, step: str, *, as_: Any) -> Any:
-        """Return the payload of the event that resumed the flow at a step as a type; raises what `cache_value` does."""
+        """Return the payload of the event that resumed the flow at a step, as a type.
+
+        Args:
+            step: The name of the step.
+            as_: A type, as for `cache_value`.
+
+        Raises:
+            KeyError: No event has resumed the flow at the step.
+            FlowStateDecodeError: The payload is not of the type.
+        """
         return self._value_as(self.events_triggered[step], as_, path=f"events_triggered[{step!r}]")
 
     @overload
@@ -330,7 +342,14 @@ class FlowState(WireModel):
     @overload
     def input_value(self, *, as_: Any) -> Any: ...
     def input_value(self, *, as_: Any) -> Any:
-        """Return the input as a type; raises FlowStateDecodeError as `cache_value` does. No input is None."""
+        """Return the input as a type. An absent input is read as None.
+
+        Args:
+            as_: A type, as for `cache_value`.
+
+        Raises:
+            FlowStateDecodeError: The input is not of the type.
+        """
         return self._value_as(self.input, as_, path="input")
 
     def _value_as(self, value: Any, as_: Any, *, path: str) -> Any:
@@ -339,7 +358,7 @@ class FlowState(WireModel):
         return value_as(value, as_, path=path, flow_id=self.flow_id)
 
     def _note_stored(self, stored_as: StoredAs) -> None:
-        private = self.__pydantic_private__  # directly: pydantic makes four calls of each attribute that is set
+        private = self.__pydantic_private__  # set directly, since pydantic makes four calls to set an attribute
         assert private is not None  # noqa: S101  # every model with private attributes has it
         private["_stored_as"] = stored_as
 
@@ -348,13 +367,13 @@ class FlowState(WireModel):
 
     @property
     def version(self) -> str | None:
-        """The stored version that this state was read or written as; opaque; None until stored."""
+        """The stored version that this state was read from or written as, an opaque text; None until it is stored."""
         noted = self._noted()
         return None if noted is None else noted.version
 
     @property
     def updated_at(self) -> datetime | None:
-        """When the state was last written, in UTC; None until stored."""
+        """When the state was last written, in UTC; None until it is stored."""
         noted = self._noted()
         return None if noted is None else noted.updated_at
 

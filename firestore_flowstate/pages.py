@@ -1,4 +1,4 @@
-"""What lists answer: summaries, and pages of them and of flow states."""
+"""What lists return: summaries, and pages of them and of flow states."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class FlowStateSummary(BaseModel):
         status: What the flow does now.
         start_time: Milliseconds since the epoch.
         blocked_on: The name of the step that the flow waits for.
-        step_count: How many steps are cached. A step that `update` replaces without having read the state is
-            counted again until the next save, or until the log is folded whole.
-        size_bytes: About how many bytes of JSON the state has. What `update` replaces without having read the state
-            is counted beside what replaces it: steps until the log is folded, all of it until the next save. `edit`
-            and `modify` count exactly.
+        step_count: How many steps are cached. `update` does not know which steps are there, so a step that it
+            replaces is counted twice, until the next save or until the whole log is compacted.
+        size_bytes: About how many bytes of JSON the state has. `update` does not know how large the values are that it
+            replaces, so they count beside the new ones: steps until the log is compacted, everything else until the
+            next save. `edit` and `modify` have read the state, and count exactly.
         last_end_time: When the last execution ended, in milliseconds since the epoch.
         error_line: The first line of the error; None under encryption.
         updated_at: When the state was last written, in UTC.

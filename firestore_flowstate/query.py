@@ -1,4 +1,4 @@
-"""What a list is asked."""
+"""What a caller asks of a list: filters, the size of a page, and where to go on."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .errors import FlowStateEncodeError, InvalidQueryError, shown
 from .models import FlowState, FlowStatus
 from .unset import Unset
 
-MAX_LIMIT: Final = 300  # the documents Genkit and the Firebase SDKs fetch at most for a page
+MAX_LIMIT: Final = 300  # states: a page of whole states is held in memory, and each may have a megabyte and more
 SUMMARY_EXTRA: Final = "summary.extra."
-"""The path of the unknown keys in a summary: the head has them once more, where a projection can name them."""
+"""The path of the unknown keys in the summary of a head, which repeats them so that a projection can ask for all."""
 MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len(SUMMARY_EXTRA)
 OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
-"""Names of fields of a document in either layout, which an unknown key of the state cannot have there."""
+"""Names of a document's own fields in either layout. An unknown key of such a name cannot be a field of it."""
 _STATUSES: Final = get_args(FlowStatus)
 
 
@@ -40,12 +40,13 @@ class FlowStateQuery:
         limit: States a page, 1 to 300; None: the store's page size.
         continuation_token: Where the page before ended, as its response gave it. Bound to the collection and
             the filters it was given for.
-        name: The name of the flow; at most 1,499 bytes of UTF-8, as all texts here: Firestore's indexes hold no more.
-        status: What the flow does now: one status, or several of which it has one, kept without repetitions in the
-            order of FlowStatus.
+        name: The name of the flow. Each text in a filter has at most 1,499 bytes of UTF-8, since Firestore's indexes
+            hold no more.
+        status: What the flow does now: one status, or several of which the flow has one. Several are kept without
+            repetitions, in the order of FlowStatus.
         blocked_on: The name of the step that the flow waits for.
-        started_after: The earliest start, inclusive; a datetime with a time zone, or milliseconds.
-        started_before: The end of the starts, exclusive; a datetime with a time zone, or milliseconds.
+        started_after: The earliest start, inclusive: a datetime with a time zone, or milliseconds since the epoch.
+        started_before: The end of the starts, exclusive: a datetime with a time zone, or milliseconds since the epoch.
         where: Unknown keys of the state with the scalar each must equal, such as ``{"owner": uid}``. Fields of the
             schema are not unknown keys. A key has at most 1,486 bytes.
         on_error: What to do about a document that cannot be read: "raise" FlowStateDecodeError, which carries
@@ -102,7 +103,7 @@ def query_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
 
 
 def first_page_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
-    """Return the query as `query_or_all` does; raise InvalidQueryError if it is not for a first page."""
+    """Return the query as `query_or_all` does; raise InvalidQueryError if it has a continuation token."""
     asked = query_or_all(query)
     if asked.continuation_token is not None:
         raise InvalidQueryError("only the first page can be watched: leave continuation_token out")
@@ -110,7 +111,7 @@ def first_page_or_all(query: FlowStateQuery | None) -> FlowStateQuery:
 
 
 def check_limit(limit: int | None, *, more: str = "follow continuation_token or use iterate()") -> None:
-    """Raise InvalidQueryError, which says how to get more, unless the limit is None or 1 to 300."""
+    """Raise InvalidQueryError unless the limit is None or 1 to 300. For others it says `more`: how to get more."""
     if limit is None:
         return
     if isinstance(limit, bool) or not isinstance(limit, int):
@@ -123,7 +124,7 @@ def milliseconds(moment: datetime | float) -> int | float:
     """Return the moment in milliseconds since the epoch; exact for a datetime's whole milliseconds."""
     if not isinstance(moment, datetime):
         return moment
-    since = moment - EPOCH  # in whole numbers: timestamp() is a float, which is some microseconds off in centuries
+    since = moment - EPOCH  # whole numbers: timestamp() is a float, some microseconds off for times centuries away
     micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     return micros // 1000 if micros % 1000 == 0 else micros / 1000
 
@@ -171,12 +172,12 @@ def check_extra(key: object, value: object) -> None:
 
 
 def _one_or_several(status: object) -> FlowStatus | tuple[FlowStatus, ...] | None:
-    """Return the status or statuses that a query may have; one alone by itself, so that equal queries are equal."""
+    """Return what a query keeps of a status: a single one is not a tuple, so that equal filters make equal queries."""
     if status is None:
         return None
     given = [status] if isinstance(status, str) or not isinstance(status, Collection) else [*status]
     if not given:
-        raise InvalidQueryError("status names no status, which no flow has: leave it None for any")
+        raise InvalidQueryError("status is empty, and no flow has no status: leave it None for all flows")
     if wrong := [one for one in given if one not in _STATUSES]:
         raise InvalidQueryError(f"status is one or several of {', '.join(_STATUSES)}, not {shown(wrong[0])}")
     found: tuple[FlowStatus, ...] = tuple(one for one in _STATUSES if one in given)
@@ -205,7 +206,7 @@ def check_moment(label: str, value: object) -> None:
         return
     if isinstance(value, datetime):
         if value.utcoffset() is None:
-            raise InvalidQueryError(f"{label} needs a time zone: {shown(value)} could be any of 38 moments")
+            raise InvalidQueryError(f"{label} needs a time zone: {shown(value)} is another moment in each")
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidQueryError(f"{label} is a datetime or milliseconds, not {type(value).__name__}: {shown(value)}")
     elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and not is_int64(value)):

@@ -14,10 +14,11 @@ class GcReport:
     """What `gc` found.
 
     Attributes:
-        orphans: Parts that no flow state refers to, older than an hour.
-        deleted: How many of them were deleted; none in a dry run.
-        young: Parts that no flow state refers to yet, less than an hour old: a save may be about to.
-        unreadable: Ids of flow states whose document cannot be read, so that their parts were left alone.
+        orphans: How many parts that no flow state refers to are older than an hour.
+        deleted: How many of these were deleted; none in a dry run.
+        young: How many parts that no flow state refers to are younger than an hour. A save that is under way may
+            refer to them next, so they stay.
+        unreadable: Ids of flow states whose document cannot be read. Their parts were left alone.
     """
 
     orphans: int
@@ -31,9 +32,9 @@ class MigrateReport:
     """What `migrate` did.
 
     Attributes:
-        migrated: Flow states that were written to the target, or would be in a dry run.
-        unchanged: Flow states that were there already as they should be.
-        failed: Why others could not be migrated, by their ids; they are as they were.
+        migrated: How many flow states were written to the target, or would be in a dry run.
+        unchanged: How many flow states were there already as they should be.
+        failed: The errors of those that could not be migrated, by their ids. They are stored as before.
     """
 
     migrated: int
@@ -46,9 +47,9 @@ class RewrapReport:
     """What `rewrap` did.
 
     Attributes:
-        rewrapped: Flow states that were stored anew.
-        unchanged: Flow states that were as they should be.
-        native: Ids of native documents, of which nothing is encrypted; `migrate` makes them serialized.
+        rewrapped: How many flow states were stored anew.
+        unchanged: How many flow states were stored as they should be.
+        native: Ids of native documents, which are never encrypted. `migrate` makes them serialized.
     """
 
     rewrapped: int
@@ -61,15 +62,22 @@ class Finding:
     """What `doctor.examine` found wrong.
 
     Attributes:
-        kind: "hidden": lists cannot see the document. "native": they cannot, since it is native and the store has
-            shards; or it is in the clear, since it is native and the store has keys. "unreadable": it cannot be
-            decoded. "head": its head says something else than its state. "missing_ttl": states that expired long ago
-            are still stored. "index": an index is missing. "late_run": the ``wakeAt`` of a flow passed more than 3
-            minutes ago, so it seems that nobody looks after it; or it counts as running and was not written for 3 days.
-            "clock": the clock of this machine is more than 2 seconds apart from the server's. "dead_owner": whoever
-            drove a run has died, and nobody has taken it over. "unknown_flow": the application has no flow of the
-            name of some runs. "queue": its queue cannot be reached, or delivers nothing.
-        id: The id of the document; None if it is not about one.
+        kind: What is wrong, in one word.
+
+            - "hidden": lists cannot see the document.
+            - "native": the document is native. If the store has shards, its lists cannot see it; if it has keys, the
+              document is stored in the clear.
+            - "unreadable": the document cannot be decoded.
+            - "head": the head of the document says something else than its state.
+            - "missing_ttl": states that expired more than 72 hours ago are still stored.
+            - "index": an index is missing.
+            - "late_run": the ``wakeAt`` of a flow passed more than 3 minutes ago, or the flow counts as running and
+              was not written for 3 days. It seems that nobody looks after it.
+            - "clock": the clock of this machine and the server's differ by more than 2 seconds.
+            - "dead_owner": the process that drove a run has died, and no other has taken the run over.
+            - "unknown_flow": the application has no flow of the name of some runs.
+            - "queue": the queue of the application cannot be reached, or delivers nothing.
+        id: The id of the document; None if the finding is not about one.
         message: What is wrong, and what to do.
     """
 

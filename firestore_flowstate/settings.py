@@ -36,32 +36,34 @@ class FlowStateSettings(BaseSettings):
     ``FLOWSTATE_``; a name given in code wins. An empty variable counts as absent.
 
     Attributes:
-        project: The Google Cloud project. Otherwise GOOGLE_CLOUD_PROJECT, GCLOUD_PROJECT, the ``projectId`` of
-            FIREBASE_CONFIG, what the credentials name, and on the emulator with none of these `demo-flowstate`.
+        project: The id of the Google Cloud project. None: the first of the variables GOOGLE_CLOUD_PROJECT and
+            GCLOUD_PROJECT, the ``projectId`` of FIREBASE_CONFIG, and the project that the credentials name. If none of
+            these names one and the emulator is used, it is ``demo-flowstate``.
         database: The id of the Firestore database.
         collection: The collection of the flow states. A nested one is a path: ``tenants/acme/flows``.
-        layout: How new documents are written; reading recognises each document by itself. "serialized" holds
-            any JSON exactly; "native" writes what Genkit JS reads, for a collection shared with it, and goes with
-            neither keys, codecs nor shards.
-        page_size: States a page of `list` has if the query names no limit, 1 to 300.
-        timeout: Seconds a call may take, retries included; each MiB beyond the first adds one second.
+        layout: How new documents are written. Documents of both layouts are read, whatever it is. "serialized" holds
+            any JSON exactly. "native" writes what Genkit JS reads, for a collection that is shared with it, and goes
+            with neither keys, codecs nor shards.
+        page_size: How many states a page of `list` has if the query has no limit, 1 to 300.
+        timeout: How many seconds a call may take, retries included. Each MiB beyond the first adds one second.
         expire_after: How long after its last write a state expires; None: never. As a variable: seconds, or
             ISO 8601 such as ``P30D``.
         expire_when: "finished": only states that are done or failed expire. "always": every state does.
         compress_over: Values with more bytes than this are compressed (zstd); smaller ones stay readable JSON.
-        max_request_bytes: The largest request to send, in bytes: Firestore takes 10 MiB, and the emulator
-            4 MiB, which is kept to if one is used.
-        keys: Encryption keys by id, each 16, 24 or 32 bytes in base64, or in code a function that returns them as
-            bytes, called when the key is first needed (a KMS). As a variable: a JSON object.
+        max_request_bytes: The largest request to send, in bytes. Firestore takes up to 10 MiB. The emulator takes up
+            to 4 MiB, and with it no larger request is sent, whatever this says.
+        keys: Encryption keys by id, each of 16, 24 or 32 bytes in base64. In code a key may be a function that returns
+            its bytes, such as a call of a KMS; it is called when the key is first needed. As a variable: a JSON object.
         current_key: The id of the key to encrypt new values with; may be left out if there is one key.
         require_encryption: Refuse to read values that are not encrypted, and to read or update native documents, which
             never are.
         codecs: Codecs of the application's own, which values go through before compression. In code only.
-        retired_codecs: Codecs that values were stored with before, for reading alone. In code only.
+        retired_codecs: Codecs that stored values have gone through. They are used to read these, and for no new value.
+            In code only.
         shards: How many shards to spread writes over, 1 to 500. 1 is enough up to 500 writes a second.
-        write_shards: How many of the shards to write to; None: all. Lists ask all of them. For raising and
-            lowering `shards` while several processes run: docs/scale.md.
-        emulator_host: ``host:port`` of the Firestore emulator; otherwise FIRESTORE_EMULATOR_HOST.
+        write_shards: How many of the shards to write to; None: all. Lists ask all of them. It lets you raise and lower
+            `shards` while several processes run: docs/scale.md.
+        emulator_host: ``host:port`` of the Firestore emulator; None: that of FIRESTORE_EMULATOR_HOST, if it is set.
         endpoint: Another address of the Firestore service than the usual one, ``host`` or ``host:port``.
     """
 
@@ -141,20 +143,20 @@ class FlowStateSettings(BaseSettings):
     @classmethod
     def _may_be_seconds(cls, duration: Any) -> Any:
         if isinstance(duration, str) and _SECONDS.fullmatch(duration.strip()):
-            return float(duration)  # a number is seconds to pydantic, and the text of one is not
+            return float(duration)  # pydantic takes a number for seconds, and does not take the text of a number
         return duration
 
     @field_validator("expire_after")
     @classmethod
     def _is_positive(cls, duration: timedelta | None) -> timedelta | None:
         if duration is not None and duration <= timedelta(0):
-            raise ValueError(f"must be more than no time, not {duration}; leave it out to keep states for ever")
+            raise ValueError(f"must be longer than 0 seconds, not {duration}; leave it out to keep states for ever")
         return duration
 
     @field_validator("keys", mode="before")
     @classmethod
     def _are_not_text(cls, keys: Any) -> Any:
-        if isinstance(keys, str):  # of a variable, which could not be read as JSON
+        if isinstance(keys, str):  # the text of a variable that is not JSON
             raise ValueError("must be a JSON object of the keys in base64 by their ids")  # noqa: TRY004  # as above
         return keys
 
@@ -237,7 +239,10 @@ class FlowStateSettings(BaseSettings):
 
 
 def misspelt_variables() -> Mapping[str, str | None]:
-    """Return the variables of the environment that begin with FLOWSTATE_ and set nothing, each with the one meant."""
+    """Return the FLOWSTATE_ variables of the environment that set nothing, each with the one that was meant.
+
+    The value is None if no name is close enough.
+    """
     known = [name.upper() for name in FlowStateSettings.model_fields]
     found: dict[str, str | None] = {}
     for variable in sorted(os.environ):
@@ -273,7 +278,7 @@ def _host_and_port(host: str) -> str:
 
 
 def _naming_variables(error: ValidationError, *, given: Mapping[str, Any]) -> ValidationError:
-    """Return the error with each field that came from the environment under its variable's name."""
+    """Return the error, in which each field that came from the environment has the name of its variable."""
     lines = []
     for line in error.errors(include_url=False):
         location = line["loc"]

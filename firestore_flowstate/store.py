@@ -3,8 +3,8 @@
 `FlowStateStore` is Genkit's interface. `VersionedFlowStateStore` adds what several writers need. Two
 conformance suites in `firestore_flowstate.testing` check an implementation against them.
 
-The docstrings here are those of all stores: their methods inherit them. In the examples, ``store`` is any store, and
-``state`` a `FlowState`; the tests run them.
+The docstrings here are those of all stores: their methods inherit them. In the examples ``store`` is any store, and
+``state`` is a `FlowState`. The tests run the examples.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class FlowStateStore(Protocol):
     async def list(self, query: FlowStateQuery | None = None) -> FlowStateQueryResponse:
         """Return a page of states: newest ``start_time`` first, ties by id descending.
 
-        Following the continuation tokens gives every state exactly once that is there from the first page to
-        the last, whatever is written meanwhile and however many share a start. A page has a token only if more
-        follows.
+        If you follow the continuation tokens, each state that is there from the first page to the last comes exactly
+        once, whatever is written meanwhile and however many states have the same start. A page has a token only if
+        more states follow.
 
         ::
 
@@ -85,11 +85,11 @@ class FlowStateStore(Protocol):
 class VersionedFlowStateStore(FlowStateStore, Protocol):
     """A FlowStateStore for many writers: versions, partial writes, deletion.
 
-    Every write makes a new version, even one that changes nothing. ``timeout`` is in seconds and covers all
+    Every write makes a new version, even if it changes nothing. ``timeout`` is in seconds and covers all
     retries of the call; None: the store's own. A state that has expired counts as absent.
 
-    Beside the errors that each method names, all of them raise `ValueError` for a timeout that is not a number of
-    seconds above 0, and those that call a server raise a `BackendError` if it cannot be reached or refuses the call.
+    Besides the errors that each method names, all methods raise `ValueError` if the timeout is not a number of
+    seconds above 0. Methods that call a server raise a `BackendError` if it cannot be reached or refuses the call.
     """
 
     async def save(
@@ -114,17 +114,19 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         Args:
             id: The key. ``state.flow_id`` is data and may differ.
             state: What to store.
-            if_version: Not given: create or replace, the last write wins. A version: replace that version
-                only. None, the version of a state never stored: there must be nothing yet.
+            if_version: Not given: create or replace, the last write wins. A version: replace that version only. None,
+                which is the version of a state that was never stored: store it if there is none under the id.
             expire_after: How long after its last write the flow expires, whatever the store's own setting; None: never.
-                Kept as the state's unknown key ``expireAfter``, in milliseconds, -1 for never, which ``state`` has
-                afterwards, until a write says otherwise. Not given: as ``state`` says.
+                It is kept as the unknown key ``expireAfter`` of the state, in milliseconds, -1 for never: ``state`` has
+                it afterwards, and it holds until a write sets another. Not given: ``expireAfter`` of ``state`` holds,
+                else the store's own setting.
             timeout: Seconds, retries included.
 
         Raises:
             InvalidFlowIdError: The id cannot name a document. Nothing was written.
             FlowStateEncodeError: A value cannot be stored without loss. Nothing was written.
-            FlowStateConflictError: Another version is stored than ``if_version``, or, if that is None, any.
+            FlowStateConflictError: Another version is stored than ``if_version``, or none. If that is None: a state
+                is stored. Nothing was written.
         """
         ...
 
@@ -145,13 +147,13 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         Args:
             id: The key.
             state: What to store.
-            expire_after: As of `save`.
+            expire_after: As for `save`.
             timeout: Seconds, retries included.
 
         Raises:
             InvalidFlowIdError: The id cannot name a document.
             FlowStateEncodeError: A value cannot be stored without loss.
-            FlowStateExistsError: There is a state under the id.
+            FlowStateExistsError: There is a state under the id already. Nothing was written.
         """
         ...
 
@@ -175,7 +177,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         ...
 
     async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
-        """Return the states stored under the ids, in the order of the ids; absent ones are left out.
+        """Return the states stored under the ids, by id and in the order of the ids. Absent ones are left out.
 
         ::
 
@@ -238,18 +240,19 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             blocked_on_step: Replaces the blocked step whole; None: not blocked.
             executions: Replaces the executions whole.
             trace_context: Replaces the trace context; None is null.
-            extra: Unknown keys of the state to set, each by itself; UNSET removes one. Scalars alone, under names
-                that a query can ask for: bools, numbers of 64 bits, strings of at most 1,499 bytes. One that is not
-                there is passed over by UNSET.
-            expire_after: As of `save`, and the expiry follows it at once. Not given: as the stored state says.
+            extra: Unknown keys of the state to set, each by itself; UNSET removes a key, and a key that is not there is
+                passed over. The values are scalars that a query can ask for: bools, numbers of 64 bits, and strings of
+                at most 1,499 bytes of UTF-8.
+            expire_after: As for `save`; the expiry changes with this write. Not given: ``expireAfter`` of the stored
+                state holds.
             if_version: Write to that version only, in one round trip. Not given: write to whatever is stored,
                 which takes a read first.
             timeout: Seconds, retries included.
 
         Raises:
             InvalidFlowIdError: The id cannot name a document.
-            FlowStateEncodeError: A value cannot be stored; says which. An UNSET key of ``extra`` was saved as what
-                is not a scalar, which only a whole save takes out.
+            FlowStateEncodeError: A value cannot be stored; ``path`` names it. Or ``extra`` has UNSET for a key whose
+                value was not a scalar when the state was last saved: only `save` and `edit` remove such a key.
             FlowStateNotFoundError: There is no state under the id.
             FlowStateConflictError: Another version is stored than ``if_version``.
         """
@@ -269,8 +272,8 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
 
         Args:
             id: The key.
-            expire_after: As of `save`, and a change of the state like any.
-            timeout: Seconds for the load, and as many for the write, retries included.
+            expire_after: As for `save`. It is a change of the state like those that the block makes.
+            timeout: Seconds for the load, and as many again for the write, retries included.
 
         Raises:
             InvalidFlowIdError: The id cannot name a document.
@@ -288,7 +291,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         attempts: int = 100,
         timeout: float | None = None,
     ) -> FlowState:
-        """Load the state, call ``change`` with it, write the difference; on a conflict all of it again.
+        """Load the state, call ``change`` with it, and write the difference; after a conflict do all of it again.
 
         ::
 
@@ -300,10 +303,10 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
 
         Args:
             id: The key.
-            change: Changes the state that it is called with, or returns the one to be written in its place; what else
-                it returns is passed over. It must be safe to call more than once.
-            attempts: How often to try at most.
-            timeout: Seconds for all attempts.
+            change: Changes the state that it is called with, or returns the state to be written in its place. Anything
+                else that it returns is passed over. It must be safe to call more than once.
+            attempts: How often to try, at most; at least 1.
+            timeout: Seconds for all attempts together.
 
         Returns:
             The state as it was written.
@@ -314,6 +317,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             FlowStateEncodeError: A value cannot be stored without loss.
             FlowStateConflictError: Other writers were first ``attempts`` times in a row.
             FlowStateError: ``change`` itself writes the state, by another call with the same id.
+            ValueError: ``attempts`` is less than 1.
         """
         ...
 
@@ -331,7 +335,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
 
         Raises:
             InvalidFlowIdError: The id cannot name a document.
-            FlowStateConflictError: Another version is stored than ``if_version``, or, with one, none.
+            FlowStateConflictError: ``if_version`` was given, and another version is stored, or none.
         """
         ...
 
@@ -354,7 +358,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     async def list_summaries(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateSummaryResponse:
-        """Return a page of summaries, in the order of `list`, without reading payloads.
+        """Return a page of summaries, in the order of `list`. No payload is read for it.
 
         ::
 
@@ -374,14 +378,14 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
         """Return how many states the filters match.
 
-        States that have expired and are not yet collected may be counted.
+        States that have expired and are not deleted yet may be counted.
 
         ::
 
             running = await store.count(FlowStateQuery(status="running"))
 
         Args:
-            query: Which states; None: all. Limit and token do not count.
+            query: Which states; None: all. Its ``limit`` and ``continuation_token`` are passed over.
             timeout: Seconds, retries included.
 
         Raises:
@@ -399,9 +403,8 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> Sequence[FlowStateSummary]:
         """Return the states that somebody should look at: earliest ``wakeAt`` first, ties by id.
 
-        ``wakeAt`` is an unknown key of the state with one meaning: the moment, in milliseconds since the epoch, from
-        which somebody should look at the flow. A state without it, or with something else than a number there, is
-        never due.
+        ``wakeAt`` is an unknown key of the state: the moment, in milliseconds since the epoch, from which somebody
+        should look at the flow. A state without it, or whose ``wakeAt`` is not a number, is never due.
 
         ::
 
@@ -409,10 +412,10 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
                 print(summary.id, summary.extra["wakeAt"])
 
         Args:
-            before: The latest moment, inclusive: a datetime with a time zone, or milliseconds. None: now, by the
-                clock of this machine.
-            limit: How many at most, 1 to 300.
-            after: Go on behind this one, the last of the page before.
+            before: The latest moment, inclusive: a datetime with a time zone, or milliseconds since the epoch. None:
+                now, by the clock of this machine.
+            limit: How many states at most, 1 to 300.
+            after: The last summary of the page before: go on behind it.
             timeout: Seconds, retries included.
 
         Returns:
@@ -426,9 +429,9 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     def watch(self, id: str) -> AsyncIterator[FlowState | None]:
         """Yield the state under the id now, and again after each change; None while there is none.
 
-        States in between may be left out if changes come faster than they are taken, the last one never is: at
-        most one waits. It goes on over lost connections, and ends with its user: by leaving the loop and closing the
-        iterator, or dropping it.
+        If changes come faster than you take them, states in between are left out, and the last one never is: at most
+        one state waits for you. The watch goes on over lost connections. It ends when you close the iterator or drop
+        it, as by leaving the loop.
 
         ::
 
@@ -442,12 +445,13 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         Raises:
             InvalidFlowIdError: The id cannot name a document.
             FlowStateDecodeError: What is stored cannot be read.
-            BackendError: It cannot be watched, or the first answer did not come within the store's timeout.
+            BackendError: Firestore refuses to have it watched, the first answer did not come within the store's
+                timeout, or the store was closed.
         """
         ...
 
     def watch_list(self, query: FlowStateQuery | None = None) -> AsyncIterator[Sequence[FlowStateSummary]]:
-        """Yield the first page of `list_summaries` now, and again whenever it changes; as `watch` does.
+        """Yield the first page of `list_summaries` now, and again after each change of it, as `watch` does.
 
         ::
 
@@ -459,14 +463,14 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             query: Which states, and how many; None: all.
 
         Raises:
-            InvalidQueryError: The query has a token: only the first page can be watched.
-            FlowStateDecodeError: A head cannot be read, and the query does not say to skip those.
-            BackendError: As of `watch`.
+            InvalidQueryError: The query has a continuation token: only the first page can be watched.
+            FlowStateDecodeError: A head cannot be read, and ``on_error`` of the query is not "skip".
+            BackendError: As for `watch`.
         """
         ...
 
     def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
-        """Yield every state the filters match, in the order of `list`, fetching pages as they are needed.
+        """Yield every state the filters match, in the order of `list`. Pages are fetched as they are needed.
 
         ::
 
@@ -474,10 +478,11 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
                 print(state.flow_id, state.operation.result)
 
         Args:
-            query: Which states; None: all. A limit is the size of the pages.
+            query: Which states; None: all. Its ``limit`` is the size of the pages.
 
         Raises:
-            FlowStateDecodeError: A document cannot be read, and the query does not say to skip those.
+            InvalidContinuationTokenError: The token is not one given for this collection and these filters.
+            FlowStateDecodeError: A document cannot be read, and ``on_error`` of the query is not "skip".
         """
         ...
 
@@ -486,9 +491,9 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> FlowStateQueryResponse:
         """Return a page of states: newest ``start_time`` first, ties by id descending.
 
-        Following the continuation tokens gives every state exactly once that is there from the first page to
-        the last, whatever is written meanwhile and however many share a start. A page has a token only if more
-        follows.
+        If you follow the continuation tokens, each state that is there from the first page to the last comes exactly
+        once, whatever is written meanwhile and however many states have the same start. A page has a token only if
+        more states follow.
 
         ::
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
 import textwrap
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import griffe
 import pytest
+from pydantic import BaseModel
 
 import firestore_flowstate
 from docs.docstrings import Inherited
 from firestore_flowstate import (
+    CacheEntry,
     FirestoreFlowStateStore,
     FlowState,
     FlowStateSettings,
@@ -23,6 +27,10 @@ from firestore_flowstate import (
     MemoryFlowStateStore,
     SyncFlowStateStore,
     VersionedFlowStateStore,
+    backup,
+    doctor,
+    indexes,
+    inspection,
 )
 
 METHODS = [
@@ -91,3 +99,65 @@ async def test_an_example_runs(
         await store.close()
 
     assert ("order-17 5\n" if name == "due" else "") == capsys.readouterr().out
+
+
+def other_examples() -> dict[str, str]:
+    """Return the code in the docstrings of what is public beside the methods of the contract, by its name."""
+    documented: dict[str, object] = {}
+    for module in (firestore_flowstate, backup, doctor, indexes, inspection):
+        documented[module.__name__] = module
+        for name in getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")]):
+            value = getattr(module, name)
+            if not isinstance(value, ModuleType):
+                documented[name] = value
+            for member, one in vars(value).items() if inspect.isclass(value) else ():
+                if not member.startswith("_") and member not in vars(VersionedFlowStateStore):
+                    documented[f"{name}.{member}"] = one
+    docstrings = {name: inspect.getdoc(value) or "" for name, value in documented.items()}
+    return {
+        name: textwrap.dedent("\n".join(EXAMPLE_IN_TEXT.findall(f"{text}\n")))
+        for name, text in docstrings.items()
+        if EXAMPLE_IN_TEXT.search(f"{text}\n")
+    }
+
+
+EXAMPLE_IN_TEXT = re.compile(r"::\n\n((?:    .*\n|\n)+)", re.MULTILINE)
+OTHERS = other_examples()
+
+
+class Plan(BaseModel):
+    """What an example reads a step as."""
+
+    rivers: list[str]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+async def test_an_example_beside_the_contract_runs(
+    name: str, flow_state_settings: FlowStateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same flow, in an empty folder, with settings from the environment."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", flow_state_settings.emulator_host or "")
+    monkeypatch.setenv("FLOWSTATE_PROJECT", flow_state_settings.project or "")
+    monkeypatch.chdir(tmp_path)
+    state = FlowState.start(name="publish", input="rivers")
+    state.cache["plan"] = CacheEntry(value={"rivers": ["Spree"]})
+    state.cache["days"] = CacheEntry(value=["2026-11-28"])
+    is_blocking = "await" not in OTHERS[name] and "async" not in OTHERS[name]
+    code = f"{'' if is_blocking else 'async '}def example():\n{textwrap.indent(OTHERS[name], '    ')}"
+    async with FirestoreFlowStateStore(flow_state_settings) as store:
+        await store.save("order-17", state)
+        names: dict[str, Any] = {"store": store, "state": state, "Plan": Plan, "date": date}
+        names |= {one: getattr(firestore_flowstate, one) for one in firestore_flowstate.__all__}
+        for module in (backup, doctor, indexes, inspection):
+            names |= vars(module)
+        exec(compile(ast.parse(code), str(Path(__file__)), "exec"), names)  # noqa: S102  # our own docstrings
+        if is_blocking:
+            await asyncio.to_thread(names["example"])
+        else:
+            await names["example"]()
+
+
+def test_the_examples_beside_the_contract_are_found() -> None:
+    """Those of classes, functions and a module."""
+    assert {"FirestoreFlowStateStore", "SyncFlowStateStore", "FlowState.cache_value", "examine"} <= set(OTHERS)
+    assert "firestore_flowstate.backup" in OTHERS

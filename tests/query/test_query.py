@@ -40,7 +40,7 @@ NOW = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
         ("status", 5, "scheduled, running, blocked, done, failed"),
         ("status", ["done", "Done"], "scheduled, running, blocked, done, failed, not 'Done'"),
         ("status", b"done", "scheduled, running, blocked, done, failed"),
-        ("status", [], "status names no status"),
+        ("status", [], "status is empty"),
         ("on_error", "ignore", "'raise' or 'skip'"),
         ("on_error", None, "'raise' or 'skip'"),
         ("started_after", datetime(2024, 5, 1), "started_after needs a time zone"),  # noqa: DTZ001  # the mistake
