@@ -1,4 +1,7 @@
-"""What `Flows` is given, refused at once if it cannot be right: else the first run would tell, or the first outage."""
+"""Checks of what `Flows` and `Run` are given: what cannot be right is refused at once.
+
+Otherwise the first run would fail by it, or the first outage.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ _ASKED_OF_A_STORE = ("create", "load", "update", "due")
 
 
 def check_store(store: Any) -> None:
-    """Refuse what is not a store of flow states, or one that lets runs expire that wait.
+    """Refuse what is not a store of flow states, and a store that lets waiting runs expire.
 
     Raises:
-        TypeError: It is not a store that can be awaited.
-        ValueError: It lets states expire that have not ended.
+        TypeError: What is given is not a store whose methods can be awaited.
+        ValueError: The store lets states expire that have not ended.
     """
     if isinstance(store, SyncFlowStateStore):
-        raise TypeError("store is one that can be awaited: give the store that SyncFlowStateStore wraps")
+        raise TypeError("store is a store whose methods can be awaited: give the one that SyncFlowStateStore wraps")
     if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in _ASKED_OF_A_STORE):
         raise TypeError(f"store is a VersionedFlowStateStore, such as FirestoreFlowStateStore(), not {shown(store)}")
     if getattr(getattr(store, "settings", None), "expire_when", None) == "always":
@@ -34,7 +37,7 @@ def check_dispatcher(dispatcher: Any) -> None:
     """Refuse what is neither a dispatcher nor None.
 
     Raises:
-        TypeError: It is not.
+        TypeError: What is given is neither.
     """
     if dispatcher is not None and (isinstance(dispatcher, type) or not callable(getattr(dispatcher, "dispatch", None))):
         raise TypeError(f"dispatcher is a Dispatcher, such as CloudTasks(...), or None, not {shown(dispatcher)}")
@@ -44,7 +47,7 @@ def check_retry(retry: Any) -> None:
     """Refuse what is neither a Retry nor None.
 
     Raises:
-        TypeError: It is not.
+        TypeError: What is given is neither.
     """
     if retry is not None and not isinstance(retry, Retry):
         raise TypeError(f"retry is a Retry, such as Retry(3), or None, not {shown(retry)}")
@@ -54,8 +57,8 @@ def check_text(text: Any, name: str) -> None:
     """Refuse what is neither a text that can be stored nor None.
 
     Raises:
-        TypeError: It is not text.
-        ValueError: It is empty, or has half of a character.
+        TypeError: What is given is not text.
+        ValueError: The text is empty, or has half of a surrogate pair, which UTF-8 cannot hold.
     """
     if text is None:
         return
@@ -66,21 +69,21 @@ def check_text(text: Any, name: str) -> None:
 
 
 def check_named(text: Any, name: str) -> None:
-    """Refuse what is not text: most often the None of a variable of the environment that is not set.
+    """Refuse what is not text: most often the None of an environment variable that is not set.
 
     Raises:
-        TypeError: It is not.
+        TypeError: What is given is not text.
     """
     if not isinstance(text, str):
         raise TypeError(f"{name} is a text, not {shown(text)}")
 
 
 def check_count(count: Any, name: str, *, least: int) -> None:
-    """Refuse what is not a whole number of at least so many.
+    """Refuse what is not a whole number of at least `least`.
 
     Raises:
-        TypeError: It is not a whole number.
-        ValueError: It is less.
+        TypeError: What is given is not a whole number.
+        ValueError: The number is less.
     """
     if isinstance(count, bool) or not isinstance(count, int):
         raise TypeError(f"{name} is a whole number, not {shown(count)}")
@@ -92,32 +95,32 @@ def check_flow(flow: Any) -> None:
     """Refuse what is not a flow: most often a function that was not decorated.
 
     Raises:
-        TypeError: It is not.
+        TypeError: What is given is not a flow.
     """
     if not isinstance(flow, Flow):
-        raise TypeError(f"{shown(flow)} is not a flow: give what their `flow` makes of an async function")
+        raise TypeError(f"{shown(flow)} is not a flow: decorate the async function with @flows.flow")
 
 
 def check_verify(verify: Any) -> None:
-    """Refuse what cannot say whether a request may call.
+    """Refuse a `verify` that cannot decide whether a request is let in.
 
     Raises:
-        TypeError: It is neither callable nor None.
+        TypeError: What is given is neither callable nor None.
     """
     if verify is not None and not callable(verify):
         raise TypeError(f"verify is an Oidc, a function of the request, or None, not {shown(verify)}")
 
 
 def check_function(function: Any, name: Any) -> None:
-    """Refuse what a step cannot call: most often what calling the function gives.
+    """Refuse what a step cannot call: most often the coroutine or result of a function that was called too early.
 
     Raises:
-        TypeError: It cannot be called.
+        TypeError: What is given cannot be called.
     """
     if callable(function):
         return
     if inspect.iscoroutine(function):
-        function.close()  # else Python warns that nobody awaits it
+        function.close()  # otherwise Python warns that the coroutine was never awaited
         raise TypeError(
             f"the step {shown(name)} is given a coroutine, which can run once only: give it the function and its "
             f"arguments, as run.step({shown(name)}, f, x) for f(x)"
@@ -129,11 +132,11 @@ def check_function(function: Any, name: Any) -> None:
 
 
 def check_items(items: Any, name: Any) -> list[Any]:
-    """Return the items of a map.
+    """Return the items of a map as a list.
 
     Raises:
-        TypeError: They cannot be gone through.
+        TypeError: What is given cannot be iterated over.
     """
     if not isinstance(items, Iterable):
-        raise TypeError(f"the items of the map {shown(name)} cannot be gone through: they are {shown(items)}")
+        raise TypeError(f"the items of the map {shown(name)} cannot be iterated over: they are {shown(items)}")
     return list(items)

@@ -1,4 +1,7 @@
-"""Driving runs in the background of this process: nobody awaits it, so what fails is tried again or told to the log."""
+"""Driving runs in the background of this process.
+
+Nobody awaits such a drive. So if the store cannot be reached it is tried again, and all else that fails is logged.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ _LAST_PAUSE_MILLISECONDS: Final = 60_000
 
 
 class Background:
-    """Drives runs in tasks of the loop that asks for it.
+    """Drives runs in tasks of the event loop that asks for it.
 
     Args:
-        engine: Returns what all drives share.
+        engine: A function that returns what all drives share.
     """
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
@@ -31,17 +34,17 @@ class Background:
 
     @property
     def tasks(self) -> Collection[asyncio.Task[Any]]:
-        """The tasks that go on with runs that were ours."""
+        """The tasks that drive the runs that `begin` was given."""
         return self._tasks
 
     def begin(self, claimed: Claim) -> None:
-        """Go on with a run that is ours, in a task."""
+        """Drive a run that this process has claimed, in a task."""
         task = asyncio.ensure_future(self._drive(claimed.image.id, lambda: drive_claimed(self._engine(), claimed)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def drive(self, id: str) -> None:
-        """Drive the run if it is due; if the store cannot be reached, have it tried again after a pause."""
+        """Drive the run if it is due; if the store cannot be reached, have the run driven again after a pause."""
         await self._drive(id, lambda: drive(self._engine(), id))
 
     async def close(self) -> None:
@@ -63,7 +66,7 @@ class Background:
         self._failures.pop(id, None)
 
     async def _again(self, id: str, error: BackendError) -> None:
-        """Have the run driven after a pause, which doubles each time, up to a minute."""
+        """Have the run driven after a pause of 1 s, which doubles with each failure in a row, up to a minute."""
         engine = self._engine()
         failed = self._failures[id] = self._failures.get(id, 0) + 1
         pause = min(_FIRST_PAUSE_MILLISECONDS * 2 ** min(failed - 1, 10), _LAST_PAUSE_MILLISECONDS)

@@ -22,10 +22,10 @@ class Batch:
 
     Attributes:
         entries: Results by key.
-        progress: Scalars for people.
-        record: The record has changed, and what the run is blocked on.
-        needed: The record must be durable before the next step begins.
-        everything: Another writer was in between: write all that is not a result once more.
+        progress: The scalars that `Run.progress` was given.
+        record: Whether the record has changed, and with it perhaps what the run is blocked on.
+        needed: Whether the record must be stored before the next step begins.
+        everything: Whether another writer came in between, so that all that is not a result is written once more.
     """
 
     entries: dict[str, CacheEntry] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Batch:
     everything: bool = False
 
     def add(self, later: Batch) -> None:
-        """Take over what has come since."""
+        """Take over what a later batch has."""
         self.entries.update(later.entries)
         self.progress.update(later.progress)
         self.record = self.record or later.record
@@ -44,7 +44,7 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """How many entries and progress scalars it has: what the store may refuse one of."""
         return len(self.entries) + len(self.progress)
 
     @property
@@ -54,7 +54,7 @@ class Batch:
 
     @property
     def is_needed(self) -> bool:
-        """Whether it must be durable before the next step begins."""
+        """Whether the batch must be stored before the next step begins."""
         return bool(self.entries or self.needed)
 
     def results(self, image: Image) -> int:
@@ -67,10 +67,10 @@ def changes_of(batch: Batch, image: Image, ending: Final | None, *, now: int, un
 
     Args:
         batch: What is to be written.
-        image: What the driver knows.
+        image: The run as its driver knows it.
         ending: How the drive ends; None: it goes on.
-        now: Milliseconds since the epoch.
-        until: The new end of the lease; None: it is not extended.
+        now: The time, in milliseconds since the epoch.
+        until: The new end of the lease, in milliseconds since the epoch; None: the lease is not extended.
     """
     changes: dict[str, Any] = {}
     extra: dict[str, Any] = dict(batch.progress)
@@ -92,7 +92,7 @@ def changes_of(batch: Batch, image: Image, ending: Final | None, *, now: int, un
 
 
 def refused_key(error: FlowStateEncodeError, batch: Batch) -> str | None:
-    """Return the key of what the store refuses; None: it is the result of the run itself."""
+    """Return the key of the entry or scalar that the store refuses; None: it refuses the result of the run itself."""
     path = error.path or ""
     if path in batch.progress:
         return path
@@ -105,5 +105,5 @@ def refused_key(error: FlowStateEncodeError, batch: Batch) -> str | None:
             key = ""
         if key in batch.entries:
             return key
-    # Too large together, or a path that is cut: the largest of the commit is what to leave out.
+    # The values are too large together, or the path in the error is cut short: the largest entry is left out.
     return max(batch.entries, key=lambda key: len(to_json(batch.entries[key].value, fallback=str)), default=None)

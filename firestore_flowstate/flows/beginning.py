@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 
 async def may_begin(drive: Drive, key: str | None = None) -> None:
-    """Return when the next step may begin: everything in hand is durable, and the lease is ours.
+    """Return when the next step may begin: every result in hand is stored, and the lease is ours.
 
-    If no operation may begin any more this does not return; the task is cancelled.
+    If no operation may begin any more, this does not return: the task waits until the drive cancels it.
+
+    Args:
+        drive: The drive.
+        key: The key of the step, which a drive after a recovery announces; None: what begins is not a step.
     """
     if drive.attempts is not None and key is not None:
         await drive.attempts.announce(key)
@@ -30,15 +34,15 @@ async def may_begin(drive: Drive, key: str | None = None) -> None:
 
 
 def begin_intent(drive: Drive, key: str) -> None:
-    """Have it stored that the step is about to begin, before it does."""
+    """Note the intent to begin a step with ``at_most_once``; `may_begin` returns only when it is stored."""
     drive.image.record.intents.append(key)
     drive.checkpoint.note_record(needed=True)
 
 
 class Attempts:
-    """What a drive after a recovery writes once, before its first step: the keys that are about to begin.
+    """The keys of the steps that are about to begin, which a drive after a recovery writes once, before its first step.
 
-    If such drives die again and again, the end names these steps.
+    If such drives die again and again, the run fails, and its error names these steps.
     """
 
     def __init__(self, drive: Drive) -> None:
@@ -47,7 +51,7 @@ class Attempts:
         self._writing: asyncio.Task[None] | None = None
 
     async def announce(self, key: str) -> None:
-        """Have the key written, and return when it is. After the first time this returns at once."""
+        """Have the key written, and return when it is stored. After that one write this returns at once."""
         if self._writing is None:
             self._writing = self._drive.waits.spawn(self._write())
         if not self._writing.done():

@@ -1,4 +1,4 @@
-"""The flows for hosts without an event loop, such as Firebase Functions and Flask: every method blocks."""
+"""Durable flows for hosts without an event loop, such as Firebase Functions and Flask: every method blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Result = TypeVar("_Result", covariant=True)
 
 
 class _Blocking(Protocol):
-    """What waits for methods of what it wraps."""
+    """What wraps an object with asynchronous methods, and waits for them."""
 
     def _wrapped(self) -> Any: ...
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
@@ -33,7 +33,7 @@ class _Blocking(Protocol):
 def _call(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[_Blocking, P], T]:
-    """Return the blocking form of a method: its signature, types and docstring have no second copy."""
+    """Return the blocking form of a method, with its signature, its types and its docstring."""
 
     @wraps(method)
     def call(self: _Blocking, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -43,18 +43,17 @@ def _call(
 
 
 class BlockingFlows:
-    """`Flows` for threads without an event loop; the methods take and raise the same, and block.
+    """`Flows` for threads without an event loop. Its methods take and raise what those of `Flows` do, and block.
 
-    All runs on one event loop, on a thread that begins with the first call, once a process; so it may be used from any
-    number of threads, and before and after forks.
+    Everything runs on one event loop in each process, on a thread that begins with the first call. So any number of
+    threads may use it, before and after forks.
 
     ::
 
-        @tasks_fn.on_task_dispatched()
-        def driveflow(request: tasks_fn.CallableRequest) -> None:
-            flows.blocking.drive(request.data["id"], budget=540)
+        handle = flows.blocking.start(publish, "rivers", id="order-18")
+        print(handle.result(timeout=60))
 
-    On a thread whose event loop is running every method raises FlowStateError: await the flows themselves there.
+    On a thread whose event loop is running every method raises FlowStateError: await the methods of `Flows` there.
     """
 
     def __init__(self, flows: Flows) -> None:
@@ -128,7 +127,7 @@ class BlockingFlows:
     sweep = _call(Flows.sweep)
 
     def close(self) -> None:
-        """Hand over what is driven, and end the thread; the next call begins another."""
+        """Hand over the runs that are driven here, and end the thread. The next call begins another thread."""
         self._wait(self._flows.close())
         self._threads.stop()
         self._flows._termination.unchain()  # which only the main thread can, if this is it
@@ -144,7 +143,7 @@ class BlockingFlows:
         coroutine.close()
         raise FlowStateError(
             "flows.blocking was used on a thread whose event loop is running, which it would block: await the method "
-            "of the flows themselves there"
+            "of flows itself there"
         )
 
 
@@ -166,7 +165,7 @@ class BlockingFlowHandle(Generic[_Result]):
     retry = _call(FlowHandle.retry)
 
     def result(self, *, timeout: timedelta | float | None = None) -> _Result:
-        """Return what the run returns, when it has ended; see `FlowHandle.result`."""
+        """Wait until the run has ended, and return what it returned; see `FlowHandle.result`."""
         return self._wait(self._handle.result(timeout=timeout))
 
     def watch(self) -> Iterator[FlowState]:

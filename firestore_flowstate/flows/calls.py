@@ -1,4 +1,4 @@
-"""What happens before an operation of a run: who calls it, from where, and whether it may still begin."""
+"""What happens before an operation of a run: which scope calls it, in which task, and whether it may still begin."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from .driving import Drive
 
 _PATIENT_CALLS: Final = 20
-"""So many calls after the end raise CancelledError; those after them wait for ever, so that no loop of the function
-that swallows errors keeps a processor busy."""
+"""From the 20th call after the end on, calls wait for ever; the ones before raise CancelledError. A function that
+swallows CancelledError in a loop would otherwise keep a processor busy."""
 
 
 class Called(NamedTuple):
     """A call of an operation: its key is counted, and it has not been awaited yet.
 
     Attributes:
-        drive: The drive that it is a part of.
-        scope: Where it was called.
-        is_foreign: It was called in another task than the one that the scope's function runs in.
-        is_late: The drive is over, and it was called too often since.
+        drive: The drive that the call is a part of.
+        scope: The scope that the call was made in.
+        is_foreign: Whether the call was made in another task than the one that the scope's function runs in.
+        is_late: Whether the drive is over, and the function has used the run too often since.
     """
 
     drive: Drive
@@ -32,7 +32,11 @@ class Called(NamedTuple):
     is_late: bool
 
     async def begin(self) -> None:
-        """Begin to await it."""
+        """Begin the operation, now that the call is awaited.
+
+        Raises:
+            CancelledError: The drive is over.
+        """
         if self.is_late:
             await self.drive.park(for_ever=True)
         if self.drive.is_over:
@@ -46,7 +50,7 @@ def call(drive: Drive) -> Called:
     """Note a call of an operation.
 
     Raises:
-        RuntimeError: It comes from another thread or loop, or from a step that has ended.
+        RuntimeError: The call comes from another thread or loop, or from a step that has ended.
         CancelledError: The drive is over.
     """
     _check_loop(drive)
@@ -69,7 +73,7 @@ def call(drive: Drive) -> Called:
 
 
 def _branch(drive: Drive, scope: Scope) -> None:
-    """Note that more than one thing happens at a time."""
+    """Note that operations of the scope, and so of the run, may overlap."""
     scope.straight = False
     drive.gate.straight = False
 

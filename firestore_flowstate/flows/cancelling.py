@@ -13,7 +13,7 @@ from .record import ended_of, metadata_of, wake_at
 
 
 async def cancel(engine: Engine, id: str, reason: str = "") -> None:
-    """End the run at once if nobody drives it, else have its driver end it; one that has ended stays as it is.
+    """End the run at once if nobody drives it, else have its driver end it. A run that has ended stays as it is.
 
     Raises:
         FlowStateNotFoundError: There is no such run.
@@ -26,7 +26,16 @@ async def cancel(engine: Engine, id: str, reason: str = "") -> None:
 
 
 async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool = False) -> Image | None:
-    """Do as `cancel`, but for what is left to do after the end: return the run that has ended here, which has it.
+    """Do as `cancel` does, and leave to the caller what is left to do after the end.
+
+    Args:
+        engine: What all drives share.
+        id: The id of the run.
+        reason: Why it is cancelled.
+        missing_ok: Return None if there is no such run.
+
+    Returns:
+        The run, if this call has ended it; else None.
 
     Raises:
         FlowStateNotFoundError: There is no such run.

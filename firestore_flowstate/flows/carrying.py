@@ -1,8 +1,8 @@
-"""Awaiting work that goes on in a task of its own, so that whoever waits may be cancelled without it.
+"""Awaiting work that goes on in a task of its own, so that those who wait can be cancelled and the work is not.
 
-A callback of a task runs one pass of the loop after the task has ended, and whoever awaits the task through
-`asyncio.shield` one pass later still. Here the work itself completes the futures of those who wait: they go on in the
-next pass, which matters for what each step of a run does several times.
+It does what `asyncio.shield` does, in one pass of the event loop less. A callback of a task runs one pass after the
+task has ended, and who awaits the task through `asyncio.shield` goes on one pass later still. Here the work itself
+completes the futures of those who wait, who go on in the next pass. Each step of a run waits like this several times.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 
 def carried(work: Callable[[], Awaitable[Any]], waiting: Iterable[asyncio.Future[Any]]) -> asyncio.Task[Any]:
-    """Return a task of the work; when the work ends, the futures of all who wait have its outcome.
+    """Return a task of the work, whose outcome each of the futures gets.
 
     Args:
         work: What is called and awaited.
-        waiting: The futures, to which more may be added while it goes on.
+        waiting: The futures of those who wait. More may be added while the work goes on.
     """
     task = asyncio.ensure_future(_carry(work, waiting))
     task.add_done_callback(partial(_let_go, waiting))
@@ -34,7 +34,7 @@ async def _carry(work: Callable[[], Awaitable[Any]], waiting: Iterable[asyncio.F
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # it is the task's too: nobody is told twice that nobody took it
+                future.exception()  # marks it as retrieved: the task has the same error, and asyncio logs it there
         raise
     for future in waiting:
         if not future.done():
@@ -47,4 +47,4 @@ def _let_go(waiting: Iterable[asyncio.Future[Any]], task: asyncio.Task[Any]) -> 
     for future in waiting:
         future.cancel()
         if not task.cancelled():
-            task.exception()  # those who waited were told
+            task.exception()  # marks it as retrieved: the futures have it

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 FIRST_LOOK_MILLISECONDS: Final = 3_600_000
+"""A parent loads a child that has not knocked after an hour, since a child that was deleted never knocks."""
 LATER_LOOKS_MILLISECONDS: Final = 86_400_000
-"""An open child is looked at after an hour, then each day: one that was deleted never knocks."""
+"""After that the parent loads it once a day: a look is a billed read."""
 
 
 async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str | None) -> None:
-    """Start the child if it is not there, and return when its result is the next; what it is the drive knows."""
+    """Start the child if it is not there, and return when its result is the next to reach the function.
+
+    The caller reads the result from the drive, as on a replay.
+    """
     await called.begin()
     drive = called.drive
     refuse_at_most_once(called, key)
@@ -54,14 +58,17 @@ async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Uns
 
 
 def default_id(drive: Drive, key: str) -> str:
-    """Return the id of a child that was given none: the same on every replay, another one after `retry(from_step=)`."""
+    """Return the id of a child that was given none.
+
+    It is the same on every replay, and another one after `retry(from_step=)`, which starts a new child.
+    """
     return uuid_in(drive.id, "child", key, drive.image.record.rewinds)
 
 
 async def _register(drive: Drive, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str) -> CacheEntry | None:
     """Create the child, or find that it is there; return its entry if it has ended.
 
-    While the store or the dispatcher cannot be reached this tries again: that they cannot is not a result of the child.
+    While the store or the dispatcher cannot be reached this tries again, since an outage is not a result of the child.
     """
     known = drive.image.record.waits.get(key)
     if known is not None and known.child is not None and (key not in drive.image.events or known.knocked):
@@ -87,12 +94,12 @@ async def _register(drive: Drive, key: str, flow: Flow[Any, Any], input: Any | U
 
 
 def _result(drive: Drive, key: str, id: str, state: FlowState | None) -> CacheEntry | None:
-    """Return the entry of a child that has ended, was deleted, or is another's."""
+    """Return the entry of a child that has ended, was deleted, or has another parent; None: it goes on."""
     if state is None:
         message = f"the child {id!r} is gone: it was deleted, or has expired"
         return _failure(drive, id, "FlowFailedError", message)
     if parent_of(state) != drive.id:
-        message = f"there is a run {id!r} already, which is not a child of {drive.id!r}"
+        message = f"there is a run {id!r} already, which is not a child of {drive.id!r}: choose another id"
         return _failure(drive, id, "FlowFailedError", message)
     how, result = ended_of(state), state.operation.result
     if how is None:
@@ -133,7 +140,6 @@ async def look(waits: Waits, each: OpenWait) -> None:
     if entry is not None:
         waits.end(each, entry)
         return
-    each.wait.looks += 1
     each.wait.until = drive.engine.clock.now() + LATER_LOOKS_MILLISECONDS
     each.wait.knocked = each.key in drive.image.events
     drive.checkpoint.note_record(needed=False)

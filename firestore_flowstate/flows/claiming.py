@@ -22,9 +22,9 @@ class Claim:
     """A run that this process may drive.
 
     Attributes:
-        image: The run.
-        token: The owner.
-        lease: Until when.
+        image: The run as it was stored by the claim.
+        token: The random token that is the run's owner.
+        lease: Until when the claim holds.
     """
 
     image: Image
@@ -38,7 +38,7 @@ def new_token() -> str:
 
 
 def claimed_record(engine: Engine, record: RunRecord, token: str, flow: Flow[object, object]) -> RunRecord:
-    """Note in the record that the token's drive has it; return the record."""
+    """Note in the record that the drive of the token has claimed the run; return the record."""
     now = engine.clock.now()
     if record.owner is not None or record.fruitless:
         record.recoveries += 1
@@ -56,8 +56,8 @@ async def claim(
     """Claim the run as it was loaded.
 
     Returns:
-        The claim; how the run ended, if that was due instead; None: another writer was first, or nobody knows. Then
-        load it, and try again with the same token.
+        The claim. Or how the run ended, if its end was due instead. Or None, if another writer was first or the outcome
+        of the write is unknown: then load the run, and try again with the same token.
     """
     image = image_of(id, state)
     record = claimed_record(engine, image.record, token, flow)
@@ -90,7 +90,7 @@ async def claim(
 
 
 def claimed_already(engine: Engine, id: str, state: FlowState, token: str) -> Claim:
-    """Return the claim of a run that is stored as ours: the reply was lost."""
+    """Return the claim of a run whose stored owner is our token: the claim was stored, and its reply was lost."""
     until = int((state.model_extra or {}).get("wakeAt", 0))
     left = (until - engine.clock.now() - engine.lease) / 1000
     return Claim(image_of(id, state), token, Lease(engine.clock, engine.lease, until, engine.clock.monotonic() + left))

@@ -9,19 +9,19 @@ from typing import Protocol
 
 
 class Timer(Protocol):
-    """What a clock will call later."""
+    """A call that a clock will make later."""
 
     def cancel(self) -> None:
-        """Do not call it any more."""
+        """Have the call not made."""
         ...
 
 
 class Clock(Protocol):
-    """What time it is, and what is to happen at a time.
+    """What tells the time to runs, and calls them at a time.
 
     Attributes:
-        quiet: For how many seconds nothing may have been called or delivered before a run with several tasks
-            suspends. These are real seconds also if the clock is not.
+        quiet: How many seconds must have passed since the last call or result before a run with several tasks
+            suspends. These are seconds of the event loop, also if the clock is a simulation's.
     """
 
     quiet: float
@@ -31,16 +31,16 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Return seconds that never go back and count while the machine sleeps, if the system can tell."""
+        """Return seconds that never go back, and that count while the machine sleeps if the system can tell."""
         ...
 
     def call_later(self, seconds: float, callback: Callable[[], None], *, background: bool = False) -> Timer:
-        """Call it on the running loop after so many seconds.
+        """Call the callback on the running loop after so many seconds.
 
         Args:
-            seconds: Less than zero is zero.
+            seconds: The delay. Less than zero is zero.
             callback: What to call.
-            background: Nobody waits for it: a simulation does not move its clock for it alone.
+            background: Whether nobody waits for the call. A simulation does not move its clock for such a call alone.
         """
         ...
 
@@ -59,13 +59,13 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        """Return seconds since some moment; on Linux those of the machine's sleep are counted too."""
+        """Return seconds since some moment. On Linux the time that the machine sleeps is counted too."""
         if hasattr(time, "CLOCK_BOOTTIME"):
             return time.clock_gettime(time.CLOCK_BOOTTIME)
         return time.monotonic()
 
     def call_later(self, seconds: float, callback: Callable[[], None], *, background: bool = False) -> Timer:
-        """Call it on the running loop after so many seconds."""
+        """Call the callback on the running loop after so many seconds."""
         return asyncio.get_running_loop().call_later(max(0.0, seconds), callback)
 
     async def sleep(self, seconds: float) -> None:

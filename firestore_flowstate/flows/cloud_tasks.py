@@ -1,4 +1,4 @@
-"""Runs woken by Google Cloud Tasks, for Cloud Run and whatever else has an address.
+"""Waking runs by Google Cloud Tasks, for Cloud Run and other hosts that have an address.
 
 ::
 
@@ -34,21 +34,22 @@ _QUEUE: Final = re.compile(r"projects/[^/]+/locations/[^/]+/queues/[^/]+")
 
 
 class CloudTasks:
-    """Makes a task for each wake time, whose handler drives the run: ``POST url`` with ``{"id": ID}``.
+    """A `Dispatcher` that makes a task for each wake time; the task calls ``POST url`` with ``{"id": ID}``.
 
-    Any number of processes make one task for one wake time, since its name is made of both. A wake time more than 29
-    days ahead is reached in hops, since a queue takes tasks 30 days ahead.
+    The name of a task is made of the run's id and the wake time, so any number of processes make one task of them. A
+    wake time that is more than 29 days ahead is reached in hops, since Cloud Tasks takes tasks at most 30 days ahead.
 
     Args:
         queue: ``projects/PROJECT/locations/LOCATION/queues/QUEUE``.
-        url: The address of the handler, as ``/drive`` of `Flows.app`.
-        service_account: The email of the account whose token the task carries, for the audience `url`: what `Oidc`
-            checks, and private Cloud Run asks for. None: tasks carry no token.
-        client: A CloudTasksClient or CloudTasksAsyncClient, which is not closed with this. None: one of its own, with
-            the credentials of the environment, over HTTPS: unlike gRPC that survives a fork.
+        url: The address of the handler, which drives the run, such as that of ``/drive`` of `Flows.app`.
+        service_account: The email of the account whose token a task carries, with `url` as the audience. `Oidc` checks
+            such a token, and private Cloud Run demands one. None: tasks carry no token.
+        client: A CloudTasksClient or CloudTasksAsyncClient, which `close` leaves open. None: a client is made in each
+            process, with the credentials of the environment. It calls over HTTPS, which a fork does not break, unlike
+            gRPC.
 
     Raises:
-        TypeError: One of them is of another type.
+        TypeError: An argument is of another type.
         ValueError: `queue` or `url` has another form, or `service_account` is empty.
     """
 
@@ -61,7 +62,7 @@ class CloudTasks:
         if _QUEUE.fullmatch(queue) is None:
             raise ValueError(f"queue is projects/PROJECT/locations/LOCATION/queues/QUEUE, not {queue!r}")
         if not url.startswith(("https://", "http://")):
-            raise ValueError(f"url is the whole address of the handler, not {url!r}")
+            raise ValueError(f"url is the whole address of the handler, as https://HOST/drive, not {url!r}")
         if service_account is not None and not url.startswith("https://"):
             raise ValueError(f"a token is sent to an https address only, and url is {url!r}")
         self.queue = queue
@@ -73,10 +74,10 @@ class CloudTasks:
         self._clock = SystemClock()
 
     async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
-        """Make the task; that there is one of this name already, or was one, is a success.
+        """Make the task. If the queue has or had a task of this name, that is a success.
 
         Raises:
-            DispatchError: The queue did not take it within 15 seconds.
+            DispatchError: The queue did not take the task within 15 seconds.
         """
         request = {"parent": self.queue, "task": self._task(id, wake, at)}
         try:
@@ -91,10 +92,10 @@ class CloudTasks:
             ) from error
 
     async def check(self) -> None:
-        """Look at the queue, and change nothing.
+        """Ask for the state of the queue, and change nothing.
 
         Raises:
-            DispatchError: It cannot be reached, is not there, or delivers nothing.
+            DispatchError: The queue cannot be reached, does not exist, or is paused or disabled.
         """
         try:
             queue = await self._call("get_queue", {"name": self.queue})
@@ -105,7 +106,7 @@ class CloudTasks:
         check_state(self.queue, queue.state.name)
 
     async def close(self) -> None:
-        """Close the client, if it is not a given one."""
+        """Close the client that was made in this process. One that was passed in stays open."""
         client = self._own.drop()
         if client is not None:
             client.transport.close()
@@ -157,7 +158,7 @@ def _client() -> Any:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Return whether the call may succeed when it is made again. The name of the task makes that harmless."""
+    """Return whether the call may succeed when it is made again. The name of the task makes a second call harmless."""
     from google.api_core import exceptions
     from google.api_core.retry import if_transient_error
     from requests.exceptions import Timeout
@@ -167,7 +168,7 @@ def _is_passing(error: Exception) -> bool:
 
 
 def _status(error: Exception) -> str | None:
-    """Return the name of the error's status. Over HTTP two of them are 409, and only the body tells them apart."""
+    """Return the name of the error's status. Over HTTP it is in the body: ALREADY_EXISTS and ABORTED are both 409."""
     code = getattr(error, "grpc_status_code", None)
     if code is not None:
         return str(code.name)

@@ -1,6 +1,6 @@
 """What runs now: the run, the scope and the step of the current task or thread.
 
-A context variable is the one thing of this kind that lives in a module: it is how asyncio tells tasks apart.
+A context variable has to be a module's own: it is how asyncio tells tasks apart. Otherwise modules hold no state.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """What runs now inside a step; `current_step` returns it.
+    """The attempt of a step that runs now, as `current_step` returns it.
 
     Attributes:
         run_id: The id of the run.
-        key: The resolved name, such as ``draft-1`` or ``outer/inner``.
-        attempt: The number of this attempt, from 1. It is one more than the failed attempts on record.
+        key: The key of the step: its name with a number or the step around it, as ``draft-1`` or ``outer/inner``.
+        attempt: The number of this attempt, from 1: one more than the recorded failed attempts. An attempt that a crash
+            cut off is not recorded, so its number comes again.
     """
 
     run_id: str
@@ -33,16 +34,16 @@ class Step:
 
     @property
     def idempotency_key(self) -> str:
-        """The same on every attempt, also after a crash, for services that do a thing once a key.
+        """A UUID that is the same on every attempt, also after a crash, for services that do a thing once a key.
 
-        It is another one after `retry(from_step=)`, which means to do it again.
+        After `retry(from_step=)` the key is another one, since the step is then meant to be done again.
         """
         return uuid_in(self.run_id, "step", self.key, self._rewinds)
 
 
 @dataclass(frozen=True)
 class Here:
-    """What runs in this context."""
+    """What runs in this context: a run, the scope that counts keys, and the step, if the code is inside of one."""
 
     run: Run
     scope: Scope
@@ -53,26 +54,34 @@ HERE: Final[ContextVar[Here | None]] = ContextVar("firestore_flowstate.flows", d
 
 
 def current_run() -> Run:
-    """Return the run that this code runs in, in a flow or in a step of it.
+    """Return the run whose flow, or whose step, calls this.
+
+    ::
+
+        current_run().progress(done=3)
 
     Raises:
-        LookupError: It runs in none.
+        LookupError: The call comes from outside of any run.
     """
     here = HERE.get()
     if here is None:
-        raise LookupError("no run of a flow is going on in this task or thread")
+        raise LookupError("current_run() was called outside of a run: call it in a flow, or in the function of a step")
     return here.run
 
 
 def current_step() -> Step:
-    """Return the step that this code runs in; for `Step.idempotency_key` and the number of the attempt.
+    """Return the step whose function calls this, for `Step.idempotency_key` and the number of the attempt.
+
+    ::
+
+        key = current_step().idempotency_key
 
     Raises:
-        LookupError: It runs in none.
+        LookupError: The call comes from outside of any step.
     """
     here = HERE.get()
     if here is None or here.step is None:
-        raise LookupError("no step of a flow is going on in this task or thread")
+        raise LookupError("current_step() was called outside of a step: call it in the function of a step")
     return here.step
 
 

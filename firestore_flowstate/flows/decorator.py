@@ -1,4 +1,4 @@
-"""What makes a flow of a function, if options come first."""
+"""The type of what `Flows.flow` returns if it is given options: a decorator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class FlowDecorator(Protocol):
-    """What `Flows.flow` returns if it is given options."""
+    """The decorator that `Flows.flow` returns if it is given options, such as ``@flows.flow(name="publish")``."""
 
     @overload
     def __call__(self, function: Callable[[Run, Input], Awaitable[Result]], /) -> Flow[Input, Result]: ...

@@ -1,6 +1,7 @@
-"""Looking for what a deployment of durable flows lacks: nobody who drives what is due, names unknown, a queue away.
+"""Looking for what a deployment of durable flows lacks, as ``flowstate doctor`` prints it.
 
-``flowstate doctor`` prints what it finds.
+It finds runs that are due and that nobody drives, flows that the application does not know, and a queue that cannot be
+reached or delivers nothing.
 """
 
 from __future__ import annotations
@@ -23,20 +24,27 @@ from .record import ended_of, is_run, record_of, wake_at
 __all__ = ["examine"]
 
 _LATE: Final = timedelta(minutes=3)
-"""A sweep a minute, and the two minutes in which it takes up what it has found."""
+"""A run that has been due for less is left to the sweep: it comes each minute, and a queue needs time to deliver."""
 _LEASE_MILLISECONDS: Final = 60_000
-"""What flows have that say nothing else."""
+"""The default of `Flows(lease=...)`, if no flows are given."""
 
 
 async def examine(
     store: FirestoreFlowStateStore, flows: Flows | None = None, *, progress: Callable[[int], None] | None = None
 ) -> AsyncGenerator[Finding, None]:
-    """Yield what is wrong with the flows' queue, and with the store's collection and the runs in it; change nothing.
+    """Yield what is wrong with the queue of the flows, the collection of the store, and the runs in it.
+
+    Nothing is changed. Each document of the collection is read, and billed.
+
+    ::
+
+        async for finding in examine(store, flows):
+            print(finding.kind, finding.id, finding.message)
 
     Args:
         store: The store.
-        flows: The flows of an application, whose names and queue are looked at too.
-        progress: Called after each page with the number of documents so far.
+        flows: The flows of an application, whose queue and names are checked too; None: only what is stored.
+        progress: Called after each page with the number of documents that were read so far.
 
     Raises:
         BackendError: Firestore cannot be reached, or refuses.
@@ -56,10 +64,10 @@ async def examine(
 
 
 class _Runs:
-    """Looks at runs.
+    """Examines the runs of a collection, one after the other.
 
     Args:
-        flows: The flows that the application knows; None: nobody says.
+        flows: The flows that the application knows; None: the names of flows are not checked.
     """
 
     def __init__(self, flows: Flows | None) -> None:
@@ -68,7 +76,7 @@ class _Runs:
         self._unknown: Counter[str] = Counter()
 
     def look(self, id: str, state: FlowState, now: datetime) -> Iterator[Finding]:
-        """Yield what is wrong with the run, or with a flow that is none."""
+        """Yield what is wrong with the run, or with a flow state that is not a run of durable flows."""
         if not is_run(state):
             yield from late_run(id, state, now)
             return
@@ -78,7 +86,7 @@ class _Runs:
         if passed <= _LATE:
             return
         owned = ended_of(state) is None and record_of(state).owner is not None
-        told = "whoever drove it has died, and nobody has taken it over" if owned else "nobody has driven it"
+        told = "the process that drove it has died, and none has taken it over" if owned else "nobody has driven it"
         if without:  # as a save of Genkit JS leaves it
             told += ". It has no wakeAt by which a sweep would find it: start it again by its id, or drive it"
         else:
@@ -87,7 +95,7 @@ class _Runs:
         yield Finding(kind=kind, id=id, message=f"It has been due for {spelled(passed)}, and {told}.")
 
     def unknown(self) -> Iterator[Finding]:
-        """Yield the names that the application does not know, of the runs that were looked at."""
+        """Yield the names of flows that the application does not know, of the runs that were examined."""
         for name, count in sorted(self._unknown.items()):
             runs = f"1 run of the flow {name!r} has" if count == 1 else f"{count:,} runs of the flow {name!r} have"
             message = (
@@ -103,7 +111,7 @@ class _Runs:
 
 
 def _overdue(id: str, state: FlowState, now: datetime, *, lease: int) -> tuple[timedelta, bool]:
-    """Return for how long the run has been due, and whether that is without a moment to find it by."""
+    """Return for how long the run has been due, and whether it has no ``wakeAt`` by which a sweep would find it."""
     moment, record, wake = round(now.timestamp() * 1000), record_of(state), wake_at(state)
     if ended_of(state) is not None:  # something may be left to do
         return (timedelta() if wake is None else passed_since(wake, now)), False

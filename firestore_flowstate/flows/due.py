@@ -11,21 +11,24 @@ from firestore_flowstate import FlowState
 from .record import RunRecord, inbox_of, record_of, wake_at
 
 _LEAST_GRACE_MILLISECONDS: Final = 2_000
+"""The least time between the end of a lease and a claim by another: more than clocks of two machines mostly differ."""
 _MOST_BACKOFF_MILLISECONDS: Final = 300_000
+"""The longest that others wait with a claim after several recoveries in a row."""
 EARLY_MILLISECONDS: Final = 5_000
-"""A wait that ends this soon is due: it is waited for in the process."""
+"""A run whose wait ends within this time is due: its drive waits for the end in the process."""
 _SOON_MILLISECONDS: Final = 60_000
-"""Clocks may differ by so much, if rarely. Drivers that look at what is busy come for other reasons, too."""
+"""If a wait ends within this time, a queue whose clock is ahead may have woken the run for it: clocks differ by up to a
+minute, if rarely. A run that is busy is looked at for other reasons too, so there the grace is the limit."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a driver sees that looks at a run.
+    """What a driver sees when it looks at a run.
 
     Attributes:
-        what: Whether to drive it.
-        at: When to look again, in milliseconds since the epoch; None: when somebody says so.
-        soon: Whether that is so soon that a queue whose clock is ahead may have woken it for that moment.
+        what: Whether the run is due, is driven already, or waits.
+        at: When to look again, in milliseconds since the epoch; None: when somebody wakes the run.
+        soon: Whether `at` is so soon that a queue whose clock is ahead may have woken the run for that moment.
     """
 
     what: Literal["due", "busy", "waiting"]
@@ -37,10 +40,10 @@ def look_at(id: str, state: FlowState, *, now: int, lease: int) -> Look:
     """Return whether the run, which has not ended, is due, busy or waiting.
 
     Args:
-        id: Its id.
+        id: The id of the run.
         state: Its state.
-        now: Milliseconds since the epoch.
-        lease: Milliseconds.
+        now: The time, in milliseconds since the epoch.
+        lease: How long a claim lasts, in milliseconds.
     """
     record, wake = record_of(state), wake_at(state)
     if record.owner is not None and wake is not None:
@@ -55,9 +58,17 @@ def look_at(id: str, state: FlowState, *, now: int, lease: int) -> Look:
 
 
 def claimable_at(id: str, record: RunRecord, wake: int, *, lease: int) -> int:
-    """Return the first moment at which others may claim a run whose lease ends at `wake`: all reckon the same one.
+    """Return the first moment at which others may claim a run whose lease ends at `wake`.
 
-    The owner has a grace, which is more than clocks differ. After each recovery in a row there is a longer pause.
+    The owner has a grace after its lease: a tenth of the lease, and at least 2 s, since clocks differ. After each
+    recovery in a row the pause is longer, up to 5 minutes. All processes compute the same moment, since the jitter of
+    the pause is a hash of the id.
+
+    Args:
+        id: The id of the run.
+        record: Its record.
+        wake: The end of the lease, in milliseconds since the epoch.
+        lease: How long a claim lasts, in milliseconds.
     """
     grace = max(_LEAST_GRACE_MILLISECONDS, lease // 10)
     return wake + max(grace, _backoff(id, record.recoveries))

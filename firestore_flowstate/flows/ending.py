@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _MOST_OF_A_REFUSAL: Constant = 1000
+"""How many characters are stored of why a result was refused: the state may be nearly full."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class End:
 
     Attributes:
         how: Done, failed or cancelled.
-        result: What the operation's caller gets.
-        error: The error that ended it.
-        failed_by: The keys of the recorded errors that are found in it.
+        result: The result that the operation gets.
+        error: The exception that ended the run; None: it did not end by one.
+        failed_by: The keys of the recorded errors that are found in `error`: `retry` runs these again.
     """
 
     how: Ended
@@ -54,7 +55,7 @@ class End:
 
 
 def function_end(drive: Drive, function: asyncio.Task[Any]) -> End:
-    """Return how the run ends by what its function did."""
+    """Return how the run ends by what its function returned or raised."""
     _warn_of_unasked(drive)
     if function.cancelled():
         return _failure(asyncio.CancelledError("a task that the flow awaited was cancelled"))
@@ -83,7 +84,7 @@ def refused_end(key: str | None, error: FlowStateEncodeError) -> End:
     """Return how a run ends that has a value which cannot be stored."""
     whose = "the run" if key is None else f"the step {key!r}"
     text = f"FlowStateEncodeError: The result of {whose} cannot be stored: {error}"
-    return End("failed", FlowResult(error=text[:_MOST_OF_A_REFUSAL]), error)  # short: the state may be nearly full
+    return End("failed", FlowResult(error=text[:_MOST_OF_A_REFUSAL]), error)
 
 
 def given_up_end(recoveries: int, trying: list[str]) -> End:
@@ -109,7 +110,7 @@ def open_children(image: Image) -> list[str]:
 
 
 def _recorded_in(error: BaseException, drive: Drive) -> list[str]:
-    """Return the keys of the recorded errors that are found in the error, its causes, contexts and groups."""
+    """Return the keys of the recorded errors that are found in the error, its causes, its contexts and its groups."""
     keys = dict.fromkeys(key for each in _chain(error) if isinstance(key := getattr(each, "step", None), str))
     return [key for key in keys if (entry := drive.checkpoint.entry(key)) is not None and failed(entry)]
 

@@ -1,11 +1,11 @@
-"""Entries of ``cache``: what a run remembers of a step, a wait, a child or a recorded value."""
+"""Entries of ``cache``: what a run records of a step, a wait, a child or a time, and what it shows to people."""
 
 from __future__ import annotations
 
 import traceback
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic_core import to_json
 
@@ -22,9 +22,17 @@ from .errors import (
 
 Kind = Literal["step", "interrupt", "sleep", "child", "now", "show"]
 
+_MOST_OF_A_STACKTRACE: Final = 16_000
+"""How many characters are stored of a stacktrace. Each drive of the run loads it, and its end says what was raised."""
+
 
 def result_entry(value: Any, **about: Any) -> CacheEntry:
-    """Return the entry of a result in its JSON form. What is None among `about` is left out."""
+    """Return the entry of a result in its JSON form.
+
+    Args:
+        value: The result in its JSON form.
+        about: What is recorded beside it, by its name on the wire. What is None is left out.
+    """
     known = {key: item for key, item in about.items() if item is not None}
     if value is None:
         return CacheEntry(empty=True, **known)
@@ -37,7 +45,7 @@ def error_entry(error: Mapping[str, Any], **about: Any) -> CacheEntry:
 
 
 def error_record(error: BaseException, *, attempts: int = 1) -> dict[str, Any]:
-    """Return what is kept of an error: type, message, attempts, stacktrace."""
+    """Return what is recorded of an error: type, message, attempts, stacktrace."""
     return {
         "type": type(error).__name__,
         "message": message_of(error),
@@ -47,7 +55,7 @@ def error_record(error: BaseException, *, attempts: int = 1) -> dict[str, Any]:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the text of the error; that it has none, if its own code fails to make it."""
+    """Return the text of the error, or a text that says so if the error's own code fails to make one."""
     try:
         return str(error)
     except Exception as reason:  # noqa: BLE001  # it is the code of an application
@@ -55,9 +63,9 @@ def message_of(error: BaseException) -> str:
 
 
 def stacktrace_of(error: BaseException) -> str:
-    """Return the stacktrace as text, its end if it is very long."""
+    """Return the stacktrace as text; of a very long one the end, which has the error itself."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return text if len(text) <= 16_000 else "…" + text[-16_000:]
+    return text if len(text) <= _MOST_OF_A_STACKTRACE else "…" + text[-_MOST_OF_A_STACKTRACE:]
 
 
 def arguments_sum(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
@@ -78,20 +86,23 @@ def _sorted(value: Any) -> Any:
 
 
 def order_of(entry: CacheEntry) -> int | None:
-    """Return the entry's place in the order in which results reached the function; None: Genkit JS's, or a show."""
+    """Return the ``n`` of the entry: its place in the order in which results reach the function.
+
+    An entry that Genkit JS wrote has none, nor has one that shows something to people: these give None.
+    """
     n = _about(entry).get("n")
-    if isinstance(n, float) and n.is_integer():  # so Genkit JS may write it
+    if isinstance(n, float) and n.is_integer():  # Genkit JS may write 3 as 3.0
         return int(n)
     return n if type(n) is int else None
 
 
 def kind_of(entry: CacheEntry) -> str:
-    """Return what the entry is of."""
+    """Return the kind of the operation that the entry is of; see `Kind`."""
     return str(_about(entry).get("kind", "step"))
 
 
 def is_of_genkit(entry: CacheEntry) -> bool:
-    """Return whether Genkit JS wrote it: such an entry fits any kind and arguments."""
+    """Return whether Genkit JS wrote the entry, which then fits any kind and arguments."""
     return order_of(entry) is None
 
 
@@ -102,7 +113,7 @@ def child_of(entry: CacheEntry) -> str | None:
 
 
 def sum_of(entry: CacheEntry) -> int | None:
-    """Return the CRC-32 of the arguments, if it is recorded."""
+    """Return the CRC-32 of the arguments, or None if it is not recorded."""
     return _about(entry).get("args")
 
 
@@ -112,12 +123,12 @@ def failed(entry: CacheEntry) -> bool:
 
 
 def value_of(entry: CacheEntry) -> Any:
-    """Return the result in its JSON form; Genkit JS's empty ones are None."""
+    """Return the result in its JSON form; an entry with ``empty: true``, as of None, gives None."""
     return entry.__dict__.get("value")  # which is None if it is absent
 
 
 def error_of(entry: CacheEntry, *, flow_id: str, key: str) -> FlowStateError | None:
-    """Return the error that the entry is of, built from the record alone; None if it is of a result."""
+    """Return the error that the entry records, built from the entry alone; None: it records a result."""
     error = _about(entry).get("error")
     if not isinstance(error, dict):
         return None

@@ -1,4 +1,4 @@
-"""What can go wrong with a run. All are below `FlowStateError`.
+"""The errors of durable flows, as one tree below `FlowStateError`.
 
 ::
 
@@ -25,9 +25,9 @@ class FlowFailedError(FlowStateError):
     """The run failed.
 
     Attributes:
-        error: The type and the message of the error that ended it.
-        stacktrace: Where that error was raised.
-        step: From `Run.child`: the key of the child in the run that started it. Otherwise None.
+        error: The type and the message of the error that ended the run.
+        stacktrace: The stacktrace of that error as text, or None if it has none.
+        step: If `Run.child` raises the error: the key of the child in the run that started it. Otherwise None.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class FlowFailedError(FlowStateError):
 
 
 class FlowCancelledError(FlowFailedError):
-    """The run was cancelled, or its time was up.
+    """The run was cancelled, or it took longer than the timeout of its flow.
 
     Attributes:
-        reason: What `cancel` was given.
+        reason: The reason that `cancel` was given, or that the time was up; empty if `cancel` was given none.
     """
 
     def __init__(
@@ -67,14 +67,16 @@ class FlowCancelledError(FlowFailedError):
 
 
 class StepFailedError(FlowStateError):
-    """A step failed for good: it is rebuilt from the record, so it is the same on every replay.
+    """A step failed, and is not tried again.
+
+    The error is built from what is recorded of the step, so every replay raises the same one.
 
     Attributes:
         step: The key of the step.
         attempts: How many attempts failed.
         error_type: The name of the type of the last attempt's error.
         error: The message of the last attempt's error.
-        stacktrace: Where it was raised.
+        stacktrace: The stacktrace of the last attempt's error as text, or None.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class StepFailedError(FlowStateError):
 
 
 class StepInterruptedError(StepFailedError):
-    """A step with ``at_most_once`` was begun, and nobody knows how it ended. It is not begun again."""
+    """A step with ``at_most_once`` was begun, and nobody knows how it ended. The step is not begun again."""
 
 
 class WaitTimeoutError(FlowStateError, TimeoutError):
@@ -119,11 +121,12 @@ class NotWaitingError(FlowStateError):
 class InvalidPayloadError(FlowStateError, ValueError):
     """A value does not fit the type that is asked for.
 
-    From `resume` and `start`: nothing was written. At the interrupt: the answer was taken and does not fit the type
-    after all; the flow may ask again.
+    If `start` or `resume` raises it, nothing was written. If `Run.interrupt` raises it, the answer is stored: it came
+    before the run asked, or fits the JSON Schema of the type and not the type itself. The flow may ask again, under
+    another name.
 
     Attributes:
-        step: The key of the interrupt, or None if it is the input of a flow.
+        step: The key of the interrupt, or None if the value is the input of a flow.
     """
 
     def __init__(self, message: str, *, flow_id: str | None = None, step: str | None = None) -> None:
@@ -148,7 +151,7 @@ class UnknownFlowError(FlowStateError, LookupError):
 
 
 class FlowCodeChangedError(FlowStateError):
-    """A key has a result of another kind, or of other arguments, than the code asks for now.
+    """What is recorded under a key is of another kind, or of other arguments, than the code asks for now.
 
     Attributes:
         step: The key.
@@ -162,6 +165,6 @@ class FlowCodeChangedError(FlowStateError):
 class DispatchError(FlowStateError):
     """The queue did not take the task that was to wake the run, whose state is stored.
 
-    A sweep wakes the run about a minute after it was due. To have it woken earlier, call the same again: `start` with
-    the same id, `resume` with the same `key`.
+    If a sweep runs each minute, it wakes the run about a minute after the run was due. To have the run woken earlier,
+    make the same call again: `start` with the same id, `resume` with the same `key`.
     """

@@ -1,4 +1,4 @@
-"""The last write of a drive: how it leaves the run."""
+"""The last write of a drive: how the drive leaves the run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from .image import KEPT_EXECUTIONS, Image
 from .record import Ended, RunRecord, Todo, Wait
 
 DriveOutcome = Literal["done", "failed", "cancelled", "waiting", "busy", "handed over", "missing"]
+"""How a drive ended, as `Flows.drive` returns it.
+
+- done, failed, cancelled: the run has ended so, by this drive or before.
+- waiting: the run waits for an answer, a time, a child or a retry, and nobody drives it.
+- busy: another drive of the run goes on; or this drive has lost its lease, or has left the run to the end of it.
+- handed over: the budget was used, or the process is to end; the dispatcher has another drive begun.
+- missing: there is no run with this id.
+"""
 
 
 @dataclass(frozen=True)
@@ -20,9 +28,9 @@ class Final:
 
     Attributes:
         outcome: What the drive returns.
-        record: What the driver leaves in its record, without an owner.
-        wake: The ``wakeAt`` that it leaves; None: there is none.
-        operation: Changes of the operation.
+        record: The record that the driver leaves, without an owner.
+        wake: The ``wakeAt`` that it leaves, in milliseconds since the epoch; None: the key is removed.
+        operation: The fields of the operation that change, by name.
         error: The error that ended the run.
     """
 
@@ -59,7 +67,7 @@ def ended(
     children: Sequence[str] = (),
     error: BaseException | None = None,
 ) -> Final:
-    """Return how a run ends. What is left to do afterwards stands in ``todo``."""
+    """Return the last write of a run. What is left to do afterwards stands in ``todo`` of its record."""
     todo: Todo = {}
     if image.parent is not None and image.record.parent is not None:
         todo["knock"] = image.record.parent
@@ -83,12 +91,12 @@ def ended(
 
 
 def begun(image: Image, *, now: int, trace_ids: Sequence[str]) -> list[FlowStateExecution]:
-    """Return the stretches with one that begins now."""
+    """Return the stretches, of which the last one begins now; `now` is in milliseconds since the epoch."""
     return [*image.executions, FlowStateExecution(start_time=now, trace_ids=list(trace_ids))][-KEPT_EXECUTIONS:]
 
 
 def closed(image: Image, *, now: int) -> list[FlowStateExecution]:
-    """Return the stretches with the last one ended now."""
+    """Return the stretches, of which the last one ends now; `now` is in milliseconds since the epoch."""
     if not image.executions or image.executions[-1].end_time is not None:
         return image.executions
     last = image.executions[-1].model_copy(update={"end_time": now})

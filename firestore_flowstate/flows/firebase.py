@@ -1,4 +1,4 @@
-"""Runs woken by the task queue of a function on Firebase.
+"""Waking runs by the task queue of a function on Firebase.
 
 ::
 
@@ -37,30 +37,30 @@ _NAME: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 
 class FirebaseTasks:
-    """Puts a task into the queue of a function for each wake time, with ``{"id": ID}`` as the function's data.
+    """A `Dispatcher` that puts a task into the queue of a function for each wake time; the data is ``{"id": ID}``.
 
-    Any number of processes make one task for one wake time, since its name is made of both. A wake time more than 29
-    days ahead is reached in hops, since a queue takes tasks 30 days ahead.
+    The name of a task is made of the run's id and the wake time, so any number of processes make one task of them. A
+    wake time that is more than 29 days ahead is reached in hops, since Cloud Tasks takes tasks at most 30 days ahead.
 
-    On the emulator, whose queue drops the time of a task, the task is kept back in this process until it is due; and
-    tasks have no names, which the emulator never frees.
+    The queue of the Functions emulator ignores the time of a task. So there this process keeps a task back until it is
+    due. Nor do tasks have names there, since the emulator never frees a name.
 
     Args:
         function: The name of the function, in ``us-central1``; or ``locations/LOCATION/functions/FUNCTION``. Its queue
-            has the same name, and names of queues have no underscore.
-        app: The App of firebase_admin; None: the default one, which is there when the first run is dispatched.
+            has the same name, and the name of a queue has no underscore.
+        app: The App of firebase_admin; None: the default App, which must exist when the first run is dispatched.
 
     Raises:
         TypeError: The name is not text.
-        ValueError: No queue can have the name. Firebase deploys such a function, without a queue.
+        ValueError: No queue can have the name. Firebase deploys a function of such a name without a queue.
     """
 
     def __init__(self, function: str, *, app: Any = None) -> None:
         check_named(function, "function")
         if _NAME.fullmatch(function.rpartition("/")[2]) is None:
             raise ValueError(
-                f"the queue of a function has its name, of letters, digits and hyphens, as {function!r} is not: give "
-                "the function another name, as driveflow"
+                f"the queue of a function has the function's name, which is of letters, digits and hyphens alone; "
+                f"{function!r} is not: give the function another name, as driveflow"
             )
         self.function = function
         self._app = app
@@ -71,10 +71,10 @@ class FirebaseTasks:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
-        """Put the task into the queue; that there is one of this name already, or was one, is a success.
+        """Put the task into the queue. If the queue has or had a task of this name, that is a success.
 
         Raises:
-            DispatchError: The queue did not take it within 15 seconds.
+            DispatchError: The queue did not take the task within 15 seconds.
         """
         if not os.environ.get("CLOUD_TASKS_EMULATOR_HOST"):
             await self._enqueue(id, name=task_name(id, wake), at=at)
@@ -86,10 +86,10 @@ class FirebaseTasks:
             self._timers[id, wake] = loop.call_later(seconds, lambda: self._on_time(id, wake))
 
     async def check(self) -> None:
-        """Look at the queue of the function, and change nothing.
+        """Ask for the state of the function's queue, and change nothing.
 
         Raises:
-            DispatchError: It cannot be reached, is not there, or delivers nothing.
+            DispatchError: The queue cannot be reached, does not exist, or is paused or disabled.
         """
         try:
             await self._threads.call(lambda _: self._look(), seconds=RETRY_SECONDS)
@@ -99,7 +99,7 @@ class FirebaseTasks:
             raise unseen_queue(self.function, None, error) from error
 
     async def close(self) -> None:
-        """Drop the tasks that are kept back for the emulator."""
+        """Drop the tasks that are kept back for the emulator, and close the connections of this process."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -126,7 +126,10 @@ class FirebaseTasks:
             ) from error
 
     def _call(self, id: str, name: str | None, at: datetime | None, seconds: float) -> None:
-        """Put the task into the queue, in a thread; again if the queue cannot take it now, which its name allows."""
+        """Put the task into the queue, on a thread; try again for so many seconds while the queue cannot take it.
+
+        The name of the task makes a second try harmless.
+        """
         from firebase_admin import exceptions, functions
 
         end, pause = time.monotonic() + seconds, 0.1
@@ -149,7 +152,7 @@ class FirebaseTasks:
                 return
 
     def _look(self) -> None:
-        """Ask for the queue, in a thread; firebase_admin has no call for it."""
+        """Ask for the state of the queue, on a thread. firebase_admin has no call for it."""
         import firebase_admin
 
         app = self._app or firebase_admin.get_app()
@@ -161,7 +164,7 @@ class FirebaseTasks:
             answer = requests.get(f"http://{host}/queueStats", timeout=CALL_SECONDS)
             answer.raise_for_status()
             if f"queue:{project}-{location}-{name}" not in answer.json():
-                raise unseen_queue(queue, "NOT_FOUND", LookupError("the emulator has none of this name"))
+                raise unseen_queue(queue, "NOT_FOUND", LookupError("the emulator has no queue of this name"))
             return
         with closing(QueueSession(app.credential.get_credential())) as session:
             answer = session.request("GET", f"{_GOOGLE}/{queue}")
@@ -201,7 +204,7 @@ class FirebaseTasks:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Return whether the call may succeed when it is made again. The name of the task makes that harmless."""
+    """Return whether the call may succeed when it is made again. The name of the task makes a second call harmless."""
     from firebase_admin import exceptions
     from google.auth.exceptions import TransportError
 
@@ -215,4 +218,4 @@ def _is_passing(error: Exception) -> bool:
     if isinstance(error, exceptions.FirebaseError):
         gateway = error.http_response is not None and error.http_response.status_code in (502, 504)
         return gateway or isinstance(error, passing)
-    return isinstance(error, TransportError) or bool(getattr(error, "retryable", False))  # of a token
+    return isinstance(error, TransportError) or bool(getattr(error, "retryable", False))  # google-auth's, of a token

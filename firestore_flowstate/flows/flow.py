@@ -22,10 +22,10 @@ class Flow(Generic[Input, Result]):
     """A durable flow: what `Flows.flow` makes of an async function ``(run, input)`` or ``(run)``.
 
     Attributes:
-        name: The name that its runs are stored with.
-        function: The plain function.
-        timeout: How long a run may take in all, in milliseconds; None: for ever.
-        home: The `Flows` that it is one of.
+        name: The name that the runs of the flow are stored with.
+        function: The function that was decorated.
+        timeout: How long a run may take in all, in milliseconds; None: as long as it likes.
+        home: The `Flows` that the flow belongs to.
     """
 
     def __init__(self, function: Callable[..., Awaitable[Result]], *, name: str, timeout: int | None) -> None:
@@ -56,8 +56,8 @@ class Flow(Generic[Input, Result]):
         """Return the input in its JSON form, if it fits what the function takes.
 
         Raises:
-            InvalidPayloadError: It does not fit.
-            FlowStateEncodeError: It has no JSON form.
+            InvalidPayloadError: The input does not fit.
+            FlowStateEncodeError: The input has no JSON form.
         """
         if self._input is None:
             if not isinstance(input, Unset) and input is not None:
@@ -76,10 +76,16 @@ class Flow(Generic[Input, Result]):
         return form
 
     def read_input(self, form: Any, values: Values, *, is_there: bool, id: str) -> Any:
-        """Return the input as the function takes it.
+        """Return the stored input as the function takes it.
+
+        Args:
+            form: The input in its JSON form.
+            values: What reads it.
+            is_there: Whether the state has an input; if not, the function's default is the input.
+            id: The id of the run.
 
         Raises:
-            InvalidPayloadError: What is stored does not fit.
+            InvalidPayloadError: The stored input does not fit.
         """
         if self._input is None:
             return None
@@ -91,7 +97,10 @@ class Flow(Generic[Input, Result]):
             raise InvalidPayloadError(self._unfit(error), flow_id=id) from error
 
     def prepare(self, values: Values) -> None:
-        """Learn the type of the result before the function is called: that takes longer than a checkpoint may wait."""
+        """Build pydantic's adapter of the result's type before the function is called.
+
+        To build one can take longer than the 10 ms in which the last result is to be committed with the end.
+        """
         kind = values.returned_by(self.function)
         if kind not in ANYTHING:
             values.adapter(kind)
@@ -100,7 +109,7 @@ class Flow(Generic[Input, Result]):
         """Return the result in its JSON form, if it fits what the function is annotated to return.
 
         Raises:
-            FlowStateEncodeError: It has no JSON form, or does not fit.
+            FlowStateEncodeError: The result has no JSON form, or does not fit.
         """
         kind, what = values.returned_by(self.function), f"the result of the flow {self.name!r}"
         form = values.dump(result, kind, what)
@@ -118,7 +127,7 @@ def own_name(function: Any) -> str:
     """Return the name of an async function, for the flow that it becomes.
 
     Raises:
-        TypeError: It is not a function, or a callable object that has no name of its own.
+        TypeError: What is given cannot be called, or is a callable object without a name.
     """
     if not callable(function):
         raise TypeError(f"a flow is made of an async function, not of {shown(function)}")

@@ -11,11 +11,11 @@ from .starting import Start, create_or_join
 
 
 async def run(engine: Engine, start: Start) -> Any:
-    """Start the run, drive it here, and return its result, also if it waits in between.
+    """Start the run, drive it in this process, and return its result, also if the run waits in between.
 
     Raises:
-        FlowFailedError: It failed.
-        FlowCancelledError: It was cancelled.
+        FlowFailedError: The run failed.
+        FlowCancelledError: The run was cancelled.
     """
     claimed = await create_or_join(engine, start, here=True)
     if claimed is None:

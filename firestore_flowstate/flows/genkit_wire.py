@@ -1,4 +1,4 @@
-"""Genkit JS's wire for durable flows: envelopes that start, schedule and resume runs, answered by operations."""
+"""Genkit JS's wire for durable flows: envelopes that start, schedule and resume runs, and operations as answers."""
 
 from __future__ import annotations
 
@@ -23,32 +23,44 @@ if TYPE_CHECKING:
     from .flows import Flows
 
 MOST_BYTES: Final = 10 * 1024 * 1024
-"""How large a message may be: states are kept in parts, so inputs may be large."""
+"""How many bytes of an envelope are read: a state may have large values, which the store keeps in parts."""
 RESERVED: Final = frozenset({"drive", "sweep", "health"})
+"""Names of flows whose address would be one of the application's own routes."""
 
-_CLAIM_SECONDS: Final = 0.5  # between a claim that is stored and the drive that its process begins
+_CLAIM_SECONDS: Final = 0.5
+"""The most that passes between a claim of this process that is stored and the beginning of its drive."""
 _LOOK_SECONDS: Final = 0.02
+"""How often it is looked whether a drive of this process goes on."""
 
 
 def check_names(names: Any) -> None:
-    """Refuse names of flows that have no address, or whose address is one of the application's own.
+    """Refuse names of flows that cannot be an address, or are the address of one of the application's own routes.
 
     Raises:
         ValueError: A flow has such a name.
     """
     if unreachable := sorted(name for name in names if "/" in name):
         raise ValueError(
-            f"with genkit=True no flow has a / in its name, as {', '.join(unreachable)}: it has no address"
+            f"with genkit=True no flow may have a / in its name, as {', '.join(unreachable)}: its address has one part"
         )
     if taken := RESERVED & set(names):
-        raise ValueError(f"with genkit=True no flow is named {', '.join(sorted(taken))}: that is another address")
+        raise ValueError(
+            f"with genkit=True no flow may be named {', '.join(sorted(taken))}, which is the address of another route: "
+            "give the flow another name"
+        )
 
 
 async def answer(flows: Flows, name: str, body: Any, *, budget: float) -> tuple[int, dict[str, Any]]:
     """Do what the envelope says; return the status and the body of the answer.
 
-    The answer is that of Genkit JS: 200 with the operation for every outcome, also of a flow that failed; 500 with
-    what was raised.
+    The answer is that of Genkit JS: 200 with the operation for every outcome of the flow, also for a failure; 500 with
+    the error if one was raised before there was an outcome.
+
+    Args:
+        flows: The flows.
+        name: The name of the flow that was called.
+        body: The envelope, as JSON has it; None: the body was not JSON.
+        budget: How many seconds the request may take.
     """
     try:
         state = await _do(flows, name, _envelope(body), budget)
@@ -63,7 +75,7 @@ async def answer(flows: Flows, name: str, body: Any, *, budget: float) -> tuple[
 
 
 def _printable(text: str) -> str:
-    """Return the text as UTF-8 can have it: callers may send half of a character."""
+    """Return the text in a form that UTF-8 can hold: callers may send half of a surrogate pair."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -76,7 +88,7 @@ def _envelope(body: Any) -> dict[str, Any]:
 
 async def _do(flows: Flows, name: str, envelope: dict[str, Any], budget: float) -> FlowState:
     if name not in flows._engine.flows:
-        raise UnknownFlowError(f"this process has no flow {name!r}", name=name)
+        raise UnknownFlowError(f"this process has no flow {name!r}: import the module that defines it", name=name)
     for kind in ("start", "schedule", "runScheduled", "resume", "retry", "state"):
         message = envelope.get(kind)
         if message is None:
@@ -105,7 +117,7 @@ def _seconds(delay: float) -> timedelta:
     try:
         return timedelta(seconds=delay)
     except OverflowError:
-        raise ValueError("delay is a number of seconds, and these are too many") from None
+        raise ValueError(f"delay is a number of seconds of at most 1,000 years, not {delay}") from None
 
 
 async def _start(flows: Flows, name: str, message: dict[str, Any], budget: float) -> FlowState:
@@ -130,7 +142,7 @@ async def _continue(flows: Flows, name: str, kind: str, id: str, message: dict[s
 
 
 async def _drive(flows: Flows, id: str, budget: float) -> None:
-    """Drive the run, or await the drive of it that this process's own dispatcher was the first to begin."""
+    """Drive the run; if the dispatcher in this process was the first to begin a drive of it, await that one."""
     monotonic = flows._engine.clock.monotonic
     by = monotonic() + budget
     if await flows.drive(id, budget=budget) != "busy":
@@ -143,7 +155,7 @@ async def _drive(flows: Flows, id: str, budget: float) -> None:
 
 
 async def _wake(flows: Flows, id: str, state: FlowState) -> None:
-    """Make a run that Genkit JS left due: otherwise only its task tells when a sleep ends."""
+    """Make a run due that Genkit JS left: JS stores no wake time, so that only this envelope says when a sleep ends."""
     with suppress(FlowStateConflictError):  # whoever has written to it has it driven
         await flows.store.update(id, extra={"wakeAt": flows._engine.clock.now()}, if_version=state.version or UNSET)
 

@@ -1,4 +1,4 @@
-"""A run from outside."""
+"""The handle of a run: what code outside of the flow asks of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ Result = TypeVar("Result", covariant=True)  # the public names have no suffix
 
 
 class FlowHandle(Generic[Result]):
-    """A run from outside. It holds nothing: any number may be made of an id.
+    """A run as code outside of the flow sees it.
+
+    A handle holds the id alone: any number of handles of one run may be made, in any process.
+
+    ::
+
+        handle = flows.handle("order-17")
+        state = await handle.state()
 
     Attributes:
         id: The id of the run.
@@ -33,15 +40,15 @@ class FlowHandle(Generic[Result]):
         return await self._flows.store.load(self.id)
 
     async def result(self, *, timeout: timedelta | float | None = None) -> Result:
-        """Return what the run returns, when it has ended.
+        """Wait until the run has ended, and return what it returned.
 
         Args:
-            timeout: How long to wait, in seconds; 0: look once; None: for ever.
+            timeout: How long to wait, as a timedelta or in seconds; 0: look once; None: for ever.
 
         Raises:
-            FlowFailedError: It failed.
-            FlowCancelledError: It was cancelled.
-            TimeoutError: It has not ended in time, and goes on.
+            FlowFailedError: The run failed.
+            FlowCancelledError: The run was cancelled.
+            TimeoutError: The run has not ended in time. It goes on.
             FlowStateNotFoundError: There is no such run.
         """
         result: Result = await self._flows.result(self.id, timeout=timeout)
@@ -62,7 +69,12 @@ class FlowHandle(Generic[Result]):
     def watch(self) -> AsyncIterator[FlowState]:
         """Yield the state now and after each change; the last one is that of the ended run.
 
+        ::
+
+            async for state in flows.handle("order-17").watch():
+                print(state.status)
+
         Raises:
-            FlowStateNotFoundError: There is no such run, or it is gone.
+            FlowStateNotFoundError: There is no such run, or it was deleted meanwhile.
         """
         return self._flows._watch(self.id)

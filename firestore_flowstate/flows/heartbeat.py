@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class Heartbeat:
-    """Beats four times a lease, for as long as the drive goes on."""
+    """Looks at the lease four times in its length, for as long as the drive goes on.
+
+    So the lease is extended at the latest at three quarters of its length, though no step ends.
+    """
 
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
@@ -20,13 +23,13 @@ class Heartbeat:
         self._due_at = 0.0
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Have the next beat come after a quarter of the lease."""
         seconds = self._drive.lease.length / 4000
         self._due_at = self._drive.loop.time() + seconds
         self._timer = self._drive.engine.clock.call_later(seconds, self._beat, background=True)
 
     def stop(self) -> None:
-        """Do not beat any more."""
+        """Let no further beat come."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -38,7 +41,7 @@ class Heartbeat:
         if late * 4000 >= drive.lease.length:
             LOG.warning(
                 "The event loop was blocked for %.1f s, a quarter of the lease or more, while %s of the run %r ran: "
-                "what blocks belongs into a function that is not async, which gets a thread.",
+                "make what blocks a step whose function is not async, which runs in a thread.",
                 late,
                 ", ".join(sorted(drive.flights)) or "the function",
                 drive.id,

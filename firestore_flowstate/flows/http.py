@@ -38,23 +38,23 @@ __all__ = ["Oidc", "make_app"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 _MOST_BYTES: Final = 100 * 1024
-"""What Cloud Tasks allows a task to be."""
+"""How many bytes of a body of ``/drive`` are read: Cloud Tasks allows a task as many."""
 
 
 def make_app(flows: Flows, *, verify: Any, genkit: bool = False, budget: float = 240.0) -> Starlette:
     """Return the application; see `Flows.app`.
 
     Args:
-        flows: The flows.
-        verify: Who may call.
-        genkit: Serve Genkit JS's wire too.
-        budget: Seconds that a request may take.
+        flows: The flows that it drives.
+        verify: What decides who may call.
+        genkit: Whether to serve Genkit JS's wire too.
+        budget: How many seconds a request may take.
     """
 
     async def drive(request: Request) -> Response:
         id = _id_in(await body_of(request, _MOST_BYTES))
         if id is None:
-            return JSONResponse({"error": 'the body is to be {"id": ID}'}, 400)
+            return JSONResponse({"error": 'the body must be {"id": ID}'}, 400)
         try:
             return JSONResponse({"outcome": await flows.drive(id, budget=budget)})
         except InvalidFlowIdError as error:
@@ -93,22 +93,22 @@ def make_app(flows: Flows, *, verify: Any, genkit: bool = False, budget: float =
             yield
 
     app = Starlette(routes=routes, lifespan=lifespan)
-    app.router.redirect_slashes = False  # which would answer strangers, by a Host of their own choice
+    app.router.redirect_slashes = False  # a redirect is sent before `verify`, to whatever Host the caller names
     return app
 
 
 def _guarded(handler: Handler, verify: Any) -> Handler:
-    """Return the handler for those who may call it, with what goes wrong told as queues want to be told.
+    """Return the handler for those who may call it, with a status for whatever goes wrong.
 
-    A queue slows down as a whole on errors. So it gets one only if another delivery may do better: if the store or
-    the queue cannot be reached.
+    A queue slows down as a whole on errors, and delivers the task again. So it gets the status 500 only if another
+    delivery may do better: if the store or the queue cannot be reached, or the caller cannot be verified now.
     """
 
     async def guarded(request: Request) -> Response:
         try:
             allowed = await allows(verify, request)
-        except Exception:  # noqa: BLE001  # whatever keeps it from knowing lets nobody in
-            LOG.exception("Whether %s may be called cannot be verified now.", request.url.path)
+        except Exception:  # noqa: BLE001  # whatever `verify` raises: nobody is let in
+            LOG.exception("The caller of %s cannot be verified now.", request.url.path)
             return Response(status_code=500)
         if not allowed:
             return Response(status_code=401)
@@ -117,11 +117,11 @@ def _guarded(handler: Handler, verify: Any) -> Handler:
         except _TooLargeError:
             return JSONResponse({"error": "the body is too large"}, 413)
         except ClientDisconnect:
-            return Response(status_code=400)  # which nobody receives
+            return Response(status_code=400)  # the client is gone, and nobody receives it
         except (BackendError, DispatchError):
-            LOG.exception("%s %s failed, and is to be tried again.", request.method, request.url.path)
+            LOG.exception("%s %s failed, and the queue is asked to try again.", request.method, request.url.path)
             return JSONResponse({"error": "the store or the queue cannot be reached"}, 500)
-        except Exception:  # noqa: BLE001  # what is stored may be broken, and a delivery more would do no better
+        except Exception:  # noqa: BLE001  # what is stored may be broken, and another delivery would do no better
             LOG.exception("%s %s failed.", request.method, request.url.path)
             return JSONResponse({"outcome": "error"})
 
@@ -129,13 +129,14 @@ def _guarded(handler: Handler, verify: Any) -> Handler:
 
 
 class _TooLargeError(Exception):
-    """The body is larger than it may be."""
+    """The body has more bytes than the route reads."""
 
 
 async def body_of(request: Request, most: int) -> Any:
-    """Return the body as JSON has it; None if it is not JSON.
+    """Return the value of the JSON in the body; None: it is not JSON.
 
-    No more than `most` bytes are read of it.
+    Raises:
+        _TooLargeError: The body has more than `most` bytes. The rest is not read.
     """
     body = bytearray()
     async for chunk in request.stream():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .final import Final
 
 KEPT_EXECUTIONS = 100
+"""How many stretches a run keeps, the last ones: each drive adds one, and a run may go on for months."""
 
 
 @dataclass
@@ -26,19 +27,20 @@ class Image:
     Attributes:
         id: The id that the run is stored under.
         name: The name of the flow.
-        version: The stored version, to write on.
-        cache: The durable entries.
-        events: The answers.
+        version: The version of the stored state, which the next write is on top of.
+        cache: The stored entries, by key.
+        events: The stored answers, by key.
         operation: The operation; what is in its metadata beside `record` and `inbox` stays.
-        record: What the driver keeps.
-        inbox: What others want.
-        executions: The stretches, the last one going on.
+        record: ``operation.metadata.run``, which the driver keeps.
+        inbox: ``operation.metadata.inbox``: what others want of the run.
+        executions: The stretches, of which the last one goes on.
         parent: The id of the run that started this one.
         input: The input in its JSON form.
+        has_input: Whether the state has an input: None may be one.
         start_time: When `start` was called, in milliseconds since the epoch.
-        trace_context: The trace that it was started in, as JSON text.
+        trace_context: The trace that the run was started in, as JSON text.
         loaded: The entries as they were loaded, which nobody else holds.
-        given: The JSON of each of these results that the function was given as it is, and may have changed since.
+        given: By key, the JSON text of each loaded result that the function was given itself, and may have changed.
     """
 
     id: str
@@ -60,19 +62,19 @@ class Image:
     given: dict[str, bytes] = field(default_factory=dict)
 
     def numbers(self) -> Iterator[int]:
-        """Yield the places of the recorded results."""
+        """Yield the ``n`` of the recorded results: their places in the order in which they reach the function."""
         for entry in self.cache.values():
             if (n := order_of(entry)) is not None:
                 yield n
 
     def result(self, key: str, entry: CacheEntry, kind: Any, values: Values) -> Any:
-        """Return the result of the entry as the type, an object of the function's own.
+        """Return the result of the entry, validated as the type, as an object of the function's own.
 
-        That of an entry that was loaded is given away as it is, and its text is kept: reading it again from its text
-        would cost three times as much, and few ask twice.
+        A container of a loaded entry is given to the function itself, and its JSON text is kept in case the function
+        asks again. To write the text costs a third of reading a copy back from it, and few functions ask twice.
 
         Raises:
-            ValidationError: It does not fit the type.
+            ValidationError: The result does not fit the type.
         """
         form = value_of(entry)
         if kind in ANYTHING and isinstance(form, (dict, list)) and self.loaded.get(key) is entry:
@@ -84,9 +86,9 @@ class Image:
         return values.read(form, kind)
 
     def lost(self, stored: Mapping[str, CacheEntry]) -> dict[str, CacheEntry]:
-        """Return the entries that are not stored any more, or have lost their place, with the values they had.
+        """Return the entries that are not stored any more, or have lost their ``n``, with the values that they had.
 
-        Those that were loaded are copied, so that no function is given what is about to be written.
+        Entries that were loaded are copied, so that no function is given an object that is about to be written.
         """
         missing = missing_entries(stored, self.cache)
         for key, entry in missing.items():
@@ -104,13 +106,18 @@ class Image:
         return operation
 
     def take(self, final: Final) -> None:
-        """Note that the final write has landed."""
+        """Note that the final write is stored."""
         self.operation = self.operation_with(final.record, **final.operation)
         self.record = final.record
 
 
 def image_of(id: str, state: FlowState) -> Image:
-    """Return what is stored under the id as an image to drive by."""
+    """Return the image of a stored state.
+
+    Raises:
+        ValueError: The state was not stored.
+        FlowStateDecodeError: Its ``operation.metadata`` is not of the form that drives write.
+    """
     if state.version is None:
         raise ValueError(f"the state of {id!r} was not stored")
     return Image(
@@ -133,7 +140,7 @@ def image_of(id: str, state: FlowState) -> Image:
 
 
 def blocked_on(record: RunRecord) -> BlockedOnStep | None:
-    """Return what the state says that it is blocked on."""
+    """Return what ``blockedOnStep`` is to say; None: the run waits for nothing."""
     first = record.first_wait()
     if first is None:
         return None
@@ -142,7 +149,7 @@ def blocked_on(record: RunRecord) -> BlockedOnStep | None:
 
 
 def missing_entries(stored: Mapping[str, CacheEntry], wanted: Mapping[str, CacheEntry]) -> dict[str, CacheEntry]:
-    """Return those of the wanted entries that are not stored, or have lost their place."""
+    """Return those of the wanted entries that are not stored, or whose stored form has another ``n``."""
     return {
         key: entry for key, entry in wanted.items() if key not in stored or order_of(stored[key]) != order_of(entry)
     }

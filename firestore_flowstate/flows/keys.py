@@ -1,4 +1,7 @@
-"""Keys of what a run does: Genkit's rule, counted when a method is called, in the scope that it is called in."""
+"""Keys of what a run records. They follow Genkit's rule: ``name``, ``name-1``, ``name-2``.
+
+A key is counted when a method of the run is called, in the scope that it is called in.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 
 
 class Scope:
-    """Where keys are counted: the function of the flow, or a step that is executed now.
+    """What keys are counted in: the function of the flow, or the function of a step that is executed now.
 
     Attributes:
         key: The key of the step; empty for the flow itself.
         task: The task that the function runs in.
-        straight: Everything in it happens one after the other, in its own task and those around it.
-        at_most_once: The step must not begin twice, so nothing in it may wait.
-        is_over: The function has returned.
+        straight: Whether all operations in it were called one after the other, in its own task.
+        at_most_once: Whether the step must not begin twice, so that nothing in it may wait.
+        is_over: Whether the function has returned.
     """
 
     def __init__(
@@ -49,13 +52,18 @@ class Scope:
         return f"{self.key}/{key}" if self.key else key
 
     def keys_for(self, name: str, count: int) -> Sequence[str]:
-        """Take as many keys of the name, in order."""
+        """Take the next `count` free keys of the name, in their order."""
         check_name(name)
         return [self.key_for(name) for _ in range(count)]
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError if the name cannot be one of a step."""
+    """Refuse what cannot be the name of a step.
+
+    Raises:
+        TypeError: The name is not text.
+        ValueError: The name is empty, has a slash, or is one that Firestore reserves.
+    """
     if not isinstance(name, str):
         raise TypeError(f"the name of a step is text, not {shown(name, 80)}: the name comes first, then the function")
     if not name or "/" in name or _RESERVED.fullmatch(name):

@@ -1,4 +1,7 @@
-"""What is left to do after a run has ended: knock at the parent, cancel the children."""
+"""What is left to do after a run has ended: knock at the parent, and cancel the children.
+
+A child knocks by an entry under its key in the parent's ``eventsTriggered``. The parent then loads the child's result.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from .record import Todo, ended_of, record_of, wake_now
 
 
 async def finish_todo(engine: Engine, image: Image) -> None:
-    """Do what is left to do, and note that it is done; then the same for the children that have ended by it."""
-    left = deque([image])  # not by recursion: a chain of children may be longer than Python's stack is deep
+    """Do what is left to do after the run's end, and note that it is done; then the same for the cancelled children."""
+    left = deque([image])  # not by recursion: a chain of children may be longer than Python's limit of recursion
     while left:
         image = left.popleft()
         if image.record.todo:
@@ -42,7 +45,7 @@ async def _note_that_it_is_done(engine: Engine, image: Image) -> None:
 
 
 async def _do(engine: Engine, image: Image, todo: Todo) -> list[Image]:
-    """Knock at the parent and cancel the children; return those that have ended by that."""
+    """Knock at the parent and cancel the children; return the children that have ended by that."""
     if "knock" in todo and image.parent is not None:
         await _knock(engine, image.parent, todo["knock"], image.id)
     reason = f"the run {image.id!r}, which started it, was cancelled"
@@ -51,7 +54,7 @@ async def _do(engine: Engine, image: Image, todo: Todo) -> list[Image]:
 
 
 async def _knock(engine: Engine, parent: str, key: str, child: str) -> None:
-    """Store in the parent that the child has ended; the parent loads the result."""
+    """Store in the parent that the child has ended, and have the parent woken if it waits for that."""
     while (state := await engine.store.load(parent)) is not None and ended_of(state) is None:
         if key in state.cache:
             return
@@ -72,7 +75,7 @@ async def _knock(engine: Engine, parent: str, key: str, child: str) -> None:
 
 
 def _wake(engine: Engine, state: FlowState, key: str) -> int | None:
-    """Return the new wake time of a parent that waits for the key and is not driven."""
+    """Return the new wake time of the parent, in milliseconds since the epoch, if it waits for the key undriven."""
     record = record_of(state)
     if record.owner is not None or key not in record.waits:
         return None

@@ -1,4 +1,4 @@
-"""The lease of a drive: until when it may begin steps, and when to extend it."""
+"""The lease of a drive: until when the drive may begin steps, and when the lease is to be extended."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .clock import Clock
 
 @dataclass
 class Lease:
-    """How long the drive may begin steps, by the clock of this machine and by what is stored.
+    """Until when the drive may begin steps: by the clock of this machine, and as it is stored for others.
 
     Attributes:
-        clock: The time.
-        length: Milliseconds from a write that extends it.
+        clock: What tells the time.
+        length: How many milliseconds the lease lasts from a write that extends it.
         until: The stored end, ``wakeAt``, in milliseconds since the epoch.
-        sent_at: `Clock.monotonic` from before the claim, or the last extension that landed, was sent.
+        sent_at: `Clock.monotonic` before the last stored claim or extension was sent, in seconds.
     """
 
     clock: Clock
@@ -25,12 +25,12 @@ class Lease:
 
     @property
     def is_over(self) -> bool:
-        """Whether no step may begin before a write has landed that extends it."""
+        """Whether no step may begin before a write that extends the lease is stored."""
         return self._used >= self.length
 
     @property
     def is_half_used(self) -> bool:
-        """Whether the next write is to extend it."""
+        """Whether half of the lease is used, so that the next write is to extend it."""
         return self._used * 2 >= self.length
 
     @property
@@ -38,5 +38,5 @@ class Lease:
         return (self.clock.monotonic() - self.sent_at) * 1000
 
     def extended(self, until: int, sent_at: float) -> None:
-        """Note that a write has landed with this end."""
+        """Note that a write with this end is stored."""
         self.until, self.sent_at = until, sent_at

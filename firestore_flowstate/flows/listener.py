@@ -11,24 +11,27 @@ from .final import Final
 
 
 class Listener(Protocol):
-    """What a checkpoint tells its drive; all of it on the loop, and never in the middle of a function of the flow."""
+    """What a checkpoint tells its drive.
+
+    All of it is called on the drive's event loop, and never while code of the flow runs.
+    """
 
     def answered(self, answers: Mapping[str, Any]) -> None:
-        """Others have given these answers."""
+        """Take the answers, by key, that others have stored."""
         ...
 
     def cancelled(self, reason: str) -> None:
-        """Others want the run cancelled."""
+        """Take that others want the run cancelled, for this reason."""
         ...
 
     def refused(self, key: str | None, error: FlowStateEncodeError) -> Callable[[], Final]:
-        """The store refuses the result of the key, or of the run: return how the run ends by that."""
+        """Take that the store refuses the result of the key, or of the run; return what gives the run's last write."""
         ...
 
     def over(self) -> None:
-        """The drive is over: nothing more will be written."""
+        """Take that the drive is over: nothing more will be written."""
         ...
 
     async def park(self) -> None:
-        """Wait until the drive cancels what waits here."""
+        """Wait until the drive is closed, which cancels this."""
         ...

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, for callers that have none. It begins with the first call, once a process."""
+"""An event loop on a thread of its own, for callers that have none."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 _STOP_SECONDS: Final = 10.0
+"""How long the end of the thread is awaited: tasks on it have 1 s after they were cancelled."""
 
 
 class LoopThread:
-    """Runs coroutines for threads that block until they are done."""
+    """An event loop on a thread, which runs coroutines for threads that block until they are done."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_serve, args=(self.loop,), name="firestore-flowstate-flows", daemon=True)
         self._thread.start()
-        # At exit too: a daemon thread that the interpreter freezes inside a library of C can abort the process.
+        # Also at exit: a daemon thread that the interpreter freezes inside a C library can abort the process.
         self._end = weakref.finalize(self, _stop, self.loop, self._thread)
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return what the coroutine returns, run in a copy of the caller's context."""
-        done: queue.SimpleQueue[asyncio.Task[T]] = queue.SimpleQueue()  # reentrant: handlers of signals may call too
+        """Run the coroutine in a copy of the caller's context variables; return what it returns."""
+        done: queue.SimpleQueue[asyncio.Task[T]] = queue.SimpleQueue()  # reentrant: signal handlers may call this too
         tasks: list[asyncio.Task[T]] = []
 
         def begin() -> None:
@@ -43,18 +44,18 @@ class LoopThread:
             raise
 
     def stop(self) -> None:
-        """Cancel what still runs, and end the thread."""
+        """Cancel the tasks that still run, and end the thread."""
         self._end()
 
 
 class LoopThreads:
-    """One loop thread a process: a forked child has none of its parent's threads."""
+    """The loop thread of each process: a forked child has none of its parent's threads."""
 
     def __init__(self) -> None:
         self._by_process: dict[int, LoopThread] = {}
 
     def here(self) -> LoopThread:
-        """Return the one of this process, which begins if there is none."""
+        """Return the loop thread of this process; begin it if there is none."""
         pid = os.getpid()
         thread = self._by_process.get(pid)
         if thread is None:
@@ -65,7 +66,7 @@ class LoopThreads:
         return thread
 
     def stop(self) -> None:
-        """End the one of this process, if it has begun."""
+        """End the loop thread of this process, if it has begun."""
         thread = self._by_process.pop(os.getpid(), None)
         if thread is not None:
             thread.stop()

@@ -1,4 +1,4 @@
-"""Map: the same step for each item, some at a time."""
+"""`Run.map`: the same step for each item, some at a time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class _Progress:
     """How far a map is.
 
     Attributes:
-        drive: Whose it is.
+        drive: The drive that executes it.
         calls: The step of each item.
-        results: What each item gave, by index.
+        results: The result of each item, by index.
         errors: The error of each item that failed, by the number of its result.
     """
 
@@ -34,10 +34,10 @@ class _Progress:
 
 
 async def map_items(called: Called, calls: Sequence[StepCall], at_once: int) -> list[Any]:
-    """Return the result of each call, in order; at most `at_once` are executed at a time.
+    """Return the result of each call, in the order of the calls; at most `at_once` are executed at a time.
 
-    After an item has failed no further one begins. Those that are executed are awaited and recorded; then the first
-    error is raised.
+    After an item has failed no further item begins. Those that are in flight are awaited and recorded. Then the error
+    of the item that failed first is raised.
     """
     await called.begin()
     progress = _Progress(called.drive, calls)

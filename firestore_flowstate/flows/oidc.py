@@ -1,4 +1,4 @@
-"""Requests that carry a token of Google's for a service account, as Cloud Tasks and Cloud Scheduler send them."""
+"""Who may call: requests with a token of Google's for a service account, as Cloud Tasks and Cloud Scheduler send."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ from .engine import LOG
 _BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9_.-]+)")
 _MAX_AGE: Final = re.compile(r"max-age=(\d+)")
 _MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What google-auth raises of tokens that are none."""
+"""What google-auth raises, beside its own errors, for a text that is not a token."""
 _SKEW_SECONDS: Final = 10
+"""By how much Google's clock may be ahead of ours: a token that it has just made is else one of the future."""
 _KEPT_SECONDS: Final = 300.0
 """How long certificates are kept if their server does not say."""
 
 
 class Oidc:
-    """Lets in who shows a token that Google has signed for the service account and the audience.
+    """A `verify` of `Flows.app` that lets in who shows a token which Google has signed for this account and audience.
 
-    google-auth checks signature, issuer, audience and time. Google's certificates are fetched once for as long as
-    their server says, a few hours.
+    google-auth checks the signature, the issuer, the audience and the time of the token. Google's certificates are
+    fetched once, and kept for as long as their server says: a few hours.
 
     Args:
-        audience: What tokens are made for: the `url` of CloudTasks.
+        audience: The address that the token was made for: the `url` of `CloudTasks`.
         service_account: The email of the account.
 
     Raises:
-        ValueError: One of them is empty.
+        ValueError: `audience` or `service_account` is empty.
     """
 
     def __init__(self, *, audience: str, service_account: str) -> None:
         if not audience or not service_account:
-            raise ValueError("audience and service_account say whose tokens for what are let in: neither is empty")
+            raise ValueError(
+                "audience or service_account is empty: give the url of the queue's tasks, and the email of the account"
+            )
         self.audience = audience
         self.service_account = service_account
         self._transport: Any = None
@@ -51,7 +54,9 @@ class Oidc:
         return await asyncio.to_thread(self.allows, request.headers.get("authorization"))
 
     def allows(self, authorization: str | None) -> bool:
-        """Return whether a header ``Authorization`` has such a token: for hosts that are synchronous.
+        """Return whether the value of a header ``Authorization`` has such a token: for synchronous hosts.
+
+        This blocks while Google's certificates are fetched.
 
         Raises:
             google.auth.exceptions.TransportError: Google's certificates cannot be fetched.
@@ -72,25 +77,17 @@ class Oidc:
             )
         except TransportError:
             raise
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            ArithmeticError,
-            RecursionError,
-            GoogleAuthError,
-        ) as error:
+        except (*_MALFORMED, GoogleAuthError) as error:
             LOG.info("A token was refused: %s", error)
             return False
         return claims.get("email") == self.service_account and claims.get("email_verified") is True
 
 
 class KeptResponses:
-    """A transport of google-auth that keeps what it has fetched for as long as the answer says.
+    """A transport of google-auth that keeps a response for as long as its header ``Cache-Control`` says.
 
     Args:
-        request: The transport that fetches.
+        request: The transport that makes the requests.
     """
 
     def __init__(self, request: Any) -> None:

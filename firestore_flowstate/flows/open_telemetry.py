@@ -1,4 +1,4 @@
-"""Spans and metrics of OpenTelemetry, if the application uses it; it is never imported here."""
+"""Spans and metrics of OpenTelemetry, if the application has imported it. This module never imports it first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOT_ATTRIBUTES: Final = ("flow_id", "key")  # of which there are too many for a
 
 
 class OpenTelemetry(Telemetry):
-    """Spans of drives and steps, and counters and histograms. Without OpenTelemetry in the process it does nothing."""
+    """Makes spans of drives and steps, and counters and histograms; does nothing if OpenTelemetry is not imported."""
 
     def __init__(self) -> None:
         self._instruments: dict[str, Any] = {}
@@ -104,7 +104,6 @@ class OpenTelemetry(Telemetry):
         if name in _HISTOGRAMS:
             called, value = _HISTOGRAMS[name]
             amount = attributes.pop(value)
-            attributes.pop("results", None)
             if called not in self._instruments:
                 self._instruments[called] = metrics.get_meter(_SCOPE).create_histogram(called, unit="s")
             self._instruments[called].record(amount, attributes)
@@ -116,7 +115,7 @@ class OpenTelemetry(Telemetry):
 
 
 def _parsed(trace: Any, text: str | None) -> Any:
-    """Return the span that the text names, in the form of ``traceContext``; None: it names none."""
+    """Return the context of the span that the text names, in the form of ``traceContext``; None: it names no span."""
     try:
         form = json.loads(text or "")
         context = trace.SpanContext(

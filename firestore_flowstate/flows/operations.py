@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 async def interrupt(called: Called, key: str, type: Any, show: Any | Unset, timeout: timedelta | float | None) -> Any:
-    """Return the answer when there is one."""
+    """Return the answer to an interrupt when there is one."""
     drive = called.drive
     kind = Any if type is None else type
     length = None if timeout is None else milliseconds(timeout, "timeout")
@@ -49,7 +49,7 @@ async def interrupt(called: Called, key: str, type: Any, show: Any | Unset, time
 
 
 async def sleep(called: Called, key: str, duration: timedelta | float | None, until: datetime | None) -> None:
-    """Return when the time has come."""
+    """Return when the duration has passed, or the moment has come."""
     length = None if duration is None else milliseconds(duration, "duration")
 
     def end() -> int:
@@ -69,7 +69,7 @@ async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Uns
 
 
 async def now(called: Called, key: str) -> datetime:
-    """Return the time, as it is recorded."""
+    """Return the time in UTC, as it is recorded under the key."""
     await called.begin()
     drive = called.drive
     entry = drive.recorded(key, "now")
@@ -84,7 +84,7 @@ async def now(called: Called, key: str) -> datetime:
 
 
 def progress(drive: Drive, values: Mapping[str, Any]) -> None:
-    """Have the scalars written, also from the thread of a synchronous step."""
+    """Have the scalars written beside the state. The thread of a synchronous step may call this too."""
     checked = scalars(values)
     if drive.is_replaying or drive.is_over:
         return

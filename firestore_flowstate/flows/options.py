@@ -19,10 +19,10 @@ class StepOptions:
     """What `Run.options` was given.
 
     Attributes:
-        retry: When to try again; None: as `Flows` says.
-        timeout: Seconds that each attempt may take; None: any.
-        at_most_once: Never begin it twice.
-        result: The type to read the result as; UNSET: as the function is annotated.
+        retry: How often and when the step is tried again; None: as `Flows(retry=...)` says.
+        timeout: How many seconds each attempt may take; None: as long as it likes.
+        at_most_once: Whether the step must never begin twice.
+        result: The type to read the result as; UNSET: the type that the function is annotated to return.
     """
 
     retry: Retry | None = None
@@ -33,7 +33,7 @@ class StepOptions:
     def merged(
         self, *, retry: Retry | None, timeout: timedelta | float | None, at_most_once: bool, result: Any
     ) -> StepOptions:
-        """Return these options with those that are given in their place."""
+        """Return these options, with those that are given in place of the ones before."""
         merged = self
         if retry is not None:
             merged = replace(merged, retry=retry)
@@ -50,8 +50,8 @@ def seconds(duration: timedelta | float, name: str) -> float:
     """Return the duration in seconds.
 
     Raises:
-        TypeError: It is neither a timedelta nor a number.
-        ValueError: It is less than nothing, or not finite.
+        TypeError: The duration is neither a timedelta nor a number.
+        ValueError: The duration is negative, or not finite.
     """
     if isinstance(duration, timedelta):
         value = duration.total_seconds()
@@ -71,8 +71,8 @@ def milliseconds(duration: timedelta | float, name: str) -> int:
     """Return the duration in whole milliseconds.
 
     Raises:
-        TypeError: It is neither a timedelta nor a number.
-        ValueError: It is less than nothing, not finite, or longer than 1,000 years.
+        TypeError: The duration is neither a timedelta nor a number.
+        ValueError: The duration is negative, not finite, or longer than 1,000 years.
     """
     value = seconds(duration, name)
     if value > LONGEST_SECONDS:

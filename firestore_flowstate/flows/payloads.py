@@ -1,6 +1,6 @@
-"""Answers against the JSON Schema that the run asks for.
+"""Checking answers by the JSON Schema that is stored with the interrupt.
 
-Any process can check them, also one without the code of the flow.
+So any process can check them, also one without the code of the flow.
 """
 
 from __future__ import annotations
@@ -14,9 +14,16 @@ from .errors import InvalidPayloadError
 
 
 def check_payload(payload: Any, schema: str | None, *, id: str, step: str) -> None:
-    """Raise InvalidPayloadError if the answer does not fit the schema.
+    """Refuse an answer that does not fit the schema.
+
+    Args:
+        payload: The answer in its JSON form.
+        schema: The JSON Schema, as text; None: any answer fits.
+        id: The id of the run.
+        step: The key of the interrupt.
 
     Raises:
+        InvalidPayloadError: The answer does not fit, or the stored schema is not one.
         FlowStateError: The extra ``flows`` is not installed.
     """
     if schema is None:
@@ -31,7 +38,7 @@ def check_payload(payload: Any, schema: str | None, *, id: str, step: str) -> No
     try:
         form = json.loads(schema)
         kind = jsonschema.validators.validator_for(form, default=jsonschema.Draft202012Validator)
-        # An empty registry: a stored schema is input, and must not have anything fetched.
+        # With an empty registry nothing is fetched, whatever a stored schema refers to: it is input.
         problem = jsonschema.exceptions.best_match(kind(form, registry=referencing.Registry()).iter_errors(payload))
     except (ValueError, referencing.exceptions.Unresolvable, jsonschema.exceptions.SchemaError) as error:
         raise InvalidPayloadError(

@@ -29,22 +29,25 @@ def prepared(
     """Return what the run starts with; its parameters are those of `Flows.start`.
 
     Raises:
-        TypeError: What is given is not a flow, nor the name of one.
+        TypeError: What is given is neither a flow nor the name of one.
         InvalidFlowIdError: The id is not text.
         InvalidPayloadError: The input does not fit.
-        UnknownFlowError: Only this process drives runs, and does not know the flow.
+        UnknownFlowError: Only this process drives runs, and it does not know the flow.
     """
     if not isinstance(flow, (Flow, str)):
-        raise TypeError(f"{shown(flow)} is not a flow: give what their `flow` makes of an async function, or its name")
+        raise TypeError(f"{shown(flow)} is not a flow: decorate the async function with @flows.flow, or give a name")
     if id is not None and not isinstance(id, str):
         raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {shown(id, 200)}")
     name = flow if isinstance(flow, str) else flow.name
     known = engine.flows.get(name)
     if not isinstance(flow, str) and known is not flow:
-        raise UnknownFlowError(f"the flow {name!r} is not one of these flows: make it by their `flow`", name=name)
+        raise UnknownFlowError(
+            f"the flow {name!r} belongs to another Flows: start it by the Flows whose @flows.flow made it", name=name
+        )
     if known is None and engine.drives_here is not None:
         raise UnknownFlowError(
-            f"this process does not know the flow {name!r}, and without a dispatcher no other one is told of it",
+            f"this process does not know the flow {name!r}, and without a dispatcher no other process drives the run: "
+            "import the module that defines the flow, or give Flows a dispatcher",
             name=name,
         )
     if known is not None:

@@ -1,6 +1,6 @@
-"""What a run keeps in ``operation.metadata``: ``run``, which the holder of the lease writes, and ``inbox``.
+"""What a run keeps in ``operation.metadata``: ``run`` and ``inbox``.
 
-``run`` has one writer, the holder of the lease. ``inbox`` is written by all others: what they want of the run.
+``run`` has one writer, the holder of the lease. ``inbox`` has all others as writers: it says what they want of the run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from firestore_flowstate import FlowState, FlowStateDecodeError, Operation
 from .values import fit_error
 
 _CLOCKS_DIFFER_MILLISECONDS: Final = 60_000
-"""One that is further ahead is wrong, and not to decide when a sweep finds a run."""
-_FIRST_MOMENT: Final = -(2**63)
-_LAST_MOMENT: Final = 2**63 - 1
+"""A claim that is later than this from now was stored by a wrong clock, which is not to decide when a run is woken."""
+_FIRST_MOMENT: Final = -(2**63)  # the least integer that Firestore holds
+_LAST_MOMENT: Final = 2**63 - 1  # the largest
 
 _Part = TypeVar("_Part")
 _CAMEL: Final = ConfigDict(alias_generator=to_camel)
@@ -31,7 +31,11 @@ WaitKind = Literal["interrupt", "sleep", "child", "retry"]
 
 
 class Failure(TypedDict, total=False):
-    """The failed attempts of a step that has no result yet: how many, the last error, and when the next begins."""
+    """The failed attempts of a step that has no result yet.
+
+    `attempts` is how many failed, `error` the last error as text, `next` when the next attempt begins, in milliseconds
+    since the epoch.
+    """
 
     attempts: int
     error: str
@@ -39,7 +43,11 @@ class Failure(TypedDict, total=False):
 
 
 class Todo(TypedDict, total=False):
-    """What is left to do after the end: the key to knock with at the parent, and the children to cancel."""
+    """What is left to do after the end of a run.
+
+    `knock` is the key of this child in its parent, under which the parent is told that the child has ended. `children`
+    are the ids of the children to cancel.
+    """
 
     knock: str
     children: list[str]
@@ -50,14 +58,13 @@ class Wait:
     """What a run waits for, under its key.
 
     Attributes:
-        kind: What it is.
+        kind: What kind of wait it is.
         n: Its place in the order in which waits began.
-        until: When it ends by itself, in milliseconds since the epoch; of a child: when to look at it.
-        since: When it began, in milliseconds since the epoch.
-        schema: The JSON Schema of the answer, as text.
+        until: When the wait ends by itself, in milliseconds since the epoch; of a child: when to load the child.
+        since: When the wait began, in milliseconds since the epoch.
+        schema: Of an interrupt: the JSON Schema of the answer, as text.
         child: The id of the child.
-        looks: How often the child has been looked at because its time had come.
-        knocked: The child's knock was followed, and the child had not ended.
+        knocked: Whether the child was loaded after its knock, and had not ended: it was retried meanwhile.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
@@ -68,7 +75,6 @@ class Wait:
     since: int | None = None
     schema: str | None = None
     child: str | None = None
-    looks: int = 0
     knocked: bool = False
 
 
@@ -81,21 +87,21 @@ class RunRecord:
         last: The token of the drive whose final write this is.
         drives: How often the run was claimed.
         recoveries: How many claims in a row found an owner that had died, or a drive that had recorded nothing.
-        fruitless: The last drive was handed over without a new result.
+        fruitless: Whether the last drive was handed over without a new result.
         trying: The keys that a drive after a recovery was about to begin.
         code_version: `Flows.version` of the process that started the run.
         began: When the run first began, in milliseconds since the epoch.
-        deadline: When the run is cancelled, in milliseconds since the epoch.
+        deadline: When the run is cancelled by the timeout of its flow, in milliseconds since the epoch.
         span: The span of the last drive, in the form of ``traceContext``.
-        rewinds: How often it was retried from a step.
-        ended: How it ended.
+        rewinds: How often the run was retried from a step.
+        ended: How the run ended; None: it has not.
         parent: The key of this child in its parent.
-        parent_id: The id of its parent, also if a save of Genkit JS has dropped the state's own key ``parent``.
-        waits: What it waits for, by key.
+        parent_id: The id of the parent, also if a save of Genkit JS has dropped the state's own key ``parent``.
+        waits: What the run waits for, by key.
         retries: The failed attempts of steps that have no result yet, by key: attempts, error, next.
         intents: The keys of steps with ``at_most_once`` that were about to begin.
         failed_by: The keys of the recorded errors that ended the run.
-        todo: What is left to do after the end: ``knock`` the parent, cancel ``children``.
+        todo: What is left to do after the end.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
@@ -133,11 +139,11 @@ class RunRecord:
 
 @dataclass
 class Inbox:
-    """``operation.metadata.inbox``: what others than the holder of the lease want.
+    """``operation.metadata.inbox``: what others than the holder of the lease want of the run.
 
     Attributes:
-        cancel: The reason, if the run is to be cancelled.
-        answers: The ``key`` that each answer was given with, by the step.
+        cancel: The reason, if the run is to be cancelled; it may be empty. None: the run is not to be cancelled.
+        answers: The ``key`` that each answer was given with, by the key of the step.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _CAMEL
@@ -152,26 +158,26 @@ def is_run(state: FlowState) -> bool:
 
 
 def record_of(state: FlowState) -> RunRecord:
-    """Return what the holder of the lease keeps; of a run that Genkit JS left, what its state says.
+    """Return the record of the run; for a run that Genkit JS left, one made of what its state says.
 
     Raises:
-        FlowStateDecodeError: It is not of the form that drives write.
+        FlowStateDecodeError: What is stored is not of the form that drives write.
     """
     stored = _part(state, "run")
     return _record_of_genkit(state) if stored is None else _read(_records(), stored, "run", state)
 
 
 def inbox_of(state: FlowState) -> Inbox:
-    """Return what others want of the run.
+    """Return the inbox of the run.
 
     Raises:
-        FlowStateDecodeError: It is not of the form that `resume` and `cancel` write.
+        FlowStateDecodeError: What is stored is not of the form that `resume` and `cancel` write.
     """
     return _read(_inboxes(), _part(state, "inbox") or {}, "inbox", state)
 
 
 def metadata_of(operation: Operation, record: RunRecord, inbox: Inbox) -> dict[str, Any]:
-    """Return the metadata with the record and the inbox; what else is there stays."""
+    """Return the operation's metadata with the record and the inbox in it; what else is there stays."""
     there = operation.metadata if isinstance(operation.metadata, dict) else {}
     metadata = {**there, "run": _stored(record), "inbox": _stored(inbox)}
     if not metadata["inbox"]:
@@ -191,14 +197,15 @@ def ended_of(state: FlowState) -> Ended | None:
 
 
 def wake_at(state: FlowState) -> int | None:
-    """Return the moment from which a driver should look at the run, in milliseconds since the epoch."""
+    """Return ``wakeAt``: the moment from which a driver should look at the run, in milliseconds since the epoch."""
     return wake_in(state.model_extra or {})
 
 
 def wake_in(extra: Mapping[str, Any]) -> int | None:
-    """Return the moment among the unknown keys of a state; None if there is none, or it is not a number.
+    """Return ``wakeAt`` from the unknown keys of a state; None: the key is absent, or not a number.
 
-    Others can write what they like there: an infinity is the first or last moment that Firestore's integers have.
+    Others can write any value there. An infinity, or a number that is too large, becomes the nearest integer that
+    Firestore holds.
     """
     value = extra.get("wakeAt")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # NaN
@@ -207,10 +214,11 @@ def wake_in(extra: Mapping[str, Any]) -> int | None:
 
 
 def wake_now(state: FlowState, now: int) -> int:
-    """Return now as a wake time that the run has not had, since what wakes it twice at one time may be one task.
+    """Return `now` as a wake time that the run has not had, in milliseconds since the epoch.
 
-    The wake times that it has had are those until it was claimed last, by a clock that may be ahead, and the one that
-    it has.
+    A wake time that the run has had would do nothing: the queue takes only one task of a name, which is made of the
+    wake time. The run may have had any until its last claim, which a clock that is ahead may have written, and the one
+    that it has.
     """
     claimed = state.executions[-1].start_time if state.executions else None
     if claimed is not None and now <= claimed < now + _CLOCKS_DIFFER_MILLISECONDS:
@@ -241,7 +249,7 @@ def _part(state: FlowState, name: str) -> dict[str, Any] | None:
 
 
 def _read(reader: TypeAdapter[_Part], stored: Mapping[str, Any], name: str, state: FlowState) -> _Part:
-    """Return a part of the metadata, which anybody who writes to the collection can have written."""
+    """Return a part of the metadata, checked, since anybody who may write to the collection can have written it."""
     try:
         part = reader.validate_python({key: value for key, value in stored.items() if value is not None})
     except ValidationError as error:
@@ -263,7 +271,7 @@ def _inboxes() -> TypeAdapter[Inbox]:
 
 
 def _stored(value: Any) -> dict[str, Any]:
-    """Return the fields that are not at their defaults by their names on the wire."""
+    """Return the fields that are not empty, by their names on the wire."""
     stored: dict[str, Any] = {}
     for each in fields(value):
         item = getattr(value, each.name)

@@ -1,4 +1,4 @@
-"""What comes of a run: awaiting its end, and watching it."""
+"""The result of a run: awaiting it, and watching the run until then."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from .record import Ended, ended_of
 from .values import fit_error
 
 _FIRST_POLL_SECONDS: Final = 0.1
+"""The pause before a store that cannot be watched is read again; it doubles while nothing has changed."""
 _LAST_POLL_SECONDS: Final = 2.0
+"""The longest such pause: a poll is a billed read."""
 
 
 def outcome_of(engine: Engine, id: str, name: str | None, how: Ended, result: FlowResult | None) -> Any:
-    """Return what the run returned, as its flow is annotated if this process knows it.
+    """Return what the run returned: as the type that its flow returns if this process knows the flow, else as JSON.
 
     Raises:
-        FlowFailedError: It failed.
-        FlowCancelledError: It was cancelled.
+        FlowFailedError: The run failed.
+        FlowCancelledError: The run was cancelled.
+        FlowStateDecodeError: The result does not fit the type.
     """
     if how != "done":
         raise _failure(id, how, result)
@@ -52,7 +55,14 @@ def _failure(id: str, how: Ended, result: FlowResult | None) -> FlowFailedError:
 
 
 async def result_now(engine: Engine, id: str) -> Any:
-    """Return what the run has returned, by one look."""
+    """Return what the run has returned, after one read.
+
+    Raises:
+        FlowFailedError: The run failed.
+        FlowCancelledError: The run was cancelled.
+        TimeoutError: The run has not ended.
+        FlowStateNotFoundError: There is no such run.
+    """
     state = await engine.store.load(id)
     if state is None:
         raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id)
@@ -63,7 +73,7 @@ async def result_now(engine: Engine, id: str) -> Any:
 
 
 async def result(engine: Engine, id: str) -> Any:
-    """Return what the run returns, when it has ended."""
+    """Wait until the run has ended, and return what it returned; errors are those of `result_now`, but TimeoutError."""
     async for state in watch(engine, id):
         how = ended_of(state)
         if how is not None:
@@ -75,7 +85,7 @@ async def watch(engine: Engine, id: str) -> AsyncIterator[FlowState]:
     """Yield the state now and after each change, until the run has ended.
 
     Raises:
-        FlowStateNotFoundError: There is no such run, or it is gone.
+        FlowStateNotFoundError: There is no such run, or it was deleted meanwhile.
     """
     changes = watch_states(engine, id)
     try:
@@ -90,7 +100,7 @@ async def watch(engine: Engine, id: str) -> AsyncIterator[FlowState]:
 
 
 def watch_states(engine: Engine, id: str) -> AsyncIterator[FlowState | None]:
-    """Return the changes as the store tells them, or by polling if it cannot."""
+    """Return the state now and after each change, by the store's `watch`, or by polling if it has none."""
     watching = getattr(engine.store, "watch", None)
     return watching(id) if watching is not None else _polled(engine, id)
 
@@ -112,7 +122,7 @@ async def _polled(engine: Engine, id: str) -> AsyncIterator[FlowState | None]:
 
 @contextmanager
 def _moves(engine: Engine, id: str) -> Iterator[asyncio.Event]:
-    """Give an event that is set when something moves the run in this process."""
+    """Give an event that is set whenever this process has written to the run."""
     moved, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def waker() -> None:

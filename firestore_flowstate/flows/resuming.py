@@ -23,11 +23,11 @@ from .record import Inbox, RunRecord, ended_of, inbox_of, metadata_of, record_of
 
 
 async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key: str | None) -> None:
-    """Store the answer, and have the run woken if it waits for it and nobody drives it.
+    """Store the answer, and have the run woken if it waits for the answer and nobody drives it.
 
     Raises:
         FlowStateNotFoundError: There is no such run.
-        NotWaitingError: It has ended, or does not take this answer.
+        NotWaitingError: The run has ended, or does not take this answer.
         InvalidPayloadError: The answer does not fit. Nothing was written.
     """
     check_text(step, "step")
@@ -63,7 +63,10 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
 
 
 async def _wake_again(engine: Engine, id: str, state: FlowState) -> None:
-    """Have a run woken whose answer is stored: who stored it may have died before, or was not told that it is."""
+    """Have the run woken, if it is due, though this answer was stored before.
+
+    Whoever stored the answer may have died before the run was woken, or did not hear that the answer was stored.
+    """
     wake = wake_at(state)
     if ended_of(state) is not None or wake is None:
         return
@@ -85,10 +88,10 @@ def _check(state: FlowState, record: RunRecord, id: str, step: str | None) -> st
     """Return the key that the answer is for.
 
     Raises:
-        NotWaitingError: It is not to be answered.
+        NotWaitingError: The run has ended, or nothing in it takes this answer.
     """
     if (how := ended_of(state)) is not None:
-        raise NotWaitingError(f"The run {id!r} has ended ({how}).", flow_id=id)
+        raise NotWaitingError(f"The run {id!r} has ended ({how}), so that nothing takes the answer.", flow_id=id)
     if step is None:
         return _first_interrupt(state, record, id)
     if step in state.cache or step in state.events_triggered:
@@ -103,7 +106,7 @@ def _check(state: FlowState, record: RunRecord, id: str, step: str | None) -> st
 
 
 def _check_name(step: str, id: str) -> None:
-    """Refuse an answer to what no step can be called: it would be kept for nobody.
+    """Refuse an answer under a key that no step can have: nothing would ever take it.
 
     Raises:
         NotWaitingError: No step has such a key.
@@ -122,7 +125,8 @@ def _first_interrupt(state: FlowState, record: RunRecord, id: str) -> str:
         if wait.kind == "interrupt" and key not in state.events_triggered and key not in state.cache:
             return key
     raise NotWaitingError(
-        f"The run {id!r} does not wait for an answer now. To answer what it has not reached yet, name the step.",
+        f"The run {id!r} does not wait for an answer now. To answer an interrupt that it has not reached yet, give the "
+        "key of the interrupt as step.",
         flow_id=id,
     )
 

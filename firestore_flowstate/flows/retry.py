@@ -10,7 +10,7 @@ from typing import Any, Final
 from firestore_flowstate.errors import shown
 
 LONGEST_SECONDS: Final = 365_250 * 86_400
-"""Of a pause or another wait: 1,000 years, so that its end is a moment that datetime knows."""
+"""The longest pause, sleep, timeout or delay: 1,000 years, so that its end is a moment that `datetime` can hold."""
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,21 @@ class Retry:
 
     ::
 
-        await run.options(retry=Retry(5, on=ConnectionError)).step("ask", ask, prompt)
+        answer = await run.options(retry=Retry(5, on=ConnectionError)).step("ask", ask, "rivers")
 
     Args:
         attempts: How many attempts there are in all, at least 1.
         first: The pause after the first failed attempt, in seconds.
-        factor: By how much each pause is longer than the one before.
+        factor: By how much each pause is longer than the one before; at least 1.
         most: The longest pause, in seconds.
-        jitter: Draw each pause evenly from zero to the computed one, so that many runs do not come at once.
-        on: The errors after which the step is tried again.
-        unless: Errors of `on` after which it is not.
+        jitter: Whether each pause is drawn evenly from zero to the computed one, so that runs which failed together do
+            not all come back at one moment.
+        on: The errors after which the step is tried again: a class, or a tuple of classes.
+        unless: Errors of `on` after which the step is not tried again.
 
     Raises:
-        TypeError: One of them is of another type.
-        ValueError: A number is too small, not finite, or a pause of more than 1,000 years.
+        TypeError: An argument is of another type.
+        ValueError: A number is too small or not finite, or a pause is longer than 1,000 years.
     """
 
     attempts: int = 3
@@ -60,11 +61,11 @@ class Retry:
         _check_errors("unless", self.unless)
 
     def allows(self, failed: int, error: BaseException) -> bool:
-        """Return whether there is another attempt after so many failed ones, the last of them by the error."""
+        """Return whether there is another attempt after `failed` attempts, of which the last raised the error."""
         return failed < self.attempts and isinstance(error, self.on) and not isinstance(error, self.unless)
 
     def pause(self, failed: int) -> float:
-        """Return the pause after so many failed attempts, in seconds."""
+        """Return the pause after `failed` attempts, in seconds."""
         try:
             longest = min(self.first * self.factor ** (failed - 1), self.most)
         except OverflowError:
@@ -78,7 +79,7 @@ def _check_number(name: str, value: Any, kind: str) -> None:
 
 
 def _check_errors(name: str, classes: Any) -> None:
-    """Refuse what isinstance would not take when a step has failed, and with it its error."""
+    """Refuse what `isinstance` does not take: it would be asked only when a step has failed, and hide that error."""
     each = classes if isinstance(classes, tuple) else (classes,)
     if not all(isinstance(one, type) and issubclass(one, BaseException) for one in each):
         raise TypeError(f"{name} is a class of errors or a tuple of such, not {shown(classes)}")

@@ -17,12 +17,12 @@ _NAMED: Final = 10
 
 
 async def retry(engine: Engine, id: str, *, from_step: str | None = None) -> None:
-    """Have the run go on from where it failed, or from a step.
+    """Have a run that failed or was cancelled go on: without the failures that ended it, or from a step.
 
     Raises:
         FlowStateNotFoundError: There is no such run.
-        NotFailedError: It neither failed nor was cancelled.
-        ValueError: It has no result of the step.
+        NotFailedError: The run neither failed nor was cancelled.
+        ValueError: The run has no result of `from_step`.
     """
     while True:
         try:
@@ -44,7 +44,7 @@ def _dropped(id: str, state: FlowState, from_step: str | None) -> set[str]:
     """Return the keys of what is to run again."""
     if ended_of(state) not in ("failed", "cancelled"):
         raise NotFailedError(
-            f"The run {id!r} neither failed nor was cancelled, so there is nothing to retry.", flow_id=id
+            f"The run {id!r} neither failed nor was cancelled, so nothing is to be retried.", flow_id=id
         )
     if from_step is None:
         keys = set(record_of(state).failed_by)
@@ -89,7 +89,7 @@ async def _retry_children(engine: Engine, state: FlowState, dropped: Iterable[st
 
 
 def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool) -> int:
-    """Make the state one that is due; return its wake time."""
+    """Change the state to that of a run that is due; return its wake time, in milliseconds since the epoch."""
     for key in [key for key in state.cache if key in dropped or key.removesuffix("/show") in dropped]:
         del state.cache[key]
     for key in [key for key in state.events_triggered if key in dropped]:

@@ -1,4 +1,4 @@
-"""Driving a run from its id: load, look, claim, call the function, and what follows."""
+"""Driving a run from its id: load it, see whether it is due, claim it, call its function, and do what follows."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ async def drive(engine: Engine, id: str, *, budget: float | None = None) -> Driv
     """Claim the run and go on with it in this process, if it is due.
 
     Raises:
-        UnknownFlowError: This process has no flow of its name. Nothing was claimed.
+        UnknownFlowError: This process does not know the flow of the run. Nothing was claimed.
     """
     taken = await take(engine, id)
     return await drive_claimed(engine, taken, budget=budget) if isinstance(taken, Claim) else taken
 
 
 async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
-    """Claim the run, if it is due; otherwise return what became of it.
+    """Claim the run if it is due, and return the claim; otherwise return why there is none.
 
     Raises:
-        UnknownFlowError: This process has no flow of its name. Nothing was claimed.
+        UnknownFlowError: This process does not know the flow of the run. Nothing was claimed.
     """
     engine.check_process()
     token = new_token()
@@ -59,14 +59,14 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
 
 
 async def drive_claimed(engine: Engine, claimed: Claim, *, budget: float | None = None) -> DriveOutcome:
-    """Go on with a run that is ours, and do what follows from how that ends."""
+    """Drive a run that this process has claimed, and do what follows from how the drive ends."""
     outcome, drive = await drive_here(engine, claimed, budget=budget)
     await follow_up(engine, drive, outcome)
     return outcome
 
 
 async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = None) -> tuple[DriveOutcome, Drive]:
-    """Go on with a run that is ours."""
+    """Drive a run that this process has claimed; `budget` is in seconds. Return how the drive ended, and the drive."""
     image = claimed.image
     flow = engine.flow(image.name, id=image.id)
     drive = Drive(engine, flow, image, claimed.token, claimed.lease, Budget(engine.clock, budget))
@@ -95,7 +95,7 @@ async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = N
 
 
 async def follow_up(engine: Engine, drive: Drive, outcome: DriveOutcome) -> None:
-    """Have the run woken at the time that the drive has left, and do what is left to do after its end."""
+    """Have the run woken at the wake time that the drive has stored, or do what is left to do if the run has ended."""
     final: Final | None = drive.checkpoint.final
     if final is None:
         if outcome == "busy":

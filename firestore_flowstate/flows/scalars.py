@@ -1,4 +1,4 @@
-"""Scalars that stand beside the state, for people and queries: progress, and what `start` was given."""
+"""Scalars that stand beside the state, for people and queries: `Run.progress`, and `extra` of `Flows.start`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def scalars(values: Any) -> dict[str, Any]:
     """Return the scalars as they are to be stored.
 
     Raises:
-        TypeError: They are not a mapping.
+        TypeError: What is given is not a mapping.
         ValueError: A name is one of the state's own.
         FlowStateEncodeError: The store's `update` does not take a name or a value.
     """
@@ -36,8 +36,8 @@ def scalars(values: Any) -> dict[str, Any]:
 
 
 def parent_scalar(parent: str | None) -> dict[str, Any]:
-    """Return what a child has beside its state: its parent, by which it is listed, unless that id is too long for it.
+    """Return the key ``parent`` that a child has beside its state, by which the children of a run are listed.
 
-    The record has the id in any case.
+    If the id of the parent is too long for an index, the child has it in its record alone.
     """
     return {"parent": parent} if parent is not None and is_queryable_value(parent) else {}

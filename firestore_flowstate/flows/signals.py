@@ -1,4 +1,4 @@
-"""SIGTERM: hand runs over before a server's own handler ends the process."""
+"""SIGTERM: runs are handed over before a server's own handler ends the process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 
 
 class Termination:
-    """Chains a handler before the one that is there, since servers end their lifespan only after open requests.
+    """A handler of SIGTERM that hands runs over, and then calls the handler that was there before.
+
+    The end of a lifespan would be too late for that: servers end it only after all open requests have ended.
 
     Args:
-        hand_over: What to call; it may be called at any point of the main thread.
+        hand_over: What to call. It may be called between any two instructions of the main thread.
     """
 
     def __init__(self, hand_over: Callable[[], None]) -> None:
@@ -22,7 +24,7 @@ class Termination:
         self._is_set = False
 
     def chain(self) -> None:
-        """Put the handler in place. In another thread than the main one nothing can be set, and nothing is."""
+        """Put the handler in place. On a thread other than the main one Python allows no handlers: nothing happens."""
         if self._is_set or threading.current_thread() is not threading.main_thread():
             return
         self._before = signal.getsignal(signal.SIGTERM)
@@ -30,7 +32,7 @@ class Termination:
         self._is_set = True
 
     def unchain(self) -> None:
-        """Put the handler before it back, unless another one has come since."""
+        """Put the handler that was there before back, unless another one has been set since."""
         if not self._is_set or threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGTERM) == self._on_signal:

@@ -34,14 +34,14 @@ class Start:
 
     Attributes:
         name: The name of the flow.
-        input: The input in its JSON form; UNSET: none.
-        id: The id.
+        input: The input in its JSON form; UNSET: there is none.
+        id: The id of the run.
         flow: The flow, if this process knows it.
-        parent: The id of the run that starts it as a child.
-        key: The key of the child there.
-        delay: Milliseconds until it begins.
+        parent: The id of the run that starts this one as a child.
+        key: The key of this child in its parent.
+        delay: How many milliseconds after now the run is to begin.
         extra: Scalars beside the state.
-        expire_after: When the state expires; UNSET: as the store says.
+        expire_after: How long after its end the state expires; None: never; UNSET: as the store says.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Start:
 
 
 async def create(engine: Engine, start: Start, *, here: bool | None = None) -> Claim | None:
-    """Create the run, and have it driven; return the claim if it is to be driven here by the caller.
+    """Create the run, and have it driven; return the claim if the caller is to drive the run.
 
     Args:
         engine: What all drives share.
-        start: What it starts with.
-        here: True: claim it for the caller. None: drive it in this process if the dispatcher does so.
+        start: What the run starts with.
+        here: True: claim the run for the caller. None: the dispatcher has it driven.
 
     Raises:
         FlowStateExistsError: There is a state with this id.
@@ -80,7 +80,9 @@ async def create(engine: Engine, start: Start, *, here: bool | None = None) -> C
 
 
 async def create_or_join(engine: Engine, start: Start, *, here: bool | None = None) -> Claim | None:
-    """As `create`; if the run is there already, have it driven if it is due: its first start may have died in between.
+    """Do as `create` does; if the run is there already, have it driven if it is due.
+
+    The process that started it may have died after the run was stored and before it was dispatched.
 
     Raises:
         FlowStateExistsError: A run of another flow has the id.
@@ -95,7 +97,9 @@ async def create_or_join(engine: Engine, start: Start, *, here: bool | None = No
 async def _join(engine: Engine, start: Start) -> None:
     state = await engine.store.load(start.id)
     if state is None:
-        raise FlowStateNotFoundError(f"The run {start.id!r} was there and is gone: start it again.", flow_id=start.id)
+        raise FlowStateNotFoundError(
+            f"The run {start.id!r} was there and was deleted meanwhile: start it again.", flow_id=start.id
+        )
     if state.name != start.name:
         raise FlowStateExistsError(
             f"There is a run {start.id!r} of the flow {state.name!r} already: choose another id.", flow_id=start.id
@@ -132,7 +136,7 @@ def _state(engine: Engine, start: Start, *, wake: int, record: RunRecord) -> Flo
         state.trace_context = trace
     unknown = state.model_extra
     assert unknown is not None  # noqa: S101  # the model takes any
-    # By setattr a name would be an attribute's.
+    # Not by setattr, which would write to an attribute or property of the same name.
     unknown.update({**scalars(start.extra), **parent_scalar(start.parent), "wakeAt": wake})
     return state
 

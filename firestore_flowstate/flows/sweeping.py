@@ -22,14 +22,15 @@ from .running import drive_claimed, take
 _OVERDUE_MILLISECONDS: Final = 10_000
 """A sweep leaves what has been due for less than this to the dispatcher, whose call may be on its way."""
 _PAGE: Final = 300
+"""How many summaries one query reads."""
 _PASSED_OVER_SECONDS: Final = 10.0
-"""How long a run that could not be claimed is not tried again: the dispatcher has been told when it can be."""
+"""How long a worker leaves a run alone that it could not claim: the dispatcher has been told when that is possible."""
 _CLAIMING: Final = 4
 """A worker claims at most a quarter of what it may drive at a time: others may be about to claim the same runs."""
 
 
 async def sweep(engine: Engine, limit: int) -> int:
-    """Dispatch what has been due for 10 s and has a name that is known here; return how many."""
+    """Dispatch the runs that have been due for 10 s and whose flow this process knows; return how many there were."""
     now = engine.clock.now()
     count = 0
     async for summary in _due(engine, now - _OVERDUE_MILLISECONDS):
@@ -42,7 +43,10 @@ async def sweep(engine: Engine, limit: int) -> int:
 
 
 async def _due(engine: Engine, before: int) -> AsyncIterator[FlowStateSummary]:
-    """Yield all that is due and has a name that is known here: what nobody here can drive delays nothing else."""
+    """Yield the runs that were due at `before`, in milliseconds since the epoch, and whose flow this process knows.
+
+    It reads page after page, so that runs which nobody here can drive delay no others.
+    """
     after: FlowStateSummary | None = None
     while True:
         summaries = await engine.store.due(before, limit=_PAGE, after=after)
@@ -56,7 +60,7 @@ async def _due(engine: Engine, before: int) -> AsyncIterator[FlowStateSummary]:
 
 @asynccontextmanager
 async def worker(engine: Engine, *, at_once: int, poll: float) -> AsyncIterator[None]:
-    """Drive what is due, for as long as the context is held open; see `Worker`."""
+    """Drive the runs that are due, for as long as the context is held open; see `Worker`."""
     working = asyncio.ensure_future(Worker(engine, at_once=at_once, poll=poll).work())
     engine.workers += 1
     try:
@@ -68,11 +72,11 @@ async def worker(engine: Engine, *, at_once: int, poll: float) -> AsyncIterator[
 
 
 class Worker:
-    """Drives what is due in this process, some runs at a time.
+    """Drives the runs that are due in this process, some at a time.
 
-    Several workers see the same runs. So that they do not all claim the same one, each has a place on a ring of all
-    ids, takes what is due from there onwards, and goes to another place when it meets a run that another has claimed.
-    Then it also claims fewer at a time, down to one: there may be little left for all of them.
+    Several workers see the same runs. So that they do not all claim the same one, each worker has a place on a ring of
+    all ids, and takes the runs that are due from there onwards. When it meets a run that another worker has claimed, it
+    goes to another place, and claims fewer runs at a time, down to one: there may be few left for all workers.
 
     Args:
         engine: What all drives share.
@@ -102,7 +106,7 @@ class Worker:
                     if not self._next:
                         self._next = await self._look()
                 except FlowStateError as error:
-                    LOG.warning("The worker cannot see what is due, and looks again: %s", error)
+                    LOG.warning("The worker cannot read which runs are due, and tries again: %s", error)
                 if not self._next:
                     await asyncio.sleep(self._poll)
                 while self._next:
@@ -115,7 +119,7 @@ class Worker:
             await self._end()
 
     async def _look(self) -> deque[str]:
-        """Return the ids of what is due, in the order of the ring from this worker's place."""
+        """Return the ids of the runs that are due, in the order of the ring from this worker's place."""
         now = self._engine.clock.monotonic()
         self._passed_over = {id: until for id, until in self._passed_over.items() if until > now}
         self._taken = 0
@@ -166,10 +170,10 @@ class Worker:
         return taken
 
     def _go_elsewhere(self, id: str) -> None:
-        """Leave the run to whoever has claimed it, and that part of the ring too, since that one is at work there.
+        """Leave the run to the worker that has claimed it, and that part of the ring too, since it is at work there.
 
-        What this worker has seen is old by now. It looks again only after some claims: runs whose driver has died, and
-        which nobody may take over yet, are due too, and not a reason to look again.
+        The list of what is due is old by now. It is read again only after some claims. Runs whose driver has died are
+        on the list too while nobody may take them over yet, and to meet one of these is not a reason to read it again.
         """
         self._passed_over[id] = self._engine.clock.monotonic() + _PASSED_OVER_SECONDS
         self._place = random.random()  # noqa: S311  # as above

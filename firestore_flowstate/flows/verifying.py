@@ -1,4 +1,4 @@
-"""Whether a request may call what it asks for."""
+"""Asking `verify` of `Flows.app` whether a request is let in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 async def allows(verify: Any, request: Any) -> bool:
-    """Return what `verify` says to the request; None says that the platform has looked at it already."""
+    """Return whether `verify`, which may be async, lets the request in. If it is None, the platform has verified it."""
     if verify is None:
         return True
     said = verify(request)

@@ -88,7 +88,7 @@ async def make_runs(store: FirestoreFlowStateStore) -> None:
 LATE = {
     ("late", "late_run", "It has been due for 4 minutes, and nobody has driven it."),
     ("of another", "late_run", "It has been due for 4 minutes, and nobody has driven it."),
-    ("lost", "dead_owner", "minutes, and whoever drove it has died, and nobody has taken it over."),
+    ("lost", "dead_owner", "minutes, and the process that drove it has died, and none has taken it over."),
 }
 
 

@@ -146,7 +146,7 @@ async def test_what_is_not_a_flow_is_refused_by_name(flows: Flows) -> None:
     async def plain(run: Run) -> None: ...
 
     for given in (plain, None, 5):
-        with pytest.raises(TypeError, match="is not a flow: give what their `flow` makes"):
+        with pytest.raises(TypeError, match="is not a flow: decorate the async function"):
             await flows.start(given)  # type: ignore[call-overload]  # the mistake
 
 
@@ -317,7 +317,7 @@ async def test_a_class_is_a_step_that_makes_an_object(flows: Flows) -> None:
         (lambda run: run.step("a", _two_inputs(run, "", "")), "given a coroutine, which can run once only"),
         (lambda run: run.map("a", "b", [1]), "the step 'a' is given 'b', which cannot be called"),
         (lambda run: run.map("a", print, [1], at_once="x"), "at_once is a whole number"),
-        (lambda run: run.map("a", print, 5), "the items of the map 'a' cannot be gone through: they are 5"),
+        (lambda run: run.map("a", print, 5), "the items of the map 'a' cannot be iterated over: they are 5"),
         (lambda run: run.options(retry=3), "retry is a Retry"),
     ],
 )

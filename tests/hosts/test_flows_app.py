@@ -184,7 +184,7 @@ class TestOidc:
     @pytest.mark.parametrize(("audience", "account"), [("", ACCOUNT), (AUDIENCE, "")])
     def test_both_are_asked_for(self, audience: str, account: str) -> None:
         """Google-auth takes no audience for any audience."""
-        with pytest.raises(ValueError, match="neither is empty"):
+        with pytest.raises(ValueError, match="is empty: give the url"):
             Oidc(audience=audience, service_account=account)
 
 

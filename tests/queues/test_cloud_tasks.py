@@ -148,7 +148,7 @@ async def test_a_queue_that_delivers_is_well(tasks: CloudTasks, server: CloudTas
         (None, [], "There is no queue projects/demo.*create it"),
         ("PAUSED", [], "is paused, so that it wakes nothing: gcloud tasks queues resume"),
         ("DISABLED", [], "is disabled"),
-        ("RUNNING", [7], r"may not be looked at from here, which takes the role roles/cloudtasks\.viewer"),
+        ("RUNNING", [7], r"cannot be checked: these credentials need roles/cloudtasks\.viewer"),
         ("RUNNING", [12], "cannot be reached: .*refused by the test"),
     ],
 )

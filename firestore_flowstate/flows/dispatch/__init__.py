@@ -1,4 +1,4 @@
-"""What wakes runs: the protocol, the dispatcher in this process, and how wake times are named."""
+"""Dispatchers, which wake runs: the protocol, the dispatcher in this process, and the names of wake times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of queues: on threads, tried again until they are taken."""
+"""Calls of queues, on threads of their own, bounded in time."""
 
 from __future__ import annotations
 
@@ -12,31 +12,38 @@ from typing import Any, Final, TypeVar
 Made = TypeVar("Made")
 
 DISPATCH_DEADLINE_SECONDS: Final = 1800
-"""The longest that Cloud Tasks waits for a handler."""
+"""How long Cloud Tasks is to wait for a handler: the longest that it allows."""
 CALL_SECONDS: Final = 5.0
+"""How long one attempt of a call may take."""
 RETRY_SECONDS: Final = 10.0
-"""How long attempts begin. With the last one that is 15 seconds before DispatchError: less than what a handler keeps of
-its budget."""
+"""How long after the first attempt further ones begin. With the last attempt DispatchError comes after 15 s at most: a
+handler with the budget of 4 minutes keeps 24 s for handing over."""
 _THREADS: Final = 8
+"""How many calls of queues go on at once in a process; others wait for their turn within their time."""
 
 
 class CallThreads:
-    """Threads for the calls of a synchronous client, made once a process: a forked child has none of its parent's.
+    """Threads for the calls of a synchronous client.
 
-    They are not asyncio's, which others' work may use up.
+    Each process makes its own, since a forked child has none of its parent's threads. They are not asyncio's default
+    threads, all of which other work of the application may be using.
     """
 
     def __init__(self) -> None:
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
     async def call(self, function: Callable[[float], Any], *, seconds: float) -> Any:
-        """Return what the function returns, called on a thread with how many of the seconds are left.
+        """Call the function on a thread, with the number of seconds that are left, and return what it returns.
 
-        A call that does not end stays behind on its thread: the name of its task makes it harmless if it comes later.
+        A call that does not end in time stays behind on its thread. If it succeeds later, that does no harm: the name
+        of its task is that of the next attempt.
+
+        Args:
+            function: What to call.
+            seconds: How long attempts may begin. The last one has `CALL_SECONDS` more.
 
         Raises:
-            TimeoutError: None is left, since others have had the threads until now. Or what was begun within them has
-                not ended `CALL_SECONDS` after them.
+            TimeoutError: All threads were busy for so long, or the function has not returned in time.
         """
         end = time.monotonic() + seconds
 
@@ -59,17 +66,17 @@ class CallThreads:
         return calling.result()
 
     def close(self) -> None:
-        """End them when they are done."""
+        """Let the threads of this process end when they have done what they do."""
         pool = self._pools.pop(os.getpid(), None)
         if pool is not None:
             pool.shutdown(wait=False)
 
 
 class OnePerProcess:
-    """Something with connections, made when it is first asked for in a process.
+    """An object with connections, made anew in each process, when it is first asked for.
 
     Args:
-        make: Makes it.
+        make: Makes the object.
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -77,12 +84,12 @@ class OnePerProcess:
         self._made: dict[int, Any] = {}
 
     def here(self) -> Any:
-        """Return the one of this process."""
+        """Return the object of this process."""
         pid = os.getpid()
         if pid not in self._made:
             self._made.setdefault(pid, self._make())  # without a lock, which a forked child might find taken for ever
         return self._made[pid]
 
     def drop(self) -> Any:
-        """Return the one of this process, if it was made, and forget it."""
+        """Forget the object of this process; return it, or None if it was not made."""
         return self._made.pop(os.getpid(), None)

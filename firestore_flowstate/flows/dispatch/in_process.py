@@ -10,10 +10,11 @@ from typing import Any, Final, Protocol
 from ..clock import Clock, Timer
 
 _NEAR_SECONDS: Final = 60.0
+"""If a worker runs here, runs that are due later than this get no timer: the worker finds them."""
 
 
 class Surroundings(Protocol):
-    """What the dispatcher is in."""
+    """What the dispatcher reads of the engine."""
 
     clock: Clock
     is_closing: bool
@@ -21,11 +22,13 @@ class Surroundings(Protocol):
 
 
 class InProcess:
-    """Drives runs on the loop that dispatches them. What it holds is gone with the process.
+    """A `Dispatcher` that drives runs on the event loop that dispatches them.
+
+    What it holds is lost with the process; then a worker or a sweep finds the runs.
 
     Args:
-        drive: Drives a run.
-        engine: What tells the time, whether the flows are closing, and whether a worker looks for what is due.
+        drive: Drives the run of an id.
+        engine: A function that returns what tells the time, whether the flows are closing, and how many workers run.
     """
 
     def __init__(self, drive: Callable[[str], Awaitable[Any]], engine: Callable[[], Surroundings]) -> None:
@@ -35,7 +38,7 @@ class InProcess:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
-        """Drive the run in a task of this loop, now or at the time."""
+        """Drive the run in a task of this loop, now or at the time; do nothing if the flows are closing."""
         engine = self._engine()
         if engine.is_closing or (id, wake) in self._timers:
             return
@@ -44,7 +47,7 @@ class InProcess:
             return
         seconds = at.timestamp() - engine.clock.now() / 1000
         if engine.workers and seconds > _NEAR_SECONDS:
-            return  # a worker finds it, and a timer for each sleeper would need memory
+            return  # a worker finds the run, and a timer for each run that sleeps would need memory
         self._timers[id, wake] = engine.clock.call_later(seconds, lambda: self._on_time(id, wake))
 
     async def close(self) -> None:
@@ -57,7 +60,7 @@ class InProcess:
 
     @property
     def tasks(self) -> Collection[asyncio.Task[Any]]:
-        """The drives that go on."""
+        """The tasks of the drives that go on."""
         return self._tasks
 
     def spawn(self, id: str) -> None:

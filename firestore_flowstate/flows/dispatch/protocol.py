@@ -1,4 +1,4 @@
-"""What a dispatcher does."""
+"""The protocol of dispatchers, for implementers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,34 @@ from typing import Protocol
 
 
 class Dispatcher(Protocol):
-    """Has a run driven: now, or at a time. At least once; a call more does no harm."""
+    """What has runs driven: now, or at a time.
+
+    Each dispatched run is to be driven at least once. To drive it more often does no harm: the claim decides.
+
+    ::
+
+        class PrintedCommands:
+            async def dispatch(self, id, *, wake, at=None):
+                print(f"flowstate drive {id}")
+
+            async def close(self):
+                pass
+    """
 
     async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
-        """Have ``flows.drive(id)`` called somewhere.
+        """Have ``flows.drive(id)`` called in some process.
 
         Args:
-            id: The id of the run, which is all that is to be passed on.
-            wake: Names the wake time and the hop: two calls with the same id and wake may be one task.
-            at: When; None: now. It may be any time ahead: a dispatcher that cannot wait so long has the run driven
-                earlier, and the drive dispatches again, under another `wake`.
+            id: The id of the run: all that must be passed on.
+            wake: A name of the wake time and the hop. Two calls with the same `id` and `wake` may become one task.
+            at: When, with its time zone; None: now. It may be any time ahead. A dispatcher that cannot wait so long has
+                the run driven earlier; that drive dispatches the run again, under another `wake`.
+
+        Raises:
+            DispatchError: The run cannot be dispatched now. Its state is stored, and a sweep finds it.
         """
         ...
 
     async def close(self) -> None:
-        """Release what it holds."""
+        """Release what the dispatcher holds in this process."""
         ...

@@ -1,4 +1,4 @@
-"""What is wrong with a queue of Cloud Tasks that is looked at."""
+"""What `check` of a dispatcher says is wrong with a queue of Cloud Tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from ..errors import DispatchError
 
 
 def check_state(queue: str, state: str) -> None:
-    """Raise DispatchError unless a queue in this state delivers tasks."""
+    """Refuse a queue that delivers no tasks.
+
+    Raises:
+        DispatchError: The queue is paused or disabled.
+    """
     if state in ("PAUSED", "DISABLED"):
         raise DispatchError(
             f"The queue {queue} is {state.lower()}, so that it wakes nothing: gcloud tasks queues resume {queue}"
@@ -14,11 +18,11 @@ def check_state(queue: str, state: str) -> None:
 
 
 def unseen_queue(queue: str, status: str | None, error: Exception) -> DispatchError:
-    """Return what to raise for a queue that could not be looked at."""
+    """Return the error to raise for a queue whose state could not be read."""
     if status == "NOT_FOUND":
-        return DispatchError(f"There is no queue {queue}, so that nothing is woken: create it. ({error})")
+        return DispatchError(f"There is no queue {queue}, so that nothing wakes the runs: create it. ({error})")
     if status == "PERMISSION_DENIED":
         return DispatchError(
-            f"The queue {queue} may not be looked at from here, which takes the role roles/cloudtasks.viewer. ({error})"
+            f"The queue {queue} cannot be checked: these credentials need roles/cloudtasks.viewer for that. ({error})"
         )
     return DispatchError(f"The queue {queue} cannot be reached: {error}")

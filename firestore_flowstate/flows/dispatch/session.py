@@ -1,4 +1,4 @@
-"""The HTTP client of a function's queue, bounded in time, and of one process."""
+"""The HTTP client of a function's queue: its requests are bounded in time, and it belongs to one process."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from .calling import CALL_SECONDS
 
 
 class QueueSession:
-    """Stands in the place of firebase_admin's own client, which may take 240 s for a request, and belongs to the App.
+    """What stands in for firebase_admin's own HTTP client.
 
-    So a process and the children that it has forked would write to one connection.
+    A request of firebase_admin's client may take 240 s. That client belongs to the App, so a process and its forked
+    children would write to one connection.
 
     Args:
-        credential: Of google-auth.
+        credential: The credentials, as google-auth has them.
     """
 
     def __init__(self, credential: Any) -> None:
@@ -24,10 +25,10 @@ class QueueSession:
         self._session: Any = AuthorizedSession(credential)  # type: ignore[no-untyped-call]  # google-auth has few types
 
     def refresh(self) -> None:
-        """Have a token, for which firebase_admin would wait two minutes.
+        """Get a new token if the one there is about to expire. firebase_admin would wait two minutes for one.
 
         Raises:
-            GoogleAuthError: There is none.
+            GoogleAuthError: The credentials give no token.
         """
         from google.auth.credentials import TokenState
         from google.auth.transport.requests import Request
@@ -37,19 +38,23 @@ class QueueSession:
             self._credential.refresh(partial(request, timeout=CALL_SECONDS))
 
     def body(self, method: str, url: str, **options: Any) -> Any:
-        """Return the answer to a request, as firebase_admin asks for it.
+        """Return the JSON of the answer to a request; firebase_admin calls this.
 
         Raises:
-            RequestException: There is none, or it is an error.
+            RequestException: No answer came, or its status is an error.
         """
         answer = self.request(method, url, **options)
         answer.raise_for_status()
         return answer.json()
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        """Return the response to a request."""
+        """Return the response to a request, whatever its status.
+
+        Raises:
+            RequestException: No answer came.
+        """
         return self._session.request(method, url, timeout=CALL_SECONDS, **options)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._session.close()
