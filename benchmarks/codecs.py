@@ -21,7 +21,7 @@ from report import at_least, table, title
 from rounds import Spread, number, several
 from states import L, Size, wire_form
 
-from firestore_flowstate._document.compression import compress, decompress
+from firestore_flowstate._document.builtin_codecs import compress, decompress
 
 if sys.version_info >= (3, 14):
     from compression import zstd

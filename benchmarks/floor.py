@@ -19,7 +19,7 @@ from typing import Any
 import grpc.aio  # type: ignore[import-untyped]  # grpcio has no types of its own
 import orjson
 
-from firestore_flowstate._document.compression import compress, decompress
+from firestore_flowstate._document.builtin_codecs import compress, decompress
 from firestore_flowstate._rpc import messages
 
 _SERVICE = "/google.firestore.v1.Firestore/"

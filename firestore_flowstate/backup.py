@@ -239,7 +239,7 @@ async def _batches_of(store: VersionedFlowStateStore, query: FlowStateQuery) -> 
     if not isinstance(store, FirestoreFlowStateStore):
         return _Batches(store, query).next
     collection, _ = await store._begin()
-    return _operations.scanning.Export.of(collection, query).next
+    return _operations.listing.Export.of(collection, query).next
 
 
 class _Batches:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from . import _operations
-from ._query.due import wake_at
+from ._query.matching import wake_at
 from .firestore import FirestoreFlowStateStore
 from .models import FlowState
 from .reports import Finding

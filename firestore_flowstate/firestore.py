@@ -17,9 +17,9 @@ from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._error_texts import conflict
 from ._limits import check_flow_id, check_timeout
-from ._query.due import due_query
+from ._query.matching import due_query
 from ._rpc import fork
-from ._rpc.blocking_work import SharedWork
+from ._rpc.concurrency import SharedWork
 from ._rpc.deadline import Deadline
 from ._watch import Source, Watch
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
@@ -373,7 +373,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         if older_than < timedelta(0):
             raise ValueError(f"older_than is a duration of at least 0, not {older_than}")
         collection, _ = await self._begin()
-        return await _operations.purging.purge(
+        return await _operations.deleting.purge(
             collection, query_or_all(query), older_than=older_than, dry_run=dry_run, progress=progress
         )
 
@@ -422,7 +422,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
             FlowStateDecodeError: A value cannot be read. The states before it are stored anew.
         """
         collection, _ = await self._begin()
-        return await _operations.rewrapping.rewrap(collection, progress=progress)
+        return await _operations.repacking.rewrap(collection, progress=progress)
 
     async def _begin(
         self, timeout: float | None = None, *, writes: Iterable[str] = (), is_first: bool = False
@@ -468,7 +468,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         with fork.held_off():
             _operations.import_first()
             if self._settings.layout == "native":
-                from ._rpc import references  # noqa: F401  # native documents hold its types; the import takes 0.2 s
+                from ._rpc import client  # noqa: F401  # native documents hold its types; the import takes 0.2 s
             from ._rpc.connection import Connection
 
             if self._connection is None:

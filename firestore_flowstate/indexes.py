@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from ._query.index_formats import to_firebase, to_terraform
-from ._query.indexes import index_configuration
+from ._query.index_configuration import index_configuration, to_firebase, to_terraform
 from .errors import shown
 from .settings import FlowStateSettings
 

@@ -22,8 +22,7 @@ from ._document.wire import check_state
 from ._error_texts import batch, conflict, exists, not_found, with_flow_id
 from ._limits import check_flow_id, check_timeout, exact
 from ._memory_records import Record, Records
-from ._query.due import Due, due_query, is_due, wake_at
-from ._query.matching import matches, order
+from ._query.matching import Due, due_query, is_due, matches, order, wake_at
 from ._query.token import Position, from_token, scope_of, to_token
 from ._signals import Sight, Sights, Signals
 from ._watch import Watch

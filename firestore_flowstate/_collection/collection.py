@@ -9,11 +9,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 from zlib import crc32
 
-from .._document.encryption import Keyring
+from .._document.builtin_codecs import Keyring
 from .._document.head import expiry
-from .._document.parts import COLLECTION as PARTS
 from .._document.payload import DocumentContext, Payloads
 from .._document.stored_document import StoredDocument
+from .._document.stored_values import PARTS
 from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Timestamp

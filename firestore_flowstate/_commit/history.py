@@ -14,8 +14,8 @@ from typing import Final
 from .._collection.collection import Collection
 from .._document.stored_document import StoredDocument
 from .._limits import Moment, moment_of
+from .._rpc.concurrency import for_each
 from .._rpc.deadline import Deadline, monotonic
-from .._rpc.gather_or_cancel import for_each
 from .._rpc.messages import Timestamp
 from ..errors import BackendError, StoreUnavailableError
 

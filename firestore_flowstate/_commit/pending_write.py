@@ -9,14 +9,13 @@ from typing import Any, TypeAlias
 
 from .._collection.collection import Collection
 from .._document.head import EXPIRY
-from .._document.parts import write_part, write_part_expiry
 from .._document.root import Root
 from .._document.stored_document import StoredDocument
-from .._document.stored_values import PART_BYTES, PartRef, part_ids
+from .._document.stored_values import PART_BYTES, PartRef, part_ids, write_part, write_part_expiry
 from .._document.version import Version
 from .._limits import Moment, moment_of
+from .._rpc.concurrency import for_each
 from .._rpc.deadline import Backoff, Deadline
-from .._rpc.gather_or_cancel import for_each
 from .._rpc.messages import CommitResponse, Document, Precondition, Timestamp, Write
 from .._rpc.outcome import Ambiguous
 

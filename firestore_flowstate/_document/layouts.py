@@ -1,23 +1,28 @@
-"""The two layouts as objects: what is done to a state or a document of either layout, each in its own way."""
+"""The two layouts as objects: how each encodes a state, and how a state is read out of a document of either."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from ..errors import FlowStateDecodeError
 from ..models import FlowState
-from .encoded_state import EncodedState, encode_state
-from .log import read_state
+from .encoded_state import EncodedState, encode_state, state_from_wire
+from .log import merge_unpacked, packed_values
 from .native import encode_native_state, read_native
-from .native_values import ReferenceOf
+from .native_values import ReferenceOf, read_value
 from .payload import DocumentContext, Payloads
+from .root import HEAD_FIELDS, NATIVE_FIELDS, Root
 from .stored_document import LayoutName, StoredDocument
+from .stored_values import bytes_of
 
 Reader: TypeAlias = Callable[[StoredDocument, Mapping[str, bytes], DocumentContext, ReferenceOf], FlowState]
 """A function that takes a whole document, the bytes of each of its references by their names, its context, and what
 makes references of values that are references. It returns the flow state, or raises FlowStateDecodeError, which says
 why."""
+
+_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a null name is kept in extra
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +65,39 @@ LAYOUTS: Final[Mapping[LayoutName, Layout]] = {
     ),
     "native": Layout(check_readable=Payloads.check_native, read_state=_read_native, encode=encode_native_state),
 }
+
+
+def read_state(
+    root: Root, resolved: Mapping[str, bytes], context: DocumentContext, *, flow_id: str, native: ReferenceOf
+) -> FlowState:
+    """Return the flow state of a root and its parts.
+
+    Args:
+        root: The root.
+        resolved: The bytes of each reference, by its name.
+        context: Where it is kept.
+        flow_id: The id it is stored under.
+        native: Makes references of values that others put into the head.
+
+    Raises:
+        FlowStateDecodeError: A value cannot be read; says which.
+    """
+    wire: dict[str, Any] = {
+        name: read_value(value, native)
+        for name, value in root.head.items()
+        if name not in HEAD_FIELDS or name in ("flowId", "name", "startTime")
+    }
+    if clash := NATIVE_FIELDS & wire.keys():
+        raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
+    packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
+    unpacked = context.unpack_each(packed + packed_values(root.unique_log, resolved))
+    values = {name: next(unpacked) for name in root.values}
+    extra = values.pop("extra", {})
+    if not isinstance(extra, dict):
+        raise FlowStateDecodeError("extra is not an object")
+    if taken := _NOT_UNKNOWN & extra.keys():
+        raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
+    merged = merge_unpacked(root.unique_log, unpacked)
+    # A partial write sets an unknown key in the head, whatever the payload has under that name.
+    wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
+    return state_from_wire(wire, flow_id=flow_id)

@@ -1,56 +1,14 @@
-"""The log read: its segments merged in the order of their commits, and with the values of the root to a state."""
+"""The log read: its segments in the order of their commits, without late duplicates, and merged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from ..errors import FlowStateDecodeError
-from ..models import FlowState
-from .encoded_state import state_from_wire
-from .native_values import ReferenceOf, read_value
 from .payload import DocumentContext
-from .root import HEAD_FIELDS, NATIVE_FIELDS, Root
 from .stored_values import Segment, bytes_of
-
-_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a null name is kept in extra
-
-
-def read_state(
-    root: Root, resolved: Mapping[str, bytes], context: DocumentContext, *, flow_id: str, native: ReferenceOf
-) -> FlowState:
-    """Return the flow state of a root and its parts.
-
-    Args:
-        root: The root.
-        resolved: The bytes of each reference, by its name.
-        context: Where it is kept.
-        flow_id: The id it is stored under.
-        native: Makes references of values that others put into the head.
-
-    Raises:
-        FlowStateDecodeError: A value cannot be read; says which.
-    """
-    wire: dict[str, Any] = {
-        name: read_value(value, native)
-        for name, value in root.head.items()
-        if name not in HEAD_FIELDS or name in ("flowId", "name", "startTime")
-    }
-    if clash := NATIVE_FIELDS & wire.keys():
-        raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
-    packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
-    unpacked = context.unpack_each(packed + packed_values(root.unique_log, resolved))
-    values = {name: next(unpacked) for name in root.values}
-    extra = values.pop("extra", {})
-    if not isinstance(extra, dict):
-        raise FlowStateDecodeError("extra is not an object")
-    if taken := _NOT_UNKNOWN & extra.keys():
-        raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
-    merged = merge_unpacked(root.unique_log, unpacked)
-    # A partial write sets an unknown key in the head, whatever the payload has under that name.
-    wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
-    return state_from_wire(wire, flow_id=flow_id)
 
 
 @dataclass(kw_only=True)
@@ -115,3 +73,28 @@ def _checked(value: Any, kind: type, segment: Segment, name: str) -> Any:
     if type(value) is not kind:
         raise FlowStateDecodeError(f"log.{segment.id}.{name} is not what it should be")
     return value
+
+
+def distinct(log: Sequence[Segment]) -> list[Segment]:
+    """Return the segments without late duplicates: one that comes again under an id that is known.
+
+    A compacted segment is never left out: it stands for others.
+    """
+    known: set[str] = set()
+    kept = []
+    for segment in log:
+        if segment.ids or segment.id not in known:
+            kept.append(segment)
+            known.update(segment.ids)
+            known.add(segment.id)
+    return kept
+
+
+def covered_by(log: Sequence[Segment]) -> list[str]:
+    """Return every revision that a log without late duplicates knows of, oldest first; the last is the state's."""
+    ids: dict[str, None] = {}
+    for segment in log:
+        for id in segment.ids:
+            ids.setdefault(id)
+        ids.setdefault(segment.id)
+    return list(ids)

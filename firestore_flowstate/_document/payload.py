@@ -18,8 +18,7 @@ from typing import Any, Final
 
 from ..codecs import PayloadCodec
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
-from .compression import compress, decompress
-from .encryption import KeyFailedError, Keyring
+from .builtin_codecs import KeyFailedError, Keyring, compress, decompress
 from .json_text import decode, decode_each
 
 _ENVELOPE: Final = b"\xf5"

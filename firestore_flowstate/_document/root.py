@@ -12,8 +12,8 @@ from typing import Final
 from .._limits import Moment, moment_of
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
-from .parts import MAX_STATE_PARTS
-from .stored_values import PartRef, Segment, Stored, covered_by, distinct
+from .log import covered_by, distinct
+from .stored_values import MAX_STATE_PARTS, PartRef, Segment, Stored
 
 VERSION: Final = 1  # of the format
 PAYLOAD: Final = "_flowstate"

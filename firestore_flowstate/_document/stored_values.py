@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
 from .._limits import new_id
-from .._rpc.messages import Value
+from .._rpc.messages import Document, Value
+from ..errors import FlowStateDecodeError
+from .head import EXPIRY
 
 MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
 PART_BYTES: Final = 1_000_000  # of one part: below a document's 1 MiB with its name
@@ -18,6 +21,11 @@ _REF_BYTES: Final = 80  # about what a reference takes in the root
 MAX_IDS: Final = 64  # how many covered revisions a segment remembers
 SEGMENT_WEIGHT: Final = 1000  # what reading one more segment costs, in bytes
 _REFERENCE_WEIGHT: Final = 100  # of a segment that is all in parts, in bytes
+
+PARTS: Final = "flowstate-parts"
+DATA: Final = "data"
+MAX_STATE_PARTS: Final = 20_000  # of one state; a root of nothing but references has room for about 16,000
+EXPIRY_MARGIN: Final = timedelta(days=7)  # parts outlive their root
 
 
 @dataclass(frozen=True)
@@ -225,26 +233,60 @@ def write_log(fields: Any, log: Sequence[Segment]) -> None:
     fields["weight"].integer_value = sum(segment.weight() for segment in log)
 
 
-def distinct(log: Sequence[Segment]) -> list[Segment]:
-    """Return the segments without late duplicates: one that comes again under an id that is known.
+def write_part(document: Document, data: bytes, index: int) -> None:
+    """Fill the document of one part, which does not expire until its root is written."""
+    document.fields[DATA].bytes_value = data[index * PART_BYTES : (index + 1) * PART_BYTES]
 
-    A compacted segment is never left out: it stands for others.
+
+def write_part_expiry(document: Document, expire_at: datetime | None) -> None:
+    """Let a part expire some days after its root, or stay as its root does.
+
+    Args:
+        document: The document of the part.
+        expire_at: When the root expires; None: it does not.
     """
-    known: set[str] = set()
-    kept = []
-    for segment in log:
-        if segment.ids or segment.id not in known:
-            kept.append(segment)
-            known.update(segment.ids)
-            known.add(segment.id)
-    return kept
+    if expire_at is None:
+        document.fields.pop(EXPIRY, None)
+    else:
+        document.fields[EXPIRY].timestamp_value.FromDatetime(outlived(expire_at))
 
 
-def covered_by(log: Sequence[Segment]) -> list[str]:
-    """Return every revision that a log without late duplicates knows of, oldest first; the last is the state's."""
-    ids: dict[str, None] = {}
-    for segment in log:
-        for id in segment.ids:
-            ids.setdefault(id)
-        ids.setdefault(segment.id)
-    return list(ids)
+def outlived(expire_at: datetime) -> datetime:
+    """Return when the parts of a root expire that expires then."""
+    try:
+        return expire_at + EXPIRY_MARGIN
+    except OverflowError:  # after the year 9999, which neither datetime nor Firestore can hold
+        return datetime.max.replace(tzinfo=timezone.utc)
+
+
+def resolve(refs: Sequence[PartRef], parts: Mapping[str, Document]) -> dict[str, bytes] | None:
+    """Return the bytes of each reference by its name; None if a part is missing.
+
+    Raises:
+        FlowStateDecodeError: A part is damaged.
+    """
+    if any(name not in parts for name in part_ids(refs)):
+        return None
+    return {ref.name: join(ref, parts) for ref in refs}
+
+
+def join(ref: PartRef, parts: Mapping[str, Document]) -> bytes:
+    """Return the bytes of a reference.
+
+    Args:
+        ref: The reference.
+        parts: The part documents by their ids; all of them.
+
+    Raises:
+        FlowStateDecodeError: A part is damaged.
+    """
+    chunks = []
+    for name in ref.part_names():
+        fields = parts[name].fields
+        if DATA not in fields or fields[DATA].WhichOneof("value_type") != "bytes_value":
+            raise FlowStateDecodeError(f"its part {name!r} has no data")
+        chunks.append(fields[DATA].bytes_value)
+    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if len(data) != ref.bytes:
+        raise FlowStateDecodeError(f"its parts {ref.name!r} have {len(data):,} bytes instead of {ref.bytes:,}")
+    return data

@@ -21,11 +21,9 @@ def import_all() -> None:
         listing,
         migrating,
         orphans,
-        purging,
         reading,
-        rewrapping,
+        repacking,
         saving,
-        scanning,
         updating,
         watching,
     )

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit_write
 from .._commit.conflict import Conflict
-from .._commit.pending_write import Anything, CommitResult, PendingWrite, if_updated_at
+from .._commit.pending_write import Anything, CommitResult, PendingWrite
 from .._document.head import StatusInputs
 from .._document.stored_document import PART_COUNT, StoredDocument
 from .._document.stored_values import Written
 from .._document.wire import check_state
 from .._error_texts import batch as batch_error
 from .._limits import check_flow_id, moment_of
+from .._rpc.concurrency import for_each, gather_or_cancel
 from .._rpc.deadline import Deadline, monotonic
-from .._rpc.gather_or_cancel import for_each, gather_or_cancel
-from .._rpc.messages import Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateError, QuotaError, StoreUnavailableError
 from ..models import FlowState
 from ..unset import UNSET
-from .deleting import delete
+from .deleting import delete, delete_documents
 from .reading import state_of, states_of_whole
 from .saving import layout_of, pending_write, stamp
 
@@ -33,12 +32,6 @@ _BATCH_BYTES: Final = 1024 * 1024  # of the writes of one commit
 _AT_ONCE: Final = 4  # batches
 
 _Item = TypeVar("_Item")
-
-
-class Deletion(Protocol):
-    """Deletes one document; `lost` tells how the reply was lost if its deletion was sent before."""
-
-    async def __call__(self, document: StoredDocument, *, lost: Ambiguous | None) -> None: ...
 
 
 class _Save(NamedTuple):
@@ -202,33 +195,6 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
     await for_each(_batches(wanted, lambda _: 0), many, at_once=_AT_ONCE)
     if errors:
         raise batch_error("deleted", errors, total=len(errors.keys() | wanted))
-
-
-async def delete_documents(
-    collection: Collection,
-    documents: Sequence[StoredDocument],
-    deadline: Deadline,
-    one: Deletion,
-) -> None:
-    """Delete documents as they were read, in one commit; those that have parts, or have changed since, by `one`.
-
-    Raises:
-        StoreUnavailableError: Firestore cannot be reached.
-        QuotaError: A quota is used up.
-    """
-    simple = [document for document in documents if document.part_count <= 0]
-    others = [document for document in documents if document.part_count > 0]
-    lost: Ambiguous | None = None
-    deletes = [Write(delete=d.name, current_document=if_updated_at(d.updated)) for d in simple]
-    if deletes:
-        try:
-            await collection.connection.commit(deletes, deadline=deadline, flow_id=None)
-        except (StoreUnavailableError, QuotaError):
-            raise  # no time is left to try them one by one
-        except (Ambiguous, Refused, FlowStateError) as failure:
-            lost = failure if isinstance(failure, Ambiguous) else None
-            others.extend(simple)
-    await for_each(others, partial(one, lost=lost), at_once=_AT_ONCE)
 
 
 def _is_large(save: _Save) -> bool:

@@ -1,8 +1,12 @@
-"""Deleting flow states with their parts."""
+"""Deleting flow states with their parts: one, one version, several, and all that is old."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Final, Protocol
 
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
@@ -18,13 +22,20 @@ from .._commit.pending_write import (
     part_names_of,
     send,
 )
-from .._document.parts import COLLECTION as PARTS
-from .._document.stored_document import PART_COUNT, StoredDocument
+from .._document.stored_document import AGE, EXISTENCE, PART_COUNT, StoredDocument
+from .._document.stored_values import PARTS
 from .._document.version import Version
 from .._limits import Moment
+from .._rpc.concurrency import for_each
 from .._rpc.deadline import Deadline
 from .._rpc.messages import StructuredQuery, Write
 from .._rpc.outcome import Ambiguous, Refused
+from ..errors import FlowStateError, QuotaError, StoreUnavailableError
+from ..query import FlowStateQuery, milliseconds
+from .listing import Pages
+
+_PAGE: Final = 100  # documents
+_AT_ONCE: Final = 4  # deletions of states with parts
 
 
 async def delete(
@@ -166,3 +177,95 @@ async def _deletion_of(collection: Collection, id: str, document: StoredDocument
 def _deletion(collection: Collection, id: str, parts: list[str], expected: Expectation) -> PendingWrite:
     root = expect(Write(delete=collection.name(id)), expected)
     return PendingWrite(id=id, root=root, expected=expected, revision="", replaces=True, gone=parts)
+
+
+class Deletion(Protocol):
+    """Deletes one document; `lost` tells how the reply was lost if its deletion was sent before."""
+
+    async def __call__(self, document: StoredDocument, *, lost: Ambiguous | None) -> None: ...
+
+
+async def delete_documents(
+    collection: Collection,
+    documents: Sequence[StoredDocument],
+    deadline: Deadline,
+    one: Deletion,
+) -> None:
+    """Delete documents as they were read, in one commit; those that have parts, or have changed since, by `one`.
+
+    Raises:
+        StoreUnavailableError: Firestore cannot be reached.
+        QuotaError: A quota is used up.
+    """
+    simple = [document for document in documents if document.part_count <= 0]
+    others = [document for document in documents if document.part_count > 0]
+    lost: Ambiguous | None = None
+    deletes = [Write(delete=d.name, current_document=if_updated_at(d.updated)) for d in simple]
+    if deletes:
+        try:
+            await collection.connection.commit(deletes, deadline=deadline, flow_id=None)
+        except (StoreUnavailableError, QuotaError):
+            raise  # no time is left to try them one by one
+        except (Ambiguous, Refused, FlowStateError) as failure:
+            lost = failure if isinstance(failure, Ambiguous) else None
+            others.extend(simple)
+    await for_each(others, partial(one, lost=lost), at_once=_AT_ONCE)
+
+
+async def purge(
+    collection: Collection,
+    query: FlowStateQuery,
+    *,
+    older_than: timedelta,
+    dry_run: bool,
+    progress: Callable[[int], None] | None,
+) -> int:
+    """Delete the states that match and were neither started nor written within `older_than`; return how many.
+
+    In pages, newest first; what was deleted is done, so that after a crash it goes on by calling it again.
+    """
+    horizon = _before_now(older_than)
+    before = query.started_before
+    if before is None or milliseconds(before) > milliseconds(horizon):
+        query = replace(query, started_before=horizon)
+    pages = Pages(collection=collection, query=query, fields=AGE, expired=True)
+    done = 0
+    more = True
+    while more:
+        found, more, _ = await pages.next(_PAGE, collection.deadline(None))
+        old = [one.document for one in found if one.document.updated.as_datetime() < horizon]
+        if dry_run:
+            done += len(old)
+        else:
+            done += await _delete(collection, old)
+        if progress is not None and old:
+            progress(done)
+    return done
+
+
+def _before_now(age: timedelta) -> datetime:
+    """Return when something of that age began; the first moment of the calendar for what is older still."""
+    try:
+        return datetime.now(timezone.utc) - age
+    except OverflowError:
+        return datetime.min.replace(tzinfo=timezone.utc)
+
+
+async def _delete(collection: Collection, documents: list[StoredDocument]) -> int:
+    """Delete documents as they were read; one that was written since stays."""
+    stayed = 0
+    deadline = collection.deadline(None)
+
+    async def one(document: StoredDocument, *, lost: Ambiguous | None) -> None:
+        nonlocal stayed
+        id = document.id
+        try:
+            await delete_as_read(collection, id, document, deadline=deadline)
+        except (Refused, Ambiguous) as failure:
+            lost = failure if isinstance(failure, Ambiguous) else lost
+            # If a reply was lost it may be gone by us, and whether by another nothing tells.
+            if lost is None or await collection.get(id, deadline, mask=EXISTENCE) is not None:
+                stayed += 1
+
+    await delete_documents(collection, documents, deadline, one)
+    return len(documents) - stayed

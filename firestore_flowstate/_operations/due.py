@@ -11,10 +11,10 @@ from datetime import datetime, timezone
 from .._collection.collection import Collection
 from .._document.stored_document import StoredDocument
 from .._document.summary import SUMMARY, summary_of
-from .._query.due import Due, DueQuery
+from .._query.matching import Due, DueQuery
 from .._query.structured import due_structured_query
+from .._rpc.concurrency import gather_or_cancel
 from .._rpc.deadline import Deadline
-from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, Timestamp
 from .._rpc.read_time import ReadTime
 from ..errors import FlowStateDecodeError, FlowStateWarning

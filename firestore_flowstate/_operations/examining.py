@@ -16,14 +16,12 @@ from .._document.summary import contradictions, hidden
 from .._limits import check_flow_id
 from .._query.structured import due_structured_query, structured_query
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Timestamp
-from .._rpc.rest_form import rest_form
+from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Timestamp, rest_form
 from ..errors import FlowStateDecodeError, InvalidFlowIdError, MissingIndexError
 from ..models import FlowState
 from ..query import FlowStateQuery
 from ..reports import Finding
-from .reading import state_of
-from .scanning import scan
+from .reading import scan, state_of
 
 Look = Callable[[str, FlowState, datetime], Iterable[Finding]]
 

@@ -11,13 +11,12 @@ from .._commit.conflict import Conflict
 from .._commit.pending_write import Absent, Anything, Exactly
 from .._document.stored_document import StoredDocument
 from .._document.version import Version
-from .._rpc.gather_or_cancel import for_each
+from .._rpc.concurrency import for_each
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState
 from ..reports import MigrateReport
-from .reading import load, state_of
+from .reading import load, scan, state_of
 from .saving import pending_write, save
-from .scanning import scan
 
 _AT_ONCE: Final = 8  # states
 _TRIES: Final = 100  # of one state, while others write it

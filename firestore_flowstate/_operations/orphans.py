@@ -15,7 +15,7 @@ from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Meaning, Refused, means
 from ..errors import FlowStateDecodeError
 from ..reports import GcReport
-from .scanning import scan_parts
+from .reading import scan_parts
 
 MIN_AGE: Final = timedelta(hours=1)
 """Parts younger than this may belong to a save that has not switched its root yet."""

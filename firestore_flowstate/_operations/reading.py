@@ -1,28 +1,33 @@
-"""Loading flow states, the root and then its parts as of one moment; and their heads, for updates."""
+"""Loading flow states, the root and then its parts as of one moment; their heads, for updates; and all there are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .._collection.collection import Collection
 from .._document.head import StatusInputs
 from .._document.layouts import layout_of
-from .._document.parts import resolve
 from .._document.stored_document import UPDATE_BASE, StoredDocument
-from .._document.stored_values import PartRef, part_ids
+from .._document.stored_values import PARTS, PartRef, part_ids, resolve
 from .._document.version import Version
 from .._error_texts import unreadable
 from .._gc_pause import gc_paused
+from .._rpc.concurrency import gather_or_cancel
 from .._rpc.deadline import Deadline
-from .._rpc.gather_or_cancel import gather_or_cancel
-from .._rpc.messages import Document, Timestamp
+from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 
 _DECODED_AT_ONCE = 32  # documents between two chances for the garbage collector
 _PARTS_AT_ONCE = 64  # the parts of one read: at most 64 MB arrive before they are joined
+
+
+PAGE: Final = 100  # documents
+# Before all other ids, and the end of a name: as Google's clients bound a query by names in their recursive deletes.
+_FIRST_ID: Final = "__id-9223372036854775808__"
+_END: Final = "\0"
 
 
 async def load(collection: Collection, id: str, deadline: Deadline) -> FlowState | None:
@@ -225,3 +230,50 @@ async def confirm_whole(collection: Collection, id: str, base: Version, deadline
 
 def _version(collection: Collection, document: StoredDocument) -> Version:
     return Version.of_document(document, document.status_inputs(collection.context(document.id)))
+
+
+async def scan(
+    collection: Collection, *, fields: Sequence[str] | None = None, page: int = PAGE
+) -> AsyncIterator[list[StoredDocument]]:
+    """Yield the root documents of the collection, page by page; each page has the store's timeout for itself."""
+    query = StructuredQuery()
+    query.from_.add().collection_id = collection.collection_id
+    async for documents in _pages(collection, query, fields, page):
+        yield list(map(StoredDocument, documents))
+
+
+async def scan_parts(collection: Collection) -> AsyncIterator[list[Document]]:
+    """Yield all parts of the collection's flow states by name, without their data.
+
+    A collection group spans collections. Names bound it to this one, so that others are not read, and not billed.
+    """
+    query = StructuredQuery()
+    source = query.from_.add()
+    source.collection_id = PARTS
+    source.all_descendants = True
+    prefix = f"{collection.documents}/{collection.path}/"
+    query.start_at.values.add().reference_value = f"{prefix}{_FIRST_ID}"
+    query.start_at.before = True
+    query.end_at.values.add().reference_value = f"{collection.documents}/{collection.path}{_END}/{_FIRST_ID}"
+    query.end_at.before = True
+    async for documents in _pages(collection, query, ["__name__"], 300):
+        # Leave alone what is deeper down: parts of a collection below a flow state, which are another store's.
+        yield [d for d in documents if d.name.startswith(prefix) and d.name.count("/", len(prefix)) == 2]
+
+
+async def _pages(
+    collection: Collection, query: StructuredQuery, fields: Sequence[str] | None, page: int
+) -> AsyncIterator[list[Document]]:
+    query.order_by.add().field.field_path = "__name__"
+    query.limit.CopyFrom(Int32Value(value=page))
+    for path in fields or ():
+        query.select.fields.add().field_path = path
+    while True:
+        deadline = collection.deadline(None)
+        documents = await collection.connection.run_query(collection.parent, query, deadline=deadline)
+        yield documents
+        if len(documents) < page:
+            return
+        cursor = Cursor(before=False)
+        cursor.values.add().reference_value = documents[-1].name
+        query.start_at.CopyFrom(cursor)

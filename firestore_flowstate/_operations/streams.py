@@ -14,8 +14,8 @@ from .._document.stored_document import NATIVE_STATUS, StoredDocument
 from .._query.matching import order
 from .._query.structured import structured_query
 from .._query.token import Position
+from .._rpc.concurrency import gather_or_cancel
 from .._rpc.deadline import Deadline
-from .._rpc.gather_or_cancel import gather_or_cancel
 from .._rpc.messages import Document, StructuredQuery, Timestamp
 from .._rpc.read_time import ReadTime
 from ..models import FlowStatus

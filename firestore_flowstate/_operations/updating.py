@@ -24,8 +24,8 @@ from .._rpc.messages import Write
 from .._rpc.outcome import Refused
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError
 from ..unset import UNSET, Unset
-from .compacting import compact
 from .reading import confirm, confirm_whole, fetch, read_base
+from .repacking import compact
 from .saving import check_may_be_plain
 
 _COMPACTIONS = 6  # how often a full root is compacted before an update gives up

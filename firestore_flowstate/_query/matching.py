@@ -1,9 +1,18 @@
-"""Whether a query asks for a flow state, and where it stands in the order: decided here, as Firestore decides."""
+"""Whether a flow state is asked for or due, and where it stands in the order: decided here, as Firestore decides."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from .._document.head import WAKE_AT
+from .._limits import check_flow_id, exact, is_int64
+from ..errors import InvalidFlowIdError, InvalidQueryError, shown
 from ..pages import FlowStateSummary
-from ..query import FlowStateQuery, milliseconds, statuses
+from ..query import FlowStateQuery, check_limit, check_moment, milliseconds, statuses
 
 
 def matches(query: FlowStateQuery, summary: FlowStateSummary) -> bool:
@@ -27,3 +36,77 @@ def order(start_time: float, id: str) -> tuple[float, bytes]:
 def _equal(stored: object, asked: object) -> bool:
     """Compare as Firestore does: numbers by value, whatever their type; a bool is not a number."""
     return isinstance(stored, bool) == isinstance(asked, bool) and stored == asked
+
+
+class Due(NamedTuple):
+    """A place in the order of what is due: the moment, in its exact type, and the id of a document."""
+
+    wake_at: int | float
+    id: str
+
+    @property
+    def key(self) -> tuple[float, bytes]:
+        """What to sort by, ascending: the moment, then the id as Firestore orders names, by its bytes in UTF-8."""
+        return self.wake_at, self.id.encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueQuery:
+    """What is due.
+
+    Attributes:
+        before: The latest moment, inclusive, in milliseconds.
+        limit: How many at most.
+        after: Where to go on.
+    """
+
+    before: int | float
+    limit: int
+    after: Due | None
+
+
+def due_query(
+    before: datetime | float | None, *, now: datetime, limit: int | None, after: FlowStateSummary | None
+) -> DueQuery:
+    """Return the query that the parameters of `due` stand for.
+
+    Raises:
+        InvalidQueryError: They stand for none.
+    """
+    check_moment("before", before)
+    if limit is None:
+        raise InvalidQueryError("limit is a whole number from 1 to 300, not None")
+    check_limit(limit, more="ask again with the last summary as after")
+    moment = milliseconds(now if before is None else before)
+    if after is None:
+        return DueQuery(before=moment, limit=limit, after=None)
+    return DueQuery(before=moment, limit=limit, after=_place_of(after))
+
+
+def _place_of(after: object) -> Due:
+    """Return the place of a summary in the order, which callers may have let travel."""
+    try:
+        if isinstance(after, FlowStateSummary) and (moment := wake_at(after.extra)) is not None:
+            return Due(moment, check_flow_id(after.id))
+    except (InvalidFlowIdError, AttributeError):  # AttributeError: its extra is none
+        pass
+    raise InvalidQueryError(
+        f"after is a summary that due() has returned, with a number of 64 bits as {WAKE_AT}, not {shown(after)}"
+    )
+
+
+def wake_at(extra: Mapping[str, Any]) -> int | float | None:
+    """Return the moment among the unknown keys of a state; None if there is none, or it is not a number."""
+    value = extra.get(WAKE_AT)
+    value = exact(value)
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    return value if type(value) is int and is_int64(value) else None
+
+
+def is_due(query: DueQuery, summary: FlowStateSummary) -> bool:
+    """Return whether a state is due and comes behind the place where the query goes on."""
+    moment = wake_at(summary.extra)
+    if moment is None or moment > query.before:
+        return False
+    return query.after is None or Due(moment, summary.id).key > query.after.key

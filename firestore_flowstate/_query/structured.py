@@ -14,7 +14,7 @@ from .._document.head import WAKE_AT, write_number, write_scalar
 from .._limits import quoted
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Value
 from ..query import FlowStateQuery, milliseconds, statuses
-from .due import Due
+from .matching import Due
 from .token import Position
 
 _GREATER_OR_EQUAL: Final = StructuredQuery.FieldFilter.Operator.GREATER_THAN_OR_EQUAL

@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 
 from .._version import __version__
 from ..errors import BackendError
+from .call_errors import exhausted_error, is_about_database, public_error
 from .deadline import Deadline, sleep
-from .errors import exhausted_error, is_about_database, public_error
 from .link import Link
 from .messages import CommitRequest, Write
 from .outcome import CallFailed, Exhausted, is_ambiguous, read_again

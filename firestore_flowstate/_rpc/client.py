@@ -1,16 +1,26 @@
-"""What a caller passes as `client`: where it points, and the channel that it has open, if it has one."""
+"""Google's client library: what a caller passes as `client`, and the types of Firestore's values that JSON has not.
+
+Importing this imports that library, which takes longer than all else up to a first save. A store does so when it
+connects if it has a client or native documents; another one when it first reads such a value of a native document.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from google.api_core.datetime_helpers import DatetimeWithNanoseconds
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.firestore_v1 import GeoPoint
 from google.cloud.firestore_v1.async_client import AsyncClient
 from google.cloud.firestore_v1.base_client import BaseClient
 from google.cloud.firestore_v1.client import Client
+from google.cloud.firestore_v1.vector import Vector
 
 from ..errors import FlowStateError
 from ..settings import FlowStateSettings
 from .target import Target, emulator_target, production_target
+
+__all__ = ["DatetimeWithNanoseconds", "GeoPoint", "Vector", "is_customized", "reference", "target_of_client"]
 
 
 def target_of_client(settings: FlowStateSettings, client: Any) -> Target:
@@ -87,3 +97,20 @@ def _named_by_app(app: Any) -> str | None:
     if not named and type(app.credential).__name__ != "ApplicationDefault":
         named = getattr(app.credential, "project_id", None)
     return named or None
+
+
+def reference(name: str, *, client: Any) -> Any:
+    """Return a reference to the document with a resource name.
+
+    Args:
+        name: ``projects/P/databases/D/documents/...``.
+        client: The client that the reference belongs to, if the caller passed one for the same database.
+            Otherwise the reference gets a client of its own, which connects when the reference is used.
+    """
+    _, project, _, database, _, path = name.split("/", 5)
+    if (
+        isinstance(client, (AsyncClient, Client))
+        and client._database_string == f"projects/{project}/databases/{database}"
+    ):  # no public name
+        return client.document(path)
+    return AsyncClient(project=project, database=database, credentials=AnonymousCredentials()).document(path)  # type: ignore[no-untyped-call]  # google's

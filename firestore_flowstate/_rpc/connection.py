@@ -11,10 +11,10 @@ from typing import Any
 from ..errors import BackendError, DeadlineError, StoreUnavailableError
 from ..settings import FlowStateSettings
 from . import fork
-from .blocking_work import SharedWork
+from .call_errors import exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
 from .calling import Absent, parsed, read, send, serialized_commit
+from .concurrency import SharedWork
 from .deadline import Deadline
-from .errors import exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
 from .link import Link
 from .messages import (
     BatchGetDocumentsRequest,
@@ -45,7 +45,7 @@ from .outcome import (
     means,
 )
 from .target import target_of_settings
-from .watching import Watched, Watching
+from .watched import Watched, Watching
 
 
 class Connection:
@@ -287,7 +287,7 @@ class Connection:
 
     def reference(self, name: str) -> Any:
         """Return the client library's own reference to the document with a resource name, of any database."""
-        from .references import reference  # with google.cloud, for documents that have references
+        from .client import reference  # with google.cloud, for documents that have references
 
         return reference(name, client=self._client)
 

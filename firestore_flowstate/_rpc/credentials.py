@@ -16,7 +16,7 @@ from google.auth.transport.requests import Request
 
 from ..settings import FlowStateSettings
 from . import fork
-from .errors import credentials_error
+from .call_errors import credentials_error
 from .target import SCOPES, Target, target_of_settings
 
 _AUDIENCE: Final = "firestore.googleapis.com"  # of tokens that service accounts sign themselves, whatever the endpoint

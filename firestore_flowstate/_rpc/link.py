@@ -12,14 +12,13 @@ from typing import Any, Final
 
 from ..errors import FlowStateError, StoreUnavailableError
 from . import fork
-from .blocking_work import on_thread
 from .channel import Channel, grpc_metadata, open_channel, open_channel_of, routing
-from .listener import Listener
-from .listening import Streams, taking_off
+from .concurrency import on_thread
+from .listener import Listener, Streams, taking_off
 from .loop_thread import LoopStoppedError, LoopThread, call_threadsafe
 from .outcome import CHANNEL_CLOSED, CallFailed
 from .target import Target
-from .watching import Watched
+from .watched import Watched
 
 _QUIESCE_SECONDS: Final = 2.0  # for other loops to close their channels
 

@@ -1,4 +1,4 @@
-"""One stream of Listen for up to 100 targets, opened again for as long as somebody watches.
+"""The streams of Listen of one process, each for up to 100 targets, opened again for as long as somebody watches.
 
 A stream has no deadline: it ends with its last target, or with its channel.
 """
@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 from google.protobuf.message import DecodeError
 
-from .channel import Channel
+from .channel import Channel, routing
 from .deadline import monotonic, sleep
+from .loop_thread import call_threadsafe
 from .messages import ListenRequest, ListenResponse
-from .outcome import CallFailed, read_again
+from .outcome import STORE_CLOSED, CallFailed, read_again
 from .target import Metadata
-from .watching import Watched
+from .watched import Watched
 
 MAX_TARGETS: Final = 100  # what Firestore's own clients put on one stream at most
 
@@ -265,3 +267,49 @@ class _Requests:
 def _code(number: int) -> str:
     """Return the name of a status: https://grpc.io/docs/guides/status-codes/."""
     return next((code.name for code in grpc.StatusCode if code.value[0] == number), "UNKNOWN")
+
+
+class Streams:
+    """The streams of each event loop, each with room for many targets.
+
+    Args:
+        database: The resource name of the database.
+        metadata: The metadata that every call carries.
+    """
+
+    def __init__(self, database: str, metadata: Metadata) -> None:
+        self._database = database
+        self._metadata = (*metadata, routing("database", database))
+        self._by_loop: dict[asyncio.AbstractEventLoop, list[Listener]] = {}
+
+    def add(self, channel: Channel, watched: Watched) -> Listener:
+        """Put a target on the first stream of the running loop that has room for it, or on a new one."""
+        streams = self._by_loop.setdefault(asyncio.get_running_loop(), [])
+        listener = next((stream for stream in streams if stream.has_room), None)
+        if listener is None:
+            listener = Listener(channel, database=self._database, metadata=self._metadata, ended=self._ended)
+            streams.append(listener)
+        listener.add(watched)
+        return listener
+
+    def drop(self, loop: asyncio.AbstractEventLoop, watched: Watched) -> None:
+        """Take a target off whichever stream of a loop it is on; to be called on that loop."""
+        for listener in list(self._by_loop.get(loop, [])):
+            listener.remove(watched)
+
+    def end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the streams of a loop for good; to be called on it."""
+        for listener in list(self._by_loop.get(loop, [])):
+            listener.end(CallFailed("CANCELLED", STORE_CLOSED))
+
+    def _ended(self, listener: Listener) -> None:
+        streams = self._by_loop.get(listener.loop, [])
+        if listener in streams:
+            streams.remove(listener)
+        if not streams:
+            self._by_loop.pop(listener.loop, None)
+
+
+def taking_off(listener: Listener, watched: Watched) -> Callable[[], object]:
+    """Return what takes a target off its stream soon, on whatever thread: the collector drops those who watch."""
+    return partial(call_threadsafe, listener.loop, partial(listener.remove, watched))

@@ -127,4 +127,15 @@ __all__ = [
     "Value",
     "Write",
     "WriteResult",
+    "rest_form",
 ]
+
+
+def rest_form(document: Document) -> dict[str, Any]:
+    """Return a document as JSON, as Firestore's REST interface has it: its name, its times, and its fields by type.
+
+    Form: https://firebase.google.com/docs/firestore/reference/rest/v1/projects.databases.documents
+    """
+    from google.protobuf.json_format import MessageToDict  # for those who look at a document, and not for a save
+
+    return dict(MessageToDict(document))

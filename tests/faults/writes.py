@@ -20,7 +20,7 @@ from firestore_flowstate import (
     FlowStateNotFoundError,
     StoreUnavailableError,
 )
-from firestore_flowstate._operations.compacting import compact
+from firestore_flowstate._operations.repacking import compact
 from firestore_flowstate._rpc.deadline import Deadline
 from tests.rpc.tcp_proxy import TcpProxy
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateError, FlowStateSettings, _operations
-from firestore_flowstate._rpc import connection, references
+from firestore_flowstate._rpc import client, connection
 from firestore_flowstate.flows import Flows
 from firestore_flowstate.flows.clock import Timer
 from firestore_flowstate.flows.dispatch import Dispatcher
@@ -32,7 +32,7 @@ from firestore_flowstate.testing.durability.journal import Event
 from firestore_flowstate.testing.durability.samples import FLOWS
 
 _operations.import_all()  # before the forks, and not after each
-IMPORTED: Final = (connection, references)
+IMPORTED: Final = (client, connection)
 """What a store imports when it connects, in the native layout too: on a busy machine that takes a worker longer than
 its calls may, and it would die of that again and again."""
 

@@ -14,8 +14,8 @@ from firestore_flowstate import FlowStateDecodeError, FlowStateEncodeError
 from firestore_flowstate._document.json_text import encode
 from firestore_flowstate._document.native import read_native, write_native
 from firestore_flowstate._document.native_values import read_value, write_value
+from firestore_flowstate._rpc.client import reference
 from firestore_flowstate._rpc.messages import Document, Timestamp, Value
-from firestore_flowstate._rpc.references import reference
 from tests.format.forms import state
 
 OFFSETS: Final = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))

@@ -15,11 +15,10 @@ from firestore_flowstate._document.compaction import compact_log, is_current, jo
 from firestore_flowstate._document.difference import Snapshot
 from firestore_flowstate._document.encoded_state import encode_state
 from firestore_flowstate._document.native import write_native
-from firestore_flowstate._document.parts import resolve, write_part
 from firestore_flowstate._document.root import read_root
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.stored_document import StoredDocument
-from firestore_flowstate._document.stored_values import PartRef
+from firestore_flowstate._document.stored_values import PartRef, resolve, write_part
 from firestore_flowstate._document.summary import contradictions, hidden, summary_of
 from firestore_flowstate._document.version import Version
 from firestore_flowstate._operations.reading import decode, state_of_whole

@@ -29,7 +29,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     Operation,
 )
-from firestore_flowstate._operations.compacting import compact
+from firestore_flowstate._operations.repacking import compact
 from firestore_flowstate._rpc.messages import Write
 from firestore_flowstate._rpc.outcome import Refused
 from firestore_flowstate.backup import export_states

@@ -60,7 +60,6 @@ async def test_each_root_is_read_once(
     flow_state_settings: FlowStateSettings, query_log: QueryLog, gets: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also that of a state whose parts fill more than one page."""
-    monkeypatch.setattr("firestore_flowstate._document.parts.PART_BYTES", 1_000)
     monkeypatch.setattr("firestore_flowstate._document.stored_values.PART_BYTES", 1_000)
     store = Store(flow_state_settings.model_copy(update={"compress_over": 2**40}))
     await store.save("flow", in_parts())

@@ -33,7 +33,7 @@ def flow(number: int) -> FlowState:
 
 async def layouts(store: FirestoreFlowStateStore) -> list[bool]:
     """Return for each document, by id, whether it is in the serialized layout."""
-    from firestore_flowstate._operations.scanning import scan
+    from firestore_flowstate._operations.reading import scan
 
     collection, _ = await store._begin()
     return [not document.is_native async for page in scan(collection) for document in page]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
-from firestore_flowstate._rpc.gather_or_cancel import gather_or_cancel
+from firestore_flowstate._rpc.concurrency import gather_or_cancel
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
 from firestore_flowstate.testing.conformance.waking import waking

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from firestore_flowstate._document.compression import compress, decompress
+from firestore_flowstate._document.builtin_codecs import compress, decompress
 from firestore_flowstate._document.payload import MAX_VALUE_BYTES, Payloads, check_together
 
 PAYLOADS = Payloads(compress_over=4096)

@@ -16,7 +16,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     Operation,
 )
-from firestore_flowstate._document.parts import EXPIRY_MARGIN
+from firestore_flowstate._document.stored_values import EXPIRY_MARGIN
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._rpc.messages import Write
 

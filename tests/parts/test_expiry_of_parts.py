@@ -26,10 +26,10 @@ from firestore_flowstate import (
     Operation,
 )
 from firestore_flowstate._document.head import expires_at
-from firestore_flowstate._document.parts import COLLECTION as PARTS
 from firestore_flowstate._document.root import read_root
-from firestore_flowstate._operations.compacting import compact
+from firestore_flowstate._document.stored_values import PARTS
 from firestore_flowstate._operations.orphans import collect
+from firestore_flowstate._operations.repacking import compact
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate._rpc.messages import StructuredQuery, Write
@@ -257,7 +257,6 @@ PLANS: Final = st.lists(
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let everything happen with less: parts of 20 KB in requests of 48 KB, and folds of 12 KB."""
-    monkeypatch.setattr("firestore_flowstate._document.parts.PART_BYTES", 20_000)
     monkeypatch.setattr("firestore_flowstate._document.stored_values.PART_BYTES", 20_000)
     monkeypatch.setattr("firestore_flowstate._document.stored_values.INLINE_BYTES", 4_000)
     monkeypatch.setattr("firestore_flowstate._document.serialized.ROOT_BYTES", 12_000)

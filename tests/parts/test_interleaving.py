@@ -17,9 +17,9 @@ from firestore_flowstate import (
     FlowStateNotFoundError,
     FlowStateSettings,
 )
-from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._operations.orphans import collect
+from firestore_flowstate._operations.repacking import compact
 
 from .interleaving import Schedule, gated
 
@@ -145,7 +145,6 @@ async def test_whatever_the_order_of_calls(
     flow_state_store: FirestoreFlowStateStore, monkeypatch: pytest.MonkeyPatch, pair: tuple[Operation, Operation]
 ) -> None:
     """Two operations end as if one had come after the other, and leave no part that nothing refers to."""
-    monkeypatch.setattr("firestore_flowstate._document.parts.PART_BYTES", 200_000)
     monkeypatch.setattr("firestore_flowstate._document.stored_values.PART_BYTES", 200_000)
     store = flow_state_store
     turned = PAIRS.index(pair) % len(ALL_SCHEDULES)

@@ -19,8 +19,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     Operation,
 )
-from firestore_flowstate._document.parts import COLLECTION
-from firestore_flowstate._document.stored_values import PART_BYTES
+from firestore_flowstate._document.stored_values import PART_BYTES, PARTS
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate._rpc.calling import serialized_commit
 from firestore_flowstate.testing import exactly
@@ -257,7 +256,7 @@ def test_memory_stays_within_three_times_the_state(flow_state_settings: FlowStat
 
 def test_parts_have_one_fixed_name() -> None:
     """Rules, exemptions and TTL policies of users name the subcollection."""
-    assert COLLECTION == "flowstate-parts"
+    assert PARTS == "flowstate-parts"
 
 
 async def test_two_hundred_megabytes(flow_state_settings: FlowStateSettings) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateExistsError
-from firestore_flowstate._operations.compacting import compact
 from firestore_flowstate._operations.deleting import part_names
+from firestore_flowstate._operations.repacking import compact
 from firestore_flowstate._rpc.calling import serialized_commit
 from firestore_flowstate._rpc.messages import CommitRequest, Write
 from firestore_flowstate._rpc.outcome import Refused

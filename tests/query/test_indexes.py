@@ -21,7 +21,7 @@ from firestore_flowstate import (
     FlowStateSettings,
     InvalidQueryError,
 )
-from firestore_flowstate._query.due import Due
+from firestore_flowstate._query.matching import Due
 from firestore_flowstate._query.structured import due_structured_query, structured_query
 from firestore_flowstate._query.token import Position
 from firestore_flowstate.backup import export_states

@@ -26,7 +26,7 @@ from firestore_flowstate import (
 from firestore_flowstate._rpc import messages
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
-from firestore_flowstate._rpc.watching import Watching
+from firestore_flowstate._rpc.watched import Watching
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.testing.conformance.watching import close, soon
 from tests.rpc.listen_script import Script, a_target, change, document, tells

@@ -17,7 +17,7 @@ from firestore_flowstate._rpc import messages
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate._rpc.outcome import CallFailed
-from firestore_flowstate._rpc.watching import Watching
+from firestore_flowstate._rpc.watched import Watching
 from firestore_flowstate.testing.conformance.watching import soon
 from tests.rpc.listen_script import Script, a_target, change, document, tells
 from tests.rpc.scripted_server import ScriptedServer

@@ -14,7 +14,7 @@ from firestore_flowstate import (
     FlowStateExistsError,
     FlowStateNotFoundError,
 )
-from firestore_flowstate._operations.compacting import compact
+from firestore_flowstate._operations.repacking import compact
 
 from . import listing
 from .asking import Asker, UnansweredError

@@ -9,7 +9,7 @@ from datetime import timedelta
 from firestore_flowstate import FlowState, FlowStateQuery, GcReport
 from firestore_flowstate._collection.collection import Collection
 from firestore_flowstate._operations.orphans import collect
-from firestore_flowstate._operations.scanning import scan, scan_parts
+from firestore_flowstate._operations.reading import scan, scan_parts
 from firestore_flowstate.doctor import examine as find_problems
 
 from .asking import Asker
