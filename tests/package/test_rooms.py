@@ -286,9 +286,9 @@ def test_only_the_format_knows_names_of_fields(room: str) -> None:
 def test_inner_rooms_have_no_two_files_of_one_name() -> None:
     """A name leads to one file, also if a module beside the rooms might have it."""
     rooms = ("_document", "_query", "_rpc", *FLOORS)
-    files = Counter(path.name.lstrip("_") for room in (*rooms, "") for path in (PACKAGE / room).glob("*.py"))
+    files = Counter(path.name for room in (*rooms, "") for path in (PACKAGE / room).glob("*.py"))
 
-    assert {"init__.py"} == {name for name, times in files.items() if times > 1}
+    assert {"__init__.py"} == {name for name, times in files.items() if times > 1}
 
 
 def test_versions_are_made_in_one_place() -> None:

@@ -21,7 +21,6 @@ PAPERS = sorted(
 PLACES = (
     "where a line ends",
     "where a page ended",
-    "where it points",
     "where in a function",
     "where they are",
     "where it stands in the order",
