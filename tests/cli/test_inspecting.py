@@ -371,7 +371,7 @@ def test_delete(flowstate: Processes, here: Callable[..., Outcome], store: SyncF
 
 
 def test_delete_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Where nobody can answer it deletes nothing."""
+    """If nobody can answer, it deletes nothing."""
     outcome = here("delete", "order-1001")
 
     assert 2 == outcome.code

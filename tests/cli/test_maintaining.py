@@ -143,7 +143,7 @@ def test_migrate_reports_what_failed(here: Callable[..., Outcome], store: SyncFl
     assert (0, 3) == (failed["migrated"], failed["unchanged"])
 
 
-def test_migrate_decrypts_only_where_it_is_told(
+def test_migrate_decrypts_only_if_it_is_told(
     here: Callable[..., Outcome], flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With keys in the environment the native layout needs --decrypt, in place and as copies, dry or not."""

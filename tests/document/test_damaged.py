@@ -141,7 +141,7 @@ async def test_list_can_skip_damaged_documents(raw: RawCollection, store: Firest
     assert page.continuation_token is None
 
 
-async def test_iterate_skips_where_it_is_told_to(raw: RawCollection, store: FirestoreFlowStateStore) -> None:
+async def test_iterate_skips_if_it_is_told_to(raw: RawCollection, store: FirestoreFlowStateStore) -> None:
     """Without on_error="skip" the first damaged document ends it."""
     states = [state async for state in store.iterate(FlowStateQuery(limit=50, on_error="skip"))]
     with pytest.raises(FlowStateDecodeError):

@@ -110,9 +110,7 @@ async def test_keys_are_needed_and_must_be_right(raw: RawCollection, settings: F
     assert "cannot be decrypted with the key 'key-1'" in await refused(settings, keys={"key-1": other})
 
 
-async def test_plaintext_is_refused_where_encryption_is_required(
-    raw: RawCollection, settings: FlowStateSettings
-) -> None:
+async def test_plaintext_is_refused_if_encryption_is_required(raw: RawCollection, settings: FlowStateSettings) -> None:
     """A value that somebody put in place of a ciphertext is not a value."""
     write_golden(raw, "encrypted")
     required = {"keys": KEYS, "require_encryption": True}

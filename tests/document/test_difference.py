@@ -176,7 +176,7 @@ def test_entries_may_be_given_in_genkits_form() -> None:
     assert CacheEntry.model_validate({"value": 1, "more": 2}) == change.cache["step"]
 
 
-def test_a_string_is_no_list_of_steps() -> None:
+def test_a_string_is_not_a_list_of_steps() -> None:
     """Its letters would be taken for the names of steps."""
     with pytest.raises(FlowStateEncodeError, match="remove"):
         Change(remove="step")

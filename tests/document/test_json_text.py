@@ -206,7 +206,7 @@ def test_self_reference_is_refused() -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"nul", b'{"a":1}x', b"'a'", b"[1,]", b"\xff", b"[" * 100_000], ids=range(8)
 )
-def test_what_is_no_json_is_a_value_error(text: bytes) -> None:
+def test_what_is_not_json_is_a_value_error(text: bytes) -> None:
     """Damaged text never gives another exception, however deep."""
     with pytest.raises(ValueError):
         decode(text)

@@ -192,7 +192,7 @@ def test_a_taken_port_is_named() -> None:
             start_emulator(port=port)
 
 
-def test_another_port_is_tried_where_the_free_one_is_taken(bare_machine: Path) -> None:
+def test_another_port_is_tried_if_the_free_one_is_taken(bare_machine: Path) -> None:
     """Between finding a port free and listening on it another program may take it."""
     counter = bare_machine / "starts"
     write_java(

@@ -104,7 +104,7 @@ async def test_an_expiry_is_the_one_field_of_ours(stored: Stored) -> None:
 
 
 async def test_optional_nulls_are_left_out(native_settings: FlowStateSettings) -> None:
-    """Genkit refuses null for a field that is optional. Where any value may stand, null is a value and stays."""
+    """Genkit refuses null for a field that is optional. If a field may hold any value, null is a value and stays."""
     nulls = state(
         name=None,
         input=None,

@@ -95,7 +95,7 @@ WRONG: Final = {
 
 
 @pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
-def test_what_is_no_value_is_refused(value: Value) -> None:
+def test_what_is_not_a_value_is_refused(value: Value) -> None:
     """Firestore does not give out such values; should it do so, they are damage like any other."""
     document = Document()
     write_native(document.fields, state())

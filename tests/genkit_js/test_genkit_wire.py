@@ -117,7 +117,7 @@ async def test_scheduled_runs(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, [], {"start": 5}, {"resume": {"flowId": "missing"}}, {"state": {}}])
-async def test_what_is_no_envelope(http: httpx.AsyncClient, body: Any) -> None:
+async def test_what_is_not_an_envelope(http: httpx.AsyncClient, body: Any) -> None:
     """An error in its form; streams are refused as Genkit JS does."""
     answer = await http.post("/order", json=body)
 

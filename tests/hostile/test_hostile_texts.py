@@ -86,7 +86,7 @@ def test_versions(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [*DEEP, "A" * 10**7, "", "=", "\u00e9", "\ud800", SOUND_VERSION.to_text("flows/b")])
-async def test_what_is_no_version_conflicts(text: str) -> None:
+async def test_what_is_not_a_version_conflicts(text: str) -> None:
     """Writers that hold anything else than a version of the state are told that it is not the stored one."""
     store = FirestoreFlowStateStore(FlowStateSettings(collection="flows", emulator_host="127.0.0.1:1"))
     for write in (

@@ -156,7 +156,7 @@ async def test_rewrap_and_doctor_report_them(flow_state_settings: FlowStateSetti
 
 
 @pytest.mark.parametrize("changes", [{"layout": "native"}, {"collection": "elsewhere"}])
-async def test_migrate_decrypts_only_where_it_is_told(
+async def test_migrate_decrypts_only_if_it_is_told(
     flow_state_settings: FlowStateSettings, changes: dict[str, Any]
 ) -> None:
     """A dry run refuses as well; told so, it decrypts everything, in place too."""

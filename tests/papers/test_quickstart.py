@@ -21,7 +21,7 @@ def test_runs_on_the_emulator_that_is_named(firestore_emulator: Emulator) -> Non
     assert firestore_emulator.is_running()
 
 
-def test_starts_an_emulator_where_none_is_named() -> None:
+def test_starts_an_emulator_if_none_is_named() -> None:
     """Without FIRESTORE_EMULATOR_HOST it brings its own and stops it again."""
     ran = run(FIRESTORE_EMULATOR_HOST="")
 
@@ -39,7 +39,7 @@ def test_says_what_is_missing(tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_fails_where_a_result_is_wrong(tmp_path: Path, firestore_emulator: Emulator) -> None:
+def test_fails_if_a_result_is_wrong(tmp_path: Path, firestore_emulator: Emulator) -> None:
     """A document that is not what the quickstart expects makes it exit 1."""
     (tmp_path / "tests" / "data").mkdir(parents=True)
     (tmp_path / "examples").mkdir()

@@ -86,7 +86,7 @@ async def test_texts_name_no_parts(flow_state_store: FirestoreFlowStateStore) ->
         assert version == loaded.version
 
 
-async def test_a_text_that_was_changed_is_no_version(flow_state_store: FirestoreFlowStateStore) -> None:
+async def test_a_text_that_was_changed_is_not_a_version(flow_state_store: FirestoreFlowStateStore) -> None:
     """By accident or not: each of its fields is bound by its check."""
     store = flow_state_store
     state = FlowState.start(flow_id="flow")

@@ -57,7 +57,7 @@ def test_each_changed_character_is_noticed(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_each_cut_is_noticed(data: st.DataObject) -> None:
-    """A token that lost its end is none."""
+    """A token that lost its end is refused."""
     token = to_token(Position(1_700_000_000_000.5, "🙂" * 100), SCOPE)
     with pytest.raises(InvalidContinuationTokenError):
         from_token(token[: data.draw(st.integers(0, len(token) - 1))], SCOPE)

@@ -256,7 +256,7 @@ async def test_an_app_brings_its_credentials() -> None:
 
 
 @pytest.mark.parametrize("client", ["client", 1, object(), FirestoreAsyncClient])
-async def test_what_is_no_client(client: Any) -> None:
+async def test_what_is_not_a_client(client: Any) -> None:
     """Anything else is refused, by the name of its type."""
     with pytest.raises(FlowStateError, match=f"not {type(client).__name__}"):
         await get(Connection(FlowStateSettings(), client=client))

@@ -196,7 +196,7 @@ async def test_a_refused_stream_is_an_error_of_the_watcher(
 
 
 @pytest.mark.parametrize("kind", ["stream", "target"])
-async def test_failures_are_no_busy_loop(server: ScriptedServer, watching: Watching, kind: str) -> None:
+async def test_failures_are_not_a_busy_loop(server: ScriptedServer, watching: Watching, kind: str) -> None:
     """While the server fails at once it is asked a few times a second, and the first answer has its deadline."""
     asked: list[Any] = []
 

@@ -115,7 +115,7 @@ async def test_what_is_said_of_an_old_target_is_of_none(
 
 
 @pytest.mark.parametrize("then", ["the stream ends", "the target is removed", "the filter differs"])
-async def test_a_server_that_answers_and_fails_is_no_busy_loop(
+async def test_a_server_that_answers_and_fails_is_not_a_busy_loop(
     server: ScriptedServer, to_server: Connection, deadline: Deadline, then: str
 ) -> None:
     """An answer in between does not make failures harmless: each asks for everything again, which is billed."""
@@ -279,7 +279,7 @@ WATCHES: dict[str, Callable[[FirestoreFlowStateStore], Any]] = {
 
 @pytest.mark.parametrize("bound", [True, False])
 @pytest.mark.parametrize("watch", WATCHES.values(), ids=WATCHES)
-async def test_where_nothing_listens(proxy: TcpProxy, watch: Callable[..., Any], bound: bool) -> None:
+async def test_if_nothing_listens(proxy: TcpProxy, watch: Callable[..., Any], bound: bool) -> None:
     """Within the usual deadline, in the usual words, with what grpc said as the cause of the cause."""
     proxy.close()
     store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=proxy.host, project="demo-none", timeout=1.0))
@@ -296,7 +296,7 @@ async def test_where_nothing_listens(proxy: TcpProxy, watch: Callable[..., Any],
     assert 0.9 < took < 3
 
 
-async def test_where_nobody_says_anything(server: ScriptedServer) -> None:
+async def test_if_nobody_says_anything(server: ScriptedServer) -> None:
     """The error says that too."""
     server.listen(Script(*[lambda _: []] * 9))
     settings = FlowStateSettings(emulator_host=server.host, project="demo-scripted", timeout=0.5)

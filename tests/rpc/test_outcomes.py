@@ -157,7 +157,7 @@ async def test_commits_that_were_certainly_not_applied_are_sent_again(
     assert 1 == len({call.request for call in server.calls})
 
 
-async def test_a_request_that_is_too_large_is_no_quota(server: ScriptedServer, to_server: Connection) -> None:
+async def test_a_request_that_is_too_large_is_not_a_quota(server: ScriptedServer, to_server: Connection) -> None:
     """RESOURCE_EXHAUSTED for size is a refusal at once, by the words that grpc servers use."""
     texts = ["gRPC message exceeds maximum size 4194304: 5000133", "Received message larger than max (5 vs. 4)"]
     for text in texts:
@@ -297,7 +297,7 @@ async def test_a_missing_index_comes_as_its_entry(
 
 
 @pytest.mark.parametrize("kind", READS)
-async def test_a_reply_that_is_no_message(server: ScriptedServer, to_server: Connection, kind: str) -> None:
+async def test_a_reply_that_is_not_a_message(server: ScriptedServer, to_server: Connection, kind: str) -> None:
     """Bytes that are not Firestore's are an error of the public tree, and of a commit an outcome that is not known."""
     server.answer(lambda _request, _context: [b"\xff"])
 

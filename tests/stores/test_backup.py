@@ -156,9 +156,7 @@ class TestExpiry:
         assert before["finished"].expire_at == after["finished"].expire_at is not None
         assert after["running"].expire_at is None
 
-    async def test_is_renewed_where_asked(
-        self, expiring: FirestoreFlowStateStore, other: FirestoreFlowStateStore
-    ) -> None:
+    async def test_is_renewed_if_asked(self, expiring: FirestoreFlowStateStore, other: FirestoreFlowStateStore) -> None:
         """Then the settings of the store decide, as for states that are written now."""
         lines = [re.sub(r'"expireAt":"2\d*', '"expireAt":"1999', line) for line in await lines_of(expiring)]
         report = await import_states(other, lines, expiry="renew")
@@ -229,7 +227,7 @@ class TestUnreadable:
 
         assert "value" == raised.value.flow_id
 
-    async def test_tells_and_goes_on_where_asked(self, damaged: FirestoreFlowStateStore) -> None:
+    async def test_tells_and_goes_on_if_asked(self, damaged: FirestoreFlowStateStore) -> None:
         """Each is named once; the others are exported, also if the head alone is damaged: such a state loads."""
         told: dict[str, FlowStateError] = {}
         lines = await lines_of(damaged, on_unreadable=told.__setitem__)

@@ -41,7 +41,7 @@ def damaged(damage: Any, fields: Fields | None = None) -> Fields:
     return found
 
 
-async def test_finds_nothing_where_all_is_well(flow_state_store: FirestoreFlowStateStore, raw: RawCollection) -> None:
+async def test_finds_nothing_if_all_is_well(flow_state_store: FirestoreFlowStateStore, raw: RawCollection) -> None:
     """Of either layout, finished or not, in parts or not."""
     await flow_state_store.save("started", started())
     await flow_state_store.save("large", with_everywhere("x" * 1_500_000))

@@ -40,7 +40,7 @@ def test_dump_gives_back_what_was_validated(wire: dict[str, Any]) -> None:
 
 @given(flow_state_dicts())
 def test_json_mode_gives_back_what_was_validated(wire: dict[str, Any]) -> None:
-    """The same in JSON mode, where NaN would become null by default; pydantic's JSON is UTF-8, without surrogates."""
+    """The same in JSON mode, though NaN is null there by default; pydantic's JSON is UTF-8, without surrogates."""
     assume("\\ud" not in repr(wire))  # how repr shows a surrogate, or a backslash before a ud, which is as rare
     assert exactly(wire) == exactly(FlowState.model_validate(wire).model_dump(by_alias=True, mode="json"))
 
@@ -162,7 +162,7 @@ def test_an_assignment_leaves_an_unknown_key_that_is_called_like_a_field(name: s
 
 @pytest.mark.parametrize("start_time", [True, False, "5", None, math.nan, math.inf, -math.inf, [5]], ids=repr)
 def test_start_time_is_a_finite_number(start_time: Any) -> None:
-    """Nothing is taken for a number that is none, at construction as on assignment."""
+    """What is not a number is not taken for one, at construction as on assignment."""
     with pytest.raises(ValidationError, match="startTime"):
         FlowState.model_validate({**WIRE, "startTime": start_time})
     state = FlowState.start()
@@ -177,7 +177,7 @@ def test_start_time_keeps_its_type(start_time: float) -> None:
 
 
 @pytest.mark.parametrize("empty", [False, 0, 1, 1.0, "true"], ids=repr)
-def test_empty_is_true_where_it_is(empty: Any) -> None:
+def test_empty_is_true_if_it_is_present(empty: Any) -> None:
     """Genkit's schema knows true alone, and 1 is not it."""
     with pytest.raises(ValidationError, match="empty"):
         CacheEntry.model_validate({"empty": empty})
@@ -185,7 +185,7 @@ def test_empty_is_true_where_it_is(empty: Any) -> None:
 
 @pytest.mark.parametrize("done", [0, 1, "true", None], ids=repr)
 def test_done_is_a_bool(done: Any) -> None:
-    """Nothing is taken for a bool that is none."""
+    """What is not a bool is not taken for one."""
     with pytest.raises(ValidationError, match="done"):
         Operation.model_validate({"name": "op", "done": done})
 

@@ -105,7 +105,7 @@ async def test_planted_faults_are_noticed(
 
 
 @pytest.mark.parametrize("store", [planted.Planted, planted.IsUnsure])
-async def test_no_fault_is_noticed_where_there_is_none(
+async def test_no_fault_is_noticed_if_there_is_none(
     flow_state_settings: FlowStateSettings, store: type[planted.Planted]
 ) -> None:
     """A store that keeps its promises passes, also one that does not know the outcome of some writes."""
