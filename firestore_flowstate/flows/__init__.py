@@ -13,7 +13,7 @@
         answer = await run.interrupt("approve", Approval, show=outline)
         return await run.step("publish", put_online, outline)
 
-Built on public names of the package alone. Importing `firestore_flowstate` imports none of it.
+This package uses public names of `firestore_flowstate` alone. Importing `firestore_flowstate` does not import it.
 """
 
 from __future__ import annotations

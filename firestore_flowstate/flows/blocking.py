@@ -50,8 +50,8 @@ class BlockingFlows:
 
     ::
 
-        handle = flows.blocking.start(publish, "rivers", id="order-18")
-        print(handle.result(timeout=60))
+        handle = flows.blocking.start(write, "rivers", id="order-18")
+        article = handle.result(timeout=60)
 
     On a thread whose event loop is running every method raises FlowStateError: await the methods of `Flows` there.
     """

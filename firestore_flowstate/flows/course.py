@@ -1,6 +1,6 @@
-"""The course of a drive: it calls the function, and decides when the run waits, ends or is handed over.
+"""The course of a drive: it calls the function, and decides when the run is suspended, ends or is handed over.
 
-`decide` is the one place that does so. It is asked again whenever something has moved.
+`Course._decide` is the only place that does so. It is called again whenever something has happened in the drive.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from .driving import Drive
 
 NEAR_MILLISECONDS: Constant = 5_000
-"""A wait that ends this soon is waited for in the process."""
+"""A wait that ends within this time is waited for in the process: to suspend the run costs a write and a wake-up."""
 _FAREWELL_SECONDS: Constant = 1.0
-"""How long a function that was cancelled may take to end."""
+"""How long a function that was cancelled is awaited, for what it does in `finally`."""
 
 
 class Course:
-    """How a drive goes.
+    """Calls the function of a drive, and goes on until the drive is over.
 
     Args:
         drive: The drive.
@@ -46,7 +46,7 @@ class Course:
         self._has_warned = False
 
     async def go(self) -> DriveOutcome:
-        """Go on until the drive is over; return how it ended."""
+        """Go on until the drive is over; return how the drive ended."""
         drive = self._drive
         heartbeat = Heartbeat(drive)
         try:
@@ -73,7 +73,7 @@ class Course:
         return await drive.flow.call(drive.run, input)
 
     def _arm(self) -> None:
-        """Have the drive end in time: by the budget, and by the run's own timeout."""
+        """Set the timers that end the drive: one for its budget, one for the timeout of its flow."""
         drive = self._drive
         clock, deadline = drive.engine.clock, drive.image.record.deadline
         if (left := drive.budget.left) is not None:
@@ -83,7 +83,7 @@ class Course:
             self._timers.append(clock.call_later(seconds, lambda: drive.cancelled(time_is_up())))
 
     async def _decide(self) -> bool:
-        """Do what is to be done now; return whether there may be more at once."""
+        """Do what is to be done now; return whether to decide again at once."""
         drive = self._drive
         if self.function.done() and drive.end is None:
             drive.closing, drive.end = "ending", function_end(drive, self.function)
@@ -113,7 +113,7 @@ class Course:
         return await drive.checkpoint.finish(final)
 
     async def _dismiss(self) -> None:
-        """Cancel the function, and give it a moment for what it does in the end."""
+        """Cancel the function, and await it for a moment: what it does in `finally` belongs to the run."""
         self._drive.is_dismissed = True
         self._drive.waits.cancel()
         self._drive.free()
@@ -122,14 +122,19 @@ class Course:
             await asyncio.wait([self.function], timeout=_FAREWELL_SECONDS)
 
     async def _release(self, executing: list[str]) -> bool:
-        """Hand the run over when the steps in flight have ended, or leave it to its lease."""
+        """Hand the run over when the steps in flight have ended; if the budget is over before, let the lease end."""
         drive = self._drive
         if executing and not drive.budget.is_over:
             if (margin := drive.budget.margin_left) is not None:
                 self._look_again_in(margin)
             return False
         if executing:
-            LOG.warning("The run %r is left to its lease: %s still run.", drive.id, ", ".join(executing))
+            LOG.warning(
+                "The run %r cannot be handed over, since these steps still run: %s. Another process takes it over when "
+                "its lease has ended.",
+                drive.id,
+                ", ".join(executing),
+            )
             await drive.checkpoint.save()
             drive.checkpoint.abandon()
             return True
@@ -143,7 +148,7 @@ class Course:
         return await drive.checkpoint.finish(final)
 
     def _may_suspend(self) -> bool:
-        """Whether nothing goes on but waits that are not about to end."""
+        """Return whether nothing goes on but waits that do not end soon, and has not for long enough."""
         drive = self._drive
         if not only_waits(drive):
             return False
@@ -175,7 +180,7 @@ class Course:
         self._look = self._drive.loop.call_later(seconds + 0.001, self._drive.moved)
 
     async def _close(self) -> None:
-        """Cancel all that goes on, and give the function a moment to end."""
+        """Cancel all that goes on, and await the function and the steps for a moment."""
         drive = self._drive
         for timer in (*self._timers, *([self._look] if self._look is not None else [])):
             timer.cancel()
@@ -194,17 +199,21 @@ class Course:
             self._leave(left)
 
     def _leave(self, tasks: set[asyncio.Task[Any]]) -> None:
-        """Say that they swallow CancelledError, and keep them from being collected."""
+        """Warn of tasks that swallow CancelledError, and keep them from being collected."""
         drive = self._drive
         for task in tasks:
             drive.engine.leftovers.add(task)
             task.add_done_callback(drive.engine.leftovers.discard)
         if tasks:
-            LOG.warning("The run %r is over here, and its function or a step goes on after CancelledError.", drive.id)
+            LOG.warning(
+                "The drive of the run %r is over, and its function or a step goes on though it was cancelled: let "
+                "CancelledError pass.",
+                drive.id,
+            )
 
 
 def only_waits(drive: Drive) -> bool:
-    """Return whether nothing goes on in the drive but waits, none of which is about to end."""
+    """Return whether nothing goes on in the drive but waits, none of which ends within 5 s."""
     if not drive.waits.open or drive.is_busy or not drive.gate.is_open or drive.closing is not None:
         return False
     if any(not drive.is_parked(key) for key in drive.flights):

@@ -193,12 +193,12 @@ class Drive:
         inside = f"{key}/"
         return any(open_key == key or open_key.startswith(inside) for open_key in self.waits.open)
 
-    def take_off(self, key: str) -> InFlight:
+    def begin_flight(self, key: str) -> InFlight:
         """Note that a step has no result yet."""
         flight = self.flights[key] = InFlight(key)
         return flight
 
-    def land(self, flight: InFlight) -> None:
+    def end_flight(self, flight: InFlight) -> None:
         """Note that it has one, or was cancelled."""
         if flight.task is not None and not flight.task.cancelled() and (error := flight.task.exception()) is not None:
             LOG.error(

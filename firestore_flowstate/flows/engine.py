@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 LOG: Final = logging.getLogger("firestore_flowstate.flows")
 _STEP_THREADS: Final = 32
+"""How many synchronous steps of a process run at once; asyncio's own pool has as many at most."""
 _DELIVERY_MILLISECONDS: Final = 1_000
-"""What a queue may need from the time of a task to its handler, and more."""
+"""More than a queue needs from the time of a task until its handler is called."""
 _LAST_MOMENT: Final = 253_402_300_799_999
-"""The last one that `datetime` knows, at the end of the year 9999, in milliseconds since the epoch."""
+"""The last moment that `datetime` can hold, at the end of the year 9999, in milliseconds since the epoch."""
 
 
 @dataclass
@@ -41,23 +42,24 @@ class Engine:
     """What all drives of a `Flows` share.
 
     Attributes:
-        store: Where the runs are.
-        dispatcher: What wakes them.
-        clock: The time.
+        store: The store that keeps the runs.
+        dispatcher: What wakes the runs.
+        clock: What tells the time.
         lease: How long a claim lasts, in milliseconds.
         version: The version of the code.
         max_recoveries: How often a run may be taken over in a row without a new result.
-        retry: When steps are tried again that have no Retry of their own.
-        telemetry: Spans and counters.
-        values: Types and JSON.
+        retry: When steps without a Retry of their own are tried again; None: never.
+        telemetry: What makes spans and metrics.
+        values: What turns values into JSON and back.
         flows: The flows that this process knows, by name.
         drives: The drives that go on in this process, by the id of the run.
-        wakers: Who waits in this process for a run to move, by its id.
-        drives_here: Drives a claimed run in this process, if the dispatcher is the one in this process.
-        is_closing: What is driven is handed over.
-        workers: How many workers look for what is due.
-        parked: What functions wait for that do not take CancelledError for an answer.
-        leftovers: Tasks of functions that did not end when they were cancelled, so that nobody collects them.
+        wakers: What to call when this process has written to a run, by the id of the run.
+        drives_here: Drives a claimed run in this process; None: the dispatcher is one that others share.
+        is_closing: Whether the runs that are driven here are being handed over.
+        workers: How many workers look for runs that are due.
+        parked: The futures of functions that called the run on and on after its end, and that now wait for ever.
+        leftovers: Tasks of functions that did not end when they were cancelled. They are kept here, since an event loop
+            does not keep its tasks from being collected.
     """
 
     store: VersionedFlowStateStore
@@ -81,16 +83,16 @@ class Engine:
     _process: int = field(default_factory=os.getpid)
 
     def flow(self, name: str | None, *, id: str) -> Flow[Any, Any]:
-        """Return the flow of the name.
+        """Return the flow of the name, for the run of the id.
 
         Raises:
-            UnknownFlowError: This process has none.
+            UnknownFlowError: This process has no flow of that name.
         """
         flow = self.flows.get(name) if name is not None else None
         if flow is None:
             raise UnknownFlowError(
                 f"The run {id!r} is of the flow {name!r}, which this process does not know: import the module that "
-                f"defines it. It knows {', '.join(sorted(self.flows)) or 'none'}.",
+                f"defines it. The process knows {', '.join(sorted(self.flows)) or 'no flow'}.",
                 flow_id=id,
                 name=name,
             )
@@ -98,14 +100,14 @@ class Engine:
 
     @property
     def pool(self) -> ThreadPoolExecutor:
-        """The threads of synchronous steps. They are not asyncio's, which others' work may use up."""
+        """The threads of synchronous steps. Asyncio's default threads may all be busy with work of the application."""
         self.check_process()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="flow-step")
         return self._pool
 
     def check_process(self) -> None:
-        """Leave to a parent what it drives: a forked child has none of its threads and tasks."""
+        """In a forked child, forget the parent's drives and threads: the child has none of its tasks and threads."""
         if self._process != os.getpid():
             self._process, self._pool = os.getpid(), None
             self.drives.clear()
@@ -113,48 +115,64 @@ class Engine:
             self.leftovers.clear()
 
     def moved(self, id: str) -> None:
-        """Tell those who wait in this process that the run has moved."""
+        """Tell those who wait in this process that it has written to the run."""
         for waker in list(self.wakers.get(id, ())):
             waker()
 
     def poke(self, id: str) -> None:
-        """Have a drive of the run in this process look at what is stored."""
+        """Have the drive of the run in this process, if there is one, load what is stored."""
         drive = self.drives.get(id)
         if drive is not None:
             drive.poke()
         self.moved(id)
 
     async def dispatch(self, id: str, wake: int, *, at: int | None = None) -> None:
-        """Have the run driven: now, or at a time in milliseconds since the epoch, unless no clock ever shows that."""
+        """Have the run driven.
+
+        Args:
+            id: The id of the run.
+            wake: The wake time that the dispatch is named by, in milliseconds since the epoch.
+            at: When, in milliseconds since the epoch; None: now. After the year 9999 nothing is dispatched.
+        """
         if at is not None and at > _LAST_MOMENT:  # others can write any number as `wakeAt`
             return
         moment = None if at is None else datetime.fromtimestamp(at / 1000, timezone.utc)
         await self.dispatcher.dispatch(id, wake=wake_name(wake, now=self.clock.now()), at=moment)
 
     async def dispatch_again(self, id: str, wake: int) -> None:
-        """Have a run driven that was perhaps woken for a moment still to come, by a queue whose clock is ahead.
+        """Have a run driven once more that a queue whose clock is ahead may have woken too early.
 
-        The queue takes no second task for that moment. Another is made for when this clock shows it, by the queue's,
-        however long a delivery takes.
+        The name of the wake time is then used up, and the queue takes no second task of it. So a task of another name
+        is made, for a later time: later by the time that the run came too early, since the queue's clock is ahead by as
+        much at least, and by as much again, at least 1 s, since the delivery took a part of what it is ahead.
+
+        Args:
+            id: The id of the run.
+            wake: The wake time, in milliseconds since the epoch.
         """
         early = max(0, wake - self.clock.now())
         at = datetime.fromtimestamp((wake + early + max(early, _DELIVERY_MILLISECONDS)) / 1000, timezone.utc)
         await self.dispatcher.dispatch(id, wake=early_name(wake), at=at)
 
     async def woken(self, id: str, wake: int | None) -> None:
-        """Have a run looked at that was written to from outside: by its drive here, and from `wake` on by another."""
+        """Have a run looked at that this process has written to: by its drive here, and by a new drive.
+
+        Args:
+            id: The id of the run.
+            wake: The wake time that was stored, in milliseconds since the epoch; None: no new drive is needed.
+        """
         self.poke(id)
         if wake is not None:
             await self.dispatch(id, wake)
 
     async def finish(self, image: Image) -> None:
-        """Do what is left to do after a run has ended."""
-        from .knocking import finish_todo  # which cancels runs, for which there is something left to do
+        """Do what is left to do after a run has ended: ``todo`` of its record."""
+        from .knocking import finish_todo  # here, since that module imports this one
 
         await finish_todo(self, image)
 
     def close(self) -> None:
-        """End the threads."""
+        """Let the threads end when they have done what they do."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -164,8 +182,8 @@ def lease_in_milliseconds(lease: timedelta) -> int:
     """Return the lease in milliseconds.
 
     Raises:
-        TypeError: It is not a timedelta.
-        ValueError: It is too short to be kept.
+        TypeError: The lease is not a timedelta.
+        ValueError: The lease is less than 1 s: a driver must extend it over a network.
     """
     if not isinstance(lease, timedelta):
         raise TypeError(f"lease is a timedelta, not {shown(lease)}")

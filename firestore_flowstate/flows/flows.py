@@ -1,4 +1,4 @@
-"""The flows of an application over one store."""
+"""`Flows`: the flows of an application over one store."""
 
 from __future__ import annotations
 
@@ -45,37 +45,39 @@ Result = TypeVar("Result")
 
 
 _SHORTEST_POLL_SECONDS: Final = 0.01
+"""About what the query of one look takes."""
 
 
 class Flows:
-    """The flows of an application over one store.
+    """The flows of an application over one store: they are defined, started, answered and driven by it.
 
     ::
 
-        flows = Flows(FirestoreFlowStateStore())
+        flows = Flows(MemoryFlowStateStore())
 
         @flows.flow
-        async def publish(run: Run, topic: Topic) -> Article: ...
+        async def greet(run: Run, name: str) -> str:
+            return f"Hello, {name}"
 
-        handle = await flows.start(publish, topic, id="order-17")
+        greeting = await flows.run(greet, "Ada")
 
     Args:
-        store: Where the runs are kept. It is not closed with the flows.
-        dispatcher: What has runs driven; None: this process does, for those that it starts, resumes or retries.
-        lease: How long a claim lasts without being extended: so long it takes at least until another process takes
-            over a run whose process has died.
-        version: Of the code, kept with each run that it starts.
-        max_recoveries: How often in a row a run may be taken over without a new result before it is given up.
+        store: The store that keeps the runs. It stays open when the flows are closed.
+        dispatcher: What has runs driven; None: this process drives those that it starts, resumes or retries.
+        lease: How long a claim lasts unless it is extended. If a process dies, its runs are taken over by another one
+            after that time and a grace of a tenth of it, at least 2 s.
+        version: The version of the code, which is kept with each run that is started by it: `Run.version`.
+        max_recoveries: How often in a row a run may be taken over without a new result, before it fails.
         retry: When steps without a Retry of their own are tried again; None: never.
 
     Attributes:
-        store: Where the runs are kept.
-        dispatcher: What it was given to have runs driven; None: this process does.
+        store: The store that keeps the runs.
+        dispatcher: The dispatcher that was given; None: this process drives its runs.
 
     Raises:
         TypeError: An argument is of another type.
-        ValueError: The store lets states expire that have not ended: a run that waits would be lost. Or the lease is
-            less than 1 s, or another argument cannot be right.
+        ValueError: The store lets states expire that have not ended, so that a waiting run would be lost. Or the lease
+            is less than 1 s, or `max_recoveries` is negative, or `version` is empty.
     """
 
     def __init__(
@@ -129,13 +131,20 @@ class Flows:
     ) -> Any:
         """Make a durable flow of an async function ``(run, input)`` or ``(run)``.
 
+        ::
+
+            @flows.flow(name="review", timeout=timedelta(days=30))
+            async def review_article(run: Run, topic: str) -> str:
+                return await run.interrupt("review", str)
+
         Args:
             function: The function.
             name: The name that runs are stored with; None: the function's own.
-            timeout: How long a run may take in all, before it is cancelled.
+            timeout: How long a run may take in all, waits included, before it is cancelled; None: as long as it likes.
 
         Raises:
-            ValueError: There is a flow of that name already.
+            TypeError: The function is not async, or takes other parameters.
+            ValueError: There is a flow of that name already, or the timeout is negative.
         """
         length = None if timeout is None else milliseconds(timeout, "timeout")
         check_text(name, "name")
@@ -196,22 +205,31 @@ class Flows:
         extra: Mapping[str, JsonScalar] | None = None,
         expire_after: timedelta | Unset | None = UNSET,
     ) -> FlowHandle[Any]:
-        """Start a run, and return as soon as it is stored. With an id that is there already: the run that is there.
+        """Start a run, and return its handle as soon as the run is stored.
+
+        If a run of this flow has the id already, that run is the one that is returned, whatever its input.
+
+        ::
+
+            handle = await flows.start(publish, "rivers", id="order-18", extra={"owner": "ada"})
 
         Args:
-            flow: The flow; or its name, which this process need not know if another one drives it.
-            input: Its input.
-            id: The id to store the run under; None: a random one.
-            delay: When it is to begin.
+            flow: The flow; or its name, which this process need not know if there is a dispatcher.
+            input: The input, if the flow takes one.
+            id: The id to store the run under; None: a random UUID.
+            delay: How long from now the run is to begin; None: it begins now.
             extra: Scalars beside the state, for queries and security rules, such as an owner.
             expire_after: How long after its end the state is kept; None: for ever. Not given: as the store says.
 
         Raises:
             InvalidPayloadError: The input does not fit. Nothing was written.
-            FlowStateEncodeError: `extra` has what the store's `update` does not take. Nothing was written.
+            InvalidFlowIdError: The id cannot name a document. Nothing was written.
+            FlowStateEncodeError: `extra` has what the store's `update` does not take, or the input has no JSON form.
+                Nothing was written.
             ValueError: `extra` has a key of the state itself. Nothing was written.
             FlowStateExistsError: A run of another flow has the id.
-            UnknownFlowError: Only this process drives runs, and does not know the flow.
+            UnknownFlowError: There is no dispatcher, and this process does not know the flow.
+            DispatchError: The queue did not take the task. The run is stored, and a sweep finds it.
         """
         begin = prepared(self._engine, flow, input, id=id, delay=delay, extra=extra, expire_after=expire_after)
         await create_or_join(self._engine, begin)
@@ -222,11 +240,19 @@ class Flows:
     @overload
     async def run(self, flow: Flow[Input, Result], input: Input, *, id: str | None = None) -> Result: ...
     async def run(self, flow: Flow[Any, Any], input: Any = UNSET, *, id: str | None = None) -> Any:
-        """Start a run, drive it here, and return its result, also if it waits in between.
+        """Start a run, drive it in this process, and return its result, also if the run waits in between.
+
+        If a run of this flow has the id already, its result is awaited and returned.
+
+        ::
+
+            article = await flows.run(write, "rivers")
 
         Raises:
-            FlowFailedError: It failed.
-            FlowCancelledError: It was cancelled.
+            FlowFailedError: The run failed.
+            FlowCancelledError: The run was cancelled.
+            InvalidPayloadError: The input does not fit. Nothing was written.
+            FlowStateExistsError: A run of another flow has the id.
         """
         return await run(self._engine, prepared(self._engine, flow, input, id=id))
 
@@ -237,26 +263,39 @@ class Flows:
     async def resume(self, id: str, payload: Any = None, *, step: str | None = None, key: str | None = None) -> None:
         """Answer a run, and have it go on.
 
-        An answer to a step that the run has not reached yet is kept for it, and checked when the run asks: the
-        interrupt raises InvalidPayloadError if it does not fit. An answer to a sleep ends it.
+        An answer to an interrupt that the run has not reached yet is kept for it, and checked when the run asks: the
+        interrupt raises InvalidPayloadError if the answer does not fit. An answer to a sleep ends the sleep.
+
+        ::
+
+            await flows.resume("order-17", True, step="approve", key="form-1")
 
         Args:
             id: The id of the run.
-            payload: The answer, which is checked against the schema that the run asks for.
-            step: The key of the interrupt; None: the first that is open.
-            key: A name for this answer: the same again is a success, and nothing is written.
+            payload: The answer. It is checked by the JSON Schema that is stored with the interrupt.
+            step: The key of the interrupt or sleep; None: the first interrupt that is open.
+            key: A name for this answer, so that it can be given again: then nothing is written, and it is a success.
 
         Raises:
             FlowStateNotFoundError: There is no such run.
-            NotWaitingError: It has ended, or the step has its answer, or is none that takes one.
+            NotWaitingError: The run has ended, or the step has its answer or its result, or takes no answer.
             InvalidPayloadError: The answer does not fit. Nothing was written.
+            FlowStateEncodeError: The answer has no JSON form. Nothing was written.
         """
         await resume(self._engine, id, payload, step=step, key=key)
 
     async def cancel(self, id: str, reason: str = "") -> None:
         """Cancel a run: at once if nobody drives it, else when its steps in flight have ended.
 
-        A run that has ended stays as it is.
+        A run that has ended stays as it is. The children that a cancelled run waits for are cancelled too.
+
+        ::
+
+            await flows.cancel("order-17", "the customer withdrew")
+
+        Args:
+            id: The id of the run.
+            reason: Why: `FlowCancelledError.reason`.
 
         Raises:
             FlowStateNotFoundError: There is no such run.
@@ -264,32 +303,41 @@ class Flows:
         await cancel(self._engine, id, reason)
 
     async def retry(self, id: str, *, from_step: str | None = None) -> None:
-        """Have a run that failed or was cancelled go on: what made it fail runs again, all else is kept.
+        """Have a run that failed or was cancelled go on: the steps that made it fail run again, all others are kept.
 
-        What had failed in other branches runs again too, if the function was not told of it before it ended.
+        Steps that had failed in other branches run again too, if the function was not told of that before it ended.
+
+        ::
+
+            await flows.retry("failed-17", from_step="outline")
 
         Args:
             id: The id of the run.
-            from_step: Run this step again, and all that reached the function after it, of parallel branches too.
+            from_step: The key of a step to run again, with all that reached the function after it, also of parallel
+                branches; None: only what made the run fail.
 
         Raises:
             FlowStateNotFoundError: There is no such run.
-            NotFailedError: It neither failed nor was cancelled.
-            ValueError: It has no result of `from_step`.
+            NotFailedError: The run neither failed nor was cancelled.
+            ValueError: The run has no result of `from_step`.
         """
         await retry(self._engine, id, from_step=from_step)
 
     async def result(self, id: str, *, timeout: timedelta | float | None = None) -> Any:
-        """Return what the run returns, when it has ended.
+        """Wait until a run has ended, and return what it returned.
+
+        ::
+
+            article = await flows.result("done-17", timeout=60)
 
         Args:
             id: The id of the run.
-            timeout: How long to wait, in seconds; 0: look once; None: for ever.
+            timeout: How long to wait, as a timedelta or in seconds; 0: look once; None: for ever.
 
         Raises:
-            FlowFailedError: It failed.
-            FlowCancelledError: It was cancelled.
-            TimeoutError: It has not ended in time, and goes on.
+            FlowFailedError: The run failed.
+            FlowCancelledError: The run was cancelled.
+            TimeoutError: The run has not ended in time. It goes on.
             FlowStateNotFoundError: There is no such run.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
@@ -303,16 +351,28 @@ class Flows:
     # Driving
 
     async def drive(self, id: str, *, budget: timedelta | float | None = None) -> DriveOutcome:
-        """Claim a run that is due, and go on with it here until it ends or waits: what the handler of a task calls.
+        """Claim a run that is due, and drive it in this process until it ends or waits.
+
+        The handler of a task calls this.
+
+        ::
+
+            outcome = await flows.drive("order-17", budget=timedelta(minutes=9))
 
         Args:
             id: The id of the run.
-            budget: How long this may take, in seconds: what the request lasts. Before it is used the run is handed
-                over to another drive, and at SIGTERM if this is the main thread.
+            budget: How long this may take, as a timedelta or in seconds: as long as the request lasts. In its last
+                tenth, at least 5 and at most 60 seconds, no step begins, and the run is handed over to another drive.
+                With a budget the run is handed over at SIGTERM too, if this is called on the main thread. None: as long
+                as the run needs.
+
+        Returns:
+            How the drive ended; see `DriveOutcome`.
 
         Raises:
-            UnknownFlowError: This process has no flow of its name.
-            ValueError: The budget is 5 seconds or less, which are kept at its end for steps in flight.
+            UnknownFlowError: This process does not know the flow of the run. Nothing was claimed.
+            BackendError: The store cannot be reached.
+            ValueError: The budget is not more than 5 seconds, which are kept at its end for steps in flight.
         """
         length = None if budget is None else budget_seconds(budget)
         if length is not None:
@@ -320,16 +380,33 @@ class Flows:
         return await drive(self._engine, id, budget=length)
 
     async def sweep(self, *, limit: int = 1000) -> int:
-        """Dispatch what has been due for 10 seconds, and return how many runs those were: to be called each minute."""
+        """Dispatch the runs that have been due for 10 seconds, and return how many there were.
+
+        It is to be called each minute, and finds the runs whose tasks were lost. It passes over runs whose flow this
+        process does not know.
+
+        ::
+
+            dispatched = await flows.sweep()
+
+        Args:
+            limit: The most runs that are dispatched in one call.
+        """
         check_count(limit, "limit", least=1)
         return await sweep(self._engine, limit)
 
     def worker(self, *, at_once: int = 16, poll: timedelta | float = 1.0) -> AbstractAsyncContextManager[None]:
-        """Drive what is due in this process for as long as the context is held open.
+        """Drive the runs that are due, in this process, for as long as the context is held open.
+
+        ::
+
+            async with flows.worker(at_once=4):
+                await asyncio.sleep(0.1)  # a service awaits its end here
 
         Args:
-            at_once: How many runs at a time.
-            poll: The pause between two looks, in seconds; each is one query.
+            at_once: How many runs are driven at a time.
+            poll: The pause after a look that found no run which is due, as a timedelta or in seconds. A look is a query
+                for each 300 runs that are due.
 
         Raises:
             ValueError: `at_once` is less than 1, or `poll` less than 0.01 s.
@@ -337,26 +414,34 @@ class Flows:
         check_count(at_once, "at_once", least=1)
         pause = seconds(poll, "poll")
         if pause < _SHORTEST_POLL_SECONDS:
-            raise ValueError(f"poll is at least {_SHORTEST_POLL_SECONDS} s, about what a look takes, not {shown(poll)}")
+            raise ValueError(
+                f"poll is at least {_SHORTEST_POLL_SECONDS} s, about what the query of a look takes, not {shown(poll)}"
+            )
         return worker(self._engine, at_once=at_once, poll=pause)
 
     def app(self, *, verify: Any, genkit: bool = False, budget: timedelta = timedelta(minutes=4)) -> Any:
         """Return an ASGI application with ``POST /drive``, ``POST /sweep`` and ``GET /health``.
 
-        Served alone it enters the flows by its lifespan; if it is mounted, the lifespan of the outer application is
-        to do so: ``async with flows``.
+        If it is served alone, its lifespan enters the flows. If it is mounted, the lifespan of the outer application
+        must do so: ``async with flows``.
+
+        ::
+
+            app = flows.app(verify=None)  # on private Cloud Run, which verifies callers itself
 
         Args:
-            verify: Who may call, but for health: an `Oidc`, or a function of starlette's Request that says so, which
-                may be async. None: the platform lets only those in who may, as private Cloud Run does.
-            genkit: Serve Genkit JS's wire too: ``POST /FLOW``.
-            budget: What a request may take, of which the last tenth is kept for handing over: less than what the host
-                cuts requests at.
+            verify: What decides who may call any route but ``/health``: an `Oidc`, or a function, which may be async,
+                that takes starlette's Request and returns whether to let it in. None: the platform verifies callers, as
+                private Cloud Run does.
+            genkit: Whether to serve Genkit JS's wire too: ``POST /FLOW``.
+            budget: How long a request may take. It is to be less than the time after which the host cuts a request off.
+                In its last tenth, at least 5 and at most 60 seconds, no step begins, and the run is handed over.
 
         Raises:
             FlowStateError: The extra ``http`` is not installed.
             TypeError: `verify` cannot be called.
-            ValueError: With `genkit`, a flow is named drive, sweep or health. Or the budget is 5 seconds or less.
+            ValueError: With `genkit`, a flow is named drive, sweep or health, or has a slash in its name. Or the budget
+                is not more than 5 seconds.
         """
         check_verify(verify)
         length = budget_seconds(budget)
@@ -370,7 +455,10 @@ class Flows:
 
     @property
     def blocking(self) -> BlockingFlows:
-        """The same for hosts without an event loop."""
+        """The same methods for hosts without an event loop: they block.
+
+        On the main thread this sets a handler of SIGTERM that hands runs over.
+        """
         if self._blocking is None:
             from .blocking import BlockingFlows
 
@@ -389,7 +477,7 @@ class Flows:
         await self.close()
 
     async def close(self) -> None:
-        """Hand over all runs that are driven here, and release what the dispatcher holds. The store stays open."""
+        """Hand over all runs that are driven in this process, and close the dispatcher. The store stays open."""
         self._hand_over()
         await self._background.close()
         await self._engine.dispatcher.close()

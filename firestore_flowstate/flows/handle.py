@@ -71,7 +71,7 @@ class FlowHandle(Generic[Result]):
 
         ::
 
-            async for state in flows.handle("order-17").watch():
+            async for state in flows.handle("done-17").watch():
                 print(state.status)
 
         Raises:

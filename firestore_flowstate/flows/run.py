@@ -1,4 +1,4 @@
-"""What the function of a flow sees of its run."""
+"""`Run`: what the function of a flow sees of its run."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ JsonScalar = str | int | float | bool
 class Run:
     """One run of a flow, as its function sees it.
 
-    The methods count their key when they are called, not when they are awaited: names, not positions, are the keys, and
-    the second call with a name gets the key ``name-1``.
+    What a method returns is recorded under a key, and a replay reads it from there. The key is the name that the method
+    is given; the second call with one name gets ``name-1``. Keys are counted when a method is called, not when its
+    coroutine is awaited.
     """
 
     def __init__(self, drive: Drive, options: StepOptions | None = None) -> None:
@@ -49,7 +50,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """The id of the run, which its state is stored under."""
+        """The id of the run: its state is stored under it."""
         return self._drive.id
 
     @property
@@ -64,12 +65,12 @@ class Run:
 
     @property
     def started_at(self) -> datetime:
-        """When the run first began, in UTC; the same on every replay."""
+        """When the run was first claimed to be driven, in UTC: the same on every replay."""
         return datetime.fromtimestamp((self._drive.image.record.began or 0) / 1000, timezone.utc)
 
     @property
     def is_replaying(self) -> bool:
-        """Whether no operation so far was without a recorded result."""
+        """Whether every operation so far had a recorded result."""
         return self._drive.is_replaying
 
     @overload
@@ -79,19 +80,25 @@ class Run:
     @overload
     def step(self, name: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]: ...
     def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        """Return what the function returns, from the record if it has run.
+        """Call the function once, record what it returns, and return that; on a replay return what is recorded.
 
         ::
 
-            outline = await run.step("outline", make_outline, topic)
+            outline = await run.step("outline", make_outline, "rivers")
 
-        The result goes through JSON and is validated as the function's annotated type, on the first call as on a
-        replay. A function that is not async runs in a thread.
+        The result goes through JSON and is validated as the type that the function is annotated to return, on the first
+        call as on a replay. A function that is not async runs in one of 32 threads.
+
+        Args:
+            name: The name of the step.
+            fn: The function. It may run again if the process dies before its result is stored.
+            args: What it is called with.
+            kwargs: What it is called with by name.
 
         Raises:
-            StepFailedError: It failed for good; rebuilt from the record.
-            FlowCodeChangedError: The key has a result of something else.
-            ValueError: The name cannot be one of a step.
+            StepFailedError: The function raised an error, and there are no more attempts. It is built from the record.
+            FlowCodeChangedError: What is recorded under the key is of another kind, or of other arguments.
+            ValueError: The name is empty, has a slash, or has the form ``__x__``.
             TypeError: `fn` cannot be called.
         """
         check_function(fn, name)
@@ -110,22 +117,29 @@ class Run:
         at_most_once: bool = False,
         result: Any = UNSET,
     ) -> Run:
-        """Return this run with options for the steps that are called on it.
+        """Return this run with options for the steps that are called on what is returned.
 
         ::
 
-            await run.options(retry=Retry(5), timeout=30).step("ask", ask, prompt)
+            answer = await run.options(retry=Retry(5), timeout=30).step("ask", ask, "rivers")
 
         Args:
-            retry: When to try again.
-            timeout: How long each attempt may take, in seconds; on `map` for each item. A timeout is a failed attempt.
-            at_most_once: Never begin the step twice; what is lost in a crash is StepInterruptedError.
-            result: The type to read the result as, in place of the function's annotation.
+            retry: How often and when a step is tried again; None: as `Flows(retry=...)` says.
+            timeout: How long each attempt may take, as a timedelta or in seconds; on `map` each attempt of each item.
+                An attempt that takes longer has failed, by a TimeoutError.
+            at_most_once: Whether the step must never begin twice. If it was begun, and no result of it is stored, the
+                step raises StepInterruptedError.
+            result: The type to read the result as, in place of the one that the function is annotated to return.
+
+        Raises:
+            ValueError: `at_most_once` is given together with a Retry of more than one attempt, or `timeout` is
+                negative.
+            TypeError: `retry` is not a Retry, or `timeout` is not a duration.
         """
         check_retry(retry)
         merged = self._step_options.merged(retry=retry, timeout=timeout, at_most_once=at_most_once, result=result)
         if merged.at_most_once and merged.retry is not None and merged.retry.attempts > 1:
-            raise ValueError("a step with at_most_once is never begun again: leave retry out")
+            raise ValueError("a step with at_most_once is never begun again: leave retry out, or at_most_once")
         return Run(self._drive, merged)
 
     @overload
@@ -139,10 +153,24 @@ class Run:
     def map(
         self, name: str, fn: Callable[[Any], Any], items: Iterable[Any], *, at_once: int = 8
     ) -> Coroutine[Any, Any, list[Any]]:
-        """Return what the function returns for each item, in order: a step for each, at most `at_once` at a time.
+        """Call the function for each item, and return the results in the order of the items.
+
+        Each item is a step of its own, with the keys ``name``, ``name-1``, ``name-2``.
+
+        ::
+
+            parts = await run.map("draft", write_part, ["source", "delta"], at_once=4)
+
+        Args:
+            name: The name of the steps.
+            fn: The function, which takes one item.
+            items: The items. On a replay they must come in the same order.
+            at_once: How many items are in flight at a time.
 
         Raises:
-            StepFailedError: An item failed for good. No further item was begun; those in flight are recorded.
+            StepFailedError: An item failed. No further item has begun, and those that were in flight are recorded.
+            ValueError: The name cannot be that of a step, or `at_once` is less than 1.
+            TypeError: `fn` cannot be called, or `items` cannot be iterated over.
         """
         check_count(at_once, "at_once", least=1)
         check_function(fn, name)
@@ -176,17 +204,21 @@ class Run:
     def interrupt(
         self, name: str, type: Any = None, *, show: Any = UNSET, timeout: timedelta | float | None = None
     ) -> Coroutine[Any, Any, Any]:
-        """Wait until somebody answers by `resume`, and return the answer. No process waits meanwhile.
+        """Wait until somebody answers by `Flows.resume`, and return the answer. No process waits meanwhile.
+
+        ::
+
+            ok = await run.interrupt("approve", bool, show="a draft", timeout=timedelta(days=3))
 
         Args:
-            name: The name of the step.
-            type: What the answer is to be; None: any JSON value.
-            show: What people need to see for their answer: stored once as ``cache["KEY/show"]``.
-            timeout: How long to wait, in seconds.
+            name: The name of the interrupt.
+            type: The type of the answer, whose JSON Schema is stored for those who answer; None: any JSON value.
+            show: What people need to see for their answer. It is stored once, as ``cache["KEY/show"]``.
+            timeout: How long to wait, as a timedelta or in seconds; None: until somebody answers.
 
         Raises:
             WaitTimeoutError: Nobody answered in time.
-            InvalidPayloadError: The answer does not fit the type after all; ask again under another name.
+            InvalidPayloadError: The stored answer does not fit the type. Ask again under another name.
         """
         called = self._call_without_options("interrupt")
         key = called.scope.key_for(name)
@@ -197,13 +229,20 @@ class Run:
     ) -> Coroutine[Any, Any, None]:
         """Wait for a time, or until a moment. No process waits meanwhile.
 
+        ::
+
+            await run.sleep("embargo", timedelta(days=1))
+
         Args:
-            name: The name of the step.
-            duration: How long, in seconds.
-            until: The moment, with its time zone.
+            name: The name of the sleep.
+            duration: How long to wait, as a timedelta or in seconds.
+            until: The moment to wait for, with its time zone. One that has passed ends the sleep at once.
+
+        Raises:
+            ValueError: Both `duration` and `until` are given, or neither; or `until` has no time zone.
         """
         if (duration is None) == (until is None):
-            raise ValueError("sleep takes a duration or until, one of the two")
+            raise ValueError("sleep takes either a duration or until, not both and not neither")
         if until is not None and until.tzinfo is None:
             raise ValueError(f"until needs a time zone, such as timezone.utc: {until!r} has none")
         called = self._call_without_options("sleep")
@@ -218,23 +257,38 @@ class Run:
     def child(
         self, name: str, flow: Flow[Any, Any], input: Any | Unset = UNSET, *, id: str | None = None
     ) -> Coroutine[Any, Any, Any]:
-        """Start another run, and return its result.
+        """Start another run, wait until it has ended, and return its result. No process waits meanwhile.
+
+        ::
+
+            review = await run.child("review", review_article, "rivers")
 
         Args:
-            name: The name of the step.
-            flow: What to run.
-            input: Its input.
-            id: The id of the other run; None: one made of this run's id and the key.
+            name: The name of the child in this run.
+            flow: The flow to run.
+            input: The input of the child.
+            id: The id of the child; None: one made of this run's id and the key.
 
         Raises:
-            FlowFailedError: It failed; `step` is the key.
-            FlowCancelledError: It was cancelled.
+            FlowFailedError: The child failed, was deleted, or another run has its id. The error's `step` is the key.
+            FlowCancelledError: The child was cancelled.
+            InvalidPayloadError: The input does not fit the flow.
         """
         called = self._call_without_options("child")
         return operations.child(called, called.scope.key_for(name), flow, input, id)
 
     def progress(self, **scalars: JsonScalar) -> None:
-        """Show scalars beside the state, with the next checkpoint or after a second; silent while replaying.
+        """Store scalars beside the state, for people and queries; on a replay nothing is stored.
+
+        They are written with the next checkpoint, or within a second. The function of a step may call this too, from
+        its thread.
+
+        ::
+
+            run.progress(percent=40, stage="drafts")
+
+        Args:
+            scalars: The values by their names: texts, numbers and booleans.
 
         Raises:
             ValueError: A name is a key of the state itself.
@@ -243,17 +297,22 @@ class Run:
         operations.progress(self._drive, scalars)
 
     def now(self, name: str = "now") -> Coroutine[Any, Any, datetime]:
-        """Return the time, in UTC; it is recorded, so it is the same on every replay."""
+        """Return the time in UTC. It is recorded, so every replay returns the same.
+
+        ::
+
+            today = (await run.now()).date()
+        """
         called = self._call_without_options("now")
         return operations.now(called, called.scope.key_for(name))
 
     def uuid(self, name: str = "uuid") -> str:
-        """Return a UUID made of the run's id and the key: the same on every replay, without a record."""
+        """Return a UUID that is made of the run's id and the key: the same on every replay, without a record."""
         return uuid_in(self.id, "uuid", call(self._drive).scope.key_for(name))
 
     @property
     def log(self) -> logging.LoggerAdapter[Any]:
-        """A logger that is silent while replaying, with ``flow_id`` and ``flow`` in each record."""
+        """A logger that says nothing while the run is replaying; its records have ``flow_id`` and ``flow``."""
         return _Log(logging.getLogger("firestore_flowstate.flows.run"), self)
 
     @property
@@ -262,7 +321,7 @@ class Run:
 
     def _call_without_options(self, what: str) -> Any:
         if self._options is not None:
-            raise ValueError(f"options are for steps: {what} takes none")
+            raise ValueError(f"options are for steps: call {what} on the run itself, not on run.options(...)")
         return call(self._drive)
 
 
@@ -273,7 +332,7 @@ else:
 
 
 class _Log(_Adapter):
-    """Says nothing while a run is replaying."""
+    """A logger adapter that says nothing while the run is replaying."""
 
     def __init__(self, logger: logging.Logger, run: Run) -> None:
         super().__init__(logger, {"flow_id": run.id, "flow": run.name})

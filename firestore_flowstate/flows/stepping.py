@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 NEAR_SECONDS: Final = 30.0
 """A pause of at most this long before another attempt is spent in the process; a longer one suspends the run."""
 _SWALLOWING_SECONDS: Final = 1.0
+"""How long an attempt that was cancelled is awaited; one that swallows CancelledError is left behind after that."""
 
 
 class StepCall(NamedTuple):
@@ -35,14 +36,14 @@ class StepCall(NamedTuple):
 
     Attributes:
         key: The key of the step.
-        function: What it calls.
-        args: With these arguments.
-        kwargs: And these.
-        options: When to try again, and so on.
+        function: The function that the step calls.
+        args: The arguments that it gets by position.
+        kwargs: The arguments that it gets by name.
+        options: What `Run.options` was given.
         sum: The CRC-32 of the arguments, if the step was called in another task than the flow's own.
-        is_once: The step, or one around it, must not begin twice.
-        is_straight: What happens inside comes one after the other with all else.
-        is_spaced: The result reaches the function by itself, not as one of many.
+        is_once: Whether the step, or one around it, must not begin twice.
+        is_straight: Whether operations inside of the step come one after the other with all others of the run.
+        is_spaced: Whether the next result waits for what this one sets going; not between the items of a map.
     """
 
     key: str
@@ -67,11 +68,11 @@ class InFlight:
     """A step that has no result yet.
 
     Attributes:
-        key: Its key.
-        task: What executes it.
-        is_executing: Its function has begun and not ended.
-        is_pausing: It waits in the process for its next attempt.
-        is_cancelled: We have cancelled it.
+        key: The key of the step.
+        task: The task that executes it.
+        is_executing: Whether its function has begun and not ended.
+        is_pausing: Whether it waits in the process for its next attempt.
+        is_cancelled: Whether the drive has cancelled it, and not the application.
     """
 
     key: str
@@ -81,20 +82,20 @@ class InFlight:
     is_cancelled: bool = False
 
     def cancel(self) -> None:
-        """Cancel what executes it; nothing is recorded."""
+        """Cancel the task that executes the step; nothing is recorded of it."""
         self.is_cancelled = True
         if self.task is not None:
             self.task.cancel()
 
 
 async def step(called: Called, call: StepCall) -> Any:
-    """Return the recorded result of the step, or execute it and record what it gives."""
+    """Return the recorded result of the step, or execute the step, record its result and return that."""
     await called.begin()
     return await outcome(called.drive, call)
 
 
 async def outcome(drive: Drive, call: StepCall) -> Any:
-    """Return the result of the step when it is its turn: the recorded one, or what executing it gives."""
+    """Return the result of the step, recorded before or now, when it is the next to reach the function."""
     kind = call.result_type(drive)
     entry = drive.recorded(call.key, "step", call.sum)
     n = order_of(entry) if entry is not None else await _live(drive, call)
@@ -103,10 +104,10 @@ async def outcome(drive: Drive, call: StepCall) -> Any:
 
 
 async def _live(drive: Drive, call: StepCall) -> int:
-    """Execute the step and return the number of its result."""
-    flight, outcome = drive.take_off(call.key), drive.loop.create_future()
+    """Execute the step; return the ``n`` of its result."""
+    flight, outcome = drive.begin_flight(call.key), drive.loop.create_future()
     flight.task = carried(lambda: _watched(drive, call, flight), [outcome])
-    flight.task.add_done_callback(lambda _: drive.land(flight))
+    flight.task.add_done_callback(lambda _: drive.end_flight(flight))
     try:
         n: int = await outcome
     except asyncio.CancelledError:
@@ -119,7 +120,7 @@ async def _live(drive: Drive, call: StepCall) -> int:
 
 
 async def _watched(drive: Drive, call: StepCall, flight: InFlight) -> int:
-    """Execute inside of a span of the step."""
+    """Execute the step inside of its span; return the ``n`` of its result."""
     with drive.engine.telemetry.executing(flow_id=drive.id, name=drive.flow.name, key=call.key):
         n = await _execute(drive, call, flight)
         entry = drive.checkpoint.entry(call.key)
@@ -128,7 +129,7 @@ async def _watched(drive: Drive, call: StepCall, flight: InFlight) -> int:
 
 
 async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
-    """Try until there is something to record; return its number."""
+    """Try until there is a result or an error to record; return its ``n``."""
     if call.options.at_most_once and (entry := _interrupted(drive, call.key)) is not None:
         return drive.record(call.key, entry)
     began = drive.engine.clock.now()
@@ -143,7 +144,7 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
         except FlowStateEncodeError as error:
             drive.fail(error, call.key)
             raise asyncio.CancelledError from error
-        except (Exception, asyncio.CancelledError) as error:  # whatever the application raises
+        except (Exception, asyncio.CancelledError) as error:  # whatever the function of the application raises
             if flight.is_cancelled:
                 raise
             entry = _after_failure(drive, call, failed_before + 1, error)
@@ -157,7 +158,7 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
 
 
 def _about(drive: Drive, call: StepCall, began: int, attempts: int) -> dict[str, Any]:
-    """Return what is noted of a step beside its result."""
+    """Return what is recorded of a step beside its result, by its name on the wire."""
     about = {
         "startTime": began,
         "endTime": drive.engine.clock.now(),
@@ -168,12 +169,12 @@ def _about(drive: Drive, call: StepCall, began: int, attempts: int) -> dict[str,
 
 
 def _interrupted(drive: Drive, key: str) -> CacheEntry | None:
-    """Return the entry of a step that must not begin again, if it was begun before."""
+    """Return the entry of a step with ``at_most_once`` that an earlier drive was about to begin; None: none was."""
     if key not in drive.image.record.intents:
         return None
     message = (
         f"The step {key!r} of the run {drive.id!r} was begun, and nobody knows how it ended. It is not begun again: "
-        "look where it works whether it was done."
+        "look where the step works whether it was done."
     )
     record = {"type": "StepInterruptedError", "message": message, "attempts": 1, "interrupted": True}
     return error_entry(record, endTime=drive.engine.clock.now())
@@ -184,7 +185,7 @@ def _failed(drive: Drive, key: str) -> int:
 
 
 def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseException) -> CacheEntry | None:
-    """Note that an attempt failed; return what is recorded if it was the last one."""
+    """Note that the attempt number `failed` failed; return what is recorded if it was the last one, else None."""
     retry = call.options.retry or (None if call.options.at_most_once else drive.engine.retry)
     drive.engine.telemetry.event(
         "step.attempt",
@@ -196,7 +197,7 @@ def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseExcepti
     )
     if retry is None or not retry.allows(failed, error):
         LOG.warning(
-            "The step %r of the run %r failed for good, after %d attempt(s).",
+            "The step %r of the run %r failed after %d attempt(s), and is not tried again.",
             call.key,
             drive.id,
             failed,
@@ -208,7 +209,7 @@ def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseExcepti
         "The step %r of the run %r failed with %s; the next attempt is in %.1f s.",
         call.key,
         drive.id,
-        type(error).__name__,  # no message: it may have a payload in it
+        type(error).__name__,  # not its message, which may have a payload in it
         pause,
     )
     drive.image.record.retries[call.key] = {
@@ -221,7 +222,7 @@ def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseExcepti
 
 
 async def _pause(drive: Drive, call: StepCall, flight: InFlight) -> None:
-    """Wait until the next attempt may begin."""
+    """Wait until the next attempt may begin: in the process if the pause is short, else with the run suspended."""
     record = drive.image.record
     at: int | None = record.retries.get(call.key, {}).get("next")
     left = 0.0 if at is None else (at - drive.engine.clock.now()) / 1000
@@ -237,12 +238,12 @@ async def _pause(drive: Drive, call: StepCall, flight: InFlight) -> None:
 
 
 async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int) -> Any:
-    """Call the function once and return its result in its JSON form."""
+    """Call the function once; return its result in its JSON form."""
     key = call.key
     scope = Scope(key, straight=call.is_straight, at_most_once=call.is_once)
     step = Step(drive.id, key, number, drive.image.record.rewinds)
     if number > 1:
-        drive.reopen(key)  # what the attempt before recorded inside
+        drive.reopen(key)  # this attempt asks again for what an earlier one recorded inside of the step
     flight.is_executing = True
     try:
         with drive.engine.telemetry.step(flow_id=drive.id, key=key, attempt=number):
@@ -266,12 +267,18 @@ async def _call(call: StepCall, scope: Scope, here: Here, drive: Drive) -> Any:
 def _call_synchronous(call: StepCall) -> Any:
     try:
         return call.function(*call.args, **call.kwargs)
-    except StopIteration as error:  # no future can hold it, so that whoever awaits one would wait for ever
+    except StopIteration as error:  # a future cannot hold it, so whoever awaits the future would wait for ever
         raise RuntimeError(f"the function of the step {call.key!r} raised StopIteration") from error
 
 
 async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[Any]]) -> Any:
-    """Await the attempt in a task of its own for at most the timeout, which does not run while the step waits."""
+    """Await the attempt in a task of its own for at most the timeout.
+
+    The time that the step spends in a wait does not count.
+
+    Raises:
+        TimeoutError: The attempt took longer.
+    """
     outcome = drive.loop.create_future()
     task = carried(attempt, [outcome])
     try:

@@ -29,13 +29,13 @@ class OpenWait:
     """A wait of the function that goes on in this process.
 
     Attributes:
-        key: Its key.
+        key: The key of the wait.
         wait: What is stored of it.
-        future: Gets the number of the result; of a retry: None.
+        future: Gets the ``n`` of the result; of a retry: None.
         type: The type that the answer is read as.
-        timer: What ends it in this process.
-        looking: How many loads of the child are under way, since it has knocked or its time has come.
-        is_contested: Its time is up, and until that is stored an answer may still come first.
+        timer: The timer that ends the wait in this process.
+        looking: How many loads of the child are under way, since the child has knocked or it is time to look.
+        is_contested: Whether the time of an interrupt is up and that is not stored yet: an answer may still come first.
     """
 
     key: str
@@ -53,7 +53,7 @@ class Waits:
 
     Attributes:
         drive: The drive.
-        open: They, by key.
+        open: The open waits, by key.
     """
 
     drive: Drive
@@ -62,15 +62,21 @@ class Waits:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is loaded or written for a wait now."""
+        """Whether a load or a write for a wait is under way."""
         return bool(self._tasks)
 
     def stored(self) -> dict[str, Wait]:
-        """Return what is to be stored of the open waits."""
+        """Return what is to be stored of the open waits, by key."""
         return {key: each.wait for key, each in self.open.items()}
 
     def begin(self, key: str, new: Wait, kind: Any = None) -> OpenWait:
-        """Begin a wait, or go on with the one that was stored by an earlier drive."""
+        """Begin the wait `new`, or go on with the one that an earlier drive has stored under the key.
+
+        Args:
+            key: The key.
+            new: What is stored of the wait if it begins now.
+            kind: The type of the answer to an interrupt.
+        """
         record = self.drive.image.record
         wait = record.waits.get(key)
         if wait is None or wait.kind != new.kind:
@@ -94,7 +100,7 @@ class Waits:
             each.timer = self.drive.engine.clock.call_later(seconds, lambda: self._on_time(each))
 
     def end(self, each: OpenWait, entry: CacheEntry) -> None:
-        """Record how the wait ended, and let its result through."""
+        """Record how the wait ended, and have its result reach the function."""
         if self._close(each):
             each.future.set_result(self.drive.record(each.key, _timed(entry, each.wait)))
 
@@ -114,27 +120,27 @@ class Waits:
                 self.look_at_child(each)
 
     def look_at_child(self, each: OpenWait) -> None:
-        """See whether the child has ended."""
-        from .children import look  # which begins waits
+        """Load the child, in a task, and end the wait if the child has ended."""
+        from .children import look  # here, since that module imports this one
 
-        each.looking += 1  # at once: a run must not be suspended with a knock that nobody follows
+        each.looking += 1  # at once, not in the task: until then the run could be suspended, and the knock be lost
         self.spawn(look(self, each))
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
-        """Run it in a task that ends with the drive."""
+        """Run the coroutine in a task, which is cancelled when the drive ends."""
         task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def cancel(self) -> None:
-        """Cancel all futures and timers."""
+        """Cancel the futures and timers of all waits."""
         for each in list(self.open.values()):
             self._disarm(each)
             each.future.cancel()
 
     def close(self) -> None:
-        """Cancel all, also what is loaded or written for a wait."""
+        """Cancel the futures and timers of all waits, and the loads and writes for them."""
         self.cancel()
         for task in list(self._tasks):
             task.cancel()
@@ -161,9 +167,9 @@ class Waits:
             self.spawn(self._time_out(each))
 
     async def _time_out(self, each: OpenWait) -> None:
-        """End an interrupt by its timeout once that is stored, unless an answer was stored before."""
+        """End an interrupt by its timeout once that is stored, unless an answer was stored before it."""
         drive = self.drive
-        if not drive.may_go_on or self.open.get(each.key) is not each:  # it was answered in the same pass of the loop
+        if not drive.may_go_on or self.open.get(each.key) is not each:  # an answer came in the same pass of the loop
             return
         each.is_contested = True
         self._forget(each.key)
@@ -180,7 +186,7 @@ class Waits:
         self.drive.checkpoint.replace(each.key, entry)
 
     def _close(self, each: OpenWait) -> bool:
-        """Take the wait from the open ones; return whether anybody still waits."""
+        """Take the wait from the open ones; return whether the function still waits for it."""
         self._disarm(each)
         self.open.pop(each.key, None)
         self._forget(each.key)
@@ -207,7 +213,19 @@ async def wait(
     schema: Callable[[], str | None] = lambda: None,
     show: Callable[[], CacheEntry | None] = lambda: None,
 ) -> None:
-    """Return when the interrupt or sleep has ended and its result is the next; what it is the drive knows."""
+    """Return when the interrupt or sleep has ended and its result is the next to reach the function.
+
+    The caller reads the result from the drive, as on a replay.
+
+    Args:
+        called: The call.
+        key: The key of the wait.
+        kind: Whether it is an interrupt or a sleep.
+        until: Returns when the wait ends by itself, in milliseconds since the epoch; None: it does not.
+        type: The type of the answer.
+        schema: Returns the JSON Schema of the answer, as text; None: any answer fits.
+        show: Returns the entry of what people are shown; None: nothing is shown.
+    """
     await called.begin()
     drive = called.drive
     refuse_at_most_once(called, key)
@@ -230,13 +248,13 @@ async def wait(
 
 
 async def wait_until(drive: Drive, key: str, at: int) -> None:
-    """Wait for another attempt of a step that is far off."""
+    """Wait until `at`, in milliseconds since the epoch, for another attempt of a step; the run may be suspended."""
     each = drive.waits.begin(key, Wait("retry", until=at))
     await result_of(drive, each)
 
 
 async def result_of(drive: Drive, each: OpenWait) -> int | None:
-    """Return the number of the wait's result when there is one."""
+    """Return the ``n`` of the wait's result when the wait has ended; None: it is a retry, which has no result."""
     try:
         return await each.future
     except asyncio.CancelledError:
@@ -245,26 +263,31 @@ async def result_of(drive: Drive, each: OpenWait) -> int | None:
 
 
 async def may_go_on(drive: Drive) -> None:
-    """Return if operations may still begin; else never."""
+    """Return at once if operations may still begin; else wait until the drive is closed, which cancels this."""
     if not drive.may_go_on:
         await drive.park()
 
 
 def refuse_at_most_once(called: Called, key: str) -> None:
-    """Raise ValueError for a wait inside of a step that must not begin twice, which a wait would need."""
+    """Refuse a wait inside of a step with ``at_most_once``: after a wait the step would have to begin again.
+
+    Raises:
+        ValueError: The scope of the call is such a step.
+    """
     if called.scope.at_most_once:
         raise ValueError(
-            f"{key!r}: a step with at_most_once cannot wait, since it would have to begin again afterwards"
+            f"{key!r} is called inside of a step with at_most_once, which cannot wait, since it would have to begin "
+            "again afterwards: call it outside of the step"
         )
 
 
 def _timed(entry: CacheEntry, wait: Wait) -> CacheEntry:
-    """Return the entry with the time at which the wait began."""
+    """Return the entry, with the time at which the wait began as its ``startTime``."""
     return entry if wait.since is None else entry.model_copy(update={"startTime": wait.since})
 
 
 def interrupt_entry(drive: Drive, type: Any, payload: Any) -> CacheEntry:
-    """Return the entry of an answer: its payload, or the error that it does not fit the type."""
+    """Return the entry of an answer: with its payload, or with InvalidPayloadError if it does not fit the type."""
     try:
         drive.engine.values.read(payload, type)
     except ValidationError as error:

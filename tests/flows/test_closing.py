@@ -310,7 +310,7 @@ async def test_a_step_at_most_once_cannot_wait(flows: Flows) -> None:
 
         await run.options(at_most_once=True).step("outer", outer)
 
-    with pytest.raises(FlowFailedError, match="at_most_once cannot wait"):
+    with pytest.raises(FlowFailedError, match="at_most_once, which cannot wait"):
         await flows.run(once)
 
 
