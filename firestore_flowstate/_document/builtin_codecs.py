@@ -22,14 +22,14 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# benchmarks/codecs.py: of what makes text of LLM calls 2.5 times smaller, the fastest. A table of 32 KB stays in the
-# cache of a core, and matches of less than seven bytes are not worth the search.
+# By benchmarks/codecs.py these are the fastest options that make the text of LLM calls 2.5 times smaller. A hash table
+# of 32 KB stays in the cache of a core, and matches of less than seven bytes are not worth the search.
 _OPTIONS: Final[dict[int, int]] = {
     zstd.CompressionParameter.compression_level: 1,
     zstd.CompressionParameter.hash_log: 13,
     zstd.CompressionParameter.min_match: 7,
 }
-_idle: Final[list[zstd.ZstdCompressor]] = []  # no more than were ever in use at once
+_idle: Final[list[zstd.ZstdCompressor]] = []  # compressors to use again: as many as were ever in use at once
 
 
 _NONCE_BYTES: Final = 12  # NIST SP 800-38D, 8.2: random nonces of 96 bits
@@ -37,18 +37,22 @@ _NONCE_BYTES: Final = 12  # NIST SP 800-38D, 8.2: random nonces of 96 bits
 
 def compress(data: bytes) -> bytes:
     """Return the data as one zstd frame."""
-    # If a compressor is made for each value, a tenth of the time goes into its memory, which has 40 KB.
+    # Compressors are used again. To make one for each value takes a tenth of the time, for its 40 KB of memory.
     try:
         compressor = _idle.pop()
     except IndexError:
         compressor = zstd.ZstdCompressor(options=_OPTIONS)
     frame = compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
-    _idle.append(compressor)  # one that has failed is left behind
+    _idle.append(compressor)  # not reached by a compressor that has failed
     return bytes(frame)
 
 
 def decompress(data: bytes, size: int) -> bytes:
-    """Return the data of one zstd frame; never makes more than one byte beyond the size.
+    """Return the data of one zstd frame.
+
+    Args:
+        data: The frame.
+        size: How many bytes it is to hold. No more than one byte beyond them is decompressed, whatever it holds.
 
     Raises:
         ValueError: The frame is damaged or does not hold exactly that many bytes.
@@ -64,7 +68,7 @@ def decompress(data: bytes, size: int) -> bytes:
 
 
 class KeyFailedError(Exception):
-    """The application's function for a key raised, or returned what is not an AES key. The cause is kept."""
+    """The application's function for a key raised, or returned what is not an AES key. `__cause__` is its exception."""
 
 
 class Keyring:
@@ -92,7 +96,11 @@ class Keyring:
         self.current = current
 
     def encrypt(self, data: bytes, bound_to: bytes) -> tuple[str, bytes]:
-        """Return the id of the current key, and nonce and ciphertext; `bound_to` is needed to decrypt it.
+        """Return the id of the current key, and the nonce with the ciphertext behind it.
+
+        Args:
+            data: What to encrypt.
+            bound_to: Text that is not stored, and that `decrypt` must be given again.
 
         Raises:
             KeyFailedError: The application's function did not return the key.
@@ -104,7 +112,8 @@ class Keyring:
         """Return what was encrypted.
 
         Raises:
-            FlowStateDecodeError: The key is unknown, cannot be had or is wrong, or the data was changed or moved here.
+            FlowStateDecodeError: The key is unknown, its function failed, it is another key than the one that has
+                encrypted the data, or the data was changed or has been moved here from another flow or field.
         """
         from cryptography.exceptions import InvalidTag
 

@@ -28,9 +28,9 @@ from .stored_values import (
 COMPACT_WEIGHT: Final = 300_000
 """The weight of the log in the root from which on it is compacted: bytes, plus 1,000 a segment."""
 
-_MOVE_BYTES: Final = COMPACT_WEIGHT // 4  # a compacted run with more bytes leaves the root
-_JOIN_BYTES: Final = 1_000_000  # segments in parts are joined with a run once they come to this together
-_FULL_BYTES: Final = _JOIN_BYTES // 2  # one in parts with more is not joined again
+_MOVE_BYTES: Final = COMPACT_WEIGHT // 4  # a merged segment with more bytes moves to parts
+_JOIN_BYTES: Final = 1_000_000  # as many as a part holds: segments in parts are merged once they come to this together
+_FULL_BYTES: Final = _JOIN_BYTES // 2  # a segment in parts with more is not merged again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class CompactedLog:
     Attributes:
         log: The segments.
         spill: What moved to parts.
-        gone: References that nothing refers to any more.
+        gone: References of the old log that the new one does not have.
         steps: How many steps there are, if all of the log was compacted into one segment; None otherwise.
-        grown: By how many bytes of JSON the log became larger: less than 0 if steps had been set again.
+        grown: By how many bytes of JSON the log became larger. It is negative if steps had been set again.
     """
 
     log: Sequence[Segment]
@@ -52,7 +52,7 @@ class CompactedLog:
     grown: int
 
     def part_count(self, root: Root) -> int:
-        """Return how many parts the root refers to then, or more."""
+        """Return an upper bound on how many parts the root refers to then."""
         return max(0, root.part_count - len(part_ids(self.gone))) + self.spill.count
 
     def refs(self, root: Root) -> tuple[PartRef, ...]:
@@ -66,10 +66,11 @@ class CompactedLog:
 
 
 def joinable(root: Root) -> list[PartRef]:
-    """Return the references that compaction needs the bytes of: those it joins with the run at the end of the log.
+    """Return the references whose bytes compaction needs: those of segments in parts that it merges with later ones.
 
-    The last segments in parts are joined once they fill a part, together with the run, and none that was joined before:
-    so each byte is written a few times at most, however long the flow, and there are few parts.
+    The last segments in parts are merged with all that follows them once they fill a part together. A segment that was
+    merged so is never merged again. So each byte is written a few times at most, however long the flow is, and there
+    are few parts.
     """
     joined: list[PartRef] = []
     size = 0
@@ -91,14 +92,14 @@ def joinable(root: Root) -> list[PartRef]:
 
 
 def compact_log(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> CompactedLog:
-    """Return the log with each run of segments that are inline or resolved merged into one.
+    """Return the log, in which each run of segments whose values are in the root or in `resolved` is merged into one.
 
-    Merged result, order and revision stay as they are.
+    The state that the log comes to, the order of its steps and its revision stay as they are.
 
     Args:
         root: The root.
         resolved: The bytes of the references that `joinable` returned.
-        context: Where it is kept.
+        context: The context of the document.
     """
     spill, gone = Spill(room=0), list[PartRef]()
     log: list[Segment] = []
@@ -147,7 +148,7 @@ def write_compacted(document: Document, compacted: CompactedLog, stored: StoredD
     payload["parts"].integer_value = compacted.part_count(root)
     mask = [f"{PAYLOAD}.log", f"{PAYLOAD}.weight", f"{PAYLOAD}.parts"]
     summary = document.fields["summary"].map_value.fields
-    if compacted.steps is not None:  # updates could only count what they set
+    if compacted.steps is not None:  # exact, while updates count steps again that they set again
         summary["steps"].integer_value = compacted.steps
         mask.append("summary.steps")
     if compacted.grown:
@@ -177,7 +178,7 @@ def _compacted(run: Sequence[Segment], merged: Entries, context: DocumentContext
 
 
 def _size(segments: Sequence[Segment], resolved: Mapping[str, bytes]) -> int:
-    """Return about how many bytes of JSON segments have, by what the packed values say of themselves."""
+    """Return about how many bytes of JSON segments have, as the envelopes of their values say."""
     return sum(
         unpacked_size(bytes_of(stored, resolved)) for segment in segments for stored in segment.values().values()
     )
@@ -207,7 +208,7 @@ class Rewrapped:
         values: The payload values beside the log.
         log: The segments.
         spill: What is in parts now.
-        gone: References that nothing refers to any more.
+        gone: The references of the old root, none of which the new one has.
     """
 
     values: Mapping[str, Stored]
@@ -258,7 +259,7 @@ def write_rewrapped(document: Document, rewrapped: Rewrapped, context: DocumentC
     payload["parts"].integer_value = rewrapped.spill.count
     mask = [f"{PAYLOAD}.{name}" for name in (*rewrapped.values, "log", "weight", "parts")]
     if context.payloads.keyring is not None:
-        mask.append("summary.errorLine")  # not to be left in the clear
+        mask.append("summary.errorLine")  # named without a value, so that it is deleted: it is in the clear
     return mask
 
 

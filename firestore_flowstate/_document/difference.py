@@ -70,7 +70,8 @@ class Change:
     ) -> Change:
         """Return what a call of `update` names, which has these parameters; errors name the flow state.
 
-        `is_detached` says whether values are copied, since they may be changed before they are encoded.
+        `is_detached` says whether the values are copied, as is needed if the caller can change them before they are
+        encoded.
 
         Raises:
             FlowStateEncodeError: A value is not of the type that the parameter takes.
@@ -117,7 +118,7 @@ class Change:
         return self.names_status or EXPIRE_AFTER in self.extra
 
     def own_duration_after(self, base: float | None) -> int | float | None:
-        """Return the flow's own duration once it is written."""
+        """Return the flow's own duration after the write, in milliseconds; `base` is that before it."""
         return own_duration(self.extra) if EXPIRE_AFTER in self.extra else base
 
     def places(self) -> Iterator[tuple[str, Any]]:
@@ -138,7 +139,7 @@ class Change:
             object.__setattr__(self, "extra", {**self.extra, EXPIRE_AFTER: own})
         for key, value in self.extra.items():
             check_extra(key, value)
-        if isinstance(self.remove, str):  # an iterable of strings too, of other ones than was meant
+        if isinstance(self.remove, str):  # it is an iterable of strings too, and each letter would count as a step
             raise not_a("an iterable of names of steps", "remove", self.remove)
         object.__setattr__(self, "remove", tuple(map(exact, self.remove)))
         for step in self.remove:
@@ -175,7 +176,7 @@ class Snapshot:
 
     Args:
         state: The state.
-        encode: Encodes it by field, step and event, so that values that are stored differently differ.
+        encode: Encodes it by field, step and event. Two values must have the same text only if they are stored alike.
     """
 
     def __init__(self, state: FlowState, encode: Callable[[FlowState], EncodedState] = encode_state) -> None:
@@ -221,7 +222,7 @@ class Snapshot:
     def _can_be_set(self, key: str, value: Any) -> bool:
         """Return whether an update can make the value of an unknown key what it is now."""
         if isinstance(value, Unset) and key in self._before.fields:
-            value = self._unknown.get(key, UNSET)  # what was not a field of its own cannot be removed as one
+            value = self._unknown.get(key, UNSET)  # to be removed it must have been a field of the document's own
         try:
             check_extra(key, value)
         except FlowStateEncodeError:
@@ -233,7 +234,7 @@ def apply(change: Change, encoded: EncodedState) -> EncodedState:
     """Return the encoded state with what the change names.
 
     Raises:
-        FlowStateEncodeError: A value cannot be stored without loss; says where.
+        FlowStateEncodeError: A value cannot be stored without loss; `path` names it.
     """
     named = ((key, name, getattr(change, name)) for key, name in _FIELDS_OF_UPDATE.items())
     try:

@@ -19,7 +19,7 @@ from ..unset import UNSET, Unset
 if TYPE_CHECKING:
     from .._rpc.messages import Value  # for types alone: stores in memory load no grpc
 
-ERROR_LINE_CHARACTERS: Final = 200  # which a line of a list has room for
+ERROR_LINE_CHARACTERS: Final = 200  # about what one line of a list has room for
 
 WAKE_AT: Final = "wakeAt"
 """The unknown key with the moment from which somebody should look at a flow, in milliseconds since the epoch."""
@@ -28,14 +28,20 @@ EXPIRE_AFTER: Final = "expireAfter"
 """The unknown key with a flow's own duration, in milliseconds; a negative one stands for never."""
 
 EXPIRY: Final = "expireAt"
-"""The field that a TTL policy goes by, in either layout; a state of the native layout may own it, as a key."""
+"""The field that a TTL policy goes by, in either layout. In a native document it may be an unknown key of the state."""
 _NEVER: Final = -1
-_LONGEST_WAIT: Final = 86_400.0  # seconds
+_LONGEST_WAIT: Final = 86_400.0  # seconds: a day, which every event loop's timers reach
 _FINISHED: Final = ("done", "failed")
 
 
 class StatusInputs(NamedTuple):
-    """What the status of a flow follows from."""
+    """What the status of a flow follows from.
+
+    Attributes:
+        ended: Whether the operation has ended, and how; empty if it has not.
+        blocked: Whether there is a blocked step.
+        executed: Whether there are executions.
+    """
 
     ended: Literal["", "done", "failed"]
     blocked: bool
@@ -49,7 +55,7 @@ class StatusInputs(NamedTuple):
     def after(
         self, operation: Operation | Unset, blocked_on_step: object, executions: Sequence[object] | Unset
     ) -> StatusInputs:
-        """Return the inputs once these have replaced what they name."""
+        """Return the inputs after a partial write of these fields; UNSET: the write does not name the field."""
         return StatusInputs(
             self.ended if isinstance(operation, Unset) else _ended(operation),
             self.blocked if isinstance(blocked_on_step, Unset) else blocked_on_step is not None,
@@ -98,7 +104,10 @@ def is_queryable(key: str, value: object) -> bool:
 
 
 def last_end_time(executions: Sequence[FlowStateExecution]) -> int | float | None:
-    """Return when the last execution ended; None while it runs, if it does not say or no head can."""
+    """Return when the last execution ended, in milliseconds since the epoch.
+
+    None: there is none, it has no end time, or an end time of more than 64 bits, which a head cannot hold.
+    """
     end = executions[-1].end_time if executions else None
     return None if isinstance(end, int) and not is_int64(end) else end
 
@@ -133,13 +142,13 @@ def expiry(
 ) -> datetime | None:
     """Return when a state that is written now expires, or None if it does not.
 
-    To be asked by every write that changes operation, blocked step, executions or the flow's own duration: a flow that
-    is resumed loses its expiry.
+    Every write that changes operation, blocked step, executions or the flow's own duration must ask: a flow that is
+    resumed loses its expiry.
 
     Args:
         status: What the flow does.
         now: When it is written.
-        own: The flow's own duration, as of `own_duration`; None: it has none.
+        own: The flow's own duration in milliseconds, as `own_duration` returns it; None: it has none.
         after: The duration of the settings; None: never.
         when: Which states expire, by the settings.
     """
@@ -156,7 +165,7 @@ def expiry(
 
 
 def expires_at(fields: Mapping[str, Value]) -> datetime | None:
-    """Return when a document says that it expires; None if it does not say, or not as a timestamp."""
+    """Return when a document expires; None if it has no expiry, or one that is not a timestamp."""
     value = fields.get(EXPIRY)
     if value is None or value.WhichOneof("value_type") != "timestamp_value":
         return None
@@ -186,12 +195,15 @@ def expire_after_in(fields: Mapping[str, Value]) -> int | float | None:
 
 
 def has_expired(expire_at: datetime | None, now: datetime) -> bool:
-    """Return whether the state counts as absent, collected yet or not."""
+    """Return whether the state counts as absent, even if TTL has not deleted it yet."""
     return expire_at is not None and expire_at <= now
 
 
 def seconds_until(expire_at: datetime | None) -> float | None:
-    """Return the seconds until a state expires, a day at most: timers do not reach as far; None if it does not."""
+    """Return the seconds until a state expires, at most a day; None if it does not expire.
+
+    Timers overflow beyond some weeks, and whoever waits for a day looks again then.
+    """
     if expire_at is None:
         return None
     return min(max((expire_at - datetime.now(timezone.utc)).total_seconds(), 0.0), _LONGEST_WAIT)
@@ -206,10 +218,12 @@ def own_duration(unknown: Mapping[str, Any]) -> int | float | None:
 
 
 def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
-    """Return what the unknown key is to be for a parameter `expire_after`; UNSET: as it is.
+    """Return the value of the unknown key ``expireAfter`` for a parameter `expire_after`, in milliseconds.
+
+    UNSET: the key stays as it is. A negative number: never.
 
     Raises:
-        ValueError: It is not a duration.
+        ValueError: The parameter is not a duration.
     """
     if isinstance(given, Unset):
         return UNSET
@@ -223,7 +237,7 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
 
 
 def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> AbstractContextManager[None]:
-    """Give a state its flow's own duration while it is stored under the id; if that fails it has what it had.
+    """Set the unknown key ``expireAfter`` of a state for the block, in which it is stored; take it back if that fails.
 
     Raises:
         ValueError: `given` is not a duration.
@@ -231,7 +245,7 @@ def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Abstr
     """
     own = own_duration_of(given)
     given_state: object = state
-    if isinstance(own, Unset) or not isinstance(given_state, FlowState):  # others are refused when encoded
+    if isinstance(own, Unset) or not isinstance(given_state, FlowState):  # what is not a state is refused when encoded
         return nullcontext()
     return _lasting(id, state, given, own)
 
@@ -257,7 +271,7 @@ def _lasting(id: str, state: FlowState, given: timedelta | Unset | None, own: fl
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise FlowStateEncodeError(
             f"Flow state {id!r}: a {type(state).__qualname__} cannot keep expire_after={shown(given, 80)} as its "
-            f"{name}: {why}. Nothing was written: update() takes it once the state is stored.",
+            f"{name}: {why}. Nothing was written: store the state without it, then call update() with it.",
             flow_id=id,
             path=name,
         ) from error
@@ -271,7 +285,7 @@ def _lasting(id: str, state: FlowState, given: timedelta | Unset | None, own: fl
 def _set_own(state: FlowState, name: str, own: float) -> None:
     setattr(state, name, own)
     if (kept := getattr(state, name)) != own or isinstance(kept, bool):
-        raise ValueError(f"it makes it {shown(kept, 80)}")
+        raise ValueError(f"the model changes it to {shown(kept, 80)}")
 
 
 def _duration(own: float) -> timedelta | None:

@@ -1,7 +1,7 @@
 """The JSON forms of Python values: what each type is stored as, whole, or an error with its path.
 
-docs/values.md has the table. A model is taken apart field by field: pydantic's own dump keeps what the types of the
-fields declare, and not what the values have.
+docs/values.md has the table. A model is taken apart field by field, since pydantic's own dump loses data: for a field
+whose value is of a subclass it keeps only what the declared type has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..models import WireModel
 from .wire import to_wire
 
 MAX_DEPTH: Final = 200  # containers, one inside another: pydantic_core goes no deeper
-MAX_INTEGER_DIGITS: Final = 4300  # what Python reads back from text unless told otherwise
+MAX_INTEGER_DIGITS: Final = 4300  # Python's default limit for reading an integer from text
 
 _TOO_LARGE_INTEGER: Final = 10**MAX_INTEGER_DIGITS
 _SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -86,7 +86,7 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
                 for field in dataclasses.fields(value)
             }
         if config is not None and isinstance(value, (AbstractSet, deque)):
-            # The field says that it is one and reads it back; in a value of its own, a list would claim an order.
+            # The type of the field reads a set back. Outside of a model nothing would, and a list claims an order.
             members = [_form(member, f"{path}[{index}]", depth + 1, config) for index, member in enumerate(value)]
             return sorted(members, key=json.dumps) if isinstance(value, AbstractSet) else members
         if (of_firestore := _firestore_form(value)) is not None:
@@ -142,7 +142,7 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
             _put(form, place, _field_form(value, name, member_path, depth + len(place) - 1, config), member_path)
         elif member is not field.default and member != field.default:
             raise _unstorable(member_path, "a field that its model excludes from dumps, whose value would be lost")
-    if config.get("extra", "ignore") == "ignore":  # others would not be the same when read back
+    if config.get("extra", "ignore") == "ignore":  # others would keep computed fields as unknown keys, or refuse them
         for name in model.__pydantic_decorators__.computed_fields:
             form[name] = _form(getattr(value, name), f"{path}.{name}", depth + 1, config)
     extra = getattr(value, "__pydantic_extra__", None) or {}
@@ -169,7 +169,7 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
         return _form(_dumped(value, own[-1], path, name=name), path, depth + 1, config)
     try:
         return _form(getattr(value, name), path, depth + 1, config)
-    except _WithoutFormError:  # of a type that has its serializer in the annotation, such as list[Array]
+    except _WithoutFormError:  # the annotation of the field may have a serializer for it, such as list[Array]
         try:
             return _form(_dumped(value, "json", path, name=name), path, depth + 1, config)
         except FlowStateEncodeError:
@@ -178,7 +178,7 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
 
 
 def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None) -> Any:
-    """Return what a model's own serializer makes of it, or of one field."""
+    """Return what a model's own serializer makes of the model, or of one field of it."""
     try:
         dumped = type(value).__pydantic_serializer__.to_python(
             value,
@@ -193,7 +193,7 @@ def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None) -
 
 
 def _read_by(name: str, field: Any, config: Mapping[str, Any], path: str) -> Sequence[str]:
-    """Return the keys, one in the other, under which validation finds a field."""
+    """Return the keys under which validation finds a field: several for an AliasPath, one inside the other."""
     alias = None if config.get("validate_by_alias") is False else field.validation_alias
     if isinstance(alias, AliasChoices):
         alias = next((choice for choice in alias.choices if isinstance(choice, str)), alias.choices[0])
@@ -207,13 +207,13 @@ def _read_by(name: str, field: Any, config: Mapping[str, Any], path: str) -> Seq
 
 
 def _put(form: dict[str, Any], keys: Sequence[str], value: Any, path: str) -> None:
-    """Put a value under keys, one in the other."""
+    """Put a value under the keys, one inside the other."""
     for key in keys[:-1]:
         form = form.setdefault(key, {})
         if not isinstance(form, dict):
-            raise _unstorable(path, f"under a key in {key!r}, where another field of its model is")
+            raise _unstorable(path, f"under a key in {key!r}, which another field of its model is stored under")
     if keys[-1] in form and form[keys[-1]] != value:
-        raise _unstorable(path, f"under the key {keys[-1]!r}, where another field of its model is")
+        raise _unstorable(path, f"under the key {keys[-1]!r}, which another field of its model is stored under")
     form[keys[-1]] = value
 
 
@@ -226,7 +226,7 @@ def attribute(value: Any, name: str, path: str) -> Any:
 
 
 def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> str:
-    """Return bytes as text: in base64, and in a model as the model reads its own."""
+    """Return bytes as text: in base64, or within a model in the form that the model reads back."""
     how = "base64" if config is None else config.get("ser_json_bytes", "utf8")
     if how == "base64":
         return base64.b64encode(value).decode()
@@ -241,17 +241,17 @@ def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> st
 
 
 def _scalar_form(value: Any, path: str) -> Any:
-    """Return the text of times, ids, decimals, paths, addresses and the like, each of which is read back from it."""
+    """Return the text of a time, id, decimal, path, address or the like, from which pydantic reads it back."""
     if isinstance(value, (Secret, SecretStr, SecretBytes)):
         raise _unstorable(path, "a secret, which its JSON form would hide: store what get_secret_value() returns")
     if hasattr(value, "__fspath__"):
         return _text(str(value), path)
     if isinstance(value, (datetime, time)):
         value = _in_whole_minutes(value, path)
-    if getattr(value, "nanosecond", 0):  # pandas' times, of which pydantic would write microseconds
+    if getattr(value, "nanosecond", 0):  # a time of pandas: pydantic would cut it to microseconds
         return str(value.isoformat())
-    if isinstance(value, (Iterable, re.Pattern)):  # whose flags the text leaves out
-        form = None if not hasattr(value, "hosts") else str(value)  # networks are iterable too
+    if isinstance(value, (Iterable, re.Pattern)):  # the text of a pattern leaves out its flags
+        form = None if not hasattr(value, "hosts") else str(value)  # an IP network is iterable too, and has a text
     else:
         try:
             form = to_jsonable_python(value)
@@ -263,7 +263,10 @@ def _scalar_form(value: Any, path: str) -> Any:
 
 
 def _in_whole_minutes(value: datetime | time, path: str) -> datetime | time:
-    """Return a time whose offset its text can hold, which has no seconds: in UTC if it is one of local mean time."""
+    """Return the time with an offset of whole minutes, which is all that its text can hold.
+
+    A datetime with another offset, such as one of local mean time, comes back in UTC.
+    """
     if value.tzinfo is None:
         return value
     offset = value.utcoffset()
@@ -271,7 +274,7 @@ def _in_whole_minutes(value: datetime | time, path: str) -> datetime | time:
         return value
     if offset is not None and isinstance(value, datetime):
         return value.astimezone(timezone.utc)
-    raise _unstorable(path, "a time in a zone whose offset it does not tell in whole minutes, which would be lost")
+    raise _unstorable(path, "a time whose zone has no offset of whole minutes, which its text cannot hold")
 
 
 def _firestore_form(value: Any) -> Any:
@@ -290,7 +293,10 @@ def _firestore_form(value: Any) -> Any:
 
 
 def _time_form(moment: Any) -> str:
-    """Return a time with nanoseconds in RFC 3339, the same for all that are equal: a copy has microseconds alone."""
+    """Return a time with nanoseconds in RFC 3339.
+
+    Times that are equal get the same text. A copy of such a time has 0 as its `nanosecond`, so its microseconds count.
+    """
     try:
         utc = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
     except OverflowError:  # before the year 1 or after 9999 in UTC
@@ -301,7 +307,7 @@ def _time_form(moment: Any) -> str:
 
 
 def _key(key: Any, member_path: str, config: Mapping[str, Any] | None) -> str:
-    """Return the key as a string; inside a model, whose field reads it back, as pydantic writes it."""
+    """Return the key as a string. Inside a model other scalars are taken too, as pydantic writes and reads them."""
     if isinstance(key, str):
         return _text(key, member_path)
     if config is None:
@@ -319,7 +325,7 @@ def _text(text: str, path: str) -> str:
         raise _unstorable(
             path, "text with two surrogates that JSON would join to one character: decode it as UTF-16 first"
         )
-    return str.__str__(text)  # of an enumeration and other subclasses the text itself
+    return str.__str__(text)  # for an enumeration and other subclasses this is the text itself
 
 
 def _unstorable(path: str, what: str) -> FlowStateEncodeError:

@@ -1,11 +1,16 @@
 """JSON text that gives back exactly what went in, or an error with the path of what it cannot hold.
 
-Encoding tries orjson first, told to take nothing but plain values with strings as keys: it refuses other keys,
-integers beyond 64 bits, lone surrogates and every type that would need a form of its own, and is several times
-faster than a check in Python alone. The one thing it changes in silence is NaN and the infinities, to null, so
-text with a null in it is written again by pydantic_core, which writes them as those words. What orjson refuses
-takes a careful walk, and the standard library if pydantic_core refuses too. Decoding never uses orjson: it
-reads large integers as floats. `value_as` reads any value back as a type, from the same text.
+Encoding tries orjson first, with options by which it takes plain values with strings as keys alone. It refuses other
+keys, integers of more than 64 bits, lone surrogates and every type that needs a form of its own.
+
+- The gain: orjson is several times faster than even a check of every value in Python.
+- The danger: it writes NaN and the infinities as null, and does not tell. So if its text has a null in it, the value is
+  encoded again by pydantic_core, which writes them as NaN and Infinity.
+- What orjson refuses is walked through in Python (`json_forms.plain`) and then encoded by pydantic_core. If that
+  refuses too, the standard library encodes it.
+
+Decoding never uses orjson, which reads integers of more than 64 bits as floats. `value_as` reads any value back as a
+type, from the same text.
 """
 
 from __future__ import annotations
@@ -25,15 +30,16 @@ from ..errors import FlowStateDecodeError
 from .json_forms import plain
 
 MAX_DEPTH_READ: Final = 300
-"""More than is ever written, with what packed values and backups have around it; Python itself goes to 1,000 frames."""
+"""Values are written with at most 200 levels, and packed values and backups have a few more around them. The limit
+keeps readers far from Python's own, which is 1,000 frames of its stack."""
 
 _PLAIN_ONLY: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
 _LARGE_TEXT: Final = 16 * 1024  # bytes
 _FENCE: Final = secrets.token_hex(16)
-"""Stands between texts that are read together. It never leaves the process, so nobody who writes a damaged text knows
-it: such texts cannot be well-formed together across it."""
+"""Stands between texts that are decoded together. It never leaves the process, so nobody can write damaged texts that
+are well-formed only if they are joined by it."""
 
 
 def encode(value: Any, path: str) -> bytes:
@@ -42,10 +48,10 @@ def encode(value: Any, path: str) -> bytes:
     Args:
         value: Any JSON value; strings as keys only. Models, dataclasses, enums, dates, UUIDs and such are
             written as their JSON form, as docs/values.md has it.
-        path: Where the value stands in the flow state, for errors.
+        path: The path of the value in the flow state, for errors.
 
     Raises:
-        FlowStateEncodeError: The value, or one inside it, cannot be written without loss; `path` leads to it.
+        FlowStateEncodeError: The value, or one inside it, cannot be written without loss; its `path` leads to it.
     """
     if value is None:
         return b"null"
@@ -70,22 +76,24 @@ def decode(text: bytes | str) -> Any:
     """Return the value of JSON text.
 
     Raises:
-        ValueError: The text is not JSON, or nested deeper than anything that is written.
+        ValueError: The text is not JSON, or has more than 300 levels.
     """
     try:
         return _decode_plain(text)
-    except (ValueError, TypeError):  # deeper than 200, among others; TypeError: a string with a lone surrogate
-        return _decode_deep(text if isinstance(text, str) else text.decode())  # of bytes json would guess the encoding
+    except (ValueError, TypeError):  # such as more than 200 levels; TypeError: a string with a lone surrogate
+        return _decode_deep(text if isinstance(text, str) else text.decode())  # json guesses the encoding of bytes
 
 
 def decode_each(texts: Sequence[bytes]) -> list[Any]:
-    """Return the value of each JSON text: of a log of 500 steps in a quarter of the time of `decode` one by one.
+    """Return the value of each JSON text.
 
-    They are joined to one array, with a random string between them, since each call of the parser costs as much as a
-    small text.
+    The texts are joined to one array, with a random string between each two, and decoded by one call. The gain: a call
+    of the parser costs as much as a small text, so the log of 500 steps takes a quarter of the time that 500 calls of
+    `decode` take. If the array cannot be decoded, or the strings are not at their places in it, each text is decoded
+    by itself.
 
     Raises:
-        ValueError: As `decode`, of one of them.
+        ValueError: As for `decode`, for one of the texts.
     """
     if len(texts) > 1:
         try:
@@ -100,7 +108,7 @@ def decode_each(texts: Sequence[bytes]) -> list[Any]:
 def _decode_plain(text: bytes | str) -> Any:
     if sys.version_info >= (3, 12) or len(text) < _LARGE_TEXT:
         return from_json(text, cache_strings="keys")
-    with gc_paused():  # before Python 3.12 a collection may come in the middle of building a value
+    with gc_paused():  # before Python 3.12 a collection may start in the middle of building a value
         return from_json(text, cache_strings="keys")
 
 
@@ -114,7 +122,7 @@ def _decode_deep(text: str) -> Any:
         if not level:
             return value
         level = [inner for outer in level for inner in _containers(outer)]
-    # How deep json itself goes differs between interpreters, and copies and comparisons go less deep.
+    # A limit of our own: json's differs between interpreters, and copies and comparisons of values go less deep.
     raise ValueError("nested too deeply")
 
 
@@ -124,12 +132,12 @@ def _containers(container: dict[str, Any] | list[Any]) -> list[dict[str, Any] | 
 
 
 def value_as(value: Any, as_: Any, *, path: str, flow_id: str) -> Any:
-    """Return the value as a type that pydantic knows, from its JSON form: the same before it was stored and after.
+    """Return the value as a type that pydantic knows, read from its JSON form, so that a save makes no difference.
 
     Args:
         value: The value, as it was put into the state or as it was loaded.
         as_: The type.
-        path: Where it stands in the flow state, for errors.
+        path: Its path in the flow state, for errors.
         flow_id: The flow's id, for errors.
 
     Raises:
@@ -137,7 +145,7 @@ def value_as(value: Any, as_: Any, *, path: str, flow_id: str) -> Any:
         FlowStateEncodeError: The value has no JSON form.
     """
     text = encode(value, path)
-    # Within a tuple, since a model or dataclass takes no configuration from outside.
+    # Wrapped in a tuple: pydantic refuses a configuration for a model or dataclass, which has its own.
     adapter = TypeAdapter(tuple[as_], config=ConfigDict(val_json_bytes="base64", allow_inf_nan=True))
     try:
         return _validated(adapter, text)

@@ -18,11 +18,10 @@ from .stored_document import LayoutName, StoredDocument
 from .stored_values import bytes_of
 
 Reader: TypeAlias = Callable[[StoredDocument, Mapping[str, bytes], DocumentContext, ReferenceOf], FlowState]
-"""A function that takes a whole document, the bytes of each of its references by their names, its context, and what
-makes references of values that are references. It returns the flow state, or raises FlowStateDecodeError, which says
-why."""
+"""A function that takes a whole document, the bytes of each reference to parts by its name, the document's context, and
+a function that makes DocumentReferences. It returns the flow state, or raises FlowStateDecodeError."""
 
-_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # a null name is kept in extra
+_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # extra has "name" if the name is null
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +29,9 @@ class Layout:
     """How documents hold states.
 
     Attributes:
-        check_readable: Raises FlowStateDecodeError if its documents may not be read: none is encrypted, all must be.
+        check_readable: Raises FlowStateDecodeError if the settings require encryption and the layout has none.
         read_state: Reads a state.
-        encode: Encodes a state so that two values are equal if this layout stores the same for both.
+        encode: Encodes a state. Two values have the same text if and only if this layout stores them alike.
     """
 
     check_readable: Callable[[Payloads], None]
@@ -59,7 +58,7 @@ def _read_native(
 
 LAYOUTS: Final[Mapping[LayoutName, Layout]] = {
     "serialized": Layout(
-        check_readable=lambda payloads: None,  # nothing is wrong before it is unpacked
+        check_readable=lambda payloads: None,  # whether a value is encrypted is seen when it is unpacked
         read_state=_read_serialized,
         encode=encode_state,
     ),
@@ -75,12 +74,12 @@ def read_state(
     Args:
         root: The root.
         resolved: The bytes of each reference, by its name.
-        context: Where it is kept.
+        context: The context of the document.
         flow_id: The id it is stored under.
-        native: Makes references of values that others put into the head.
+        native: Makes DocumentReferences, of values that others have put into the head.
 
     Raises:
-        FlowStateDecodeError: A value cannot be read; says which.
+        FlowStateDecodeError: A value cannot be read; the text says which.
     """
     wire: dict[str, Any] = {
         name: read_value(value, native)
@@ -98,6 +97,6 @@ def read_state(
     if taken := _NOT_UNKNOWN & extra.keys():
         raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
     merged = merge_unpacked(root.unique_log, unpacked)
-    # A partial write sets an unknown key in the head, whatever the payload has under that name.
+    # For an unknown key in both the head wins: a partial write sets the key there, and leaves the payload as it is.
     wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
     return state_from_wire(wire, flow_id=flow_id)

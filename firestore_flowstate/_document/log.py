@@ -13,7 +13,13 @@ from .stored_values import Segment, bytes_of
 
 @dataclass(kw_only=True)
 class Entries:
-    """A segment unpacked, or several compacted into one."""
+    """A segment unpacked, or several merged.
+
+    Attributes:
+        set: The entry of each step that is set.
+        delete: The names of the steps that are removed before these are set.
+        events: The payload of each event.
+    """
 
     set: dict[str, Any] = field(default_factory=dict)
     delete: dict[str, None] = field(default_factory=dict)
@@ -29,15 +35,15 @@ class Entries:
 
 
 def merge(log: Sequence[Segment], resolved: Mapping[str, bytes], context: DocumentContext) -> Entries:
-    """Return what the segments come to, one on top of the other.
+    """Return the segments merged, each on top of those before it.
 
     Args:
         log: The segments, without late duplicates.
         resolved: The bytes of each reference, by its name.
-        context: Where they are kept.
+        context: The context of the document.
 
     Raises:
-        FlowStateDecodeError: A value cannot be read; says which.
+        FlowStateDecodeError: A value cannot be read; the text says which.
     """
     return merge_unpacked(log, context.unpack_each(packed_values(log, resolved)))
 
@@ -53,10 +59,10 @@ def packed_values(log: Sequence[Segment], resolved: Mapping[str, bytes]) -> list
 
 
 def merge_unpacked(log: Sequence[Segment], values: Iterator[Any]) -> Entries:
-    """Return what the segments come to, given what their packed values hold.
+    """Return the segments merged, given their unpacked values in the order of `packed_values`.
 
     Raises:
-        FlowStateDecodeError: A value is not of the type it should be; says which.
+        FlowStateDecodeError: A value is not of the type it should be; the text says which.
     """
     merged = Entries()
     for segment in log:
@@ -71,14 +77,15 @@ def merge_unpacked(log: Sequence[Segment], values: Iterator[Any]) -> Entries:
 
 def _checked(value: Any, kind: type, segment: Segment, name: str) -> Any:
     if type(value) is not kind:
-        raise FlowStateDecodeError(f"log.{segment.id}.{name} is not what it should be")
+        raise FlowStateDecodeError(f"log.{segment.id}.{name} is not {'an array' if kind is list else 'an object'}")
     return value
 
 
 def distinct(log: Sequence[Segment]) -> list[Segment]:
-    """Return the segments without late duplicates: one that comes again under an id that is known.
+    """Return the segments without late duplicates: without those whose id an earlier segment has or remembers.
 
-    A compacted segment is never left out: it stands for others.
+    A network may deliver a commit twice, so that its segment is appended again. A segment that remembers other ids is
+    never left out: a compaction or a save of the whole state has put it in the place of others.
     """
     known: set[str] = set()
     kept = []
@@ -91,7 +98,10 @@ def distinct(log: Sequence[Segment]) -> list[Segment]:
 
 
 def covered_by(log: Sequence[Segment]) -> list[str]:
-    """Return every revision that a log without late duplicates knows of, oldest first; the last is the state's."""
+    """Return every revision that a log without late duplicates has or remembers, oldest first.
+
+    The last of them is the revision of the state.
+    """
     ids: dict[str, None] = {}
     for segment in log:
         for id in segment.ids:

@@ -35,12 +35,12 @@ def write_native(fields: Any, state: FlowState) -> None:
     """Fill the fields of a document. Optional fields that are null are left out: Genkit refuses null there.
 
     Raises:
-        FlowStateEncodeError: Firestore cannot hold a value; says where and how else to store it.
+        FlowStateEncodeError: Firestore cannot hold a value; `path` names it, and the text says how else to store it.
     """
     try:
         _write_native(fields, state)
     except FlowStateEncodeError:
-        refuse_in_place(places(state))  # what no layout holds
+        refuse_in_place(places(state))  # if no layout can hold the value, the error is to say that
         raise
 
 
@@ -54,11 +54,15 @@ def _write_native(fields: Any, state: FlowState) -> None:
     for name, value in wire.items():
         write_value(fields[check_key(name, name)], value, name, names=len(name.encode()))
         if name == "_flowstate" or (name == EXPIRY and not owns_expiry(fields)):
-            raise FlowStateEncodeError(f"Cannot store the key {name!r} in the native layout: it is ours.", path=name)
+            raise FlowStateEncodeError(
+                f"Cannot store the key {name!r} in the native layout: the store keeps something of its own under it. "
+                "Choose another key, or the serialized layout.",
+                path=name,
+            )
 
 
 def encode_native_state(state: FlowState) -> EncodedState:
-    """Return the state, encoded as Firestore keeps it, in which a time is not its text.
+    """Return the state, encoded as Firestore keeps it. So a time differs from its text, which JSON does not tell apart.
 
     Raises:
         FlowStateEncodeError: Firestore cannot hold a value.
@@ -76,7 +80,7 @@ def encode_native_state(state: FlowState) -> EncodedState:
 
 
 def read_native(document: Document, *, flow_id: str, reference_of: ReferenceOf) -> FlowState:
-    """Return the flow state of a native document, also of those that Genkit JS writes and cannot read.
+    """Return the flow state of a native document, also of one that Genkit JS has written and cannot read.
 
     Raises:
         FlowStateDecodeError: It does not match Genkit's schema.
@@ -98,7 +102,7 @@ def write_change(document: Document, change: Change) -> list[str]:
     try:
         return _write_change(document, change)
     except FlowStateEncodeError:
-        refuse_in_place(change.places())  # what no layout holds
+        refuse_in_place(change.places())  # as in write_native
         raise
 
 
@@ -128,7 +132,7 @@ def _write_change(document: Document, change: Change) -> list[str]:
 def write_native_document(
     document: Document, state: FlowState, path: str, expire_at: datetime | None
 ) -> datetime | None:
-    """Fill a document with a state, and when it expires; return that, or None if the state owns the field.
+    """Fill a document with a state and its expiry; return that expiry, or None if the state has a key ``expireAt``.
 
     Args:
         document: The document to fill.
@@ -149,25 +153,25 @@ def write_native_document(
 
 
 def write_native_change(document: Document, change: Change, path: str, expire_at: datetime | Unset | None) -> list[str]:
-    """Fill a document with what a partial write names, and when the state expires from then on; return the mask.
+    """Fill a document with what a partial write names and with the expiry; return the mask.
 
-    Arguments and errors as of `write_native_document`; an `expire_at` of UNSET leaves it as it was.
+    Arguments and errors are those of `write_native_document`. An `expire_at` of UNSET leaves the expiry as it was.
     """
     mask = write_change(document, change)
     if not isinstance(expire_at, Unset):
         write_expiry(document.fields, expire_at)
         mask.append(EXPIRY)
-    _check_size(path, document.fields)  # what it writes is not more than all of it
+    _check_size(path, document.fields)  # if the fields of the write alone are too large, the document would be too
     return mask
 
 
 def is_written(stored: StoredDocument, document: Document) -> bool:
-    """Return whether what is stored is what a whole write stores: there is no revision to tell."""
+    """Return whether the stored document is what a whole write stores. Native documents have no revision to tell by."""
     return same_fields(stored.fields, document.fields)
 
 
 def is_changed(stored: StoredDocument, base: StoredDocument, document: Document, mask: Sequence[str]) -> bool:
-    """Return whether what is stored is what a partial write with this mask makes of the document before it."""
+    """Return whether the stored document is what a partial write with this mask makes of `base`, the one before it."""
     return same_fields(stored.fields, changed_fields(base.fields, document.fields, mask))
 
 
@@ -184,7 +188,7 @@ def changed_fields(fields: Mapping[str, Value], written: Mapping[str, Value], ma
         name, _, member = (unquoted(path), "", "") if path[0] == "`" else path.partition(".")
         to, source, key = document.fields, change.fields, name
         if member:
-            # A path makes a map of whatever stands there.
+            # As Firestore does: if the field is not a map, a path into it replaces it by one.
             to, source, key = to[name].map_value.fields, source[name].map_value.fields, unquoted(member)
         if key in source:
             to[key].CopyFrom(source[key])

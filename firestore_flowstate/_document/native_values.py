@@ -1,6 +1,6 @@
 """Between Python values and Firestore's own: maps, arrays and scalars, as Genkit JS has them.
 
-What JSON has not loads as datetime, bytes and the client's own types, and goes back exactly as it was.
+Values that JSON does not have load as datetime, bytes and types of Google's client, and are written back exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .wire import to_wire
 
 MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: depth of maps and arrays
 ReferenceOf: TypeAlias = Callable[[str], Any]
-"""Makes the client's own DocumentReference of a resource name."""
+"""Makes a DocumentReference of Google's client from a resource name."""
 
 _ADVICE: Final = 'The serialized layout (layout="serialized") holds any JSON.'
 
@@ -32,12 +32,12 @@ def write_value(target: Value, value: Any, path: str, depth: int = 0, *, names: 
     Args:
         target: The value to fill.
         value: What to store.
-        path: Where it stands in the flow state, for errors.
+        path: Its path in the flow state, for errors.
         depth: How many maps and arrays it is in.
-        names: The bytes of the names down to it, with the dots between them; Firestore limits them together.
+        names: The bytes of the names on the way to it, with the dots between them; Firestore limits their sum to 1,500.
 
     Raises:
-        FlowStateEncodeError: Firestore cannot hold it; the path leads to what it cannot.
+        FlowStateEncodeError: Firestore cannot hold it; `path` leads to the value that it cannot hold.
     """
     kind = type(value)
     if kind is str:
@@ -64,7 +64,7 @@ def read_value(value: Value, reference_of: ReferenceOf) -> Any:
     """Return what a protobuf value holds.
 
     Raises:
-        FlowStateDecodeError: It has a type that is not known, or is none that Python has of that type.
+        FlowStateDecodeError: Its type is not known, or Python has no value for it, as for a time after the year 9999.
     """
     kind = value.WhichOneof("value_type")
     if kind == "map_value":
@@ -103,7 +103,7 @@ def _is_same(value: Value, other: Value) -> bool:
     if kind == "array_value":
         members, others = value.array_value.values, other.array_value.values
         return len(members) == len(others) and all(map(_is_same, members, others))
-    if kind == "timestamp_value":  # Firestore cuts what is below a microsecond
+    if kind == "timestamp_value":  # Firestore keeps whole microseconds alone
         cut, other_cut = value.timestamp_value, other.timestamp_value
         return bool(cut.seconds == other_cut.seconds and cut.nanos // 1000 == other_cut.nanos // 1000)
     if kind == "double_value" and math.isnan(value.double_value):
@@ -128,10 +128,12 @@ def check_key(key: object, path: str) -> str:
 
 
 def down_to(key: str, path: str, names: int) -> int:
-    """Return the bytes of the names down to a map's entry, of those down to the map.
+    """Return the bytes of the names on the way to an entry of a map, given those on the way to the map.
+
+    Arrays on the way do not count.
 
     Raises:
-        FlowStateEncodeError: They are more than Firestore takes. Arrays in between count for nothing.
+        FlowStateEncodeError: They are more than the 1,500 that Firestore takes.
     """
     down = names + 1 + len(key.encode())
     if down > MAX_NAME_BYTES:
@@ -175,7 +177,7 @@ def _write_other(target: Value, value: Any, path: str, depth: int, names: int) -
         _write_any_other(target, value, path, depth, names)
     except FlowStateEncodeError:
         raise
-    except Exception as error:  # of a method of a type of the application's
+    except Exception as error:  # raised by a method of a type of the application's
         what = f"of type {type(value).__qualname__}, of which a method fails ({shown(error, 200)})"
         raise _unstorable(path, what) from error
 
@@ -210,7 +212,7 @@ def _write_firestore_type(target: Value, value: Any, path: str, names: int) -> b
         target.geo_point_value.longitude = value.longitude
     elif hasattr(value, "to_map_value"):
         fields = target.map_value.fields
-        for key, member in value.to_map_value().items():  # its key is reserved to Firestore, so not `_write_map`
+        for key, member in value.to_map_value().items():  # `_write_map` would refuse its key, which Firestore reserves
             write_value(fields[key], member, key, names=down_to(key, path, names))
     else:
         return False
@@ -218,8 +220,8 @@ def _write_firestore_type(target: Value, value: Any, path: str, names: int) -> b
 
 
 def _write_timestamp(target: Value, moment: datetime, path: str) -> None:
-    # In whole numbers, as below: the methods of DatetimeWithNanoseconds take floats in between, which are off by up to
-    # a second before 1970 and after 2255.
+    # Computed in whole numbers, here and below: the methods of DatetimeWithNanoseconds compute in floats, and are off
+    # by up to a second before 1970 and after 2255.
     since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)) - EPOCH
     seconds = since.days * 86_400 + since.seconds
     if seconds not in SECONDS:

@@ -1,11 +1,11 @@
 """Payload values: JSON text, and the chain of codecs it goes through on its way to a document.
 
 A small value stays as it is: JSON text, readable in the console. Anything else is bytes in an envelope: a byte
-that no JSON text starts with, a line that names what was applied in the order it was applied, and the body::
+that no JSON text starts with, a line that names the codecs in the order in which they were applied, and the body::
 
     0xF5 "zstd=52430;aes-gcm=key-1" LF body
 
-Reading is fail-closed: whatever the line names must be known and succeed.
+If a reader does not know a codec that the line names, or the codec fails, the value cannot be read.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .builtin_codecs import KeyFailedError, Keyring, compress, decompress
 from .json_text import decode, decode_each
 
 _ENVELOPE: Final = b"\xf5"
-MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # ours: what one value may unpack to, so that a bomb ends somewhere
-MAX_EXPANSION: Final = 100  # ours: how many times more bytes the values of a state may unpack to, beyond as many again
-FREE_EXPANSION_BYTES: Final = 64 * 1024  # a log that is compacted as it should has no room for many that are this small
+MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # of JSON of one value, a limit of ours: it bounds what a bomb unpacks to
+MAX_EXPANSION: Final = 100  # a limit of ours: unpacked bytes of a state for each stored one, beyond MAX_VALUE_BYTES
+FREE_EXPANSION_BYTES: Final = 64 * 1024  # of JSON: smaller values may expand more, since a log has no room for many
 NATIVE_IN_THE_CLEAR: Final = (
     "it is a native document, of which nothing is encrypted, and the settings require encryption. A store with the "
     "keys and without require_encryption can `migrate` it, which encrypts it"
 )
-_DECODED_TOGETHER: Final = 1024 * 1024  # bytes of JSON; more are not to be there twice
-_SMALL: Final = 64 * 1024  # bytes of JSON that no limit is near
+_DECODED_TOGETHER: Final = 1024 * 1024  # bytes of JSON: decoding texts together copies them, which more are spared
+_SMALL: Final = 64 * 1024  # bytes of JSON, far below each limit, so that none needs to be checked
 _ZSTD: Final = "zstd"
 _AES: Final = "aes-gcm"
 
@@ -44,7 +44,7 @@ class Payloads:
         keyring: Encrypts and decrypts; None: neither.
         require_encryption: Refuse to unpack what was not encrypted.
         codecs: Codecs of the application, applied to every value before compression.
-        retired: Codecs of the application that values were stored with before; for unpacking alone.
+        retired: Codecs of the application that stored values have gone through. They unpack these and pack none.
     """
 
     compress_over: int
@@ -63,8 +63,9 @@ class Payloads:
 
         Args:
             text: The JSON text, in UTF-8.
-            path: The path of the document relative to the database, so that a restored backup still reads.
-            logical: The field the value belongs to; the same wherever the value is kept.
+            path: The path of the document relative to the database. A ciphertext is bound to it, and not to the
+                database, so that a backup restored into another database can be read.
+            logical: The field the value belongs to, or its place in the log. It is the same in a root and in parts.
 
         Raises:
             FlowStateTooLargeError: The text is larger than any value may be.
@@ -120,7 +121,8 @@ class Payloads:
         """Return the JSON text of a stored value.
 
         Raises:
-            FlowStateDecodeError: The envelope is damaged, names an unknown codec or key, or says too little.
+            FlowStateDecodeError: The envelope is damaged or names an unknown codec or key, a codec fails, or the value
+                is not encrypted although the settings require it.
         """
         applied: list[str] = []
         body = stored
@@ -129,7 +131,7 @@ class Payloads:
             if not newline:
                 raise FlowStateDecodeError(f"the envelope of {logical} has no end")
             applied = line.decode("ascii", "replace").split(";") if line else []
-            if len({layer.partition("=")[0] for layer in applied}) < len(applied):  # or there would be no end of them
+            if len({layer.partition("=")[0] for layer in applied}) < len(applied):  # else a bomb could have any number
                 raise FlowStateDecodeError(f"the envelope of {logical} names a layer twice")
         encrypted = False
         for layer in reversed(applied):
@@ -195,7 +197,7 @@ class DocumentContext:
         """Yield the values of packed payload values, each given with its logical name.
 
         Raises:
-            FlowStateDecodeError: A value cannot be read, and says which; or together they would unpack to too much.
+            FlowStateDecodeError: A value cannot be read, which the text names, or they would unpack to too much.
         """
         if check_together([value for _, value in stored]) <= _DECODED_TOGETHER:
             payloads, path = self.payloads, self.path
@@ -204,7 +206,7 @@ class DocumentContext:
                 value if bare and not value.startswith(_ENVELOPE) else payloads.unpack(value, path, logical)
                 for logical, value in stored
             ]
-            with suppress(ValueError):  # below, it gets its name
+            with suppress(ValueError):  # one is not JSON: the loop below finds out which, and names it
                 yield from decode_each(texts)
                 return
         for logical, value in stored:
@@ -212,14 +214,17 @@ class DocumentContext:
 
 
 def check_together(values: Iterable[bytes]) -> int:
-    """Return the bytes that stored values say they unpack to, before codecs of the application decode them.
+    """Return to how many bytes stored values unpack, by what their envelopes say.
 
-    What a state may unpack to grows with what it takes: a plain cap would refuse large states that were stored as they
-    are, of gigabytes in parts. By this one a document of one MiB without parts comes to 612 MiB at most
-    (tests/parts/test_compression.py).
+    Codecs of the application are not counted: nobody knows what they make of a value.
+
+    The limit grows with the stored bytes: 512 MiB, plus 100 bytes for each stored one. A fixed limit would refuse large
+    states that are honest, of gigabytes in parts. By this one a document of 1 MiB without parts unpacks to at most
+    612 MiB (tests/parts/test_compression.py).
 
     Raises:
-        FlowStateDecodeError: Each is small enough, and together they are too much; a document has room for thousands.
+        FlowStateDecodeError: Together the values unpack to more. Each may be small enough by itself, and a document has
+            room for thousands.
     """
     stored = unpacked = 0
     for value in values:
@@ -231,7 +236,7 @@ def check_together(values: Iterable[bytes]) -> int:
 
 
 def unpacked_size(stored: bytes) -> int:
-    """Return about how many bytes of JSON a stored value has, as its envelope says; codecs of applications do not."""
+    """Return about how many bytes of JSON a stored value has, as its envelope says, without applications' codecs."""
     if not stored.startswith(_ENVELOPE):
         return len(stored)
     line, _, body = stored[1:].partition(b"\n")
@@ -243,7 +248,7 @@ def unpacked_size(stored: bytes) -> int:
 
 
 def _may_expand(stored: int, unpacked: int) -> bool:
-    """Return whether a state of any number of such values passes `check_together`, and so can be read again."""
+    """Return whether a state can be read again that has any number of values that expand like this one."""
     return unpacked <= max(FREE_EXPANSION_BYTES, MAX_EXPANSION * stored)
 
 
@@ -256,13 +261,13 @@ def _encoded(codec: PayloadCodec, data: bytes, logical: str) -> bytes:
 
 
 def _bytes_of(data: object) -> bytes:
-    if not isinstance(data, (bytes, bytearray, memoryview)):  # of which bytes() would make zeros, if it is a number
+    if not isinstance(data, (bytes, bytearray, memoryview)):  # bytes() of a number would be as many zeros
         raise TypeError(f"it returned {type(data).__qualname__}, not bytes")
     return bytes(data)
 
 
 def _path_of(logical: str) -> str:
-    """Return the path of a value as errors write it: a segment of the log is of steps or of events."""
+    """Return the path of a value as errors write it. For a value of the log that is a parameter of `update`."""
     if not logical.startswith("log."):
         return logical
     return {"set": "cache", "del": "remove", "events": "events_triggered"}[logical.rpartition(".")[2]]

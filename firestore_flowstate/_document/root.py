@@ -1,6 +1,6 @@
 """The root document of the serialized layout, version 1, taken apart as it is stored.
 
-Field by field as docs/format.md has it. Values stay packed here; `serialized` writes them, and `log` unpacks them.
+docs/format.md describes each field. Values stay packed here: `serialized` writes them, and `layouts` unpacks them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Root:
         head: The fields of the head as they are, unknown keys of the state among them.
         values: The packed payload values.
         log: The segments as they are, late duplicates included.
-        weight: The weight of the log inside the root.
-        part_count: How many parts it refers to, or more.
-        created: The id of the create that made it.
+        weight: The weight of the log inside the root, as the document has it.
+        part_count: How many parts it counts: as many as it refers to, or more.
+        created: The id of the create that made it; None if none did, or it is not known.
         updated: Its update_time.
         unique_log: The log without late duplicates.
         ids: Every revision that the log knows of, oldest first.
@@ -54,7 +54,7 @@ class Root:
     refs: tuple[PartRef, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        # At once: before Python 3.12 a cached_property has a lock, which a forked child may find taken for ever.
+        # Not by cached_property: before Python 3.12 that has a lock, which a forked child may find taken for ever.
         object.__setattr__(self, "unique_log", distinct(self.log))
         object.__setattr__(self, "ids", covered_by(self.unique_log))
         object.__setattr__(self, "refs", _refs(self.values, self.log))
@@ -70,7 +70,7 @@ class Root:
         return self.values.get("extra")
 
     def has_seen(self, revision: str) -> bool:
-        """Return whether the write with this id is in what the document remembers."""
+        """Return whether the document remembers the write with this id."""
         return revision in self.ids or revision == self.created
 
 
@@ -83,7 +83,7 @@ def read_root(document: Document) -> Root:
     """Take the document apart.
 
     Raises:
-        FlowStateDecodeError: It is damaged, or of a newer version; says which field.
+        FlowStateDecodeError: It is damaged, or of a newer version; the text names the field.
     """
     payload = _payload(document)
     if "log" not in payload:
@@ -92,7 +92,7 @@ def read_root(document: Document) -> Root:
     values = {name: _stored(payload[name], name) for name in VALUES if name in payload}
     fields = document.fields
     root = Root(
-        head={name: fields[name] for name in fields if name != PAYLOAD},  # `items` of protobuf is in Python
+        head={name: fields[name] for name in fields if name != PAYLOAD},  # protobuf's `items` is slow, in Python
         values=values,
         log=log,
         weight=_integer(payload, "weight"),
@@ -105,9 +105,9 @@ def read_root(document: Document) -> Root:
 
 
 def check_layout(document: Document) -> None:
-    """Raise FlowStateDecodeError if a document, read without its values, is of no layout that is known.
+    """Raise FlowStateDecodeError if a document, of which the values were not read, is in neither layout.
 
-    For writers that do not read the rest: they would mix two layouts, or add to what they do not understand.
+    A writer that reads no more of the document asks, so as not to mix two layouts or add to a later format.
     """
     if is_serialized(document):
         _payload(document)
@@ -116,7 +116,7 @@ def check_layout(document: Document) -> None:
 
 
 def refs_in(document: Document, names: Iterable[str]) -> list[PartRef]:
-    """Return the references that stand in the place of payload values, in a document that may have been read by a mask.
+    """Return the references in the place of these payload values, in a document that may have been read by a mask.
 
     Raises:
         FlowStateDecodeError: A reference is damaged.
@@ -132,14 +132,14 @@ def refs_in(document: Document, names: Iterable[str]) -> list[PartRef]:
 
 
 def reference_fields(name: str) -> list[str]:
-    """Return the field paths that have the reference in the place of a payload value, and nothing of the value."""
+    """Return the field paths of the reference in the place of a payload value. They read nothing of a packed value."""
     return [f"{PAYLOAD}.{name}.{field}" for field in ("part", "count", "bytes")]
 
 
 def _refs(values: Mapping[str, Stored], log: Sequence[Segment]) -> tuple[PartRef, ...]:
     refs = [value for value in values.values() if isinstance(value, PartRef)]
     for segment in log:
-        # Spelt out: a log has hundreds of segments, and `values()` of each would make a dict.
+        # Spelt out for speed: a log has hundreds of segments, and `values()` would make a dict for each.
         if isinstance(segment.set, PartRef):
             refs.append(segment.set)
         if isinstance(segment.delete, PartRef):
@@ -152,7 +152,7 @@ def _refs(values: Mapping[str, Stored], log: Sequence[Segment]) -> tuple[PartRef
 def _check_refs(refs: Sequence[PartRef]) -> None:
     if not refs:
         return
-    different = {(ref.name, ref.count, ref.bytes) for ref in refs}  # a late duplicate of a segment repeats its own
+    different = {(ref.name, ref.count, ref.bytes) for ref in refs}  # a late duplicate of a segment has the same ones
     if len({name for name, _, _ in different}) < len(different):
         raise FlowStateDecodeError("two references to the same parts differ")
     if (count := sum(count for _, count, _ in different)) > MAX_STATE_PARTS:
@@ -174,7 +174,7 @@ def _log(value: Value) -> list[Segment]:
     for segment in _array(value, f"{PAYLOAD}.log"):
         try:
             log.append(_segment(segment))
-        except FlowStateDecodeError as error:  # it tells what is wrong after the path
+        except FlowStateDecodeError as error:  # its text goes on after the path of the segment
             raise FlowStateDecodeError(f"{PAYLOAD}.log[{len(log)}]{error}") from None
     if not log:
         raise FlowStateDecodeError(f"{PAYLOAD}.log is empty")
@@ -183,7 +183,8 @@ def _log(value: Value) -> list[Segment]:
 
 def _segment(value: Value) -> Segment:
     fields = value.map_value.fields
-    if len(fields) == 2 and "id" in fields and "set" in fields:  # as a step leaves it: a log has hundreds of these
+    # The usual segment, of one small step, read without a loop: a log has hundreds of these.
+    if len(fields) == 2 and "id" in fields and "set" in fields:
         id, text = fields["id"].string_value, fields["set"].string_value
         if id and text:  # both are strings, then
             return Segment(id=id, set=text.encode())

@@ -21,8 +21,8 @@ from .version import Version, history_of
 from .wire import executions_to_wire, places, to_wire
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
-_AROUND_VALUES: Final = 4096  # more than names, references, revisions and numbers take in a payload of one segment
-ROOT_BYTES: Final = 512 * 1024  # what a saved root may have; the rest up to 1 MiB is room for steps
+_AROUND_VALUES: Final = 4096  # bytes: more than a payload of one segment has beside its values (names, references, ids)
+ROOT_BYTES: Final = 512 * 1024  # what a saved root may have: the rest up to 1 MiB is room for steps of updates
 
 
 def write_state(
@@ -34,15 +34,15 @@ def write_state(
     create: bool,
     expire_at: datetime | None,
 ) -> Written:
-    """Fill a document with the whole state in one segment, its large values left to parts.
+    """Fill a document with the whole state, its log in one segment. Values that are too large for it are left to parts.
 
     Args:
-        document: The document to fill; its name is the caller's.
+        document: The document to fill. Its name is not set here.
         state: What to store.
-        context: Where.
+        context: The context of the document.
         base: The version it is to replace, whose revisions it then remembers; None: whatever is there.
         create: Whether it creates the document.
-        expire_at: When the state expires.
+        expire_at: When the state expires; None: it does not.
 
     Raises:
         FlowStateEncodeError: A value cannot be stored.
@@ -141,7 +141,7 @@ def write_summary(
     end = last_end_time(executions)
     line = None if operation is None or encrypted else error_line(operation)
     if (steps, size, end, line) == (None, None, None, None):
-        return  # or the head would have an empty value, which Firestore refuses
+        return  # to name the summary would give the head a value without a type, which Firestore refuses
     summary = head["summary"].map_value.fields
     if steps is not None:
         summary["steps"].integer_value = steps
@@ -168,7 +168,7 @@ def _values_wire(state: FlowState) -> dict[str, Any]:
 
 
 def _write_head(document: Document, state: FlowState, context: DocumentContext) -> tuple[Any, dict[str, Any]]:
-    """Fill the head; return its fields and what of the state it cannot hold."""
+    """Fill the head; return its fields, and the unknown keys (and a null name) that only the payload can hold."""
     check_head(state)
     head = document.fields
     shown, extra = _unknown(state.__pydantic_extra__) if state.__pydantic_extra__ else ({}, {})
@@ -196,7 +196,7 @@ def write_extra(head: Any, shown: Mapping[str, str | int | float | bool]) -> Non
     """Write the unknown keys of the head."""
     for key, value in shown.items():
         write_scalar(head[key], value)
-        # Once more where a projection can name it: a summary shows keys that it does not know.
+        # Repeated in the summary, all of which a projection can ask for without knowing the keys.
         write_scalar(head["summary"].map_value.fields["extra"].map_value.fields[key], value)
 
 
@@ -205,7 +205,7 @@ def _check_size(path: str, fields: Any) -> None:
     if size > MAX_DOCUMENT_BYTES:
         raise FlowStateTooLargeError(
             f"The flow state takes {size:,} bytes in its document, more than Firestore's {MAX_DOCUMENT_BYTES:,}, and "
-            "what takes them cannot be moved to parts: the scalar unknown keys, flow id and name.",
+            "what takes them cannot be moved to parts: the scalar unknown keys, flow id and name. Make these smaller.",
             path="flow_id",
             size=size,
             limit=MAX_DOCUMENT_BYTES,

@@ -30,9 +30,9 @@ class Update:
     Attributes:
         segment: What it adds to the log.
         values: The payload values that it replaces whole, packed.
-        parts: The bytes of the parts, by the reference to them.
+        parts: The references to the parts that it adds, each with their bytes.
         size: About how many bytes of JSON it adds.
-        change: What it was made of.
+        change: The change that it was packed from.
     """
 
     segment: Segment
@@ -42,16 +42,16 @@ class Update:
     change: Change
 
     def status_inputs_after(self, base: StatusInputs) -> StatusInputs:
-        """Return what the status follows from once it is written."""
+        """Return what the status follows from after this write; `base` is that before it."""
         change = self.change
         return base.after(change.operation, change.blocked_on_step, change.executions)
 
     def gone(self, refs: Iterable[PartRef]) -> list[PartRef]:
-        """Return those of the references that go with the values that it replaces."""
+        """Return those of the references whose values it replaces: their parts go with the write."""
         return [ref for ref in refs if ref.field in self.values]
 
     def refs_after(self, refs: Iterable[PartRef]) -> tuple[PartRef, ...]:
-        """Return the references of the root once it is written, of those that it has before."""
+        """Return the references of the root after this write; `refs` are those before it."""
         return (*(ref for ref in refs if ref.field not in self.values), *(ref for ref, _ in self.parts))
 
 
@@ -59,7 +59,7 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
     """Pack what a change names.
 
     Raises:
-        FlowStateEncodeError: A value cannot be stored; says where.
+        FlowStateEncodeError: A value cannot be stored; `path` names it.
     """
     id = new_id()
     spill = Spill(room=0)
@@ -100,8 +100,8 @@ def write_update(
     Args:
         document: The document to fill.
         update: What to write.
-        context: Where.
-        base: The version it goes on top of.
+        context: The context of the document.
+        base: The version that it goes on top of.
         expire_at: When the state expires from now on; UNSET: as before.
     """
     change, fields = update.change, document.fields
@@ -136,9 +136,14 @@ def write_update(
 
 
 def write_transforms(transforms: Any, update: Update, gone: Iterable[PartRef]) -> None:
-    """Add what the server does to the root: append the segment, and count; `gone` are the references that go.
+    """Add the transforms of the root: append the segment to the log, and add to the counts.
 
-    The results come back in this order: the log, weight, parts, steps, bytes.
+    Firestore returns their results in this order: log, weight, parts, steps, bytes.
+
+    Args:
+        transforms: The transforms of the write.
+        update: What to write.
+        gone: The references that the update replaces.
     """
     write_segment(_transform(transforms, "log").append_missing_elements.values.add(), update.segment)
     more = part_count(ref for ref, _ in update.parts) - part_count(gone)
@@ -157,7 +162,7 @@ def write_transforms(transforms: Any, update: Update, gone: Iterable[PartRef]) -
 
 
 def unremovable(change: Change, extra: Stored, resolved: Mapping[str, bytes], context: DocumentContext) -> list[str]:
-    """Return the keys that a change is to remove and that would appear again, since the payload has them too.
+    """Return the keys that a change is to remove and that the payload has too, so that they would appear again.
 
     Args:
         change: What to write.

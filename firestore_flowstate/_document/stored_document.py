@@ -30,13 +30,13 @@ NATIVE_STATUS_INPUTS: Final[Mask] = (
 )
 SERIALIZED_STATUS_INPUTS: Final[Mask] = ("status", "blockedOnStep", f"{PAYLOAD}.executions")
 EXISTENCE: Final[Mask] = ("flowId",)
-"""The mask of a read that asks whether a document is there: a mask has to name a field."""
+"""The mask of a read that asks only whether a document is there. A mask has to name some field."""
 EXPIRY_ALONE: Final[Mask] = (EXPIRY,)
 PART_COUNT: Final[Mask] = (f"{PAYLOAD}.parts",)
 AGE: Final[Mask] = ("startTime", EXPIRY, f"{PAYLOAD}.parts")
-"""What purging goes by."""
+"""What purging needs to know of a document."""
 NATIVE_STATUS: Final[Mask] = ("startTime", EXPIRY, "blockedOnStep", *NATIVE_STATUS_INPUTS)
-"""What tells whether a native document has a status that is asked for; it carries none."""
+"""What the status of a native document follows from, with what lists need of it: it has no field with the status."""
 UPDATE_BASE: Final[Mask] = (
     EXPIRY,
     EXPIRE_AFTER,
@@ -46,7 +46,7 @@ UPDATE_BASE: Final[Mask] = (
     f"{PAYLOAD}.extra",
     *(field for name in VALUES if name not in ("executions", "extra") for field in reference_fields(name)),
 )
-"""What an update without a version must know: a few hundred bytes, without the log and the values."""
+"""What an update without a version must know of a document: a few hundred bytes, without the log and the values."""
 
 
 class StoredDocument:
@@ -113,10 +113,10 @@ class StoredDocument:
         """Return the serialized document taken apart.
 
         Raises:
-            FlowStateDecodeError: It is damaged, or of a newer version; says which field.
+            FlowStateDecodeError: It is damaged, or of a newer version; the text names the field.
         """
         root = self.root
-        return read_root(self.message) if root is None else root  # again for the error
+        return read_root(self.message) if root is None else root  # it is damaged: read again, for the error
 
     def check_layout(self) -> None:
         """Raise FlowStateDecodeError if the document, read by a mask, is of no layout that is known."""
@@ -133,7 +133,7 @@ class StoredDocument:
         return () if self.root is None else self.root.ids
 
     def has_seen(self, revision: str) -> bool:
-        """Return whether the write with this id is in what the document remembers."""
+        """Return whether the document remembers the write with this id."""
         return self.root is not None and self.root.has_seen(revision)
 
     @property
@@ -145,12 +145,12 @@ class StoredDocument:
         """Return every reference to parts.
 
         Raises:
-            FlowStateDecodeError: It is damaged, so that nobody knows them.
+            FlowStateDecodeError: It is damaged, so that they are not known.
         """
         return () if self.is_native else self.read_root().refs
 
     def replaceable(self) -> list[PartRef]:
-        """Return the references in the place of values outside the log, also if read by the mask `UPDATE_BASE`.
+        """Return the references of values outside the log, also if the document was read by the mask `UPDATE_BASE`.
 
         Raises:
             FlowStateDecodeError: One is damaged.
@@ -159,17 +159,17 @@ class StoredDocument:
 
     @property
     def part_count(self) -> int:
-        """How many parts it counts, also if read by the mask `PART_COUNT`: as many as it refers to, or more."""
+        """How many parts it counts: as many as it refers to, or more. Known too if read by the mask `PART_COUNT`."""
         return self._count("parts")
 
     @property
     def weight(self) -> int:
-        """The weight of the log inside the root, as it counts it."""
+        """The weight of the log inside the root, as the document has it."""
         return self._count("weight")
 
     @property
     def created(self) -> str | None:
-        """The id of the create that made it."""
+        """The id of the create that made it; None if it is native, or no create has made it."""
         return self.payload["created"].string_value if "created" in self.payload else None
 
     @property
@@ -198,26 +198,26 @@ class StoredDocument:
         return expire_after_in(self.message.fields)
 
     def is_live(self, now: datetime | None = None) -> bool:
-        """Return whether it counts as there: it has not expired."""
+        """Return whether it has not expired: a state that has expired counts as absent."""
         return not has_expired(self.expire_at, now or datetime.now(timezone.utc))
 
     @property
     def start_time(self) -> int | float:
-        """When the flow began, in its exact type, as lists are ordered by it."""
+        """When the flow began, in milliseconds since the epoch, as the int or float by which lists are ordered."""
         return number_of(self.message.fields["startTime"])
 
     @property
     def wake_at(self) -> int | float:
-        """The moment from which somebody should look at the flow, in its exact type, if the document has one."""
+        """The ``wakeAt`` of the flow, in milliseconds since the epoch, as the int or float that is stored."""
         return number_of(self.message.fields[WAKE_AT])
 
     @property
     def shard(self) -> int:
-        """The shard it says that it is in; 0 if it does not say."""
+        """The number in its field ``shard``; 0 if it has none."""
         return self.message.fields["shard"].integer_value if "shard" in self.message.fields else 0
 
     def status_inputs(self, context: DocumentContext) -> StatusInputs:
-        """Return what its status follows from, also if read by the mask `UPDATE_BASE`.
+        """Return what its status follows from, also if the document was read by the mask `UPDATE_BASE`.
 
         Raises:
             FlowStateDecodeError: Its executions cannot be read.
@@ -235,7 +235,7 @@ class StoredDocument:
 
     @property
     def message_bytes(self) -> int:
-        """The bytes of the message, known without a walk through its values."""
+        """How many bytes the message has, known without a look at each of its values."""
         return int(self.message.ByteSize())
 
     def _count(self, name: str) -> int:
@@ -263,7 +263,7 @@ def serialized_status_inputs(document: Document, context: DocumentContext) -> St
     payload = document.fields[PAYLOAD].map_value.fields
     stored = payload.get("executions")
     if stored is None or stored.WhichOneof("value_type") == "map_value":
-        executed = stored is not None  # so many that they are in parts
+        executed = stored is not None  # a reference: there are so many executions that they are in parts
     else:
         executed = bool(context.unpack(stored.string_value.encode() or stored.bytes_value, "executions"))
     return StatusInputs(status if status in ("done", "failed") else "", is_blocked(document), executed)

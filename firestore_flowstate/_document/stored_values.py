@@ -13,19 +13,19 @@ from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from .head import EXPIRY
 
-MAX_PARTS: Final = 1000  # of one value; what a value may have fills about 540
-PART_BYTES: Final = 1_000_000  # of one part: below a document's 1 MiB with its name
+MAX_PARTS: Final = 1000  # of one value, which fills about 540 at most: MAX_VALUE_BYTES is 512 MiB
+PART_BYTES: Final = 1_000_000  # of one part: with its name it is below the 1 MiB of a document
 INLINE_BYTES: Final = 64 * 1024  # larger values of an update go to parts at once
 _PART_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _REF_BYTES: Final = 80  # about what a reference takes in the root
-MAX_IDS: Final = 64  # how many covered revisions a segment remembers
-SEGMENT_WEIGHT: Final = 1000  # what reading one more segment costs, in bytes
-_REFERENCE_WEIGHT: Final = 100  # of a segment that is all in parts, in bytes
+MAX_IDS: Final = 64  # earlier revisions that a segment remembers at most
+SEGMENT_WEIGHT: Final = 1000  # bytes that take as long to read as the segment around them
+_REFERENCE_WEIGHT: Final = 100  # of a segment whose values are all in parts, in bytes
 
 PARTS: Final = "flowstate-parts"
 DATA: Final = "data"
-MAX_STATE_PARTS: Final = 20_000  # of one state; a root of nothing but references has room for about 16,000
-EXPIRY_MARGIN: Final = timedelta(days=7)  # parts outlive their root
+MAX_STATE_PARTS: Final = 20_000  # of one state: a root has room for about 16,000 references of one part each
+EXPIRY_MARGIN: Final = timedelta(days=7)  # by which parts outlive their root, so that TTL never takes them first
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class PartRef:
 
     Attributes:
         field: The payload value that it stands for; "log" for a value of a segment.
-        name: The name that its parts share; part i is called ``name-i``.
+        name: The name that its parts share: part i has the id ``name-i``.
         count: How many parts there are.
-        bytes: The bytes of all of them together.
+        bytes: How many bytes they have together.
     """
 
     field: str
@@ -49,14 +49,14 @@ class PartRef:
         return [f"{self.name}-{index}" for index in range(self.count)]
 
     def is_sound(self) -> bool:
-        """Return whether documents can have such names, and hold as many bytes."""
+        """Return whether part documents can have such ids, and can hold as many bytes."""
         if not _PART_NAME.fullmatch(self.name):
             return False
         return 0 < self.count <= MAX_PARTS and 0 <= self.bytes <= self.count * PART_BYTES
 
 
 Stored: TypeAlias = bytes | PartRef
-"""A packed payload value, or where its bytes are."""
+"""A packed payload value: its bytes, or the reference to the parts that have them."""
 
 
 @dataclass
@@ -64,8 +64,8 @@ class Spill:
     """The values that leave a root for parts.
 
     Attributes:
-        room: The bytes that values may take in the root.
-        moved: What left, by the reference that stands in its place.
+        room: How many bytes values may take in the root.
+        moved: The references to the values that have left, each with the bytes of its value.
     """
 
     room: int
@@ -73,7 +73,7 @@ class Spill:
 
     @property
     def refs(self) -> tuple[PartRef, ...]:
-        """The references to what left."""
+        """The references to the values that have left."""
         return tuple(ref for ref, _ in self.moved)
 
     @property
@@ -88,7 +88,7 @@ class Spill:
         return ref
 
     def move_largest(self, values: Mapping[str, Stored]) -> dict[str, Stored]:
-        """Return the values with the largest moved out, until the rest fits the room.
+        """Move the largest values out until the rest fits the room; return all values, references among them.
 
         Args:
             values: The values by their field; those of a segment as ``log.set`` and so on.
@@ -106,7 +106,7 @@ class Spill:
         return kept
 
     def move_if_large(self, field: str, stored: bytes) -> Stored:
-        """Return the value, or a reference if it is too large for an update to leave in the root."""
+        """Move the value out if it has more than 64 KiB, the most that an update leaves in a root; return what stays."""
         return self.move(field, stored) if len(stored) > INLINE_BYTES else stored
 
 
@@ -116,7 +116,7 @@ def part_count(refs: Iterable[PartRef]) -> int:
 
 
 def part_ids(refs: Iterable[PartRef]) -> list[str]:
-    """Return the ids of the part documents that references stand for, each once: a late duplicate repeats its own."""
+    """Return the ids of the part documents of references, each once: a late duplicate of a segment has them too."""
     return list(dict.fromkeys(name for ref in refs for name in ref.part_names()))
 
 
@@ -125,11 +125,11 @@ class Segment:
     """One write to cache and events: removes steps, then sets steps and events.
 
     Attributes:
-        id: Random; the revision that the write made.
-        set: Packed JSON of the steps set, ``{step: entry}``.
-        delete: Packed JSON of the steps removed before, ``[step]``.
-        events: Packed JSON of the events set, ``{step: payload}``.
-        ids: Earlier revisions that it covers, oldest first; at most 64.
+        id: A random id: the revision that the write made.
+        set: Packed JSON of the steps that it sets, ``{step: entry}``.
+        delete: Packed JSON of the names of steps that it removes before, ``[step]``.
+        events: Packed JSON of the events that it sets, ``{step: payload}``.
+        ids: Earlier revisions that it stands for, oldest first; at most 64.
     """
 
     id: str
@@ -139,7 +139,7 @@ class Segment:
     ids: tuple[str, ...] = ()
 
     def values(self) -> dict[str, Stored]:
-        """Return the packed values by the name they have in the document."""
+        """Return the packed values by the names that they have in the document."""
         values: dict[str, Stored] = {}
         if self.set is not None:
             values["set"] = self.set
@@ -150,7 +150,7 @@ class Segment:
         return values
 
     def weight(self) -> int:
-        """Return what the segment weighs inside a root. One that is all in parts cannot be compacted any further."""
+        """Return the weight of the segment in a root. It is low if all values are in parts, which compaction leaves."""
         values = (self.set, self.delete, self.events)
         inside = [len(value) for value in values if isinstance(value, bytes)]
         if inside or values == (None, None, None):
@@ -159,13 +159,13 @@ class Segment:
 
 
 def with_values(segment: Segment, values: Mapping[str, Stored]) -> Segment:
-    """Return the segment with some of its values replaced, by their names in the document."""
+    """Return the segment with some of its values replaced; these are given by their names in the document."""
     fields: dict[str, Any] = {{"del": "delete"}.get(name, name): stored for name, stored in values.items()}
     return replace(segment, **fields) if fields else segment
 
 
 def bytes_of(stored: Stored, resolved: Mapping[str, bytes]) -> bytes:
-    """Return the bytes of a packed value, those of a reference from what it was resolved to."""
+    """Return the bytes of a packed value; `resolved` has those of references by their names."""
     return resolved[stored.name] if isinstance(stored, PartRef) else stored
 
 
@@ -176,8 +176,8 @@ class Written:
     Attributes:
         revision: The id of the segment that was written.
         weight: The weight of the log in the root.
-        parts: The bytes of the parts, by the reference to them.
-        created: The id of the create that made the document, if known.
+        parts: The references to its parts, each with their bytes.
+        created: The id of the create that made the document; None if it is not known.
         has_extra: Whether the payload has unknown keys.
     """
 
@@ -225,7 +225,7 @@ def write_segment(value: Value, segment: Segment) -> None:
 
 
 def write_log(fields: Any, log: Sequence[Segment]) -> None:
-    """Fill the fields of the payload map that tell of the log."""
+    """Fill the fields of the payload map for the log: the segments and their weight."""
     segments = fields["log"].array_value
     segments.SetInParent()
     for segment in log:
@@ -234,12 +234,12 @@ def write_log(fields: Any, log: Sequence[Segment]) -> None:
 
 
 def write_part(document: Document, data: bytes, index: int) -> None:
-    """Fill the document of one part, which does not expire until its root is written."""
+    """Fill the document of one part with its share of the bytes of a value."""
     document.fields[DATA].bytes_value = data[index * PART_BYTES : (index + 1) * PART_BYTES]
 
 
 def write_part_expiry(document: Document, expire_at: datetime | None) -> None:
-    """Let a part expire some days after its root, or stay as its root does.
+    """Let a part expire seven days after its root, or never if its root does not expire.
 
     Args:
         document: The document of the part.
@@ -252,7 +252,7 @@ def write_part_expiry(document: Document, expire_at: datetime | None) -> None:
 
 
 def outlived(expire_at: datetime) -> datetime:
-    """Return when the parts of a root expire that expires then."""
+    """Return when the parts of a root expire, given when the root does."""
     try:
         return expire_at + EXPIRY_MARGIN
     except OverflowError:  # after the year 9999, which neither datetime nor Firestore can hold
@@ -275,7 +275,7 @@ def join(ref: PartRef, parts: Mapping[str, Document]) -> bytes:
 
     Args:
         ref: The reference.
-        parts: The part documents by their ids; all of them.
+        parts: The part documents by their ids, with all of this reference.
 
     Raises:
         FlowStateDecodeError: A part is damaged.

@@ -53,16 +53,17 @@ def summary_of(document: StoredDocument, *, reference_of: ReferenceOf, where: It
 
     Args:
         document: The document, whole or read by `summary_mask`.
-        reference_of: Makes references of values that are references.
-        where: The unknown keys that the query asks for; of native documents only these and wakeAt can be shown.
+        reference_of: Makes DocumentReferences of values that are references.
+        where: The unknown keys that the query asks for. Of a native document only these and wakeAt are shown, since it
+            has no summary that a projection could name.
 
     Raises:
-        FlowStateDecodeError: A field is damaged; says which.
+        FlowStateDecodeError: A field is damaged; the text names it.
     """
     fields, native = document.fields, document.is_native
     try:
         summary = {} if native else _map(fields, "summary")
-        # The fields themselves are what queries go by: they win if another tool has set one of the two.
+        # A field wins over its copy in the summary, if another tool has set only one of them: queries go by the field.
         extra = {**_map(summary, "extra"), **{name: fields[name] for name in (WAKE_AT, *where) if name in fields}}
         return FlowStateSummary(
             id=document.id,
@@ -122,7 +123,7 @@ def _map(fields: Mapping[str, Value], name: str) -> Mapping[str, Value]:
 
 
 def hidden(document: StoredDocument, shards: int) -> Iterator[tuple[Literal["hidden", "native"], str]]:
-    """Yield why lists over so many shards cannot see a document."""
+    """Yield each reason why lists over so many shards cannot see a document: a kind of finding, and its message."""
     fields = document.fields
     if "startTime" not in fields:
         yield "hidden", "startTime is missing, so no list shows it. Load it by its id, and save it or delete it."
@@ -143,20 +144,20 @@ def hidden(document: StoredDocument, shards: int) -> Iterator[tuple[Literal["hid
 
 
 def contradictions(document: StoredDocument, state: FlowState) -> Iterator[str]:
-    """Yield where the head, which filters ask, says something else than the state."""
+    """Yield a message for each field of the head that differs from the state. Filters go by the head."""
     fields = document.fields
     if document.is_native:
         return
     if EXPIRY in fields and document.expire_at is None:
-        yield "expireAt is not a timestamp, so it never expires. Save it again."
+        yield "expireAt is not a timestamp, so that the state never expires. Save it again."
     status = fields["status"].string_value if "status" in fields else None
     if status != state.status:
-        told = f"says {status!r}" if status in get_args(FlowStatus) else "is missing or none"
-        yield f"status {told}, but it is {state.status}: filters go by the head. Save it again."
+        told = f"says {status!r}" if status in get_args(FlowStatus) else "is missing, or is not one"
+        yield f"status {told}, and the flow is {state.status}: filters go by the head. Save it again."
     blocked = fields["blockedOnStep"].map_value.fields if "blockedOnStep" in fields else {}
     name = blocked["name"].string_value if "name" in blocked else None
     if name != (None if state.blocked_on_step is None else state.blocked_on_step.name):
-        yield f"blockedOnStep says {name!r}, which is not the step that it waits for. Save it again."
+        yield f"blockedOnStep says {name!r}, which is not the step that the flow waits for. Save it again."
 
 
 def _wrong_number(value: Value) -> str | None:

@@ -32,19 +32,19 @@ class Version:
 
     Attributes:
         updated: The update_time of the root document.
-        revision: The id of its last segment; empty in the native layout, which has none.
+        revision: The id of its last segment; empty in the native layout, which has no segments.
         layout: How it is stored.
         status_inputs: What its status follows from.
-        weight: Bytes of the log inside the root, plus 1,000 a segment.
-        part_count: How many parts the root refers to, or more.
-        created: The id of the create that made the document.
+        weight: The weight of the log inside the root: its bytes, plus 1,000 a segment.
+        part_count: How many parts the root counts: as many as it refers to, or more.
+        created: The id of the create that made the document; None if it is not known.
         expires: When it expires, in seconds since the epoch; None if it does not.
         owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
         expire_after: Its flow's own duration until it expires, in milliseconds; None if it has none.
-        has_extra: Whether its payload has unknown keys, which no partial write can take out.
-        part_refs: The references of the root to parts; None if it has some and they were not read. No text has them:
-            a commit must not delete a part because of what a text says.
-        is_hearsay: Whether a text is all that tells of it, which may have travelled.
+        has_extra: Whether its payload has unknown keys, which no partial write can remove.
+        part_refs: The references of the root to parts; None if it has some that were not read. A text of a version
+            never has them: no commit may delete a part because a text says so.
+        is_hearsay: Whether it was read from a text, which may have been changed on its way.
     """
 
     updated: Moment
@@ -63,7 +63,7 @@ class Version:
 
     @classmethod
     def of_document(cls, document: StoredDocument, status_inputs: StatusInputs) -> Version:
-        """Return the version of a document; without its revision if that was read by the mask `UPDATE_BASE`."""
+        """Return the version of a document. It has no revision if the document was read by the mask `UPDATE_BASE`."""
         part_count = document.part_count
         expire_at = document.expire_at
         if document.has_log or document.is_native:
@@ -101,10 +101,10 @@ class Version:
         Args:
             fields: The fields of its document, as they were sent.
             written: What the document was filled with; None: it is native.
-            updated: The update_time it got.
+            updated: The update_time that the commit gave it.
             status_inputs: What its status followed from when it was encoded.
             expire_at: When it expires; None: it does not.
-            root: Its root as it was found stored, if the reply was lost; None: as it was written.
+            root: Its root as it was found stored, if the reply was lost; None: it is stored as it was written.
         """
         found = root or written
         return cls(
@@ -124,12 +124,12 @@ class Version:
 
     @classmethod
     def of(cls, state: FlowState, path: str) -> Version | None:
-        """Return the version of a state as it was loaded or stored; None if that was not at the path."""
+        """Return the version that the state was last loaded or stored as; None if it was not at this path."""
         noted = state._noted()
         return noted.known if isinstance(noted, StoredAs) and noted.path == path else None
 
     def is_of(self, document: StoredDocument) -> bool:
-        """Return whether the document is this version, or what maintenance has made of it."""
+        """Return whether the document is this version, also if maintenance has packed it anew since."""
         return document.updated == self.updated or (document.root is not None and document.revision == self.revision)
 
     def expire_at(self) -> datetime | None:
@@ -146,22 +146,22 @@ class Version:
         return has_expired(self.expire_at(), datetime.now(timezone.utc))
 
     def stamp(self, state: FlowState, path: str, *, history: Sequence[str]) -> FlowState:
-        """Return the state with what is known of it as it is stored at the path.
+        """Note on the state that it is stored at the path as this version; return the state.
 
         Args:
             state: The state.
             path: The path of its document.
             history: The revisions that a write on top of it is to remember, oldest first.
         """
-        assert self.part_refs is not None  # noqa: S101  # whoever has the whole state has seen them
+        assert self.part_refs is not None  # noqa: S101  # the whole state was read or written, and its references too
         state._note_stored(StoredAs(self, path, tuple(history[-MAX_IDS:])))
         return state
 
     def to_text(self, path: str) -> str:
         """Return the version as the opaque text that users hold, bound to the path of its document.
 
-        A commit gives all its documents the same update_time, so another's version could pass for this one's.
-        The check finds a text that was changed by accident. It is not a signature.
+        A commit gives all its documents the same update_time, so without the path the version of one could pass for
+        that of another. The check at the end finds texts that were changed by accident. It is not a signature.
         """
         status_inputs = self.status_inputs
         flags = f"{status_inputs.ended[:1]}{'b' * status_inputs.blocked}{'x' * status_inputs.executed}"
@@ -182,9 +182,9 @@ class Version:
 
     @classmethod
     def from_text(cls, text: str, path: str) -> Version | None:
-        """Return the version that the text stands for; None if it stands for none of the document at the path.
+        """Return the version that the text stands for; None if it is not a text of a version of the document at the path.
 
-        Callers may have let it travel: what is inside is believed no more than a document is.
+        The text may come from a browser, so that each field in it is checked as those of a stored document are.
         """
         try:
             fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
@@ -234,12 +234,12 @@ class StoredAs:
 
     @property
     def version(self) -> str:
-        """The version as text; made when somebody asks, since most states are stored again without."""
+        """The version as text. It is made when somebody asks for it: most states are stored again without it."""
         return self.known.to_text(self.path)
 
     @property
     def updated_at(self) -> datetime:
-        """When it was written."""
+        """When it was written, in UTC."""
         return self.known.updated.as_datetime()
 
     @property
@@ -255,7 +255,7 @@ def history_of(state: FlowState) -> tuple[str, ...]:
 
 
 def check_of(path: str, fields: Sequence[object]) -> int:
-    """Return what tells a text of these fields for the document at the path from one that was changed by accident."""
+    """Return the check of the fields of a version of the document at the path: a CRC-32, against accidents alone."""
     return crc32(path.encode() + b"\0" + orjson.dumps(fields))
 
 

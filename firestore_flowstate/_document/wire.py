@@ -1,7 +1,8 @@
 """The wire form of models: dicts with camelCase keys, as Genkit has them, and typed fields that hold their types.
 
-Nothing is stored that could not be loaded. Pydantic checks a field when it is assigned. It does not see what is put
-into a container later, nor what `model_copy(update=...)` and `model_construct` set.
+What could not be loaded is refused before it is stored, so fields are checked again here. Pydantic checks a field when
+it is assigned, and neither what is put into a container later nor what `model_copy(update=...)` and `model_construct`
+set.
 """
 
 from __future__ import annotations
@@ -35,12 +36,18 @@ _ALIASES: Final[Mapping[type[WireModel], frozenset[str]]] = {
 
 
 def to_wire(model: WireModel, *, deep: bool = True) -> dict[str, Any]:
-    """Return the present fields and unknown keys; of models inside it likewise, if `deep`; "any" values as they are.
+    """Return the present fields of a model by their wire names, and its unknown keys.
+
+    Fields that may hold any JSON value have it as it is.
+
+    Args:
+        model: The model.
+        deep: Whether models in its fields are dicts too; otherwise they are as they are.
 
     Raises:
         FlowStateEncodeError: An unknown key could not be read back.
     """
-    # What model_extra, model_fields_set and `has` return, by a call each.
+    # Read directly for speed: model_extra, model_fields_set and `has` return the same, by a call for each field.
     fields, given = model.__dict__, model.__pydantic_fields_set__
     if model.__pydantic_extra__ or model.is_subclass or len(fields) < len(model.wire_fields):
         present = {alias: fields[name] for name, alias in model.wire_names.items() if model.has(name)}
@@ -61,8 +68,8 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
     """Return the unknown keys with their values.
 
     Raises:
-        FlowStateEncodeError: `model_copy` takes keys that validation would not read back, or would read as a field: one
-            that is not a string, has a lone surrogate, or is the wire name of a field.
+        FlowStateEncodeError: A key could not be read back, or would be read as a field: it is not a string, has a lone
+            surrogate, or is the wire name of a field. `model_copy` can set such keys.
     """
     unknown = model.model_extra or {}
     for key in unknown:
@@ -93,7 +100,7 @@ def places(model: WireModel, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def places_in(value: Any, name: str, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield what is in a field of that name likewise; nothing if it is UNSET."""
+    """Yield the values in a field of that name, each with its path, as `places` does; nothing if it is UNSET."""
     if isinstance(value, Unset):
         return
     if isinstance(value, WireModel):
@@ -112,7 +119,7 @@ def places_in(value: Any, name: str, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def not_a(what: str, path: str, value: object) -> FlowStateEncodeError:
-    """Return the error of a value that is of another type than its place takes."""
+    """Return the error of a value of a wrong type; `what` is what the place takes, such as "a list of strings"."""
     return FlowStateEncodeError(f"Cannot store {path}: {shown(value)} is not {what}.", path=path)
 
 
@@ -131,13 +138,13 @@ def check_state(id: str, state: object) -> FlowState:
 
 
 def sound_state(state: FlowState) -> FlowState:
-    """Return the state if it is one of Genkit's schema and each typed field holds its type, else one that is.
+    """Return the state if it is exactly a FlowState and each typed field holds exactly its type, else one made so.
 
-    Declared fields of subclasses become unknown keys, enumerations and other subclasses of scalars become what they
-    are equal to, and dicts the models that they describe.
+    Declared fields of subclasses become unknown keys. Enumerations and other subclasses of scalars become what they
+    are equal to, and dicts become the models that they describe.
 
     Raises:
-        FlowStateEncodeError: A field holds what does not mean anything there; the path leads to it.
+        FlowStateEncodeError: The value of a field cannot be made so; `path` names the field.
     """
     if _is_sound_state(state):
         return state
@@ -153,17 +160,20 @@ def sound_state(state: FlowState) -> FlowState:
         _wire_of(execution, FlowStateExecution, f"executions[{i}]") for i, execution in enumerate(executions)
     ]
     sound = _validated(FlowState, wire, "")
-    sound.__pydantic_private__ = copy(state.__pydantic_private__)  # what is known of the document
+    sound.__pydantic_private__ = copy(state.__pydantic_private__)  # the version that it was loaded as, if any
     return sound
 
 
 def sound(model: type[_Model], value: object, path: str) -> _Model:
-    """Return the value if it is of the model and its fields hold their types, else a model that it describes, or raise.
+    """Return the value if it is exactly of the model and its fields hold exactly their types, else one made so.
 
     Args:
         model: CacheEntry, Operation, BlockedOnStep or FlowStateExecution.
         value: The value.
-        path: Where it stands in the flow state, for errors.
+        path: Its path in the flow state, for errors.
+
+    Raises:
+        FlowStateEncodeError: The value cannot be made so.
     """
     if _IS_SOUND[model](value):
         return value  # type: ignore[return-value]  # it is one then
@@ -172,7 +182,7 @@ def sound(model: type[_Model], value: object, path: str) -> _Model:
 
 def _validated(model: type[_Model], wire: Mapping[str, Any], path: str) -> _Model:
     try:
-        # Names of fields are wire names here; a Python name among them is an unknown key, to be kept.
+        # The keys are wire names. A key that is the Python name of a field is an unknown key, and stays one.
         return model.model_validate(wire, by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
@@ -217,7 +227,7 @@ def by_step(mapping: object, name: str) -> dict[str, Any]:
 
     Args:
         mapping: The mapping.
-        name: What it is: "cache" or "events_triggered".
+        name: The field it is of: "cache" or "events_triggered".
 
     Raises:
         FlowStateEncodeError: It is not such a mapping, or two of its names are the same text.
@@ -236,7 +246,7 @@ def by_step(mapping: object, name: str) -> dict[str, Any]:
 
 
 def _path_to(path: str, loc: tuple[int | str, ...]) -> str:
-    """Return where pydantic found an error, as errors of ours write paths."""
+    """Return the path of an error of pydantic's in the notation of this package's errors, below `path`."""
     rest = list(loc)
     if not path and len(rest) > 1 and rest[0] in ("cache", "eventsTriggered"):
         path = (in_cache if rest[0] == "cache" else in_events)(rest[1])
@@ -328,7 +338,7 @@ def _is_sound_model(model: WireModel) -> bool:
 
 
 def _are_texts(values: Iterable[object]) -> bool:
-    return set(map(type, values)) <= _TEXT  # a generator would cost more than most have members
+    return set(map(type, values)) <= _TEXT  # faster than all() over a generator, for the few members that most have
 
 
 def _is_text(value: object) -> bool:

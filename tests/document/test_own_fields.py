@@ -141,7 +141,7 @@ async def test_a_timestamp_is_when_it_expires(flow_state_settings: FlowStateSett
         assert {name: value for name, value in VALUES.items() if name != "expireAt"} == state.model_extra
         state = FlowState.start()
         state.expireAt = datetime(2999, 1, 1, tzinfo=timezone.utc)
-        with pytest.raises(FlowStateEncodeError, match=r"'expireAt'.*it is ours") as refusal:
+        with pytest.raises(FlowStateEncodeError, match=r"'expireAt'.*something of its own") as refusal:
             await store.save("id", state)
     assert "expireAt" == refusal.value.path
 
