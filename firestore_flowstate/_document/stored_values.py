@@ -106,7 +106,7 @@ class Spill:
         return kept
 
     def move_if_large(self, field: str, stored: bytes) -> Stored:
-        """Move the value out if it has more than 64 KiB, the most that an update leaves in a root; return what stays."""
+        """Move the value out if it has more than 64 KiB, the most that an update leaves inline; return what stays."""
         return self.move(field, stored) if len(stored) > INLINE_BYTES else stored
 
 

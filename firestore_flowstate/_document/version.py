@@ -182,7 +182,7 @@ class Version:
 
     @classmethod
     def from_text(cls, text: str, path: str) -> Version | None:
-        """Return the version that the text stands for; None if it is not a text of a version of the document at the path.
+        """Return the version that the text stands for; None if it is not of the document at the path.
 
         The text may come from a browser, so that each field in it is checked as those of a stored document are.
         """

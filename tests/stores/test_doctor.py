@@ -67,7 +67,7 @@ async def test_finds_nothing_if_all_is_well(flow_state_store: FirestoreFlowState
         (drop("status"), {"head"}, "status is missing, or is not one"),
         (put("status", {"stringValue": "scheduled"}), {"head"}, "status says 'scheduled'"),
         (put("blockedOnStep", {"mapValue": {"fields": {"name": {"stringValue": "?"}}}}), {"head"}, "says '?'"),
-        (put("expireAt", {"stringValue": "soon"}), {"head"}, "so it never expires"),
+        (put("expireAt", {"stringValue": "soon"}), {"head"}, "so that the state never expires"),
     ],
 )
 async def test_finds_what_is_wrong(
