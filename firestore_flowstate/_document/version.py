@@ -157,8 +157,10 @@ class Version:
         state._note_stored(StoredAs(self, path, tuple(history[-MAX_IDS:])))
         return state
 
-    def to_text(self, path: str) -> str:
+    def to_text(self, path: str) -> VersionText:
         """Return the version as the opaque text that users hold, bound to the path of its document.
+
+        In this process the text remembers the version itself, with the references that no text has.
 
         A commit gives all its documents the same update_time, so without the path the version of one could pass for
         that of another. The check at the end finds texts that were changed by accident. It is not a signature.
@@ -178,14 +180,18 @@ class Version:
             self.expires,
             self.expire_after,
         ]
-        return base64.urlsafe_b64encode(orjson.dumps([*fields, check_of(path, fields)])).decode().rstrip("=")
+        text = base64.urlsafe_b64encode(orjson.dumps([*fields, check_of(path, fields)])).decode().rstrip("=")
+        return VersionText.of(text, self, path)
 
     @classmethod
     def from_text(cls, text: str, path: str) -> Version | None:
         """Return the version that the text stands for; None if it is not of the document at the path.
 
         The text may come from a browser, so that each field in it is checked as those of a stored document are.
+        One that `to_text` returned in this process is not read: it knows its version.
         """
+        if type(text) is VersionText and text.path == path:
+            return text.known
         try:
             fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
             form, seconds, nanos, revision, layout, flags, weight, parts, created, expires, own, check = fields
@@ -216,6 +222,29 @@ class Version:
             RecursionError,
         ):  # AttributeError: it is not a text
             return None
+
+
+class VersionText(str):
+    """The text of a version that has not left this process; a copy that was pickled or made to JSON is a plain text.
+
+    Attributes:
+        known: The version.
+        path: The path of its document.
+    """
+
+    __slots__ = ("known", "path")
+    known: Version
+    path: str
+
+    @classmethod
+    def of(cls, text: str, known: Version, path: str) -> VersionText:
+        """Return the text of the version at the path."""
+        made = cls(text)
+        made.known, made.path = known, path
+        return made
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str.__str__(self),)
 
 
 @dataclass(frozen=True)

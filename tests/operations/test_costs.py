@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, Operation
 from firestore_flowstate.backup import export_states, import_states
 from firestore_flowstate.doctor import examine
 from tests.support.meter import COSTS, Bill, Meter, meter, metered, written_bills
@@ -124,6 +124,20 @@ async def _load_large(store: Store, meter: Meter) -> None:
     await store.load("large")
 
 
+async def _update_large(store: Store, meter: Meter) -> None:
+    await _save_large(store, meter)
+    version = await _version(store, "large")
+    meter.take()
+    await store.update("large", operation=Operation(name="x"), if_version=version)
+
+
+async def _update_large_as_told(store: Store, meter: Meter) -> None:
+    await _save_large(store, meter)
+    version = "".join([*await _version(store, "large")])
+    meter.take()
+    await store.update("large", operation=Operation(name="x"), if_version=version)
+
+
 async def _delete_large(store: Store, meter: Meter) -> None:
     await _save_large(store, meter)
     meter.take()
@@ -158,6 +172,8 @@ CALLS: Final[dict[str, Call]] = {
     "`save` of a state in 3 parts": _save_large,
     "the same in place of as many": _save_large_again,
     "`load` of a state in 3 parts": _load_large,
+    "`update` of its `operation` with the `if_version` of that load": _update_large,
+    "the same with a copy of that text, such as a browser sends back": _update_large_as_told,
     "`delete` of a state in 3 parts": _delete_large,
     "`export` of 30": _export,
     "`import` of 30": _import,
