@@ -12,11 +12,12 @@ import os
 import re
 import sys
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .errors import InvalidFlowIdError, shown
+from .unset import Unset
 
 MAX_NAME_BYTES: Final = 1500  # of UTF-8: Firestore's limit for an id, and for the name of a field
 MAX_PATH_BYTES: Final = 1499  # of a field path that a mask names, without its quotes
@@ -78,6 +79,25 @@ def check_flow_id(id: str) -> str:
     if rule := _broken_rule(id):
         raise InvalidFlowIdError(f"The flow id {id!r:.200} {rule}.", flow_id=id)
     return str.__str__(id)
+
+
+def check_flow_ids(ids: Iterable[str]) -> list[str]:
+    """Return the ids of a call for many, as they were given.
+
+    Raises:
+        TypeError: They are one string, whose characters would be taken for ids, or not iterable.
+        InvalidFlowIdError: One of them cannot even be the key of an error; others fail each by itself.
+    """
+    given: object = ids
+    if isinstance(given, (str, bytes, bytearray)) or not isinstance(given, Iterable):
+        raise TypeError(f"ids are an iterable of flow ids, such as [{shown('order-17')}], not {shown(ids)}")
+    found = list(ids)
+    for id in found:
+        try:
+            hash(id)
+        except TypeError:
+            check_flow_id(id)
+    return found
 
 
 def is_reserved(name: str) -> bool:
@@ -249,3 +269,38 @@ def check_timeout(timeout: object) -> None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= sys.float_info.max:
         raise ValueError(f"timeout is a finite number of seconds above 0, not {shown(timeout)}")
+
+
+def check_version(if_version: object, *, takes_none: bool = False) -> None:
+    """Raise TypeError unless `if_version` is a version, not given, or None if the call says what that means.
+
+    Something else is never the stored version: as a conflict it would be tried again and again.
+    """
+    if isinstance(if_version, (str, Unset)) or (if_version is None and takes_none):
+        return
+    if if_version is None:
+        raise TypeError(
+            "if_version is None, the version of a state that was never stored, of which there is nothing to change or "
+            "delete: pass the version of a state that was loaded or saved, or leave if_version out"
+        )
+    raise TypeError(f"if_version is the version of a state, which is a string, not {shown(if_version)}")
+
+
+def check_states(states: object) -> None:
+    """Raise TypeError unless the states of a call for many are a mapping by id."""
+    if not isinstance(states, Mapping):
+        raise TypeError(f"states are a mapping of flow states by id, not {shown(states)}")
+
+
+def check_change(change: object, attempts: object) -> None:
+    """Raise TypeError unless `modify` can call the change, and ValueError unless it can count the attempts."""
+    if not callable(change):
+        raise TypeError(f"change is a function of the flow state, not {shown(change)}")
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise ValueError(f"attempts is a whole number of at least 1, not {shown(attempts)}")
+
+
+def check_progress(progress: object) -> None:
+    """Raise TypeError unless what is called with the progress of a long call can be called."""
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress is a function of a number, or None, not {shown(progress)}")

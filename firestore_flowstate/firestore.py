@@ -16,17 +16,26 @@ from ._document.encoded_state import detached
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._error_texts import conflict
-from ._limits import check_flow_id, check_timeout
+from ._limits import (
+    check_change,
+    check_flow_id,
+    check_flow_ids,
+    check_progress,
+    check_states,
+    check_timeout,
+    check_version,
+)
 from ._query.matching import due_query
 from ._rpc import fork
 from ._rpc.concurrency import SharedWork
 from ._rpc.deadline import Deadline
 from ._watch import Source, Watch
+from .errors import shown
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
 from .query import FlowStateQuery, first_page_or_all, query_or_all
 from .reports import GcReport, MigrateReport, RewrapReport
-from .settings import FlowStateSettings
+from .settings import FlowStateSettings, settings_or_default
 from .store import VersionedFlowStateStore
 from .unset import UNSET, Unset
 
@@ -72,7 +81,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     """
 
     def __init__(self, settings: FlowStateSettings | None = None, *, client: Any = None) -> None:
-        self._settings = FlowStateSettings() if settings is None else settings
+        self._settings = settings_or_default(settings)
         self._client = client
         self._connecting: SharedWork[Connection] = SharedWork()
         self._importing: SharedWork[None] = SharedWork()
@@ -131,6 +140,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         timeout: float | None = None,
     ) -> None:
         id = check_flow_id(id)
+        check_version(if_version, takes_none=True)
         with lasting(id, state, expire_after):
             conflicting = await self._write(id, state, if_version, timeout)
             if conflicting is not None and if_version is None:
@@ -190,6 +200,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         timeout: float | None = None,
     ) -> str:
         id = check_flow_id(id)
+        check_version(if_version)
         change = Change.of_update(
             id,
             cache=cache,
@@ -242,12 +253,14 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         timeout: float | None = None,
     ) -> FlowState:
         id = check_flow_id(id)
+        check_change(change, attempts)
         collection, deadline = await self._begin(timeout, writes=[id])
         return await _operations.editing.modify(collection, id, change, attempts=attempts, deadline=deadline)
 
     @override
     async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
         id = check_flow_id(id)
+        check_version(if_version)
         collection, deadline = await self._begin(timeout, writes=[id])
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
         if base is None:
@@ -259,20 +272,23 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     async def list(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateQueryResponse:
+        query = query_or_all(query)
         collection, deadline = await self._begin(timeout)
-        return await _operations.listing.list_states(collection, query_or_all(query), deadline)
+        return await _operations.listing.list_states(collection, query, deadline)
 
     @override
     async def list_summaries(
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateSummaryResponse:
+        query = query_or_all(query)
         collection, deadline = await self._begin(timeout)
-        return await _operations.listing.list_summaries(collection, query_or_all(query), deadline)
+        return await _operations.listing.list_summaries(collection, query, deadline)
 
     @override
     async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
+        query = query_or_all(query)
         collection, deadline = await self._begin(timeout)
-        return await _operations.listing.count(collection, query_or_all(query), deadline)
+        return await _operations.listing.count(collection, query, deadline)
 
     @override
     async def due(
@@ -309,14 +325,16 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     @override
     async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
+        query = query_or_all(query)
         collection, _ = await self._begin()
-        async with _operations.listing.PagesAhead(collection, query_or_all(query)) as pages:
+        async with _operations.listing.PagesAhead(collection, query) as pages:
             async for page in pages:
                 for state in page:
                     yield state
 
     @override
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
+        check_states(states)
         states = dict(states)
         # Copied before the rest is imported: the caller may change the states meanwhile.
         contents = self._as_it_is(states) if self._has_imported_all else detached(states)
@@ -325,12 +343,13 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     @override
     async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
+        ids = check_flow_ids(ids)
         collection, deadline = await self._begin(timeout)
         return await _operations.bulk.load_many(collection, ids, deadline)
 
     @override
     async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
-        ids = list(ids)
+        ids = check_flow_ids(ids)
         collection, deadline = await self._begin(timeout, writes=ids)
         await _operations.bulk.delete_many(collection, ids, deadline)
 
@@ -370,11 +389,16 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         Raises:
             ValueError: `older_than` is negative.
         """
+        given: object = older_than
+        if not isinstance(given, timedelta):
+            raise TypeError(f"older_than is a timedelta, not {shown(older_than)}")
         if older_than < timedelta(0):
             raise ValueError(f"older_than is a duration of at least 0, not {older_than}")
+        query = query_or_all(query)
+        check_progress(progress)
         collection, _ = await self._begin()
         return await _operations.deleting.purge(
-            collection, query_or_all(query), older_than=older_than, dry_run=dry_run, progress=progress
+            collection, query, older_than=older_than, dry_run=dry_run, progress=progress
         )
 
     async def migrate(
@@ -400,6 +424,10 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         Raises:
             ValueError: The target has no keys, this store has, and `decrypt` is False.
         """
+        given: object = target
+        if not isinstance(given, FirestoreFlowStateStore):
+            raise TypeError(f"target is a FirestoreFlowStateStore, not {shown(target)}")
+        check_progress(progress)
         if self._settings.keys and not target.settings.keys and not decrypt:
             raise ValueError(
                 "The source has keys and the target has none, so what is encrypted would be stored in the clear: "
@@ -421,6 +449,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         Raises:
             FlowStateDecodeError: A value cannot be read. The states before it are stored anew.
         """
+        check_progress(progress)
         collection, _ = await self._begin()
         return await _operations.repacking.rewrap(collection, progress=progress)
 

@@ -20,17 +20,25 @@ from ._document.encoded_state import encode_state
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._error_texts import batch, conflict, exists, not_found, with_flow_id
-from ._limits import check_flow_id, check_timeout, exact
+from ._limits import (
+    check_change,
+    check_flow_id,
+    check_flow_ids,
+    check_states,
+    check_timeout,
+    check_version,
+    exact,
+)
 from ._memory_records import Record, Records
 from ._query.matching import Due, due_query, is_due, matches, order, wake_at
 from ._query.token import Position, from_token, scope_of, to_token
 from ._signals import Sight, Sights, Signals
 from ._watch import Watch
-from .errors import FlowStateConflictError, FlowStateEncodeError, FlowStateError, FlowStateNotFoundError, shown
+from .errors import FlowStateConflictError, FlowStateEncodeError, FlowStateError, FlowStateNotFoundError
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
 from .query import FlowStateQuery, first_page_or_all, query_or_all
-from .settings import FlowStateSettings
+from .settings import FlowStateSettings, settings_or_default
 from .store import VersionedFlowStateStore
 from .unset import UNSET, Unset
 
@@ -54,9 +62,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     """
 
     def __init__(self, settings: FlowStateSettings | None = None) -> None:
-        if settings is None:
-            settings = FlowStateSettings()
-        self._settings = settings
+        settings = self._settings = settings_or_default(settings)
         self._name = f"memory:{uuid.uuid4().hex}"
         self._signals = Signals()
         self._records = Records(settings, name=self._name, changed=self._signals.changed)
@@ -101,6 +107,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     ) -> None:
         check_timeout(timeout)
         id = check_flow_id(id)
+        check_version(if_version, takes_none=True)
         with lasting(id, state, expire_after):
             self._save(id, state, if_version=if_version)
 
@@ -129,12 +136,13 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     @override
     async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
         check_timeout(timeout)
-        found = _each(ids, self._load, "loaded")
+        found = _each(check_flow_ids(ids), self._load, "loaded")
         return {id: state for id, state in found.items() if state is not None}
 
     @override
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         check_timeout(timeout)
+        check_states(states)
         refuse_nested(states, collection=self._name)
         _each(states, lambda key: self._save(key, states[key]), "saved")
 
@@ -157,6 +165,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     ) -> str:
         check_timeout(timeout)
         id = check_flow_id(id)
+        check_version(if_version)
         change = Change.of_update(
             id,
             cache=cache,
@@ -197,29 +206,33 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     ) -> FlowState:
         check_timeout(timeout)
         id = check_flow_id(id)
+        check_change(change, attempts)
         refuse_nested([id], collection=self._name)
-        for left in reversed(range(attempts)):
+        left = attempts
+        while True:
             record, before, state = self._load_to_change(id)
             state = await changed(change, state, collection=self._name, id=id)
             try:
                 self._write_difference(id, record, before, state)
             except FlowStateConflictError:
+                left -= 1
                 if not left:
                     raise
                 await asyncio.sleep(0)
             else:
                 return state
-        raise ValueError(f"attempts is at least 1, not {shown(attempts)}")
 
     @override
     async def delete(self, id: str, *, if_version: str | Unset = UNSET, timeout: float | None = None) -> None:
         check_timeout(timeout)
+        id = check_flow_id(id)
+        check_version(if_version)
         self._delete(id, if_version=if_version)
 
     @override
     async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
         check_timeout(timeout)
-        ids = list(ids)
+        ids = check_flow_ids(ids)
         refuse_nested(ids, collection=self._name)
         _each(ids, self._delete, "deleted")
 

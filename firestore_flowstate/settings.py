@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ._limits import check_collection_path
 from .codecs import PayloadCodec
+from .errors import shown
 
 EMULATOR_REQUEST_BYTES: Final = 4 * 1024 * 1024  # gRPC's default message limit, which the emulator keeps
 _PREFIX: Final = "FLOWSTATE_"
@@ -236,6 +237,20 @@ class FlowStateSettings(BaseSettings):
             )
         if self.shards > 1:
             raise ValueError("shards need the serialized layout: native documents carry no shard. Migrate them first")
+
+
+def settings_or_default(settings: FlowStateSettings | None) -> FlowStateSettings:
+    """Return the settings that a store is given, or those of the environment if it is given None.
+
+    Raises:
+        TypeError: They are something else.
+    """
+    given: object = settings
+    if settings is None:
+        return FlowStateSettings()
+    if not isinstance(given, FlowStateSettings):
+        raise TypeError(f"settings are FlowStateSettings, as FlowStateSettings(collection='flows'), not {shown(given)}")
+    return settings
 
 
 def misspelt_variables() -> Mapping[str, str | None]:

@@ -139,7 +139,9 @@ class Change:
             object.__setattr__(self, "extra", {**self.extra, EXPIRE_AFTER: own})
         for key, value in self.extra.items():
             check_extra(key, value)
-        if isinstance(self.remove, str):  # it is an iterable of strings too, and each letter would count as a step
+        given: object = self.remove
+        # A string is an iterable of strings too, and each letter would count as a step.
+        if isinstance(given, str) or not isinstance(given, Iterable):
             raise not_a("an iterable of names of steps", "remove", self.remove)
         object.__setattr__(self, "remove", tuple(map(exact, self.remove)))
         for step in self.remove:

@@ -12,7 +12,7 @@ from .._document.stored_document import StoredDocument
 from .._document.version import Version, history_of
 from .._error_texts import conflict, not_found, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
-from ..errors import FlowStateEncodeError, FlowStateNotFoundError, shown
+from ..errors import FlowStateEncodeError, FlowStateNotFoundError
 from ..models import FlowState
 from .reading import load, state_of
 from .saving import save
@@ -73,7 +73,8 @@ async def _modify(
     # About as long as others need to write: the more have been first, the more there are.
     backoff = Backoff(deadline, first=0.004, longest=0.3)
     state = await load(collection, id, deadline)
-    for attempt in range(attempts):
+    left = attempts
+    while True:
         if state is None:
             raise not_found(id)
         before = _snapshot(collection, id, state)
@@ -81,13 +82,13 @@ async def _modify(
         try:
             await write_difference(collection, id, before, state, deadline)
         except Conflict as conflicting:
-            if attempt + 1 == attempts:
+            left -= 1
+            if not left:
                 raise conflicting.error from None
             await backoff.pause()
-            state = await _latest(collection, id, conflicting.document, deadline, waited=attempt > 0)
+            state = await _latest(collection, id, conflicting.document, deadline, waited=left + 1 < attempts)
         else:
             return state
-    raise ValueError(f"attempts is at least 1, not {shown(attempts)}")
 
 
 async def write_difference(

@@ -200,7 +200,11 @@ async def test_a_server_that_is_away_fails_each(flow_state_settings: FlowStateSe
     """Within the timeout, with an error by id."""
     gone = flow_state_settings.model_copy(update={"emulator_host": "127.0.0.1:9", "timeout": 1.0})
     async with FirestoreFlowStateStore(gone) as store:
-        for call in (store.save_many({"a": flow(1), "b": flow(2)}), store.load_many("ab"), store.delete_many("ab")):
+        for call in (
+            store.save_many({"a": flow(1), "b": flow(2)}),
+            store.load_many(["a", "b"]),
+            store.delete_many(["a", "b"]),
+        ):
             with pytest.raises(FlowStateBatchError) as error:
                 await call
             assert {"a", "b"} == set(error.value.errors)

@@ -8,7 +8,9 @@ import pickle
 import subprocess
 import sys
 from contextlib import aclosing
+from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from firestore_flowstate import (
     FirestoreFlowStateStore,
     FlowState,
     FlowStateSettings,
+    InvalidQueryError,
     MemoryFlowStateStore,
     StoreUnavailableError,
 )
@@ -132,3 +135,37 @@ assert os.waitpid(child, 0)[1] == 0
 assert asyncio.run(store.load("after")) is None
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("make", [FirestoreFlowStateStore, MemoryFlowStateStore])
+def test_settings_of_another_type_are_refused_when_a_store_is_made(make: Any) -> None:
+    """And not by the first call that asks something of them."""
+    for settings in ("flows", {"collection": "flows"}, 5, FlowStateSettings):
+        with pytest.raises(TypeError, match="settings are FlowStateSettings"):
+            make(settings)
+
+
+async def test_wrong_arguments_need_no_server_to_be_refused() -> None:
+    """Each is refused before the store connects: nothing listens here."""
+    store = FirestoreFlowStateStore(FlowStateSettings(project="demo", emulator_host="127.0.0.1:1", timeout=0.001))
+    wrong: Any = 5
+    for refused in (
+        store.save("id", FlowState.start(), if_version=wrong),
+        store.update("id", if_version=wrong),
+        store.delete("id", if_version=wrong),
+        store.delete_many("id"),
+        store.save_many(wrong),
+        store.modify("id", wrong),
+        store.purge(older_than=wrong),
+        store.purge(older_than=timedelta(), progress=wrong),
+        store.migrate(wrong),
+        store.migrate(store, progress=wrong),
+        store.rewrap(progress=wrong),
+    ):
+        with pytest.raises(TypeError, match=r"not 5|not 'id'"):
+            await refused
+    for asked in (store.list(wrong), store.list_summaries(wrong), store.count(wrong), store.due(limit=0)):
+        with pytest.raises(InvalidQueryError):
+            await asked
+    with pytest.raises(InvalidQueryError):
+        await store.purge(wrong, older_than=timedelta())

@@ -13,6 +13,7 @@ written. A test cannot be overridden: a store that fails one does not keep the c
 
 from __future__ import annotations
 
+from .arguments import ArgumentTests
 from .batches import BatchTests
 from .contract import ExpiringFlowStateStoreTests, FlowStateStoreTests, VersionedFlowStateStoreTests
 from .editing import EditingTests
@@ -31,6 +32,7 @@ from .waking import DueTests
 from .watching import WatchTests
 
 __all__ = [
+    "ArgumentTests",
     "BatchTests",
     "DueTests",
     "EditingTests",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .arguments import ArgumentTests
 from .batches import BatchTests
 from .editing import EditingTests
 from .expiry import ExpiryTests
@@ -25,6 +26,7 @@ class FlowStateStoreTests(KeepingTests, IdTests, ListingTests):
 
 class VersionedFlowStateStoreTests(
     FlowStateStoreTests,
+    ArgumentTests,
     VersionTests,
     PartialWriteTests,
     UnknownKeyTests,
