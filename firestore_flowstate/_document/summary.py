@@ -147,6 +147,11 @@ def contradictions(document: StoredDocument, state: FlowState) -> Iterator[str]:
     """Yield a message for each field of the head that differs from the state. Filters go by the head."""
     fields = document.fields
     if document.is_native:
+        if "done" not in _map(fields, "operation"):
+            yield (
+                "operation.done is missing, by which filters by status find native documents: this one is in no such "
+                f"list, and the flow is {state.status}. Save it again."
+            )
         return
     if EXPIRY in fields and document.expire_at is None:
         yield "expireAt is not a timestamp, so that the state never expires. Save it again."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -13,7 +13,9 @@ from firestore_flowstate import (
     FirestoreFlowStateStore,
     FlowState,
     FlowStateExecution,
+    FlowStateQuery,
     FlowStateSettings,
+    FlowStatus,
     Operation,
 )
 from firestore_flowstate._memory_records import StoredAs
@@ -115,6 +117,25 @@ async def test_finds_native_documents_among_shards(flow_state_settings: FlowStat
 
         assert ("native", "native") == (finding.kind, finding.id)
         assert [] == await findings(sharded)
+
+
+async def test_finds_native_documents_that_no_list_by_status_shows(
+    flow_state_store: FirestoreFlowStateStore, raw: RawCollection
+) -> None:
+    """Firestore cannot be asked for what a document lacks: one without operation.done is named until it is saved."""
+    raw.write("id", damaged(drop("operation.done"), sound_native()))
+    state = await flow_state_store.load("id")
+    assert state is not None
+    [finding] = await findings(flow_state_store)
+
+    assert ("head", "id") == (finding.kind, finding.id)
+    assert "operation.done is missing" in finding.message
+    assert f"the flow is {state.status}" in finding.message
+    assert 0 == await flow_state_store.count(FlowStateQuery(status=get_args(FlowStatus)))
+    assert ["id"] == [summary.id for summary in (await flow_state_store.list_summaries()).summaries]
+    await flow_state_store.save("id", state)
+    assert [] == await findings(flow_state_store)
+    assert 1 == await flow_state_store.count(FlowStateQuery(status=state.status))
 
 
 async def test_finds_expired_states_that_nobody_deletes(
