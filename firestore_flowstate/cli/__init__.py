@@ -1,6 +1,6 @@
 """The command `flowstate`: look at, move and maintain flow states from a shell.
 
-It uses public names of the package only, and needs the extra ``cli``.
+It imports no private module of the package, and needs the extra ``cli``.
 """
 
 from __future__ import annotations

@@ -24,14 +24,16 @@ from .running import run
 @click.option(
     "--json", "payload", metavar="PAYLOAD", help="The answer as JSON; - reads it from standard input.  [default: null]"
 )
-@click.option("--key", metavar="KEY", help="A name for this answer: the same again changes nothing and succeeds.")
+@click.option(
+    "--key", metavar="KEY", help="A name for this answer. One of the same name again succeeds and changes nothing."
+)
 @flows_option
 @store_options
 def resume(id: str, step: str | None, payload: str | None, key: str | None, application: Flows | None) -> None:
-    """Answer a run, which goes on.
+    """Answer a run, so that it goes on.
 
-    The answer is checked against the schema that the run asks for. An answer to a step that the run has not reached yet
-    is kept for it; one to a sleep ends it.
+    The answer is checked by the JSON Schema that is stored with the interrupt. An answer to an interrupt that the run
+    has not reached yet is kept for it. An answer to a sleep ends the sleep.
     """
     answer = json_argument(payload)
     said = f"has its answer{f' to {step}' if step is not None else ''}"
@@ -43,21 +45,21 @@ def resume(id: str, step: str | None, payload: str | None, key: str | None, appl
 @click.option(
     "--from-step",
     metavar="STEP",
-    help="Run this step again, and all that reached the function after it, of parallel branches too.",
+    help="Run this step again, and all that reached the function after it, also of parallel branches.",
 )
 @flows_option
 @store_options
 def retry(id: str, from_step: str | None, application: Flows | None) -> None:
     """Have a run that failed or was cancelled go on.
 
-    What made it fail runs again, and all else is kept.
+    The steps that made it fail run again, and all others are kept.
     """
     _tell_run(id, "is to be retried", application, lambda flows: flows.retry(id, from_step=from_step))
 
 
 @click.command()
 @click.argument("id")
-@click.option("--reason", metavar="TEXT", default="", help="Why, for those who look at it.")
+@click.option("--reason", metavar="TEXT", default="", help="Why, for those who look at the run.")
 @flows_option
 @store_options
 def cancel(id: str, reason: str, application: Flows | None) -> None:
@@ -69,10 +71,10 @@ def cancel(id: str, reason: str, application: Flows | None) -> None:
 
 
 def json_argument(text: str | None) -> Any:
-    """Return what an option says in JSON, or standard input if it is ``-``; None if it was not given.
+    """Return the value of an option that takes JSON, which ``-`` reads from standard input; None: it was not given.
 
     Raises:
-        MisusedError: It is not JSON.
+        MisusedError: The text is not JSON.
     """
     if text is None:
         return None
@@ -99,10 +101,10 @@ def _tell_run(id: str, said: str, application: Flows | None, do: Callable[[Flows
 
 
 def _what_is_next(state: FlowState | None, notes: Notes, said: str) -> str:
-    """Return how it goes on with the run."""
+    """Return a sentence that says what the run does next; `said` is what the command has done."""
     how = None if state is None else ended_of(state)
     if state is None or how is not None:
-        return f"has ended: {how}." if how is not None else f"{said}, and is gone meanwhile."
+        return f"has ended: {how}." if how is not None else f"{said}, and was deleted meanwhile."
     if notes.asked and notes.dispatcher is not None:
         return f"{said}. The dispatcher wakes it."
     if record_of(state).owner is not None and wake_at(state) is not None:

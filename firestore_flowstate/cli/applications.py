@@ -1,4 +1,4 @@
-"""Flows of an application, named as MODULE:NAME, and what a command needs of them."""
+"""The flows of an application, named as MODULE:NAME: loading them, and opening and closing their store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def flows_named(text: str) -> Flows:
     """Return the Flows that MODULE:NAME names.
 
     Raises:
-        MisusedError: It names none.
+        MisusedError: The name is of something else, or of nothing.
     """
     found = _named(text)
     if not isinstance(found, Flows):
@@ -36,7 +36,7 @@ def flow_named(text: str) -> Flow[Any, Any]:
     """Return the flow that MODULE:NAME names.
 
     Raises:
-        MisusedError: It names none.
+        MisusedError: The name is of something else, or of nothing.
     """
     found = _named(text)
     if not isinstance(found, Flow):
@@ -45,13 +45,13 @@ def flow_named(text: str) -> Flow[Any, Any]:
 
 
 class Notes(Dispatcher):
-    """Passes on to the dispatcher of the application, if there is one, and notes what was asked.
+    """A dispatcher that notes whether it was called, and passes the call on to the dispatcher of the application.
 
     Args:
-        dispatcher: The application's; None: nothing has runs driven now.
+        dispatcher: The dispatcher of the application; None: there is none, and the run is left to a sweep or a worker.
 
     Attributes:
-        asked: A run was to be driven.
+        asked: Whether a run was to be dispatched.
     """
 
     def __init__(self, dispatcher: Dispatcher | None) -> None:
@@ -59,13 +59,13 @@ class Notes(Dispatcher):
         self.asked = False
 
     async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
-        """Note it, and pass it on."""
+        """Note the call, and pass it on."""
         self.asked = True
         if self.dispatcher is not None:
             await self.dispatcher.dispatch(id, wake=wake, at=at)
 
     async def close(self) -> None:
-        """Release what the application's dispatcher holds."""
+        """Close the dispatcher of the application."""
         if self.dispatcher is not None:
             await self.dispatcher.close()
 
@@ -74,12 +74,15 @@ def application_settings(application: Flows | None) -> FlowStateSettings | None:
     """Return the settings of the store to open; None: the application has its own store.
 
     Raises:
-        MisusedError: They are wrong, or are given although the application has a store.
+        MisusedError: The settings are wrong, or are given although the application has a store.
     """
     if application is None:
         return given_settings()
     if gives_store():
-        raise MisusedError("--flows goes with no option that says where the flow states are: the application does")
+        raise MisusedError(
+            "--flows uses the store of the application: leave out the options that name a project, a collection or "
+            "another setting of a store"
+        )
     return None
 
 
@@ -87,7 +90,12 @@ def application_settings(application: Flows | None) -> FlowStateSettings | None:
 async def flows_over(
     application: Flows | None, settings: FlowStateSettings | None
 ) -> AsyncIterator[tuple[Flows, Notes]]:
-    """Give flows that drive nothing here, over the application's store or one with the settings; close it."""
+    """Give Flows that drive no runs in this process, and close their store at the end.
+
+    Args:
+        application: The flows of the application, whose store and dispatcher are used; None: there is no application.
+        settings: The settings of the store if there is no application.
+    """
     notes = Notes(application.dispatcher if application is not None else None)
     if application is None:
         assert settings is not None  # noqa: S101  # one of the two says where the flow states are
@@ -103,10 +111,10 @@ async def flows_over(
 
 
 async def look_for_store(application: Flows) -> None:
-    """Return if the server of the application's store can be reached, as far as that can be told at once.
+    """Return if the server of the application's store can be reached; see `look_for_server`.
 
     Raises:
-        StoreUnavailableError: Nothing listens where its settings lead to.
+        StoreUnavailableError: Nothing listens at the address that the settings of the store name.
     """
     if isinstance(application.store, FirestoreFlowStateStore):
         await look_for_server(application.store.settings)
@@ -124,7 +132,7 @@ def _named(text: str) -> object:
     if not (module and separator and name):
         raise MisusedError(f"{text!r} is not MODULE:NAME, such as shop.app:flows")
     warn_of_misspelt_variables()  # which the application's own store does not read either
-    if "" not in sys.path:  # as python -m has it: the application lies where the command is run
+    if "" not in sys.path:  # as python -m has it: the application lies in the current directory
         sys.path.insert(0, "")
     try:
         found: object = importlib.import_module(module)

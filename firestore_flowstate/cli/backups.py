@@ -31,19 +31,21 @@ from .output import about, counted, progress_bar, report, say, shown
 from .running import in_thread, run
 
 _STANDARD: Final = "-"
-_AT_ONCE: Final = 1024 * 1024  # bytes of a file
+_AT_ONCE: Final = 1024 * 1024  # bytes of a file that are read in one go
 
 
 @click.command("export")
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True))
-@click.option("--skip-unreadable", is_flag=True, help="Leave out what cannot be read, say so, and exit with 1.")
+@click.option(
+    "--skip-unreadable", is_flag=True, help="Leave out flow states that cannot be read, name them, and exit with 1."
+)
 @filter_options
 @store_options
 def export_command(file: str, skip_unreadable: bool) -> int:
     """Write flow states to a file of JSON Lines.
 
-    FILE may be - for standard output. Otherwise it appears once it is complete, in place of one that was there, for
-    its owner alone to read.
+    FILE may be - for standard output. Otherwise the file appears when it is complete, in place of one that was there,
+    and only its owner may read it.
     """
     skipped: list[str] = []
 
@@ -71,15 +73,17 @@ def export_command(file: str, skip_unreadable: bool) -> int:
 
 @click.command("import")
 @click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--renew-expiry", is_flag=True, help="Let states expire as if they were written now, not as they did.")
+@click.option(
+    "--renew-expiry", is_flag=True, help="Let states expire as if they were written now, not when they would have."
+)
 @dry_run_option
 @as_json_option
 @store_options
 def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) -> None:
     """Store the flow states of a file that export has written.
 
-    FILE may be - for standard input. Each replaces what is there under its id, so after an error the whole file may be
-    imported once more. States that have expired since are left out.
+    FILE may be - for standard input. Each flow state replaces what is there under its id, so after an error the whole
+    file may be imported once more. Flow states that have expired since are left out.
     """
 
     async def store_lines(settings: FlowStateSettings, source: int, size: int | None) -> ImportReport:
@@ -100,7 +104,7 @@ def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) 
         size = None if standard else os.fstat(source.fileno()).st_size
         try:
             found = run(store_lines(settings, source.fileno(), size))
-        except InvalidFlowIdError as error:  # of the file, and no argument
+        except InvalidFlowIdError as error:  # an id in the file is wrong, and not an argument
             raise click.ClickException(str(error)) from error
     done = "would be imported" if dry_run else "imported"
     report(
@@ -111,7 +115,7 @@ def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) 
 
 
 async def _lines(source: int, progress: Callable[[int], None]) -> AsyncIterator[bytes]:
-    """Yield the lines of an open file, which another thread waits for: a signal is not to."""
+    """Yield the lines of an open file, read on another thread: a signal has not to wait for a pipe or a terminal."""
     done = 0
     begun = b""
     while data := await in_thread(partial(os.read, source, _AT_ONCE)):
@@ -126,7 +130,7 @@ async def _lines(source: int, progress: Callable[[int], None]) -> AsyncIterator[
 
 @contextmanager
 def _complete(file: str) -> Iterator[BinaryIO]:
-    """Open a file to be written, which gets its name once nothing has gone wrong."""
+    """Open a file to be written, which gets its name when the context ends without an error."""
     if file == _STANDARD:
         if sys.stdout is None:
             raise MisusedError("standard output is closed: an export would be lost")
@@ -134,11 +138,11 @@ def _complete(file: str) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     path = Path(file)
-    if path.exists() and not path.is_file():  # a pipe or a device, which must stay one
+    if path.exists() and not path.is_file():  # a pipe or a device is written to, and not replaced
         with path.open("wb") as out:
             yield out
         return
-    target = path.resolve()  # of a link too
+    target = path.resolve()  # what a link leads to is replaced, and not the link
     try:
         descriptor, unfinished = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:

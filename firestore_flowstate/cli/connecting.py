@@ -11,7 +11,9 @@ from ..errors import StoreUnavailableError
 from ..firestore import FirestoreFlowStateStore
 from ..settings import FlowStateSettings
 
-_PATIENCE: Final = 1.5  # seconds; a host that refuses does so at once, on whichever of its addresses
+_PATIENCE_SECONDS: Final = 1.5
+"""How long a connection is awaited. A host on which nothing listens refuses it at once; one that is slow may still
+answer the store."""
 
 
 @asynccontextmanager
@@ -19,7 +21,7 @@ async def opened(settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStat
     """Open a store, which is closed at the end.
 
     Raises:
-        StoreUnavailableError: Nothing listens where the settings lead to.
+        StoreUnavailableError: Nothing listens at the address that the settings name.
     """
     await look_for_server(settings)
     async with FirestoreFlowStateStore(settings) as store:
@@ -27,13 +29,13 @@ async def opened(settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStat
 
 
 async def look_for_server(settings: FlowStateSettings) -> None:
-    """Return if something listens where the settings lead to, or if they lead to Firestore itself.
+    """Return if something listens at the address that the settings name, or if they name Firestore itself.
 
-    A store tries again until its deadline, since a server may come back. A person who has named a wrong host or has no
-    emulator running is told at once.
+    A store tries again until its deadline, since a server may come back. This tells a person at once who has named a
+    wrong host, or has no emulator running.
 
     Raises:
-        StoreUnavailableError: Nothing listens where the settings lead to.
+        StoreUnavailableError: Nothing listens at the address that the settings name.
     """
     if settings.emulator_host is not None:
         await _look_for(
@@ -50,8 +52,8 @@ async def _look_for(host: str, advice: str) -> None:
     if not colon:
         name, port = host, "443"
     try:
-        with suppress(asyncio.TimeoutError):  # a slow one may still answer the store
-            _, writer = await asyncio.wait_for(asyncio.open_connection(name.strip("[]"), int(port)), _PATIENCE)
+        with suppress(asyncio.TimeoutError):
+            _, writer = await asyncio.wait_for(asyncio.open_connection(name.strip("[]"), int(port)), _PATIENCE_SECONDS)
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()

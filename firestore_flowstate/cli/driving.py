@@ -21,9 +21,9 @@ from .options import MisusedError
 from .output import counted, say, shown, tell
 from .running import run
 
-_OVERDUE: Final = timedelta(seconds=10)  # as of `Flows.sweep`
-_PAGE: Final = 300
-_AT_ONCE: Final = 16
+_OVERDUE: Final = timedelta(seconds=10)  # as of `Flows.sweep`: what is due for less is left to its dispatcher
+_PAGE: Final = 300  # summaries of one query
+_AT_ONCE: Final = 16  # runs driven at a time, as of `Flows.worker`
 
 
 @click.command()
@@ -33,8 +33,8 @@ _AT_ONCE: Final = 16
 def start(flow: str, input: str | None, id: str | None) -> int:
     """Start a run of a flow, and print its id.
 
-    With an id that is there already: the run that is there. Without a dispatcher of the application the run is driven
-    here until it ends or waits. Exits with 1 if it failed.
+    If there is a run with the id already, prints how that run stands. If the application has no dispatcher, the run is
+    driven by this command until it ends or waits. Exits with 1 if the run failed or was cancelled.
     """
     found = flow_named(flow)
     state = run(_start(found, UNSET if input is None else json_argument(input), id))
@@ -62,7 +62,7 @@ async def _start(flow: Flow[Any, Any], input: Any, id: str | None) -> FlowState:
             async for state in handle.watch():
                 if flows.dispatcher is not None or record_of(state).owner is None:
                     return state
-        raise FlowStateError(f"The run {handle.id!r} is gone meanwhile.", flow_id=handle.id)
+        raise FlowStateError(f"The run {handle.id!r} was deleted meanwhile.", flow_id=handle.id)
     finally:
         await close_store(flows)
 
@@ -71,10 +71,11 @@ async def _start(flow: Flow[Any, Any], input: Any, id: str | None) -> FlowState:
 @click.option("--limit", type=click.IntRange(1), metavar="N", default=1000, show_default=True, help="At most so many.")
 @flows_option
 def sweep(limit: int, application: Flows | None) -> None:
-    """Have runs driven that have been due for 10 seconds: what a scheduler calls each minute.
+    """Have runs driven that have been due for 10 seconds.
 
-    The dispatcher of the application wakes them; without one they are driven here until they end or wait. Runs of flows
-    that the application does not know are passed over.
+    A scheduler calls this each minute. The dispatcher of the application wakes the runs. If the application has no
+    dispatcher, they are driven by this command until they end or wait. Runs of flows that the application does not know
+    are passed over.
     """
     if application is None:
         raise MisusedError("a sweep needs the application, which knows the flows: --flows MODULE:FLOWS")
@@ -128,13 +129,13 @@ async def _drive_what_is_due(flows: Flows, limit: int) -> Counter[str]:
     metavar="SECONDS",
     default=1.0,
     show_default=True,
-    help="The pause between two looks, of which each is one query.",
+    help="The pause before the worker looks again if nothing is due; a look is a query.",
 )
 def worker(flows: str, at_once: int, poll: float) -> None:
-    """Drive what is due, of the flows that an application knows, until SIGTERM or Ctrl-C.
+    """Drive the runs of an application that are due, until SIGTERM or Ctrl-C.
 
-    What is driven then is handed over to another process, and the exit code is 0. Drives and ends are said on standard
-    error, unless the application has set up logging.
+    The runs that are driven then are handed over to another process, and the exit code is 0. The beginning and the end
+    of each drive are logged to standard error, unless the application has set up logging.
     """
     application = flows_named(flows)
     if not logging.getLogger().handlers:
@@ -147,7 +148,7 @@ async def _work(flows: Flows, at_once: int, poll: float) -> None:
     try:
         await look_for_store(flows)
         async with flows, flows.worker(at_once=at_once, poll=poll):
-            say("the worker looks for what is due")
+            say("the worker looks for runs that are due")
             await asyncio.get_running_loop().create_future()
     except asyncio.CancelledError:  # by a signal, which is how a worker ends
         say("the worker has ended")

@@ -24,14 +24,18 @@ _ARGUMENTS: Final = (InvalidFlowIdError, InvalidContinuationTokenError, InvalidQ
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the arguments say and return the exit code; None: the arguments of this process.
+    """Run the command that the arguments name, and return its exit code.
 
-    0: done. 1: it failed, or found something. 2: the arguments or settings are wrong. 128 and more: a signal ended it.
+    The code is 0 if the command has done its work, 1 if it failed or found something, 2 if arguments or settings are
+    wrong, and 128 + n if signal n ended it.
+
+    Args:
+        arguments: The arguments, without the name of the program; None: those of this process.
     """
     _fill_descriptors()
     try:
         import click
-        import rich  # noqa: F401  # here, to say together what is missing
+        import rich  # noqa: F401  # to say at once which package is missing, before a command needs it
     except ImportError as error:
         _say(f"{error.name} is missing: the command needs pip install 'firestore-flowstate[cli]'")
         return _FAILED
@@ -69,10 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fill_descriptors() -> None:
-    """Open the null device in place of standard streams that are closed, so that no connection takes their numbers.
+    """Open the null device in place of standard streams that are closed, so that no connection gets their descriptors.
 
-    What libraries write to standard error would otherwise go to Firestore. Python itself leaves sys.stdin, sys.stdout
-    and sys.stderr None.
+    Otherwise what libraries write to standard error would go to Firestore. sys.stdin, sys.stdout and sys.stderr stay
+    None, as Python sets them then.
     """
     for number in range(3):
         try:
@@ -82,7 +86,7 @@ def _fill_descriptors() -> None:
 
 
 def _give_up_output() -> None:
-    """Drop what standard output did not take, if it takes no more, or the interpreter complains as it exits."""
+    """If standard output takes no more, drop what is left for it: the interpreter would print an error as it exits."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -91,7 +95,7 @@ def _give_up_output() -> None:
 
 
 def _say(message: str) -> None:
-    if sys.stderr is None:  # which print would take for standard output
+    if sys.stderr is None:  # print takes None for standard output
         return
     line = "".join(char if char.isprintable() else " " for char in message)
     print(f"flowstate: {line}", file=sys.stderr)
@@ -99,7 +103,7 @@ def _say(message: str) -> None:
 
 @contextmanager
 def _own_warnings() -> Iterator[None]:
-    """Show warnings of the package, as lines of the command's own; those of libraries, only if asked for."""
+    """Print warnings of this package as lines of the command; show those of libraries only if Python's -W asks."""
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""All commands together."""
+"""The group of all commands."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .listing import count, list_command
 from .maintaining import expire, gc, migrate, purge, rewrap
 from .watching import watch
 
-_SIGPIPE: Final = 13  # which not every system has a name for
+_SIGPIPE: Final = 13  # Python's signal has no such name on Windows
 
 
 class SignalledError(Exception):
-    """Something from outside has ended the command.
+    """A signal, or the end of whoever reads its output, has ended the command.
 
     Attributes:
         number: The number of the signal: SIGPIPE if nobody reads on, as in ``flowstate list | head``.
@@ -41,7 +41,7 @@ class _Commands(click.Group):
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
-        # Click would take both for failures.
+        # Click would treat both as failures.
         except BrokenPipeError as error:
             raise SignalledError(_SIGPIPE) from error
         except KeyboardInterrupt as interrupt:
@@ -54,11 +54,12 @@ class _Commands(click.Group):
 def flowstate() -> None:
     """Look at, drive, move and maintain flow states in Firestore.
 
-    Options say where they are, or the environment does, as for the package: FLOWSTATE_PROJECT, FLOWSTATE_COLLECTION,
-    FLOWSTATE_SHARDS, FLOWSTATE_KEYS and so on, GOOGLE_CLOUD_PROJECT and FIRESTORE_EMULATOR_HOST.
+    Options name the collection, or else the environment does, as for the package: FLOWSTATE_PROJECT,
+    FLOWSTATE_COLLECTION, FLOWSTATE_SHARDS, FLOWSTATE_KEYS and so on, GOOGLE_CLOUD_PROJECT and FIRESTORE_EMULATOR_HOST.
 
-    Results go to standard output; questions, progress, warnings and errors to standard error. Exit codes: 0 done, 1
-    failed or something was found, 2 wrong arguments or settings, 128 + n ended by signal n.
+    Results go to standard output; questions, progress, warnings and errors go to standard error. The exit code is 0 if
+    the command has done its work, 1 if it failed or found something, 2 if arguments or settings are wrong, and 128 + n
+    if signal n ended it.
     """
 
 

@@ -12,7 +12,9 @@ from .output import tell
 
 
 @click.command()
-@click.option("--where", "keys", metavar="KEY", multiple=True, help="An unknown key that queries ask for. Repeatable.")
+@click.option(
+    "--where", "keys", metavar="KEY", multiple=True, help="A key beside the state that queries filter by. Repeatable."
+)
 @click.option(
     "--format",
     type=click.Choice(["firebase", "terraform"]),
@@ -26,10 +28,10 @@ from .output import tell
 def indexes(keys: Sequence[str], format: Literal["firebase", "terraform"], unsharded_too: bool) -> None:
     """Print the index configuration that the collection needs.
 
-    Composite indexes, fields without index and TTL policies: as firestore.indexes.json, or as Terraform resources.
-    Makes no call.
+    It has the composite indexes, the fields without an index and the TTL policies, as firestore.indexes.json or as
+    Terraform resources. Firestore is not called.
     """
-    from ..indexes import index_file  # it loads the types of documents, for which no other command's help need wait
+    from ..indexes import index_file  # here, since it loads the types of documents, which --help need not wait for
 
     text = index_file(given_settings(), where=keys, format=format, unsharded_too=unsharded_too)
     tell(text.removesuffix("\n"))

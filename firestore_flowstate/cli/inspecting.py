@@ -1,4 +1,4 @@
-"""Commands that look at flow states one by one, or for what is wrong, and delete some by name."""
+"""Commands that show flow states one by one, look for what is wrong, and delete flow states by id."""
 
 from __future__ import annotations
 
@@ -26,20 +26,24 @@ from .output import about, counted, place, progress_bar, say, shown, tell, tell_
 from .running import run
 from .timeline import Happening, print_timeline, timeline
 
-_SHOWN: Final = 5  # ids that begin alike
+_SHOWN: Final = 5  # ids with the same beginning that an error names
 
 
 @click.command()
 @click.argument("id")
-@click.option("--exact", is_flag=True, help="Print NaN, Infinity and -Infinity as such, which not every reader takes.")
-@click.option("--details", is_flag=True, help="Print an object with version, times and sizes, and the state in it.")
+@click.option(
+    "--exact", is_flag=True, help="Print NaN, Infinity and -Infinity as such, which not every reader of JSON takes."
+)
+@click.option(
+    "--details", is_flag=True, help="Print an object with the version, times and sizes, and the state inside of it."
+)
 @click.option("--raw", is_flag=True, help="Print the stored document as Firestore's REST interface has it.")
 @store_options
 def show(id: str, exact: bool, details: bool, raw: bool) -> None:
     """Print a flow state as JSON, in Genkit's form.
 
-    The beginning of an id is enough if no other begins so. Version, times and sizes are named on standard error.
-    Numbers that JSON does not have are texts: "NaN", "Infinity" and "-Infinity".
+    The beginning of an id is enough if no other id begins so. The version, times and sizes are printed on standard
+    error. Numbers that JSON does not have are printed as texts: "NaN", "Infinity" and "-Infinity".
     """
     found, state, stored = run(_look(given_settings(), id, raw=raw))
     if state is None:
@@ -66,7 +70,7 @@ def show(id: str, exact: bool, details: bool, raw: bool) -> None:
 
 
 async def _look(settings: FlowStateSettings, id: str, *, raw: bool) -> tuple[str, FlowState | None, InspectedDocument]:
-    """Return the id, or the only one that begins so, with its state, unless `raw`, and its document."""
+    """Return the id, or the only one that begins so, with its state and its document; no state if `raw`."""
 
     async def look(found: str) -> tuple[str, FlowState | None, InspectedDocument] | None:
         state = None if raw else await store.load(found)
@@ -87,13 +91,15 @@ async def _only_id_beginning_with(store: FirestoreFlowStateStore, prefix: str) -
     if len(ids) > 1:
         shown_ids = ", ".join(map(repr, ids[:_SHOWN])) + (" and more" if len(ids) > _SHOWN else "")
         raise FlowStateNotFoundError(
-            f"There is no flow state {prefix!r}, and several begin so: {shown_ids}.", flow_id=prefix
+            f"There is no flow state {prefix!r}, and several ids begin so: {shown_ids}.", flow_id=prefix
         )
     return ids[0]
 
 
 def _absent(id: str) -> FlowStateNotFoundError:
-    return FlowStateNotFoundError(f"There is no flow state {id!r}, or it has expired, and none begins so.", flow_id=id)
+    return FlowStateNotFoundError(
+        f"There is no flow state {id!r}, or it has expired, and no other id begins so.", flow_id=id
+    )
 
 
 def _told(id: str, state: FlowState, stored: InspectedDocument) -> str:
@@ -106,13 +112,14 @@ def _told(id: str, state: FlowState, stored: InspectedDocument) -> str:
 
 @click.command()
 @click.argument("id")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all that is known.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all details.")
 @store_options
 def history(id: str, as_json: bool) -> None:
     """Print what has happened in a run of a durable flow, earliest first.
 
-    Its drives, steps with their attempts, waits and answers, with how long each took; last what it waits for now, or
-    how it ended, with the stack of the error. The beginning of an id is enough if no other begins so.
+    These are the drives of the run, its steps with their attempts, its waits and their answers, and how long each took.
+    The last lines say what the run waits for now, or how it ended, with the stacktrace of the error. The beginning of
+    an id is enough if no other id begins so.
     """
 
     async def load(settings: FlowStateSettings) -> list[Happening]:
@@ -140,7 +147,7 @@ def history(id: str, as_json: bool) -> None:
 def delete(ids: Sequence[str], yes: bool) -> None:
     """Delete flow states by their ids.
 
-    Those that are not there are named, and passed over.
+    Ids under which there is no flow state are named, and passed over.
     """
     settings = given_settings()
     what = counted(len(ids)) if len(ids) > 1 else f"the flow state {ids[0]!r}"
@@ -166,11 +173,12 @@ def delete(ids: Sequence[str], yes: bool) -> None:
 def doctor(as_json: bool, application: Flows | None) -> int:
     """Look for what is wrong with the collection.
 
-    Asks every index, and reads every document once: finds those that no list shows, since startTime is missing, of a
-    wrong type or NaN or they are in no shard that lists ask; those that nobody can read; heads that contradict their
-    state; runs that nobody drives though they have been due for 3 minutes; and expired states that no TTL policy
-    deletes. Compares the clock of this machine with the server's. With --flows also looks at the queue, and for runs of
-    flows that the application does not know. Changes nothing. Exits with 1 if it found something.
+    It queries every index, reads every document once, and changes nothing. It finds documents that no list shows, since
+    startTime is missing, of a wrong type or NaN, or since they are in no shard that lists query; documents that cannot
+    be read; heads that contradict their state; runs that nobody drives though they have been due for 3 minutes; and
+    expired states that no TTL policy deletes. It compares the clock of this machine with the server's. With --flows it
+    also checks the queue, and finds runs of flows that the application does not know. Exits with 1 if it found
+    something.
     """
     settings = application_settings(application)
     if settings is not None:
@@ -186,7 +194,9 @@ async def _examine(application: Flows | None, settings: FlowStateSettings | None
         async with opened(settings) as store:
             return await _print_findings(store, None, as_json=as_json)
     if not isinstance(application.store, FirestoreFlowStateStore):
-        raise MisusedError(f"the application keeps its runs in a {type(application.store).__name__}, not in Firestore")
+        raise MisusedError(
+            f"the application keeps its runs in a {type(application.store).__name__}: doctor examines Firestore alone"
+        )
     say(place(application.store.settings))
     try:
         await look_for_store(application)

@@ -34,28 +34,28 @@ _ORDERS: Final[dict[str, _Order]] = {
 
 @click.command("list")
 @click.option("--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="How many.")
-@click.option("--token", metavar="TOKEN", help="Go on where the list before ended; it said with which token.")
-@click.option("--due", is_flag=True, help="Those whose wakeAt has come, earliest first; goes with no filter.")
+@click.option("--token", metavar="TOKEN", help="Go on where the list before ended, which printed this token.")
+@click.option("--due", is_flag=True, help="List those whose wakeAt has come, earliest first; no filter may be given.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line instead of a table.")
 @click.option(
     "--sort",
     type=click.Choice(list(_ORDERS)),
     metavar="COLUMN",
-    help=f"Sort all that match, which reads each of them, by {', '.join(_ORDERS)}.",
+    help=f"Sort all that match, each of which is read, by {', '.join(_ORDERS)}.",
 )
 @filter_options
 @store_options
 def list_command(limit: int, token: str | None, due: bool, as_json: bool, sort: str | None) -> None:
     """List flow states, newest start first.
 
-    Reads no payload. Times are local, in the zone that the table names. --sort looks at all flow states that match,
+    No payload is read. Times are local, in the zone that the heading names. --sort reads all flow states that match,
     one billed read each, and shows the first --limit of them: the newest or largest first, and names from A to Z.
     """
     settings, query = given_settings(), given_query(token=token)
     if due and query != FlowStateQuery():
-        raise MisusedError("--due goes with no filter and no --token: it asks for the wake time alone")
+        raise MisusedError("--due asks for the wake time alone: leave out filters and --token")
     if sort is not None and token is not None:
-        raise MisusedError("--sort goes with no --token: it looks at all that match; --limit shows more of them")
+        raise MisusedError("--sort reads all flow states that match: leave out --token; a larger --limit shows more")
     behind = 0
     if sort is not None:
         summaries, behind = run(_sorted(settings, query, limit, _ORDERS[sort], due=due))
@@ -63,7 +63,7 @@ def list_command(limit: int, token: str | None, due: bool, as_json: bool, sort: 
         summaries, token = run(_due(settings, limit)) if due else run(_summaries(settings, query, limit))
     if as_json:
         for summary in summaries:
-            fields = summary.model_dump(mode="json", exclude={"extra"})  # in which NaN would become null
+            fields = summary.model_dump(mode="json", exclude={"extra"})  # pydantic would write a NaN in it as null
             tell_json({to_camel(name): value for name, value in fields.items()} | {"extra": dict(summary.extra)})
     elif summaries:
         print_table(summaries, due=due)
@@ -80,7 +80,10 @@ def list_command(limit: int, token: str | None, due: bool, as_json: bool, sort: 
 async def _sorted(
     settings: FlowStateSettings, query: FlowStateQuery, limit: int, order: _Order, *, due: bool
 ) -> tuple[list[FlowStateSummary], int]:
-    """Return the first of all that match, and how many come behind them; never holds more than a page beside."""
+    """Return the first `limit` of all that match in the order, and how many come behind them.
+
+    It holds these and one page in memory, however many match.
+    """
     key, descending = order
     first: list[FlowStateSummary] = []
     count = 0

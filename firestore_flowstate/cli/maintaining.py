@@ -36,8 +36,8 @@ from .running import run
 def gc(dry_run: bool, as_json: bool) -> None:
     """Delete parts that no flow state refers to.
 
-    Large flow states are kept in parts, and writers that were killed leave some. Those younger than an hour are left
-    alone: a save may be about to refer to them.
+    Large values are kept in parts, and writers that were killed leave some behind. Parts younger than an hour stay,
+    since a save may be about to refer to them.
     """
 
     async def collect(settings: FlowStateSettings) -> GcReport:
@@ -50,7 +50,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     )
     fields = {"orphans": found.orphans, "deleted": found.deleted, "young": found.young}
     report(
-        f"{done}, {found.young:,} too young to tell",
+        f"{done}, {found.young:,} younger than an hour stay",
         {**fields, "unreadable": list(found.unreadable), "dryRun": dry_run},
         as_json=as_json,
     )
@@ -64,7 +64,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     type=duration,
     metavar="DURATION",
     required=True,
-    help="Neither started nor written for this long, such as 90d, 12h or 1d12h.",
+    help="How long they must be neither started nor written, such as 90d, 12h or 1d12h.",
 )
 @dry_run_option
 @confirmation_option
@@ -74,7 +74,8 @@ def gc(dry_run: bool, as_json: bool) -> None:
 def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Delete old flow states with their parts.
 
-    Expired ones too. A flow state that is written meanwhile stays. After an interruption, run it again.
+    Flow states that have expired are deleted too. A flow state that is written meanwhile stays. After an interruption,
+    run the command again.
     """
     settings, query = given_settings(), given_query()
     if not dry_run:
@@ -94,20 +95,23 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
 
 @click.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@click.option("--after", type=duration, metavar="DURATION", help="This long, such as 30d, 12h or P30D.")
-@click.option("--never", is_flag=True, help="Never.")
-@click.option("--default", "default", is_flag=True, help="As FLOWSTATE_EXPIRE_AFTER says, as if nothing had been said.")
+@click.option(
+    "--after", type=duration, metavar="DURATION", help="Let them expire after this time, such as 30d, 12h or P30D."
+)
+@click.option("--never", is_flag=True, help="Let them never expire.")
+@click.option("--default", "default", is_flag=True, help="Let them expire as FLOWSTATE_EXPIRE_AFTER says.")
 @store_options
 def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bool) -> None:
-    """Say when flow states expire, whatever the settings say of all.
+    """Set when flow states expire, whatever the settings say.
 
-    It is kept with each until a write says otherwise, and counts from now for a flow that has ended, and for another
-    from its end. Readers miss what has expired at once; Firestore deletes it if it has a TTL policy.
+    The time is kept with each flow state until a write sets another one. For a flow that has ended it counts from now,
+    and for any other from its end. Readers do not see a flow state that has expired, and Firestore deletes it if there
+    is a TTL policy.
     """
     if (after is not None) + never + default != 1:
-        raise MisusedError("say one of --after DURATION, --never and --default")
+        raise MisusedError("give one of --after DURATION, --never and --default")
     if after == timedelta():
-        raise MisusedError("--after is longer than 0s; flowstate delete deletes at once")
+        raise MisusedError("--after must be longer than 0s; flowstate delete deletes at once")
     settings = given_settings()
 
     async def expire_them() -> None:
@@ -118,7 +122,7 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
                         await store.update(id, extra={"expireAfter": UNSET})
                     else:
                         await store.update(id, expire_after=after)
-                except FlowStateNotFoundError:  # whose advice for code is to save it first
+                except FlowStateNotFoundError:  # the store's message advises code to save the state first
                     raise FlowStateNotFoundError(
                         f"There is no flow state {id!r}, or it has expired already.", flow_id=id
                     ) from None
@@ -129,7 +133,9 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
 
 
 @click.command()
-@click.option("--to-collection", metavar="PATH", help="The collection to copy to, instead of in place.")
+@click.option(
+    "--to-collection", metavar="PATH", help="The collection to copy to; otherwise they are rewritten in place."
+)
 @click.option(
     "--to-layout",
     type=click.Choice(["serialized", "native"]),
@@ -138,7 +144,7 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
     show_default=True,
     help="serialized or native.",
 )
-@click.option("--decrypt", is_flag=True, help="Store in the clear, as native documents are, what is encrypted.")
+@click.option("--decrypt", is_flag=True, help="Store what is encrypted in the clear, as native documents are.")
 @dry_run_option
 @confirmation_option
 @as_json_option
@@ -146,8 +152,8 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
 def migrate(to_collection: str | None, to_layout: str, decrypt: bool, dry_run: bool, yes: bool, as_json: bool) -> int:
     """Bring flow states to another layout, collection or number of shards.
 
-    In place, or as copies in another collection. Flows may run meanwhile. Run again, it does what is left. Exits with 1
-    if some could not be migrated; these are as they were.
+    They are rewritten in place, or copied to another collection. Flows may run meanwhile. If the command is run again,
+    it does what is left. Exits with 1 if some flow states could not be migrated; these are as they were.
     """
     source = given_settings()
     changes: dict[str, Any] = {"layout": to_layout}
@@ -157,8 +163,8 @@ def migrate(to_collection: str | None, to_layout: str, decrypt: bool, dry_run: b
         changes |= {"keys": None, "current_key": None, "require_encryption": False}
     elif source.keys and to_layout == "native":
         raise MisusedError(
-            "FLOWSTATE_KEYS is set, and native documents are not encrypted: say --decrypt to store in the clear what "
-            "is encrypted"
+            "FLOWSTATE_KEYS is set, and native documents are not encrypted: give --decrypt to store what is encrypted "
+            "in the clear"
         )
     target = given_settings(changes, named={"collection": "--to-collection", "layout": "--to-layout"})
     if (to_collection is None or decrypt) and not dry_run:
@@ -188,11 +194,12 @@ def migrate(to_collection: str | None, to_layout: str, decrypt: bool, dry_run: b
 @as_json_option
 @store_options
 def rewrap(as_json: bool) -> int:
-    """Store anew what is not stored as the settings say now.
+    """Store flow states anew that are not stored as the settings say now.
 
-    Above all what is not encrypted with the current key: after a rotation, this comes before the old key is taken out
-    of FLOWSTATE_KEYS. Flows may run meanwhile. Run again, it does what is left. Of native documents nothing is
-    encrypted: with keys it exits with 1 if there are any, and `flowstate migrate` encrypts them.
+    Above all these are flow states that are not encrypted with the current key: after a rotation, run this before the
+    old key is taken out of FLOWSTATE_KEYS. Flows may run meanwhile. If the command is run again, it does what is left.
+    Native documents are not encrypted: if there are keys and native documents, it exits with 1, and
+    `flowstate migrate` encrypts them.
     """
 
     async def rewrap_them(settings: FlowStateSettings) -> RewrapReport:
@@ -207,5 +214,5 @@ def rewrap(as_json: bool) -> int:
     if not settings.keys or not done.native:
         return 0
     for id in () if as_json else done.native:
-        say(f"{shown(id)} is native, so nothing of it is encrypted: migrate it")
+        say(f"{shown(id)} is native, so that nothing of it is encrypted: flowstate migrate encrypts it")
     return 1

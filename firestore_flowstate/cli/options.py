@@ -1,6 +1,6 @@
-"""Options that commands share, and what they stand for.
+"""Options that commands share, and the settings and the query that they make.
 
-They are not arguments of the commands: `given_settings` and `given_query` return what all of them together say.
+Click does not pass these options to the functions of the commands, which call `given_settings` and `given_query`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Command: TypeAlias = Callable[..., Any]
 
 
 class MisusedError(click.ClickException):
-    """What was asked for cannot be, as the message says; help would say no more."""
+    """The command was given arguments or settings that cannot be. The message says what to give; the exit code is 2."""
 
     exit_code = 2
 
 
 FLOWS_VARIABLE: Final = "FLOWSTATE_FLOWS"
-"""It is none of the settings, and names the flows of an application."""
+"""The variable that names the flows of an application. It is not one of the settings of a store."""
 _STORE: Final = "firestore_flowstate.store"
 _WARNED: Final = "firestore_flowstate.warned"
 _FILTERS: Final = "firestore_flowstate.filters"
 
 
 def _option(place: str, name: str, help: str, **attributes: Any) -> Callable[[Command], Command]:
-    """Return an option whose value is kept with others in one place of the context."""
+    """Return an option whose value is kept in `place` of click's context, with those of others."""
 
     def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None and value != ():
@@ -53,7 +53,7 @@ _STORE_OPTIONS: Final = (
     _option(_STORE, "--database", "The database.  [FLOWSTATE_DATABASE or (default)]", metavar="ID"),
     _option(_STORE, "--collection", "The collection.  [FLOWSTATE_COLLECTION or genkit-flows]", metavar="PATH"),
     _option(
-        _STORE, "--shards", "Over how many shards writes are spread.  [FLOWSTATE_SHARDS or 1]", type=int, metavar="N"
+        _STORE, "--shards", "How many shards writes are spread over.  [FLOWSTATE_SHARDS or 1]", type=int, metavar="N"
     ),
     _option(
         _STORE, "--timeout", "Seconds that a call may take.  [FLOWSTATE_TIMEOUT or 30]", type=float, metavar="SECONDS"
@@ -64,7 +64,7 @@ _FILTER_OPTIONS: Final = (
     _option(
         _FILTERS,
         "--status",
-        f"Only those that are so: {', '.join(get_args(FlowStatus))}. Repeatable, for any of several.",
+        f"Only those with this status: {', '.join(get_args(FlowStatus))}. Repeatable, for any of several.",
         type=click.Choice(get_args(FlowStatus)),
         metavar="STATUS",
         multiple=True,
@@ -74,12 +74,12 @@ _FILTER_OPTIONS: Final = (
     _option(
         _FILTERS,
         "--started-after",
-        "Only those started then or later: 2024-05-31, 2024-05-31T12:00+02:00 or milliseconds; without a zone it is "
-        "local time.",
+        "Only those started then or later: 2024-05-31, 2024-05-31T12:00+02:00, or milliseconds since the epoch. A time "
+        "without a zone is local.",
         type=moment,
         metavar="TIME",
     ),
-    _option(_FILTERS, "--started-before", "Only those started before.", type=moment, metavar="TIME"),
+    _option(_FILTERS, "--started-before", "Only those started before that time.", type=moment, metavar="TIME"),
     _option(
         _FILTERS,
         "--since",
@@ -90,7 +90,7 @@ _FILTER_OPTIONS: Final = (
     _option(
         _FILTERS,
         "--where",
-        "Only those with this unknown key, such as owner=ana; KEY:=JSON for numbers and bools. Repeatable.",
+        "Only those with this key beside the state, such as owner=ana; KEY:=JSON for numbers and booleans. Repeatable.",
         type=key_value,
         metavar="KEY=TEXT",
         multiple=True,
@@ -98,19 +98,19 @@ _FILTER_OPTIONS: Final = (
 )
 
 as_json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-dry_run_option: Final = click.option("--dry-run", is_flag=True, help="Change nothing, and say what would be.")
+dry_run_option: Final = click.option("--dry-run", is_flag=True, help="Change nothing, and print what would be changed.")
 confirmation_option: Final = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
 def store_options(command: Command) -> Command:
-    """Add the options that say which collection."""
+    """Add the options of a store, such as its project and collection."""
     for option in reversed(_STORE_OPTIONS):
         command = option(command)
     return command
 
 
 def filter_options(command: Command) -> Command:
-    """Add the options that say which flow states."""
+    """Add the options that filter flow states."""
     for option in reversed(_FILTER_OPTIONS):
         command = option(command)
     return command
@@ -122,11 +122,11 @@ def given_settings(
     """Return the settings that the options of the running command and the environment give.
 
     Args:
-        changes: Settings that are otherwise.
-        named: The options that these come from, by setting, if they are not called like it.
+        changes: Settings to use in place of those.
+        named: By setting, the option that a change comes from, if it is not named like the setting.
 
     Raises:
-        MisusedError: They are wrong; names the option or variable.
+        MisusedError: A setting is wrong. The message names its option or variable.
     """
     given = {**click.get_current_context().meta.get(_STORE, {}), **(changes or {})}
     options = {name: f"--{name.replace('_', '-')}" for name in given} | dict(named or {})
@@ -135,12 +135,12 @@ def given_settings(
         return FlowStateSettings(**given)
     except ValidationError as error:
         raise MisusedError("; ".join(_wrong(line, options) for line in error.errors(include_input=False))) from None
-    except SettingsError as error:  # a variable that is not JSON
+    except SettingsError as error:  # the value of a variable is not the JSON that it should be
         raise MisusedError(f"FLOWSTATE_*: {error}") from None
 
 
 def gives_store() -> bool:
-    """Return whether an option of the running command says where the flow states are."""
+    """Return whether the running command was given an option of a store."""
     return bool(click.get_current_context().meta.get(_STORE))
 
 
@@ -148,17 +148,17 @@ def given_query(*, token: str | None = None) -> FlowStateQuery:
     """Return the query that the options of the running command give.
 
     Raises:
-        MisusedError: No query can be so.
+        MisusedError: The filters contradict each other, or one has a value that no query can have.
     """
     given = dict(click.get_current_context().meta.get(_FILTERS, {}))
     where, since = given.pop("where", ()), given.pop("since", None)
     if since is not None:
         if "started_after" in given:
-            raise MisusedError("--since and --started-after both say from when: leave one out")
+            raise MisusedError("--since and --started-after both give the earliest start: leave one out")
         given["started_after"] = _before_now(since)
     keys = [key for key, _ in where]
     if repeated := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
-        raise MisusedError(f"--where names {repeated[0]!r} twice, which can equal one value only")
+        raise MisusedError(f"--where names {repeated[0]!r} twice, and a key has one value: leave one out")
     try:
         return FlowStateQuery(**given, where=dict(where), continuation_token=token)
     except InvalidQueryError as error:
@@ -173,7 +173,7 @@ def _before_now(age: timedelta) -> datetime:
 
 
 def warn_of_misspelt_variables() -> None:
-    """Warn of variables that look like settings, once a command."""
+    """Warn of environment variables that look like settings and are not, once in a command."""
     meta = click.get_current_context().meta
     if not meta.setdefault(_WARNED, False):  # `migrate` asks for two settings
         meta[_WARNED] = True
@@ -181,20 +181,20 @@ def warn_of_misspelt_variables() -> None:
             if name == FLOWS_VARIABLE:
                 continue
             meaning = f"; is {meant} meant?" if meant else ""
-            warnings.warn(f"{name} is none of the settings{meaning}", FlowStateWarning, stacklevel=2)
+            warnings.warn(f"{name} is not one of the settings{meaning}", FlowStateWarning, stacklevel=2)
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless the answer was given as an option.
+    """Ask whether to go on, unless `yes`.
 
     Raises:
-        MisusedError: Nobody is there to ask.
+        MisusedError: Standard input is not a terminal, so that nobody can be asked.
         click.Abort: The answer is no.
     """
     if yes:
         return
     if not is_terminal(sys.stdin):
-        raise MisusedError(f"{question} Say --yes if nobody can be asked.")
+        raise MisusedError(f"{question} Standard input is not a terminal, so that nobody can be asked: give --yes.")
     click.confirm(question, abort=True, err=True)
 
 

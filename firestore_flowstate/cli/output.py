@@ -21,28 +21,34 @@ from ..pages import FlowStateSummary
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
 
-_NARROW = 100  # columns
-_UNBOUNDED = 10_000  # characters: what is piped is not to be cut
+_NARROW = 100  # columns: a terminal with fewer gets a table without the sizes
+_UNBOUNDED = 10_000  # columns of what is piped, more than any line has: it is not to be wrapped
 _MOST_OF_A_NAME = 80  # characters: an id may have 1,500 bytes, and every line would be padded to the longest
 
 
 def say(message: str) -> None:
-    """Print a line for people."""
+    """Print a line for people, to standard error."""
     _print(message, sys.stderr)
 
 
 def tell(result: str) -> None:
-    """Print a line of the result."""
+    """Print a line of the result, to standard output."""
     _print(result, sys.stdout)
 
 
 def tell_json(value: object, *, indent: int | None = None, exact: bool = False) -> None:
-    """Print the result as JSON; NaN and the infinities, which are not JSON, as texts, unless it is to be exact."""
+    """Print the result as JSON.
+
+    Args:
+        value: What to print.
+        indent: How many spaces each level is indented by; None: all on one line.
+        exact: Whether to print NaN and the infinities as such, which JSON does not have; otherwise they are texts.
+    """
     tell(_json(value if exact else strict(value), indent))
 
 
 def strict(value: Any) -> Any:
-    """Return a value of JSON with NaN and the infinities as texts, as protobuf writes them in JSON."""
+    """Return the value with texts in place of NaN and the infinities, as protobuf writes them in JSON."""
     if isinstance(value, float):
         return value if math.isfinite(value) else "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
     if isinstance(value, dict):
@@ -61,14 +67,14 @@ def report(sentence: str, fields: dict[str, Any], *, as_json: bool) -> None:
 
 
 def print_table(summaries: Sequence[FlowStateSummary], *, due: bool = False) -> None:
-    """Print a line for each flow state; `due`: with the moment from which somebody should look at it."""
+    """Print a line for each flow state; if `due`, with the moment from which a driver should look at it."""
     print_rows(table_of(summaries, due=due))
 
 
 def print_rows(table: Table) -> None:
-    """Print a table, as wide as the terminal, or as it needs to be."""
+    """Print a table: as wide as the terminal, or as wide as it needs to be if the output is not a terminal."""
     console = Console(width=None if is_terminal(sys.stdout) else _UNBOUNDED, highlight=False)
-    with console.capture() as capture:  # written by itself, rich exits if nobody reads
+    with console.capture() as capture:  # rich would end the process if nobody reads the output
         console.print(table)
     for line in capture.get().splitlines():
         tell(line.rstrip())
@@ -124,9 +130,9 @@ def shown(text: str) -> str:
 
 
 def when(moment: datetime | float) -> str:
-    """Return a moment, or milliseconds, as people read it, in local time; its zone too if that is not `zone`.
+    """Return a moment, or milliseconds since the epoch, in local time, with its zone if that is not `zone`.
 
-    What is beyond the years of a calendar stays a number.
+    A number beyond the years that `datetime` can hold stays a number.
     """
     try:
         if not isinstance(moment, datetime):
@@ -139,23 +145,23 @@ def when(moment: datetime | float) -> str:
 
 
 def _lately(moment: datetime) -> str:
-    """Return the local time of day of a moment of today, or the date: short, since a terminal is narrow."""
+    """Return the local time of day if the moment is of today, else its date: a terminal is narrow."""
     local, today = moment.astimezone(), datetime.now(timezone.utc).astimezone().date()
     return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d}"
 
 
 def zone() -> str:
-    """Return the name of the zone of local time, as it is now."""
+    """Return the name of the time zone of this machine, as it is now: summer time has another one."""
     return datetime.now(timezone.utc).astimezone().tzname() or "local time"
 
 
 def counted(number: int, what: str = "flow state") -> str:
-    """Return a number of things."""
+    """Return a number of things in words, as ``1 flow state`` or ``2 flow states``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def place(settings: FlowStateSettings) -> str:
-    """Return where the flow states are."""
+    """Return in words which collection the settings name, in which database."""
     emulator = f" on the emulator {settings.emulator_host}" if settings.emulator_host else ""
     database = "" if settings.database == "(default)" else f", database {settings.database}"
     return f"{settings.collection} in {settings.project or 'the default project'}{database}{emulator}"
@@ -163,7 +169,7 @@ def place(settings: FlowStateSettings) -> str:
 
 @contextmanager
 def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show how far it is, if standard error is a terminal; yield what is to be told so."""
+    """Show a progress bar, if standard error is a terminal; yield the function that is told how many are done."""
     amount = DownloadColumn() if in_bytes else MofNCompleteColumn()
     with Progress(
         TextColumn("{task.description}"),
@@ -180,7 +186,7 @@ def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False)
 
 
 async def about(store: FirestoreFlowStateStore, query: FlowStateQuery | None = None) -> int | None:
-    """Return how many flow states there are, for a progress bar; None if none is shown or it cannot be told."""
+    """Return how many flow states there are, for a progress bar; None: no bar is shown, or they cannot be counted."""
     if not is_terminal(sys.stderr):
         return None
     try:
@@ -190,7 +196,7 @@ async def about(store: FirestoreFlowStateStore, query: FlowStateQuery | None = N
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether people look at a standard stream; it is None if it was closed, as by ``>&-``."""
+    """Return whether a standard stream is a terminal. Python has None for a stream that was closed, as by ``>&-``."""
     return stream is not None and stream.isatty()
 
 
@@ -202,7 +208,7 @@ def _print(text: str, file: TextIO | None) -> None:
 
 
 def _json(value: object, indent: int | None) -> str:
-    """Return JSON that standard output can print; lone surrogates and what its encoding lacks are escaped."""
+    """Return JSON that standard output can print: ASCII alone if its encoding lacks one of the characters."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode("utf-8" if sys.stdout is None else sys.stdout.encoding or "utf-8")

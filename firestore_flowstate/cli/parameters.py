@@ -1,4 +1,4 @@
-"""What options take: durations, times, keys with values."""
+"""Parsing what options take: durations, times, keys with values."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def duration(text: str) -> timedelta:
     try:
         return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
     except OverflowError:
-        raise click.BadParameter(f"{shown(text)} is longer than any calendar") from None
+        raise click.BadParameter(f"{shown(text)} is longer than a duration can be") from None
 
 
 def spelled(duration: timedelta) -> str:
-    """Return a duration as people say it, to the second."""
+    """Return a duration in words, to the second, as ``1 day 12 hours``."""
     hours, seconds = divmod(duration.seconds, 3600)
     numbers = {"day": duration.days, "hour": hours, "minute": seconds // 60, "second": seconds % 60}
     said = [f"{number:,} {unit}{'' if number == 1 else 's'}" for unit, number in numbers.items() if number]
@@ -40,7 +40,7 @@ def spelled(duration: timedelta) -> str:
 
 
 def moment(text: str) -> datetime | int:
-    """Return a time: ISO 8601, local if it names no zone, or milliseconds since the epoch."""
+    """Return a time: ISO 8601, local if it names no zone, or milliseconds since the epoch as an integer."""
     if re.fullmatch(r"\d{11,18}", text, re.ASCII):  # since 1973: fewer digits are a date, or seconds by mistake
         return int(text)
     try:
@@ -56,7 +56,7 @@ def moment(text: str) -> datetime | int:
 
 
 def key_value(text: str) -> tuple[str, str | int | bool]:
-    """Return the key and value of KEY=TEXT, or of KEY:=JSON, which is for numbers and bools."""
+    """Return the key and the value of KEY=TEXT, or of KEY:=JSON, which is for numbers and booleans."""
     key, equals, value = text.partition("=")
     if not equals:
         raise click.BadParameter(f"{text!r} is not KEY=TEXT or KEY:=JSON")

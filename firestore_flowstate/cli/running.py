@@ -15,10 +15,13 @@ Result = TypeVar("Result")
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Return what it returns. SIGINT and SIGTERM cancel it, so that it tidies up; a second one ends it anyhow.
+    """Run the coroutine in an event loop of its own, and return what it returns.
+
+    The first SIGINT or SIGTERM cancels the coroutine, so that it can close what it has opened. A second one ends the
+    process at once.
 
     Raises:
-        KeyboardInterrupt: A signal came; has its number.
+        KeyboardInterrupt: A signal came. Its number is the argument.
     """
     came: list[int] = []
 
@@ -32,7 +35,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
                 task.cancel()
 
         for number in _ENDING:
-            with suppress(NotImplementedError, RuntimeError, ValueError):  # on Windows; on another thread than the main
+            with suppress(NotImplementedError, RuntimeError, ValueError):  # on Windows, and not on the main thread
                 loop.add_signal_handler(number, end, number)
         return await work
 
@@ -46,12 +49,15 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
-                if handler is not None:  # which Python had not set, and asyncio has not replaced
+                if handler is not None:  # None: it was not set by Python, and asyncio has not replaced it
                     signal.signal(number, handler)
 
 
 async def in_thread(call: Callable[[], Result]) -> Result:
-    """Return what a call returns that may wait for ever, as for a terminal: nobody waits for its thread at the end."""
+    """Make a call that may wait for ever, such as one that reads a terminal, on a thread; return what it returns.
+
+    The thread is a daemon, so the end of the process does not wait for it.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 
@@ -64,7 +70,7 @@ async def in_thread(call: Callable[[], Result]) -> Result:
         outcome: object
         try:
             outcome = call()
-        except Exception as error:  # noqa: BLE001  # raised where it is awaited
+        except Exception as error:  # noqa: BLE001  # whoever awaits the call gets it
             settle_future, outcome = future.set_exception, error
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, settle_future, outcome)

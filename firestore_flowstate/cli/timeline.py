@@ -1,4 +1,4 @@
-"""What has happened in a run, in order, from its state."""
+"""The timeline of a run: what has happened in it, in order, as far as its state tells."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Happening:
     """One line of a timeline.
 
     Attributes:
-        at: When, in milliseconds since the epoch; None: nobody knows.
-        what: start, drive, step, interrupt, sleep, child, now, waits, retry, answer, cancel, end.
+        at: When it began, in milliseconds since the epoch; None: the state does not tell.
+        what: start, drive, step, interrupt, sleep, child, now, waits, retry, answer, cancel or end.
         name: The key, the number of the drive, or how the run ended.
-        took: How long, in milliseconds.
-        details: What else is known, under the names that it has in JSON.
+        took: How long it took, in milliseconds; None: the state does not tell.
+        details: What else is known, by the names that it has in JSON.
     """
 
     at: float | None
@@ -39,7 +39,7 @@ class Happening:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
-        """Return all of it as JSON has it."""
+        """Return all that is known, as it is printed in JSON."""
         known = {"at": self.at, "what": self.what, "name": self.name, "took": self.took}
         return {name: value for name, value in known.items() if value is not None} | dict(self.details)
 
@@ -49,10 +49,10 @@ class Happening:
 
 
 def timeline(state: FlowState) -> list[Happening]:
-    """Return what has happened, earliest first; what goes on now and what is to come is last."""
+    """Return what has happened in the run, earliest first; last is what it waits for, or its end."""
     record = record_of(state)
     happened = [*_drives(state, record), *_results(state)]
-    # Entries of Genkit JS have no time: each stands behind what is before it in the state.
+    # Entries of Genkit JS have no time: each stands behind the one that is before it in the state.
     known = 0.0
     times = []
     for each in happened:
@@ -81,7 +81,7 @@ def print_timeline(happened: Sequence[Happening]) -> None:
 
 
 def lasted(milliseconds: float) -> str:
-    """Return a time that something took, as people say it."""
+    """Return in words how long something took."""
     if milliseconds < 1000:
         return f"{round(milliseconds)} ms"
     if milliseconds < 60_000:
@@ -95,7 +95,7 @@ def _start(state: FlowState, record: RunRecord) -> dict[str, Any]:
 
 
 def _drives(state: FlowState, record: RunRecord) -> Iterator[Happening]:
-    first = max(record.drives - len(state.executions), 0) + 1  # only the last hundred are kept
+    first = max(record.drives - len(state.executions), 0) + 1  # a state keeps the last 100 stretches
     for number, execution in enumerate(state.executions, first):
         is_last = number - first == len(state.executions) - 1
         began, ended = execution.start_time, execution.end_time
@@ -147,7 +147,7 @@ def _result(key: str, kind: str, entry: CacheEntry, state: FlowState) -> Iterato
 
 
 def _now(state: FlowState, record: RunRecord) -> Iterator[Happening]:
-    """Yield what goes on: open waits, attempts to come, answers that nobody has taken, a cancellation."""
+    """Yield what goes on: open waits, attempts to come, answers that the run has not taken yet, a cancellation."""
     if ended_of(state) is not None:
         return
     for key, wait in record.waits_in_order():
@@ -208,7 +208,7 @@ def _words(details: Mapping[str, Any]) -> Iterator[str]:
     if "endedBy" in details:
         yield f"ended by {details['endedBy']}"
     if "reason" in details:
-        yield f"asked for{': ' if details['reason'] else ''}{details['reason']}"
+        yield f"requested{': ' if details['reason'] else ''}{details['reason']}"
     if "error" in details:
         yield details["error"].partition("\n")[0]
     if details.get("kind") == "interrupt":

@@ -28,7 +28,10 @@ _ENDED = ("done", "failed")
 @click.command()
 @click.argument("id", required=False)
 @click.option(
-    "--until", type=click.Choice(get_args(FlowStatus)), metavar="STATUS", help="End once ID is so, or cannot be."
+    "--until",
+    type=click.Choice(get_args(FlowStatus)),
+    metavar="STATUS",
+    help="End when ID has this status, or has ended otherwise.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line for each change.")
 @filter_options
@@ -36,18 +39,18 @@ _ENDED = ("done", "failed")
 def watch(id: str | None, until: str | None, as_json: bool) -> int:
     """Show a flow as it goes on, or the newest flows as they change.
 
-    With ID: its status and its steps as they come, with the time of each change. Without: the first page of the list,
-    drawn anew on a terminal, and elsewhere a line for each flow that changes. Each change is billed as a read. With
-    --until it exits with 0 once the flow is so, and with 1 once it has ended otherwise or was deleted; else it goes on
-    until it is interrupted.
+    With ID it prints the status and the steps of that flow, with the time of each change. Without ID it shows the first
+    page of the list: on a terminal it draws the page anew, otherwise it prints a line for each flow that changes. Each
+    change is billed as a read. With --until it exits with 0 when the flow has that status, and with 1 when the flow has
+    ended otherwise or was deleted. Without --until it goes on until it is interrupted.
     """
     settings, query = given_settings(), given_query()
     if id is None:
         if until is not None:
-            raise MisusedError("--until wants an ID")
+            raise MisusedError("--until needs the ID of the flow to wait for")
         return run(_watch_list(settings, query, as_json=as_json))
     if query != FlowStateQuery():
-        raise MisusedError("filters are for the list, not for one ID")
+        raise MisusedError("filters are for the list: leave them out, or leave out the ID")
     return run(_watch_one(settings, id, until, as_json=as_json))
 
 
@@ -88,7 +91,7 @@ async def _watch_list(settings: FlowStateSettings, query: FlowStateQuery, *, as_
 
 
 class _Nothing:
-    """In place of what draws, if there is no terminal."""
+    """Stands in for rich's Live if there is no terminal to draw on."""
 
     def __enter__(self) -> None:
         return None
@@ -98,7 +101,7 @@ class _Nothing:
 
 
 def _flush() -> None:
-    """Pass on what was told: whoever reads a pipe is not to wait for the next change."""
+    """Flush standard output, so that whoever reads a pipe gets each change at once."""
     if sys.stdout is not None:  # closed, as by ``>&-``
         sys.stdout.flush()
 
@@ -119,7 +122,7 @@ def _tell_of(id: str, summary: FlowStateSummary | None, *, as_json: bool) -> Non
 
 
 def _lines(id: str, before: FlowState | None, state: FlowState | None) -> Iterator[str]:
-    """Yield what has become of a flow."""
+    """Yield a line for each thing that has changed in a flow."""
     if state is None:
         yield f"{_time(None)}  {'deleted' if before is not None else f'there is no flow state {id!r}; waiting for it'}"
         return
@@ -161,5 +164,5 @@ def _status(state: FlowState) -> str:
 
 
 def _time(moment: datetime | None) -> str:
-    """Return a time of day as the clock on the wall shows it."""
+    """Return the local time of day of the moment; None: of now."""
     return (datetime.now().astimezone() if moment is None else moment.astimezone()).strftime("%H:%M:%S")

@@ -173,7 +173,11 @@ def test_cancel_what_is_driven(
         (["resume", "x", "--flows", "no_such_module:flows"], 2, "cannot be imported: ModuleNotFoundError"),
         (["resume", "x", "--flows", "json:flows"], 2, "the module json has no flows"),
         (["resume", "x", "--flows", "json:dumps"], 2, "is a function, not a Flows"),
-        (["resume", "x", "--flows", "application:flows", "--project", "demo-x"], 2, "no option that says where"),
+        (
+            ["resume", "x", "--flows", "application:flows", "--project", "demo-x"],
+            2,
+            "leave out the options that name a project",
+        ),
         (["start", "application:flows"], 2, "is a Flows, not a flow"),
         (["start", "application:refund"], 2, "needs an input"),
         (["start", "application:refund", "--json", '{"number": "x"}'], 2, "does not fit the flow 'refund'"),

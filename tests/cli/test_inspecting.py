@@ -303,7 +303,7 @@ def test_the_beginning_of_an_id_is_enough(here: Callable[..., Outcome], store: S
     assert json.loads(here("show", "--raw", "dr").out)["name"].endswith("/draft-7")
     assert "order-1001" == json.loads(here("show", "order-1001").out)["flowId"]
     assert (1, "") == (several.code, several.out)
-    assert "several begin so: 'order-1001', 'order-1001-again', 'order-1002', 'order-1003'." in several.err
+    assert "several ids begin so: 'order-1001', 'order-1001-again', 'order-1002', 'order-1003'." in several.err
 
 
 def test_show_changes_nothing(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
@@ -351,7 +351,7 @@ def test_show_what_is_not_there(here: Callable[..., Outcome], flow_state_setting
     with SyncFlowStateStore(FirestoreFlowStateStore(settings)) as expiring:
         expiring.save("expired", story()["order-1001"])
     for id in ("never", "expired", "exp"):
-        said = f"flowstate: There is no flow state {id!r}, or it has expired, and none begins so.\n"
+        said = f"flowstate: There is no flow state {id!r}, or it has expired, and no other id begins so.\n"
 
         assert Outcome(1, "", said) == here("show", id)
 

@@ -44,7 +44,7 @@ def test_purge_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -> 
     outcome = here("purge", "--older-than", "1d12h", "--status", "done")
 
     assert 2 == outcome.code
-    assert " that match, neither started nor written for 1 day 12 hours? Say --yes" in outcome.err
+    assert " that match, neither started nor written for 1 day 12 hours? Standard input" in outcome.err
 
 
 def test_purge_goes_on_after_it_was_killed(
@@ -128,7 +128,10 @@ def test_migrate_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -
     outcome = here("migrate", "--to-layout", "native")
 
     assert (2, "") == (outcome.code, outcome.out)
-    assert " in the native layout? Say --yes if nobody can be asked." in outcome.err
+    assert (
+        " in the native layout? Standard input is not a terminal, so that nobody can be asked: give --yes."
+        in outcome.err
+    )
 
 
 def test_migrate_reports_what_failed(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
@@ -155,9 +158,9 @@ def test_migrate_decrypts_only_if_it_is_told(
     for options in (("--yes",), ("--dry-run",), ("--to-collection", "copies", "--yes")):
         refused = here("migrate", "--to-layout", "native", *options)
         assert (2, "") == (refused.code, refused.out)
-        assert "say --decrypt to store in the clear" in refused.err
+        assert "give --decrypt to store" in refused.err
     asked = here("migrate", "--to-layout", "native", "--decrypt")
-    assert "decrypted: whoever may read the database reads them? Say --yes" in asked.err
+    assert "decrypted: whoever may read the database reads them? Standard input" in asked.err
     assert Outcome(0, "4 flow states migrated, 0 as they should be, 0 failed\n", "") == here(
         "migrate", "--to-layout", "native", "--decrypt", "--yes"
     )
@@ -182,7 +185,7 @@ def test_rewrap_reports_native_documents(
     monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"a": KEYS["a"]}))
     told = here("rewrap")
     assert (1, "3 flow states stored anew, 0 as they should be\n") == (told.code, told.out)
-    assert "order-1001 is native, so nothing of it is encrypted: migrate it" in told.err
+    assert "order-1001 is native, so that nothing of it is encrypted: flowstate migrate encrypts it" in told.err
     assert ["order-1001"] == json.loads(here("rewrap", "--json").out)["native"]
 
 
@@ -214,8 +217,8 @@ def test_gc(flowstate: Processes, here: Callable[..., Outcome], flow_state_setti
     """Parts that a save may be about to refer to are left alone."""
     RawCollection(flow_state_settings).write("gone/flowstate-parts/part", {"data": {"bytesValue": ""}})
 
-    assert Outcome(0, "0 parts would be deleted, 1 too young to tell\n", "") == here("gc", "--dry-run")
-    assert Outcome(0, "0 parts deleted, 1 too young to tell\n", "") == flowstate("gc")
+    assert Outcome(0, "0 parts would be deleted, 1 younger than an hour stay\n", "") == here("gc", "--dry-run")
+    assert Outcome(0, "0 parts deleted, 1 younger than an hour stay\n", "") == flowstate("gc")
     assert {"orphans": 0, "deleted": 0, "young": 1, "unreadable": [], "dryRun": False} == json.loads(
         here("gc", "--json").out
     )

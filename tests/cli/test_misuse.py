@@ -154,9 +154,9 @@ def test_nobody_answers(here: Callable[..., Outcome]) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("FLOWSTATE_COLECTION", "FLOWSTATE_COLECTION is none of the settings; is FLOWSTATE_COLLECTION meant?"),
-        ("flowstate_shard", "flowstate_shard is none of the settings; is FLOWSTATE_SHARDS meant?"),
-        ("FLOWSTATE_XYZZY", "FLOWSTATE_XYZZY is none of the settings"),
+        ("FLOWSTATE_COLECTION", "FLOWSTATE_COLECTION is not one of the settings; is FLOWSTATE_COLLECTION meant?"),
+        ("flowstate_shard", "flowstate_shard is not one of the settings; is FLOWSTATE_SHARDS meant?"),
+        ("FLOWSTATE_XYZZY", "FLOWSTATE_XYZZY is not one of the settings"),
     ],
 )
 def test_a_misspelt_variable(
@@ -166,7 +166,7 @@ def test_a_misspelt_variable(
     monkeypatch.setenv(name, "1")
 
     assert Outcome(0, "0\n", f"flowstate: warning: {says}\n") == here("count")
-    assert 1 == here("migrate", "--to-collection", "other", "--dry-run").err.count("none of the settings")
+    assert 1 == here("migrate", "--to-collection", "other", "--dry-run").err.count("not one of the settings")
 
 
 def test_a_misspelt_variable_beside_an_application(

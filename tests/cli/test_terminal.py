@@ -182,7 +182,7 @@ def test_a_signal_ends_what_waits_for_firestore(
         (("--help",), "1>&-", 0, ""),
         (("export", "-"), "1>&-", 2, "standard output is closed: an export would be lost"),
         (("import", "-"), "0<&-", 2, "standard input is closed: there is nothing to import"),
-        (("delete", "order-1001"), "0<&-", 2, "Say --yes if nobody can be asked."),
+        (("delete", "order-1001"), "0<&-", 2, "so that nobody can be asked: give --yes."),
         (("delete", "order-1001", "--yes"), "0<&- 1>&-", 0, ""),
         (("show", "missing"), "2>&-", 1, ""),
         (("purge",), "2>&-", 2, ""),
