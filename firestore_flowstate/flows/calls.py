@@ -54,13 +54,14 @@ def call(drive: Drive) -> Called:
         CancelledError: The drive is over.
     """
     _check_loop(drive)
-    if drive.is_over:
+    is_over = drive.is_over
+    if is_over:
         drive.late_calls += 1
         if drive.late_calls < _PATIENT_CALLS:
             raise asyncio.CancelledError
     here = HERE.get()
     scope = here.scope if here is not None and here.run.id == drive.id else drive.scope
-    if scope.is_over and not drive.is_over:
+    if scope.is_over and not is_over:
         raise RuntimeError(
             f"the step {scope.key!r} of the run {drive.id!r} has ended, and a task that it left behind uses the run: "
             "await it in the step"

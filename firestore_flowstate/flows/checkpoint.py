@@ -92,10 +92,10 @@ class Checkpoint:
 
     def entry(self, key: str) -> CacheEntry | None:
         """Return the entry of the key, durable or in hand."""
-        for entries in (self._waiting.entries, self._flying.entries, self._image.cache):
-            if (entry := entries.get(key)) is not None:
+        for batch in (self._waiting, self._flying):
+            if batch.entries and (entry := batch.entries.get(key)) is not None:
                 return entry
-        return None
+        return self._image.cache.get(key)
 
     def entries(self) -> Mapping[str, CacheEntry]:
         """Return all entries, durable or in hand."""

@@ -91,9 +91,9 @@ def order_of(entry: CacheEntry) -> int | None:
     An entry that Genkit JS wrote has none, nor has one that shows something to people: these give None.
     """
     n = _about(entry).get("n")
-    if isinstance(n, float) and n.is_integer():  # Genkit JS may write 3 as 3.0
-        return int(n)
-    return n if type(n) is int else None
+    if type(n) is int:
+        return n
+    return int(n) if isinstance(n, float) and n.is_integer() else None  # Genkit JS may write 3 as 3.0
 
 
 def kind_of(entry: CacheEntry) -> str:

@@ -87,16 +87,19 @@ class Gate:
             n: Its number; None: the result stands before all others.
             spaced: Let the next one wait for what this one sets going.
         """
-        self.touch()
         if n is None or n not in self._expected:
+            self.touch()
             await asyncio.sleep(0)
             return
-        if self._is_next(n) and n not in self._held and self._may_hide_a_task():
+        is_next = self._is_next(n)
+        if is_next and n not in self._held and self._may_hide_a_task():
+            self.touch()
             await asyncio.sleep(0)  # a task that was just made shows itself
-        if self._is_next(n):
+            is_next = self._is_next(n)
+        if is_next:
             self._take(n)
-            self._pass_on()
             return
+        self.touch()
         turn = self._turns[n] = _Turn(self._loop.create_future(), spaced)
         self._pass_on()
         try:

@@ -66,7 +66,7 @@ def check_name(name: str) -> None:
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a step is text, not {shown(name, 80)}: the name comes first, then the function")
-    if not name or "/" in name or _RESERVED.fullmatch(name):
+    if not name or "/" in name or (name[0] == "_" and _RESERVED.fullmatch(name)):
         raise ValueError(
             f"{name!r} cannot be the name of a step: a name is not empty, has no slash, which stands between a step "
             "and what is inside it, and is not of the form __x__, which Firestore reserves"

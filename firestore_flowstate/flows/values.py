@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 import orjson
@@ -113,6 +113,8 @@ class Values:
 
 def plain_function(function: Callable[..., Any]) -> Any:
     """Return the function behind partials, bound methods and callable objects."""
+    if type(function) is MethodType:
+        function = function.__func__
     if type(function) is FunctionType:  # as nearly always
         return function
     function = _whole(function)

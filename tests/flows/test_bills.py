@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
+import random
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -116,6 +118,30 @@ async def test_a_run_bills_what_the_page_says(metered: FirestoreFlowStateStore, 
 def test_the_page_has_no_other_rows() -> None:
     """What is in the table is counted."""
     assert list(ROWS) == list(written_bills("flows"))
+
+
+async def test_a_run_in_parts_is_read_once_a_drive(metered: FirestoreFlowStateStore, meter: Meter) -> None:
+    """The claim and the end of a state that is too large for a document are writes alone, as those of a small one."""
+    flows = Flows(metered, dispatcher=Nobody())
+
+    @flows.flow
+    async def asks(run: Run) -> int:
+        large = await run.step("large", incompressible)
+        await run.interrupt("approve", bool)
+        return len(large)
+
+    await flows.start(asks, id="x")
+    await flows.drive("x")
+    await flows.resume("x", True)
+    meter.take()
+
+    assert "done" == await flows.drive("x")
+    bill = meter.take()
+    assert (2, 2) == (bill.reads, bill.writes)  # the root and its part; the claim and the end
+
+
+async def incompressible() -> str:
+    return base64.b85encode(random.Random(0).randbytes(700_000)).decode()
 
 
 async def test_steps_that_end_together_are_written_together(metered: FirestoreFlowStateStore, meter: Meter) -> None:
