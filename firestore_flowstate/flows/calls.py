@@ -70,7 +70,7 @@ def call(drive: Drive) -> Called:
     if foreign or not scope.straight:
         _branch(drive, scope)
     drive.gate.touch()
-    return Called(drive, scope, is_foreign=foreign, is_late=drive.late_calls >= _PATIENT_CALLS)
+    return Called(drive, scope, foreign, drive.late_calls >= _PATIENT_CALLS)  # by position: half the time
 
 
 def _branch(drive: Drive, scope: Scope) -> None:

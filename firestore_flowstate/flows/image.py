@@ -11,7 +11,7 @@ from firestore_flowstate import BlockedOnStep, CacheEntry, FlowState, FlowStateE
 
 from .entries import order_of, value_of
 from .record import Inbox, RunRecord, inbox_of, metadata_of, parent_of, record_of
-from .values import ANYTHING, Values, parsed_plain, plain_json
+from .values import ANYTHING, Values, exact_json, parsed_json, plain_json
 
 if TYPE_CHECKING:
     from .final import Final
@@ -79,10 +79,9 @@ class Image:
         form = value_of(entry)
         if kind in ANYTHING and isinstance(form, (dict, list)) and self.loaded.get(key) is entry:
             if (text := self.given.get(key)) is not None:
-                return parsed_plain(text)
-            if (text := plain_json(form)) is not None:
-                self.given[key] = text
-                return form
+                return parsed_json(text)
+            self.given[key] = plain_json(form) or exact_json(form)
+            return form
         return values.read(form, kind)
 
     def lost(self, stored: Mapping[str, CacheEntry]) -> dict[str, CacheEntry]:
@@ -94,7 +93,7 @@ class Image:
         for key, entry in missing.items():
             if self.loaded.get(key) is entry:
                 text = self.given.get(key)
-                missing[key] = entry.model_copy(update={} if text is None else {"value": parsed_plain(text)})
+                missing[key] = entry.model_copy(update={} if text is None else {"value": parsed_json(text)})
         return missing
 
     def operation_with(self, record: RunRecord, **changes: Any) -> Operation:

@@ -105,9 +105,9 @@ class Run:
         called = call(self._drive)
         key = called.scope.key_for(name)
         total = arguments_sum(args, kwargs) if called.is_foreign else None
-        options, scope = self._step_options, called.scope
+        options, scope = self._options or _NO_OPTIONS, called.scope
         once = options.at_most_once or scope.at_most_once
-        return step(called, StepCall(key, fn, args, kwargs, options, total, is_once=once, is_straight=scope.straight))
+        return step(called, StepCall(key, fn, args, kwargs, options, total, once, scope.straight))
 
     def options(
         self,

@@ -59,7 +59,7 @@ class Values:
         """
         if kind in ANYTHING:
             return form if type(form) in _SCALARS else self._copied(form)
-        return self.adapter(kind).validate_json(_json(form))
+        return self.adapter(kind).validate_json(plain_json(form) or exact_json(form))
 
     def adapter(self, kind: Any) -> TypeAdapter[Any]:
         """Return what pydantic makes of the type."""
@@ -95,7 +95,7 @@ class Values:
     def _copied(self, value: Any) -> Any:
         """Return the JSON form of the value, in containers of its own."""
         text = plain_json(value)
-        return self._exact(_careful_json(value), value, Any) if text is None else parsed_plain(text)
+        return self._exact(exact_json(value), value, Any) if text is None else orjson.loads(text)
 
     def _typed(self, value: Any, kind: Any) -> Any:
         """Return the JSON form of the value as its type writes it."""
@@ -105,7 +105,7 @@ class Values:
 
     def _exact(self, text: bytes, value: Any, kind: Any) -> Any:
         """Return what the text says, with NaN and infinities where pydantic wrote null for them, as models do."""
-        form = _parsed(text)
+        form = parsed_json(text)
         if text.rfind(b"null") < 0:
             return form
         return _with_non_finite(form, self.adapter(kind).dump_python(value, by_alias=True))
@@ -203,16 +203,6 @@ def _with_non_finite(form: Any, dumped: Any) -> Any:
     return form
 
 
-def _json(value: Any) -> bytes:
-    text = plain_json(value)
-    return _careful_json(value) if text is None else text
-
-
-def parsed_plain(text: bytes) -> Any:
-    """Return the value of a text that `plain_json` made."""
-    return orjson.loads(text)
-
-
 def plain_json(value: Any) -> bytes | None:
     """Return the text of plain values, in a third of the time; None: it may be of others.
 
@@ -225,7 +215,8 @@ def plain_json(value: Any) -> bytes | None:
     return text if text.rfind(b"null") < 0 else None
 
 
-def _careful_json(value: Any) -> bytes:
+def exact_json(value: Any) -> bytes:
+    """Return the text of any value that has a JSON form; that of JSON values is exact, with NaN and infinities."""
     try:
         return to_json(value, by_alias=True, bytes_mode="base64", inf_nan_mode="constants")
     except PydanticSerializationError:
@@ -236,7 +227,8 @@ def _careful_json(value: Any) -> bytes:
         raise
 
 
-def _parsed(text: bytes) -> Any:
+def parsed_json(text: bytes) -> Any:
+    """Return the value of a text that `plain_json` or `exact_json` wrote."""
     try:
         return from_json(text)
     except ValueError:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
 from firestore_flowstate.flows import Flows, Run
-from firestore_flowstate.flows.values import Values, _careful_json, _parsed, plain_json
+from firestore_flowstate.flows.values import Values, exact_json, parsed_json, plain_json
 from firestore_flowstate.testing import crash_everywhere
 
 
@@ -129,4 +129,4 @@ def test_the_fast_way_to_json_is_the_careful_one(value: object) -> None:
     text = plain_json(value)
 
     if text is not None:
-        assert repr(_parsed(_careful_json(value))) == repr(orjson.loads(text))
+        assert repr(parsed_json(exact_json(value))) == repr(orjson.loads(text))
