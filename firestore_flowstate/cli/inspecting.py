@@ -147,7 +147,7 @@ def history(id: str, as_json: bool) -> None:
 def delete(ids: Sequence[str], yes: bool) -> None:
     """Delete flow states by their ids.
 
-    Ids under which there is no flow state are named, and passed over.
+    An id that names no flow state is printed, and passed over.
     """
     settings = given_settings()
     what = counted(len(ids)) if len(ids) > 1 else f"the flow state {ids[0]!r}"
