@@ -27,6 +27,9 @@ _SECONDS: Final = re.compile(r"\d+(\.\d+)?")
 _AES_KEY_BYTES: Final = (16, 24, 32)
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 _PROJECT_ID: Final = re.compile(r"([a-z0-9.-]+:)?[a-z0-9-]+")  # old ones have a domain in front
+_DATABASE_ID: Final = re.compile(r"\(default\)|(?!\.{1,2}$|__.*__$)[A-Za-z0-9._-]{1,100}")
+"""Google gives out 4 to 63 of ``[a-z0-9-]``; the emulator takes all of these. Calls of it with another id are repeated
+until their time is up, since its answer tells nothing."""
 _CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
@@ -124,6 +127,16 @@ class FlowStateSettings(BaseSettings):
         if name is not None and (not name or "/" in name or name.strip() != name):
             raise ValueError(f"must be a name without slashes and surrounding spaces, not {name!r}")
         return name
+
+    @field_validator("database")
+    @classmethod
+    def _is_a_database_id(cls, database: str) -> str:
+        if not _DATABASE_ID.fullmatch(database):
+            raise ValueError(
+                "must be the id of a database, of lower-case letters, digits and hyphens such as flows-eu, or "
+                f"(default), not {shown(database)}"
+            )
+        return database
 
     @field_validator("project")
     @classmethod

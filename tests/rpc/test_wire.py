@@ -59,7 +59,8 @@ async def test_metadata_is_what_google_sends(
     """Routing header, resource prefix and authorization are byte for byte those of the generated client."""
     server.answer(status("UNIMPLEMENTED"))
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", server.host)
-    connection = Connection(FlowStateSettings(project="demo-scripted", database="other db"))
+    settings = FlowStateSettings(project="demo-scripted")
+    connection = Connection(settings.model_copy(update={"database": "other db"}))  # to be quoted, which no id needs
     client = AsyncClient(project="demo-scripted", database="other db")
     with pytest.raises(BackendError):
         await ours(connection, method)

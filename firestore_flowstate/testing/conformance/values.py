@@ -127,6 +127,11 @@ class _Colour(enum.Enum):
     RED = "red"
 
 
+class _Area(enum.Enum):
+    HALL = (3, 4)
+    YARD = (5, 6)
+
+
 FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
     "model of a subclass in a model": (
         _Plan(first=_SearchTool(name="s", top_k=7), rest=[_SearchTool(name="t", top_k=8)]),
@@ -150,6 +155,7 @@ FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
     "root model": (_Names(["a"]), ["a"]),
     "tuple": ({"t": (1, 2)}, {"t": [1, 2]}),
     "enumeration": (_Colour.RED, "red"),
+    "enumeration of tuples": (_Area.HALL, [3, 4]),
     "UUID": (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
     "Decimal": (Decimal("1.10"), "1.10"),
     "Fraction": (Fraction(1, 3), "1/3"),
@@ -410,6 +416,22 @@ class ValueTests(Suite):
             loaded.cache_value("step", as_=_Unlike)
         with pytest.raises(KeyError):
             loaded.cache_value("another step", as_=as_)
+
+    @pytest.mark.asyncio
+    async def test_an_enumeration_of_other_values_is_read_back_by_its_value(
+        self, store: VersionedFlowStateStore
+    ) -> None:
+        """The type itself is found by JSON's own values alone, in the run that put it in as after a load."""
+        state = started()
+        state.cache["step"] = CacheEntry(value=_Area.YARD)
+        await store.save("id", state)
+        loaded = await store.load("id")
+        assert loaded is not None
+
+        for at_hand in (state, loaded):
+            assert _Area.YARD is _Area(at_hand.cache_value("step", as_=tuple[int, int]))
+            with pytest.raises(FlowStateDecodeError, match="_Area"):
+                at_hand.cache_value("step", as_=_Area)
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", ["save", "create", "save_many", "update"])
