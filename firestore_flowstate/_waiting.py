@@ -52,7 +52,7 @@ class Callbacks:
         try:
             return result_of(ended)
         finally:
-            del callback, ended, submission  # or an error and this frame keep each other until the collector comes
+            del callback, ended, submission  # otherwise an error and this frame keep each other (see `result_of`)
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Return a future of what the function returns. The function is called even if nobody awaits the future."""
@@ -116,7 +116,7 @@ class RemoteTask:
         try:
             raise error
         finally:
-            del reply, error  # or the error and this frame keep each other until the collector comes
+            del reply, error  # otherwise the error and this frame keep each other (see `result_of`)
 
     def end(self) -> None:
         """End the task after the last step, without waiting for it.

@@ -19,7 +19,7 @@ from ..errors import (
 from .deadline import Deadline
 from .outcome import PLUGIN_FAILED, CallFailed, Exhausted, Meaning, means
 
-# From their start, for further on a server's text may quote the name of a document, which is anybody's.
+# Matched from the start of a server's text: further on it may quote the name of a document, which anybody can choose.
 _NO_DATABASE: Final = re.compile(r"(?:the )?database \S+ (?:does not exist|was not found)", re.IGNORECASE)
 _NO_PROJECT: Final = re.compile(
     r"(?:the |consumer )?'?project\b.{0,120}?\b(?:not found|does not exist|deleted|invalid)|invalid project",
@@ -30,8 +30,8 @@ _NEEDS_INDEX: Final = re.compile(r"(?:the|this) query requires an? .*index|no ma
 _IS_BUILDING: Final = "currently building"
 _API_IS_OFF: Final = ("has not been used in project", "it is disabled", "SERVICE_DISABLED")
 # The refusal of a query without index ends in a link to the console, whose parameter `create_composite` is a serialized
-# google.firestore.admin.v1 Index in base64. That is not a documented interface: what cannot be read gives None, and the
-# link serves the reader.
+# google.firestore.admin.v1 Index in base64. That is not a documented interface: if it cannot be read, the error has no
+# entry, and its text still has the link.
 _LINK: Final = re.compile(r"https://\S*[?&]create_composite=([A-Za-z0-9_%+/-]+)")
 _NAME: Final = re.compile(r"/collectionGroups/([^/]+)(?:/|$)")
 _SCOPES: Final = {1: "COLLECTION", 2: "COLLECTION_GROUP"}
@@ -77,7 +77,7 @@ def public_error(failure: CallFailed, *, what: str, database: str, flow_id: str 
 def exhausted_error(
     end: Exhausted, *, deadline: Deadline, what: str, database: str, flow_id: str | None
 ) -> BackendError:
-    """Return the error to raise when the deadline has ended the attempts. Arguments as of `public_error`."""
+    """Return the error to raise when the deadline has ended the attempts. Arguments are as for `public_error`."""
     last = end.failure
     if last is not None and last.code == "RESOURCE_EXHAUSTED":
         return public_error(last, what=what, database=database, flow_id=flow_id)
@@ -149,7 +149,7 @@ def _advice_on_database(message: str, *, place: str, said: str) -> str:
 
 
 def _advice_on_access(failure: CallFailed, *, place: str, said: str) -> str:
-    details = failure.details.decode("utf-8", "replace")  # serialized, but their words stand in them as they are
+    details = failure.details.decode("utf-8", "replace")  # a serialized message, in which texts can be read as they are
     if any(words in failure.message or words in details for words in _API_IS_OFF):
         advice = "the Firestore API is off in this project: `gcloud services enable firestore.googleapis.com`"
     elif failure.code == "PERMISSION_DENIED":

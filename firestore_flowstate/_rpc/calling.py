@@ -22,12 +22,14 @@ _Result = TypeVar("_Result")
 _WRITES: Final = b"\x12"  # the field `writes` of a CommitRequest: 2 << 3, and 2 for what has a length
 _FIRST_DELAY: Final = 0.025  # seconds before the second attempt: about what a call takes
 _DELAY_GROWTH: Final = 2.0  # times the delay before
-_LONGEST_DELAY: Final = 1.0  # seconds: a server that comes back is noticed so soon
-_ATTEMPT_SHARE: Final = 0.6  # of the time left: after a swallowed reply there is time to ask again
-_SHORTEST_ATTEMPT: Final = 0.5  # seconds, if so many are left: cut shorter, a slow call never ends
+_LONGEST_DELAY: Final = 1.0  # seconds: a server that comes back is noticed after that time at most
+_ATTEMPT_SHARE: Final = 0.6  # of the time left: if a reply is lost, the rest is for another attempt
+_SHORTEST_ATTEMPT: Final = 0.5  # seconds, if so many are left: a slow call would never end in less
 _TOO_LATE: Final = 0.01  # seconds left, in which no call ends
-_TOO_LATE_TO_DOUBT: Final = 0.05  # seconds left, if it is known how the attempts before have failed
-_TIMES_THE_LAST: Final = 3.0  # as long as the last attempt took, likewise
+# If it is known how all attempts so far have failed, no attempt follows that the deadline might cut off. It is too late
+# for one if less time is left than either of these.
+_TOO_LATE_TO_DOUBT: Final = 0.05  # seconds
+_TIMES_THE_LAST: Final = 3.0  # times what the last attempt took
 
 
 class Absent(Exception):  # noqa: N818  # an outcome, as in `outcome`
@@ -48,17 +50,17 @@ async def send(
     Args:
         link: What to call over.
         method: The name of the method of Firestore's service.
-        request: The message to send, serialized: a large one is not to be kept in two forms while it is on its way.
+        request: The message to send, serialized, so that a large one is not in memory twice while it is on its way.
         route: The field by which Google's front ends find the database, and its value.
         deadline: When the last attempt must have ended.
-        again: Which failures to try again after.
+        again: Tells whether another attempt is allowed after a failure.
 
     Raises:
         CallFailed: An attempt failed in a way that `again` does not allow.
         Exhausted: The deadline is too near for another attempt.
     """
     call = until(deadline, partial(link.call, method, request, link.metadata_of(*route)), again=again)
-    trace = sys.modules.get("opentelemetry.trace")  # which is never imported here
+    trace = sys.modules.get("opentelemetry.trace")  # there if the application has imported it: this package never does
     if trace is None:
         return await call
     return await traced(call, trace, method=method, database=link.target.database_name)
@@ -69,7 +71,7 @@ async def read(
 ) -> list[bytes]:
     """Return the server's messages to a request that changes nothing, tried again until the deadline.
 
-    Arguments as of `send`, and the flow state that errors are to name.
+    The arguments are those of `send`, and `flow_id`, the flow state that errors are to name.
 
     Raises:
         Absent: The document of a GetDocument is not there.
@@ -101,7 +103,8 @@ def parsed(message: Any, reply: bytes) -> Any:
 def serialized_commit(database: str, writes: Iterable[Write | bytes]) -> bytes:
     """Return a CommitRequest, serialized, of writes that are serialized or not.
 
-    It is put together by hand: to take a message into another one, protobuf serializes it and reads it again.
+    It is put together by hand. The gain: to put a write into a request, protobuf would serialize the write and read it
+    again.
     """
     pieces = [CommitRequest(database=database).SerializeToString()]
     for write in writes:
@@ -111,7 +114,7 @@ def serialized_commit(database: str, writes: Iterable[Write | bytes]) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Return a number as protobuf has it: seven bits a byte, the lowest first."""
+    """Return a number as protobuf encodes it: seven bits in each byte, the lowest first."""
     groups = bytearray()
     while number > 0x7F:
         groups.append(number & 0x7F | 0x80)
@@ -123,7 +126,12 @@ def _varint(number: int) -> bytes:
 async def until(
     deadline: Deadline, attempt: Callable[[float], Awaitable[_Result]], *, again: Callable[[CallFailed], bool]
 ) -> _Result:
-    """Return what `attempt` returns, called with the seconds that it may take, again and again as `again` allows.
+    """Return what `attempt` returns, called again with growing pauses for as long as `again` and the deadline allow.
+
+    Args:
+        deadline: When the last attempt must have ended.
+        attempt: Makes one attempt, in the seconds that it is given.
+        again: Tells whether another attempt is allowed after a failure.
 
     Raises:
         CallFailed: An attempt failed in a way that `again` does not allow.
@@ -143,15 +151,15 @@ async def until(
         except CallFailed as failed:
             if not again(failed):
                 raise
-            # What an earlier attempt was told says more than that the last one had no time left.
+            # Keep the failure of an earlier attempt if this one failed only because the time was up: it says more.
             if failure is None or failed.code != "DEADLINE_EXCEEDED" or deadline.remaining() > _TOO_LATE:
                 failure = failed
             if not is_ambiguous(failed):
-                # So far it is known how it failed: a last attempt that the deadline cuts off would put that in doubt.
+                # It is known so far that nothing was applied. An attempt that the deadline cuts off would end that.
                 took = remaining - deadline.remaining()
                 too_late = max(_TOO_LATE_TO_DOUBT, _TIMES_THE_LAST * took)
         remaining = deadline.remaining()
-        # Jitter keeps writers that collided from colliding again; half of what is left keeps time for an attempt.
+        # Jitter keeps writers that collided from colliding again. At most half of the time left goes into the pause.
         await sleep(max(0.0, min(delay * random.uniform(0.5, 1.5), remaining / 2)))  # noqa: S311  # jitter
         delay = min(delay * _DELAY_GROWTH, _LONGEST_DELAY)
 

@@ -21,28 +21,37 @@ _SERVICE: Final = "/google.firestore.v1.Firestore/"
 _UNARY: Final = ("Commit", "GetDocument")
 _STREAMED: Final = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
-_CLOSING_SECONDS: Final = 0.5  # for calls in flight to end by themselves
+_CLOSING_SECONDS: Final = 0.5  # in which calls under way may end by themselves
 
 _OPTIONS: Final = (
-    ("grpc.max_send_message_length", -1),  # sizes are computed before anything is sent
+    ("grpc.max_send_message_length", -1),  # no limit here: sizes are computed before anything is sent
     ("grpc.max_receive_message_length", -1),
-    # A server that comes back must be noticed within a call's timeout; grpc alone waits up to two minutes.
+    # A server that comes back must be noticed within a call's timeout. By default grpc waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.use_local_subchannel_pool", 1),  # or a channel inherits the backoff, and the loss, of another's connection
+    ("grpc.use_local_subchannel_pool", 1),  # otherwise channels share connections, with their backoff and their loss
 )
 _CONNECT_SECONDS: Final = 5.0  # how long one try to connect may take
-_CONNECT_SECONDS_HERE: Final = 1.0  # to an emulator; a try is not broken off before a fork, which waits for it
+_CONNECT_SECONDS_HERE: Final = 1.0  # likewise for an emulator: grpc does not break a try off, and forks wait for it
 _KEEPALIVE: Final = (
-    ("grpc.keepalive_time_ms", 30_000),  # as Google's client has it
-    # A connection that died silently, as under a function that was frozen, is given up within a call's timeout.
+    ("grpc.keepalive_time_ms", 30_000),  # as in Google's client
+    # A connection that has died silently, as while a Cloud Function was frozen, is given up within a call's timeout.
     ("grpc.keepalive_timeout_ms", 10_000),
 )
 _SIMPLE_NAME: Final = re.compile(r"[A-Za-z0-9_.~/()-]*")
 
 
 class Channel:
-    """The calls this package makes, on one channel. To be used on the event loop that it was made on."""
+    """The calls that this package makes, over one grpc channel. It is used on the event loop that it was made on.
+
+    Args:
+        channel: The channel of grpc.aio.
+        owned: Whether `close` closes it: not that of a caller's client.
+        connect_seconds: How long one try of it to connect may take.
+
+    Attributes:
+        is_closed: Whether it was closed, here or by whoever owns the grpc channel.
+    """
 
     def __init__(self, channel: Any, *, owned: bool, connect_seconds: float = _CONNECT_SECONDS) -> None:
         self._channel = channel
@@ -58,10 +67,10 @@ class Channel:
         """Return the messages that the server answers with: one, or those of its stream.
 
         Raises:
-            CallFailed: Any end but success, after `timeout` seconds at the latest.
+            CallFailed: The call did not succeed. It ends after `timeout` seconds at the latest.
         """
-        # No variable here may hold anything of grpc: an exception that somebody keeps would keep its frames, those
-        # the channel, and the channel would keep grpc from ending before a fork.
+        # No variable here may hold an object of grpc. Whoever keeps an exception keeps its frames, with them the
+        # channel, and an open channel keeps grpc from ending before a fork.
         if self.is_closed:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED)
         try:
@@ -76,19 +85,19 @@ class Channel:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from error.with_traceback(None)
         except asyncio.CancelledError as error:
             if not self.is_closed or _cancelled_by_caller():
-                error.__context__ = None  # which Python 3.10 makes grpc's own
+                error.__context__ = None  # Python 3.10 sets it to an error of grpc's, which keeps the channel
                 raise error.with_traceback(None) from None
             raise CallFailed("CANCELLED", "the channel was closed during the call") from error.with_traceback(None)
 
     async def listen(
         self, requests: AsyncIterable[bytes], take: Callable[[bytes], None], *, metadata: Metadata
     ) -> None:
-        """Send what is requested on a stream of Listen, and hand over what the server sends until it ends the stream.
+        """Send the requests on a stream of Listen, and call `take` with each message until the server ends the stream.
 
         The stream has no deadline. Closing the channel ends it at once.
 
         Raises:
-            CallFailed: Any end but success.
+            CallFailed: The stream ended in an error.
         """
         if self.is_closed:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED)
@@ -110,7 +119,7 @@ class Channel:
             self._streams.pop(stop, None)
 
     async def close(self) -> None:
-        """Close the channel and its connections, after a moment for calls in flight to end.
+        """Close the channel and its connections, after at most 0.5 s in which calls under way may end.
 
         A channel of the caller's client is left open.
         """
@@ -122,12 +131,12 @@ class Channel:
             await channel.close(_CLOSING_SECONDS)
 
     def close_at_once(self) -> None:
-        """Close the channel on whatever thread this is, for when its loop cannot run."""
+        """Close the channel from any thread, if its loop cannot run."""
         self.is_closed = True
         channel = self._let_go()
         if self._owned and channel is not None:
             closing = channel.close(None)
-            with suppress(StopIteration):  # without a moment for its calls, it has nothing to await
+            with suppress(StopIteration):  # driven by hand, without a loop: it gives calls no time, so awaits nothing
                 closing.send(None)
 
     def _let_go(self) -> Any:
@@ -142,7 +151,7 @@ class Channel:
 
 
 def _is_connecting(channel: Any) -> bool:
-    with suppress(Exception):  # whatever grpc finds wrong with it; it is about to be closed
+    with suppress(Exception):  # whatever grpc finds wrong with the channel, it is about to be closed
         states = grpc.ChannelConnectivity
         return channel.get_state() in (states.CONNECTING, states.TRANSIENT_FAILURE)
     return False
@@ -152,7 +161,7 @@ async def _all_of(stream: Any) -> list[bytes]:
     try:
         return [message async for message in stream]
     except asyncio.CancelledError:
-        stream.cancel()  # grpc overlooks it between two of its waits, and the collector would come for it much later
+        stream.cancel()  # between two of its waits grpc overlooks a cancellation, and the call would go on
         raise
     finally:
         del stream  # as in `call`
@@ -163,7 +172,7 @@ async def _each_of(stream: Any, take: Callable[[bytes], None]) -> None:
         async for message in stream:
             take(message)
     finally:
-        stream.cancel()  # as in `_all_of`; nothing happens if it has ended
+        stream.cancel()  # as in `_all_of`. It does nothing if the stream has ended
         del stream
 
 
@@ -173,7 +182,7 @@ def open_channel(target: Target) -> Channel:
         options = _OPTIONS + _trying_for(_CONNECT_SECONDS_HERE)
         channel = grpc.aio.insecure_channel(target.endpoint, options=options)
         return Channel(channel, owned=True, connect_seconds=_CONNECT_SECONDS_HERE)
-    from .credentials import channel_credentials  # with google.auth, for production alone
+    from .credentials import channel_credentials  # it imports google.auth, which production alone needs
 
     channel = grpc.aio.secure_channel(
         target.endpoint, channel_credentials(target), options=_OPTIONS + _trying_for(_CONNECT_SECONDS) + _KEEPALIVE
@@ -189,7 +198,7 @@ def open_channel_of(client: Any) -> Any | None:
 
 
 def _trying_for(seconds: float) -> tuple[tuple[str, int]]:
-    return (("grpc.min_reconnect_backoff_ms", int(seconds * 1000)),)  # which is this, in spite of its name
+    return (("grpc.min_reconnect_backoff_ms", int(seconds * 1000)),)  # in spite of its name, the time for one try
 
 
 def _cancelled_by_caller() -> bool:
@@ -198,13 +207,13 @@ def _cancelled_by_caller() -> bool:
 
 
 def grpc_metadata(metadata: Metadata) -> Any:
-    """Return metadata as grpc.aio keeps it, which it makes of anything else for each call."""
+    """Return metadata as an object of grpc.aio. The gain: grpc makes one of anything else, for each call."""
     return grpc.aio.Metadata(*metadata)
 
 
 def routing(key: str, value: str) -> tuple[str, str]:
     """Return the header by which Google's front ends find the database; the generated client sends the same."""
-    if _SIMPLE_NAME.fullmatch(value):  # quote_plus looks at each character in Python
+    if _SIMPLE_NAME.fullmatch(value):  # quicker than quote_plus, which looks at each character in Python
         quoted = value.replace("(", "%28").replace(")", "%29")
     else:
         quoted = quote_plus(value, safe="/")

@@ -1,7 +1,8 @@
 """Google's client library: what a caller passes as `client`, and the types of Firestore's values that JSON has not.
 
-Importing this imports that library, which takes longer than all else up to a first save. A store does so when it
-connects if it has a client or native documents; another one when it first reads such a value of a native document.
+Importing this module imports that library (0.2 s), which takes longer than all else up to a first save. A store that
+was given a client, or whose layout is native, imports it when it connects. Any other store does when it first reads
+such a value of a native document.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["DatetimeWithNanoseconds", "GeoPoint", "Vector", "is_customized", "re
 
 
 def target_of_client(settings: FlowStateSettings, client: Any) -> Target:
-    """Return the target of a Client, AsyncClient or firebase_admin App. What the client names, wins.
+    """Return the target of a Client, AsyncClient or firebase_admin App. What the client names wins over the settings.
 
     Raises:
         FlowStateError: The client is of another kind, or a synchronous one with a transport of its own, which
@@ -47,9 +48,10 @@ def target_of_client(settings: FlowStateSettings, client: Any) -> Target:
 
 
 def is_customized(client: Any) -> bool:
-    """Tell whether the client would not be the same if it were made again from its settings.
+    """Return whether the client has a transport or methods of its own, so that a store cannot make another one like it.
 
-    A test's client must not reach production because a store made another one from its project and credentials.
+    Without this check a test that passes a client with a fake transport could reach production: the store would open
+    channels of its own from the client's project and credentials.
     """
     if not isinstance(client, BaseClient):
         return False
@@ -58,7 +60,7 @@ def is_customized(client: Any) -> bool:
         if getattr(type(client), name) is not getattr(google, name) or name in vars(client):
             return True
     api = client._firestore_api_internal
-    # The client keeps the transport that it makes; one that came in another way is somebody's own.
+    # The client keeps the transport that it makes as `_transport`. Any other is somebody's own.
     return api is not None and getattr(api, "transport", None) is not getattr(client, "_transport", None)
 
 
@@ -92,7 +94,7 @@ def _target_of_app(settings: FlowStateSettings, app: Any) -> Target:
 
 
 def _named_by_app(app: Any) -> str | None:
-    """Return the app's project without looking for credentials, which the emulator can do without."""
+    """Return the app's project without looking for credentials, which the emulator does not need."""
     named = app.options.get("projectId")
     if not named and type(app.credential).__name__ != "ApplicationDefault":
         named = getattr(app.credential, "project_id", None)

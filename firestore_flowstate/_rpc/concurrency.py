@@ -47,9 +47,9 @@ async def for_each(
 
 
 class SharedWork(Generic[_Result]):
-    """Work that one thread does, however many coroutines of however many loops wait for it.
+    """Work that one thread does once, however many coroutines wait for it, on whatever loops.
 
-    A forked child does it again: it has no thread of its parent's.
+    A forked child does the work again, since it has no thread of its parent's.
     """
 
     def __init__(self) -> None:
@@ -59,12 +59,12 @@ class SharedWork(Generic[_Result]):
         return SharedWork, ()
 
     async def result(self, work: Callable[[], _Result], *, what: str, deadline: Deadline) -> _Result:
-        """Return what `work` returns, which is called on a thread unless it is being called there already.
+        """Return what `work` returns. It is called on a thread; if such a call is under way, this waits for that one.
 
         Args:
             work: The function.
-            what: What it does, for the error.
-            deadline: When to stop waiting; the work goes on.
+            what: What it does, as errors say it.
+            deadline: When to stop waiting. The work itself goes on.
 
         Raises:
             DeadlineError: The deadline passed first.
@@ -78,7 +78,7 @@ class SharedWork(Generic[_Result]):
         doing = self._under_way.get(pid)
         if doing is None or doing.done():
             doing = self._under_way[pid] = on_thread(work)
-            doing.add_done_callback(lambda _: self._under_way.pop(pid, None))  # or its error would be kept
+            doing.add_done_callback(lambda _: self._under_way.pop(pid, None))  # so that its error is not kept
         waiting = asyncio.wrap_future(doing)
         try:
             await asyncio.wait([waiting], timeout=max(deadline.remaining(), 0.0))  # wait_for may lose a cancellation
@@ -86,14 +86,15 @@ class SharedWork(Generic[_Result]):
                 return waiting.result()
         finally:
             if not waiting.cancel():
-                waiting.exception()  # nobody else may ask for it
+                waiting.exception()  # asked for, since asyncio prints an error that nobody has asked for
         raise exhausted_error(Exhausted(0, None), deadline=deadline, what=what, database="Firestore", flow_id=None)
 
 
 def on_thread(function: Callable[[], _Result]) -> concurrent.futures.Future[_Result]:
-    """Return a future of what the function returns, called on a thread that the end of no loop or process waits for.
+    """Return a future of what the function returns, which is called on a thread of its own.
 
-    The future cannot be cancelled: whoever stops waiting for it leaves it to others.
+    Neither the end of a loop nor that of the process waits for the thread. The future cannot be cancelled: if one
+    caller stops waiting, others may still wait for it.
     """
     outcome: concurrent.futures.Future[_Result] = concurrent.futures.Future()
     outcome.set_running_or_notify_cancel()
@@ -101,13 +102,13 @@ def on_thread(function: Callable[[], _Result]) -> concurrent.futures.Future[_Res
     def work() -> None:
         try:
             result = function()
-        except BaseException as error:  # noqa: BLE001  # whoever waits for it raises it
+        except BaseException as error:  # noqa: BLE001  # whoever waits for the future raises it
             outcome.set_exception(error)
         else:
             outcome.set_result(result)
 
     try:
         threading.Thread(target=work, name="firestore-flowstate-wait", daemon=True).start()
-    except RuntimeError:  # the interpreter has no thread left, or is ending: then nothing else is held up
+    except RuntimeError:  # no thread can be started, or the interpreter is ending: so the caller's thread does the work
         work()
     return outcome

@@ -49,26 +49,27 @@ from .watched import Watched, Watching
 
 
 class Connection:
-    """Calls to one database. Makes its channels when they are first needed, once per process id.
+    """Calls to one database. It opens its channels when they are first needed, anew in each process.
 
-    A call goes over the channel of the running loop, if `bind` made one or the client passed has one;
-    otherwise it hops to a loop on a background thread. Only the call hops, never the caller's code.
+    A call goes over the channel of the running loop, if `bind` opened one or the client that was passed has one.
+    Otherwise it goes over the channel of a background thread's loop. The call alone hops to that loop, and never the
+    caller's code.
 
     Args:
-        settings: Where the database is, and the usual timeout.
+        settings: They name the database and the usual timeout.
         client: An AsyncClient or Client of google.cloud.firestore or a firebase_admin App, which is never closed
-            here; what it names wins over the settings.
+            here. What it names wins over the settings.
     """
 
     def __init__(self, settings: FlowStateSettings, *, client: Any = None) -> None:
         self._settings = settings
         self._client = client
-        # By process id: a forked child must neither use nor collect what it inherits.
+        # By process id: a forked child must not use the links that it inherits, nor may the collector free them there.
         self._links: dict[int, Link] = {}
         self._linking: SharedWork[Link] = SharedWork()
 
     def __reduce__(self) -> tuple[Callable[..., Connection], tuple[FlowStateSettings]]:
-        """Give copies, and processes that it is sent to, a connection of their own."""
+        """Give copies, also those in other processes, channels of their own."""
         return partial(Connection, client=self._client), (self._settings,)
 
     async def documents(self, deadline: Deadline) -> str:
@@ -106,18 +107,18 @@ class Connection:
     ) -> CommitResponse:
         """Apply the writes, all or none.
 
-        Sends the same bytes again only if they were certainly not applied: contention, a used up quota, or no
-        connection.
+        The same bytes are sent again only if they were certainly not applied: after contention, a used up quota, or a
+        failure to connect.
 
         Args:
             writes: The writes, serialized or not.
             deadline: When the call must have ended.
-            flow_id: The flow that errors are to name.
+            flow_id: The flow state that errors are to name.
 
         Raises:
-            Refused: The server did not apply them, for a reason that the caller must judge.
-            Ambiguous: They were sent, and may have been applied.
-            BackendError: They were not applied, for any other reason.
+            Refused: The server did not apply the writes, for a reason that the caller must judge.
+            Ambiguous: The writes were sent, and may have been applied.
+            BackendError: The writes were not applied, for any other reason.
         """
         link = self._links.get(os.getpid()) or await self._make_link(deadline)
         database = link.target.database_name
@@ -136,7 +137,7 @@ class Connection:
             ) from end.failure
         try:
             return parsed(CommitResponse, reply)
-        except BackendError as error:  # it was applied, but its reply does not say so
+        except BackendError as error:  # a server has answered, and nobody can read what
             raise Ambiguous(str(error)) from error
 
     async def get(
@@ -153,9 +154,9 @@ class Connection:
         Args:
             name: The resource name of the document.
             deadline: When the call must have ended.
-            flow_id: The flow that errors are to name.
+            flow_id: The flow state that errors are to name.
             mask: The field paths to read; None: all.
-            read_time: Read the document as it was then.
+            read_time: Read the document as it was at that time; None: as it is now.
         """
         link = self._links.get(os.getpid()) or await self._make_link(deadline)
         request = GetDocumentRequest(name=name, mask=_mask(mask), read_time=read_time)
@@ -214,18 +215,18 @@ class Connection:
     async def run_query_at(
         self, parent: str, query: StructuredQuery, *, deadline: Deadline, read_time: Timestamp | None = None
     ) -> tuple[list[Document], Timestamp | None]:
-        """Return what `run_query` does, with the server's time that it is of."""
+        """Return what `run_query` does, with the server's time as of which the query was answered."""
         link = self._links.get(os.getpid()) or await self._make_link(deadline)
         request = RunQueryRequest(parent=parent, structured_query=query, read_time=read_time)
         replies = await read(link, "RunQuery", request, ("parent", parent), deadline=deadline, flow_id=None)
         results = [parsed(RunQueryResponse, reply) for reply in replies]
-        # Some tell of progress only. The last time is that of all before it, says the reference.
+        # Some replies tell of progress only. By Firestore's reference, the last read_time holds for all replies before.
         return [result.document for result in results if result.HasField("document")], _last_read_time(results)
 
     async def count(
         self, parent: str, query: StructuredQuery, *, deadline: Deadline, read_time: Timestamp | None = None
     ) -> tuple[int, Timestamp | None]:
-        """Return how many documents below `parent` the query selects, with the server's time; the server counts them.
+        """Return how many documents below `parent` the query selects, with the server's time. The server counts them.
 
         Raises:
             MissingIndexError: No index serves the query; never on the emulator, which needs none.
@@ -241,15 +242,15 @@ class Connection:
         return total, _last_read_time(results)
 
     def watch(self, targets: Sequence[Target]) -> Watching:
-        """Return the documents of targets of Listen, which change; to be ended by `Watching.end`.
+        """Return a Watching of targets of Listen. Its user must end it by `Watching.end`.
 
         Args:
-            targets: The documents or the query of each, without an id.
+            targets: The targets, each with its documents or its query and without an id.
         """
         return Watching(self, targets)
 
     async def watch_on(self, watched: Watched, deadline: Deadline) -> Callable[[], object]:
-        """Put a target on a stream of this process; return what takes it off."""
+        """Put a target on a stream of this process; return the function that takes it off."""
         link = self._links.get(os.getpid()) or await self._make_link(deadline)
         return await link.watch(watched)
 
@@ -258,20 +259,20 @@ class Connection:
         return public_error(failure, what="Listen", database=self._database(), flow_id=None)
 
     def unanswered_watching(self, attempts: int, failure: CallFailed | None, deadline: Deadline) -> DeadlineError:
-        """Return the public error of a target that was not told of in time."""
+        """Return the public error of a target whose first answer did not come in time."""
         return unanswered_error(attempts, failure, deadline=deadline, what="Listen", database=self._database())
 
     async def bind(self) -> None:
-        """Open a channel on the running loop, which calls from this loop go over directly from now on.
+        """Open a channel on the running loop. From now on the calls of this loop go over it directly.
 
-        As often as this was called, `unbind` must be.
+        For each call of this, `unbind` must be called once.
         """
         _check_loop()
         link = self._links.get(os.getpid()) or await self._make_link(Deadline.after(self._settings.timeout))
         link.bind()
 
     async def unbind(self) -> None:
-        """Undo one `bind` on the running loop; the last one closes its channel, the last of all loops everything."""
+        """Undo one `bind` of the running loop. The last of a loop closes its channel, the last of all closes all."""
         _check_loop()
         link = self._links.get(os.getpid())
         if link is not None:
@@ -282,12 +283,12 @@ class Connection:
         failure = refused.__cause__
         assert isinstance(failure, CallFailed)  # noqa: S101  # `commit` raised it from one
         error = public_error(failure, what="commit", database=self._database(), flow_id=flow_id)
-        error.__cause__ = refused  # also if nobody raises it, as in a batch
+        error.__cause__ = refused  # set here, since an error of a batch is not raised
         return error
 
     def reference(self, name: str) -> Any:
-        """Return the client library's own reference to the document with a resource name, of any database."""
-        from .client import reference  # with google.cloud, for documents that have references
+        """Return a DocumentReference of Google's client to the document with a resource name, of any database."""
+        from .client import reference  # it imports google.cloud, which only documents with references need
 
         return reference(name, client=self._client)
 
@@ -299,7 +300,7 @@ class Connection:
             await link.close()
 
     def _database(self) -> str:
-        """Return the resource name of the database for an error, which may come after another thread has closed."""
+        """Return the resource name of the database for an error. Another thread may have closed the connection."""
         link = self._links.get(os.getpid())
         return "the database" if link is None else link.target.database_name
 
@@ -308,7 +309,7 @@ class Connection:
         if any(link.is_open for link in self._links.values()):
             raise StoreUnavailableError(
                 "this process was forked, but not by Python, while this store was connected, after which it cannot "
-                "call Firestore: close the store before the fork, or make it after"
+                "call Firestore: close the store before the fork, or make it after the fork"
             )
         return await self._linking.result(
             partial(self._new_link, pid), what="looking for credentials", deadline=deadline
@@ -322,7 +323,7 @@ class Connection:
     def _link_to_database(self) -> Link:
         if self._client is None and self._settings.emulator_host is not None:
             return Link(target_of_settings(self._settings))
-        with fork.held_off():  # google.auth takes as long as grpc, and the emulator needs none of it
+        with fork.held_off():  # google.auth takes as long to import as grpc, and the emulator does not need it
             from .credentials import target_with_credentials
         return Link(target_with_credentials(self._settings, self._client), client=self._client)
 

@@ -1,7 +1,7 @@
 """Credentials: which database they lead to, and how a channel to it shows who calls, by TLS and a token with each call.
 
-Only this module needs google.auth's transports, which take as long to import as grpc: it is imported for production
-alone.
+It alone needs google.auth's transports, which take as long to import as grpc. So it is imported for production alone,
+and not for the emulator.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _AUDIENCE: Final = "firestore.googleapis.com"  # of tokens that service accounts
 
 
 def target_with_credentials(settings: FlowStateSettings, client: Any) -> Target:
-    """Return the target that a client or the settings name, or the environment; blocks while google.auth looks around.
+    """Return the target that the client, the settings or the environment name. Blocks while google.auth looks for it.
 
     Raises:
         AccessDeniedError: There are no credentials, or they cannot be read.
         BackendError: Nothing names a project.
-        FlowStateError: No store can use the client.
+        FlowStateError: The client is of a kind that no store can use.
     """
     try:
         if client is None:
             return target_of_settings(settings)
-        with fork.held_off():  # Google's client library takes longer than all else
+        with fork.held_off():  # the import of Google's client library takes 0.2 s
             from .client import target_of_client
         return target_of_client(settings, client)
     except (GoogleAuthError, OSError, ValueError) as error:

@@ -1,8 +1,8 @@
 """Deadlines: the points in time by which calls must have ended, and pauses that end before them.
 
-They go by clocks that an application's tests do not freeze. freezegun and time-machine replace what `time` and
-`datetime` say, and a deadline by those never comes, or has passed already. What expires goes by `datetime` on purpose:
-that is what such a test wants to see.
+They go by clocks that an application's tests do not freeze: freezegun and time-machine replace what `time` and
+`datetime` say, and a deadline by those would never come, or would have passed already. The expiry of states goes by
+`datetime` on purpose, since a test with a frozen clock wants to see it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Final
 
 _YEAR: Final = 365 * 86_400.0  # seconds
-_FROZEN_SECONDS: Final = 1.0  # apart: a clock that is set, or slewed, is not
+_FROZEN_SECONDS: Final = (
+    1.0  # by which two clocks differ if one is frozen: setting or slewing makes less of a difference
+)
 
 if sys.platform == "win32":
 
@@ -28,7 +30,7 @@ if sys.platform == "win32":
         return time.time()
 
 else:
-    # Of Linux the coarse one, to the 4 ms of its timer: time-machine replaces what CLOCK_REALTIME says, and no other.
+    # On Linux it is CLOCK_REALTIME_COARSE, exact to 4 ms, since time-machine replaces CLOCK_REALTIME alone.
     _WALL: Final = 5 if sys.platform == "linux" else time.CLOCK_REALTIME
 
     def monotonic() -> float:
@@ -41,14 +43,19 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point on the monotonic clock, and how many seconds were allowed until it."""
+    """A point in time by which a call must have ended.
+
+    Attributes:
+        at: Seconds on the clock of `monotonic`.
+        allowed: How many seconds the call had in all, for errors.
+    """
 
     at: float
     allowed: float
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """Return the deadline that is so many seconds from now, or a year: locks and polls overflow beyond."""
+        """Return the deadline that is so many seconds from now, but at most a year: timeouts of locks overflow."""
         seconds = min(seconds, _YEAR)
         return cls(monotonic() + seconds, seconds)
 
@@ -62,13 +69,16 @@ class Deadline:
 
 
 def timeout_for_grpc(seconds: float) -> float:
-    """Return the timeout to give to grpc.aio so that it ends after so many seconds: it adds it to `time.time()`."""
+    """Return the timeout by which a call of grpc.aio ends after so many seconds.
+
+    grpc.aio adds the timeout to `time.time()`, which a test may have frozen.
+    """
     ahead = _wall() - time.time()
     return seconds if abs(ahead) < _FROZEN_SECONDS else seconds + ahead
 
 
 async def sleep(seconds: float) -> None:
-    """Sleep, also if the running loop's timers are frozen, since they go by `time.monotonic()`."""
+    """Sleep for so many seconds, also if a test has frozen `time.monotonic()`, by which the timers of loops go."""
     if abs(monotonic() - time.monotonic()) < _FROZEN_SECONDS:
         await asyncio.sleep(seconds)
     else:
@@ -83,7 +93,7 @@ class Backoff:
         deadline: No pause takes more than half of what is left until then: the rest is for the next try.
         first: How long the first pause may be, in seconds; each further one may be twice as long.
         longest: How long any pause may be, in seconds.
-        at_once: How many tries follow without a pause.
+        at_once: How many calls of `pause` return at once, before the first pause.
     """
 
     deadline: Deadline

@@ -3,10 +3,10 @@
 grpc.aio cannot be used in a process that was forked while any grpc.aio channel was open: calls of the child hang or
 end it with SIGSEGV, whatever GRPC_ENABLE_FORK_SUPPORT says. When the last channel is gone, grpc ends all its threads
 within some milliseconds, and a fork after that is clean. So each fork first closes our channels; parent and child
-connect again when they next call. Calls in flight are given a moment to end; then they fail like calls whose
-connection broke, which reads and writes survive.
+connect again when they next call. Calls under way get half a second to end. Then they fail like calls whose
+connection broke, and are tried again.
 
-A process has one grpc and one set of fork handlers, which cannot be taken back: hence state in a module, here alone.
+A process has one grpc and one set of fork handlers, which cannot be removed. So this module has state, as no other has.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from .deadline import monotonic
 _THREADS: Final = Path("/proc/self/task")
 _OF_GRPC: Final = ("event_engine", "grpc_", "lifeguard", "timer_manager")
 _OF_GRPC_AIO: Final = "_poll_wrapper"  # in the name that Python gives grpc.aio's thread
-_LOCK_SECONDS: Final = 5.0  # for imports and channels that are being opened
-_QUIET_SECONDS: Final = 0.25  # after a channel of ours was closed
-_PATIENCE_SECONDS: Final = 0.02  # if others' channels may be closing
+_LOCK_SECONDS: Final = 5.0  # for which a fork waits for imports and for channels that are being opened
+_QUIET_SECONDS: Final = 0.25  # for which a fork waits for grpc's threads after a channel of ours was closed
+_PATIENCE_SECONDS: Final = 0.02  # for which it waits for them in any case: other code's channels may be closing
 
 
 class Quiescent(Protocol):
-    """What can close its channels before a fork."""
+    """Something that can close its channels before a fork."""
 
     def quiesce(self) -> None:
         """Close every channel and drop every reference to one; the next call opens another."""
 
 
 class _Fork:
-    """The one instance is below."""
+    """The handlers of forks and what they know. The one instance is `_FORK`."""
 
     def __init__(self) -> None:
         self.users: weakref.WeakSet[Quiescent] = weakref.WeakSet()
@@ -53,14 +53,14 @@ class _Fork:
             os.register_at_fork(before=self.before, after_in_parent=self.in_parent, after_in_child=self.in_child)
 
     def before(self) -> None:
-        # Without the lock, should a thread hang that holds it, a fork is not worse than without us.
+        # If a thread hangs that holds the lock, the fork goes on without it, as it would without this package.
         self.locked = self.lock.acquire(timeout=_LOCK_SECONDS)
         for user in list(self.users):
             user.quiesce()
         patience = monotonic() + _PATIENCE_SECONDS
         self.spoils = _what_runs(until=max(self.quiet_at, patience)) if "grpc" in sys.modules else None
         if self.spoils is not None:
-            gc.collect()  # cancelled calls of grpc.aio keep themselves and their channel, before Python 3.11
+            gc.collect()  # before Python 3.11 a cancelled call of grpc.aio is in a cycle, and keeps its channel
             self.spoils = _what_runs(until=monotonic() + _QUIET_SECONDS)
 
     def in_parent(self) -> None:
@@ -78,14 +78,17 @@ _FORK: Final = _Fork()
 
 @contextmanager
 def held_off() -> Iterator[None]:
-    """Import modules within this context: a child forked in between would wait for the import's lock for ever."""
+    """Let no fork begin in the block, which imports modules.
+
+    A child that was forked meanwhile would find the lock of an import taken, and wait for it for ever.
+    """
     with _FORK.lock:
         yield
 
 
 @contextmanager
 def opening(user: Quiescent) -> Iterator[None]:
-    """Open channels within this context: no fork comes in between, and `user` is asked to close them before one."""
+    """Let no fork begin in the block, which opens channels; from then on ask `user` to close them before each fork."""
     with _FORK.lock:
         _FORK.users.add(user)
         yield
@@ -97,16 +100,16 @@ def why_spoiled() -> str | None:
 
 
 def closed(*, within: float = 0.0) -> None:
-    """Tell that channels of grpc have been closed, so that its threads are about to end.
+    """Note that channels of grpc have been closed, so that its threads are about to end: the next fork waits for that.
 
     Args:
-        within: How many seconds grpc may go on for: with a try to connect, which it does not break off.
+        within: How many seconds they may take longer, for a try to connect that grpc does not break off.
     """
     _FORK.quiet_at = max(_FORK.quiet_at, monotonic() + within + _QUIET_SECONDS)
 
 
 def _what_runs(*, until: float) -> str | None:
-    """Return what of grpc still runs that no child survives, if it does not end until then."""
+    """Wait until grpc's threads have ended; return why not, if some that break grpc in the child run at that time."""
     while True:
         of_aio, of_core = _aio_runs(), _core_runs()
         if not (of_aio or of_core) or monotonic() >= until:
@@ -114,8 +117,8 @@ def _what_runs(*, until: float) -> str | None:
         time.sleep(0.001)
     if of_aio:
         return "a channel of grpc.aio was open"
-    # With fork support grpc restarts what is left, all but grpc.aio; yet a child hangs now and then whose parent's
-    # threads were just about to end, so they are waited for all the same.
+    # With fork support grpc restarts its threads in the child, but not those of grpc.aio. They are waited for even so,
+    # since a child hangs now and then if they were about to end in the parent.
     if of_core and not _supports_forks():
         return "a channel of grpc was open without GRPC_ENABLE_FORK_SUPPORT=1 in the environment"
     return None
@@ -126,8 +129,8 @@ def _aio_runs() -> bool:
 
 
 def _core_runs() -> bool:
-    for name in _THREADS.glob("*/comm"):  # of Linux; elsewhere only Python's own threads can be looked at
-        with suppress(OSError):  # it has just ended
+    for name in _THREADS.glob("*/comm"):  # on Linux alone: elsewhere a process sees no threads but Python's
+        with suppress(OSError):  # the thread has just ended
             if name.read_text().startswith(_OF_GRPC):
                 return True
     return False

@@ -20,15 +20,17 @@ from .outcome import CHANNEL_CLOSED, CallFailed
 from .target import Target
 from .watched import Watched
 
-_QUIESCE_SECONDS: Final = 2.0  # for other loops to close their channels
+_QUIESCE_SECONDS: Final = 2.0  # in which other loops are to close their channels
 
 
 class Link:
-    """The channels to a target in the process that makes this, and the background loop of calls that have no other.
+    """The channels to a target in the process that makes this object.
+
+    Loops that are bound have channels of their own. The calls of all other loops go over that of a background thread.
 
     Args:
-        target: Where to call.
-        client: The AsyncClient that the caller passed: its channel serves the loop that it is bound to.
+        target: The database to call.
+        client: The client that the caller passed. The channel of an AsyncClient serves the loop that it belongs to.
     """
 
     def __init__(self, target: Target, *, client: Any = None) -> None:
@@ -37,35 +39,36 @@ class Link:
         self._client = client
         self._client_is_customized = False
         if client is not None:
-            from .client import is_customized  # with google.cloud, which whoever passes a client has imported
+            from .client import is_customized  # it imports google.cloud, as whoever made the client has done
 
             self._client_is_customized = is_customized(client)
         self._client_channel: tuple[Any, Channel] | None = None  # grpc's, and ours around it
         self._bound: dict[asyncio.AbstractEventLoop, Channel] = {}
         self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
         self._background: tuple[LoopThread, Channel] | None = None
-        self._in_background: set[object] = set()  # one of each call over the background loop
+        self._in_background: set[object] = set()  # one object for each call under way over the background loop
         self._streams = Streams(target.database_name, self._metadata)
         self._database_metadata = grpc_metadata((*self._metadata, routing("database", target.database_name)))
         self._is_closed = False
         self._lock = threading.Lock()
 
     def metadata_of(self, key: str, value: str) -> Any:
-        """Return the metadata of a call, as grpc has it, with the header that `routing` makes.
+        """Return the metadata of a call as an object of grpc.aio, with the header that `routing` makes.
 
-        That of most calls is made once, unless a client was passed, whose interceptors may change it.
+        The metadata of most calls is made once. If a client was passed it is made for each call, since the client's
+        interceptors may change it.
         """
         if key == "database" and self._client is None:
             return self._database_metadata
         return grpc_metadata((*self._metadata, routing(key, value)))
 
     def call(self, name: str, request: bytes, metadata: Any, timeout: float) -> Awaitable[list[bytes]]:
-        """Call; what is returned is awaited for the messages that the server answers with.
+        """Return an awaitable of the messages that the server answers a call with.
 
-        Goes over the running loop's own channel if there is one, otherwise over the background loop's.
+        The call goes over the running loop's own channel if there is one, otherwise over that of the background loop.
 
         Raises:
-            CallFailed: Any end but success.
+            CallFailed: The call did not succeed.
             FlowStateError: This loop or process cannot call at all.
         """
         loop = asyncio.get_running_loop()
@@ -81,7 +84,8 @@ class Link:
             return await self._call_in_background(name, request, metadata=metadata, timeout=timeout)
         finally:
             self._in_background.discard(call)
-            # One that was in flight during the close is tried again after it, and nobody closes a second time.
+            # A call that was under way at the close is tried again, which opens the background loop again. Nobody else
+            # closes that.
             if self._is_closed and not self._in_background:
                 await self._close_background()
 
@@ -90,8 +94,8 @@ class Link:
         try:
             return await background.run(channel.call(name, request, metadata=metadata, timeout=timeout))
         except LoopStoppedError as stopped:
-            # A handler of atexit is told what to do, rather than to wait for its timeout (test_calls_at_exit). A thread
-            # that is a daemon goes on trying: it is about to be frozen, and would print it (test_daemons_at_exit).
+            # A handler of atexit is told what to do, and does not wait for its timeout (test_calls_at_exit). A daemon
+            # thread goes on trying: it is about to be frozen, and its error would be printed (test_daemons_at_exit).
             if background.is_over and not threading.current_thread().daemon:
                 raise StoreUnavailableError(
                     "the process is ending, and its connection to Firestore has ended: a handler of atexit that calls "
@@ -101,7 +105,7 @@ class Link:
             raise CallFailed("CANCELLED" if stopped.started else "UNAVAILABLE", CHANNEL_CLOSED) from stopped
 
     async def watch(self, watched: Watched) -> Callable[[], object]:
-        """Watch a target, on a stream of the running loop's channel or of the background loop's; return what ends it.
+        """Put a target on a stream of the running loop, or of the background loop; return what takes it off.
 
         Raises:
             FlowStateError: This loop or process cannot call at all.
@@ -119,13 +123,13 @@ class Link:
             listener = await background.run(add())
         except LoopStoppedError as stopped:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from stopped
-        except asyncio.CancelledError:  # it may have been put on a stream all the same
+        except asyncio.CancelledError:  # the target may be on a stream already
             call_threadsafe(background.loop, partial(self._streams.drop, background.loop, watched))
             raise
         return taking_off(listener, watched)
 
     def bind(self) -> None:
-        """Open a channel on the running loop, which its calls go over from now on. Bindings are counted."""
+        """Open a channel on the running loop, over which its calls go from now on. Bindings are counted."""
         loop = asyncio.get_running_loop()
         self._forget_closed_loops()
         self._bindings[loop] = self._bindings.get(loop, 0) + 1
@@ -136,7 +140,7 @@ class Link:
             raise
 
     async def unbind(self) -> None:
-        """Undo one `bind`; the last one of a loop closes its channel, the last one of all the background thread too."""
+        """Undo one `bind`. The last of a loop closes its channel; the last of all ends the background thread too."""
         loop = asyncio.get_running_loop()
         self._count_off(loop)
         channel = None if loop in self._bindings else self._bound.pop(loop, None)
@@ -158,14 +162,14 @@ class Link:
 
     @property
     def is_open(self) -> bool:
-        """Whether a channel is open that this opened."""
+        """Whether a channel is open that was opened here."""
         return self._background is not None or bool(self._bound)
 
     def check_usable(self) -> None:
-        """Look that this process can call at all.
+        """Check that this process can call at all.
 
         Raises:
-            StoreUnavailableError: It is the child of a fork after which grpc cannot be used.
+            StoreUnavailableError: The process is the child of a fork after which grpc cannot be used.
         """
         if (reason := fork.why_spoiled()) is not None:
             raise StoreUnavailableError(
@@ -174,9 +178,9 @@ class Link:
             )
 
     async def close(self) -> None:
-        """Close every channel that this opened, and end the background thread.
+        """Close every channel that was opened here, and end the background thread.
 
-        A call that was in flight and is tried again opens them again; the last such call closes them.
+        A call that is under way and is tried again opens a background channel again, which the last such call closes.
         """
         self._is_closed = True
         self._bindings.clear()
@@ -196,7 +200,7 @@ class Link:
         fork.closed()
 
     def quiesce(self) -> None:
-        """Close every channel and drop every reference to one, on whatever thread this is; see `fork`."""
+        """Close every channel and drop every reference to one, from any thread; see `fork`."""
         if self.is_open:
             fork.closed()
         self._client_channel = None
@@ -210,7 +214,7 @@ class Link:
             _end_background(*background)
 
     def _pop_all(self) -> Iterator[tuple[asyncio.AbstractEventLoop, Channel]]:
-        """Take out each loop's channel; loops on other threads may take out their own meanwhile."""
+        """Take out and yield the channel of each bound loop. Loops on other threads may take out theirs meanwhile."""
         for loop in list(self._bound):
             if (channel := self._bound.pop(loop, None)) is not None:
                 yield loop, channel
@@ -253,7 +257,7 @@ class Link:
             return self._background
 
     def _forget_closed_loops(self) -> None:
-        """Close the channels of loops that were closed while bound, or they would pile up."""
+        """Close the channels of loops that were closed while bound, so that they do not pile up."""
         for loop in list(self._bindings):
             if loop.is_closed():
                 self._bindings.pop(loop, None)
@@ -271,15 +275,15 @@ class Link:
 
 
 def _close_on(loop: asyncio.AbstractEventLoop, channel: Channel) -> concurrent.futures.Future[None] | None:
-    """Close the channel on its loop; return when that is done or given up, or None if its loop does not run.
+    """Close the channel on its loop; return a future of the end of that, or None if the loop does not run.
 
-    grpc bears it on no other thread, while the loop runs.
+    While the loop runs, grpc lets a channel be closed on no other thread.
     """
     closing: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     def start() -> None:
         task = loop.create_task(channel.close())
-        task.add_done_callback(lambda _: closing.set_result(None))  # cancelled, if the loop ends
+        task.add_done_callback(lambda _: closing.set_result(None))  # called too if the loop ends and cancels the task
 
     if loop.is_running():
         with suppress(RuntimeError):  # it was closed in between

@@ -24,20 +24,20 @@ from .watched import Watched
 
 MAX_TARGETS: Final = 100  # what Firestore's own clients put on one stream at most
 
-_FIRST_PAUSE: Final = 0.1  # seconds before the stream is opened again, twice as many each time
-_LONGEST_PAUSE: Final = 2.0  # seconds: a server that comes back is noticed so soon
-_HEALTHY_SECONDS: Final = 10.0  # after which a failure is not one in a row with the failure before
+_FIRST_PAUSE: Final = 0.1  # seconds before the stream is opened again; each further pause is twice as long
+_LONGEST_PAUSE: Final = 2.0  # seconds: a server that comes back is noticed after that time at most
+_HEALTHY_SECONDS: Final = 10.0  # after which a failure does not count as a repetition of the one before
 _KINDS: Final = ("NO_CHANGE", "ADD", "REMOVE", "CURRENT", "RESET")
 
 
 class Listener:
-    """A stream on a channel. To be made and used on the channel's loop.
+    """A stream of Listen on a channel. It is made and used on the channel's loop.
 
     Args:
-        channel: What to call over.
+        channel: The channel to call over.
         database: The resource name of the database.
-        metadata: What the call carries.
-        ended: Called when the stream is there no more.
+        metadata: The metadata of the call.
+        ended: Called with this object when it has ended for good.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Listener:
             self._task.cancel()
 
     def end(self, failure: CallFailed) -> None:
-        """End all watching."""
+        """End the stream, and the watching of all its targets with this failure."""
         self._is_ending = True
         for watched in self._forget_all():
             watched.fail(failure)
@@ -125,7 +125,7 @@ class Listener:
         try:
             response = ListenResponse.FromString(message)
         except DecodeError as error:
-            # A server that was killed has sent such a message: the next stream goes on from what is known.
+            # Seen from a server that was killed. The next stream goes on from what is known.
             raise CallFailed("UNAVAILABLE", f"Listen sent what cannot be read: {error}") from error
         kind = response.WhichOneof("response_type")
         if kind == "target_change":
@@ -142,11 +142,11 @@ class Listener:
                 watched.remove(gone.document)
         elif kind == "filter":
             for watched in self._of([response.filter.target_id]):
-                if watched.size != response.filter.count:  # a document has gone of which the server has not told
+                if watched.size != response.filter.count:  # a document has gone, and the server did not say which
                     self._ask_anew(watched)
 
     def _take_change(self, change: Any) -> None:
-        # The server may name old targets, which nobody watches any more: not all are meant then.
+        # No ids: the change is for all targets. Ids may be of old targets alone, and then the change is for none.
         meant = self._of(change.target_ids) if change.target_ids else list(self._ids)
         kind = _KINDS[change.target_change_type]
         if kind == "REMOVE":
@@ -159,22 +159,22 @@ class Listener:
                 watched.reset()
             if kind == "CURRENT":
                 watched.current()
-            # A target that is not current has not been sent what came before the token of all.
+            # A token for all targets holds only for those that are current: others lack documents from before it.
             if change.resume_token and (change.target_ids or watched.is_current):
                 watched.token = change.resume_token
         if kind == "NO_CHANGE" and not change.target_ids and change.HasField("read_time"):
-            # Only now is what was sent for all targets of one moment.
+            # By Listen's protocol this alone says that what was sent for all targets is of one moment.
             self._publish()
 
     def _publish(self) -> None:
-        """Show each watcher what has changed, all its targets at once; forget those who are gone."""
+        """Show each watcher what has changed, all its targets at once; remove the targets of watchers that are gone."""
         changed = {watched.notify for watched in list(self._ids) if watched.show()}
         gone = {notify for notify in changed if not notify()}
         for watched in [watched for watched in self._ids if watched.notify in gone]:
             self.remove(watched)
 
     def _removed(self, watched: Watched, failure: CallFailed | None) -> None:
-        """Ask anew for a target that the server watches no more, or end the watching."""
+        """Ask anew for a target that the server has removed, or end the watching of it."""
         if failure is not None:
             watched.note(failure)
         if watched.token or (failure is not None and read_again(failure)):
@@ -197,18 +197,18 @@ class Listener:
         self.loop.call_later(pause, self._add_again, watched, self._ids[watched])
 
     def _add_again(self, watched: Watched, id: int) -> None:
-        if self._requests is not None and self._ids.get(watched) == id:  # else another stream has asked for it
+        if self._requests is not None and self._ids.get(watched) == id:  # otherwise a new stream has asked for it
             self._requests.put(self._adding(watched))
 
     def _forget_tokens(self) -> bool:
-        """Let every target begin anew; return whether one had a token, which may be what the server refused."""
+        """Let every target begin anew; return whether one had a token, which may be why the server refused."""
         had = any(watched.token for watched in self._ids)
         for watched in self._ids:
             watched.token = b""
         return had
 
     def _put(self, watched: Watched) -> None:
-        self._last_id += 1  # never used again: what the server still says of an old target is nobody's
+        self._last_id += 1  # ids are never used again: the server may still send changes of an old target
         self._targets[self._last_id] = watched
         self._ids[watched] = self._last_id
         watched.begin()
@@ -242,7 +242,7 @@ class Listener:
 
 
 class _Requests:
-    """The requests of a stream, as grpc takes them; no generator, which a loop that ends would have to close."""
+    """The requests of a stream, as grpc takes them. Not a generator, which a loop that ends would have to close."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -251,7 +251,7 @@ class _Requests:
         self._queue.put_nowait(request)
 
     def close(self) -> None:
-        """End them: grpc has a task that waits for the next one, also when the stream has ended."""
+        """End the requests: otherwise grpc's task that waits for the next one outlives the stream."""
         self._queue.put_nowait(None)
 
     def __aiter__(self) -> _Requests:
@@ -311,5 +311,5 @@ class Streams:
 
 
 def taking_off(listener: Listener, watched: Watched) -> Callable[[], object]:
-    """Return what takes a target off its stream soon, on whatever thread: the collector drops those who watch."""
+    """Return a function that takes a target off its stream soon. The garbage collector may call it, on any thread."""
     return partial(call_threadsafe, listener.loop, partial(listener.remove, watched))

@@ -15,15 +15,15 @@ from ..errors import StoreUnavailableError
 
 _Result = TypeVar("_Result")
 
-_STOP_SECONDS: Final = 2.0  # for the thread to end
-_CANCELLING_SECONDS: Final = 0.1  # before what still runs is cancelled once more
+_STOP_SECONDS: Final = 2.0  # for which `stop` waits for the end of the thread
+_CANCELLING_SECONDS: Final = 0.1  # after which tasks that still run are cancelled once more
 
 
 class LoopStoppedError(RuntimeError):
     """The loop was stopped before the coroutine was done.
 
     Attributes:
-        started: Whether the coroutine had been started; then it was cancelled.
+        started: Whether the coroutine had been started, and then was cancelled.
     """
 
     def __init__(self, *, started: bool) -> None:
@@ -37,7 +37,7 @@ class LoopThread:
     It belongs to the process that made it: a forked child has no such thread and must make its own.
 
     Raises:
-        StoreUnavailableError: No thread can be started, or what is started is not a thread.
+        StoreUnavailableError: No thread can be started, or gevent has put greenlets in the place of threads.
     """
 
     def __init__(self, name: str) -> None:
@@ -47,20 +47,20 @@ class LoopThread:
                 "gevent has put greenlets in the place of threads, and on one thread there is one event loop: serve by "
                 "threads, as gunicorn does by `--worker-class gthread`"
             )
-        # The selector loop, whatever the policy: only grpc's sockets are waited for here.
+        # The selector loop, whatever the policy of the process: nothing but grpc's sockets is waited for here.
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
         self.loop.set_exception_handler(_report)
-        # Taken again by a handler of a signal that calls a store in the middle of a call: with a plain lock such a call
-        # waits for ever (test_signals_at_any_point).
+        # Reentrant: a handler of a signal may call a store in the middle of a call of the same thread. With a plain
+        # lock such a call waits for ever (test_signals_at_any_point).
         self._lock = threading.RLock()
         self._stopped = False
         self._thread = threading.Thread(target=_serve, args=(self.loop,), name=name, daemon=True)
         try:
             self._thread.start()
-        except RuntimeError as error:  # the interpreter has no thread left, or is ending, as which 3.12.0 starts none
+        except RuntimeError as error:  # no thread can be started, or the interpreter is ending (Python 3.12.0 refuses)
             self.loop.close()
             raise StoreUnavailableError(f"Firestore cannot be called without a thread of its own: {error}") from error
-        # At exit too: a daemon thread that the interpreter freezes inside grpc can abort the process.
+        # It ends the loop at exit too: a daemon thread that the interpreter freezes inside grpc can abort the process.
         self._end = weakref.finalize(self, _end, self.loop, self._thread)
 
     async def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
@@ -69,12 +69,12 @@ class LoopThread:
         Cancelling the caller cancels the coroutine.
 
         Raises:
-            LoopStoppedError: `stop` came first, or in between.
+            LoopStoppedError: The loop was stopped before, or meanwhile.
         """
         caller = asyncio.get_running_loop()
         if caller is self.loop:
             return await coroutine
-        # asyncio.run_coroutine_threadsafe and wrap_future do the same at twice the time.
+        # By hand: asyncio.run_coroutine_threadsafe and wrap_future do the same, and take twice the time.
         arrival: asyncio.Future[_Result] = caller.create_future()
         submission = Submission(self, coroutine, partial(_send_back, caller, arrival))
         submission.send()
@@ -84,14 +84,14 @@ class LoopThread:
             submission.cancel()
             raise
         finally:
-            # Or an error, this frame and these would keep each other, and the connection, until the collector comes.
+            # Otherwise an error, this frame and these keep each other, and the connection, until the collector runs.
             del submission, arrival
 
     def wait(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         """Return what the coroutine returns, blocking the calling thread, which must not be this one.
 
         Raises:
-            LoopStoppedError: `stop` came first.
+            LoopStoppedError: The loop was stopped before, or meanwhile.
         """
         if threading.current_thread() is self._thread:
             coroutine.close()
@@ -110,7 +110,7 @@ class LoopThread:
             del task, submission  # as above
 
     def is_running(self) -> bool:
-        """Tell whether the loop takes coroutines: not after `stop`, nor in the child of a fork."""
+        """Return whether the loop takes coroutines: not after `stop`, and not in the child of a fork."""
         return not self._stopped and self._end.alive and self._thread.is_alive()
 
     @property
@@ -119,35 +119,34 @@ class LoopThread:
         return not self._stopped and not self._end.alive
 
     def start(self, submission: Submission[Any]) -> bool:
-        """Have the submission start on the loop; tell whether it will, which it does not after `stop` or at the end."""
-        with self._lock:  # what is queued before the stop still starts, and is cancelled then
+        """Have the submission start on the loop; return whether it will: not after `stop`, nor at exit."""
+        with self._lock:  # a submission that is queued before the stop still starts, and is then cancelled
             return self.is_running() and call_threadsafe(self.loop, submission.start)
 
     def stop(self) -> None:
-        """Cancel what still runs, and wait until the thread has ended. Nothing happens the second time."""
+        """Cancel what still runs, and wait up to 2 s for the end of the thread. A second call does nothing."""
         with self._lock:
             self._stopped = True
         if self._end.detach() is not None:  # calling it would do nothing once weakref's handler at exit has run
             _end(self.loop, self._thread)
 
 
-# Loops are ended by a handler of atexit that weakref registers with its first finalizer. Such handlers run in reverse:
-# with this one made at import, those that an application registers later may call a store, whenever it connected;
-# without it, those registered before the first call cannot (test_calls_at_exit).
+# At exit loops are ended by a handler of atexit, which weakref registers with its first finalizer. Handlers run in the
+# reverse order of registration. So with this finalizer, made at import, handlers that an application registers later
+# may still call a store. Without it, those registered before the first call could not (test_calls_at_exit).
 _REGISTERED: Final = weakref.finalize(LoopThread, int)
 
 
 class Submission(Generic[_Result]):
-    """A coroutine on its way to the loop of a thread, where it runs in a copy of the context of who sends it.
+    """A coroutine on its way to the loop of a thread. It runs there in a copy of the sender's context.
 
-    It can be cancelled from the moment that it exists, so that no interrupt comes in between.
+    It can be cancelled before it was sent, so that an interrupt at any point can end it.
 
     Args:
-        thread: Whose loop.
+        thread: The thread on whose loop it runs.
         coroutine: What to run.
-        then: Called on the loop with the task when that has ended; see `result_of`. It must not wait for anything:
-            the thread that sends may hold what it waits for, since a handler of a signal may call in the middle of a
-            call.
+        then: Called on the loop with the task once that has ended; see `result_of`. It must not wait for a lock: a
+            handler of a signal may have interrupted the sender while it holds that lock, and wait for this task.
     """
 
     __slots__ = ("_cancelled", "_coroutine", "_task", "_then", "_thread")
@@ -168,7 +167,7 @@ class Submission(Generic[_Result]):
         """Let the coroutine run.
 
         Raises:
-            LoopStoppedError: `stop` came first, or the end of the interpreter.
+            LoopStoppedError: The loop was stopped before, or the interpreter is ending.
         """
         if not self._thread.start(self):
             self._coroutine.close()
@@ -182,7 +181,7 @@ class Submission(Generic[_Result]):
             self._task.cancel()
 
     def cancel(self) -> None:
-        """Cancel the coroutine, wherever on its way it is."""
+        """Cancel the coroutine, whether it was sent, runs or has ended."""
         self._cancelled = True
         call_threadsafe(self._thread.loop, self._cancel_task)
 
@@ -192,12 +191,12 @@ class Submission(Generic[_Result]):
 
     def _end(self, task: asyncio.Task[_Result]) -> None:
         if not task.cancelled():
-            task.exception()  # is told to whoever still waits; nobody else needs to hear of it
+            task.exception()  # asked for, since asyncio prints an error that nobody has asked for
         self._then(task)
 
 
 def result_of(task: asyncio.Task[_Result]) -> _Result:
-    """Return what the task of a coroutine that was submitted has returned, or raise what it has raised.
+    """Return what the task of a submission has returned, or raise what it has raised.
 
     Raises:
         LoopStoppedError: It was cancelled, as by `stop`.
@@ -207,7 +206,7 @@ def result_of(task: asyncio.Task[_Result]) -> _Result:
             raise LoopStoppedError(started=True)
         return task.result()
     finally:
-        del task  # or an error and this frame keep each other until the collector comes
+        del task  # otherwise an error and this frame keep each other until Python's collector runs
 
 
 def _send_back(
@@ -219,7 +218,7 @@ def _send_back(
 def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> None:
     if arrival.done():  # cancelled by the caller
         return
-    if task.cancelled():  # by `stop`, for the caller would not be waiting any more
+    if task.cancelled():  # by `stop`: a caller that has cancelled it does not wait any more
         arrival.set_exception(LoopStoppedError(started=True))
     elif (error := task.exception()) is not None:
         arrival.set_exception(error)
@@ -228,7 +227,7 @@ def _arrive(arrival: asyncio.Future[_Result], task: asyncio.Task[_Result]) -> No
 
 
 def call_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
-    """Have the callback called on the loop; tell whether it will be, which it is not if the loop was closed."""
+    """Have the callback called on the loop; return whether it will be: not if the loop is closed."""
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:  # that loop is closed
@@ -237,8 +236,8 @@ def call_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[[], obje
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # Each loop that grpc.aio runs on is given the events of all, and cannot pass on those of one that was closed, as
-    # when an AsyncClient was used within asyncio.run: grpc's affair and of no consequence, but printed by us.
+    # grpc.aio gives each loop the events of all loops. For those of a loop that is closed, such as one of asyncio.run
+    # in which an AsyncClient was used, it raises RuntimeError here. That does no harm, and is not printed.
     is_of_grpc = "PollerCompletionQueue" in repr(context.get("handle"))
     if not (is_of_grpc and isinstance(context.get("exception"), RuntimeError)):
         loop.default_exception_handler(context)
@@ -251,7 +250,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         while tasks := asyncio.all_tasks(loop):
             for task in tasks:
                 task.cancel()
-            # Again, if one has taken the cancellation for another's: two that come at once are one.
+            # Again and again: a task may take the cancellation for another one, since two that come at once are one.
             loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCELLING_SECONDS))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:

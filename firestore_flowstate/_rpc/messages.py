@@ -136,6 +136,6 @@ def rest_form(document: Document) -> dict[str, Any]:
 
     Form: https://firebase.google.com/docs/firestore/reference/rest/v1/projects.databases.documents
     """
-    from google.protobuf.json_format import MessageToDict  # for those who look at a document, and not for a save
+    from google.protobuf.json_format import MessageToDict  # imported here, since no save needs it
 
     return dict(MessageToDict(document))

@@ -12,10 +12,10 @@ CHANNEL_CLOSED: Final = "the channel is closed"
 STORE_CLOSED: Final = "the store was closed while it was watched"
 PLUGIN_FAILED: Final = "Getting metadata from plugin failed"
 """What grpc says, as UNAVAILABLE, when google.auth raised an error instead of giving a token."""
-# What grpc's own client says if the request has never left. Were a text to change, a commit would be judged
-# ambiguous instead, which is slower but never wrong.
+# What grpc's client says if the request was never sent. If grpc changes such a text, the commit is taken for ambiguous,
+# which costs a read and is never wrong.
 _NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", PLUGIN_FAILED, CHANNEL_CLOSED)
-# What google.auth says of credentials that no retry will make good.
+# What google.auth says of credentials that no retry makes valid again.
 _LOST: Final = (
     "invalid_grant",
     "invalid_client",
@@ -24,7 +24,7 @@ _LOST: Final = (
     "invalid_rapt",
     "Reauthentication",
 )
-# What servers and grpc's client say of a message over their limit, which has the code of a used up quota.
+# What servers and grpc's client say of a message over their limit. Its code is that of a used up quota.
 _SIZE: Final = ("larger than max", "exceeds maximum size", "payload size exceeds")
 
 
@@ -34,9 +34,9 @@ class Meaning(Flag):
     TRANSIENT = auto()  # a read is tried again
     AMBIGUOUS = auto()  # a commit may have been applied
     REFUSED = auto()  # a commit was not applied, for a reason that its caller must judge
-    PRECONDITION = auto()  # the reason may be what others have written
-    DATABASE = auto()  # it may be said of the database or its project, in place of a document
-    DENIED = auto()  # who calls is not known, or may not
+    PRECONDITION = auto()  # that reason may be what others have written
+    DATABASE = auto()  # the status may be about the database or its project, and not about a document
+    DENIED = auto()  # the caller is not known, or lacks a permission
 
 
 _LOST_REPLY: Final = Meaning.TRANSIENT | Meaning.AMBIGUOUS
@@ -59,11 +59,11 @@ STATUSES: Final = {
     "PERMISSION_DENIED": Meaning.DENIED | Meaning.DATABASE,
     "UNAUTHENTICATED": Meaning.DENIED,
 }
-"""What each status means; one that is not here, such as UNIMPLEMENTED, is an error and no more."""
+"""What each status means. A status that is not here, such as UNIMPLEMENTED, is an error without further meaning."""
 
 
 class CallFailed(Exception):  # noqa: N818  # an outcome to judge; what is an error is in errors.py
-    """One attempt of a call failed. The grpc exception, if there was one, is the cause.
+    """One attempt of a call failed. Its cause is the exception of grpc, if there was one.
 
     Attributes:
         code: The name of the grpc status, such as "UNAVAILABLE".
@@ -84,7 +84,7 @@ class Refused(Exception):  # noqa: N818  # as above
     Attributes:
         code: The name of the grpc status: FAILED_PRECONDITION, ALREADY_EXISTS, NOT_FOUND, INVALID_ARGUMENT,
             OUT_OF_RANGE, or RESOURCE_EXHAUSTED if the request was larger than the server takes.
-        message: What the server said. Texts differ between the emulator and production: go by the code.
+        message: What the server said. Its texts differ between the emulator and production, so code goes by `code`.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -97,12 +97,12 @@ class Ambiguous(Exception):  # noqa: N818  # as above
     """The commit was sent, and whether it was applied is not known. The cause is kept."""
 
 
-class Exhausted(Exception):  # noqa: N818  # an outcome that the mapper judges
-    """The deadline does not allow another attempt. The cause is the last failure that was told.
+class Exhausted(Exception):  # noqa: N818  # as above
+    """The deadline does not allow another attempt. The cause is the last failure.
 
     Attributes:
         attempts: How many attempts were made, possibly none.
-        failure: How the last one that was answered failed; None if none was made.
+        failure: The failure of the last attempt that did not just run out of time; None if no attempt was made.
     """
 
     def __init__(self, attempts: int, failure: CallFailed | None) -> None:
@@ -112,29 +112,29 @@ class Exhausted(Exception):  # noqa: N818  # an outcome that the mapper judges
 
 
 def means(code: str, meaning: Meaning) -> bool:
-    """Tell whether a status has a meaning."""
+    """Return whether the status has the meaning."""
     return meaning in STATUSES.get(code, Meaning(0))
 
 
 def is_about_size(failure: CallFailed) -> bool:
-    """Tell a request or reply over a message limit, which no retry makes smaller, from a used up quota."""
+    """Return whether a request or reply was over a limit of size, which no retry helps, and not over a quota."""
     return failure.code == "RESOURCE_EXHAUSTED" and any(words in failure.message for words in _SIZE)
 
 
 def is_ambiguous(failure: CallFailed) -> bool:
-    """Tell whether a commit that failed so may have been applied all the same."""
+    """Return whether a commit that failed so may have been applied all the same."""
     return means(failure.code, Meaning.AMBIGUOUS) and not _was_never_sent(failure)
 
 
 def read_again(failure: CallFailed) -> bool:
-    """Tell whether a read that failed so is worth another attempt."""
+    """Return whether a read that failed so is worth another attempt."""
     if PLUGIN_FAILED in failure.message and any(words in failure.message for words in _LOST):
         return False
     return means(failure.code, Meaning.TRANSIENT) and not is_about_size(failure)
 
 
 def commit_again(failure: CallFailed) -> bool:
-    """Tell whether a commit that failed so was certainly not applied and may be sent again unchanged."""
+    """Return whether a commit that failed so was certainly not applied and may be sent again unchanged."""
     return read_again(failure) and not is_ambiguous(failure)
 
 

@@ -12,17 +12,18 @@ from .messages import Timestamp
 
 _Answer = TypeVar("_Answer")
 
-_GOOD_FOR: Final = 300.0  # seconds; Firestore answers as of any time of the past hour, and whoever asks wants news
-_EMULATOR_SETTLES: Final = 0.02  # seconds; if a writer never rests, 1 read in 15 comes 1 to 4 ms before a commit
-_EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes: on a machine that is busy, commits come later still
-_EMULATOR_SETTLES_AT_MOST: Final = 0.25  # seconds; if a call takes long for another reason
+_GOOD_FOR: Final = 300.0  # seconds: Firestore answers as of any time of the past hour, and callers want recent states
+_EMULATOR_SETTLES: Final = 0.02  # seconds: it shows a commit up to 4 ms after the commit's time, in 1 read of 15
+_EMULATOR_SETTLES_AGAIN: Final = 5.0  # times what a call takes, in addition: on a busy machine commits show later still
+_EMULATOR_SETTLES_AT_MOST: Final = 0.25  # seconds: a call may have taken long for another reason
 
 
 async def settled_time(connection: Connection, name: str, deadline: Deadline) -> Timestamp | None:
-    """Return the time that the first of several reads of one moment is to be as of; None: the server's now.
+    """Return the time as of which the first of several reads of one moment is to read; None: the server's present.
 
-    Firestore answers as of a time once for all. The emulator shows a commit some milliseconds after the time that
-    it gives to it, so that two reads as of one time differ: there, ask for the time first, and wait a little.
+    Two reads of Firestore as of one time agree. The emulator shows a commit some milliseconds after the time that it
+    gives to the commit, so that two reads as of one recent time may differ. So with the emulator this asks for the time
+    first and waits a little.
 
     Args:
         connection: The connection to the database.
@@ -40,13 +41,14 @@ async def settled_time(connection: Connection, name: str, deadline: Deadline) ->
 
 
 class ReadTime:
-    """The server's own time of the first read, which the others are answered as of.
+    """The server's time of the first read, as of which all further reads are answered.
 
-    Together they see one moment. What is written between two of them is in none, and what moves from the documents of
-    one read to those of another is in exactly one. The clock of this machine takes no part in it.
+    So all reads together see one moment. A state that is written between two of them is as before in both, and one that
+    moves from the documents of one read to those of another is in exactly one. The clock of this machine does not
+    matter.
 
     Args:
-        before_first: Returns the time that the first read is to be as of; None: the server's now. See
+        before_first: Returns the time as of which the first read is to read; None: the server's present. See
             `settled_time`.
     """
 
@@ -68,10 +70,10 @@ class ReadTime:
     async def read(
         self, ask: Callable[[Timestamp | None], Awaitable[tuple[_Answer, Timestamp | None]]], deadline: Deadline
     ) -> _Answer:
-        """Return the answer as of this time. All others wait for the first one, and then go at once.
+        """Return the answer as of this time. Other reads wait for the first one to be answered, and then go at once.
 
         Args:
-            ask: Reads as of a time, None for now, and returns the answer with the time that it is of.
+            ask: Reads as of a time, or of the present for None, and returns the answer with its time.
             deadline: When the answer must be there.
         """
         async with self._first:

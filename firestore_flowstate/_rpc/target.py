@@ -59,7 +59,7 @@ class Target:
 
 
 def target_of_settings(settings: FlowStateSettings) -> Target:
-    """Return the target that the settings and the environment name; blocks while google.auth looks around.
+    """Return the target that the settings and the environment name. It blocks while google.auth looks for credentials.
 
     Raises:
         BackendError: Nothing names a project.
@@ -125,6 +125,6 @@ def _usual_host(credentials: Any, *, with_certificate: bool) -> str:
 
 
 def _self_signing(credentials: Any) -> Any:
-    """Return credentials that sign their own tokens, if they can: one round trip less at the first call."""
+    """Return the credentials so that they sign their own tokens, if they can. It saves the first call a round trip."""
     sign = getattr(credentials, "with_always_use_jwt_access", None)
     return sign(True) if sign is not None else credentials

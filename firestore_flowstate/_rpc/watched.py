@@ -17,30 +17,31 @@ from .loop_thread import call_threadsafe
 from .messages import Document, Target
 from .outcome import CallFailed, read_again
 
-_ATTEMPT_SECONDS: Final = 30.0  # for a stream to be asked for, after another was lost
-_FIRST_PAUSE: Final = 0.1  # seconds before a stream is asked for again, twice as many each time
-_LONGEST_PAUSE: Final = 2.0  # seconds: a server that comes back is noticed so soon
+_ATTEMPT_SECONDS: Final = 30.0  # in which a target must be put on a new stream, after its stream was lost
+_FIRST_PAUSE: Final = 0.1  # seconds before that is tried again; each further pause is twice as long
+_LONGEST_PAUSE: Final = 2.0  # seconds: a server that comes back is noticed after that time at most
 
 
 class Watched:
-    """A target that somebody watches. Changed on the loop of its stream alone, and read from any thread.
+    """A target that somebody watches. It is changed on the loop of its stream alone, and read from any thread.
 
     Args:
-        target: The documents or the query, without an id.
-        notify: Tells the watcher to look at `latest`, `failure` and `is_lost`; returns whether it still can. The same
-            for all targets of a watcher, who is to see all that have changed in one moment at once.
+        target: The target, with its documents or its query and without an id.
+        notify: Tells the watcher to look at `latest`, `failure` and `is_lost`; returns whether the watcher is still
+            there. All targets of a watcher have the same function, so that it sees at once all that have changed in one
+            moment.
 
     Attributes:
         latest: The documents as of one moment, replaced whole; None until the first answer.
         count: How often `latest` was replaced.
-        failure: What ended the watching.
-        trouble: How its stream has failed last, since it was last heard of.
+        failure: The failure that ended the watching; None while it goes on.
+        trouble: The last failure of its stream since the server last sent something of it; None if there was none.
         attempts: How often the stream has failed since then.
         is_lost: Whether its stream has gone with its channel, so that it needs another.
         is_current: Whether the server has sent everything up to some moment.
-        token: Where a stream may go on; empty if it must begin anew.
-        anew: How often its stream had to ask for everything again, of late.
-        asked_anew: When it last did.
+        token: The resume token, from which a stream may go on; empty if it must begin anew.
+        anew: How often its stream had to ask for everything again, with less than 10 s in between.
+        asked_anew: When it last did, by `monotonic`.
     """
 
     def __init__(self, target: Target, notify: Callable[[], bool]) -> None:
@@ -65,15 +66,15 @@ class Watched:
         return len(self._documents)
 
     def begin(self) -> None:
-        """Begin on another stream, which sends what has changed since the token, or everything."""
+        """Note that it begins on another stream. The server sends what has changed since the token, or everything."""
         self.is_current = False
         if not self.token:
             self.reset()
 
     def reset(self) -> None:
-        """Forget the documents: the server sends all of them again. What the watcher has seen stays until then.
+        """Forget the documents, since the server sends all of them again. `latest` stays until it has.
 
-        The token goes with them: a stream that went on from it would send only what has changed since.
+        The token is forgotten too: on a stream that goes on from it the server would send changes alone.
         """
         self._documents.clear()
         self.token = b""
@@ -81,12 +82,12 @@ class Watched:
         self._has_changed = True
 
     def set(self, document: Document) -> None:
-        """Take a document that belongs to it."""
+        """Add a document, or replace it by a later version."""
         self._documents[document.name] = document
         self._has_changed = True
 
     def remove(self, name: str) -> None:
-        """Take out a document that does not belong to it any more."""
+        """Remove a document that was deleted, or that the query does not match any more."""
         if self._documents.pop(name, None) is not None:
             self._has_changed = True
 
@@ -96,7 +97,7 @@ class Watched:
         self.trouble, self.attempts = None, 0
 
     def show(self) -> bool:
-        """Put what there is into `latest`, if that has changed; return whether the watcher is to be told."""
+        """Put the documents into `latest`, if they have changed; return whether the watcher is to be notified."""
         if not self.is_current or not self._has_changed:
             return False
         self._has_changed = False
@@ -106,16 +107,16 @@ class Watched:
 
     def note(self, trouble: CallFailed) -> None:
         """Note that its stream has failed, and is opened again."""
-        self.trouble = trouble.with_traceback(None)  # kept for long, which its frames are not to be
+        self.trouble = trouble.with_traceback(None)  # it may be kept for long, and would keep the frames
         self.attempts += 1
 
     def fail(self, failure: CallFailed) -> None:
-        """End the watching."""
+        """End the watching with this failure."""
         self.failure = failure
         self.notify()
 
     def lose(self) -> None:
-        """Tell the watcher to ask for another stream."""
+        """Note that the stream has gone, and notify the watcher, which asks for another."""
         self.is_lost = True
         self.notify()
 
@@ -124,20 +125,20 @@ class Watchable(Protocol):
     """What puts targets on streams: a connection."""
 
     async def watch_on(self, watched: Watched, deadline: Deadline) -> Callable[[], object]:
-        """Put a target on a stream of this process; return what takes it off."""
+        """Put a target on a stream of this process; return the function that takes it off."""
 
     def failure_of_watching(self, failure: CallFailed) -> BackendError:
         """Return the public error of a target that cannot be watched any more."""
 
     def unanswered_watching(self, attempts: int, failure: CallFailed | None, deadline: Deadline) -> DeadlineError:
-        """Return the public error of a target that was not told of in time."""
+        """Return the public error of a target whose first answer did not come in time."""
 
 
 class Watching:
-    """The documents of some targets, each as of one moment. To be used on the loop that it is made on, and ended.
+    """The documents of some targets, each as of one moment. It is used on the loop that it is made on, then ended.
 
-    It holds the last of what it was shown, and nothing else, however long its user takes. No stream holds it: if it is
-    dropped it ends.
+    It holds the last documents that it was shown, and no earlier ones, however long its user takes. No stream has a
+    reference to it, so that it ends if its user drops it.
     """
 
     def __init__(self, connection: Watchable, targets: Sequence[Target]) -> None:
@@ -147,7 +148,10 @@ class Watching:
         self._woken = asyncio.Event()
         wake = _waker_of(self)
         self._watched = [Watched(target, wake) for target in targets]
-        self._latest: tuple[int, Sequence[Sequence[Document] | None]] = (0, [])  # with how often that was replaced
+        self._latest: tuple[int, Sequence[Sequence[Document] | None]] = (
+            0,
+            [],
+        )  # how often it was replaced, and what it is
         self._seen = 0
 
     def __del__(self) -> None:
@@ -156,17 +160,17 @@ class Watching:
     async def next(
         self, *, seconds: float | None = None, deadline: Deadline | None = None
     ) -> Sequence[Sequence[Document]] | None:
-        """Return the documents of each target once they are others than those returned before.
+        """Return the documents of each target, as soon as they differ from those that were returned last.
 
         Args:
-            seconds: How long to wait; None: for ever.
-            deadline: Fail with it, as for the first answer.
+            seconds: How long to wait before None is returned; None: for ever.
+            deadline: When to fail, as the first answer must; None: never.
 
         Returns:
-            The documents of each target, in no order; None if the time was up first.
+            The documents of each target, in no particular order; None if the seconds have passed first.
 
         Raises:
-            BackendError: They cannot be watched any more, or the deadline has passed.
+            BackendError: The targets cannot be watched any more, or the deadline has passed.
         """
         until = None if seconds is None else Deadline.after(seconds)
         pause = _FIRST_PAUSE
@@ -208,18 +212,18 @@ class Watching:
             take_off()
 
     def wake(self) -> bool:
-        """Take what the targets show, and wake whoever waits; return whether its loop is still there.
+        """Take what the targets show, and wake whoever waits; return whether its loop is still open.
 
-        To be called on the loop of the streams, where nothing changes meanwhile.
+        To be called on the loop of the streams, on which alone the targets change.
         """
         self._latest = (sum(w.count for w in self._watched), [w.latest for w in self._watched])
         return call_threadsafe(self._loop, self._woken.set)
 
     def _shown(self) -> Sequence[Sequence[Document]] | None:
-        """Return what the targets show, if all have answered and one has since the last time.
+        """Return what the targets show, if all have been answered and one has changed since the last time.
 
         Raises:
-            BackendError: One has failed for good.
+            BackendError: The watching of one has ended with a failure.
         """
         for watched in self._watched:
             if watched.failure is not None:
@@ -232,14 +236,14 @@ class Watching:
         return shown
 
     async def _ask(self, deadline: Deadline) -> None:
-        """Put the targets on streams that have none, or none any more."""
+        """Put the targets on streams that are on none."""
         for watched in self._watched:
             if watched.is_lost:
                 self._off[watched] = await self._connection.watch_on(watched, deadline)
 
 
 def _waker_of(watching: Watching) -> Callable[[], bool]:
-    """Return what wakes the watcher, for as long as somebody has it."""
+    """Return a function that wakes the watcher, without a reference that keeps it."""
     reference = weakref.ref(watching)
 
     def wake() -> bool:
