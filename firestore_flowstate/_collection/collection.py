@@ -27,29 +27,29 @@ LATEST_DELETION: Final = timedelta(hours=72)
 """Firestore deletes "typically within 24 hours" of the expiry (https://cloud.google.com/firestore/docs/ttl)."""
 
 SETTLED: Final = "flowstate-settled"
-"""An id that no flow state has, for which only the emulator is asked; see `settled_time`."""
+"""An id that no flow state has. The emulator is asked for it to learn its time; see `settled_time`."""
 
-_REQUEST_MARGIN = 64 * 1024  # for what a commit carries besides its writes
+_REQUEST_MARGIN = 64 * 1024  # bytes: more than a commit has besides its writes
 
 
 @dataclass
 class MissingTtlWarning:
     """Warns once, when a list meets a state that should have been deleted long ago.
 
-    No call of Firestore's data interface tells whether there is a TTL policy; a state that is stored long after its
-    expiry suggests that there is none.
+    No call of Firestore's data interface tells whether there is a TTL policy. A state that is still stored long after
+    its expiry suggests that there is none.
     """
 
     _warned: bool = False
 
     def saw(self, expire_at: datetime, now: datetime, *, path: str) -> None:
-        """Take note of an expired document in the collection with this path."""
+        """Note an expired document in the collection with this path."""
         if self._warned or now - expire_at < LATEST_DELETION:
             return
         self._warned = True
         warnings.warn(
             f"States of {path!r} that expired more than {LATEST_DELETION // timedelta(hours=1)} hours ago are still "
-            "stored: it seems that no TTL policy deletes them, and lists read them in vain. Deploy the one that "
+            "stored: it seems that no TTL policy deletes them, and lists are billed for them. Deploy the one that "
             "`flowstate indexes` prints, or call purge(). See docs/retention.md.",
             FlowStateWarning,
             stacklevel=2,
@@ -60,17 +60,17 @@ class MissingTtlWarning:
 class MixedLayoutsWarning:
     """Warns once, if a store that has met native documents is about to write a serialized one beside them.
 
-    Genkit JS may not read what it writes then.
+    If Genkit JS uses the collection, it cannot read that one.
 
     Attributes:
-        met_native: Whether it has met one.
+        met_native: Whether the store has met a native document.
     """
 
     met_native: bool = False
     _warned: bool = False
 
     def about_to_serialize(self, *, path: str) -> None:
-        """Take note of a document that is about to be written whole to the collection with this path."""
+        """Note that a document is about to be written whole to the collection with this path."""
         if self._warned or not self.met_native:
             return
         self._warned = True
@@ -139,11 +139,11 @@ class Collection:
         return f"{self.documents}/{self.path}/{id}/{PARTS}/{part}"
 
     def context(self, id: str) -> DocumentContext:
-        """Return the path and the shard of a flow state, and how its values are packed."""
+        """Return the document context of a flow state: its path, its shard, and how its values are packed."""
         return DocumentContext(path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id))
 
     def shard_of(self, id: str) -> int:
-        """Return the shard that a flow state is written to: the same as long as the number of shards is the same."""
+        """Return the shard that a flow state is written to. It follows from the id and the number of shards alone."""
         return crc32(id.encode()) % (self.settings.write_shards or self.settings.shards)
 
     def expire_at(self, status: FlowStatus, own: float | None) -> datetime | None:
@@ -156,7 +156,7 @@ class Collection:
         return Deadline.after(self.settings.timeout if timeout is None else timeout)
 
     def read_time(self) -> ReadTime:
-        """Return a time for several reads that are to see one moment."""
+        """Return a ReadTime for several reads that are to see one moment."""
         name = self.name(SETTLED)
         return ReadTime(lambda deadline: settled_time(self.connection, name, deadline))
 
@@ -168,13 +168,13 @@ class Collection:
         mask: Sequence[str] | None = None,
         read_time: Timestamp | None = None,
     ) -> StoredDocument | None:
-        """Return what is stored under an id, expired or not; None if nothing is.
+        """Return the document under an id, even if it has expired; None if there is none.
 
         Args:
             id: The flow state.
             deadline: When to give up.
-            mask: What to read of it; None: all.
-            read_time: As of when; None: now.
+            mask: The field paths to read; None: all.
+            read_time: Read the document as it was at that time; None: as it is now.
         """
         found = await self.connection.get(self.name(id), deadline=deadline, flow_id=id, mask=mask, read_time=read_time)
         return None if found is None else StoredDocument(found)
@@ -182,12 +182,12 @@ class Collection:
     async def get_each(
         self, ids: Iterable[str], deadline: Deadline, *, mask: Sequence[str] | None = None
     ) -> list[StoredDocument]:
-        """Return what is stored under ids, in one read and in no order; what is not there is left out."""
+        """Return the documents under the ids, by one call and in no particular order. Absent ones are left out."""
         found = await self.connection.batch_get(list(map(self.name, ids)), deadline=deadline, mask=mask)
         return list(map(StoredDocument, found.values()))
 
     def reference_of(self, name: str) -> Any:
-        """Return the client library's own reference to the document with a resource name."""
+        """Return a DocumentReference of Google's client to the document with a resource name."""
         return self.connection.reference(name)
 
 

@@ -10,14 +10,14 @@ from weakref import WeakValueDictionary
 
 from .._rpc.deadline import Deadline
 
-_PATIENCE: Final = 2.0  # seconds
+_PATIENCE: Final = 2.0  # seconds: longer than most writes, and short beside the usual timeout of 30
 
 
 class LocalLocks:
-    """A lock by flow id, taken in the order in which it was asked for; each event loop has its own.
+    """A lock for each flow id, taken in the order in which it was asked for. Each event loop has locks of its own.
 
-    The locks are a courtesy: they save conflicts, and nothing depends on them. Whoever has waited
-    for some time goes ahead.
+    The gain: writers that would meet in a conflict, and read again, wait for each other instead. Nothing depends on the
+    locks: a writer that has waited for some time goes ahead.
     """
 
     def __init__(self) -> None:
@@ -25,9 +25,9 @@ class LocalLocks:
 
     @asynccontextmanager
     async def hold(self, id: str, deadline: Deadline) -> AsyncIterator[None]:
-        """Enter the block when those who asked before have left theirs, or some time has passed.
+        """Enter the block once all who asked before have left theirs, or some time has passed.
 
-        The time is two seconds, or half of what is left until the deadline if that is less.
+        The time is two seconds, or half of the time left until the deadline if that is less.
         """
         key = (asyncio.get_running_loop(), id)
         lock = self._locks.get(key)

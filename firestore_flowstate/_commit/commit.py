@@ -1,7 +1,7 @@
 """The loop that commits: send a write once, and if its outcome is ambiguous find out from what is stored.
 
-Saves, updates, deletions, rewraps and compactions all go through `commit`; each has a judge that knows its rows of the
-table in docs/architecture.md ("Committing a write"). A comment with the number of a row stands where it is decided.
+Saves, updates, deletions, rewraps and compactions all go through `commit`. Each has a judge that knows its rows of the
+table in docs/architecture.md ("Committing a write"). A comment with its number marks the line that decides a row.
 
 The judge of saves, creates and updates is here. Their write carries the id of the revision that it makes, so that after
 a lost reply the root itself tells whether the write was stored, also if others have written on top of it.
@@ -33,8 +33,8 @@ class Attempts:
 
     Attributes:
         began: When the first of them was sent, on the monotonic clock.
-        lost: How a reply was lost, which makes the outcome ambiguous; None: each attempt was answered.
-        refusal: What the last refusal was, if there was one.
+        lost: How the last lost reply was lost, which makes the outcome ambiguous; None: each attempt was answered.
+        refusal: The last refusal, if there was one.
     """
 
     began: float = field(default_factory=monotonic)
@@ -43,7 +43,7 @@ class Attempts:
 
 
 class Judge(Protocol):
-    """Tells from what is stored what became of a write, and what to send next."""
+    """Decides from the stored document how a write ended, or what to send next."""
 
     @property
     def deadline(self) -> Deadline:
@@ -51,14 +51,18 @@ class Judge(Protocol):
 
     @property
     def mask(self) -> Sequence[str] | None:
-        """The fields of the root that it judges by; None: all."""
+        """The field paths of the root that it needs; None: all."""
 
     @property
     def is_maintenance(self) -> bool:
-        """Whether it makes each write anew of what is stored: then nobody asks whether one of them was stored."""
+        """Whether it makes each write anew from the stored document, so that any of its writes may be the stored one."""
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult | None:
-        """Return what to send on top of what is stored, or how it ended; None: there is nothing to write (any more).
+        """Return the write to send next, or the result if a write was stored; None: there is nothing left to write.
+
+        Args:
+            stored: The root that is stored now; None: there is none.
+            attempts: What is known of the attempts so far.
 
         Raises:
             Conflict: Another writer was first.
@@ -78,17 +82,18 @@ async def commit(
     """Send each write that the judge makes, until the judge says how it ended; return that.
 
     Args:
-        collection: Where.
+        collection: The collection.
         id: The flow state.
-        judge: Looks at what is stored.
+        judge: Decides after each attempt.
         first: What to send first; None: what the judge makes of what is stored.
-        attempts: What is known already; None: nothing was sent before.
+        attempts: What is known of earlier attempts; None: nothing was sent before.
 
     Raises:
         Conflict: Another writer was first.
-        Refused: Firestore did not take it, for a reason that has nothing to do with other writers.
+        Refused: Firestore did not apply the write, for a reason that has nothing to do with other writers. The caller
+            may do something about it, such as make room in the root.
         StoreUnavailableError: The deadline passed, or the outcome cannot be known.
-        BackendError: As Refused, if nothing can be done about it.
+        BackendError: Firestore did not apply the write, for any other reason.
     """
     attempts = attempts or Attempts()
     backoff: Backoff | None = None
@@ -110,7 +115,7 @@ async def commit(
                 raise refused
             decision = await judge.judge(stored, attempts)
         except (BackendError, HistoryEnded) as error:  # row 16
-            error.__cause__ = error.__cause__ or attempts.lost or attempts.refusal  # what took the time
+            error.__cause__ = error.__cause__ or attempts.lost or attempts.refusal  # these took the time
             if attempts.lost is None or judge.is_maintenance:
                 raise
             raise outcome_unknown(id, error, lost=attempts.lost) from error
@@ -124,13 +129,11 @@ async def commit_or_withdraw(
 ) -> CommitResult:
     """Commit a write; if it certainly was not stored, delete its parts. Raises what `commit` raises.
 
-    The parts are the same on every attempt.
-
     Args:
-        collection: Where.
-        pending: The write.
-        judge: Looks at what is stored; never says that there is nothing to write.
-        attempts: What is known of a write that was sent before: what is stored is then looked at first. None: not sent.
+        collection: The collection.
+        pending: The write. Its parts are the same on every attempt.
+        judge: Decides after each attempt. It never says that there is nothing to write.
+        attempts: What is known of a write that was sent before, so that the judge is asked first; None: it was not.
     """
     try:
         result = await commit(
@@ -151,16 +154,16 @@ async def commit_write(
     """Send the write of a state until it is known to be stored or not.
 
     Args:
-        collection: Where.
+        collection: The collection.
         pending: What to send.
-        deadline: When to give up; it is extended by a second for each MiB beyond the first.
-        attempts: What is known of a write that was sent before; None: it was not.
+        deadline: When to give up. It is extended by a second for each MiB beyond the first.
+        attempts: What is known of a write that was sent before; None: it was not sent.
 
     Raises:
-        Conflict: Another writer was first: conflict, exists or not found.
-        Refused: Firestore did not take it, for a reason that has nothing to do with other writers.
+        Conflict: Another writer was first. Its `error` says that there is a conflict, a state already, or none.
+        Refused: As for `commit`.
         StoreUnavailableError: The deadline passed, or the outcome cannot be known.
-        BackendError: As Refused, if nothing can be done about it.
+        BackendError: Firestore did not apply the write, for any other reason.
     """
     if (size := pending.size()) > 2**20:
         deadline = deadline.plus(size / 2**20 - 1)
@@ -172,7 +175,7 @@ async def commit_write(
 
 
 class StateJudge:
-    """Judges the write of a state."""
+    """Judges the write of a state: a save, a create or an update."""
 
     mask: Final = None
     is_maintenance: Final = False
@@ -183,7 +186,7 @@ class StateJudge:
         self._pending = pending
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult:
-        """Return how it ended, or what to send again."""
+        """Return the result, or the write to send again."""
         expected = self._pending.expected
         if stored is not None and self._remembers_ours(stored):
             return self._result(stored)  # row 1
@@ -199,11 +202,11 @@ class StateJudge:
                 raise Conflict(exists(self._pending.id), stored, found)  # row 9
             return self._on_top_of(stored)  # row 10
         if stored is None or attempts.lost is None:
-            return self._again(None)  # rows 14, 15: nothing else can have been in the way of a blind write
+            return self._again(None)  # rows 14, 15: a blind write is refused only if its parts have vanished
         return self._on_top_of(stored)  # row 13
 
     def conflicting(self, stored: StoredDocument | None, version: Version) -> Conflict:
-        """Return the conflict: another version is stored, or none is, or one that has expired."""
+        """Return the conflict of a write on a version: another one is stored, or none, or one that has expired."""
         if not self._pending.replaces and (stored is None or not stored.is_live()):
             return Conflict(not_found(self._pending.id), stored)  # row 7
         return Conflict(conflict_with(self._collection, self._pending.id, version, stored), stored)
@@ -218,7 +221,8 @@ class StateJudge:
             if pending.stay and attempts.refusal is not None and attempts.refusal.code == "NOT_FOUND":
                 pending = self._pending = replace(pending, stay=await self._found(pending.stay))
             return pending
-        descends = stored is not None and version.revision in stored.revisions  # row 3: it would remember ours as well
+        # Row 3: a log that remembers the version has everything since, and would remember our write too.
+        descends = stored is not None and version.revision in stored.revisions
         if attempts.lost is not None and not descends:
             ours = await self._find_ours_on(version, stored, attempts)  # row 4
             if ours is not None:
@@ -226,25 +230,25 @@ class StateJudge:
         raise self.conflicting(stored, version)  # rows 3, 4, 5, 6, 7
 
     async def _find_ours(self, present: StoredDocument | None, attempts: Attempts) -> StoredDocument | None:
-        """Return the document that our write, whatever it replaced, has left; None if the write was never stored."""
+        """Return the document that our write has made, whatever it replaced; None if the write was never stored."""
 
         def is_ours(stored: StoredDocument) -> bool:
             return self._remembers_ours(stored) or self._pending.makes(stored, None)
 
         if isinstance(self._pending.expected, Anything) and present is not None and self._pending.makes(present, None):
-            return present  # it is what was to be stored, whoever did it
+            return present  # it is what was to be stored, whoever has stored it
         return await (await self._history(attempts)).last_of(is_ours, present)
 
     async def _find_ours_on(
         self, version: Version, present: StoredDocument | None, attempts: Attempts
     ) -> StoredDocument | None:
-        """Return our write, which could only be stored directly on top of the version; None if another's was."""
+        """Return the document that our write has made directly on top of the version; None if another's came there."""
         history = await self._history(attempts)
         successor = await history.successor(lambda stored: version.is_of(stored), version.updated, present)
         if successor is None or successor.document is None:
             return None
         if self._pending.makes(successor.version, successor.version):
-            raise HistoryEnded  # it changes nothing, so nothing tells whether it came before what is there now
+            raise HistoryEnded  # our write changes nothing, so that nobody can see whether it was stored
         following = successor.document
         is_ours = self._remembers_ours(following) or self._pending.makes(following, successor.version)
         return following if is_ours else None
@@ -256,13 +260,14 @@ class StateJudge:
         return stored.has_seen(self._pending.revision)
 
     def _result(self, stored: StoredDocument) -> CommitResult:
-        """Return our write as a document has it, or what others have made of it since."""
+        """Return the result of our write, given a document that it has made or that others have made on top of it."""
         root = stored.root
         updated = stored.updated
         if root is None:
             return CommitResult(updated=updated)
         if root.revision != self._pending.revision:
-            return CommitResult(updated=updated.just_before())  # a time before theirs, and no version that is stored
+            # A time before theirs: a version of it conflicts with what they have written, as it should.
+            return CommitResult(updated=updated.just_before())
         return CommitResult(updated=updated, root=root)
 
     def _again(self, precondition: Precondition | None) -> PendingWrite:
@@ -270,7 +275,7 @@ class StateJudge:
         return self._pending
 
     def _on_top_of(self, stored: StoredDocument) -> PendingWrite:
-        """Return the write for another try on the document, whose parts may be others than before."""
+        """Return the write for another try on top of the document, made to fit its parts and its update_time."""
         root = stored.root
         pending = self._pending
         if root is not None and pending.fit is not None:
@@ -281,36 +286,37 @@ class StateJudge:
         return self._pending
 
     async def _found(self, parts: Sequence[str]) -> list[str]:
-        """Return those of the parts that are there: of a damaged state some may be missing, and need not stay."""
+        """Return those of the parts that are stored. Of a damaged state some may be missing, and cannot be kept."""
         found = await self._collection.connection.batch_get(parts, deadline=self.deadline, mask=EXPIRY_ALONE)
         return [part for part in parts if part in found]
 
 
 async def _send(collection: Collection, pending: PendingWrite, judge: Judge) -> CommitResult | Ambiguous | Refused:
-    """Send the write once; return what became of it, unless it was refused for what no look at the root can explain."""
+    """Send the write once; return how that ended. Raise Refused if no other writer can be the reason of a refusal."""
     try:
         return await send(collection, pending, judge.deadline)
     except Ambiguous as lost:
         return lost
     except Refused as refusal:
         if judge.is_maintenance and pending.parts:
-            await withdraw(collection, pending, judge.deadline)  # the next write of it has parts of its own
+            await withdraw(collection, pending, judge.deadline)  # the next write of maintenance has parts of its own
         if not _may_be_of_others(refusal, pending):
             raise
         return refusal
 
 
 def _may_be_of_others(refusal: Refused, pending: PendingWrite) -> bool:
-    """Return whether a write may have been refused for what others have written, or for its own success before."""
+    """Return whether other writers may be the reason of the refusal, or the write itself if it was stored before."""
     condition = pending.root.current_document.WhichOneof("condition_type")
     if means(refusal.code, Meaning.PRECONDITION):
-        return condition is not None or bool(pending.parts)  # else it asked for nothing that others could change
-    # A version later than what is stored is an invalid argument to Firestore: of a document deleted and restored.
+        return condition is not None or bool(pending.parts)  # otherwise it asked for nothing that others could change
+    # Firestore calls a precondition invalid if its update_time is later than that of the document, as it is if the
+    # document was deleted and restored.
     return refusal.code == "INVALID_ARGUMENT" and condition == "update_time"
 
 
 def _is_about_the_write(refusal: Refused, pending: PendingWrite | None, stored: StoredDocument | None) -> bool:
-    """Return whether an argument was invalid although the document is as the write expects: not for its time."""
+    """Return whether the write is invalid in itself: it was refused, and the document has the expected update_time."""
     if refusal.code != "INVALID_ARGUMENT" or pending is None or stored is None:
         return False
     return bool(pending.root.current_document.update_time == stored.message.update_time)

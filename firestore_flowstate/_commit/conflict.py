@@ -18,7 +18,13 @@ _TRIES = 3  # to delete parts, while others write
 
 
 class Conflict(Exception):  # noqa: N818  # an outcome; the caller decides whether to try on top
-    """Another writer was first. Carries the document that is stored now, or None, for another try on top of it."""
+    """Another writer was first.
+
+    Attributes:
+        error: The public error, for callers that do not try again.
+        document: The document that is stored now, for another try on top of it; None if there is none.
+        found: The version of that document, if the write expected none to be there.
+    """
 
     def __init__(self, error: FlowStateError, document: StoredDocument | None, found: str | None = None) -> None:
         super().__init__(str(error))
@@ -50,13 +56,13 @@ def found_version(collection: Collection, document: StoredDocument) -> str | Non
 async def withdraw(
     collection: Collection, pending: PendingWrite, deadline: Deadline, *, stored: StoredDocument | Unset | None = UNSET
 ) -> None:
-    """Delete the parts of a write that was not stored. If that fails, gc finds them.
+    """Delete the parts of a write that was not stored. If that fails, `gc` finds them later.
 
-    The root is to be as it was read: the write may still come, and bring a root that names its parts, and one that was
-    refused may have been refused because its own duplicate was faster.
+    The commit that deletes them fails if the root is not as it was read. The write may still arrive, late, with a root
+    that names its parts. Or it may have been refused because its own duplicate was faster.
 
     Args:
-        collection: Where.
+        collection: The collection.
         pending: The write.
         deadline: When to give up.
         stored: The root that is stored now and does not name the parts, or None; UNSET: to be read.

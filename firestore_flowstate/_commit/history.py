@@ -1,7 +1,8 @@
 """The history of a document: its earlier versions, found by reading it as of a time.
 
-Firestore can answer for the past hour: https://firebase.google.com/docs/firestore/pitr. Times here are whole
-microseconds of the server's clock, which is how finely it tells versions apart. Our own clock may be wrong.
+Firestore answers reads as of any time of the past hour: https://firebase.google.com/docs/firestore/pitr. Times here are
+whole microseconds of the server's clock, which is how finely Firestore tells versions apart. The clock of this machine
+may be wrong, so it is used for durations alone.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from .._rpc.deadline import Deadline, monotonic
 from .._rpc.messages import Timestamp
 from ..errors import BackendError, StoreUnavailableError
 
-_STEPS: Final = 50  # versions to look at, one by one
-# With one to eight revisions since, this takes two or three reads more than those; halving a second alone takes 20.
-_STEPS_BACK: Final = 8  # versions to look at, before the time between is halved instead
-_MARGIN: Final = 2_000  # microseconds: for two clocks that do not go at the same speed
-_PROBE_GROWTH: Final = 1.2  # each probe lies so many times farther from the beginning than the one before
+_STEPS: Final = 50  # versions that are looked at one by one before the history counts as too long
+# Versions that are looked at one by one before the time is halved instead. If eight or fewer lie in between, that takes
+# two or three reads more than there are versions, while halving a second down to a microsecond takes 20.
+_STEPS_BACK: Final = 8
+_MARGIN: Final = 2_000  # microseconds by which the clocks of machine and server may differ in speed
+_PROBE_GROWTH: Final = 1.2  # times the distance of the probe before from the beginning: 13 probes for a factor of 10
 _PROBES_AT_ONCE: Final = 16  # reads
 
 
@@ -49,11 +51,11 @@ class History:
     """What became of a flow state's document since a write was first sent.
 
     Attributes:
-        collection: Where.
+        collection: The collection.
         id: The flow state.
         deadline: When to give up.
-        since: Not later than the first sending.
-        until: When the present was looked at.
+        since: A time that is not later than the first sending, in microseconds since the epoch.
+        until: The time of the present, in microseconds since the epoch.
     """
 
     collection: Collection
@@ -68,9 +70,9 @@ class History:
         """Return what came on top of a version first; None if that was before the first sending.
 
         Args:
-            is_version: Tells the version, and what maintenance has made of it.
-            updated: The update_time of the version as it was known to the writer.
-            present: What is stored now, which is another version; None: nothing.
+            is_version: Tells whether a document is the version, also as maintenance has packed it anew.
+            updated: The update_time of the version as the writer knows it.
+            present: The document that is stored now, which is another version; None: there is none.
 
         Raises:
             HistoryEnded: The history does not reach far enough back.
@@ -82,8 +84,8 @@ class History:
         version = await self._as_of(low) if low < high else None
         if version is None or not is_version(version):
             return None
-        # Between low, where the version is known to be there, and high, where it is known not to be, there is one
-        # time at which it ended. Usually not much lies on top of it, so take some steps back first.
+        # The version is there at the time `low` and not at the time `high`; in between it ended. Usually not much lies
+        # on top of it, so that some steps back from `high` find its end with fewer reads than halving the time.
         steps = 0
         while high - low > 1:
             steps += 1
@@ -99,13 +101,13 @@ class History:
     async def last_of(
         self, is_ours: Callable[[StoredDocument], bool], present: StoredDocument | None
     ) -> StoredDocument | None:
-        """Return the last version since the first sending that is ours or remembers it; None if none was seen.
+        """Return the last version since the first sending that has our write in it; None if none was seen.
 
-        If the document was absent in between, what was stored for a very short time only may not be seen.
+        If the document was absent meanwhile, a version that was stored for a very short time only may not be seen.
 
         Args:
-            is_ours: Tells such a version.
-            present: What is stored now; None: nothing.
+            is_ours: Tells whether a document is such a version.
+            present: The document that is stored now; None: there is none.
 
         Raises:
             HistoryEnded: The history does not reach far enough back.
@@ -125,7 +127,7 @@ class History:
         raise HistoryEnded
 
     async def _before_absence(self, absent: int) -> StoredDocument | None:
-        """Return a version that was deleted, before a time of absence; None if there was none at the beginning."""
+        """Return the version that was deleted before a time of absence; None if there was none at the beginning."""
         low, high = self.since, absent
         found = await self._as_of(low)
         while found is not None and high - low > 1:
@@ -138,12 +140,12 @@ class History:
         return found
 
     async def _probe(self, is_ours: Callable[[StoredDocument], bool], absent: int) -> StoredDocument | None:
-        """Look at times between the beginning and a time of absence, most of them near the beginning.
+        """Return a version that is ours, if one is seen at a time between the beginning and a time of absence.
 
-        A write arrives soon after it was sent, and whoever deleted it needed some time to do so. This takes about 40
-        reads for a second and 50 for ten. Without them a create whose request was lost, which finds nothing, could not
-        be told from one that others have deleted since: it would undo that, or its outcome would be unknown
-        (tests/faults/test_lost_replies.py).
+        Most of the times that are tried lie near the beginning, since a write arrives soon after it was sent. This
+        takes about 40 reads for a second, and 50 for ten. It tells a create whose request was lost from one that was
+        stored and then deleted by others. Otherwise the create would undo that deletion, or its outcome would be
+        unknown (tests/faults/test_lost_replies.py).
         """
         first = math.log(1_000, _PROBE_GROWTH)  # a millisecond
         last = math.log(max(absent - self.since, 1_001), _PROBE_GROWTH)
@@ -158,12 +160,18 @@ class History:
             return await self.collection.get(self.id, self.deadline, read_time=at)
         except StoreUnavailableError:
             raise
-        except BackendError as error:  # too long ago
+        except BackendError as error:  # the time is too long ago
             raise HistoryEnded from error
 
 
 async def history_since(collection: Collection, id: str, began: float, deadline: Deadline) -> History:
-    """Return the history of a flow state since a time on our monotonic clock, up to now.
+    """Return the history of a flow state up to the present.
+
+    Args:
+        collection: The collection.
+        id: The flow state.
+        began: Since when, by `monotonic`.
+        deadline: When to give up.
 
     Raises:
         BackendError: Firestore could not be asked.

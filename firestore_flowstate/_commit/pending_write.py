@@ -19,13 +19,13 @@ from .._rpc.deadline import Backoff, Deadline
 from .._rpc.messages import CommitResponse, Document, Precondition, Timestamp, Write
 from .._rpc.outcome import Ambiguous
 
-_BATCHES_AT_ONCE = 3
-_PER_WRITE = 16  # bytes of framing around a write
+_BATCHES_AT_ONCE = 3  # batches of parts: up to 30 MiB on the way
+_PER_WRITE = 16  # bytes: more than protobuf puts around a write in a request
 
 
 @dataclass(frozen=True)
 class Anything:
-    """A flow state, or none: the write replaces or deletes whatever there is."""
+    """A flow state or none: the write replaces or deletes whatever is stored."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Exactly:
-    """One version of the flow state, also if maintenance has packed it anew since.
+    """One version of the flow state, also as maintenance has packed it anew since.
 
     Attributes:
         version: The version.
@@ -69,7 +69,7 @@ class Part:
     Attributes:
         name: The resource name of its document.
         data: All bytes of the value.
-        index: Which part of them this one has.
+        index: The number of the part, counted from 0.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Part:
         return min(PART_BYTES, len(self.data) - self.index * PART_BYTES) + len(self.name) + 2 * _PER_WRITE
 
     def write(self, expire_at: datetime | None) -> Write:
-        """Return its write, which lets it expire after a root that expires then."""
+        """Return its write; `expire_at` is when its root expires, which it outlives."""
         write = Write()
         write.update.name = self.name
         write_part(write.update, self.data, self.index)
@@ -97,19 +97,19 @@ class PendingWrite:
         id: The flow state.
         root: The write of the root document, with the precondition that Firestore checks. Nobody changes it.
         serialized_root: The same write, serialized as it is sent.
-        expected: What it was made to find in place of what it writes. Maintenance goes by its precondition alone.
+        expected: What the judge of states expects to be stored. Maintenance goes by its precondition alone.
         revision: The revision that it makes; empty in the native layout.
         replaces: Whether it replaces or deletes the whole document.
-        parts: Its parts.
-        gone: The resource names of the parts that go with what it replaces.
-        stay: The resource names of the parts that stay and are to expire after the root from now on.
-        makes: Tells whether a stored document is what this write makes of another one, if there is no revision
-            to tell; the other one is None if the write replaces whatever there is.
-        expire_at: When the state expires once it is written.
-        fit: Returns the write for a root of the same revision that has other parts than those it was made for, with
-            another `gone` and `stay` and what the root counts. None if it replaces the whole document, with all its
-            parts.
-        onto: The root that it is written on top of, if that is another than the one it was made for.
+        parts: The parts that it adds.
+        gone: The resource names of the parts that it deletes, since it replaces their values.
+        stay: The resource names of the parts that it keeps, and to which it gives the expiry that follows from the
+            root's.
+        makes: Takes a stored document and the one before it, and returns whether this write has made the one of the
+            other, for documents without a revision. The one before is None if the write replaces whatever is stored.
+        expire_at: When the state expires after the write; None: it does not.
+        fit: Takes a root of the same revision whose parts differ, since maintenance has packed it anew, and returns the
+            write for that root. None if the write replaces the whole document, with all its parts.
+        onto: The root that it is written on top of, if that is not the one it was made for.
     """
 
     id: str
@@ -127,7 +127,7 @@ class PendingWrite:
     serialized_root: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Once, and not for each question of its size: protobuf serializes a message to know how long it is.
+        # Serialized once: protobuf serializes a message each time that its size is asked for.
         object.__setattr__(self, "serialized_root", self.root.SerializeToString())
 
     def size(self) -> int:
@@ -135,7 +135,7 @@ class PendingWrite:
         return size_of(self.serialized_root) + sum(part.size() for part in self.parts)
 
     def under(self, precondition: Precondition | None) -> PendingWrite:
-        """Return the write with another precondition; None: it is written in any case."""
+        """Return the write with another precondition; None: without one."""
         root = Write()
         root.CopyFrom(self.root)
         root.ClearField("current_document")
@@ -144,11 +144,11 @@ class PendingWrite:
         return replace(self, root=root)
 
     def batches(self, limit: int) -> list[list[Write | bytes]]:
-        """Return what to commit, one after the other; the last has the root, and what belongs in one commit with it.
+        """Return the commits that the write takes, in order. The last has the root, and all that must change with it.
 
-        Parts that are written ahead do not expire until the root starts to name them: if such a batch comes late and
-        twice, the root may be one by then that never expires, and its parts must stay. The last batch lets them
-        expire, and fails if they are not there any more.
+        Parts in earlier commits have no expiry. Such a commit may arrive once more, late, when the root does not expire
+        any more, and then its parts must not expire either. The last commit gives them their expiry, and fails if they
+        are gone.
 
         Args:
             limit: How many bytes a batch may have.
@@ -169,9 +169,9 @@ class CommitResult:
     """A write that is stored.
 
     Attributes:
-        updated: The update_time it got; if others have written since, a time before theirs.
-        transforms: What its transforms came to; empty if the reply was lost.
-        rebased: What it was put on top of, if maintenance had changed that since the version at hand.
+        updated: The update_time that it got. If the reply was lost and others have written since: a time before theirs.
+        transforms: The results of its transforms; empty if the reply was lost.
+        rebased: The root that it was put on top of, if maintenance had changed that since the version was read.
         root: The root that it made, if the reply was lost and nobody has written since.
     """
 
@@ -185,9 +185,9 @@ async def send(collection: Collection, pending: PendingWrite, deadline: Deadline
     """Commit the write once.
 
     Raises:
-        Refused: It was not stored; parts may have been written ahead.
-        Ambiguous: It may have been stored.
-        BackendError: It was not stored.
+        Refused: The write was not stored. Parts of it may have been.
+        Ambiguous: The write may have been stored.
+        BackendError: The write was not stored. Parts of it may have been.
     """
     *ahead, last = pending.batches(collection.request_bytes)
     if ahead:
@@ -197,7 +197,7 @@ async def send(collection: Collection, pending: PendingWrite, deadline: Deadline
 
 
 def parts_of(collection: Collection, id: str, values: Iterable[tuple[PartRef, bytes]]) -> list[Part]:
-    """Return the parts of values, each with the reference that stands in its place."""
+    """Return the parts of values; these are given as references, each with its bytes."""
     return [
         Part(name=collection.part_name(id, name), data=data, index=index)
         for ref, data in values
@@ -206,7 +206,7 @@ def parts_of(collection: Collection, id: str, values: Iterable[tuple[PartRef, by
 
 
 def part_names_of(collection: Collection, id: str, refs: Iterable[PartRef]) -> list[str]:
-    """Return the resource names of parts."""
+    """Return the resource names of the parts of references."""
     return [collection.part_name(id, part) for part in part_ids(refs)]
 
 
@@ -218,14 +218,14 @@ def repacking(
     moved: Iterable[tuple[PartRef, bytes]],
     gone: Iterable[PartRef],
 ) -> PendingWrite:
-    """Return a write of maintenance, which packs values of a document anew and leaves state and revision.
+    """Return a write of maintenance, which packs values of a document anew and changes neither state nor revision.
 
     Args:
-        collection: Where.
-        stored: The document, which is to be as it was read.
+        collection: The collection.
+        stored: The document as it was read. The write fails if it has changed.
         fill: Fills a document with the values; returns the field paths of its mask.
-        moved: The bytes of its new parts, each with the reference to them.
-        gone: The references whose parts go.
+        moved: The references to its new parts, each with their bytes.
+        gone: The references whose parts it deletes.
     """
     write = Write(current_document=if_updated_at(stored.updated))
     write.update.name = stored.name
@@ -273,7 +273,7 @@ def _expiry(part: str, expire_at: datetime | None) -> Write:
 
 
 async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]], id: str, deadline: Deadline) -> None:
-    """Commit batches of parts, a few at once. They are immutable and random: sending one twice does no harm."""
+    """Commit batches of parts, a few at once. Parts have random names and never change, so sending one twice is safe."""
 
     async def commit(batch: Sequence[Write]) -> None:
         backoff = Backoff(deadline)

@@ -1,1 +1,1 @@
-"""Queries and continuation tokens as pure functions: no I/O. `structured` imports google.*, the rest does not."""
+"""Queries, continuation tokens and indexes as pure functions, without I/O."""

@@ -1,10 +1,10 @@
 """The indexes that the queries of a store need, the fields that need none, and both as files.
 
-Firestore serves equality filters in the order of startTime by an index that has the filtered field before startTime,
-and several filters by a merge of such indexes, since all of them end alike. So one composite index a filter is enough
-for every combination. What is due is asked in the order of wakeAt, for which the automatic index serves. Over several
-shards each index starts with the shard, and nothing else may index startTime and wakeAt: that is what lifts the limit
-of 500 writes a second.
+Firestore serves a list with an equality filter by an index that has the filtered field before startTime. It serves
+several filters by a merge of such indexes, since all of them end alike. So one composite index for each filter is
+enough for every combination. What is due is asked for in the order of wakeAt, for which the automatic index serves.
+With several shards each index starts with the shard, and no other index may have startTime or wakeAt: an index that
+begins with either takes at most 500 writes a second.
 
 Sources: https://firebase.google.com/docs/firestore/query-data/index-overview#taking_advantage_of_index_merging and
 https://firebase.google.com/docs/firestore/solutions/shard-timestamp
@@ -27,7 +27,7 @@ from ..query import FlowStateQuery
 Direction = Literal["ASCENDING", "DESCENDING"]
 
 _FILTERED: Final = ("status", "name", "blockedOnStep.name")
-_FILTERED_NATIVE: Final = "operation.done"  # what tells of the status of a native document
+_FILTERED_NATIVE: Final = "operation.done"  # native documents are filtered by it, as they have no status
 _EXEMPT: Final = (PAYLOAD, "summary", "shard")
 _EXEMPT_NATIVE: Final = (
     "input",
@@ -47,7 +47,7 @@ class Index:
 
     Attributes:
         collection_id: The last name of the collections' paths.
-        fields: Field paths with the direction of each; the name of the document follows by itself.
+        fields: Field paths with the direction of each. Firestore adds the name of the document by itself.
     """
 
     collection_id: str
@@ -61,7 +61,7 @@ class Exemption:
     Attributes:
         collection_id: The last name of the collections' paths.
         field: The field path. What is inside a map is exempt with it.
-        ttl: Whether documents are to be deleted at the time that the field has.
+        ttl: Whether the field has a TTL policy: Firestore deletes documents after the time in it.
     """
 
     collection_id: str
@@ -84,9 +84,9 @@ def index_configuration(
 
     Args:
         collection: The path of the collection.
-        shards: The number of shards; only whether it is more than 1 counts.
+        shards: The number of shards. The configuration is the same for all numbers above 1.
         where: The unknown keys that queries filter by.
-        unsharded_too: Keep the indexes of one shard beside those of several, for as long as stores of both
+        unsharded_too: Keep the indexes of one shard beside those of several, for the time in which stores of both
             settings run.
 
     Raises:
@@ -210,7 +210,7 @@ def _name(*parts: str) -> str:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Return the names, numbered if two fields differ only in what no name of a resource can have."""
+    """Return the names, each once: repetitions get a number. Fields may differ in characters that names cannot have."""
     found: list[str] = []
     for name in names:
         number, numbered = 1, name

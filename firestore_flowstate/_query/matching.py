@@ -39,7 +39,12 @@ def _equal(stored: object, asked: object) -> bool:
 
 
 class Due(NamedTuple):
-    """A place in the order of what is due: the moment, in its exact type, and the id of a document."""
+    """A place in the order of what is due.
+
+    Attributes:
+        wake_at: The moment in milliseconds since the epoch, as the int or float that is stored.
+        id: The id of a document.
+    """
 
     wake_at: int | float
     id: str
@@ -55,9 +60,9 @@ class DueQuery:
     """What is due.
 
     Attributes:
-        before: The latest moment, inclusive, in milliseconds.
-        limit: How many at most.
-        after: Where to go on.
+        before: The latest moment, inclusive, in milliseconds since the epoch.
+        limit: How many states at most.
+        after: The last place of the page before; None: from the beginning.
     """
 
     before: int | float
@@ -71,7 +76,7 @@ def due_query(
     """Return the query that the parameters of `due` stand for.
 
     Raises:
-        InvalidQueryError: They stand for none.
+        InvalidQueryError: A parameter has a wrong value.
     """
     check_moment("before", before)
     if limit is None:
@@ -84,11 +89,11 @@ def due_query(
 
 
 def _place_of(after: object) -> Due:
-    """Return the place of a summary in the order, which callers may have let travel."""
+    """Return the place of a summary in the order. Its fields are checked, since it may come from outside."""
     try:
         if isinstance(after, FlowStateSummary) and (moment := wake_at(after.extra)) is not None:
             return Due(moment, check_flow_id(after.id))
-    except (InvalidFlowIdError, AttributeError):  # AttributeError: its extra is none
+    except (InvalidFlowIdError, AttributeError):  # AttributeError: its extra is not a mapping
         pass
     raise InvalidQueryError(
         f"after is a summary that due() has returned, with a number of 64 bits as {WAKE_AT}, not {shown(after)}"
@@ -96,7 +101,7 @@ def _place_of(after: object) -> Due:
 
 
 def wake_at(extra: Mapping[str, Any]) -> int | float | None:
-    """Return the moment among the unknown keys of a state; None if there is none, or it is not a number."""
+    """Return the ``wakeAt`` among the unknown keys of a state; None if there is none, or it is not a number."""
     value = extra.get(WAKE_AT)
     value = exact(value)
     if isinstance(value, float):
@@ -105,7 +110,7 @@ def wake_at(extra: Mapping[str, Any]) -> int | float | None:
 
 
 def is_due(query: DueQuery, summary: FlowStateSummary) -> bool:
-    """Return whether a state is due and comes behind the place where the query goes on."""
+    """Return whether a state is due, and comes after the place from which the query goes on."""
     moment = wake_at(summary.extra)
     if moment is None or moment > query.before:
         return False

@@ -1,7 +1,7 @@
 """FlowStateQuery to Firestore's structured query.
 
-Newest startTime first, ties by name descending. The query asks for numbers alone: strings, timestamps and NaN
-of damaged documents sort elsewhere, and would hide states or break tokens.
+The order is newest startTime first, ties by name descending. The query asks for numbers alone: damaged documents with
+a text, a timestamp or NaN as startTime sort elsewhere, and would hide states or break tokens.
 """
 
 from __future__ import annotations
@@ -46,12 +46,14 @@ def structured_query(
         collection_id: The last name of the collection's path.
         query: The filters.
         limit: How many documents to ask for; None: all, for counting.
-        after: Where the page before ended.
-        after_name: The resource name of the document there.
+        after: The last place of the page before; None: this is the first page.
+        after_name: The resource name of the document at that place.
         fields: The field paths to read; None: all.
         shard: The shard to ask; None: all documents, whatever their shard.
-        native_done: Ask for native documents, by the ``operation.done`` of theirs, instead of by the status of ours.
-        native_by_status: Ask by the status of ours for native documents, which have it as a key of their own if at all.
+        native_done: Ask for native documents with one of these values of ``operation.done``, and not by status, which
+            they do not have. None: ask by the status.
+        native_by_status: Ask for those native documents that have a matching unknown key ``status``, which is not their
+            status.
     """
     structured = StructuredQuery()
     structured.from_.add().collection_id = collection_id
@@ -98,10 +100,10 @@ def due_structured_query(
 
     Args:
         collection_id: The last name of the collection's path.
-        before: The latest moment, inclusive.
+        before: The latest moment, inclusive, in milliseconds since the epoch.
         limit: How many documents to ask for.
-        after: Where the page before ended.
-        after_name: The resource name of the document there.
+        after: The last place of the page before; None: this is the first page.
+        after_name: The resource name of the document at that place.
         fields: The field paths to read.
         shard: The shard to ask; None: all documents, whatever their shard.
     """
@@ -142,7 +144,7 @@ def _equalities(query: FlowStateQuery, *, shard: int | None) -> list[tuple[str, 
 
 
 def _any_of(where: Any, path: str, values: Sequence[Value]) -> None:
-    """Add a filter for one value or several, of which Firestore makes a query each, served by the same indexes."""
+    """Add a filter for one value or several. Firestore makes a query for each value, served by the same indexes."""
     if len(values) == 1:
         _compare(where, path, _EQUAL).CopyFrom(values[0])
     else:

@@ -20,14 +20,19 @@ _FIELDS: Final = 4
 
 
 class Position(NamedTuple):
-    """A place in the order of a list: the start, in its exact type, and the id of a document."""
+    """A place in the order of a list.
+
+    Attributes:
+        start_time: The start in milliseconds since the epoch, as the int or float that is stored.
+        id: The id of a document.
+    """
 
     start_time: int | float
     id: str
 
 
 def scope_of(collection: str, query: FlowStateQuery) -> str:
-    """Return what a token is bound to; equal for queries that differ only in limit, token and on_error."""
+    """Return what a token is bound to. It is equal for queries that differ only in limit, token and on_error."""
     after, before = (None if t is None else milliseconds(t) for t in (query.started_after, query.started_before))
     filters = [query.name, query.status, query.blocked_on, after, before, sorted(query.where.items())]
     text = json.dumps([collection, _ORDER, filters], separators=(",", ":"))
@@ -44,7 +49,7 @@ def from_token(token: str, scope: str) -> Position:
     """Return the position that the token was made for.
 
     Raises:
-        InvalidContinuationTokenError: It is damaged, of a newer version, or was given for something else.
+        InvalidContinuationTokenError: The token is damaged, of a newer version, or was given for another list.
     """
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
@@ -53,7 +58,7 @@ def from_token(token: str, scope: str) -> Position:
     body = raw[_CHECK_BYTES:]
     if not body or _check(body) != raw[:_CHECK_BYTES] or base64.urlsafe_b64encode(raw).decode().rstrip("=") != token:
         raise _damaged(token)
-    # Anybody could compute the check: what is inside is believed no more than a query's own fields would be.
+    # Anybody can compute the check, so each field is checked as those of a query are.
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
