@@ -61,9 +61,9 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     Its methods do what `VersionedFlowStateStore` says. What they cost here:
 
-    - `update` with a version is one round trip. If it replaces other fields than steps of a state that has parts, it
-      reads first which parts these fields have. Without a version it reads the head first, and tries again after a
-      conflict.
+    - `update` with a version is one round trip. If the version is a text from another process, and the update replaces
+      other fields than steps of a state that has parts, it reads first which parts these fields have. Without a version
+      it reads the head first, and tries again after a conflict.
     - `save_many` and `delete_many` send batches, each of them atomic.
     - `list_summaries` and `due` read no payload. `due` is one query, or one a shard. It leaves out a state whose head
       cannot be read, with a warning.

@@ -55,7 +55,7 @@ class Judge(Protocol):
 
     @property
     def is_maintenance(self) -> bool:
-        """Whether it makes each write anew from the stored document, so that any of its writes may be the stored one."""
+        """Whether it makes each write anew from the stored document, so that any of them may be the stored one."""
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult | None:
         """Return the write to send next, or the result if a write was stored; None: there is nothing left to write.

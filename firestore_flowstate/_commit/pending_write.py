@@ -273,7 +273,7 @@ def _expiry(part: str, expire_at: datetime | None) -> Write:
 
 
 async def _write_ahead(collection: Collection, batches: Sequence[Sequence[Write]], id: str, deadline: Deadline) -> None:
-    """Commit batches of parts, a few at once. Parts have random names and never change, so sending one twice is safe."""
+    """Commit batches of parts, a few at once. Parts have random names and never change, so one may be sent twice."""
 
     async def commit(batch: Sequence[Write]) -> None:
         backoff = Backoff(deadline)

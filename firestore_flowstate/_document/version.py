@@ -42,8 +42,8 @@ class Version:
         owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
         expire_after: Its flow's own duration until it expires, in milliseconds; None if it has none.
         has_extra: Whether its payload has unknown keys, which no partial write can remove.
-        part_refs: The references of the root to parts; None if it has some that were not read. A text of a version
-            never has them: no commit may delete a part because a text says so.
+        part_refs: The references of the root to parts; None if it has some that were not read. They are not in the
+            text of a version: no commit may delete a part because a text says so.
         is_hearsay: Whether it was read from a text, which may have been changed on its way.
     """
 
@@ -225,7 +225,7 @@ class Version:
 
 
 class VersionText(str):
-    """The text of a version that has not left this process; a copy that was pickled or made to JSON is a plain text.
+    """The text of a version that has not left this process. A copy that comes out of pickle or JSON is a plain str.
 
     Attributes:
         known: The version.
