@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -131,12 +132,17 @@ def _named(text: str) -> object:
     module, separator, name = text.partition(_SEPARATOR)
     if not (module and separator and name):
         raise MisusedError(f"{text!r} is not MODULE:NAME, such as shop.app:flows")
+    if "/" in module or "\\" in module or module.endswith(".py"):
+        meant = ".".join(re.split(r"[/\\]", module.removesuffix(".py"))).lstrip(".")
+        raise MisusedError(f"{module} is the path of a file: name the module, as in {meant}:{name}")
+    if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        raise MisusedError(f"{text!r} is not MODULE:NAME, such as shop.app:flows")
     warn_of_misspelt_variables()  # which the application's own store does not read either
     if "" not in sys.path:  # as python -m has it: the application lies in the current directory
         sys.path.insert(0, "")
     try:
         found: object = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MisusedError(f"the module {module} cannot be imported: {type(error).__name__}: {error}") from error
     for part in name.split("."):
         if not hasattr(found, part):
@@ -146,7 +152,8 @@ def _named(text: str) -> object:
 
 
 def _a(found: object) -> str:
-    return f"a {type(found).__name__}"
+    name = type(found).__name__
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
 
 
 def flows_option(command: Any) -> Any:

@@ -53,8 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error.format_message(), file=sys.stderr)
         return _MISUSED
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        _say(error.format_message() + (f" See {context.command_path} --help" if context is not None else ""))
+        context, message = getattr(error, "ctx", None), error.format_message()
+        if context is not None:
+            end = "" if message.endswith((".", "!", "?", "?)")) else "."
+            message += f"{end} See {context.command_path} --help"
+        _say(message)
         return error.exit_code
     except SignalledError as signalled:
         if isinstance(signalled.__cause__, BrokenPipeError):

@@ -45,6 +45,8 @@ def show(id: str, exact: bool, details: bool, raw: bool) -> None:
     The beginning of an id is enough if no other id begins so. The version, times and sizes are printed on standard
     error. Numbers that JSON does not have are printed as texts: "NaN", "Infinity" and "-Infinity".
     """
+    if raw and details:
+        raise MisusedError("give one of --raw and --details: the stored document is printed as it is")
     found, state, stored = run(_look(given_settings(), id, raw=raw))
     if state is None:
         tell_json(stored.document, indent=2, exact=exact)

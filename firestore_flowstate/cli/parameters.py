@@ -13,18 +13,22 @@ from ..errors import shown
 
 _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
-_ISO: Final = re.compile(
-    r"P(?:(\d{1,6})W)?(?:(\d{1,6})D)?(?:T(?=\d)(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,6})S)?)?", re.ASCII
-)
+_DIGITS: Final = 6  # of a number in a duration: more is no time that anybody has
+_ISO: Final = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?", re.ASCII)
 
 
 def duration(text: str) -> timedelta:
     """Return a duration such as 90d, 12h or 1d12h, or the same in ISO 8601: P90D, PT12H, P1DT12H."""
+    plain = text
     if text[:1] == "P" and (iso := _ISO.fullmatch(text)) is not None and any(iso.groups()):
-        text = "".join(f"{number}{unit}" for number, unit in zip(iso.groups(), "wdhms", strict=True) if number)
-    if not re.fullmatch(r"(\d{1,6}[smhdw])+", text, re.ASCII):
-        raise click.BadParameter(f"{text!r} is not a duration such as 90d, 12h, 1d12h or P90D (units: s, m, h, d, w)")
-    parts = re.findall(r"(\d+)([smhdw])", text)
+        plain = "".join(f"{number}{unit}" for number, unit in zip(iso.groups(), "wdhms", strict=True) if number)
+    if not re.fullmatch(r"(\d+[smhdw])+", plain, re.ASCII):
+        raise click.BadParameter(
+            f"{shown(text)} is not a duration such as 90d, 12h, 1d12h or P90D (units: s, m, h, d, w)"
+        )
+    parts = re.findall(r"(\d+)([smhdw])", plain)
+    if any(len(number) > _DIGITS for number, _ in parts):
+        raise click.BadParameter(f"{shown(text)} is too long: a number in a duration has at most {_DIGITS} digits")
     try:
         return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
     except OverflowError:

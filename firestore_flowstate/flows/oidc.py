@@ -7,9 +7,11 @@ import re
 import time
 from typing import Any, Final
 
+from ..errors import shown
 from .engine import LOG
 
 _BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9_.-]+)")
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _MAX_AGE: Final = re.compile(r"max-age=(\d+)")
 _MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What google-auth raises, beside its own errors, for a text that is not a token."""
@@ -30,13 +32,23 @@ class Oidc:
         service_account: The email of the account.
 
     Raises:
-        ValueError: `audience` or `service_account` is empty.
+        TypeError: `audience` or `service_account` is not a string.
+        ValueError: `audience` or `service_account` is empty, or the account is not an email.
     """
 
     def __init__(self, *, audience: str, service_account: str) -> None:
+        for name, given in (("audience", audience), ("service_account", service_account)):
+            value: object = given
+            if not isinstance(value, str):
+                raise TypeError(f"{name} is a string, not {shown(value)}: an Oidc lets in one account for one audience")
         if not audience or not service_account:
             raise ValueError(
                 "audience or service_account is empty: give the url of the queue's tasks, and the email of the account"
+            )
+        if not _EMAIL.fullmatch(service_account):
+            raise ValueError(
+                "service_account is the email of the account, such as tasks@my-project.iam.gserviceaccount.com, not "
+                f"{shown(service_account)}"
             )
         self.audience = audience
         self.service_account = service_account

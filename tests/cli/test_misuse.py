@@ -21,6 +21,15 @@ from tests.cli.command import Outcome, Processes
     [
         (["nope"], "No such command 'nope'"),
         (["list", "--nope"], "No such option '--nope'"),
+        (["list", "--nope"], "(Did you mean one of: '--name', '--since', '--token'?) See flowstate list --help"),
+        (["count", "--where", "x"], "'x' is not KEY=TEXT or KEY:=JSON. See flowstate count --help"),
+        (
+            ["purge", "--older-than", "99999999999d"],
+            "'99999999999d' is too long: a number in a duration has at most 6",
+        ),
+        (["expire", "x", "--after", "P99999999999D"], "'P99999999999D' is too long"),
+        (["expire", "x", "--after", "99999999999y"], "'99999999999y' is not a duration"),
+        (["show", "x", "--raw", "--details"], "give one of --raw and --details"),
         (["show"], "Missing argument 'ID'. See flowstate show --help"),
         (["delete"], "Missing argument 'ID...'"),
         (["export"], "Missing argument 'FILE'"),

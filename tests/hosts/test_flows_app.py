@@ -187,6 +187,24 @@ class TestOidc:
         with pytest.raises(ValueError, match="is empty: give the url"):
             Oidc(audience=audience, service_account=account)
 
+    @pytest.mark.parametrize(
+        "wrong",
+        ["flows", "flows@", "flows@shop", "@shop.test", "a@b@shop.test", " flows@shop.test", "flows@shop.test\n", "*"],
+        ids=repr,
+    )
+    def test_an_account_is_an_email(self, wrong: str) -> None:
+        """An id or a name of the account is in no token: each call would be refused."""
+        with pytest.raises(ValueError, match="service_account is the email of the account"):
+            Oidc(audience=AUDIENCE, service_account=wrong)
+
+    @pytest.mark.parametrize("wrong", [[AUDIENCE], (AUDIENCE,), {AUDIENCE}, b"https://shop.test", 5, None], ids=repr)
+    def test_both_are_text(self, wrong: Any) -> None:
+        """Google-auth takes a list of audiences, each of which it would let in."""
+        with pytest.raises(TypeError, match="audience is a string"):
+            Oidc(audience=wrong, service_account=ACCOUNT)
+        with pytest.raises(TypeError, match="service_account is a string"):
+            Oidc(audience=AUDIENCE, service_account=wrong)
+
 
 async def test_verify_may_be_any_function(flows: Flows) -> None:
     """Of the request; async or not."""

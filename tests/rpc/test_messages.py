@@ -22,7 +22,8 @@ def fields_of(messages: FileDescriptorSet) -> Fields:
     def add(message: DescriptorProto, name: str) -> None:
         for field in message.field:
             in_oneof = field.HasField("oneof_index")
-            found[f"{name}.{field.name}"] = (field.number, field.type, field.label, field.type_name, in_oneof)
+            type_name = field.type_name.removeprefix(".")  # which protobuf in pure Python leaves out
+            found[f"{name}.{field.name}"] = (field.number, field.type, field.label, type_name, in_oneof)
         for nested in message.nested_type:
             add(nested, f"{name}.{nested.name}")
 
