@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from firestore_flowstate import SyncFlowStateStore
+from firestore_flowstate import InvalidFlowIdError, SyncFlowStateStore
 from firestore_flowstate.errors import shown
 
 from .flow import Flow
@@ -76,6 +76,18 @@ def check_named(text: Any, name: str) -> None:
     """
     if not isinstance(text, str):
         raise TypeError(f"{name} is a text, not {shown(text)}")
+
+
+def check_id(id: Any) -> None:
+    """Refuse what cannot be the id of a run.
+
+    Raises:
+        InvalidFlowIdError: It is not text, or empty.
+    """
+    if not isinstance(id, str):
+        raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {shown(id, 200)}")
+    if not id:
+        raise InvalidFlowIdError("The flow id '' is empty.", flow_id=id)
 
 
 def check_count(count: Any, name: str, *, least: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from firestore_flowstate import BackendError
 
 from .claiming import Claim
+from .closing import end_in_time
 from .engine import LOG, Engine
 from .errors import UnknownFlowError
 from .running import drive, drive_claimed
@@ -30,6 +31,7 @@ class Background:
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._driving: set[asyncio.Task[Any]] = set()  # those of the dispatcher too
         self._failures: dict[str, int] = {}
 
     @property
@@ -48,12 +50,14 @@ class Background:
         await self._drive(id, lambda: drive(self._engine(), id))
 
     async def close(self) -> None:
-        """Await the tasks of this loop, which have been told to hand over."""
-        here = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
-        if here:
-            await asyncio.wait(here)
+        """Await the tasks of this loop, which have been told to hand over, for at most 10 s."""
+        here = asyncio.get_running_loop()
+        await end_in_time([task for task in self._tasks | self._driving if task.get_loop() is here])
 
     async def _drive(self, id: str, work: Callable[[], Awaitable[Any]]) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # this is a coroutine
+        self._driving.add(task)
         try:
             await work()
         except BackendError as error:
@@ -63,6 +67,8 @@ class Background:
             LOG.warning("%s", error)
         except Exception:  # noqa: BLE001  # nobody awaits this
             LOG.exception("The run %r cannot be driven.", id)
+        finally:
+            self._driving.discard(task)
         self._failures.pop(id, None)
 
     async def _again(self, id: str, error: BackendError) -> None:

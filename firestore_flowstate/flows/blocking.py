@@ -115,7 +115,11 @@ class BlockingFlows:
         return self._wait(self._flows.run(flow, input, id=id))
 
     def handle(self, id: str) -> BlockingFlowHandle[Any]:
-        """Return a handle of the run with the id, whether or not there is one."""
+        """Return a handle of the run with the id, whether or not there is one.
+
+        Raises:
+            InvalidFlowIdError: The id is not text, or empty.
+        """
         return BlockingFlowHandle(self, id)
 
     # Signatures and docstrings are those of `Flows`. Overloads cannot be passed on: start and run have them once more.

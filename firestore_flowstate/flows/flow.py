@@ -12,7 +12,7 @@ from firestore_flowstate import UNSET, FlowStateEncodeError, Unset
 from firestore_flowstate.errors import shown
 
 from .errors import InvalidPayloadError
-from .values import ANYTHING, Values, fit_error, is_async, parameter_type
+from .values import Values, fit_error, is_async, parameter_type
 
 Input = TypeVar("Input", contravariant=True)  # the public names have no suffix
 Result = TypeVar("Result", covariant=True)  # as above
@@ -101,9 +101,7 @@ class Flow(Generic[Input, Result]):
 
         To build one can take longer than the 10 ms in which the last result is to be committed with the end.
         """
-        kind = values.returned_by(self.function)
-        if kind not in ANYTHING:
-            values.adapter(kind)
+        values.check_type(values.returned_by(self.function), f"the result of the flow {self.name!r}")
 
     def dump_result(self, result: Any, values: Values) -> Any:
         """Return the result in its JSON form, if it fits what the function is annotated to return.

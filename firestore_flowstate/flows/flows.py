@@ -257,7 +257,11 @@ class Flows:
         return await run(self._engine, prepared(self._engine, flow, input, id=id))
 
     def handle(self, id: str) -> FlowHandle[Any]:
-        """Return a handle of the run with the id, whether or not there is one."""
+        """Return a handle of the run with the id, whether or not there is one.
+
+        Raises:
+            InvalidFlowIdError: The id is not text, or empty.
+        """
         return FlowHandle(self, id)
 
     async def resume(self, id: str, payload: Any = None, *, step: str | None = None, key: str | None = None) -> None:
@@ -477,7 +481,11 @@ class Flows:
         await self.close()
 
     async def close(self) -> None:
-        """Hand over all runs that are driven in this process, and close the dispatcher. The store stays open."""
+        """Hand over all runs that are driven in this process, and close the dispatcher. The store stays open.
+
+        Steps in flight are awaited for 8 seconds, and after 10 seconds what could not be handed over is left to its
+        lease, such as a run whose last write fails. What `drive` and `run` are awaited for ends there, not here.
+        """
         self._hand_over()
         await self._background.close()
         await self._engine.dispatcher.close()

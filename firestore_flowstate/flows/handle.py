@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from firestore_flowstate import FlowState
 
+from .arguments import check_id
+
 if TYPE_CHECKING:
     from .flows import Flows
 
@@ -29,6 +31,7 @@ class FlowHandle(Generic[Result]):
     """
 
     def __init__(self, flows: Flows, id: str) -> None:
+        check_id(id)
         self.id = id
         self._flows = flows
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -40,9 +39,7 @@ async def interrupt(called: Called, key: str, type: Any, show: Any | Unset, time
         "interrupt",
         until=lambda: None if length is None else drive.engine.clock.now() + length,
         type=kind,
-        schema=lambda: (
-            None if type is None else json.dumps(drive.engine.values.adapter(type).json_schema(by_alias=True))
-        ),
+        schema=lambda: None if type is None else drive.engine.values.schema(type),
         show=shown,
     )
     return drive.result(key, kind)

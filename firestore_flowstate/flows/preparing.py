@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from firestore_flowstate import UNSET, InvalidFlowIdError, Unset
+from firestore_flowstate import UNSET, Unset
 from firestore_flowstate.errors import shown
 
+from .arguments import check_id
 from .engine import Engine
 from .errors import UnknownFlowError
 from .flow import Flow
@@ -36,8 +37,8 @@ def prepared(
     """
     if not isinstance(flow, (Flow, str)):
         raise TypeError(f"{shown(flow)} is not a flow: decorate the async function with @flows.flow, or give a name")
-    if id is not None and not isinstance(id, str):
-        raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {shown(id, 200)}")
+    if id is not None:
+        check_id(id)
     name = flow if isinstance(flow, str) else flow.name
     known = engine.flows.get(name)
     if not isinstance(flow, str) and known is not flow:

@@ -24,20 +24,33 @@ async def retry(engine: Engine, id: str, *, from_step: str | None = None) -> Non
         NotFailedError: The run neither failed nor was cancelled.
         ValueError: The run has no result of `from_step`.
     """
-    while True:
+    chain = [id]  # not by recursion: a chain of children may be longer than Python's limit of recursion
+    seen = {id}
+    while chain:
+        wake, children = None, list[str]()
         try:
-            async with engine.store.edit(id) as state:
-                dropped = _dropped(id, state, from_step)
+            async with engine.store.edit(chain[-1]) as state:
+                dropped = _dropped(chain[-1], state, from_step)
                 if from_step is None:
-                    await _retry_children(engine, state, dropped)
-                wake = _reset(engine, state, dropped, rewind=from_step is not None)
+                    children = [child for child in _children(state, dropped) if child not in seen]
+                if not children:
+                    wake = _reset(engine, state, dropped, rewind=from_step is not None)
         except FlowStateNotFoundError:
-            raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id) from None
+            if chain == [id]:
+                raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id) from None
+        except NotFailedError:
+            if chain == [id]:
+                raise
         except FlowStateConflictError:
             continue
-        engine.moved(id)
-        await engine.dispatch(id, wake)
-        return
+        if children:  # before this run looks at them again
+            chain += children
+            seen.update(children)
+            continue
+        retried = chain.pop()
+        if wake is not None:
+            engine.moved(retried)
+            await engine.dispatch(retried, wake)
 
 
 def _dropped(id: str, state: FlowState, from_step: str | None) -> set[str]:
@@ -76,16 +89,10 @@ def _is_inside(key: str, outer: Iterable[str]) -> bool:
     return any(key.startswith(f"{each}/") for each in outer)
 
 
-async def _retry_children(engine: Engine, state: FlowState, dropped: Iterable[str]) -> None:
-    """Retry the children among what failed, before this run looks at them again."""
-    for key in dropped:
-        child = child_of(state.cache[key]) if key in state.cache else None
-        if child is None:
-            continue
-        try:
-            await retry(engine, child)
-        except (NotFailedError, FlowStateNotFoundError):  # retried already, or gone: the run will see
-            continue
+def _children(state: FlowState, dropped: Iterable[str]) -> list[str]:
+    """Return the ids of the children among what failed."""
+    found = (child_of(state.cache[key]) for key in dropped if key in state.cache)
+    return [child for child in found if child is not None]
 
 
 def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool) -> int:

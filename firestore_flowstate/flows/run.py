@@ -134,9 +134,11 @@ class Run:
         Raises:
             ValueError: `at_most_once` is given together with a Retry of more than one attempt, or `timeout` is
                 negative.
-            TypeError: `retry` is not a Retry, or `timeout` is not a duration.
+            TypeError: `retry` is not a Retry, `timeout` is not a duration, or `result` is not a type.
         """
         check_retry(retry)
+        if not isinstance(result, Unset):
+            self._drive.engine.values.check_type(result, "result")
         merged = self._step_options.merged(retry=retry, timeout=timeout, at_most_once=at_most_once, result=result)
         if merged.at_most_once and merged.retry is not None and merged.retry.attempts > 1:
             raise ValueError("a step with at_most_once is never begun again: leave retry out, or at_most_once")
@@ -217,10 +219,13 @@ class Run:
             timeout: How long to wait, as a timedelta or in seconds; None: until somebody answers.
 
         Raises:
+            TypeError: `type` is not a type that an answer can be read as.
             WaitTimeoutError: Nobody answered in time.
             InvalidPayloadError: The stored answer does not fit the type. Ask again under another name.
         """
         called = self._call_without_options("interrupt")
+        if type is not None:
+            self._drive.engine.values.check_type(type, "type")
         key = called.scope.key_for(name)
         return operations.interrupt(called, key, type, show, timeout)
 

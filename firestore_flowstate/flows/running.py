@@ -6,7 +6,6 @@ import asyncio
 
 from .budget import Budget
 from .claiming import Claim, claim, claimed_already, new_token
-from .dispatch import InProcess
 from .driving import Drive
 from .due import claimable_at, look_at
 from .ending import End
@@ -48,7 +47,7 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
         if look.what != "due":
             if look.at is not None:
                 await engine.dispatch(id, look.at, at=look.at)
-                if look.soon and not isinstance(engine.dispatcher, InProcess):
+                if look.soon and engine.drives_here is None:  # a queue, whose clock may be another one
                     await engine.dispatch_again(id, look.at)
             return look.what
         claimed = await claim(engine, id, state, flow, token)

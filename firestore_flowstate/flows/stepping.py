@@ -104,7 +104,12 @@ async def outcome(drive: Drive, call: StepCall) -> Any:
 
 
 async def _live(drive: Drive, call: StepCall) -> int:
-    """Execute the step; return the ``n`` of its result."""
+    """Execute the step; return the ``n`` of its result.
+
+    Raises:
+        TypeError: No value can be read as what its function is annotated to return. Nothing is executed.
+    """
+    drive.engine.values.check_type(call.result_type(drive), f"the result of the step {call.key!r}")
     flight, outcome = drive.begin_flight(call.key), drive.loop.create_future()
     flight.task = carried(lambda: _watched(drive, call, flight), [outcome])
     flight.task.add_done_callback(lambda _: drive.end_flight(flight))

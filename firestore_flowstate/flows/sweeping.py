@@ -13,6 +13,7 @@ from zlib import crc32
 from firestore_flowstate import BackendError, FlowStateError, FlowStateSummary
 
 from .claiming import Claim
+from .closing import end_in_time
 from .dispatch.waking import sweep_name
 from .engine import LOG, Engine
 from .final import DriveOutcome
@@ -185,5 +186,4 @@ class Worker:
         for id in list(self._drives):
             if (driven := self._engine.drives.get(id)) is not None:
                 driven.hand_over()
-        if self._drives:
-            await asyncio.wait(list(self._drives.values()))
+        await end_in_time(self._drives.values())

@@ -15,10 +15,11 @@ from types import FunctionType, MethodType
 from typing import Any, Final
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from firestore_flowstate import FlowStateEncodeError
+from firestore_flowstate.errors import shown
 
 _SCALARS: Final = (str, int, float, bool, type(None))
 _PLAIN_ONLY: Final = (
@@ -62,14 +63,46 @@ class Values:
         return self.adapter(kind).validate_json(plain_json(form) or exact_json(form))
 
     def adapter(self, kind: Any) -> TypeAdapter[Any]:
-        """Return what pydantic makes of the type."""
+        """Return pydantic's adapter of the type.
+
+        Raises:
+            TypeError: Pydantic can make no values of it.
+        """
         try:
             known = self._adapters.get(kind)
         except TypeError:  # not hashable, such as an Annotated with a list
-            return TypeAdapter(kind)
+            return _adapter(kind)
         if known is None:
-            known = self._adapters[kind] = TypeAdapter(kind)
+            known = self._adapters[kind] = _adapter(kind)
         return known
+
+    def check_type(self, kind: Any, what: str) -> None:
+        """Refuse what pydantic can make no values of.
+
+        Args:
+            kind: What should be a type.
+            what: Where it was given, for the error.
+
+        Raises:
+            TypeError: It is not a type, or not one that pydantic can read.
+        """
+        if kind in ANYTHING:
+            return
+        try:
+            self.adapter(kind)
+        except TypeError as error:
+            raise TypeError(f"{what}: {error}") from None
+
+    def schema(self, kind: Any) -> str:
+        """Return the JSON Schema of the type, as text.
+
+        Raises:
+            TypeError: It has none.
+        """
+        try:
+            return json.dumps(self.adapter(kind).json_schema(by_alias=True))
+        except PydanticUserError as error:
+            raise TypeError(f"{shown(kind)} has no JSON Schema, which says what an answer may be") from error
 
     def returned_by(self, function: Callable[..., Any]) -> Any:
         """Return the type that the function is annotated to return, or that its coroutine does; `Any` if it is not.
@@ -109,6 +142,19 @@ class Values:
         if text.rfind(b"null") < 0:
             return form
         return _with_non_finite(form, self.adapter(kind).dump_python(value, by_alias=True))
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        if not isinstance(kind, str) and getattr(adapter, "pydantic_complete", True):
+            return adapter
+        reason = None  # a text, or a type that names one which is not defined
+    except Exception as error:  # noqa: BLE001  # whatever a class of the application raises that says how it is read
+        reason = error
+    raise TypeError(
+        f"{shown(kind)} is not a type that a value can be read as: give a model, a dataclass, or such as list[str]"
+    ) from reason
 
 
 def plain_function(function: Callable[..., Any]) -> Any:

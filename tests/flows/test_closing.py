@@ -8,14 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from firestore_flowstate.flows import FlowFailedError, Flows, Run, current_run, current_step
+from firestore_flowstate.flows import FlowFailedError, Flows, Run, closing, current_run, current_step
 from firestore_flowstate.flows.record import record_of
-from tests.flows.counting_store import CountingStore
+from tests.flows.counting_store import CountingStore, lost_before
 from tests.flows.test_waits import blocked
 
 
@@ -82,6 +82,46 @@ async def test_closing_hands_over_and_awaits_the_step(store: CountingStore) -> N
     assert record_of(state).owner is None
     assert state.model_extra["wakeAt"] <= time.time() * 1000 + 1
     assert not record_of(state).fruitless
+
+
+@pytest.mark.parametrize("how", ["start", "dispatch", "worker"])
+async def test_closing_leaves_a_run_whose_last_write_fails_to_its_lease(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """After 10 s, here 0.1 s, and not after the 10 minutes for which results in hand are tried."""
+    monkeypatch.setattr(closing, "CLOSING_SECONDS", 0.1)
+    flows = Flows(store, dispatcher=Nobody() if how == "worker" else None)
+    began = asyncio.Event()
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        store.faults = dict.fromkeys(range(store.updates + 1, 1000), lost_before)
+        began.set()
+        await run.interrupt("approve", bool)
+
+    async def work() -> None:
+        await flows.start(working, id="x", delay=timedelta(0.001 if how == "dispatch" else 0))
+        await began.wait()
+
+    if how == "worker":
+        async with flows.worker(poll=0.01):
+            await work()
+    else:
+        await work()
+    await asyncio.wait_for(flows.close(), 5)
+
+    assert "left to their lease" in caplog.text
+    assert record_of(await store.load("x")).owner is not None
+
+
+class Nobody:
+    """A dispatcher that wakes nobody."""
+
+    async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
 
 
 async def test_a_handover_without_a_result_is_fruitless(store: CountingStore) -> None:

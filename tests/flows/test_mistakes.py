@@ -376,6 +376,10 @@ async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Cal
         (lambda flows: flows.resume("x", 1, step=5), TypeError, "step is a text or None"),
         (lambda flows: flows.resume("x", 1, step=""), ValueError, "step is a text that is not empty"),
         (lambda flows: flows.resume("x", 1, key=5), TypeError, "key is a text or None"),
+        (lambda flows: flows.handle(5), InvalidFlowIdError, "A flow id is a string, not int: 5"),
+        (lambda flows: flows.handle(None), InvalidFlowIdError, "A flow id is a string, not NoneType"),
+        (lambda flows: flows.handle(""), InvalidFlowIdError, "The flow id '' is empty"),
+        (lambda flows: flows.blocking.handle(""), InvalidFlowIdError, "The flow id '' is empty"),
         (lambda flows: flows.sweep(limit="x"), TypeError, "limit is a whole number"),
         (lambda flows: flows.sweep(limit=0), ValueError, "limit is at least 1"),
         (lambda flows: simulate(None), TypeError, "None is not a flow"),
@@ -411,6 +415,49 @@ async def test_an_argument_that_cannot_be_right_is_refused_at_once(
 
     with pytest.raises(kind, match=re.escape(says)):
         await make()
+
+
+class Untyped:
+    """Of which pydantic knows nothing."""
+
+
+async def untyped() -> Untyped:
+    return Untyped()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda run: run.options(result="x"), "result: 'x' is not a type that a value can be read as"),
+        (lambda run: run.options(result=5), "result: 5 is not a type that a value can be read as"),
+        (lambda run: run.options(result=list["Undefined"]), "is not a type that a value can be read as"),  # noqa: F821
+        (lambda run: run.interrupt("a", type=Untyped()), "type: <tests.flows.test_mistakes.Untyped object"),
+        (lambda run: run.interrupt("a", type=Untyped), "Untyped'> is not a type that a value can be read as"),
+        (lambda run: run.interrupt("a", type=Callable[[], int]), "has no JSON Schema, which says what an answer"),
+        (lambda run: run.step("a", untyped), "the result of the step 'a': <class 'tests.flows.test_mistakes.Untyped'>"),
+    ],
+)
+async def test_what_no_value_can_be_read_as_is_refused_before_anything_runs(
+    flows: Flows, make: Callable[[Run], Any], says: str
+) -> None:
+    """By one sentence that names it, and not by pydantic's lines after the step has run."""
+    ran = []
+
+    @flows.flow
+    async def mistaken(run: Run) -> None:
+        made = make(run)
+        if isinstance(made, Run):
+            made = made.step("a", lambda: ran.append(1))
+        await made
+
+    with pytest.raises(FlowFailedError) as failure:
+        await asyncio.wait_for(flows.run(mistaken), 5)
+
+    assert [] == ran
+    assert failure.value.error is not None
+    assert "\n" not in failure.value.error
+    assert failure.value.error.startswith("TypeError: ")
+    assert says in failure.value.error
 
 
 async def test_an_empty_id_of_a_child_is_refused(flows: Flows) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from firestore_flowstate import (
     CacheEntry,
+    FlowResult,
     FlowState,
     FlowStateDecodeError,
     FlowStateExistsError,
@@ -32,6 +33,7 @@ from firestore_flowstate.flows import (
     UnknownFlowError,
 )
 from firestore_flowstate.flows.clock import SystemClock
+from firestore_flowstate.flows.record import ended_of
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
 
@@ -509,6 +511,35 @@ async def test_retry_retries_the_child_that_failed(flows: Flows, store: Counting
     await flows.retry("x")
 
     assert 1 == await flows.result("x", timeout=5)
+
+
+async def test_retry_retries_a_long_chain_of_children(store: CountingStore) -> None:
+    """Longer than Python's stack is deep. Each is due, the last one first, so that no parent finds its child failed."""
+    depth = 1500
+    woken: list[str] = []
+
+    class Noting:
+        async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+            woken.append(id)
+
+        async def close(self) -> None:
+            pass
+
+    for number in range(depth):
+        state = FlowState.start(name="nested")
+        state.operation.done = True
+        state.operation.result = FlowResult(error="ValueError: deep")
+        state.operation.metadata = {"run": {"ended": "failed", "failedBy": ["c"]}}
+        if number:
+            error = {"type": "FlowFailedError", "message": "deep"}
+            state.cache["c"] = CacheEntry(empty=True, n=1, kind="child", child=f"x{number - 1}", error=error)
+        await store.create(f"x{number}", state)
+
+    await Flows(store, dispatcher=Noting()).retry(f"x{depth - 1}")
+
+    assert [f"x{number}" for number in range(depth)] == woken
+    assert None is ended_of(await store.load("x0"))
+    assert {} == (await store.load(f"x{depth - 1}")).cache
 
 
 async def test_retry_of_a_cancelled_run_goes_on(flows: Flows, store: CountingStore) -> None:
