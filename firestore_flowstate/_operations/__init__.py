@@ -1,12 +1,12 @@
 """What a store does, one module an operation: in which order it reads and writes, and what it makes of the outcomes.
 
-These modules import grpc and protobuf. A store imports those that it needs on a thread, the first when it connects;
-from then on they are attributes of this package, by which whoever has the store's collection calls them.
+These modules import grpc and protobuf. A store imports them on a thread: the first ones when it connects, the others at
+the first call that needs them. From then on they are attributes of this package.
 """
 
 
 def import_first() -> None:
-    """Import what a process needs for a flow that it starts or resumes: it is to wait for nothing else."""
+    """Import the modules of load, save and update: a process that starts or resumes a flow waits for no others."""
     from . import reading, saving, updating  # noqa: F401  # they become attributes of the package
 
 

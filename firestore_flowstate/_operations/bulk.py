@@ -27,9 +27,9 @@ from .deleting import delete, delete_documents
 from .reading import state_of, states_of_whole
 from .saving import layout_of, pending_write, stamp
 
-_BATCH: Final = 100  # documents
-_BATCH_BYTES: Final = 1024 * 1024  # of the writes of one commit
-_AT_ONCE: Final = 4  # batches
+_BATCH: Final = 100  # documents in one commit or read
+_BATCH_BYTES: Final = 1024 * 1024  # of the writes of one commit: a batch that fails is tried state by state
+_AT_ONCE: Final = 4  # batches on the way, so that neither server nor memory is flooded
 
 _Item = TypeVar("_Item")
 
@@ -51,13 +51,13 @@ async def save_many(
     contents: Mapping[str, FlowState] | None = None,
     expire_at: Mapping[str, datetime | None] | None = None,
 ) -> None:
-    """Store each state under its id, whatever was there.
+    """Store each state under its id, in place of what was there.
 
     Args:
-        collection: Where.
-        states: The states, which get their versions.
-        contents: What to store of each of them, as it was at the call; None: what they are now.
-        deadline: When to give up.
+        collection: The collection.
+        states: The states. Each gets its version.
+        contents: Copies of the states from the time of the call, which are what is stored; None: `states` are.
+        deadline: When to give up. It is extended by a second for each MiB.
         expire_at: When each of them expires; None: as the settings say.
 
     Raises:
@@ -106,13 +106,14 @@ async def save_many(
                 [save.pending.serialized_root for save in batch], deadline=deadline, flow_id=None
             )
         except Ambiguous as lost:
-            await for_each(batch, partial(one, sent_at=sent_at, lost=lost), at_once=_AT_ONCE)  # each root tells
+            # Each root is looked at: it tells whether its write was stored.
+            await for_each(batch, partial(one, sent_at=sent_at, lost=lost), at_once=_AT_ONCE)
             return
         except (StoreUnavailableError, QuotaError) as error:
             errors.update((save.id, error) for save in batch)  # no time is left to try them one by one
             return
         except (Refused, FlowStateError):
-            await for_each(batch, one, at_once=_AT_ONCE)  # one of them may be the reason
+            await for_each(batch, one, at_once=_AT_ONCE)  # one state may be the reason, which is not to fail the others
             return
         for save, result in zip(batch, reply.write_results, strict=True):
             _stamp(save, collection.path_of(save.id), CommitResult(updated=moment_of(result.update_time)))

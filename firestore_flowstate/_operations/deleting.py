@@ -46,14 +46,14 @@ async def delete(
     sent_for: StoredDocument | None = None,
     lost: Ambiguous | None = None,
 ) -> None:
-    """Delete what is stored under the id, if anything is.
+    """Delete the document under the id, if there is one.
 
     Args:
-        collection: Where.
+        collection: The collection.
         id: The flow state.
         deadline: When to give up.
-        sent_for: The document whose deletion was sent before, with an unknown outcome; None: it was not.
-        lost: How the reply was lost then.
+        sent_for: The document whose deletion was sent before, with an unknown outcome; None: none was sent.
+        lost: How the reply to that was lost.
 
     Raises:
         StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
@@ -67,10 +67,10 @@ async def delete(
 
 
 async def delete_version(collection: Collection, id: str, version: Version, *, deadline: Deadline) -> None:
-    """Delete what is stored under the id if it is that version.
+    """Delete the document under the id if it is that version.
 
     Raises:
-        FlowStateConflictError: It is another, or there is nothing.
+        FlowStateConflictError: Another version is stored, or none.
         StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
     """
     if version.has_expired():
@@ -85,7 +85,7 @@ async def delete_version(collection: Collection, id: str, version: Version, *, d
 
 
 class _DeletionJudge:
-    """Judges the deletion of whatever there is."""
+    """Judges the deletion of whatever is stored."""
 
     mask: Final = PART_COUNT
     is_maintenance: Final = False
@@ -94,15 +94,15 @@ class _DeletionJudge:
         self.deadline = deadline
         self._collection = collection
         self._id = id
-        self._created = created  # when the document was created whose deletion was sent last
+        self._created = created  # the create_time of the document whose deletion was sent last
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | None:
-        """Return the deletion of what is stored, unless it is another document than was to be deleted."""
+        """Return the deletion of the stored document, unless that was created after a deletion that was sent."""
         if stored is None:
             return None  # row 17
         created = stored.created_at
         if attempts.lost is not None and self._created is not None and created > self._created:
-            return None  # row 17: gone, and there again since our deletion was sent
+            return None  # row 17: the document was deleted, and created again since our deletion was sent
         self._created = created
         return await _deletion_of(self._collection, self._id, stored, self.deadline)  # row 18
 
@@ -132,9 +132,9 @@ class _VersionDeletionJudge:
         return _deletion(self._collection, self._id, parts, Exactly(self._version)).under(precondition)  # row 19
 
     async def _was_deleted(self, present: StoredDocument | None, attempts: Attempts) -> bool:
-        """Return whether the version was deleted, by us or by another, which nothing tells apart."""
+        """Return whether the version was deleted, by us or by another writer: nothing tells which."""
         if present is not None and self._version.revision in present.revisions:
-            return False  # it goes on in what is there now
+            return False  # what is stored now was written on top of the version
         history = await history_since(self._collection, self._id, attempts.began, self.deadline)
         successor = await history.successor(lambda stored: self._version.is_of(stored), self._version.updated, present)
         return successor is not None and successor.document is None
@@ -147,14 +147,14 @@ async def delete_as_read(collection: Collection, id: str, document: StoredDocume
     """Delete a document as it was read, with its parts.
 
     Raises:
-        Refused: It was written since.
+        Refused: The document was written since.
         Ambiguous: The reply was lost.
     """
     await send(collection, await _deletion_of(collection, id, document, deadline), deadline)
 
 
 async def part_names(collection: Collection, id: str, deadline: Deadline) -> list[str]:
-    """Return the ids of every part below a flow state, named by its root or not."""
+    """Return the ids of every part below a flow state, whether its root refers to it or not."""
     query = StructuredQuery()
     query.from_.add().collection_id = PARTS
     query.select.fields.add().field_path = "__name__"
@@ -163,13 +163,13 @@ async def part_names(collection: Collection, id: str, deadline: Deadline) -> lis
 
 
 async def _parts(collection: Collection, id: str, deadline: Deadline, count: int) -> list[str]:
-    """Return the resource names of every part below a flow state, which are not asked for if it counts none."""
+    """Return the resource names of every part below a flow state. If `count` is 0, no query is made."""
     names = await part_names(collection, id, deadline) if count > 0 else []
     return [collection.part_name(id, name) for name in names]
 
 
 async def _deletion_of(collection: Collection, id: str, document: StoredDocument, deadline: Deadline) -> PendingWrite:
-    """Return the deletion of a document as it was read, of which the head tells whether it has parts."""
+    """Return the deletion of a document as it was read, with its parts if it counts any."""
     pending = _deletion(collection, id, await _parts(collection, id, deadline, document.part_count), Anything())
     return pending.under(if_updated_at(document.updated))
 
@@ -180,7 +180,7 @@ def _deletion(collection: Collection, id: str, parts: list[str], expected: Expec
 
 
 class Deletion(Protocol):
-    """Deletes one document; `lost` tells how the reply was lost if its deletion was sent before."""
+    """Deletes one document. If its deletion was sent before, `lost` says how the reply was lost."""
 
     async def __call__(self, document: StoredDocument, *, lost: Ambiguous | None) -> None: ...
 
@@ -191,7 +191,9 @@ async def delete_documents(
     deadline: Deadline,
     one: Deletion,
 ) -> None:
-    """Delete documents as they were read, in one commit; those that have parts, or have changed since, by `one`.
+    """Delete documents as they were read: those without parts in one commit, the others by `one`.
+
+    If that commit fails, since a document has changed or for another reason, all are deleted by `one`.
 
     Raises:
         StoreUnavailableError: Firestore cannot be reached.
@@ -222,7 +224,7 @@ async def purge(
 ) -> int:
     """Delete the states that match and were neither started nor written within `older_than`; return how many.
 
-    In pages, newest first; what was deleted is done, so that after a crash it goes on by calling it again.
+    It goes in pages, newest first, and keeps nothing of its progress: after a crash another call deletes the rest.
     """
     horizon = _before_now(older_than)
     before = query.started_before
@@ -244,7 +246,7 @@ async def purge(
 
 
 def _before_now(age: timedelta) -> datetime:
-    """Return when something of that age began; the first moment of the calendar for what is older still."""
+    """Return the time that is so long ago, or the first moment of the calendar if that is later."""
     try:
         return datetime.now(timezone.utc) - age
     except OverflowError:
@@ -252,7 +254,7 @@ def _before_now(age: timedelta) -> datetime:
 
 
 async def _delete(collection: Collection, documents: list[StoredDocument]) -> int:
-    """Delete documents as they were read; one that was written since stays."""
+    """Delete documents as they were read; return how many. A document that was written since stays."""
     stayed = 0
     deadline = collection.deadline(None)
 
@@ -263,7 +265,7 @@ async def _delete(collection: Collection, documents: list[StoredDocument]) -> in
             await delete_as_read(collection, id, document, deadline=deadline)
         except (Refused, Ambiguous) as failure:
             lost = failure if isinstance(failure, Ambiguous) else lost
-            # If a reply was lost it may be gone by us, and whether by another nothing tells.
+            # If a reply was lost and the document is gone, it counts as deleted here: nothing tells who has deleted it.
             if lost is None or await collection.get(id, deadline, mask=EXISTENCE) is not None:
                 stayed += 1
 

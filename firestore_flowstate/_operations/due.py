@@ -24,7 +24,7 @@ from .streams import share
 
 
 async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Sequence[FlowStateSummary]:
-    """Return the summaries of what is due, from as many queries as there are shards."""
+    """Return the summaries of what is due, by one query for each shard, merged."""
     shards = collection.settings.shards
     read_time = collection.read_time()
     sources = [
@@ -53,9 +53,9 @@ async def due(collection: Collection, query: DueQuery, deadline: Deadline) -> Se
 
 
 def _running_dry(sources: Sequence[_Source], missing: int) -> list[_Source]:
-    """Return those that have run dry, and those that will before so many are found.
+    """Return the sources that have run dry, and those that will have before all that is missing is found.
 
-    One after the other they would take a round trip each.
+    The gain: they are asked together. One after the other, each would take a round trip.
     """
     places = sorted(place.key for source in sources for place, _ in source.ready)
     last = places[missing - 2] if 2 <= missing <= len(places) + 1 else None
@@ -85,11 +85,11 @@ class _Source:
         self.after = self.query.after
 
     def needs_more(self) -> bool:
-        """Return whether only a fetch can tell what is next."""
+        """Return whether it has run dry, so that only a fetch can tell what is next."""
         return not self.ready and not self.ended
 
     async def fetch(self, wanted: int) -> None:
-        """Ask for so many more; if many of them have expired, for twice as many the next time."""
+        """Ask for so many more. If some of them are left out, ask for twice as many the next time."""
         collection, count = self.collection, max(wanted, self._least)
         structured = due_structured_query(
             collection.collection_id,
@@ -118,7 +118,7 @@ class _Source:
             self._least = min(2 * count, MAX_LIMIT)
 
     def _summary(self, document: StoredDocument, now: datetime) -> FlowStateSummary | None:
-        """Return the summary; None if it has expired, or nobody can read it and so nobody could go on with it."""
+        """Return the summary; None if the state has expired, or its head cannot be read, which gives a warning."""
         collection, expire_at = self.collection, document.expire_at
         if expire_at is not None and expire_at <= now:
             collection.missing_ttl.saw(expire_at, now, path=collection.path)
@@ -126,5 +126,6 @@ class _Source:
         try:
             return summary_of(document, reference_of=collection.reference_of)
         except FlowStateDecodeError as error:
-            warnings.warn(f"due() leaves it out: {error} `flowstate doctor` says more.", FlowStateWarning, stacklevel=2)
+            message = f"due() leaves a flow state out: {error} `flowstate doctor` says more."
+            warnings.warn(message, FlowStateWarning, stacklevel=2)
             return None

@@ -20,7 +20,14 @@ from .updating import update
 
 
 class Edit:
-    """A state to be changed and written back. The timeout holds for the load and for the write each."""
+    """A state to be changed and written back.
+
+    Args:
+        collection: The collection.
+        id: The flow state.
+        state: The state as it was loaded.
+        timeout: Seconds for the write, as for the load before; None: those of the settings.
+    """
 
     def __init__(self, collection: Collection, id: str, state: FlowState, *, timeout: float | None) -> None:
         self.state = state
@@ -57,7 +64,7 @@ async def modify(
     attempts: int,
     deadline: Deadline,
 ) -> FlowState:
-    """Change the state and write the difference, on every conflict again on what is stored then."""
+    """Change the state and write the difference; after a conflict change what is stored then, and so on."""
     async with collection.local_locks.hold(id, deadline):
         return await _modify(collection, id, change, attempts=attempts, deadline=deadline)
 
@@ -70,7 +77,7 @@ async def _modify(
     attempts: int,
     deadline: Deadline,
 ) -> FlowState:
-    # About as long as others need to write: the more have been first, the more there are.
+    # The pauses begin at about what a write takes and grow: the more conflicts, the more writers there are.
     backoff = Backoff(deadline, first=0.004, longest=0.3)
     state = await load(collection, id, deadline)
     left = attempts
@@ -94,7 +101,7 @@ async def _modify(
 async def write_difference(
     collection: Collection, id: str, before: Snapshot, state: FlowState, deadline: Deadline
 ) -> None:
-    """Write what was changed of a state since the snapshot; afterwards the state has the version it got."""
+    """Write what was changed of a state since the snapshot. Afterwards the state has the version that was stored."""
     base = Version.of(state, collection.path_of(id))
     assert base is not None  # noqa: S101  # it was loaded from here
     try:
@@ -103,7 +110,7 @@ async def write_difference(
         raise with_flow_id(error, id) from None
     if difference is None:
         return
-    # What the payload has under the name of a key would appear again once the key is removed from the head.
+    # A key that is removed from the head appears again if the payload has it too: then the whole state is written.
     if isinstance(difference, Change) and not (difference.unset and base.has_extra):
         version = await update(collection, id, difference, base=base, deadline=deadline)
         history = (*history_of(state), version.revision) if version.revision else ()
@@ -113,7 +120,7 @@ async def write_difference(
 
 
 def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:
-    """Return the state as it is, as the layout that it is stored in tells values apart."""
+    """Return a snapshot of the state, in which values differ if the layout of its document stores them differently."""
     base = Version.of(state, collection.path_of(id))
     return Snapshot(state, LAYOUTS["serialized" if base is None else base.layout].encode)
 
@@ -121,7 +128,7 @@ def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:
 async def _latest(
     collection: Collection, id: str, document: StoredDocument | None, deadline: Deadline, *, waited: bool
 ) -> FlowState | None:
-    """Return the state as it is now; what was found stored serves, unless some time has passed since."""
+    """Return the state as it is now: the document that the conflict has found, unless a longer pause came after it."""
     if waited or document is None:
         return await load(collection, id, deadline)
     return await state_of(collection, document, deadline) if document.is_live() else None

@@ -25,8 +25,8 @@ from .reading import scan, state_of
 
 Look = Callable[[str, FlowState, datetime], Iterable[Finding]]
 
-_PAGE: Final = 20  # documents, which may have a megabyte each and more in parts
-MOST_SKEW: Final = timedelta(seconds=2)  # the least grace that drivers of flows give each other
+_PAGE: Final = 20  # documents: each may have 1 MiB, and more in parts
+MOST_SKEW: Final = timedelta(seconds=2)  # as long as owners of leases get at least once these have ended
 _AT_ONCE = 300  # documents of one read
 
 
@@ -60,7 +60,7 @@ async def examine(
 
 
 def _skewed(skew: timedelta) -> Finding | None:
-    """Return that the clock of this machine is wrong, if it is."""
+    """Return the finding that the clock of this machine is wrong, if it is."""
     if abs(skew) <= MOST_SKEW:
         return None
     way = "ahead of" if skew > timedelta() else "behind"
@@ -110,7 +110,7 @@ async def _of_document(
             "Migrate it, with require_encryption off, which encrypts it.",
         )
         if collection.settings.require_encryption:
-            return  # it is unreadable on purpose
+            return  # the settings say that it is not to be read
     try:
         state = await state_of(collection, document, collection.deadline(None))
     except FlowStateDecodeError as error:
@@ -126,9 +126,10 @@ async def _of_document(
 
 
 class ServerClock:
-    """How far the clock of this machine is ahead of the server's, as far as answers tell.
+    """How far the clock of this machine is ahead of the server's, as answers of the server show.
 
-    An answer with the server's time was made between its request and its arrival: each narrows the difference down.
+    The server's time in an answer lies between the sending of the request and the arrival of the answer. So each answer
+    narrows the difference down.
     """
 
     def __init__(self) -> None:
@@ -138,8 +139,8 @@ class ServerClock:
         """Take the time of an answer that has just come.
 
         Args:
-            sent: When it was asked for, by `time.time()`.
-            server: The server's time, as the answer tells it; None: it does not.
+            sent: When the request was sent, by `time.time()`.
+            server: The server's time in the answer; None: the answer has none.
         """
         if server is None:
             return
@@ -149,8 +150,8 @@ class ServerClock:
 
     @property
     def skew(self) -> timedelta:
-        """The least that explains the answers, over zero if this machine is ahead."""
-        if self._least > self._most:  # it was set meanwhile
+        """The smallest difference that explains the answers; positive if this machine is ahead."""
+        if self._least > self._most:  # the clock was set meanwhile
             return timedelta()
         return timedelta(seconds=max(self._least, 0.0) or min(self._most, 0.0))
 
@@ -161,7 +162,7 @@ class ServerClock:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredForm:
-    """A document as it is stored: in the form of REST, with its size by Firestore's rules and those of its parts."""
+    """A document as it is stored; the fields are those of `inspection.InspectedDocument`."""
 
     rest: Mapping[str, Any]
     layout: LayoutName
@@ -171,7 +172,7 @@ class StoredForm:
 
 
 def form_of(collection: Collection, document: StoredDocument) -> StoredForm:
-    """Return the form of a document, whether anybody can read it as a flow state or not."""
+    """Return the stored form of a document, even if it cannot be read as a flow state."""
     return StoredForm(
         rest=rest_form(document.message),
         layout=document.layout,
@@ -182,7 +183,7 @@ def form_of(collection: Collection, document: StoredDocument) -> StoredForm:
 
 
 async def ids_beginning_with(collection: Collection, prefix: str, limit: int, deadline: Deadline) -> list[str]:
-    """Return the first ids of live documents that begin so, in the order of ids."""
+    """Return the first ids with this prefix of documents that have not expired, in the order of ids."""
     query = StructuredQuery()
     query.from_.add().collection_id = collection.collection_id
     query.order_by.add().field.field_path = "__name__"
@@ -208,7 +209,7 @@ async def ids_beginning_with(collection: Collection, prefix: str, limit: int, de
 
 
 async def absent(collection: Collection, ids: Iterable[str], deadline: Deadline) -> list[str]:
-    """Return the ids under which nothing is stored; expired states are there until they are deleted."""
+    """Return the ids under which nothing is stored. Expired states count as stored until they are deleted."""
     names = {collection.name(id): id for id in dict.fromkeys(ids) if _is_id(id)}
     asked = list(names)
     for start in range(0, len(asked), _AT_ONCE):

@@ -22,9 +22,9 @@ from ..query import FlowStateQuery
 from .reading import check_readable, states_of
 from .streams import Found, Stream, merged, more_follow, streams
 
-_BATCH_BYTES: Final = 4 * 1024 * 1024  # of the states that are in memory at once
-_FIRST_PAGE: Final = 4  # documents, which have a megabyte each at most
-_LARGEST_PAGE: Final = 100  # documents
+_BATCH_BYTES: Final = 4 * 1024 * 1024  # of the states of an export that are in memory at once
+_FIRST_PAGE: Final = 4  # documents of an export: each has 1 MiB at most, so they fit a batch
+_LARGEST_PAGE: Final = 100  # documents of an export
 
 
 async def list_states(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> FlowStateQueryResponse:
@@ -54,11 +54,17 @@ async def list_summaries(collection: Collection, query: FlowStateQuery, deadline
 
 
 async def count(collection: Collection, query: FlowStateQuery, deadline: Deadline) -> int:
-    """Return how many documents the filters match; those that carry no status are looked at one by one."""
+    """Return how many documents the filters match.
+
+    The server counts them. If the query asks for a status, it cannot count native documents, which have no such field:
+    these are looked at one by one.
+    """
     sources = streams(collection, query, after=None, fields=None, deadline=deadline)
     counted = [source.count() for source in sources if source.native_statuses is None]
     by_status = query.status is not None and collection.settings.shards == 1
-    if by_status:  # among them are native documents with a `status` of their own
+    # The count by the field `status` includes native documents with an unknown key of that name. They are counted by
+    # themselves, and taken off.
+    if by_status:
         counted.append(sources[0].count(native_by_status=True))
     totals = await gather_or_cancel(counted)
     total = sum(totals) - (2 * totals[-1] if by_status else 0)
@@ -74,10 +80,10 @@ async def count(collection: Collection, query: FlowStateQuery, deadline: Deadlin
 
 
 class PagesAhead:
-    """The pages of whole states, each of them read while the one before it is being used. To be entered, and left.
+    """The pages of whole states, each of them read while the one before it is being used. It must be entered and left.
 
-    This is not a generator. The store's own goes over it, and when a loop ends asyncio closes generators that are open
-    in no order, which fails for one within another.
+    It is not a generator, since the store's own iterates over it: when a loop ends, asyncio closes the generators that
+    are open in no order, which fails for one within another.
     """
 
     def __init__(self, collection: Collection, query: FlowStateQuery) -> None:
@@ -127,7 +133,7 @@ class _StatePages:
         """Return the next page.
 
         Raises:
-            FlowStateDecodeError: A document cannot be read, and the query does not say to skip those.
+            FlowStateDecodeError: A document cannot be read, and `on_error` of the query is not "skip".
         """
         page = await self.pages.next(_limit(self.collection, self.query), deadline)
         documents = await whole(self.collection, page, deadline)
@@ -173,7 +179,7 @@ class Page(NamedTuple):
     Attributes:
         found: The documents, in order.
         more: Whether another page follows.
-        read_time: The moment it is of, if it took several queries; None: that of its one query.
+        read_time: The time as of which its queries were answered; None: it took one query, of the present.
     """
 
     found: list[Found]
@@ -183,18 +189,18 @@ class Page(NamedTuple):
 
 @dataclass(kw_only=True)
 class Pages:
-    """The pages of a query; documents that were fetched for one and not shown are kept for the next.
+    """The pages of a query. Documents that were fetched for one page and not shown are kept for the next.
 
-    What is kept is of the moment at which it was read, so the next page is of the same: else a state that moved from a
-    shard that is still to be asked to one that has been asked would be in none. A moment serves for five minutes; then
-    what is kept is dropped, and read again with the rest.
+    Kept documents are as of the time at which they were read, so the rest of the next page is read as of that time too.
+    Otherwise a state that has moved meanwhile, from a shard that is still to be asked to one that has been asked, would
+    be on no page. A time serves for five minutes. Then the kept documents are dropped, and read again with the rest.
 
     Attributes:
-        collection: Where.
+        collection: The collection.
         query: The filters.
-        after: What was shown last.
+        after: The place of the last document that was shown; None: none was.
         fields: The field paths to read; None: all.
-        expired: Whether to show those that have expired too.
+        expired: Whether to show documents that have expired too.
     """
 
     collection: Collection
@@ -227,7 +233,7 @@ class Pages:
 
 
 def pages_of(collection: Collection, query: FlowStateQuery, *, fields: Sequence[str] | None) -> Pages:
-    """Return the pages of a query from its token on, of these field paths; None: of whole documents.
+    """Return the pages of a query from its token on, with these field paths of each document; None: with all.
 
     Raises:
         InvalidContinuationTokenError: The token was not given for this collection and these filters.
@@ -245,7 +251,7 @@ def scope_of_pages(collection: Collection, query: FlowStateQuery) -> str:
 async def whole(
     collection: Collection, page: Page, deadline: Deadline, *, mask: Sequence[str] | None = None
 ) -> list[StoredDocument]:
-    """Return the documents, with those read that were found by a projection."""
+    """Return the documents of a page. Those that were found by the fields of a projection alone are read first."""
     names = [one.document.name for one in page.found if one.partial]
     read: Mapping[str, Document] = {}
     if names:
@@ -259,8 +265,9 @@ async def whole(
 class Export:
     """The flow states of a query with their ids, in batches, in the order of a list.
 
-    Each document is read once, whole: nothing tells before how large it is. A page is as large as the one before it
-    lets expect of a batch, at most twice as large as that one, and its parts are read batch by batch.
+    Each document is read once, whole, and its size is known only then. So the size of a page follows from the sizes of
+    the documents on the page before: as many as fit into a batch of 4 MiB, but at most twice as many as before. Parts
+    are read batch by batch.
     """
 
     collection: Collection
@@ -276,7 +283,7 @@ class Export:
         return cls(collection=collection, pages=pages_of(collection, query, fields=None))
 
     async def next(self) -> list[tuple[str, FlowState | FlowStateDecodeError]] | None:
-        """Return the next states, or why they cannot be read; None if there are no more."""
+        """Return the next states with their ids, or the error of one that cannot be read; None if there are no more."""
         if not self._left and not self._ended:
             await self._next_page()
         if not self._left:
@@ -303,6 +310,6 @@ class Export:
 
 
 def _bytes(document: StoredDocument) -> int:
-    """Return the size of a document with its parts, as it says."""
+    """Return about how many bytes a document has with its parts, by the sizes in its references."""
     in_parts = sum(ref.bytes for ref in document.refs) if document.part_count > 0 else 0
     return document.message_bytes + in_parts

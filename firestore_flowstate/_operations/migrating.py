@@ -27,10 +27,10 @@ async def migrate(
 ) -> MigrateReport:
     """Bring every live flow state of the source to the target, in the target's layout.
 
-    If both are the same collection, documents that are as they should be are left alone. Otherwise a state that
-    the target has in a later version stays as it is there. Doing it again does what is left to do.
+    If both are the same collection, documents that are in the target's layout and shard already are left alone. If not,
+    a state that the target has in a later version stays as it is there. Another call does what is left to do.
     """
-    # A migration ends a mixture of layouts, or is meant to make one.
+    # No warning of mixed layouts: a migration ends a mixture, or its caller wants one.
     source, target = (replace(one, mixing=MixedLayoutsWarning()) for one in (source, target))
     in_place = source.documents == target.documents and source.path == target.path
     migrated = unchanged = seen = 0
@@ -62,9 +62,9 @@ async def migrate(
 async def _convert(
     source: Collection, target: Collection, id: str, document: StoredDocument | None, *, dry_run: bool
 ) -> bool:
-    """Rewrite a document in the target's layout and shard; return whether it was not so already.
+    """Rewrite a document in the target's layout and shard; return whether that was needed.
 
-    The source reads it: it has the keys and codecs of what is stored, which the target need not have.
+    The source reads it, since it has the keys and codecs of what is stored. The target need not have them.
     """
     for _ in range(_TRIES):
         if document is None or not document.is_live() or _is_as_wanted(target, document):
@@ -78,14 +78,14 @@ async def _convert(
         try:
             await _save(target, id, state, base=_version(target, id, state), expires_like=state)
         except Conflict as conflicting:
-            document = conflicting.document  # as it is now, so that the next try is at once
+            document = conflicting.document  # as it is now, so that the next try needs no read
         else:
             return True
     raise _too_busy(id)
 
 
 async def _copy(source: Collection, target: Collection, id: str, document: StoredDocument, *, dry_run: bool) -> bool:
-    """Write a state to another collection; return whether it was not there already."""
+    """Write a state to another collection; return whether that was needed."""
     state = await state_of(source, document, source.deadline(None))
     if state is None:
         return False

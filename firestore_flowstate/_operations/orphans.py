@@ -18,7 +18,7 @@ from ..reports import GcReport
 from .reading import scan_parts
 
 MIN_AGE: Final = timedelta(hours=1)
-"""Parts younger than this may belong to a save that has not switched its root yet."""
+"""Parts younger than this may belong to a save that is under way, whose root does not refer to them yet."""
 
 _PER_COMMIT: Final = 400  # deletions
 
@@ -26,11 +26,11 @@ _PER_COMMIT: Final = 400  # deletions
 async def collect(collection: Collection, *, dry_run: bool, min_age: timedelta = MIN_AGE) -> GcReport:
     """Find the parts that no flow state refers to, and delete them.
 
-    A deletion is conditional on the root as it was read: it cannot cross a save that starts to refer to a part.
+    A deletion fails if the root is not as it was read. So it never deletes a part that a save has begun to refer to.
     """
     orphans = deleted = young = 0
     unreadable: list[str] = []
-    read: str | None = None  # whose root was read last: its parts may go on in the next page
+    read: str | None = None  # the flow state whose root was read last: the next page may begin with more of its parts
     root: StoredDocument | None = None
     async for page in scan_parts(collection):
         for id, parts in _by_flow(collection, page).items():
@@ -59,7 +59,7 @@ def _by_flow(collection: Collection, parts: Sequence[Document]) -> dict[str, lis
 
 
 def _unnamed(root: StoredDocument | None, parts: Sequence[Document]) -> list[Document]:
-    """Return the parts that a root does not refer to. A root that cannot be read might refer to all of them."""
+    """Return the parts that a root does not refer to; raise FlowStateDecodeError if the root cannot be read."""
     named = set() if root is None else set(part_ids(root.read_refs()))
     return [part for part in parts if part.name.rpartition("/")[2] not in named]
 
@@ -80,7 +80,7 @@ async def _delete(collection: Collection, id: str, root: StoredDocument | None, 
                 flow_id=id,
             )
         except Ambiguous:
-            break  # the next run sees what is left
+            break  # the next run finds what is left
         except Refused as refusal:
             if not means(refusal.code, Meaning.PRECONDITION):
                 raise collection.connection.refused_error(refusal, flow_id=id) from refusal

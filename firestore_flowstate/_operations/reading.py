@@ -20,12 +20,12 @@ from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery, Times
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 
-_DECODED_AT_ONCE = 32  # documents between two chances for the garbage collector
-_PARTS_AT_ONCE = 64  # the parts of one read: at most 64 MB arrive before they are joined
+_DECODED_AT_ONCE = 32  # documents that are decoded while the garbage collector is paused
+_PARTS_AT_ONCE = 64  # parts of one read: at most 64 MB arrive by it
 
 
 PAGE: Final = 100  # documents
-# Before all other ids, and the end of a name: as Google's clients bound a query by names in their recursive deletes.
+# The first of all ids, and a name that ends with NUL: Google's clients bound their recursive deletes by the same.
 _FIRST_ID: Final = "__id-9223372036854775808__"
 _END: Final = "\0"
 
@@ -44,18 +44,18 @@ async def state_of(
     read_time: Timestamp | None = None,
     kept: dict[str, bytes] | None = None,
 ) -> FlowState | None:
-    """Return the flow state of a root document; None if it was deleted since, parts first.
+    """Return the flow state of a root document; None if it was deleted before its parts were read.
 
     Args:
-        collection: Where.
+        collection: The collection.
         document: The root document.
         deadline: When to give up.
-        read_time: The time that the root was read as of, for its parts; None: now.
-        kept: What its references stood for when it was read last, by their names: those are not read again. It is made
-            to be what they stand for now.
+        read_time: The time as of which the root was read, for its parts; None: the present.
+        kept: The bytes of its references by their names, as an earlier call has left them here: these are not read
+            again. It gets those of all references now.
 
     Raises:
-        FlowStateDecodeError: It cannot be read; names the id.
+        FlowStateDecodeError: It cannot be read; the error names the id.
     """
     try:
         refs = document.read_refs()
@@ -75,10 +75,10 @@ async def state_of(
 
 
 def state_of_whole(collection: Collection, document: StoredDocument) -> FlowState | None:
-    """Return the flow state of a root document that has everything inside, or None if it refers to parts.
+    """Return the flow state of a root document without parts, or None if it refers to parts.
 
     Raises:
-        FlowStateDecodeError: It cannot be read; names the id.
+        FlowStateDecodeError: It cannot be read; the error names the id.
     """
     try:
         return None if document.read_refs() else decode(collection, document, {})
@@ -102,7 +102,7 @@ def states_of_whole(
 
 
 def check_readable(collection: Collection, document: StoredDocument) -> None:
-    """Raise FlowStateDecodeError if the document is not to be read at all, of which only a mask was read."""
+    """Raise FlowStateDecodeError if the settings forbid to read a document of its layout. Its values are not needed."""
     collection.mixing.met_native |= document.is_native
     try:
         layout_of(document).check_readable(collection.payloads)
@@ -113,7 +113,7 @@ def check_readable(collection: Collection, document: StoredDocument) -> None:
 async def states_of(
     collection: Collection, documents: Sequence[StoredDocument], deadline: Deadline, *, read_time: Timestamp | None
 ) -> list[FlowState | FlowStateDecodeError | None]:
-    """Return the state of each document, or why it cannot be read; None if it was deleted since, parts first."""
+    """Return the state of each document, or the error of one that cannot be read; None if one was deleted meanwhile."""
     found = states_of_whole(collection, documents)
     in_parts = [index for index, state in enumerate(found) if state is None]
 
@@ -128,10 +128,15 @@ async def states_of(
 
 
 def decode(collection: Collection, document: StoredDocument, resolved: Mapping[str, bytes]) -> FlowState:
-    """Return the flow state of a whole document and the bytes of its references, with its version.
+    """Return the flow state of a whole document, with its version noted on it.
+
+    Args:
+        collection: The collection.
+        document: The document.
+        resolved: The bytes of each of its references by their names.
 
     Raises:
-        FlowStateDecodeError: It cannot be read; says why.
+        FlowStateDecodeError: It cannot be read; the text says why.
     """
     context, layout = collection.context(document.id), layout_of(document)
     layout.check_readable(collection.payloads)
@@ -171,7 +176,7 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
     if document is None:
         return None
     at = Timestamp(seconds=document.updated.seconds, nanos=document.updated.nanos)
-    # At the root's own time its parts were there, whatever has happened since.
+    # Read as of the update_time of the root: all its parts were there at that time.
     resolved = await fetch(collection, id, document.read_refs(), deadline, read_time=at)
     if resolved is None:
         raise FlowStateDecodeError("parts that it refers to are missing")
@@ -179,11 +184,11 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
 
 
 class UpdateBase(NamedTuple):
-    """What an update goes on top of: a version, and the parts that it may replace.
+    """What an update goes on top of: a version, and the references that it may replace.
 
     Attributes:
-        version: The version. Its revision is not known if the log was not read.
-        replaceable: The references of its values; those of the log may not be known.
+        version: The version. It has no revision if the log was not read.
+        replaceable: The references in the place of values outside the log.
     """
 
     version: Version
@@ -191,7 +196,7 @@ class UpdateBase(NamedTuple):
 
 
 async def read_base(collection: Collection, id: str, deadline: Deadline) -> UpdateBase | None:
-    """Return what an update goes on top of; None if nothing is, or it has expired."""
+    """Return what an update goes on top of; None if there is no state, or it has expired."""
     document = await collection.get(id, deadline, mask=UPDATE_BASE)
     if document is None or not document.is_live():
         return None
@@ -203,21 +208,22 @@ async def read_base(collection: Collection, id: str, deadline: Deadline) -> Upda
 
 
 async def confirm(collection: Collection, id: str, base: Version, deadline: Deadline) -> UpdateBase:
-    """Return a version that a text told of, as the document has it.
+    """Return a version that was read from a text, as the document has it.
 
-    If another version is stored it has no parts: a write on top of it cannot be stored.
+    If another version is stored, the result has no parts: a write on top of it will not be stored.
     """
     found = await read_base(collection, id, deadline)
     if found is not None and found.version.updated == base.updated:
         return found._replace(version=replace(found.version, revision=base.revision))
-    version = await confirm_whole(collection, id, base, deadline)  # maintenance may have been there
+    version = await confirm_whole(collection, id, base, deadline)  # maintenance may have changed the update_time
     return UpdateBase(version, version.part_refs or ())
 
 
 async def confirm_whole(collection: Collection, id: str, base: Version, deadline: Deadline) -> Version:
-    """Return a version as the document has it, with all its parts, which no mask can select out of the log.
+    """Return a version as the document has it, with all its references to parts.
 
-    If another version is stored it has no parts: a write on top of it cannot be stored.
+    It reads the whole document, since no mask can select the references out of the log. If another version is stored,
+    the result has no parts: a write on top of it will not be stored.
     """
     document = await collection.get(id, deadline)
     if document is None or document.root is None or not base.is_of(document):
@@ -235,7 +241,7 @@ def _version(collection: Collection, document: StoredDocument) -> Version:
 async def scan(
     collection: Collection, *, fields: Sequence[str] | None = None, page: int = PAGE
 ) -> AsyncIterator[list[StoredDocument]]:
-    """Yield the root documents of the collection, page by page; each page has the store's timeout for itself."""
+    """Yield the root documents of the collection, page by page. Each page is read within the store's timeout."""
     query = StructuredQuery()
     query.from_.add().collection_id = collection.collection_id
     async for documents in _pages(collection, query, fields, page):
@@ -245,7 +251,8 @@ async def scan(
 async def scan_parts(collection: Collection) -> AsyncIterator[list[Document]]:
     """Yield all parts of the collection's flow states by name, without their data.
 
-    A collection group spans collections. Names bound it to this one, so that others are not read, and not billed.
+    The query is of a collection group, which spans all collections of the database. It is bounded by names to this
+    collection, so that the parts of others are neither read nor billed.
     """
     query = StructuredQuery()
     source = query.from_.add()
@@ -257,7 +264,7 @@ async def scan_parts(collection: Collection) -> AsyncIterator[list[Document]]:
     query.end_at.values.add().reference_value = f"{collection.documents}/{collection.path}{_END}/{_FIRST_ID}"
     query.end_at.before = True
     async for documents in _pages(collection, query, ["__name__"], 300):
-        # Leave alone what is deeper down: parts of a collection below a flow state, which are another store's.
+        # Parts of a collection below a flow state are left out: they belong to another store.
         yield [d for d in documents if d.name.startswith(prefix) and d.name.count("/", len(prefix)) == 2]
 
 

@@ -21,8 +21,8 @@ from ..errors import BackendError, FlowStateDecodeError, FlowStateEncodeError
 from ..reports import RewrapReport
 from .reading import fetch, scan
 
-_COMPACTION_TRIES = 5  # while others write it, if it is urgent
-_PATIENCE = 5.0  # seconds that a writer gives to maintenance, its own write being stored already
+_COMPACTION_TRIES = 5  # of an urgent compaction, while others write the state
+_PATIENCE = 5.0  # seconds of a writer's time that a compaction may take, after the writer's own write was stored
 
 _AT_ONCE: Final = 4  # states
 _REWRAP_TRIES: Final = 20  # of one state, while others write it
@@ -32,10 +32,11 @@ async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent
     """Compact the log of a flow state; return the version it has then, or None if it was not compacted.
 
     Args:
-        collection: Where.
+        collection: The collection.
         id: The flow state.
         deadline: When to give up.
-        urgent: Whether somebody waits for the room: then failures are raised, and tries are more.
+        urgent: Whether the root is full, so that a writer needs the room. Then failures are raised, and there are five
+            tries. Otherwise there are two, and a failure leaves the compaction to the next writer.
     """
     if not urgent:
         deadline = Deadline.after(min(_PATIENCE, deadline.remaining()))
@@ -56,7 +57,7 @@ async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent
 
 
 class _CompactionJudge:
-    """Compacts what is stored, unless too many write in between."""
+    """Judges a compaction: makes it anew of what is stored, until it is stored or its tries are used up."""
 
     mask: Final = None
     is_maintenance: Final = True
@@ -66,7 +67,7 @@ class _CompactionJudge:
         self._collection = collection
         self._id = id
         self._tries = tries
-        self._made: Version | None = None  # but for its update_time
+        self._made: Version | None = None  # the version of the last write, without its update_time
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | None:
         """Return the write that compacts what is stored."""
@@ -76,7 +77,7 @@ class _CompactionJudge:
         root = stored.read_root()
         resolved = await fetch(self._collection, self._id, joinable(root), self.deadline)
         if resolved is None:
-            return None  # replaced meanwhile
+            return None  # the root was replaced meanwhile, with its parts
         compacted = compact_log(root, resolved, self._collection.context(self._id))
         self._made = replace(
             Version.of_document(stored, StatusInputs("", blocked=False, executed=False)),
@@ -93,17 +94,17 @@ class _CompactionJudge:
         )
 
     def version(self, result: CommitResult) -> Version:
-        """Return the version that a compaction has made."""
-        assert self._made is not None  # noqa: S101  # what was committed
+        """Return the version that the compaction has made, given the result of its commit."""
+        assert self._made is not None  # noqa: S101  # `judge` has made the write that was committed
         return replace(self._made, updated=result.updated)
 
 
 async def rewrap(collection: Collection, *, progress: Callable[[int], None] | None) -> RewrapReport:
-    """Pack every flow state again whose values are not packed as they would be now. Native documents have none.
+    """Pack every flow state again whose values are not packed as they would be now. Native documents are left alone.
 
     Raises:
-        FlowStateDecodeError: A value cannot be read; those before it are done.
-        FlowStateEncodeError: A codec or the function of a key failed; likewise.
+        FlowStateDecodeError: A value cannot be read. The states before it are done.
+        FlowStateEncodeError: A codec or the function of a key failed. The states before it are done.
     """
     done = seen = 0
     native: list[str] = []
@@ -111,7 +112,7 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
     async def one(document: StoredDocument) -> None:
         nonlocal done, seen
         changed = await _rewrap(collection, document)
-        done += changed  # not across the await: the others count too
+        done += changed  # in a line of its own: `done += await ...` would lose what others add during the await
         seen += 1
         if progress is not None:
             progress(seen)
@@ -123,7 +124,7 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
 
 
 async def _rewrap(collection: Collection, found: StoredDocument) -> bool:
-    """Pack a flow state again; return whether it was not as it should be."""
+    """Pack a flow state again if that is needed; return whether it was."""
     id = found.id
     judge = _RewrapJudge(collection, id)
     first = await judge.judge(found, Attempts())
@@ -136,7 +137,7 @@ async def _rewrap(collection: Collection, found: StoredDocument) -> bool:
 
 
 class _RewrapJudge:
-    """Packs again what is stored, until nobody was there in between."""
+    """Judges a rewrap: makes it anew of what is stored, until it is stored or its tries are used up."""
 
     mask: Final = None
     is_maintenance: Final = True
@@ -158,7 +159,9 @@ class _RewrapJudge:
             return None  # row 22
         if self._tries == _REWRAP_TRIES:
             raise BackendError(
-                f"The flow state {self._id!r} was written all the time while it was rewrapped.", flow_id=self._id
+                f"The flow state {self._id!r} was written {_REWRAP_TRIES} times while it was rewrapped: rewrap again "
+                "when it is quieter.",
+                flow_id=self._id,
             )  # row 24
         pending = await _pending_write(self._collection, self._id, stored)
         if pending is None:
@@ -169,7 +172,7 @@ class _RewrapJudge:
 
 
 async def _pending_write(collection: Collection, id: str, document: StoredDocument) -> PendingWrite | None:
-    """Return the write that packs a document again, or None if it is as it should be or was replaced."""
+    """Return the write that packs a document again; None if it is packed as it should be, or was replaced meanwhile."""
     context = collection.context(id)
     try:
         root = document.read_root()

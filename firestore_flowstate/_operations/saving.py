@@ -46,16 +46,16 @@ async def save(
     expire_at: datetime | Unset | None = UNSET,
     deadline: Deadline,
 ) -> None:
-    """Store the whole state, and stamp it with the version it got.
+    """Store the whole state, and note on it the version that it got.
 
     Args:
-        collection: Where.
+        collection: The collection.
         id: The key.
-        state: The state, which gets the version.
-        content: What to store of it, as it was at the call; None: what it is now.
-        expected: What is to be there.
-        layout: The layout to write; None: that of the version that is to be there or of the document that the state
-            was read from, and for a new document as the settings say.
+        state: The state. It gets the version.
+        content: A copy of the state from the time of the call, which is what is stored; None: `state` is.
+        expected: What the write expects to be stored.
+        layout: The layout to write; None: the layout of the version that is expected or of the document that the state
+            was read from, and for a new document that of the settings.
         expire_at: When it expires; UNSET: as the settings say.
         deadline: When to give up.
 
@@ -68,7 +68,7 @@ async def save(
     base = expected.version if isinstance(expected, Exactly) else None
     if base is not None and base.part_refs is None:
         known = Version.of(state, path)
-        if known is not None and known == base:  # it knows the parts, too, which no text names
+        if known is not None and known == base:  # what the state knows includes the parts, which a text does not
             base = known
             expected = Exactly(base)
     if layout is None and not isinstance(expected, Absent):
@@ -77,7 +77,7 @@ async def save(
     if base is not None and base.part_refs is not None:
         pending = replace(pending, gone=part_names_of(collection, id, base.part_refs))
     elif base is not None or (pending.parts and isinstance(expected, Anything)):
-        # A large state costs a read anyway, so the parts of what is replaced can go with this write.
+        # One read more, beside the writes of a large state: so the parts of what is replaced are deleted with it.
         pending = replace(pending, gone=await _stored_parts(collection, id, deadline))
     try:
         result = await commit_write(collection, pending, deadline)
@@ -87,9 +87,9 @@ async def save(
 
 
 def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> LayoutName | None:
-    """Return the layout of the document that the state was read from or written to, or of the base.
+    """Return the layout of the base, or of the document that the state was read from or written to.
 
-    None if there is none yet, and for a native one if encryption is required: a whole save encrypts it.
+    None: there is no such document, or it is native and the settings require encryption, so that a save encrypts it.
     """
     if base is None:
         base = Version.of(state, collection.path_of(id))
@@ -107,7 +107,7 @@ def pending_write(
     layout: LayoutName | None = None,
     expire_at: datetime | Unset | None = UNSET,
 ) -> tuple[PendingWrite, Written | None]:
-    """Return the write of a whole state, and what it was filled with if the layout is ours."""
+    """Return the write of a whole state, and for the serialized layout what its document was filled with."""
     if isinstance(expire_at, Unset):
         expire_at = collection.expire_at(state.status, own_duration(state.model_extra or {}))
     if (layout or collection.settings.layout) == "native":
@@ -124,7 +124,7 @@ def stamp(
     status_inputs: StatusInputs,
     pending: PendingWrite,
 ) -> None:
-    """Give a state that was stored whole its version."""
+    """Note on a state that was stored whole the version that it got."""
     version = Version.of_save(
         pending.root.update.fields,
         written,
@@ -189,7 +189,7 @@ def _native_write(
 
 
 def check_may_be_plain(collection: Collection) -> None:
-    """Raise FlowStateEncodeError if a native document, of which nothing is encrypted, is not to be written."""
+    """Raise FlowStateEncodeError if the settings require encryption, which native documents do not have."""
     if collection.payloads.require_encryption:
         raise FlowStateEncodeError(f"Nothing was written: {NATIVE_IN_THE_CLEAR}.")
 

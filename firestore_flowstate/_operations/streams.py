@@ -21,9 +21,9 @@ from .._rpc.read_time import ReadTime
 from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery, statuses
 
-_MOST: Final = MAX_LIMIT  # documents of one query, which has its deadline
-_MOST_WHOLE: Final = 100  # documents of one query that may all be thrown away, with their payload
-_SPREAD: Final = 2  # standard deviations
+_MOST: Final = MAX_LIMIT  # documents of one query, which must end within the deadline
+_MOST_WHOLE: Final = 100  # whole documents of one query that looks for the next live ones and may throw all away
+_SPREAD: Final = 2  # standard deviations by which a shard may have more than its average; see `share`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class Found:
     """A live document that matches, at its place in the order.
 
     Attributes:
-        position: Its place.
-        key: What the order is by, greatest first.
-        document: The document; if `partial`, only the fields that told that it matches.
+        position: Its place in the order.
+        key: The key of the order, greatest first.
+        document: The document; if `partial`, only the fields that tell whether it matches.
         partial: Whether the rest of it is still to be read.
     """
 
@@ -48,14 +48,18 @@ class Stream:
     """The documents of one query, fetched in batches.
 
     Attributes:
-        after: Where it goes on.
-        deadline: When the next fetch must have ended; to be renewed for each page.
-        shard: The shard it asks; None: whatever the shard.
-        native_statuses: Ask native documents, which carry no status, and keep those that have one of these.
-        expired: Whether to keep those that have expired too.
-        read_time: What all streams of a query are read as of; None if there is only one, which may go on as of
-            another time: what is written does not change its order.
-        ready: Those that were fetched and are still to be taken, in order.
+        collection: The collection.
+        query: The filters.
+        after: The place of the last document that was fetched; None: none was.
+        fields: The field paths to read; None: all.
+        deadline: When the next fetch must have ended; renewed for each page.
+        shard: The shard that it asks; None: all documents, whatever their shard.
+        native_statuses: Ask for native documents, which have no field with the status, and keep those that have one of
+            these statuses.
+        expired: Whether to keep documents that have expired too.
+        read_time: The time as of which all streams of a query are read; None if there is only one stream. That one may
+            read each page as of another time, since no write changes the order.
+        ready: The documents that were fetched and are still to be taken, in order.
         ended: Whether there are no more than these.
     """
 
@@ -73,15 +77,15 @@ class Stream:
     _least: int = 1
 
     async def fill(self, count: int) -> None:
-        """Fetch until so many are ready or there are no more."""
+        """Fetch documents until so many are ready or there are no more."""
         while len(self.ready) < count and not self.ended:
             await self._fetch(count - len(self.ready))
 
     async def count(self, *, native_by_status: bool = False) -> int:
-        """Return how many documents there are from the beginning, expired ones too, counted by the server.
+        """Return how many documents the query finds, expired ones too. The server counts them.
 
         Args:
-            native_by_status: Only the native ones among them, which have the status that is asked for as their own key.
+            native_by_status: Count only the native ones, which have an unknown key ``status`` that the query matches.
         """
         collection = self.collection
         structured = structured_query(
@@ -96,19 +100,19 @@ class Stream:
         return (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)
 
     def needs_filling(self) -> bool:
-        """Return whether only a fetch can tell what is next."""
+        """Return whether it has run dry, so that only a fetch can tell what is next."""
         return not self.ready and not self.ended
 
     def peek(self) -> Found | None:
-        """Return the next one."""
+        """Return the next document of those that are ready; None if there is none."""
         return self.ready[0] if self.ready else None
 
     def pop(self) -> Found:
-        """Take the next one."""
+        """Take the next document of those that are ready."""
         return self.ready.popleft()
 
     def structured(self, count: int, fields: Sequence[str] | None) -> StructuredQuery:
-        """Return the query for so many documents from where it stands on, of these field paths; None: whole ones."""
+        """Return the query for the next so many documents, with these field paths of each; None: with all."""
         asked = self.native_statuses
         return structured_query(
             self.collection.collection_id,
@@ -143,18 +147,18 @@ class Stream:
                 self.ready.append(Found(position=self.after, key=order(*self.after), document=document, partial=native))
                 kept += 1
         if kept < len(documents):
-            # If some are not asked for, many may be: let the number of round trips grow by its logarithm.
+            # If some are left out, many may be. Asking for twice as many each time takes a logarithm of round trips.
             most = _MOST_WHOLE if self.fields is None and not native else _MOST
             self._least = max(self._least, min(2 * count, most))
 
     def takes(self, document: StoredDocument, now: datetime) -> bool:
-        """Return whether a document that the query finds is one of those asked for."""
+        """Return whether a document that Firestore returns is one that the query asks for, and has not expired."""
         expire_at = None if self.expired else document.expire_at
         if expire_at is not None and expire_at <= now:
             self.collection.missing_ttl.saw(expire_at, now, path=self.collection.path)
             return False
         if self.native_statuses is None:
-            # A native document that is found by a `status` or `shard` has it as a key of its own, which says nothing.
+            # If a native document was found by `status` or `shard`, it has an unknown key of that name: not its status.
             return not document.is_native or (self.query.status is None and self.shard is None)
         return document.is_native and document.native_status in self.native_statuses
 
@@ -168,9 +172,9 @@ def streams(
     deadline: Deadline,
     expired: bool = False,
 ) -> list[Stream]:
-    """Return the streams whose documents together are those of the query, all of them of one moment.
+    """Return the streams whose documents together are those of the query, all as of one time.
 
-    A query by status asks twice: native documents carry none.
+    A query by status takes two: native documents have no field with the status.
     """
     shards = collection.settings.shards
     several = shards > 1 or query.status is not None
@@ -192,7 +196,7 @@ def streams(
 
 
 def _may_be_done(status: FlowStatus) -> tuple[bool, ...]:
-    """Return what the operation of a native document says that has the status: an error is one, done or not."""
+    """Return the values of ``operation.done`` that native documents of the status have; a failed one has either."""
     return (False, True) if status == "failed" else (status == "done",)
 
 
@@ -213,18 +217,19 @@ async def merged(sources: Sequence[Stream], count: int) -> list[Found]:
 
 
 async def more_follow(sources: Sequence[Stream]) -> bool:
-    """Return whether any stream has another one, which the last fetch tells in most cases."""
+    """Return whether any stream has another document. In most cases this needs no further fetch."""
     if not any(source.ready for source in sources):
         await gather_or_cancel(source.fill(1) for source in sources if source.needs_filling())
     return any(source.ready for source in sources)
 
 
 def share(count: int, shards: int) -> int:
-    """Return how many documents to ask each shard for, to have the first so many of all of them.
+    """Return how many documents to ask each shard for, to get the first `count` of all shards.
 
-    Ids are spread evenly, so a shard holds about one in n of them. For a page of 100 over 8 shards this reads 160
-    documents, and one page in eleven needs another round trip. To ask each shard for all would read 808; to ask for the
-    average would read 104, and nearly every page would need another round trip. docs/scale.md has the figures.
+    Ids are spread evenly, so a shard has about one in `shards` of them. The result is that average and two standard
+    deviations. For a page of 100 over 8 shards this reads 160 documents, and one page in eleven needs another round
+    trip. To ask each shard for all would read 808. To ask for the average would read 104, and nearly every page would
+    need another round trip. docs/scale.md has the figures.
     """
     if shards <= 1:
         return count
@@ -233,9 +238,10 @@ def share(count: int, shards: int) -> int:
 
 
 async def _fill(sources: Sequence[Stream], missing: int, shards: int) -> None:
-    """Fill the streams that have run dry, all at once: until then it is not known what comes next.
+    """Fill the streams that have run dry, all at once: before that it is not known what comes next.
 
-    With them go those that will run dry before the page is full: one after the other they would take a round trip each.
+    Streams that will run dry before the page is full are filled with them. The gain: one after the other, each would
+    take a round trip.
     """
     dry = [source for source in sources if source.needs_filling()]
     if not dry:
@@ -254,6 +260,6 @@ async def _fill(sources: Sequence[Stream], missing: int, shards: int) -> None:
 
 
 def _in_order(sources: Sequence[Stream]) -> list[tuple[tuple[float, bytes], int]]:
-    """Return the keys of all that is ready, each with the index of its stream, in the order of the list."""
+    """Return the keys of all documents that are ready, each with the index of its stream, in the order of the list."""
     keys = ((found.key, index) for index, source in enumerate(sources) for found in source.ready)
     return sorted(keys, reverse=True)

@@ -43,11 +43,12 @@ async def update(
     """Write what a change names on top of a version; return the new version.
 
     Args:
-        collection: Where.
+        collection: The collection.
         id: The flow state.
         change: What to write.
         base: The version.
-        replaceable: The parts of its values, if those of the log were not read; None: as the version knows.
+        replaceable: The references in the place of its values outside the log, if the version does not have all its
+            references; None: take those of the version.
         deadline: When to give up.
 
     Raises:
@@ -66,7 +67,7 @@ async def update(
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
     if base.part_refs is None and packed.change.names_expiry and _may_expire(collection, change, base):
-        base = await confirm_whole(collection, id, base, deadline)  # its parts expire after it, all of them
+        base = await confirm_whole(collection, id, base, deadline)  # all its parts are named: their expiry changes too
     elif replaceable is None and _relies_on_parts(packed, base):
         base, replaceable = await confirm(collection, id, base, deadline)
     return await _update_serialized(collection, id, packed, base=base, replaceable=replaceable, deadline=deadline)
@@ -76,7 +77,7 @@ async def update_latest(collection: Collection, id: str, change: Change, *, dead
     """Write what a change names on top of whatever is stored; return the new version.
 
     Raises:
-        FlowStateNotFoundError: There is nothing.
+        FlowStateNotFoundError: There is no state.
     """
     async with collection.local_locks.hold(id, deadline):
         return await _update_latest(collection, id, change, deadline=deadline)
@@ -100,7 +101,7 @@ async def _update_latest(collection: Collection, id: str, change: Change, *, dea
 async def _check_removable(collection: Collection, id: str, change: Change, deadline: Deadline) -> None:
     """Raise FlowStateEncodeError if a key that is to be removed is in the payload too, and would appear again.
 
-    What is read may be of another version than the write goes on top of: then the write will find out.
+    The document that is read may be of another version than the one to write on: then the write itself will conflict.
     """
     document = await collection.get(id, deadline)
     extra = None if document is None or document.root is None else document.root.extra
@@ -118,7 +119,7 @@ async def _check_removable(collection: Collection, id: str, change: Change, dead
 
 
 def _would_expire_as_told(collection: Collection, change: Change, base: Version) -> bool:
-    """Return whether the write would let a state expire on the word of a text: that it has ended, or after how long."""
+    """Return whether the write would set an expiry that follows from a text: that it has ended, or after how long."""
     if change.names_expiry and base.status_inputs.ended and isinstance(change.operation, Unset):
         return True
     if not change.names_status or base.expire_after is None or EXPIRE_AFTER in change.extra:
@@ -128,10 +129,10 @@ def _would_expire_as_told(collection: Collection, change: Change, base: Version)
 
 
 def _relies_on_parts(packed: Update, base: Version) -> bool:
-    """Return whether a write on top of a version that a text told of goes by more than its update_time."""
+    """Return whether the write goes by what a text says of the version, beyond its update_time."""
     if base.part_refs is None and packed.values:
-        return True  # it may replace values in parts, which go with it
-    return base.is_hearsay and bool(packed.parts) and base.expires is not None  # its parts expire after the root
+        return True  # it may replace values that are in parts, and then deletes these
+    return base.is_hearsay and bool(packed.parts) and base.expires is not None  # its parts expire after it
 
 
 async def _update_serialized(
@@ -156,7 +157,7 @@ async def _update_serialized(
         except Refused as refusal:
             if refusal.code != "INVALID_ARGUMENT" or compactions == _COMPACTIONS:
                 raise collection.connection.refused_error(refusal, flow_id=id) from refusal
-            # The root is full. Compaction changes no revision, so the version at hand stays good.
+            # The root is full. Compaction changes no revision, so the version stays valid.
             await compact(collection, id, deadline, urgent=True)
     version = _version_after(packed, result, base, refs, expire_at)
     if base.weight < COMPACT_WEIGHT <= version.weight or version.weight > 2 * COMPACT_WEIGHT:
@@ -173,7 +174,7 @@ async def _update_serialized(
 
 
 def _may_expire(collection: Collection, change: Change, base: Version) -> bool:
-    """Return whether a state expires before or after a write that touches its expiry."""
+    """Return whether a state may have an expiry before or after a write that sets its expiry."""
     own = change.own_duration_after(base.expire_after)
     return base.expires is not None or own is not None or collection.settings.expire_after is not None
 

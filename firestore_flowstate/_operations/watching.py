@@ -21,15 +21,15 @@ from .listing import list_summaries
 from .reading import check_readable, state_of
 from .streams import streams
 
-_AGAIN_SECONDS: Final = 1.0  # after parts could not be read
-_CROWDED_SECONDS: Final = 10.0  # between two looks behind what is told of
+_AGAIN_SECONDS: Final = 1.0  # before another try, after parts or a page could not be read
+_CROWDED_SECONDS: Final = 10.0  # between two reads of a page, while its target has documents that are not for it
 
 
 class StateWatch:
-    """A flow state, as often as it changes. To be ended.
+    """A flow state, again after each change: a source of `Watch`. It must be ended.
 
     Args:
-        collection: Where.
+        collection: The collection.
         id: The flow state.
         deadline: When the first answer must have come.
     """
@@ -40,17 +40,17 @@ class StateWatch:
         target = Target()
         target.documents.documents.append(collection.name(id))
         self._watching = collection.connection.watch([target])
-        self._is_told = False  # of something that was not looked at yet
+        self._is_told = False  # whether the server has told something that was not looked at yet
         self._document: StoredDocument | None = None
-        self._parts: dict[str, bytes] = {}  # of the state that was read last: most changes leave them as they are
+        self._parts: dict[str, bytes] = {}  # bytes of parts of the last state, which most changes leave as they are
         self._seen: str | None = ""  # the version that was returned last; None: there was no state
-        self._ahead: datetime | None = None  # when what was returned was written, if it is later than what is told
+        self._ahead: datetime | None = None  # the update_time of what was returned, if Listen did not tell of it yet
         self._seconds: float | None = None
 
     async def next(self) -> FlowState | None:
-        """Return the state once it is another than the one returned before; None if there is none.
+        """Return the state, as soon as it differs from the one that was returned last; None if there is none.
 
-        The call can be cancelled, and made again.
+        A call that was cancelled can be made again.
         """
         while True:
             if not self._is_told:
@@ -60,7 +60,7 @@ class StateWatch:
                 self._is_told = True
             try:
                 state = await self._state()
-            except StoreUnavailableError:  # its parts were not to be had
+            except StoreUnavailableError:  # its parts could not be read
                 if self._deadline is not None and self._deadline.remaining() <= 0:
                     raise
                 self._is_told, self._seconds = False, _AGAIN_SECONDS
@@ -82,7 +82,7 @@ class StateWatch:
             return None
         deadline = self._deadline or self._collection.deadline(None)
         state = await state_of(self._collection, self._document, deadline, kept=self._parts)
-        # A root that was replaced before its parts were read is read again, and may have expired meanwhile.
+        # If the root was replaced before its parts were read, it was read again, and may have expired by now.
         return None if state is None or has_expired(state.expire_at, datetime.now(timezone.utc)) else state
 
     def _ahead_of_what_is_told(self, state: FlowState | None) -> datetime | None:
@@ -92,14 +92,20 @@ class StateWatch:
         return state.updated_at if state.updated_at > told else None
 
     def _is_behind(self, state: FlowState | None) -> bool:
-        """Return whether it is older than a root that was read again before anything was told of it."""
+        """Return whether the state is older than the one returned last, of which the server had not told yet."""
         if state is None or state.updated_at is None or self._ahead is None:
             return False
         return state.updated_at < self._ahead
 
 
 class PageWatch:
-    """The first page of a list as summaries, as often as it changes. To be ended. Arguments as of `StateWatch`."""
+    """The first page of a list as summaries, again after each change: a source of `Watch`. It must be ended.
+
+    Args:
+        collection: The collection.
+        query: The query.
+        deadline: When the first answer must have come.
+    """
 
     def __init__(self, collection: Collection, query: FlowStateQuery, deadline: Deadline) -> None:
         self._collection = collection
@@ -114,7 +120,10 @@ class PageWatch:
         self._seconds: float | None = None
 
     async def next(self) -> Sequence[FlowStateSummary]:
-        """Return the page once it is another than the one returned before. It can be cancelled, and called again."""
+        """Return the page, as soon as it differs from the one that was returned last.
+
+        A call that was cancelled can be made again.
+        """
         while True:
             if not self._is_told:
                 told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
@@ -123,13 +132,13 @@ class PageWatch:
                 self._is_told = True
             try:
                 page = await self._page()
-            except StoreUnavailableError:  # what is behind was not to be had
+            except StoreUnavailableError:  # the page could not be read
                 if self._deadline is not None and self._deadline.remaining() <= 0:
                     raise
                 self._is_told, self._seconds = False, _AGAIN_SECONDS
                 continue
             self._is_told = False
-            # Not the summaries themselves, in which NaN is another each time.
+            # Ids and times are compared, and not the summaries: one with NaN in it does not equal itself.
             if (seen := [(summary.id, summary.updated_at) for summary in page]) != self._seen:
                 self._seen, self._deadline = seen, None
                 return page
@@ -139,7 +148,7 @@ class PageWatch:
         self._watching.end()
 
     def _target(self, index: int) -> Target:
-        """Return a target of a query: whole documents, since Firestore refuses to listen to a projection."""
+        """Return a target of one query of the page, without a projection: Firestore refuses to listen to one."""
         target = Target()
         target.query.parent = self._collection.parent
         target.query.structured_query.CopyFrom(self._sources[index].structured(self._limit, None))
@@ -154,7 +163,7 @@ class PageWatch:
             is_crowded |= len(asked) < len(told) == self._limit
             documents.update((document.name, document) for document in asked)
         if is_crowded:
-            # Some of those that it is told of are not for the page, and nobody tells of those behind.
+            # Some documents of a full target are not for the page, and the target has none of those behind its limit.
             deadline = self._deadline or self._collection.deadline(None)
             summaries = (await list_summaries(self._collection, self._query, deadline)).summaries
             self._seconds = _CROWDED_SECONDS
