@@ -12,7 +12,7 @@ import enum
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, time, timedelta, timezone
 from typing import Any, Final
@@ -143,7 +143,7 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
         elif member is not field.default and member != field.default:
             raise _unstorable(member_path, "a field that its model excludes from dumps, whose value would be lost")
     if config.get("extra", "ignore") == "ignore":  # others would keep computed fields as unknown keys, or refuse them
-        for name in model.__pydantic_decorators__.computed_fields:
+        for name in model.__pydantic_decorators__.computed_fields.keys() - form.keys():  # a field may be read by it
             form[name] = _form(getattr(value, name), f"{path}.{name}", depth + 1, config)
     extra = getattr(value, "__pydantic_extra__", None) or {}
     for name in extra:
@@ -160,32 +160,54 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
         for serializer in model.__pydantic_decorators__.field_serializers.values()
         if name in serializer.info.fields or "*" in serializer.info.fields
     ]
-    own += [
-        serializer.when_used
-        for serializer in model.__pydantic_fields__[name].metadata
-        if isinstance(serializer, (PlainSerializer, WrapSerializer))
-    ]
     if own:
         return _form(_dumped(value, own[-1], path, name=name), path, depth + 1, config)
+    member = getattr(value, name)
+    declared = [
+        serializer.when_used
+        for serializer in model.__pydantic_fields__[name].metadata
+        if isinstance(serializer, PlainSerializer)
+        or (isinstance(serializer, WrapSerializer) and not _has_models(member))
+    ]
+    if declared:
+        dumped = _dumped(value, declared[-1], path, name=name, as_any=False)
+        return _form(dumped, path, depth + 1, config)
     try:
-        return _form(getattr(value, name), path, depth + 1, config)
-    except _WithoutFormError:  # the annotation of the field may have a serializer for it, such as list[Array]
-        try:
-            return _form(_dumped(value, "json", path, name=name), path, depth + 1, config)
-        except FlowStateEncodeError:
-            pass
+        return _form(member, path, depth + 1, config)
+    except _WithoutFormError as error:  # the annotation of the field may have a serializer for it, such as list[Array]
+        if isinstance(error.value, (re.Pattern, Iterator)):  # its flags would be lost, or it would be used up
+            raise
+        for as_any in (True,) if _has_models(member) else (True, False):
+            try:
+                dumped = _dumped(value, "json", path, name=name, as_any=as_any)
+                return _form(dumped, path, depth + 1, config)
+            except (FlowStateEncodeError, _WithoutFormError):
+                continue
         raise
 
 
-def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None) -> Any:
-    """Return what a model's own serializer makes of the model, or of one field of it."""
+def _has_models(value: Any) -> bool:
+    """Return whether a value is or holds a model or dataclass, of which a field's type may declare only a part."""
+    if isinstance(value, Mapping):
+        return any(map(_has_models, value.values()))
+    if isinstance(value, (list, tuple, AbstractSet, deque)):
+        return any(map(_has_models, value))
+    return isinstance(value, BaseModel) or dataclasses.is_dataclass(value)
+
+
+def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None, as_any: bool = True) -> Any:
+    """Return what a model's own serializer makes of the model, or of one field of it.
+
+    With `as_any`, what the field declares is passed over for what the values are, also its serializers of inner types.
+    """
     try:
         dumped = type(value).__pydantic_serializer__.to_python(
             value,
             mode="python" if when_used == "always" else "json",
             by_alias=True,
             include=None if name is None or isinstance(value, RootModel) else {name},
-            serialize_as_any=True,
+            serialize_as_any=as_any,
+            warnings=False,
         )
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise _unstorable(path, f"its model's serializer fails ({shown(error, 200)})") from error
@@ -252,6 +274,8 @@ def _scalar_form(value: Any, path: str) -> Any:
         return str(value.isoformat())
     if isinstance(value, (Iterable, re.Pattern)):  # the text of a pattern leaves out its flags
         form = None if not hasattr(value, "hosts") else str(value)  # an IP network is iterable too, and has a text
+    elif isinstance(value, complex):
+        form = str(value).strip("()")  # pydantic leaves out a real part of -0.0
     else:
         try:
             form = to_jsonable_python(value)

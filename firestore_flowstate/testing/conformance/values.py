@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import pytest
@@ -19,8 +20,10 @@ from pydantic import (
     AliasChoices,
     AliasPath,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     RootModel,
     SecretStr,
     computed_field,
@@ -90,6 +93,55 @@ class _Serialized(BaseModel):
         return value.lower()
 
 
+class _Array:
+    """A value of a library's own type, as of arrays and tables, which its field knows how to write and to read."""
+
+    def __init__(self, *members: int) -> None:
+        self.members = members
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Array) and self.members == other.members
+
+    __hash__ = None  # type: ignore[assignment]  # it is never a key
+
+    def listed(self) -> list[int]:
+        """Return its members."""
+        return list(self.members)
+
+
+_Written = Annotated[
+    _Array,
+    BeforeValidator(lambda value: _Array(*value) if isinstance(value, list) else value),
+    PlainSerializer(_Array.listed),
+]
+
+
+class _Arrays(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    one: _Written
+    many: dict[str, _Written]
+
+
+class _NamedAlike(BaseModel):
+    """A field is read by the name that a computed field has."""
+
+    of_python: int = Field(alias="double")
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def double(self) -> int:
+        return 2 * self.of_python
+
+
+class _Matched(BaseModel):
+    pattern: re.Pattern[str]
+
+
+class _Streamed(BaseModel):
+    numbers: Iterable[int]
+
+
 class _Account(BaseModel):
     password: SecretStr
 
@@ -152,6 +204,11 @@ FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
         _Serialized(many={"b", "a"}, upper="UP"),
         {"many": ["a", "b"], "upper": "up", "data": "text"},
     ),
+    "serializers of a library's own type": (
+        _Arrays(one=_Array(1, 2), many={"a": _Array(3)}),
+        {"one": [1, 2], "many": {"a": [3]}},
+    ),
+    "computed field with the alias of a field": (_NamedAlike(double=5), {"double": 5}),
     "root model": (_Names(["a"]), ["a"]),
     "tuple": ({"t": (1, 2)}, {"t": [1, 2]}),
     "enumeration": (_Colour.RED, "red"),
@@ -175,6 +232,8 @@ LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "a number as key": ({"a": {1: "a"}}, '["a"][1]'),
     "set": ({"a": {"b"}}, '["a"]'),
     "object": ([object()], "[0]"),
+    "flags of a pattern in a model": (_Matched(pattern=re.compile("a", re.IGNORECASE)), ".pattern"),
+    "iterator in a model, which writing would use up": (_Streamed(numbers=[1]), ".numbers"),
     "alias with an index": (_Listed.model_validate({"all": [1]}), ".first"),
     "time of a zone without an offset": ({"a": time(12, tzinfo=_Zone(None))}, '["a"]'),
     "time of local mean time": ({"a": time(12, tzinfo=_Zone(MEAN_TIME))}, '["a"]'),
@@ -280,6 +339,8 @@ READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "model with an alias": (_Renamed.model_validate({"ofJson": 2, "more": [1]}), _Renamed),
     "model with paths as aliases": (_Deep.model_validate({"place": {"at": 1, "of": 2}}), _Deep),
     "model with a computed field": (_Computed(of_python=2), _Computed),
+    "model with a computed field of the same name": (_NamedAlike(double=5), _NamedAlike),
+    "model with a library's own type": (_Arrays(one=_Array(1, 2), many={"a": _Array(3)}), _Arrays),
     "model with a serializer, a set and bytes": (_Serialized(many={"b", "a"}, upper="up"), _Serialized),
     "dataclass": (
         _Sent(datetime(2024, 5, 1, 12, 30, 0, 5, timezone.utc), b"\xff\x00", _SearchTool(name="s", top_k=7)),
@@ -293,6 +354,7 @@ READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "Decimal": (Decimal("1.10"), Decimal),
     "Fraction": (Fraction(1, 3), Fraction),
     "complex": (1 + 2j, complex),
+    "complex of negative zeros": (complex(-0.0, -0.0), complex),
     "path": (PurePosixPath("/a/b"), PurePosixPath),
     "timedelta": (timedelta(days=-1, microseconds=1), timedelta),
     "date": (date(1815, 12, 10), date),
