@@ -3,9 +3,9 @@
     python benchmarks/steps.py
 
 One flow after the other writes 1,000 steps of 2 KB, each by `update(id, cache={step: entry}, if_version=version)`,
-and outgrows the 1 MiB of a document at about the five hundredth. Every hundred steps or so the writer folds the log:
+and outgrows the 1 MiB of a document at about the five hundredth. Every hundred steps or so the writer compacts the log:
 it reads the document and writes its steps back as one compressed segment, in a part of its own once there are enough.
-So a step is reported twice: as most steps are, by the median, and with its share of folding, by the mean over whole
+So a step is reported twice: as most steps are, by the median, and with its share of compaction, by the mean over whole
 hundreds. Processor time is that of this process. Bytes are what TCP carries both ways, counted by a forwarder that
 stands between the store and the emulator; that walk is not timed.
 """
@@ -69,8 +69,8 @@ class Walk:
         """Bytes in both directions."""
         return [sent + received for sent, received in zip(self.sent, self.received, strict=True)]
 
-    def before_folds(self) -> list[int]:
-        """Return after how many steps the log was fullest, each time: one step later it was folded."""
+    def before_compactions(self) -> list[int]:
+        """Return after how many steps the log was fullest, each time: one step later it was compacted."""
         return [count for count in range(1, len(self.weights)) if self.weights[count] < self.weights[count - 1]]
 
 
@@ -177,22 +177,22 @@ def report_steps(walks: list[Walk], counted: Walk) -> None:
                 counted.parts[part][-1],
             )
         )
-    table(rows, head=["steps", "CPU ms, median", "with folds", "bytes, median", "with folds", "parts"])
+    table(rows, head=["steps", "CPU ms, median", "with compactions", "bytes, median", "with compactions", "parts"])
     late_cpu = Spread.of([statistics.median(one.cpu[LATE]) / statistics.median(one.cpu[EARLY]) for one in walks])
     at_most("client CPU of a step about the 1,000th, times the 10th", late_cpu, TIMES_STEP)
     late_wire = statistics.median(counted.wire[LATE]) / statistics.median(counted.wire[EARLY])
     at_most("bytes on the wire of a step about the 1,000th, times the 10th", late_wire, TIMES_STEP)
     hundreds = slice(0, HUNDRED), slice(STEPS - HUNDRED, STEPS)
     cpu = [statistics.mean(one.cpu[hundreds[1]]) / statistics.mean(one.cpu[hundreds[0]]) for one in walks]
-    at_most("with folds, CPU of the last hundred steps, times the first hundred", Spread.of(cpu), TIMES_STEP)
+    at_most("with compactions, CPU of the last hundred steps, times the first hundred", Spread.of(cpu), TIMES_STEP)
     wire = statistics.mean(counted.wire[hundreds[1]]) / statistics.mean(counted.wire[hundreds[0]])
-    at_most("with folds, bytes of the last hundred steps, times the first hundred", wire, TIMES_STEP)
+    at_most("with compactions, bytes of the last hundred steps, times the first hundred", wire, TIMES_STEP)
 
 
 def report_full_saves(counted: Walk, whole: dict[str, int]) -> None:
     """Print the bytes of the first steps beside those of saving the whole state after each."""
     steps = sum(counted.wire[:FULL_SAVES])
-    print(f"\n{FULL_SAVES} steps: {steps / 1e6:.2f} MB on the wire, folds included. Full saves after each:")
+    print(f"\n{FULL_SAVES} steps: {steps / 1e6:.2f} MB on the wire, compactions included. Full saves after each:")
     for name, size in whole.items():
         what = f"full saves ({name}) of {FULL_SAVES} steps, {size / 1e6:.1f} MB, times the bytes of updates"
         if name == "ours":  # it is the text that is compared; how far it can be compressed is another matter
@@ -221,19 +221,19 @@ def plot_steps(plainly: Walk, counted: Walk, walks: list[Walk]) -> None:
 
 
 async def measure_loads(counted: Walk) -> None:
-    """Measure loads of states in many segments, just before they are folded, beside the same states in one.
+    """Measure loads of states in many segments, just before they are compacted, beside the same states in one.
 
     One segment is as a save leaves it, compressed, and once more as the same text as the many: that beside it tells
     what their number does to the time, which the emulator on the same two cores spends on bytes too.
     """
-    folds = counted.before_folds() or [STEPS]
+    compactions = counted.before_compactions() or [STEPS]
     emulator = await fresh_emulator()
     with emulator:
         async with (
             FirestoreFlowStateStore(settings_for(emulator.host)) as store,
             FirestoreFlowStateStore(settings_for(emulator.host, compress_over=2**40)) as uncompressed,
         ):
-            for steps in dict.fromkeys((folds[0], folds[-1])):
+            for steps in dict.fromkeys((compactions[0], compactions[-1])):
                 await walk(store, "many", steps)
                 state = await store.load("many")
                 assert state is not None
@@ -242,7 +242,7 @@ async def measure_loads(counted: Walk) -> None:
                 await uncompressed.save("text", state)
                 ids = ("many", "one", "text")
                 costs = await take_turns({one: lambda _, one=one: store.load(one) for one in ids}, rounds=LOAD_ROUNDS)  # type: ignore[misc]
-                where = f"load of {steps:,} steps just before a fold, times one segment"
+                where = f"load of {steps:,} steps just before a compaction, times one segment"
                 at_most(f"{where}, CPU", cpu_ratio(costs["many"], costs["one"]), TIMES_LOAD)
                 at_most(f"{where} of the same text, time", wall_ratio(costs["many"], costs["text"]), TIMES_LOAD)
                 shown(f"{where}, compressed, time", wall_ratio(costs["many"], costs["one"]))

@@ -49,8 +49,8 @@ async def test_step_1000_costs_what_step_10_does(
     down = {step: sum(size for _, size in calls) for step, calls in of_step.items()}
     assert down[STEPS] <= 1.3 * down[10]
     assert down[STEPS] < 1024
-    folds = [step for step, calls in of_step.items() if len(calls) > 2]
-    assert len(folds) <= 12, "a step in a hundred folds the log"
+    compactions = [step for step, calls in of_step.items() if len(calls) > 2]
+    assert len(compactions) <= 12, "a step in a hundred compacts the log"
 
 
 async def test_an_operation_of_a_long_flow(

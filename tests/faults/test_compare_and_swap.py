@@ -18,9 +18,9 @@ from tests.faults.writes import (
     a_state,
     adding,
     in_layout,
+    others_compact,
     others_delete,
     others_delete_and_create,
-    others_fold,
     others_save,
     others_update,
 )
@@ -99,20 +99,20 @@ def _told(conflict: FlowStateConflictError) -> tuple[str | None, str | None, str
     return conflict.flow_id, conflict.expected, conflict.found
 
 
-async def test_versions_outlive_folds(direct: Store) -> None:
-    """Whoever holds a version goes on with it, however often others fold the log under it."""
+async def test_versions_outlive_compactions(direct: Store) -> None:
+    """Whoever holds a version goes on with it, however often others compact the log under it."""
     state = a_state("id")
     await direct.save("id", state)
     version = state.version or ""
     for number in range(5):
-        await others_fold(direct, "id")
+        await others_compact(direct, "id")
         version = await direct.update("id", cache={str(number): CacheEntry(value=number)}, if_version=version)
-    await others_fold(direct, "id")
+    await others_compact(direct, "id")
     state.cache["saved"] = CacheEntry(value=1)
     with pytest.raises(FlowStateConflictError):
         await direct.save("id", state, if_version=state.version)
     await direct.save("id", state, if_version=version)
-    await others_fold(direct, "id")
+    await others_compact(direct, "id")
     await direct.delete("id", if_version=state.version or "")
 
     assert await direct.load("id") is None

@@ -20,15 +20,15 @@ from tests.faults.writes import (
     in_layout,
     incompressible,
     marks,
+    others_compact,
     others_create,
     others_delete,
     others_delete_and_create,
-    others_fold,
     others_save,
     others_save_twice,
     others_save_version,
     others_update,
-    others_update_and_fold,
+    others_update_and_compact,
     others_update_delete_and_create,
     outcome_of,
 )
@@ -44,12 +44,12 @@ ON_SOMETHING = (
     others_delete,
     others_delete_and_create,
     others_update_delete_and_create,
-    others_fold,
-    others_update_and_fold,
+    others_compact,
+    others_update_and_compact,
 )
 ON_NOTHING = (others_create, others_save)
-AS_IT_WAS = (None, others_fold)
-OF_SERIALIZED = (others_fold, others_update_and_fold)
+AS_IT_WAS = (None, others_compact)
+OF_SERIALIZED = (others_compact, others_update_and_compact)
 LARGE = incompressible(800_000)  # into one part
 HUGE = incompressible(6_000_000)  # into so many that they do not fit one request of the emulator
 
@@ -107,8 +107,8 @@ async def test_a_stored_write_is_a_success(lose, write: Write, layout: str) -> N
         "others_delete": ("stored", "gone"),
         "others_delete_and_create": ("stored", "theirs"),
         "others_update_delete_and_create": ("stored", "theirs"),
-        "others_fold": ("stored", "ours"),
-        "others_update_and_fold": ("stored", "ours theirs"),
+        "others_compact": ("stored", "ours"),
+        "others_update_and_compact": ("stored", "ours theirs"),
     }
 
     outcomes = await lose("reply", write, [None, *ON_SOMETHING], layout)

@@ -147,14 +147,14 @@ async def others_save_twice(store: Store, id: str) -> None:
     await others_save(store, id)
 
 
-async def others_fold(store: Store, id: str) -> None:
+async def others_compact(store: Store, id: str) -> None:
     collection, _ = await store._begin()
     await compact(collection, id, Deadline.after(20), urgent=True)
 
 
-async def others_update_and_fold(store: Store, id: str) -> None:
+async def others_update_and_compact(store: Store, id: str) -> None:
     await others_update(store, id)
-    await others_fold(store, id)
+    await others_compact(store, id)
 
 
 async def others_delete(store: Store, id: str) -> None:

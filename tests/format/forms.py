@@ -121,8 +121,8 @@ async def _replaced(store: FirestoreFlowStateStore) -> None:
     )
 
 
-async def _folded(store: FirestoreFlowStateStore) -> None:
-    """Write steps until the weight of the log calls for a fold, then one more."""
+async def _compacted(store: FirestoreFlowStateStore) -> None:
+    """Write steps until the weight of the log calls for a compaction, then one more."""
     once = state()
     await store.save(ID, once)
     version = once.version or ""
@@ -136,7 +136,7 @@ async def _folded(store: FirestoreFlowStateStore) -> None:
     await store.update(ID, cache={"last": CacheEntry(value=True)}, if_version=version)
 
 
-async def _folded_to_a_part(store: FirestoreFlowStateStore) -> None:
+async def _compacted_to_a_part(store: FirestoreFlowStateStore) -> None:
     once = state()
     await store.save(ID, once)
     version = once.version or ""
@@ -209,8 +209,8 @@ SERIALIZED: dict[str, Form] = {
     "updated": Form(write=_updated),
     "removed": Form(write=_removed),
     "replaced": Form(write=_replaced),
-    "folded": Form(write=_folded),
-    "folded-to-a-part": Form(write=_folded_to_a_part, settings={"compress_over": 1_000_000}),
+    "folded": Form(write=_compacted),
+    "folded-to-a-part": Form(write=_compacted_to_a_part, settings={"compress_over": 1_000_000}),
     "expiring": Form(write=_saved(operation={"name": ID, "done": True}), settings={"expire_after": FIFTY_YEARS}),
     "expiry-cleared": Form(write=_expiry_cleared, settings={"expire_after": FIFTY_YEARS}),
     "sharded": Form(write=_saved(), settings={"shards": 8}),

@@ -1,4 +1,4 @@
-"""Partial writes and folds in the serialized layout, read raw over REST and compared whole with value types."""
+"""Partial writes and compactions in the serialized layout, read raw over REST and compared whole with value types."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ async def test_an_expiry_goes_when_the_flow_goes_on(stored: Stored) -> None:
     assert same(saved(payload, **head)) == same(document.root)
 
 
-async def test_a_fold_leaves_one_segment_that_remembers(stored: Stored) -> None:
+async def test_a_compaction_leaves_one_segment_that_remembers(stored: Stored) -> None:
     """All segments become one with the last one's id and the 64 before it; the steps are counted anew."""
     document = await stored("folded")
 
-    folded = {
+    compacted = {
         "id": "id-65",
         "ids": [f"id-{number}" for number in range(1, 65)],
         "set": f'{PREPARE[:-1]},"step-1":{{"value":292}},"step-2":{{"value":290}},"step-0":{{"value":291}}}}',
@@ -90,14 +90,14 @@ async def test_a_fold_leaves_one_segment_that_remembers(stored: Stored) -> None:
     later = [
         {"id": f"id-{index - 227}", "set": f'{{"step-{index % 3}":{{"value":{index}}}}}'} for index in range(293, 298)
     ]
-    log = [folded, *later, {"id": "id-71", "set": '{"last":{"value":true}}'}]
+    log = [compacted, *later, {"id": "id-71", "set": '{"last":{"value":true}}'}]
     weight = sum(1000 + len(str(segment["set"])) for segment in log)
     summary = {"steps": 4 + 6, "bytes": 479}  # what had been set again is taken off
     assert same(saved({"log": log, "weight": weight}, summary=summary)) == same(document.root)
 
 
-async def test_a_heavy_fold_moves_to_a_part(stored: Stored) -> None:
-    """What was folded leaves the root once it is heavy, by reference from its place in the log."""
+async def test_a_heavy_compacted_log_moves_to_a_part(stored: Stored) -> None:
+    """A merged segment leaves the root if it is heavy, by reference from its place in the log."""
     document = await stored("folded-to-a-part")
 
     steps = [f'"step-{index}":{{"value":"{"z" * 60_000}"}}' for index in range(6)]

@@ -62,7 +62,7 @@ def look_at(stored: Stored) -> None:
     for step in _steps(stored):
         _unless(step, FlowStateDecodeError)
     if not StoredDocument(document).is_native:
-        _unless(lambda: _fold(stored), FlowStateDecodeError, FlowStateEncodeError)
+        _unless(lambda: _compact(stored), FlowStateDecodeError, FlowStateEncodeError)
         _unless(lambda: _rewrap(stored), FlowStateDecodeError)
 
 
@@ -123,7 +123,7 @@ def _unchanged(state: FlowState) -> None:
     assert Snapshot(state).difference(state) is None
 
 
-def _fold(stored: Stored) -> None:
+def _compact(stored: Stored) -> None:
     root = read_root(stored.root)
     compact_log(root, _resolved(joinable(root), stored), _CONTEXT)
 

@@ -79,7 +79,7 @@ async def _delete_version(store: Store) -> None:
         await store.delete(ID, if_version=state.version or "")
 
 
-async def _fold(store: Store) -> None:
+async def _compact(store: Store) -> None:
     collection, _ = await store._begin()
     await compact(collection, ID, collection.deadline(None), urgent=True)
 
@@ -116,7 +116,7 @@ WRITES: Final[dict[str, Call]] = {
     "update version": _update_version,
     "edit": _edit,
     "modify": lambda store: store.modify(ID, lambda state: state.cache.update(STEP)),
-    "fold": _fold,
+    "compact": _compact,
     "rewrap": lambda store: store.rewrap(),
     "convert": lambda store: _migrate(store, layout="native"),
     "delete": lambda store: store.delete(ID),

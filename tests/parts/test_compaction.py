@@ -55,10 +55,10 @@ def merged(log: Sequence[Segment], resolved: dict[str, bytes]) -> tuple[list[Any
     move=st.booleans(),
     join=st.sampled_from([0, 1100, 10**6]),
 )
-def test_folding_changes_nothing_that_is_seen(
+def test_compaction_changes_nothing_that_is_seen(
     writes: list[tuple[dict[str, int], list[str], dict[str, None]]], cuts: list[int], move: bool, join: int
 ) -> None:
-    """However often a log is folded as it grows, into parts or not, what it comes to stays, order included."""
+    """However often a log is compacted as it grows, into parts or not, what it comes to stays, order included."""
     with pytest.MonkeyPatch.context() as patch:
         if move:
             patch.setattr(compaction, "_MOVE_BYTES", 0)
@@ -104,17 +104,17 @@ def test_late_duplicates_count_once() -> None:
 
 
 def test_a_long_flow_writes_each_byte_a_few_times() -> None:
-    """A fold moves what came since the last one; the parts of some are joined to one, once, when they fill it."""
+    """A compaction moves what came since the last one; the parts of some are joined to one, once, when they fill it."""
     log: list[Segment] = []
     stored: dict[str, bytes] = {}
-    written = folds = 0
+    written = compactions = 0
     for step in range(1500):
         log.append(segment_of_text(f"step {step}", "x" * 3_000))
         if sum(segment.weight() for segment in log) >= compaction.COMPACT_WEIGHT:
             root = root_of(log)
             joined = {ref.name: stored[ref.name] for ref in joinable(root)}
             compacted = compact_log(root, joined, RAW)
-            log, folds = list(compacted.log), folds + 1
+            log, compactions = list(compacted.log), compactions + 1
             stored.update((ref.name, data) for ref, data in compacted.spill.moved)
             for ref in compacted.gone:
                 del stored[ref.name]
@@ -122,12 +122,12 @@ def test_a_long_flow_writes_each_byte_a_few_times() -> None:
 
     assert 4_500_000 <= sum(map(len, stored.values())) + 300_000
     assert 2.1 >= written / sum(map(len, stored.values()))
-    assert (20, 8) >= (folds, len(stored))
+    assert (20, 8) >= (compactions, len(stored))
     assert [f"step {step}" for step in range(1500)] == list(merge(log, stored, RAW).set)
 
 
-def test_a_log_in_parts_is_not_folded_again() -> None:
-    """Segments in parts weigh little, so that a state of hundreds of megabytes is not folded at every write."""
+def test_a_log_in_parts_is_not_compacted_again() -> None:
+    """Segments in parts weigh little, so that a state of hundreds of megabytes is not compacted at every write."""
     refs = [Segment(id=new_id(), set=PartRef("log", new_id(), 1, 900_000)) for _ in range(500)]
 
     assert sum(segment.weight() for segment in refs) < compaction.COMPACT_WEIGHT

@@ -148,7 +148,7 @@ async def _load(store: Store, scene: Scene) -> None:
     scene.held = await store.load(ID)
 
 
-async def _fold(store: Store, scene: Scene) -> None:
+async def _compact(store: Store, scene: Scene) -> None:
     collection, deadline = await store._begin()
     await compact(collection, ID, deadline)
 
@@ -187,7 +187,7 @@ ACTS: Final[dict[str, Callable[[Store, Scene], Awaitable[object]]]] = {
     "large step": lambda store, scene: _update(store, scene, versioned=False, cache=_step_of(30_000)),
     "large step on a version": lambda store, scene: _update(store, scene, versioned=True, cache=_step_of(30_000)),
     "step": lambda store, scene: _update(store, scene, versioned=False, cache=_step_of(2_500)),
-    "fold": _fold,
+    "compact": _compact,
     "rewrap": lambda store, scene: store.rewrap(),
     "migrate": _migrate,
     "gc": _gc,
@@ -256,7 +256,7 @@ PLANS: Final = st.lists(
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let everything happen with less: parts of 20 KB in requests of 48 KB, and folds of 12 KB."""
+    """Let everything happen with less: parts of 20 KB in requests of 48 KB, and compactions at 12 KB."""
     monkeypatch.setattr("firestore_flowstate._document.stored_values.PART_BYTES", 20_000)
     monkeypatch.setattr("firestore_flowstate._document.stored_values.INLINE_BYTES", 4_000)
     monkeypatch.setattr("firestore_flowstate._document.serialized.ROOT_BYTES", 12_000)

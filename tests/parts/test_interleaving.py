@@ -89,7 +89,7 @@ async def _gc(store: FirestoreFlowStateStore, _: FlowState) -> None:
     await collect((await store._begin())[0], dry_run=False, min_age=timedelta(0))
 
 
-async def _fold(store: FirestoreFlowStateStore, _: FlowState) -> None:
+async def _compact(store: FirestoreFlowStateStore, _: FlowState) -> None:
     collection, deadline = await store._begin()
     await compact(collection, ID, deadline)
 
@@ -116,7 +116,7 @@ OPERATIONS = [
     Operation("update large", _update_large, _put(l="l" * 100_000)),
     Operation("delete", _delete, lambda _: None),
     Operation("gc", _gc, _same),
-    Operation("fold", _fold, _same),
+    Operation("compact", _compact, _same),
     Operation("load", _load, _same),
 ]
 PAIRS = list(itertools.combinations(OPERATIONS, 2))

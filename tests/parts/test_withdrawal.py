@@ -56,8 +56,8 @@ async def test_what_comes_late_is_whole(store: Store) -> None:
     await store.close()
 
 
-async def test_a_fold_that_its_own_duplicate_overtook(store: Store) -> None:
-    """A fold that is refused since its duplicate was faster leaves the parts that the duplicate has brought."""
+async def test_a_compaction_that_its_own_duplicate_overtook(store: Store) -> None:
+    """A compaction that is refused since its duplicate was faster leaves the parts that the duplicate has brought."""
     state = FlowState.start(flow_id="flow")
     await store.save("flow", state)
     for index in range(4):

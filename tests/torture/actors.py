@@ -250,7 +250,7 @@ class Actor:
         await sweep(self.asker, "gc")
         return "done"
 
-    async def _fold(self, operation: Operation, ids: Sequence[str]) -> str:
+    async def _compact(self, operation: Operation, ids: Sequence[str]) -> str:
         store = self.asker.store
 
         async def maintain() -> None:
@@ -258,7 +258,7 @@ class Actor:
             collection, deadline = await store._begin(operation.timeout)
             await compact(collection, ids[0], deadline)
 
-        await self.asker.read("fold", maintain(), allowed=self._allowed(operation))
+        await self.asker.read("compact", maintain(), allowed=self._allowed(operation))
         return "done"
 
     # ---- what it knows

@@ -32,13 +32,13 @@ class Inventory:
         looks: How each flow state looks.
         parts: How many parts the flow states have.
         in_parts: How many flow states have parts.
-        folded: How many flow states have a log that was folded, or saved on top of a version.
+        compacted: How many flow states have a log that was compacted, or saved on top of a version.
     """
 
     looks: Mapping[str, Look]
     parts: int
     in_parts: int
-    folded: int
+    compacted: int
 
 
 async def examine(asker: Asker) -> Inventory:
@@ -54,7 +54,7 @@ async def examine(asker: Asker) -> Inventory:
     problems = [f"{finding.kind} {finding.id}: {finding.message}" async for finding in find_problems(store)]
     _agree("problems that doctor finds", [], problems)
 
-    named, stored, folded = await _parts(collection)
+    named, stored, compacted = await _parts(collection)
     report = await collect(collection, dry_run=True)
     _agree("parts that gc knows of", len(stored - named), report.orphans + report.young)
     _agree("states that gc cannot read", (), report.unreadable)
@@ -66,7 +66,7 @@ async def examine(asker: Asker) -> Inventory:
         looks=looks,
         parts=len(named),
         in_parts=len({name.split("/", 1)[0] for name in named}),
-        folded=folded,
+        compacted=compacted,
     )
 
 
@@ -129,21 +129,21 @@ def _matches(asker: Asker, id: str, look: Look, query: FlowStateQuery) -> bool:
 
 
 async def _parts(collection: Collection) -> tuple[set[str], set[str], int]:
-    """Return the parts that roots refer to and those that are stored, and how many logs were folded."""
+    """Return the parts that roots refer to and those that are stored, and how many logs were compacted."""
     named: set[str] = set()
-    folded = 0
+    compacted = 0
     async for page in scan(collection):
         for document in page:
             root = document.root
             if root is not None:
                 id = document.id
                 named.update(f"{id}/{name}" for ref in root.refs for name in ref.part_names())
-                folded += any(segment.ids for segment in root.log)
+                compacted += any(segment.ids for segment in root.log)
     prefix = len(collection.name(""))
     stored = {
         "/".join(document.name[prefix:].split("/")[::2]) async for page in scan_parts(collection) for document in page
     }
-    return named, stored, folded
+    return named, stored, compacted
 
 
 def _agree(what: str, expected: object, found: object) -> None:

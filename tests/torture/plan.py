@@ -16,7 +16,7 @@ from .marks import Mark
 Kind = Literal[
     "save", "save_many", "create", "save_new", "save_version", "replace_version", "update", "update_version", "edit",
     "modify", "delete", "delete_version", "delete_many", "load", "load_many", "list", "iterate", "list_summaries", "gc",
-    "fold", "due",
+    "compact", "due",
 ]  # fmt: skip
 FaultKind = Literal[
     "cut", "lose request", "lose reply", "swallow replies", "hold replies", "hold", "hold and cut", "delay", "repeat",
@@ -29,11 +29,11 @@ _KINDS: Final[Mapping[Kind, int]] = {
     "save": 7, "save_many": 2, "create": 8, "save_new": 3, "save_version": 8, "replace_version": 4, "update": 18,
     "update_version": 16, "edit": 9, "modify": 13, "delete": 2, "delete_version": 3, "delete_many": 1, "load": 10,
     "load_many": 3, "list": 6, "iterate": 2, "list_summaries": 5, "gc": 3,
-    "fold": 5, "due": 5,
+    "compact": 5, "due": 5,
 }  # fmt: skip
 _WHOLE: Final = frozenset({"save", "save_many", "create", "save_new", "save_version", "replace_version"})
-_GENTLE: Final = frozenset({"load", "update", "modify", "fold"})  # what is done to flow states that are always there
-_NEVER_BLOCKING: Final = frozenset({"edit", "iterate", "gc", "fold"})
+_GENTLE: Final = frozenset({"load", "update", "modify", "compact"})  # what is done to flow states that are always there
+_NEVER_BLOCKING: Final = frozenset({"edit", "iterate", "gc", "compact"})
 _SIZES: Final[Mapping[Sizes, Mapping[int, int]]] = {
     "small": {0: 70, 3_000: 30},
     "mixed": {0: 55, 3_000: 22, 25_000: 14, 90_000: 7, 700_000: 2, 1_600_000: 1},

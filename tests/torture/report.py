@@ -29,7 +29,7 @@ class Report:
         late: How many flow states only a request that came late, once more, could explain.
         overdue: The most seconds by which a call has missed its deadline, and which it was.
         in_parts: How many flow states were found in parts after a round.
-        folded: How many flow states were found with a folded log after a round.
+        compacted: How many flow states were found with a compacted log after a round.
         collected: How many parts were left over and collected.
         yields: How often those who watch were told of something.
     """
@@ -44,7 +44,7 @@ class Report:
     late: list[str] = field(default_factory=list)
     overdue: tuple[float, str] = (-math.inf, "")
     in_parts: int = 0
-    folded: int = 0
+    compacted: int = 0
     collected: int = 0
     yields: int = 0
 
@@ -64,7 +64,7 @@ class Report:
         self.late += verdict.late
         for inventory in inventories:
             self.in_parts += inventory.in_parts
-            self.folded += inventory.folded
+            self.compacted += inventory.compacted
 
     def line(self) -> str:
         """Return one line on the run so far."""
@@ -93,7 +93,7 @@ class Report:
                 f"kills of the server, which came back: {kills}",
                 f"events on single flow states put in order: {self.events}",
                 f"histories in which a save or create arrived once more, late: {len(self.late)}",
-                f"states found in parts: {self.in_parts}, with a folded log: {self.folded}",
+                f"states found in parts: {self.in_parts}, with a compacted log: {self.compacted}",
                 f"changes that those who watch were told of: {self.yields}",
                 f"parts left over by writers, and collected: {self.collected}",
                 f"latest return after a deadline: {self.overdue[0]:+.2f} s ({self.overdue[1]})",

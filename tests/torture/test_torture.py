@@ -52,7 +52,7 @@ async def test_a_short_torture() -> None:
     assert report.faults.total() > 20
     assert report.events > 1000
     assert report.in_parts > 0
-    assert report.folded > 0
+    assert report.compacted > 0
     assert report.yields > 50
 
 

@@ -119,7 +119,7 @@ class SummaryTests(Suite):
         [summary] = (await store.list_summaries()).summaries
         assert 0 < summary.size_bytes < 1_000
         value = random.Random(0).randbytes(5_000).hex()  # as large when it is compressed
-        for _ in range(80):  # each replaces the one before, and the log is folded from time to time
+        for _ in range(80):  # each replaces the one before, and the log is compacted from time to time
             await store.update("id", cache={"a": CacheEntry(value=value)})
         [summary] = (await store.list_summaries()).summaries
 
