@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from firestore_flowstate import BackendError
 
-from .claiming import Claim
 from .closing import end_in_time
 from .engine import LOG, Engine
 from .errors import UnknownFlowError
+from .lease import Claim
 from .running import drive, drive_claimed
 
 _FIRST_PAUSE_MILLISECONDS: Final = 1_000

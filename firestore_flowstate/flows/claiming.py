@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 
-from firestore_flowstate import UNSET, BackendError, FlowState, FlowStateConflictError, FlowStateNotFoundError
+from firestore_flowstate import BackendError, FlowState, FlowStateConflictError, FlowStateNotFoundError
 
 from .ending import End, cancelled_end, given_up_end, time_is_up
-from .engine import LOG, Engine
-from .final import begun, closed
+from .engine import Engine
+from .final import begun
 from .flow import Flow
 from .image import Image, image_of
-from .lease import Lease
+from .lease import Claim, Lease
 from .record import RunRecord, wake_at
 from .scalars import parent_scalar
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A run that this process may drive.
-
-    Attributes:
-        image: The run as it was stored by the claim.
-        token: The random token that is the run's owner.
-        lease: Until when the claim holds.
-    """
-
-    image: Image
-    token: str
-    lease: Lease
+from .undriven import write_end
 
 
 def new_token() -> str:
@@ -112,24 +97,3 @@ async def _write_end(engine: Engine, image: Image, token: str | None, end: End) 
     except (FlowStateConflictError, FlowStateNotFoundError):
         return None
     return end
-
-
-async def write_end(engine: Engine, image: Image, token: str | None, end: End) -> None:
-    """End a run that nobody drives.
-
-    Raises:
-        FlowStateConflictError: Another writer was first.
-    """
-    now = engine.clock.now()
-    final = end.final(image, token, now=now)
-    image.version = await engine.store.update(
-        image.id,
-        operation=image.operation_with(final.record, **final.operation),
-        blocked_on_step=None,
-        executions=closed(image, now=now),
-        extra={"wakeAt": UNSET if final.wake is None else final.wake},
-        if_version=image.version,
-    )
-    image.take(final)
-    engine.telemetry.event("run.ended", flow_id=image.id, name=image.name, outcome=end.how)
-    LOG.info("The run %r (%s) ends without a drive: %s.", image.id, image.name, end.how)

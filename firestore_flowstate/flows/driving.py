@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from firestore_flowstate import CacheEntry, FlowStateDecodeError, FlowStateEncodeError
 
+from . import children
 from .beginning import Attempts
 from .budget import Budget
 from .checkpoint import Checkpoint
@@ -75,7 +76,7 @@ class Drive:
         numbers = list(image.numbers())
         self.gate.expect(numbers)
         self.checkpoint = Checkpoint(engine, image, token, lease, self)
-        self.waits = Waits(self)
+        self.waits = Waits(self, children.look)
         self.flights: dict[str, InFlight] = {}
         self.attempts = Attempts(self) if image.record.recoveries else None
         self.is_replaying = bool(image.cache)

@@ -15,18 +15,17 @@ from firestore_flowstate import VersionedFlowStateStore
 from firestore_flowstate.errors import shown
 
 from .clock import Clock
+from .dispatch import Dispatcher
 from .dispatch.waking import early_name, wake_name
 from .errors import UnknownFlowError
+from .flow import Flow
+from .lease import Claim
 from .retry import Retry
+from .telemetry import Telemetry
 from .values import Values
 
 if TYPE_CHECKING:
-    from .claiming import Claim
-    from .dispatch import Dispatcher
     from .driving import Drive
-    from .flow import Flow
-    from .image import Image
-    from .telemetry import Telemetry
 
 LOG: Final = logging.getLogger("firestore_flowstate.flows")
 _STEP_THREADS: Final = 32
@@ -164,12 +163,6 @@ class Engine:
         self.poke(id)
         if wake is not None:
             await self.dispatch(id, wake)
-
-    async def finish(self, image: Image) -> None:
-        """Do what is left to do after a run has ended: ``todo`` of its record."""
-        from .knocking import finish_todo  # here, since that module imports this one
-
-        await finish_todo(self, image)
 
     def close(self) -> None:
         """Let the threads end when they have done what they do."""

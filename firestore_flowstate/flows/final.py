@@ -40,6 +40,11 @@ class Final:
     operation: Mapping[str, Any] = field(default_factory=dict)
     error: BaseException | None = None
 
+    def stored_in(self, image: Image) -> None:
+        """Note in the image that this write is stored."""
+        image.operation = image.operation_with(self.record, **self.operation)
+        image.record = self.record
+
 
 def suspended(image: Image, token: str, waits: Mapping[str, Wait]) -> Final:
     """Return how a drive leaves a run that waits."""

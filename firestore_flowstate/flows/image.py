@@ -5,16 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from firestore_flowstate import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 
 from .entries import order_of, value_of
 from .record import Inbox, RunRecord, inbox_of, metadata_of, parent_of, record_of
 from .values import ANYTHING, Values, exact_json, parsed_json, plain_json
-
-if TYPE_CHECKING:
-    from .final import Final
 
 KEPT_EXECUTIONS = 100
 """How many stretches a run keeps, the last ones: each drive adds one, and a run may go on for months."""
@@ -103,11 +100,6 @@ class Image:
             setattr(operation, name, value)
         operation.metadata = metadata_of(self.operation, record, self.inbox)
         return operation
-
-    def take(self, final: Final) -> None:
-        """Note that the final write is stored."""
-        self.operation = self.operation_with(final.record, **final.operation)
-        self.record = final.record
 
 
 def image_of(id: str, state: FlowState) -> Image:

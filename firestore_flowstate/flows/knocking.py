@@ -9,10 +9,10 @@ from collections import deque
 
 from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateNotFoundError
 
-from .cancelling import end_or_ask
 from .engine import Engine
 from .image import Image, image_of
 from .record import Todo, ended_of, record_of, wake_now
+from .undriven import end_or_ask
 
 
 async def finish_todo(engine: Engine, image: Image) -> None:

@@ -1,10 +1,11 @@
-"""The lease of a drive: until when the drive may begin steps, and when the lease is to be extended."""
+"""The lease of a drive: until when the drive may begin steps, and when it is to be extended; and a claim, with one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from .clock import Clock
+from .image import Image
 
 
 @dataclass
@@ -40,3 +41,18 @@ class Lease:
     def extended(self, until: int, sent_at: float) -> None:
         """Note that a write with this end is stored."""
         self.until, self.sent_at = until, sent_at
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that this process may drive.
+
+    Attributes:
+        image: The run as it was stored by the claim.
+        token: The random token that is the run's owner.
+        lease: Until when the claim holds.
+    """
+
+    image: Image
+    token: str
+    lease: Lease

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from .budget import Budget
-from .claiming import Claim, claim, claimed_already, new_token
+from .claiming import claim, claimed_already, new_token
 from .driving import Drive
 from .due import claimable_at, look_at
 from .ending import End
 from .engine import LOG, Engine
 from .final import DriveOutcome, Final
 from .image import image_of
+from .knocking import finish_todo
+from .lease import Claim
 from .record import ended_of, record_of
 
 
@@ -38,7 +40,7 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
         if state is None:
             return "missing"
         if (how := ended_of(state)) is not None:
-            await engine.finish(image_of(id, state))
+            await finish_todo(engine, image_of(id, state))
             return how
         flow = engine.flow(state.name, id=id)
         if record_of(state).owner == token:
@@ -102,7 +104,7 @@ async def follow_up(engine: Engine, drive: Drive, outcome: DriveOutcome) -> None
             await engine.dispatch(drive.id, at, at=at)
         return
     if final.record.todo:
-        drive.image.take(final)
-        await asyncio.shield(engine.finish(drive.image))
+        final.stored_in(drive.image)
+        await asyncio.shield(finish_todo(engine, drive.image))
     elif final.wake is not None:
         await engine.dispatch(drive.id, final.wake, at=None if outcome == "handed over" else final.wake)

@@ -18,12 +18,12 @@ from firestore_flowstate import (
     Unset,
 )
 
-from .claiming import Claim, claimed_record, new_token
+from .claiming import claimed_record, new_token
 from .due import look_at
 from .engine import Engine
 from .flow import Flow
 from .image import image_of
-from .lease import Lease
+from .lease import Claim, Lease
 from .record import Inbox, RunRecord, ended_of, metadata_of, record_of, wake_at, wake_now
 from .scalars import parent_scalar, scalars
 

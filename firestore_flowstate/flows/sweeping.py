@@ -12,11 +12,11 @@ from zlib import crc32
 
 from firestore_flowstate import BackendError, FlowStateError, FlowStateSummary
 
-from .claiming import Claim
 from .closing import end_in_time
 from .dispatch.waking import sweep_name
 from .engine import LOG, Engine
 from .final import DriveOutcome
+from .lease import Claim
 from .record import wake_in
 from .running import drive_claimed, take
 

@@ -6,7 +6,7 @@ A wait is a future in the process and an entry of the record, so that the run ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +53,12 @@ class Waits:
 
     Attributes:
         drive: The drive.
+        look: Looks at the child of a wait, and ends the wait if the child has ended.
         open: The open waits, by key.
     """
 
     drive: Drive
+    look: Callable[[Waits, OpenWait], Awaitable[None]]
     open: dict[str, OpenWait] = field(default_factory=dict)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -121,10 +123,8 @@ class Waits:
 
     def look_at_child(self, each: OpenWait) -> None:
         """Load the child, in a task, and end the wait if the child has ended."""
-        from .children import look  # here, since that module imports this one
-
         each.looking += 1  # at once, not in the task: until then the run could be suspended, and the knock be lost
-        self.spawn(look(self, each))
+        self.spawn(self.look(self, each))
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         """Run the coroutine in a task, which is cancelled when the drive ends."""
