@@ -15,9 +15,8 @@ from firestore_flowstate.flows.checkpoint import Checkpoint
 from firestore_flowstate.flows.claiming import claim, new_token
 from firestore_flowstate.flows.course import Course
 from firestore_flowstate.flows.driving import Drive
-from firestore_flowstate.flows.final import suspended
+from firestore_flowstate.flows.final import Final, suspended
 from firestore_flowstate.flows.gate import Gate
-from firestore_flowstate.flows.image import Image
 from firestore_flowstate.flows.waiting import OpenWait, Waits, timed_out
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -184,7 +183,7 @@ def lost_answers_wake_nobody(patch: pytest.MonkeyPatch) -> None:
 
 def ends_are_taken_back(patch: pytest.MonkeyPatch) -> None:
     """What is left to do after an end is noted on what was before it."""
-    patch.setattr(Image, "take", lambda self, final: setattr(self, "record", final.record))
+    patch.setattr(Final, "stored_in", lambda self, image: setattr(image, "record", self.record))
 
 
 def knocks_are_overlooked(patch: pytest.MonkeyPatch) -> None:
