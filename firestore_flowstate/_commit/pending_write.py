@@ -153,6 +153,8 @@ class PendingWrite:
         Args:
             limit: How many bytes a batch may have.
         """
+        if not (self.parts or self.stay or self.gone):
+            return [[self.serialized_root]]
         others = [*(_expiry(name, self.expire_at) for name in self.stay), *(Write(delete=name) for name in self.gone)]
         if not self.parts:
             return [[self.serialized_root, *others]]

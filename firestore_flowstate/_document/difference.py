@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from .._error_texts import with_flow_id
-from .._limits import exact, in_cache, in_extra
+from .._limits import exact, in_extra
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..query import check_extra
@@ -24,9 +24,7 @@ from .encoded_state import (
 )
 from .head import EXPIRE_AFTER, own_duration, own_duration_of
 from .json_text import encode
-from .wire import by_step, not_a, places_in, sound, sound_state
-
-_Value = TypeVar("_Value")
+from .wire import by_step, not_a, places_in, sound, sound_cache, sound_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +49,10 @@ class Change:
     """By how much the count of steps grows, if that is known."""
     new_bytes: int | None = None
     """By how many bytes of JSON the state grows, if that is known."""
+    names_status: bool = field(init=False)
+    """Whether it names what the status follows from."""
+    names_expiry: bool = field(init=False)
+    """Whether it names what the expiry follows from: the status, or the flow's own duration."""
 
     @classmethod
     def of_update(
@@ -77,15 +79,21 @@ class Change:
             FlowStateEncodeError: A value is not of the type that the parameter takes.
             ValueError: `expire_after` is not a duration.
         """
-        now = detached if is_detached else _itself
+        if is_detached:
+            cache, events_triggered = detached(cache), detached(events_triggered)
+            operation, blocked_on_step, executions = (
+                detached(operation),
+                detached(blocked_on_step),
+                detached(executions),
+            )
         try:
             return cls(
-                cache={} if cache is None else now(cache),
+                cache={} if cache is None else cache,
                 remove=remove,
-                events_triggered={} if events_triggered is None else now(events_triggered),
-                operation=now(operation),
-                blocked_on_step=now(blocked_on_step),
-                executions=now(executions),
+                events_triggered={} if events_triggered is None else events_triggered,
+                operation=operation,
+                blocked_on_step=blocked_on_step,
+                executions=executions,
                 trace_context=trace_context,
                 extra={} if extra is None else extra,
                 expire_after=expire_after,
@@ -103,20 +111,6 @@ class Change:
         """The unknown keys that it sets, with their values."""
         return {key: value for key, value in self.extra.items() if not isinstance(value, Unset)}
 
-    @property
-    def names_status(self) -> bool:
-        """Whether it names what the status follows from."""
-        return not (
-            isinstance(self.operation, Unset)
-            and isinstance(self.blocked_on_step, Unset)
-            and isinstance(self.executions, Unset)
-        )
-
-    @property
-    def names_expiry(self) -> bool:
-        """Whether it names what the expiry follows from: the status, or the flow's own duration."""
-        return self.names_status or EXPIRE_AFTER in self.extra
-
     def own_duration_after(self, base: float | None) -> int | float | None:
         """Return the flow's own duration after the write, in milliseconds; `base` is that before it."""
         return own_duration(self.extra) if EXPIRE_AFTER in self.extra else base
@@ -129,8 +123,7 @@ class Change:
             yield in_extra(key), value
 
     def __post_init__(self) -> None:
-        cache = by_step(self.cache, "cache").items()
-        object.__setattr__(self, "cache", {step: sound(CacheEntry, entry, in_cache(step)) for step, entry in cache})
+        object.__setattr__(self, "cache", sound_cache(self.cache))
         object.__setattr__(self, "events_triggered", by_step(self.events_triggered, "events_triggered"))
         if not isinstance(self.extra, Mapping):
             raise not_a("a mapping by key", "extra", self.extra)
@@ -163,6 +156,13 @@ class Change:
                 raise not_a("a sequence of FlowStateExecution", "executions", self.executions)
             executions = [sound(FlowStateExecution, e, f"executions[{i}]") for i, e in enumerate(self.executions)]
             object.__setattr__(self, "executions", executions)
+        names_status = not (
+            isinstance(self.operation, Unset)
+            and isinstance(self.blocked_on_step, Unset)
+            and isinstance(self.executions, Unset)
+        )
+        object.__setattr__(self, "names_status", names_status)
+        object.__setattr__(self, "names_expiry", names_status or EXPIRE_AFTER in self.extra)
 
 
 WHOLE: Final = "whole"
@@ -253,10 +253,6 @@ def apply(change: Change, encoded: EncodedState) -> EncodedState:
         cache={**kept, **cache},
         events={**encoded.events, **events},
     )
-
-
-def _itself(value: _Value) -> _Value:
-    return value
 
 
 def _own(state: FlowState, key: str) -> Any:

@@ -15,7 +15,7 @@ from .difference import Change
 from .encoded_state import refuse_in_place
 from .head import EXPIRY, StatusInputs, check_blocked, write_expiry
 from .json_text import encode
-from .payload import DocumentContext
+from .payload import DocumentContext, Payloads
 from .root import PAYLOAD
 from .serialized import text_of_cache, text_of_events, write_blocked, write_extra, write_summary
 from .stored_values import PartRef, Segment, Spill, Stored, bytes_of, part_count, write_segment, write_stored
@@ -93,14 +93,14 @@ def _texts(change: Change) -> dict[str, bytes]:
 
 
 def write_update(
-    document: Document, update: Update, context: DocumentContext, base: Version, expire_at: datetime | Unset | None
+    document: Document, update: Update, payloads: Payloads, base: Version, expire_at: datetime | Unset | None
 ) -> list[str]:
     """Fill a document with the fields that the update replaces; return the field paths of its mask.
 
     Args:
         document: The document to fill.
         update: What to write.
-        context: The context of the document.
+        payloads: How values are packed: of an encrypted state the head says less.
         base: The version that it goes on top of.
         expire_at: When the state expires from now on; UNSET: as before.
     """
@@ -120,15 +120,16 @@ def write_update(
             fields,
             executions=() if isinstance(change.executions, Unset) else change.executions,
             operation=None if isinstance(change.operation, Unset) else change.operation,
-            encrypted=context.payloads.keyring is not None,
+            encrypted=payloads.keyring is not None,
         )
     if not isinstance(change.executions, Unset):
         mask.append("summary.lastEnd")
     if not isinstance(change.operation, Unset):
         mask.append("summary.errorLine")
-    write_extra(fields, change.set_extra)
-    for path in map(quoted, change.extra):
-        mask += [path, f"summary.extra.{path}"]
+    if change.extra:
+        write_extra(fields, change.set_extra)
+        for path in map(quoted, change.extra):
+            mask += [path, f"summary.extra.{path}"]
     if not isinstance(expire_at, Unset):
         write_expiry(fields, expire_at)
         mask.append(EXPIRY)
@@ -178,7 +179,7 @@ def unremovable(change: Change, extra: Stored, resolved: Mapping[str, bytes], co
 
 
 def _extra_size(change: Change) -> int:
-    return len(encode(set_keys, "extra")) if (set_keys := change.set_extra) else 0
+    return len(encode(set_keys, "extra")) if change.extra and (set_keys := change.set_extra) else 0
 
 
 def _transform(transforms: Any, name: str) -> Any:

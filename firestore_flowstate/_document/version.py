@@ -289,10 +289,9 @@ def check_of(path: str, fields: Sequence[object]) -> int:
 
 
 def _within(numbers: range, value: object) -> int:
-    number = _integer(value)
-    if number not in numbers:
+    if not isinstance(value, int) or value not in numbers:
         raise ValueError
-    return number
+    return int(value)
 
 
 def _integer(value: object) -> int:

@@ -222,6 +222,14 @@ def _wire_of(value: object, model: type[WireModel], path: str) -> dict[str, Any]
     return wire
 
 
+def sound_cache(cache: object) -> dict[str, CacheEntry]:
+    """Return the entries that a mapping holds by the names of steps, each as `sound` returns it."""
+    return {
+        step: entry if _is_sound_entry(entry) else sound(CacheEntry, entry, in_cache(step))  # paths are for errors
+        for step, entry in by_step(cache, "cache").items()
+    }
+
+
 def by_step(mapping: object, name: str) -> dict[str, Any]:
     """Return what a mapping holds by the names of steps, as exact text.
 
@@ -232,6 +240,8 @@ def by_step(mapping: object, name: str) -> dict[str, Any]:
     Raises:
         FlowStateEncodeError: It is not such a mapping, or two of its names are the same text.
     """
+    if type(mapping) is dict and _are_texts(mapping):
+        return dict(mapping)
     if not isinstance(mapping, Mapping):
         raise not_a("a mapping by name of step", name, mapping)
     path_of = in_cache if name == "cache" else in_events

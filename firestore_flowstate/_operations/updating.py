@@ -190,15 +190,15 @@ def _pending_write(
     """Return the write of an update on top of a version whose root refers to these parts."""
     root = expect(Write(), Exactly(base))
     root.update.name = collection.name(id)
-    mask = write_update(root.update, packed, collection.context(id), base, expire_at)
+    mask = write_update(root.update, packed, collection.payloads, base, expire_at)
     root.update_mask.field_paths.extend(mask)
     root.update_mask.SetInParent()
     gone = packed.gone(refs)
     write_transforms(root.update_transforms, packed, gone)
     expires = base.expire_at() if isinstance(expire_at, Unset) else expire_at
-    stay = list[PartRef]()
+    stay = list[str]()
     if packed.change.names_expiry and (expires is not None or base.expires is not None):
-        stay = [ref for ref in refs if ref not in gone]
+        stay = part_names_of(collection, id, [ref for ref in refs if ref not in gone])
     return PendingWrite(
         id=id,
         root=root,
@@ -207,7 +207,7 @@ def _pending_write(
         replaces=False,
         parts=parts_of(collection, id, packed.parts),
         gone=part_names_of(collection, id, gone),
-        stay=part_names_of(collection, id, stay),
+        stay=stay,
         expire_at=expires,
         fit=lambda root: _pending_write(collection, id, packed, base, expire_at, root.refs),
     )
@@ -219,13 +219,14 @@ def _version_after(
     if result.rebased is not None:
         refs = result.rebased.refs
         base = replace(base, weight=result.rebased.weight, part_count=result.rebased.part_count, part_refs=refs)
-    weight = base.weight + packed.segment.weight()
-    count = base.part_count + part_count(ref for ref, _ in packed.parts) - part_count(packed.gone(refs))
     after = None if base.part_refs is None else packed.refs_after(base.part_refs)
     if len(result.transforms) > 2:
         weight, count = result.transforms[1].integer_value, result.transforms[2].integer_value
     elif result.root is not None:
         weight, count, after = result.root.weight, result.root.part_count, result.root.refs
+    else:
+        weight = base.weight + packed.segment.weight()
+        count = base.part_count + part_count(ref for ref, _ in packed.parts) - part_count(packed.gone(refs))
     if isinstance(expire_at, Unset):
         expires = base.expires
     else:
