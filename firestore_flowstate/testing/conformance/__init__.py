@@ -17,6 +17,7 @@ from .arguments import ArgumentTests
 from .batches import BatchTests
 from .contract import ExpiringFlowStateStoreTests, FlowStateStoreTests, VersionedFlowStateStoreTests
 from .editing import EditingTests
+from .expire_after import ExpireAfterTests
 from .expiry import ExpiryTests
 from .filtering import FilterTests
 from .ids import IdTests
@@ -36,6 +37,7 @@ __all__ = [
     "BatchTests",
     "DueTests",
     "EditingTests",
+    "ExpireAfterTests",
     "ExpiringFlowStateStoreTests",
     "ExpiryTests",
     "FilterTests",

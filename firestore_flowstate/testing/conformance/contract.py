@@ -5,6 +5,7 @@ from __future__ import annotations
 from .arguments import ArgumentTests
 from .batches import BatchTests
 from .editing import EditingTests
+from .expire_after import ExpireAfterTests
 from .expiry import ExpiryTests
 from .filtering import FilterTests
 from .ids import IdTests
@@ -42,5 +43,5 @@ class VersionedFlowStateStoreTests(
     """The contract of `VersionedFlowStateStore`, which includes the other. Override the fixture `store`."""
 
 
-class ExpiringFlowStateStoreTests(ExpiryTests):
+class ExpiringFlowStateStoreTests(ExpiryTests, ExpireAfterTests):
     """What holds for a VersionedFlowStateStore whose states expire. Override the fixture `store_expiring_after`."""

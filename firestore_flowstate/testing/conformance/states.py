@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from ...models import CacheEntry, FlowState
+from ...models import CacheEntry, FlowResult, FlowState, Operation
 
 A_START: Final = 1_700_000_000_000
 
@@ -186,3 +187,19 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 """Flow states in Genkit's form: each optional part absent, null and there."""
+
+
+def finished(*, error: str | None = None) -> FlowState:
+    """Return a state that is done, or failed with the error."""
+    state = started()
+    state.operation = Operation(name="op", done=True, result=FlowResult(error=error))
+    return state
+
+
+def expires_in(duration: timedelta, state: FlowState | None) -> bool:
+    """Return whether the state expires so long after now, or a minute earlier."""
+    assert state is not None
+    if state.expire_at is None:
+        return False
+    left = state.expire_at - datetime.now(timezone.utc)
+    return duration - timedelta(minutes=1) < left <= duration

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Final, TypeVar
 
 import pytest
 
+from ...store import VersionedFlowStateStore
+
 _Result = TypeVar("_Result")
+
+IN_AN_HOUR: Final = timedelta(hours=1)
+
+MakeStore = Callable[[timedelta], VersionedFlowStateStore]
+"""Makes an empty store whose finished states expire so long after their last write."""
 
 
 def by_another(call: Coroutine[Any, Any, _Result]) -> asyncio.Future[_Result]:
@@ -32,3 +40,20 @@ class Suite:
                     f"{cls.__name__} overrides {', '.join(sorted(overridden))} of {base.__name__}: the tests of a "
                     "contract hold for every store. Add tests under names of their own."
                 )
+
+
+class ExpiringSuite(Suite):
+    """Tests of a store whose finished states expire."""
+
+    @pytest.fixture
+    def store_expiring_after(self) -> Any:
+        """Return a function that returns an empty store; to be overridden by the subclass.
+
+        Its argument is how long after their last write finished states expire.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a fixture `store_expiring_after`")
+
+    @pytest.fixture
+    def store(self, store_expiring_after: MakeStore) -> VersionedFlowStateStore:
+        """Return an empty store whose finished states expire in an hour."""
+        return store_expiring_after(IN_AN_HOUR)

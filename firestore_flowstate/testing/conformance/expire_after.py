@@ -1,0 +1,250 @@
+"""A flow's own duration: `expire_after`, which a write gives to one flow state over the store's own setting."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+from pydantic import ConfigDict
+
+from ...errors import FlowStateConflictError, FlowStateEncodeError, FlowStateExistsError
+from ...models import CacheEntry, FlowState
+from ...store import VersionedFlowStateStore
+from ...unset import UNSET
+from ..comparison import exactly
+from .states import expires_in, finished, started
+from .suite import IN_AN_HOUR, ExpiringSuite
+
+_State = TypeVar("_State", bound=FlowState)
+
+
+class WithExpireAfter(FlowState):
+    """A flow state of an application that declares the flow's own duration."""
+
+    expire_after: int | None = None
+
+
+class Owning(FlowState):
+    """One with a field that is named as Firestore's TTL field is here."""
+
+    expireAt: str = "soon"  # noqa: N815  # a name on the wire
+
+
+class OfHours(FlowState):
+    """One with a field of another type under the name of the flow's own duration."""
+
+    expire_after: timedelta = IN_AN_HOUR
+
+
+class Closed(FlowState):
+    """One without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Frozen(FlowState):
+    """One that does not change."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ExpireAfterTests(ExpiringSuite):
+    """A store in which a flow may expire after a time of its own, or never."""
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("by", ["save", "create", "update", "edit", "update and end", "modify the key"])
+    async def test_a_flow_may_expire_after_a_time_of_its_own(self, store: VersionedFlowStateStore, by: str) -> None:
+        """Whichever write says so, over the store's own setting, and it is kept with the state in milliseconds."""
+        state, own = finished(), timedelta(days=7)
+        if by == "save":
+            await store.save("id", state, expire_after=own)
+        elif by == "create":
+            await store.create("id", state, expire_after=own)
+        else:
+            await store.save("id", started() if by == "update and end" else state)
+        if by == "update":
+            await store.update("id", expire_after=own)
+        if by == "update and end":
+            await store.update("id", operation=finished().operation, expire_after=own)
+        if by == "edit":
+            async with store.edit("id", expire_after=own):
+                pass
+        if by == "modify the key":
+            await store.modify("id", lambda state: setattr(state, "expireAfter", 7 * 86_400_000))
+        loaded = await store.load("id")
+        [summary] = (await store.list_summaries()).summaries
+
+        assert loaded is not None
+        assert {"expireAfter": 7 * 86_400_000} == loaded.model_extra
+        assert expires_in(own, loaded)
+        assert loaded.expire_at == summary.expire_at
+        if by in ("save", "create"):
+            assert loaded.model_extra == state.model_extra
+            assert loaded.expire_at == state.expire_at
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("version", ["of the save", "of an update", "of a load", "none"])
+    async def test_the_time_of_its_own_is_kept_until_a_write_says_otherwise(
+        self, store: VersionedFlowStateStore, version: str
+    ) -> None:
+        """The write that ends the flow goes by it, whatever it knows of the state; and so on until it is changed."""
+        state, own = started(), timedelta(days=7)
+        await store.save("id", state, expire_after=own)
+        given: Any = state.version
+        if version == "of an update":
+            given = await store.update("id", cache={"a": CacheEntry()}, if_version=given)
+        if version == "of a load":
+            given = (await store.load_many(["id"]))["id"].version
+        if version == "none":
+            given = UNSET
+        waiting = await store.load("id")
+        await store.update("id", operation=finished().operation, if_version=given)
+        ended = await store.load("id")
+        async with store.edit("id") as edited:
+            edited.operation.metadata = 1
+        await store.save("id", edited)
+        saved = await store.load("id")
+        await store.update("id", expire_after=timedelta(days=2))
+        changed = await store.load("id")
+        await store.update("id", extra={"expireAfter": UNSET})
+        back = await store.load("id")
+
+        assert waiting is not None
+        assert None is waiting.expire_at
+        assert expires_in(own, ended)
+        assert expires_in(own, saved)
+        assert expires_in(timedelta(days=2), changed)
+        assert expires_in(IN_AN_HOUR, back)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("by", ["save", "create", "save_many"])
+    async def test_a_declared_time_of_its_own_is_one(self, store: VersionedFlowStateStore, by: str) -> None:
+        """A field of a subclass holds as an unknown key does, also on the version that the save has noted."""
+        state, own = _of(WithExpireAfter, started()), timedelta(days=7)
+        state.expire_after = 7 * 86_400_000
+        await _write(store, by, state)
+        await store.update("id", operation=finished().operation, if_version=state.version or "")
+        ended = await store.load("id")
+        await store.save("id", state, expire_after=timedelta(days=2))
+        assert 2 * 86_400_000 == state.expire_after
+        await store.update("id", operation=finished().operation, if_version=state.version or "")
+        with pytest.raises(FlowStateExistsError):
+            await store.create("id", state, expire_after=timedelta(days=3))
+
+        assert expires_in(own, ended)
+        assert expires_in(timedelta(days=2), await store.load("id"))
+        assert 2 * 86_400_000 == state.expire_after
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("by", ["save", "create", "save_many"])
+    async def test_a_declared_key_of_the_name_of_the_expiry_stays(
+        self, store: VersionedFlowStateStore, by: str
+    ) -> None:
+        """What a subclass declares as expireAt is the state's own, and no write takes it for the expiry."""
+        state = _of(Owning, started())
+        await _write(store, by, state)
+        await store.update("id", operation=finished().operation, if_version=state.version or "")
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert {"expireAt": "soon"} == loaded.model_extra
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("kind", [OfHours, Closed, Frozen])
+    async def test_a_state_that_cannot_keep_the_time(
+        self, store: VersionedFlowStateStore, kind: type[FlowState]
+    ) -> None:
+        """It is refused, with the field, and neither stored nor changed."""
+        state = _of(kind, started())
+        before = exactly(state.model_dump(by_alias=True))
+        for call in (store.save("id", state, expire_after=IN_AN_HOUR), store.create("id", state, expire_after=None)):
+            with pytest.raises(FlowStateEncodeError, match=kind.__name__) as refusal:
+                await call
+            assert ("id", "expire_after" if kind is OfHours else "expireAfter") == (
+                refusal.value.flow_id,
+                refusal.value.path,
+            )
+
+        assert await store.load("id") is None
+        assert before == exactly(state.model_dump(by_alias=True))
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("by", ["save", "update", "edit"])
+    async def test_a_flow_may_never_expire(self, store: VersionedFlowStateStore, by: str) -> None:
+        """None takes the expiry away, and every later write leaves it so."""
+        state = finished()
+        await store.save("id", state)
+        if by == "save":
+            await store.save("id", state, expire_after=None)
+        elif by == "update":
+            await store.update("id", expire_after=None)
+        else:
+            async with store.edit("id", expire_after=None):
+                pass
+        await store.update("id", operation=finished(error="no").operation)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert (None, {"expireAfter": -1}) == (loaded.expire_at, loaded.model_extra)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("value", ["7", True, None, [5], float("nan"), float("inf")], ids=ascii)
+    async def test_what_is_no_time_of_its_own_counts_for_nothing(
+        self, store: VersionedFlowStateStore, value: Any
+    ) -> None:
+        """The store's own setting holds."""
+        state = finished()
+        state.expireAfter = value
+        await store.save("id", state)
+        assert expires_in(IN_AN_HOUR, state)
+        await store.update("id", operation=finished(error="no").operation, if_version=state.version or "")
+
+        assert expires_in(IN_AN_HOUR, await store.load("id"))
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("own", [timedelta(), timedelta(seconds=-1), 5, "7d"], ids=str)
+    async def test_refuses_what_is_no_duration(self, store: VersionedFlowStateStore, own: Any) -> None:
+        """And writes nothing, also to the state object."""
+        state = started()
+        await store.save("id", state)
+        version = state.version
+        for call in (
+            store.save("id", state, expire_after=own),
+            store.create("new", state, expire_after=own),
+            store.update("id", expire_after=own),
+        ):
+            with pytest.raises(ValueError, match="expire_after"):
+                await call
+        with pytest.raises(ValueError, match="expire_after"):
+            async with store.edit("id", expire_after=own):
+                raise AssertionError("the block was entered")
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert (version, {}, {}) == (loaded.version, loaded.model_extra, state.model_extra)
+
+    @pytest.mark.asyncio
+    async def test_a_refused_write_leaves_the_state_object(self, store: VersionedFlowStateStore) -> None:
+        """What was not stored is not said of it."""
+        state = started()
+        await store.save("id", state)
+        with pytest.raises(FlowStateExistsError):
+            await store.create("id", state, expire_after=timedelta(days=1))
+        with pytest.raises(FlowStateConflictError):
+            await store.save("id", state, if_version=None, expire_after=timedelta(days=1))
+
+        assert {} == state.model_extra
+
+
+def _of(kind: type[_State], state: FlowState) -> _State:
+    return kind.model_validate(state.model_dump(by_alias=True))
+
+
+async def _write(store: VersionedFlowStateStore, by: str, state: FlowState) -> None:
+    if by == "save":
+        await store.save("id", state)
+    elif by == "create":
+        await store.create("id", state)
+    else:
+        await store.save_many({"id": state})
