@@ -293,9 +293,13 @@ class Streams:
         return listener
 
     def drop(self, loop: asyncio.AbstractEventLoop, watched: Watched) -> None:
-        """Take a target off whichever stream of a loop it is on; to be called on that loop."""
+        """Take a target off whichever stream of a loop it is on; to be called on that loop.
+
+        Its watcher is told that it has lost its stream: it may wait for that stream by now.
+        """
         for listener in list(self._by_loop.get(loop, [])):
             listener.remove(watched)
+        watched.lose()
 
     def end(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the streams of a loop for good; to be called on it."""

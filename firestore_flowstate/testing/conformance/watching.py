@@ -113,6 +113,23 @@ class WatchTests(Suite):
         assert version == state.version
 
     @pytest.mark.asyncio
+    async def test_a_watch_whose_first_step_is_given_up_begins_with_the_next(
+        self, store: VersionedFlowStateStore
+    ) -> None:
+        """Whenever the first step was stopped, also while the store was asking the server to tell of the state."""
+        await store.save("id", started())
+        for number in range(40):
+            for watch in (store.watch("id"), store.watch_list()):
+                first = asyncio.ensure_future(_next(watch))
+                for _ in range(number):  # at another moment of its way each time
+                    await asyncio.sleep(0)
+                first.cancel()
+                await asyncio.wait([first])
+                if first.cancelled():
+                    await soon(watch)
+                await close(watch)
+
+    @pytest.mark.asyncio
     async def test_watch_bears_a_timeout_around_a_step(self, store: VersionedFlowStateStore) -> None:
         """It is not the end: whoever stops waiting goes on later, and misses nothing, whenever it stopped."""
         await store.save("id", started())
