@@ -22,19 +22,19 @@ from firestore_flowstate.flows.telemetry import Telemetry
 PROJECT: Final = "demo-benchmarks"
 COLLECTION: Final = "flows"
 STEPS: Final = several(20, quick=2)
-"""How many steps of a run are measured, beside those that make it one of size S."""
+"""How many steps of a run are measured. The run has those of size S besides."""
 AT_ONCE: Final = several(16, quick=2)
 ROUNDS: Final = several(31)
 ROUNDS_OF_ONE: Final = several(15)
 VALUES: Final = [step_value(S.step_bytes, 0, index) for index in range(S.steps + STEPS)]
 SETTLED_SECONDS: Final = 0.05
-"""After which the last result is stored, without a step behind it."""
+"""How long a run waits before a meeting, so that its last result is stored by then."""
 TIMES_UPDATE: Final = 1.5
 TIMES_SILENT: Final = 1.05
 
 
 class Meeting:
-    """Where all runs of a round come together, so that what goes on between two meetings is steps alone."""
+    """A point at which all runs of a round wait for each other, so that between two such points they do steps alone."""
 
     def __init__(self, parties: int, *, tidy: bool = False) -> None:
         self._left = parties
@@ -47,7 +47,7 @@ class Meeting:
         await asyncio.sleep(SETTLED_SECONDS)
         self._left -= 1
         if not self._left:
-            if self._tidy:  # before what is measured, and not in it
+            if self._tidy:  # so that garbage of before is not collected while it is measured
                 gc.collect()
             self.at = time.process_time(), time.perf_counter()
             self._complete.set()
@@ -55,7 +55,7 @@ class Meeting:
 
 
 def between(first: Meeting, last: Meeting, steps: int) -> Cost:
-    """Return the mean cost of the steps between two meetings; what it took to settle is not part of the time."""
+    """Return the mean cost of the steps between two meetings, without the wait before the second."""
     return Cost((last.at[0] - first.at[0]) / steps, (last.at[1] - first.at[1] - SETTLED_SECONDS) / steps)
 
 

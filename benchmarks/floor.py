@@ -1,4 +1,4 @@
-"""The floors: what no client in Python can be cheaper than, and what none that compresses can.
+"""The floors: the cost below which no client in Python can come, and that for clients that compress.
 
 `Floor` is a bare grpc.aio stub that sends ready bytes and leaves the reply as it came.
 

@@ -1,4 +1,4 @@
-"""What a call costs more if the store has no channel on the caller's loop, and hops to the background loop.
+"""What a call costs in addition if the store has no channel on the caller's loop, and hops to the background loop.
 
     python benchmarks/hop.py
 
@@ -43,11 +43,11 @@ async def one_by_one(contenders: Mapping[str, Callable[[], Awaitable[object]]]) 
 
 
 def blocking(call: Callable[[], object]) -> Callable[[], Awaitable[object]]:
-    """Return a call for `one_by_one` that blocks, on a loop that it does not know of."""
+    """Return a call for `one_by_one` that blocks. It is made on a running loop, as if none were running."""
 
     async def blocked() -> object:
         loop = asyncio.get_running_loop()
-        asyncio._set_running_loop(None)  # which the blocking store would refuse to block
+        asyncio._set_running_loop(None)  # otherwise the blocking store refuses to block the loop
         try:
             return call()
         finally:

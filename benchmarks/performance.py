@@ -18,7 +18,7 @@ IN_README: Final = {
     "list_summaries of 100 L, times less time": "time of a list of 100 such states, times less",
     "save_many of 500 S, times faster": "time of saving 500 states, times less",
 }
-"""How the figures begin that the README has, and what they are called there; at most six rows."""
+"""The beginnings of the figures that the README shows, each with its name there; at most six rows."""
 
 Figure: TypeAlias = Mapping[str, str]
 
@@ -49,7 +49,7 @@ def write_readme() -> None:
 
 
 def _parted(paper: Path) -> tuple[str, str, str, str, str]:
-    """Return a paper as what is before the markers, the first, what is between, the second, and what is behind."""
+    """Return a paper in five pieces: the text before the markers, a marker, the text between, a marker, the rest."""
     pattern = r"(.*?)(<!-- speed: begin\b.*?-->\n)(.*?)(<!-- speed: end -->)(.*)"
     match = re.fullmatch(pattern, paper.read_text(), re.DOTALL)
     if match is None:

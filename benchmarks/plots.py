@@ -11,7 +11,7 @@ from typing import Any, Final
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "plots"
 _TEXT: Final = "#010203"  # stands for the colour of the page's text until the file is written
 _COLOURS: Final = {"#0072b2": "#56b4e9", "#d55e00": "#e69f00", "#117755": "#44cc99"}
-"""Colours on light pages, and in their place on dark ones: of the palette of Okabe and Ito, but for the greens."""
+"""Colours on light pages, each with the one for dark pages: of the palette of Okabe and Ito, but for the greens."""
 _MARKERS: Final = "os^"  # so that lines differ without any colour
 
 

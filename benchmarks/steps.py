@@ -223,8 +223,8 @@ def plot_steps(plainly: Walk, counted: Walk, walks: list[Walk]) -> None:
 async def measure_loads(counted: Walk) -> None:
     """Measure loads of states in many segments, just before they are compacted, beside the same states in one.
 
-    One segment is as a save leaves it, compressed, and once more as the same text as the many: that beside it tells
-    what their number does to the time, which the emulator on the same two cores spends on bytes too.
+    The one segment is measured twice: compressed, as a save leaves it, and with the same text as the many. The second
+    tells what the number of segments does to the time: the emulator, on the same two cores, spends time on bytes too.
     """
     compactions = counted.before_compactions() or [STEPS]
     emulator = await fresh_emulator()

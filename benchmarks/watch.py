@@ -87,7 +87,7 @@ async def measure() -> None:
 
 
 def percentile(figures: list[float], share: float = 0.99) -> float:
-    """Return the figure that so many are not above."""
+    """Return the figure that this share of the figures does not exceed."""
     return sorted(figures)[min(int(share * len(figures)), len(figures) - 1)]
 
 

@@ -414,7 +414,7 @@ class TestStoresOfOthers:
         assert 3 == len(set(wrapped.tasks))
 
     def test_entered_and_closed(self) -> None:
-        """``with`` enters the wrapped store and leaves it; the wrapper's close closes it, and is not the last word."""
+        """``with`` enters the wrapped store and leaves it; the wrapper's close closes it, and it can be used again."""
         wrapped = LoopBoundStore()
         store = SyncFlowStateStore(wrapped)
         with store:

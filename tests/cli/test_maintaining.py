@@ -32,7 +32,7 @@ def test_purge(flowstate: Processes, here: Callable[..., Outcome], store: SyncFl
 
 @pytest.mark.parametrize("age", ["999999w", "999999w" * 200, "0s"])
 def test_purge_of_any_age(here: Callable[..., Outcome], store: SyncFlowStateStore, age: str) -> None:
-    """Older than all calendars, nothing is; more than that is not an age."""
+    """No state is older than the calendar; a text that is longer still is not an age."""
     outcome = here("purge", "--older-than", age, "--dry-run")
 
     assert (2 if len(age) > 9 else 0) == outcome.code
@@ -249,7 +249,7 @@ def test_expire(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None
 
 @pytest.mark.parametrize("arguments", ["", "--after 0s", "--after P", "--after PT", "--after 1d --never"])
 def test_expire_wants_one_time(here: Callable[..., Outcome], arguments: str) -> None:
-    """And no less than some time."""
+    """Exactly one, and more than 0 seconds."""
     assert 2 == here("expire", "id", *arguments.split()).code
 
 

@@ -247,7 +247,7 @@ async def test_an_edit_that_is_cancelled_in_its_block(store: Store) -> None:
 
 
 async def test_those_who_wait_for_their_turn(store: Store) -> None:
-    """Whoever is cancelled while it writes or waits leaves the turn to the next, and what it did not write undone."""
+    """A writer that is cancelled while it writes or waits lets the next one go on, and its change is not stored."""
     await store.save("id", a_state("id"))
     entered, go_on = asyncio.Event(), asyncio.Event()
 

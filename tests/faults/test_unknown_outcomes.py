@@ -101,7 +101,7 @@ async def test_what_nobody_remembers(direct: Store, troubled: Store, proxy: TcpP
 
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_versions_of_what_was_overtaken(direct: Store, troubled: Store, proxy: TcpProxy, layout: str) -> None:
-    """The version that a write gets which others have written on top of since is good for nothing but a conflict."""
+    """If others have written on top of a write since, the version that it gets conflicts with what is stored."""
     as_written, id = in_layout(direct, layout), "id"
     await as_written.save(id, a_state(id))
     version = (await direct.load(id)).version

@@ -46,7 +46,7 @@ def test_timestamps_keep_every_nanosecond(seconds: int, nanos: int) -> None:
     [(0, "000000"), (500_000_000, "500000"), (1_000, "000001"), (123_456_789, "123456789"), (1, "000000001")],
 )
 def test_the_json_of_a_time(nanos: int, fraction: str) -> None:
-    """Times that are equal are the same text, copied or not; what a microsecond cannot tell is kept."""
+    """Equal times have the same text, copied or not; nanoseconds are kept."""
     read = read_value(Value(timestamp_value=Timestamp(seconds=-1, nanos=nanos)), reference_of)
 
     assert f'"1969-12-31T23:59:59.{fraction}Z"' == encode(read, "input").decode()

@@ -125,7 +125,7 @@ def _native(state: FlowState) -> Stored | None:
 
 @contextmanager
 def _of_no_chance() -> Iterator[None]:
-    """Let ids and nonces within be the same ones each time, since Hypothesis tries again what it has drawn."""
+    """Make the same ids and nonces each time: Hypothesis draws an example again, and expects the same documents."""
     random = Random(0)  # nothing is kept secret
     with patch.object(os, "urandom", random.randbytes), patch.object(secrets, "token_bytes", random.randbytes):
         yield

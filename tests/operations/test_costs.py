@@ -196,7 +196,7 @@ async def full(metered: Store, meter: Meter) -> Store:
 
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_call_bills_what_the_page_says(full: Store, meter: Meter, name: str) -> None:
-    """Exactly; of an empty cell nothing."""
+    """Exactly; an empty cell stands for nothing billed."""
     await CALLS[name](full, meter)
 
     assert written_bills("calls")[name] == meter.take()

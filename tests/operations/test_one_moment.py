@@ -60,7 +60,7 @@ def state(id: str) -> FlowState:
 
 
 class Moves:
-    """Two stores on one collection, each of which puts a state where the other would not."""
+    """Two stores on one collection, whose settings put a state in different shards or layouts."""
 
     def __init__(self, here: FirestoreFlowStateStore, there: FirestoreFlowStateStore, query: FlowStateQuery) -> None:
         self.stores = (here, there)

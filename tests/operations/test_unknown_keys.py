@@ -159,7 +159,7 @@ async def test_a_flow_of_each_layout_may_expire_after_a_time_of_its_own(store: F
 async def test_parts_outlive_a_root_with_a_time_of_its_own(
     flow_state_store: FirestoreFlowStateStore, raw: RawCollection
 ) -> None:
-    """By seven days, and they stay where it is to stay."""
+    """By seven days; if the root does not expire, they do not either."""
     state = with_steps("a")
     state.input, state.operation = "x" * 1_200_000, Operation(name="op", done=True)
     await flow_state_store.save("id", state, expire_after=timedelta(days=7))
