@@ -41,7 +41,7 @@ MAX_QUERIED_BYTES: Final = 1499  # of UTF-8, of a text in a filter: Firestore re
 
 Document: TypeAlias = Any
 Value: TypeAlias = Any
-"""Messages of protobuf. They are Any here so that this module does not import protobuf, which takes 26 ms."""
+"""Messages of protobuf. They are Any here, so that this module does not import protobuf."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # after EPOCH: the years 1 to 9999, which a Timestamp holds
@@ -85,8 +85,9 @@ def check_flow_ids(ids: Iterable[str]) -> list[str]:
     """Return the ids of a call for many, as they were given.
 
     Raises:
-        TypeError: They are one string, whose characters would be taken for ids, or not iterable.
-        InvalidFlowIdError: One of them cannot even be the key of an error; others fail each by itself.
+        TypeError: The argument is one string, whose characters would be taken for ids, or it is not iterable.
+        InvalidFlowIdError: An id is not hashable, so that it cannot be a key of `FlowStateBatchError.errors`. All other
+            wrong ids are left to the call, which fails for each by itself.
     """
     given: object = ids
     if isinstance(given, (str, bytes, bytearray)) or not isinstance(given, Iterable):
@@ -106,7 +107,7 @@ def is_reserved(name: str) -> bool:
 
 
 def utf8_bytes(text: str) -> int | None:
-    """Return how many bytes of UTF-8 the text has, or None if it has none: Firestore takes no lone surrogate."""
+    """Return how many bytes the text has in UTF-8, or None if it has a lone surrogate, which UTF-8 cannot hold."""
     try:
         return len(text.encode())
     except UnicodeEncodeError:
@@ -272,16 +273,16 @@ def check_timeout(timeout: object) -> None:
 
 
 def check_version(if_version: object, *, takes_none: bool = False) -> None:
-    """Raise TypeError unless `if_version` is a version, not given, or None if the call says what that means.
+    """Raise TypeError unless `if_version` is a version or UNSET; None is taken if `takes_none`.
 
-    Something else is never the stored version: as a conflict it would be tried again and again.
+    Anything else never is the stored version. If it raised a conflict, callers would try again and again.
     """
     if isinstance(if_version, (str, Unset)) or (if_version is None and takes_none):
         return
     if if_version is None:
         raise TypeError(
-            "if_version is None, the version of a state that was never stored, of which there is nothing to change or "
-            "delete: pass the version of a state that was loaded or saved, or leave if_version out"
+            "if_version is None, which is the version of a state that was never stored, so that there is nothing to "
+            "change or delete: pass the version of a state that was loaded or saved, or leave if_version out"
         )
     raise TypeError(f"if_version is the version of a state, which is a string, not {shown(if_version)}")
 
@@ -293,7 +294,7 @@ def check_states(states: object) -> None:
 
 
 def check_change(change: object, attempts: object) -> None:
-    """Raise TypeError unless `modify` can call the change, and ValueError unless it can count the attempts."""
+    """Raise TypeError if `modify` cannot call the change, and ValueError if `attempts` is not at least 1."""
     if not callable(change):
         raise TypeError(f"change is a function of the flow state, not {shown(change)}")
     if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
@@ -301,6 +302,6 @@ def check_change(change: object, attempts: object) -> None:
 
 
 def check_progress(progress: object) -> None:
-    """Raise TypeError unless what is called with the progress of a long call can be called."""
+    """Raise TypeError unless the `progress` of a long call is None or can be called."""
     if progress is not None and not callable(progress):
         raise TypeError(f"progress is a function of a number, or None, not {shown(progress)}")

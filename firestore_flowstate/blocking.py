@@ -145,7 +145,7 @@ class SyncFlowStateStore:
         """
         thread = self._threads.get(os.getpid())
         try:
-            if thread is None or not thread.is_over:  # if it is, the process is ending and the store was closed by that
+            if thread is None or not thread.is_over:  # if it is, the process is ending, and the loop has ended
                 self._call_if_there("close")
         finally:
             thread = self._threads.pop(os.getpid(), None)

@@ -491,8 +491,9 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     def _connect(self) -> Connection:
         """Import the code that calls Firestore, with grpc and protobuf, and return the connection. Runs on a thread.
 
-        No other place of the package imports these. They take 0.1 s, for which no event loop should stand still, and
-        which a process that never calls Firestore should not spend. A process without grpc can be forked in any way.
+        This is the one place of the store that imports these. It takes 0.1 s, for which no event loop should stand
+        still, and which a process that never calls Firestore should not spend. A process without grpc can be forked in
+        any way.
         """
         with fork.held_off():
             _operations.import_first()

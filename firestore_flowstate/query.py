@@ -43,8 +43,8 @@ class FlowStateQuery:
         name: The name of the flow. Each text in a filter has at most 1,499 bytes of UTF-8, since Firestore's indexes
             hold no more.
         status: What the flow does now: one status, or several of which the flow has one. Several are kept without
-            repetitions, in the order of FlowStatus. It misses native documents that others wrote without
-            ``operation.done``, which `flowstate doctor` names.
+            repetitions, in the order of FlowStatus. Native documents without ``operation.done`` are not found by any
+            status: `flowstate doctor` names them.
         blocked_on: The name of the step that the flow waits for.
         started_after: The earliest start, inclusive: a datetime with a time zone, or milliseconds since the epoch.
         started_before: The end of the starts, exclusive: a datetime with a time zone, or milliseconds since the epoch.

@@ -28,8 +28,8 @@ _AES_KEY_BYTES: Final = (16, 24, 32)
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 _PROJECT_ID: Final = re.compile(r"([a-z0-9.-]+:)?[a-z0-9-]+")  # old ones have a domain in front
 _DATABASE_ID: Final = re.compile(r"\(default\)|(?!\.{1,2}$|__.*__$)[A-Za-z0-9._-]{1,100}")
-"""Google gives out 4 to 63 of ``[a-z0-9-]``; the emulator takes all of these. Calls of it with another id are repeated
-until their time is up, since its answer tells nothing."""
+"""Ids of Google's have 4 to 63 characters of ``[a-z0-9-]``. The emulator takes all of these here. Its answer to another
+id does not say what is wrong, so that calls would be tried again until their time is up."""
 _CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
@@ -256,7 +256,7 @@ def settings_or_default(settings: FlowStateSettings | None) -> FlowStateSettings
     """Return the settings that a store is given, or those of the environment if it is given None.
 
     Raises:
-        TypeError: They are something else.
+        TypeError: It is given something else.
     """
     given: object = settings
     if settings is None:

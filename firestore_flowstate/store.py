@@ -89,9 +89,9 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     retries of the call; None: the store's own. A state that has expired counts as absent.
 
     Besides the errors that each method names, all methods raise `ValueError` if the timeout is not a number of
-    seconds above 0, and `TypeError` if an argument means nothing: an ``if_version`` that is not a string, ids that are
-    one string, a change that cannot be called. Nothing is written then. Methods that call a server raise a
-    `BackendError` if it cannot be reached or refuses the call.
+    seconds above 0, and `TypeError` if an argument is of a wrong type, such as an ``if_version`` that is not a string,
+    one string in the place of several ids, or a change that cannot be called. Nothing is written then. Methods that
+    call a server raise a `BackendError` if it cannot be reached or refuses the call.
     """
 
     async def save(
@@ -248,7 +248,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             expire_after: As for `save`; the expiry changes with this write. Not given: ``expireAfter`` of the stored
                 state holds.
             if_version: Write to that version only, in one round trip. Not given: write to whatever is stored,
-                which takes a read first. None, the version of a state never stored, is a TypeError.
+                which takes a read first. None, which is the version of a state that was never stored, raises TypeError.
             timeout: Seconds, retries included.
 
         Raises:
@@ -332,8 +332,8 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
 
         Args:
             id: The key.
-            if_version: Delete that version only. Not given: whatever is stored. None, the version of a state never
-                stored, is a TypeError and deletes nothing.
+            if_version: Delete that version only. Not given: whatever is stored. None, which is the version of a state
+                that was never stored, raises TypeError, and nothing is deleted.
             timeout: Seconds, retries included.
 
         Raises:

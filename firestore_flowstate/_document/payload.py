@@ -29,7 +29,7 @@ NATIVE_IN_THE_CLEAR: Final = (
     "it is a native document, of which nothing is encrypted, and the settings require encryption. A store with the "
     "keys and without require_encryption can `migrate` it, which encrypts it"
 )
-_DECODED_TOGETHER: Final = 1024 * 1024  # bytes of JSON: decoding texts together copies them, which more are spared
+_DECODED_TOGETHER: Final = 1024 * 1024  # bytes of JSON that may be in memory twice: decoding together copies texts
 _SMALL: Final = 64 * 1024  # bytes of JSON, far below each limit, so that none needs to be checked
 _ZSTD: Final = "zstd"
 _AES: Final = "aes-gcm"
