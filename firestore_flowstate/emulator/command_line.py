@@ -20,11 +20,15 @@ _FAILED: Final = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the arguments say and return the exit code; None: the arguments of this process."""
+    """Run the command that the arguments name, and return its exit code.
+
+    Args:
+        arguments: The arguments, without the name of the program; None: those of this process.
+    """
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(signum) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(signum, _leave)  # so that context managers are left, and the emulator stopped
+            signal.signal(signum, _leave)  # SystemExit leaves the context managers, which stop the emulator
     try:
         return int(options.run(options))
     except EmulatorError as error:
@@ -65,13 +69,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         description=f"Fetch the emulator's jar into the cache folder, by default {PINNED.url}",
     )
     download.add_argument("--url", default=PINNED.url, help="another address, such as a mirror's")
-    download.add_argument("--sha256", default=PINNED.sha256, help="the checksum to demand, if it is another version")
+    download.add_argument(
+        "--sha256", default=PINNED.sha256, help="the checksum that the jar must have, if it is another version"
+    )
     download.set_defaults(run=_download)
 
-    where = commands.add_parser("where", help="print which Java and jar would be used")
+    where = commands.add_parser("where", help="print which Java and which jar would be used")
     where.set_defaults(run=_where)
 
-    # Before the parser sees it: Python versions differ in what they make of "--" here.
+    # "--" is taken out before the parser sees it, since versions of Python differ in what they make of it here.
     own, separator, command = _split(list(arguments))
     options = parser.parse_args(own)
     if options.run is _exec:
@@ -92,9 +98,15 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
 
 def _add_emulator_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, help="the port on 127.0.0.1 (default: a free one)")
-    parser.add_argument("--rules", metavar="FILE", help="security rules (default: everybody may do everything)")
     parser.add_argument(
-        "--java-option", action="append", default=[], metavar="OPTION", help="such as --java-option=-Xmx4g; repeatable"
+        "--rules", metavar="FILE", help="a file of security rules (default: everybody may do everything)"
+    )
+    parser.add_argument(
+        "--java-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="an option for Java, such as --java-option=-Xmx4g; repeatable",
     )
 
 
@@ -120,7 +132,7 @@ def _start(options: argparse.Namespace) -> int:
         try:
             emulator.wait()
         except (KeyboardInterrupt, SystemExit):
-            return 0  # asked to stop, which is how this command ends well
+            return 0  # it was asked to stop, which is not a failure
         raise EmulatorError(f"The Firestore emulator ended by itself.\n{emulator.log}")
 
 
@@ -148,7 +160,7 @@ def _where(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[int, int | None], None]]:
-    """Show a progress bar on standard error, or figures if rich is not installed."""
+    """Show a progress bar on standard error, or lines with figures if rich is not installed."""
     try:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -162,7 +174,7 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
 
 
 def _figures() -> Callable[[int, int | None], None]:
-    _say("Without a progress bar, which firestore-flowstate[emulator] brings.")
+    _say("There is no progress bar: pip install 'firestore-flowstate[emulator]' brings one.")
     shown = 0
 
     def show(done: int, total: int | None) -> None:

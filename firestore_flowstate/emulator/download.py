@@ -1,4 +1,4 @@
-"""Fetches the emulator's jar from its public source into the cache folder."""
+"""Fetching the emulator's jar from its public source into the cache folder."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .finding import cache_folder, is_jar_name
 
 _CHUNK_BYTES: Final = 256 * 1024
 _SILENCE_SECONDS: Final = 60.0
+"""How long the server may send nothing."""
 _OTHER_WAYS: Final = (
     "If that address is out of reach, the Google Cloud CLI has the emulator too: "
     "gcloud components install cloud-firestore-emulator"
@@ -32,15 +33,16 @@ class Source:
     """A jar to fetch.
 
     Attributes:
-        url: Its address, http or https, which ends in the name ``cloud-firestore-emulator-vX.Y.Z.jar``.
-        sha256: The checksum that its content must have, in lower-case hexadecimal.
+        url: The address of the jar, http or https, which ends in the name ``cloud-firestore-emulator-vX.Y.Z.jar``.
+        sha256: The SHA-256 checksum that the jar must have, in lower-case hexadecimal.
     """
 
     url: str
     sha256: str
 
 
-# Where firebase-tools 14.27.0 gets its emulator, and the checksum it demands (its downloadableEmulatorInfo.json).
+# The address that firebase-tools 14.27.0 fetches its emulator from, and the checksum that it demands: both are in its
+# downloadableEmulatorInfo.json.
 PINNED: Final = Source(
     url="https://storage.googleapis.com/firebase-preview-drop/emulator/cloud-firestore-emulator-v1.19.8.jar",
     sha256="9d43599ed6151199e8d604dc87fac51218e49e5f3a48519b1ae560bbe5e3382d",
@@ -50,17 +52,18 @@ PINNED: Final = Source(
 def download_emulator(
     source: Source = PINNED, *, progress: Callable[[int, int | None], None] = lambda done, total: None
 ) -> Path:
-    """Return the jar in the cache folder, fetched if it is not there yet.
+    """Return the path of the jar in the cache folder; fetch the jar if it is not there yet.
 
-    The file appears under its name only when it is whole and its checksum is right.
+    The file gets its name only when it is complete and its checksum is right.
 
     Args:
-        source: What to fetch.
-        progress: Called with the bytes that have arrived and, if the server has told, their final number.
+        source: The jar to fetch.
+        progress: Called with the number of bytes that have arrived, and with their number in all, or None if the server
+            does not tell.
 
     Raises:
-        EmulatorError: The source cannot be reached, answers with an error, ends early or has other content than
-            its checksum says; or the folder cannot be written.
+        EmulatorError: The source cannot be reached, answers with an error, ends early, or has another checksum. Or the
+            folder cannot be written.
     """
     jar = cache_folder() / _name(source)
     if jar.is_file() and _checksum(jar) == source.sha256:
@@ -96,7 +99,7 @@ def _fetch(source: Source, *, into: IO[bytes], progress: Callable[[int, int | No
     digest = hashlib.sha256()
     done = 0
     try:
-        # By urllib, since it goes through the proxy that the environment names.
+        # By urllib, since it sends the request through the proxy that the environment names.
         with urllib.request.urlopen(source.url, timeout=_SILENCE_SECONDS) as response:  # noqa: S310 - see _name
             length = response.headers.get("Content-Length", "")
             total = int(length) if length.isdecimal() else None

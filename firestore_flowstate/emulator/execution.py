@@ -1,4 +1,4 @@
-"""Runs a command for as long as it takes, passing signals on to it and its exit code back."""
+"""Running a command until it ends: signals are passed on to it, and its exit code is returned."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _NOT_FOUND: Final = 127
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str | None]:
-    """Return the exit code of the command as a shell gives it, and why it did not run, if it did not.
+    """Run the command until it ends; return its exit code as a shell gives it, and why it did not run, or None.
 
-    The code is 128 + n if signal n ended the command. Call it from the main thread: it takes SIGTERM, SIGINT,
-    SIGHUP and SIGQUIT for the command until that ends.
+    The code is 128 + n if signal n ended the command, 127 if there is no such command, and 126 if it cannot be
+    executed. To be called on the main thread: SIGTERM, SIGINT, SIGHUP and SIGQUIT of this process go to the command
+    until it has ended.
     """
     process: subprocess.Popen[bytes] | None = None
     early: list[int] = []
@@ -30,7 +31,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple
         elif not _comes_from_the_terminal(signum):
             process.send_signal(signum)
 
-    # What this process was told to ignore, as nohup does, the command is to ignore as well.
+    # Signals that this process was told to ignore, as by nohup, are not passed on: the command ignores them as well.
     heeded = [signum for signum in _PASSED_ON if signal.getsignal(signum) is not signal.SIG_IGN]
     before = {signum: signal.signal(signum, pass_on) for signum in heeded}
     try:
@@ -49,16 +50,16 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple
 
 
 def await_end(process: subprocess.Popen[bytes]) -> int:
-    """Return the exit code of the process when it has ended, hearing every signal meanwhile."""
+    """Return the exit code of the process when it has ended; handlers of signals run meanwhile."""
     while True:
-        # With a timeout Popen polls. A signal that arrives right before a wait that blocks would be handled only
-        # when that returns.
+        # With a timeout Popen polls. Without one, the handler of a signal that arrives right before the wait would run
+        # only when the process has ended.
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(timeout=3600)
 
 
 def _comes_from_the_terminal(signum: int) -> bool:
-    """Tell whether the terminal has sent it to the command too, which is in the same foreground group."""
+    """Return whether the terminal has sent the signal to the command too, which is in the same foreground group."""
     if signum not in (signal.SIGINT, signal.SIGQUIT):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Where the emulator's jar and a Java to run it are on this machine."""
+"""Finding the emulator's jar, and a Java to run it, on this machine."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _WAYS_TO_GET_THE_JAR: Final = f"""\
     firebase-tools    npx firebase-tools@14 setup:emulators:firestore
     this package      python -m firestore_flowstate.emulator download
   or name the jar in {JAR_VARIABLE}."""
-_ANOTHER_WAY: Final = "An emulator that runs elsewhere is used when FIRESTORE_EMULATOR_HOST names it as host:port."
+_ANOTHER_WAY: Final = "An emulator that runs elsewhere is used if FIRESTORE_EMULATOR_HOST names it as host:port."
 
 
 @dataclass(frozen=True)
 class Installation:
-    """What runs the emulator on this machine.
+    """The Java and the jar that run the emulator on this machine.
 
     Attributes:
-        java: The Java program; older ones than 11 are only told apart by `check_java` or when they fail.
+        java: The Java program. Whether it is version 11 or newer shows only when it runs.
         jar: The jar of the emulator.
-        source: Who put the jar there, for people to read.
+        source: What has put the jar there, for people to read, such as ``firebase-tools``.
     """
 
     java: Path
@@ -54,8 +54,12 @@ def find_emulator() -> Installation:
     The jar is the one that FIRESTORE_EMULATOR_BINARY_PATH names, else the Google Cloud CLI's component, else the
     newest that firebase-tools has cached, else the newest that `download` has fetched.
 
+    ::
+
+        print(find_emulator().jar)
+
     Raises:
-        EmulatorError: Java or the jar is missing; the message names which, and the ways to get it.
+        EmulatorError: Java or the jar is missing. The message says which, and names the ways to get it.
     """
     java = find_java()
     found = _named_jar() or _cloud_cli_jar() or _firebase_tools_jar() or _downloaded_jar()
@@ -66,7 +70,7 @@ def find_emulator() -> Installation:
 
 
 def find_java() -> Path | None:
-    """Return the Java of JAVA_HOME, else the first on PATH."""
+    """Return the Java of JAVA_HOME, else the first on PATH, else None."""
     home = os.environ.get("JAVA_HOME")
     found = (shutil.which("java", path=Path(home, "bin")) if home else None) or shutil.which("java")
     return Path(found) if found else None
@@ -76,7 +80,7 @@ def check_java(java: Path) -> str:
     """Return the version of this Java, such as "17.0.15".
 
     Raises:
-        EmulatorError: It does not run, or is too old for the emulator.
+        EmulatorError: This Java does not run, or is too old for the emulator.
     """
     try:
         answer = subprocess.run(  # noqa: S603 - the Java that the user has put on PATH or in JAVA_HOME
@@ -96,13 +100,13 @@ def check_java(java: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder that `download` keeps jars in, by the XDG rules; it may not be there yet."""
+    """Return the folder that `download` keeps jars in, by the XDG rules. It may not exist yet."""
     caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (caches if caches.is_absolute() else _home() / ".cache") / "firestore-flowstate" / "emulator"
 
 
 def is_jar_name(name: str) -> bool:
-    """Tell whether a file of this name is taken for the emulator's jar: ``cloud-firestore-emulator-vX.Y.Z.jar``."""
+    """Return whether a file of this name is taken for the emulator's jar: ``cloud-firestore-emulator-vX.Y.Z.jar``."""
     return _VERSIONED_JAR.fullmatch(name) is not None
 
 
@@ -121,7 +125,7 @@ def _cloud_cli_jar() -> tuple[Path, str] | None:
     if gcloud is None:
         return None
     root = Path(gcloud).resolve().parent.parent
-    # Only a wrapper that stands outside the SDK needs to be asked, which takes seconds.
+    # gcloud itself is asked only if it is a wrapper outside of its SDK: that takes seconds.
     if not (root / _COMPONENT).is_file() and not (root / "lib" / "googlecloudsdk").is_dir():
         root = _ask_for_root(gcloud) or root
     jar = root / _COMPONENT
@@ -139,7 +143,7 @@ def _ask_for_root(gcloud: str) -> Path | None:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return None  # a gcloud that cannot run is not a way to the jar; the other ways follow
+        return None  # with a gcloud that cannot run, the jar is looked for in the other places
     return Path(answer.stdout.strip()) if answer.stdout.strip() else None
 
 
@@ -180,7 +184,7 @@ def _missing(*, java: bool, jar: bool) -> str:
     things = [
         thing for thing, missing in ((f"Java {OLDEST_JAVA} or newer", java), ("jar of the emulator", jar)) if missing
     ]
-    lines = [f"The Firestore emulator cannot start, for this machine has no {' and no '.join(things)}."]
+    lines = [f"The Firestore emulator cannot start, since this machine has no {' and no '.join(things)}."]
     if java:
         lines.append(_java_advice())
     if jar:

@@ -19,11 +19,13 @@ from .finding import Installation
 from .rest import answers
 
 MAIN_CLASS: Final = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
-_JAVA_OPTIONS: Final = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")  # a quarter of the start-up time less
+_JAVA_OPTIONS: Final = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")  # the start takes 0.75 s in place of 1 s
 _ANNOUNCEMENT: Final = b"Dev App Server is now running"
 _POLL_SECONDS: Final = 0.02
 _STOP_SECONDS: Final = 5.0
+"""How long the supervisor may take to end Java and itself; after that the process group of both is killed."""
 _LOG_BYTES: Final = 64 * 1024
+"""How much of the end of the log is read."""
 
 
 class PortTakenError(Exception):
@@ -35,37 +37,37 @@ class DidNotStartError(Exception):
 
 
 class EmulatorProcess:
-    """A supervisor, and Java under it, in a session and process group of their own."""
+    """A supervisor, and Java as its child, in a session and process group of their own."""
 
     def __init__(
         self, installation: Installation, *, port: int, rules: str | None = None, java_options: Sequence[str] = ()
     ) -> None:
         self.port = port
-        # By class, since the Cloud CLI's jar has no main class in its manifest.
+        # The class is named, since the jar of the Google Cloud CLI has no main class in its manifest.
         java = [str(installation.java), *_JAVA_OPTIONS, *java_options, "-cp", str(installation.jar), MAIN_CLASS]
         java += ["--host=127.0.0.1", f"--port={port}", *(["--rules", rules] if rules is not None else [])]
         self._owner = os.getpid()
         self._last_log = b""
-        # A file and not a pipe: nobody reads while the emulator runs, and a thread that did would make every
-        # later fork of this process unsafe. Appending, so that reading does not move the writer's position.
+        # The log is a file and not a pipe: nobody reads it while the emulator runs, and a thread that did would make
+        # every later fork of this process unsafe. It is opened for appending, so that to read it moves no position.
         self._log: IO[bytes] = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed by stop()
         self._supervisor = subprocess.Popen(  # noqa: S603 - our own script
             [sys.executable, "-I", "-S", supervisor.__file__, str(self._owner), *java],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C in the terminal is the caller's to handle
+            start_new_session=True,  # a Ctrl-C in the terminal goes to the caller alone, who decides
         )
 
     def await_answer(self, *, deadline: float) -> None:
-        """Return when the emulator answers. Its announcement tells it from another program on the port.
+        """Return when the emulator answers. By its announcement in the log it is told from another program on the port.
 
         Args:
-            deadline: On the clock of `time.monotonic`.
+            deadline: When it must have answered, by `time.monotonic`, in seconds.
 
         Raises:
-            PortTakenError: The port was taken.
-            DidNotStartError: Anything else; the message says what happened.
+            PortTakenError: Another program has the port.
+            DidNotStartError: Java ended, or did not answer in time; the message says which.
         """
         while not (_ANNOUNCEMENT in self.log() and answers(f"127.0.0.1:{self.port}")):
             if self._supervisor.poll() is not None:
@@ -77,7 +79,7 @@ class EmulatorProcess:
             time.sleep(_POLL_SECONDS)
 
     def log(self) -> bytes:
-        """Return the end of what Java has printed, also after the end."""
+        """Return the last 64 KiB of what Java has printed, also when it has ended."""
         if not self._log.closed:
             size = os.fstat(self._log.fileno()).st_size
             self._last_log = os.pread(self._log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES))
@@ -88,7 +90,7 @@ class EmulatorProcess:
         await_end(self._supervisor)
 
     def stop(self) -> None:
-        """End Java and return when it is gone; twice is harmless."""
+        """End Java, and return when it has ended. A second call does nothing."""
         if self._is_not_ours_to_end():
             return
         self._supervisor.terminate()
@@ -101,7 +103,7 @@ class EmulatorProcess:
         self._close()
 
     def kill(self) -> None:
-        """End Java by SIGKILL and return when its port is free."""
+        """End Java by SIGKILL, and return when its port is free."""
         if self._is_not_ours_to_end():
             return
         self._kill_group()
@@ -114,13 +116,13 @@ class EmulatorProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._supervisor.pid, signal.SIGKILL)
         self._supervisor.wait()
-        # Java was the supervisor's child and cannot be waited for from here, but its port tells.
+        # Java was the supervisor's child, so this process cannot wait for it: its port shows when it has ended.
         deadline = time.monotonic() + _STOP_SECONDS
         while _is_taken(self.port) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
     def _close(self) -> None:
-        self.log()  # the last reading is kept
+        self.log()  # keeps the end of the log, which can be asked for later
         assert self._supervisor.stdin  # noqa: S101 - for mypy: Popen was asked for a pipe
         self._supervisor.stdin.close()
         self._log.close()
@@ -129,7 +131,7 @@ class EmulatorProcess:
 def free_port() -> int:
     """Return a port on 127.0.0.1 that was free a moment ago.
 
-    The emulator can listen on a free port of its own choice, but tells nobody which.
+    The emulator can listen on a free port of its own choice, but does not print which.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What a running emulator is asked over HTTP."""
+"""Requests to a running emulator over HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OWNER: Final = {"Authorization": "Bearer owner"}  # passes the security rules, 
 
 
 def answers(host: str) -> bool:
-    """Tell whether an HTTP server answers on host, ``host:port``, as the emulator does."""
+    """Return whether an HTTP server on `host`, which is ``host:port``, answers as the emulator does."""
     try:
         status, body = _request(host, "GET", "/", timeout=_PING_SECONDS)
     except (OSError, http.client.HTTPException):
@@ -43,7 +43,7 @@ def delete_documents(host: str, project: str, database: str) -> None:
 
 
 def problem_with_rules(host: str, project: str) -> str | None:
-    """Return the compiler's message if the emulator cannot use its security rules, which it first tells here."""
+    """Return the compiler's message if the emulator cannot use its security rules; it says so at the first request."""
     path = f"/v1/projects/{quote(project, safe='')}/databases/(default)/documents/rules/check"
     status, body = _request(host, "GET", path, timeout=_RESET_SECONDS)
     if status != HTTPStatus.BAD_REQUEST:
@@ -57,7 +57,7 @@ def problem_with_rules(host: str, project: str) -> str | None:
 def _request(
     host: str, method: str, path: str, *, headers: Mapping[str, str] | None = None, timeout: float
 ) -> tuple[int, bytes]:
-    # http.client, since urllib would send this through a proxy that the environment names.
+    # By http.client, since urllib would send the request through a proxy that the environment names.
     with contextlib.closing(http.client.HTTPConnection(host, timeout=timeout)) as connection:
         connection.request(method, path, headers=headers or {})
         response = connection.getresponse()

@@ -1,4 +1,4 @@
-"""An emulator that answers: started here, or attached to."""
+"""An emulator that answers: one that was started here, or one that was attached to."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PORTS_TO_TRY: Final = 5
 
 
 class Emulator:
-    """An emulator that answers, as `start_emulator` returns it; leaving it as a context manager stops it.
+    """An emulator that answers, as `start_emulator` returns it. As a context manager it stops the emulator at the end.
 
-    One that was started here never outlives the Python that started it, however that ends: exit, exception,
-    SIGTERM, SIGKILL.
+    An emulator that was started here ends with the Python that started it, in whichever way that ends: exit, exception,
+    SIGTERM or SIGKILL. One that was attached to is left running.
 
     Attributes:
-        host: ``127.0.0.1:PORT``, which is also what FIRESTORE_EMULATOR_HOST takes.
-        installation: What was started; None if the emulator was there already, which is left running.
+        host: ``127.0.0.1:PORT``, the form that FIRESTORE_EMULATOR_HOST takes.
+        installation: What was started; None if the emulator was attached to.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Emulator:
 
     @property
     def log(self) -> str:
-        """The end of what the emulator has printed, up to 64 KiB; empty if it was there already."""
+        """The last 64 KiB of what the emulator has printed; empty if it was attached to."""
         return self._process.log().decode(errors="replace") if self._process else ""
 
     def is_running(self) -> bool:
-        """Tell whether the emulator answers."""
+        """Return whether the emulator answers."""
         return answers(self.host)
 
     def reset(self, project: str = DEFAULT_PROJECT, database: str = "(default)") -> None:
@@ -77,20 +77,23 @@ class Emulator:
         delete_documents(self.host, project, database)
 
     def wait(self) -> None:
-        """Return when the emulator that was started here has ended."""
+        """Return when the emulator has ended; at once if it was attached to."""
         if self._process:
             self._process.wait()
 
     def stop(self) -> None:
-        """Stop the emulator and wait until it is gone. One that was there already goes on; twice is harmless."""
+        """Stop the emulator, and return when it has ended; a second call does nothing.
+
+        One that was attached to goes on.
+        """
         if self._process:
             self._process.stop()
 
     def kill(self) -> None:
-        """End the emulator as a crash would, by SIGKILL, and wait until its port is free again.
+        """End the emulator as a crash would, by SIGKILL, and return when its port is free again.
 
-        A new one on the same port is `start_emulator(port=emulator.port, attach=False)`. One that was there
-        already goes on.
+        `start_emulator(port=emulator.port, attach=False)` starts a new one on the same port. An emulator that was
+        attached to goes on.
         """
         if self._process:
             self._process.kill()
@@ -106,21 +109,26 @@ def start_emulator(
 ) -> Emulator:
     """Return an emulator that answers: the one FIRESTORE_EMULATOR_HOST names, else a new one on 127.0.0.1.
 
-    Blocks for about a second; from a coroutine call it by `asyncio.to_thread`. The environment of this process
-    is left as it is: pass `host` on, or put `environment` into it.
+    This blocks for about a second: call it by `asyncio.to_thread` in a coroutine. The environment of this process is
+    left as it is: pass `host` on, or put `environment` into it.
+
+    ::
+
+        with start_emulator() as emulator:
+            store = FirestoreFlowStateStore(FlowStateSettings(project="demo-shop", emulator_host=emulator.host))
 
     Args:
         port: The port to listen on; None: a free one.
-        rules: A file of security rules; None: everybody may do everything.
-        java_options: More options for Java, such as ``-Xmx4g``.
-        attach: Whether to use the emulator that FIRESTORE_EMULATOR_HOST names, if that is set. False starts
-            a new one in any case.
-        timeout: Seconds until the emulator must answer.
+        rules: The path of a file of security rules; None: everybody may do everything.
+        java_options: Further options for Java, such as ``-Xmx4g``.
+        attach: Whether to use the emulator that FIRESTORE_EMULATOR_HOST names, if the variable is set. False: a new
+            one is started in any case.
+        timeout: How many seconds the emulator may take until it answers.
 
     Raises:
-        EmulatorError: There is no emulator on this machine (the message names the ways to get it), it did not
-            start, its rules do not compile, or the one to attach to does not answer or cannot have the port or
-            the rules asked for.
+        EmulatorError: This machine has no emulator, and the message names the ways to get it. Or the emulator did not
+            start, or its rules do not compile. Or the one to attach to does not answer, or a port or rules are given,
+            which it cannot be given any more.
     """
     named = os.environ.get(HOST_VARIABLE) if attach else None
     if named:
@@ -147,11 +155,11 @@ def start_emulator(
             if rules is not None:
                 _check_rules(emulator, rules)
         except PortTakenError:
-            emulator.stop()  # and try another
+            emulator.stop()  # and another port is tried
         except DidNotStartError as error:
             emulator.stop()
-            check_java(installation.java)  # the commonest cause has a message of its own
-            said = "\n".join(line for line in emulator.log.splitlines() if not line.startswith("\t"))  # no Java traces
+            check_java(installation.java)  # a Java that is too old is the commonest cause, and has its own message
+            said = "\n".join(line for line in emulator.log.splitlines() if not line.startswith("\t"))  # no stacktraces
             message = f"The Firestore emulator ({installation.jar}) did not start: {error}.\n{said}"
             raise EmulatorError(message.rstrip()) from None
         except BaseException:  # KeyboardInterrupt too
@@ -178,7 +186,7 @@ def _attach(named: str, *, asked_for_its_own: bool) -> Emulator:
         )
     if not answers(host):
         raise EmulatorError(
-            f"{HOST_VARIABLE} is {host}, where no Firestore emulator answers. Start it there, or unset the "
+            f"{HOST_VARIABLE} is {host}, and no Firestore emulator answers there. Start one there, or unset the "
             "variable to have one started."
         )
     return Emulator(host)

@@ -1,9 +1,9 @@
-"""Runs one program and ends it as soon as the process that asked for it is gone.
+"""Runs one program, and ends it as soon as the process that asked for it has ended.
 
-Started as a script of its own, with nothing but the standard library: `supervisor.py PARENT_PID COMMAND...`, with
-a pipe from the parent as its standard input. A killed Python runs no `finally`, and signal handlers are not a
-library's to set; but a process that is gone, however it went, has closed its pipes. (Linux' PR_SET_PDEATHSIG
-would do, were it not for thread pools: it also fires when the *thread* that started the program ends.)
+This is started as a script of its own, with nothing but the standard library: `supervisor.py PARENT_PID COMMAND...`.
+Its standard input is a pipe from the parent. A killed Python runs no `finally`, and a library is not to set signal
+handlers; but a process that has ended, in whichever way, has closed its pipes. (PR_SET_PDEATHSIG of Linux does not
+serve: it also fires when the *thread* that started the program ends, as in a pool of threads.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _POLL_SECONDS: Final = 0.5
 
 
 def main() -> int:
-    """Run the command; return its exit code, 128 + n if signal n ended it."""
+    """Run the command; return its exit code, which is 128 + n if signal n ended the command."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -27,7 +27,7 @@ def main() -> int:
     for signum in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(signum, lambda *_: None)
     program = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - the caller's own command
-    # Children that the parent has forked may hold its end of the pipe open, so look for the parent as well.
+    # Forked children of the parent may hold its end of the pipe open, so the parent's id is looked at as well.
     while program.poll() is None and os.getppid() == parent:
         readable, _, _ = select.select([sys.stdin, woken], [], [], _POLL_SECONDS)
         if sys.stdin in readable or (woken in readable and signal.SIGTERM in os.read(woken, 64)):

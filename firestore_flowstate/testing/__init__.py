@@ -1,18 +1,18 @@
 """Tests for any store of flow states, and tools to write your own.
 
-- `FlowStateStoreTests` and `VersionedFlowStateStoreTests`: the contracts as pytest classes; subclass one and
-  override its fixture `store`. `ExpiringFlowStateStoreTests`: what a store must do that lets states expire.
+- `FlowStateStoreTests` and `VersionedFlowStateStoreTests`: the contracts as pytest classes. Subclass one, and override
+  its fixture `store`. `ExpiringFlowStateStoreTests`: what a store must do that lets states expire.
 - `FlowsTests`: the invariants of durable flows over a store of your own, with processes that die and contend.
 - `FlowStateStoreMachine`: random operations on a store and on a plain dict, by hypothesis.
-- `flow_states`, `flow_ids`, `json_values`, ...: hypothesis strategies.
+- `flow_states`, `flow_ids`, `json_values`, ...: strategies of hypothesis.
 - `same_state`, `exactly`: compare flow states to the last bit.
-- `simulate`: a durable flow in memory, with a clock of its own; `crash_everywhere`: the same with a process that dies
-  at each of its writes.
-- The pytest plugin, which is loaded by itself: fixtures `firestore_emulator`, `flow_state_settings`,
+- `simulate`: runs a durable flow in memory, with a clock of its own. `crash_everywhere`: the same, with a process that
+  dies at each of its writes.
+- The pytest plugin, which pytest loads by itself: the fixtures `firestore_emulator`, `flow_state_settings`,
   `flow_state_store`, and for durable flows `flows_memory` and `flows_emulator`.
 
-Needs the extra ``testing``. Names are loaded when they are used, with what they need: pytest, hypothesis or
-neither.
+Needs the extra ``testing``. A name is imported when it is first used, and with it pytest or hypothesis if it needs
+them.
 """
 
 from __future__ import annotations

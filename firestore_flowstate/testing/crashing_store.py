@@ -20,11 +20,11 @@ class Writes:
     """The writes of a simulation, over all its processes.
 
     Attributes:
-        before: The number of the write before which the process dies.
-        after: The number of the write after which it dies.
-        count: How many writes there were, the one that was not done among them.
+        before: The number of the write before which the process dies, from 1.
+        after: The number of the write after which the process dies, from 1.
+        count: How many writes there were, also counting the one before which the process died.
         recorded: The keys of the results that are stored, by the id of the run.
-        ids: The runs that were to be created, in order.
+        ids: The ids of the runs that were to be created, in order.
     """
 
     before: int | None = None
@@ -52,11 +52,11 @@ class Writes:
 
 
 class CrashingStore:
-    """Passes everything on to a store for as long as its process lives.
+    """Passes everything on to a store for as long as its process lives. Then its calls never return.
 
     Args:
         store: The store.
-        writes: What to count, and when to die.
+        writes: What counts the writes, and says at which the process dies.
     """
 
     def __init__(self, store: VersionedFlowStateStore, writes: Writes) -> None:
@@ -76,7 +76,7 @@ class CrashingStore:
         """Create, and count."""
 
         async def write() -> None:
-            self._writes.ids[id] = None  # before: the process may die of another write until it is known to be there
+            self._writes.ids[id] = None  # before the write: another write may be the one at which the process dies
             await self._store.create(id, state, **options)
 
         await self._write(write)
@@ -95,7 +95,7 @@ class CrashingStore:
     def edit(
         self, id: str, *, expire_after: timedelta | Unset | None = UNSET, timeout: float | None = None
     ) -> AbstractAsyncContextManager[FlowState]:
-        """Edit; a simulation does not die there."""
+        """Edit. A simulation does not die there, and does not count it."""
         return self._store.edit(id, expire_after=expire_after, timeout=timeout)
 
     async def _live(self) -> None:

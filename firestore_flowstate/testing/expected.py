@@ -1,6 +1,6 @@
-"""What a store is to answer about unknown keys, by a plain dict of states: what is due, what expires, what is a scalar.
+"""What a store should answer about unknown keys: what is due, what expires, what is a scalar.
 
-Written anew on purpose: it shares no code with the stores of this package.
+This is computed from a plain dict of states, and on purpose shares no code with the stores of this package.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from ..models import FlowState
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 20.0  # seconds
+_PATIENCE_SECONDS: Final = 20.0
+"""How long a watched change may take to come."""
 
 
 def extra_of(state: FlowState) -> Mapping[str, Any]:
@@ -23,7 +24,7 @@ def extra_of(state: FlowState) -> Mapping[str, Any]:
 
 
 def due_order(states: Mapping[str, FlowState], before: float) -> list[str]:
-    """Return the ids of what is due, earliest first, ties by id."""
+    """Return the ids of the states that are due at `before`, in milliseconds, earliest first, ties by id."""
 
     def moment(id: str) -> Any:
         return extra_of(states[id]).get("wakeAt")
@@ -33,14 +34,17 @@ def due_order(states: Mapping[str, FlowState], before: float) -> list[str]:
 
 
 def expires(state: FlowState) -> bool:
-    """Return whether a state expires some day, in a store without a setting."""
+    """Return whether a state will expire, in a store without a setting for expiry."""
     own: Any = extra_of(state).get("expireAfter")
     has_ended = state.status in ("done", "failed")
     return has_ended and type(own) in (int, float) and math.isfinite(own) and own >= 0
 
 
 def payload_keys(state: FlowState) -> set[str]:
-    """Return the unknown keys that a state that is saved whole keeps out of the reach of UNSET."""
+    """Return the unknown keys of a state that `update` cannot remove by UNSET once the state was saved whole.
+
+    Their values are not scalars of Firestore, so they are kept in the payload alone.
+    """
 
     def is_scalar(value: Any) -> bool:
         if isinstance(value, str):
@@ -51,11 +55,11 @@ def payload_keys(state: FlowState) -> set[str]:
 
 
 class Follower(Generic[T]):
-    """Somebody who watches: the last of what there was is never missed.
+    """Somebody who watches, and must see the last item that there is, though perhaps not those before.
 
     Args:
-        watch: What is watched.
-        is_last: Tells whether an item is the last that there is.
+        watch: What the store's `watch` or `watch_list` returned.
+        is_last: Returns whether an item is the last that there is.
     """
 
     def __init__(self, watch: AsyncIterator[T], is_last: Callable[[T], bool]) -> None:
@@ -64,13 +68,17 @@ class Follower(Generic[T]):
         self._seen: list[T] = []
 
     async def catch_up(self) -> T:
-        """Return the last, having taken all before it; another step before is given up in the middle."""
+        """Take items until the last that there is; return that one.
+
+        Raises:
+            TimeoutError: It does not come within 20 s.
+        """
         while not self._seen or not self._is_last(self._seen[-1]):
-            self._seen[:] = [await asyncio.wait_for(self._step(), _PATIENCE)]
+            self._seen[:] = [await asyncio.wait_for(self._step(), _PATIENCE_SECONDS)]
         return self._seen[-1]
 
     async def give_up(self) -> None:
-        """Begin to wait for a change, and stop it: what comes meanwhile is not lost."""
+        """Begin to wait for an item, and cancel that: the store must not lose what comes meanwhile."""
         step = asyncio.ensure_future(self._step())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -80,7 +88,7 @@ class Follower(Generic[T]):
             self._seen[:] = [step.result()]
 
     async def end(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         await self._watch.aclose()  # type: ignore[attr-defined]  # what stores return can be closed
 
     async def _step(self) -> T:

@@ -48,8 +48,8 @@ pytest.register_assert_rewrite("firestore_flowstate.testing.conformance", "fires
 def firestore_emulator() -> Iterator[Emulator]:
     """The Firestore emulator that FIRESTORE_EMULATOR_HOST names, or one of this session's own.
 
-    Its ``host`` is ``host:port``; its ``environment`` is for code that finds the emulator by variables. Without
-    an emulator on the machine the tests that ask for it fail and say how to get it: skipped tests prove nothing.
+    Its ``host`` is ``host:port``; its ``environment`` is for code that finds the emulator by variables. If the machine
+    has no emulator, the tests that ask for it fail, and say how to get it: skipped tests prove nothing.
     """
     from ..emulator import start_emulator
     from ..errors import EmulatorError
@@ -66,7 +66,8 @@ def firestore_emulator() -> Iterator[Emulator]:
 def flow_state_settings(firestore_emulator: Emulator) -> FlowStateSettings:
     """Settings of a fresh collection in a fresh project on the emulator.
 
-    Override it to test with others: ``flow_state_settings.model_copy(update={"layout": "native"})``.
+    To test with other settings, override the fixture:
+    ``flow_state_settings.model_copy(update={"layout": "native"})``.
     """
     import uuid
 
@@ -83,7 +84,7 @@ def flow_state_settings(firestore_emulator: Emulator) -> FlowStateSettings:
 def flow_state_store(flow_state_settings: FlowStateSettings) -> Iterator[FirestoreFlowStateStore]:
     """An empty FirestoreFlowStateStore on the emulator, closed after the test.
 
-    For synchronous tests too: wrap it in SyncFlowStateStore, or use it in ``asyncio.run``.
+    Synchronous tests wrap it in SyncFlowStateStore, or use it in ``asyncio.run``.
     """
     import asyncio
     import threading
@@ -92,7 +93,7 @@ def flow_state_store(flow_state_settings: FlowStateSettings) -> Iterator[Firesto
 
     store = FirestoreFlowStateStore(flow_state_settings)
     yield store
-    # On a thread of its own: whether this one has an event loop, and whose it is, differs between pytest plugins.
+    # On a thread of its own: whether this thread has an event loop, and whose it is, differs between pytest plugins.
     closing = threading.Thread(target=lambda: asyncio.run(store.close()))
     closing.start()
     closing.join()

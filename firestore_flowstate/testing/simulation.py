@@ -1,4 +1,4 @@
-"""A run in memory, with a clock of its own: days of sleep take milliseconds, and the process dies where you want."""
+"""A run in memory, with a clock of its own: days of sleep take milliseconds, and the process dies when you want."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from .crashing_store import CrashingStore, Writes
 from .virtual_clock import VirtualClock
 
 _CALM_PASSES: Final = 40
+"""Passes of the loop in a row in which nothing happens: twice as many as the gate lets go by between two results."""
 _REAL_PAUSE_SECONDS: Final = 0.001
-_FAR_MILLISECONDS: Final = 2**52
+"""How often it is looked whether a step that takes real time has ended."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ class Simulation:
 
     Attributes:
         result: What the flow returned.
-        error: What it failed with.
-        steps: The keys of the steps that were executed, in order, repeated if repeated; a child's: ``CHILD:KEY``.
-        waits_for: The keys of the open waits if nothing can go on; result and error are None then.
-        writes: How many writes there were, of children too.
+        error: The error that `Flows.result` raises, if the run failed or was cancelled; else None.
+        steps: The keys of the attempts of steps, in the order in which they began. A step of a child is
+            ``CHILD:KEY``, after the key of the child.
+        waits_for: The keys of the open waits, if nothing can go on. `result` and `error` are None then.
+        writes: How many writes there were, those of children too.
         state: The state of the run as it is stored.
-        repeated: The keys of steps that were executed although their result was stored; there should be none.
+        repeated: The keys of steps that were executed although their result was stored. There should be none.
     """
 
     result: Any
@@ -53,7 +55,7 @@ class Simulation:
     repeated: Sequence[str] = ()
 
     def ends_as(self, other: Simulation) -> str | None:
-        """Return how the two end differently, in words, or None if they end the same."""
+        """Return in words how the two end differently, or None if they end alike."""
         mine, others = self._end(), other._end()
         return None if mine == others else f"{mine}\n  instead of\n{others}"
 
@@ -79,16 +81,21 @@ async def simulate(
         simulation = await simulate(publish, topic, answers={"approve": Approval(ok=True)})
         assert simulation.error is None
 
-    The clock moves sleeps, timeouts of waits, pauses before attempts, and `run.now`; ``asyncio.sleep`` and timeouts of
-    steps are real. An interrupt with a timeout that nobody answers times out.
+    When nothing else can happen, the clock moves to the end of the next sleep, timeout of a wait or pause before an
+    attempt; `Run.now` shows it. ``asyncio.sleep`` and the timeouts of steps take real time. An interrupt with a timeout
+    that has no answer here times out.
 
     Args:
         flow: The flow.
         input: Its input.
-        answers: The answers by the key of the interrupt; of a child's: ``CHILD:KEY``.
-        crash_before_write: The process dies before the write with this number, from 1, and another one goes on.
-        crash_after_write: The same, after it.
-        store: Where; None: in memory.
+        answers: The answers by the key of the interrupt; for an interrupt of a child the key is ``CHILD:KEY``.
+        crash_before_write: The number of a write, from 1. The process dies before it, and another one goes on.
+        crash_after_write: The number of a write, from 1. The process dies after it, and another one goes on.
+        store: The store that keeps the run; None: one in memory.
+
+    Raises:
+        TypeError: What is given is not a flow, or `answers` is not a mapping of keys.
+        ValueError: The number of a write is less than 1.
     """
     check_flow(flow)
     _check_answers(answers)
@@ -102,10 +109,19 @@ async def simulate(
 async def crash_everywhere(
     flow: Flow[Any, Any], input: Any = UNSET, *, answers: Mapping[str, Any] | None = None
 ) -> list[Simulation]:
-    """Run a flow once for each of its writes, with a process that dies before it, and once more, after it.
+    """Run a flow twice for each of its writes: with a process that dies before it, and with one that dies after it.
+
+    ::
+
+        simulations = await crash_everywhere(publish, topic, answers={"approve": Approval(ok=True)})
+
+    Args:
+        flow: The flow.
+        input: Its input.
+        answers: The answers, as `simulate` takes them.
 
     Returns:
-        The simulations, the one without a crash first.
+        The simulations. The first is the one without a crash.
 
     Raises:
         AssertionError: A run ends otherwise than the one without a crash, or a step with a stored result runs again.
@@ -128,19 +144,19 @@ async def crash_everywhere(
 
 
 def _check_answers(answers: Any) -> None:
-    """Refuse what does not have answers by the keys of interrupts.
+    """Refuse answers that are not a mapping by the keys of interrupts.
 
     Raises:
-        TypeError: It does not.
+        TypeError: What is given is not such a mapping.
     """
     if answers is not None and not (isinstance(answers, Mapping) and all(isinstance(key, str) for key in answers)):
         raise TypeError(
-            f"answers has the answer to each interrupt by key, as {{'approve': True}}, and is not {shown(answers)}"
+            f"answers maps the key of each interrupt to its answer, as {{'approve': True}}; it is not {shown(answers)}"
         )
 
 
 class _Watch(Telemetry):
-    """Notes the steps that are executed."""
+    """Notes the attempts of steps, and those whose result was stored already."""
 
     def __init__(self, writes: Writes) -> None:
         self._writes = writes
@@ -158,7 +174,7 @@ class _Watch(Telemetry):
 
 @dataclass
 class _World:
-    """The processes, one after the other, that a simulated run lives in."""
+    """The processes that drive a simulated run, one after the other."""
 
     flow: Flow[Any, Any]
     input: Any
@@ -210,7 +226,7 @@ class _World:
                 return
 
     async def _start(self) -> None:
-        """Start the run, or in another process than the first have woken what is there."""
+        """Start the run in the first process; in a later one wake the runs that are there, as a worker would."""
         state = await self.store.load(self.id)
         if state is None:
             self.starting = asyncio.ensure_future(self.flows.start(self.flow, self.input, id=self.id))
@@ -222,7 +238,7 @@ class _World:
                 await self.engine.dispatch(id, wake, at=wake)
 
     async def _settle(self) -> None:
-        """Return when all that goes on waits for the clock, or the process has died."""
+        """Return when all drives wait for the clock or for an answer, or the process has died."""
         calm = 0
         while calm < _CALM_PASSES:
             if self.writes.crashed:
@@ -241,7 +257,7 @@ class _World:
         return going_on == sum(drive.is_idle for drive in self.engine.drives.values())
 
     async def _answer(self) -> bool:
-        """Give the answers that are asked for now; return whether there were any."""
+        """Give the answers to the interrupts that are open now; return whether there were any."""
         given = False
         for id in list(self.writes.ids):
             prefix = await self._prefix(id)
@@ -271,12 +287,12 @@ class _World:
         ]
 
     async def _has_ended(self) -> bool:
-        """Return whether nothing goes on in any run, and the run itself has ended."""
+        """Return whether the run has ended, and nothing is driven any more."""
         state = await self.store.load(self.id)
         return state is not None and ended_of(state) is not None and not self.engine.drives
 
     async def _kill(self) -> None:
-        """End the process: nothing of it goes on, and nothing is written any more."""
+        """End the process: none of its tasks goes on, and it writes nothing more."""
         for drive in list(self.engine.drives.values()):
             drive.checkpoint.abandon()
         tasks = asyncio.all_tasks() - self.others - {asyncio.current_task()}

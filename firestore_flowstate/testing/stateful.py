@@ -1,7 +1,7 @@
 """Random operations on a store and on a plain dict, which must agree.
 
-The dict's side is written anew on purpose: its order, its pages, its merging, its filters, what is due and what expires
-share no code with the stores of this package.
+The side of the dict shares no code with the stores of this package, on purpose: neither for the order, the pages and
+the filters, nor for merging, for what is due and for what expires.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _with_duration(state: FlowState, expire_after: timedelta | Unset | None) -> 
     return state
 
 
-few_states = st.builds(  # of few starts, names and owners, so that lists have ties and filters find something
+few_states = st.builds(  # few starts, names and owners, so that lists have ties and filters find something
     _as_one_of_few,
     flow_states(),
     st.sampled_from([0, 0.0, 1, 1.0, 1.5, -1, 2**53, 2**53 + 1]),
@@ -83,7 +83,15 @@ few_states = st.builds(  # of few starts, names and owners, so that lists have t
 
 @dataclass
 class Walk:
-    """A list that is paged through while others write."""
+    """A list that is paged through while others write.
+
+    Attributes:
+        limit: How many states a page has.
+        expected: The ids that were there when the walk began.
+        token: The token of the next page.
+        seen: The ids on the pages so far.
+        moved: The ids that were created, deleted or got another start since.
+    """
 
     limit: int
     expected: set[str]
@@ -100,8 +108,8 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         def test_store_agrees_with_a_dict(store):
             run_state_machine_as_test(lambda: FlowStateStoreMachine(store))
 
-    The store must be empty, without a setting for expiry, and used by nobody else; each run deletes what it has stored.
-    States are stored under few ids, so that operations meet.
+    The store must be empty, must have no setting for expiry, and nobody else may use it. Each run deletes what it has
+    stored. States are stored under few ids, so that operations meet.
     """
 
     def __init__(self, store: VersionedFlowStateStore) -> None:
@@ -109,7 +117,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         self._store = store
         self._states: dict[str, FlowState] = {}
         self._versions: dict[str, str] = {}
-        self._all_versions: dict[str, str] = {}  # with the id each was made for
+        self._all_versions: dict[str, str] = {}  # each version with the id that it was made for
         self._payload: dict[str, set[str] | None] = {}  # None: it depends on how the last write was made
         self._walk: Walk | None = None
         self._followers: dict[str, Follower[Any]] = {}
@@ -185,7 +193,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             given["if_version"] = self._version(id, choice)
         call = self._store.update(id, **given)
         if id not in self._states:
-            # What was never a version of this state can be refused without a look at what is there.
+            # A text that was never a version of this state may be refused without a look at what is stored.
             never = choice is not None and self._all_versions.get(given["if_version"]) != id
             self._refused((FlowStateNotFoundError, FlowStateConflictError) if never else FlowStateNotFoundError, call)
         elif choice is not None and given["if_version"] != self._versions[id]:
@@ -251,7 +259,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         state = self._run(self._change(id, rewrite, by))
         assert exactly(expected) == exactly(state)
         if changed:
-            # Whether it was written whole is up to the store, and tells what UNSET can take out.
+            # The store decides whether it writes the state whole, and by that which keys UNSET can remove.
             nothing = not self._payload[id] and self._payload[id] is not None and not payload_keys(state)
             self._wrote(id, state, state.version, payload=set() if nothing else None)
         else:
@@ -343,7 +351,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
 
     @rule(id=ids)
     def start_following(self, id: str) -> None:
-        """Somebody begins to watch a state, or the first page of the list."""
+        """Somebody begins to watch: first the first page of the list, then a state."""
         if not self._followers:
             self._followers["first page"] = Follower(
                 self._store.watch_list(FlowStateQuery(limit=3)),
@@ -361,7 +369,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._followers)
     @rule(gives_up=st.booleans())
     def follow(self, gives_up: bool) -> None:
-        """Whoever watches comes to the last of what there is, whatever was between, and however often it stopped."""
+        """Whoever watches sees the last item that there is, whatever came before, and however often it stopped."""
         for id, follower in self._followers.items():
             if gives_up:
                 self._run(follower.give_up())
@@ -373,7 +381,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._walk is None)
     @rule(limit=st.integers(1, 3))
     def start_walking(self, limit: int) -> None:
-        """A walk through all pages begins, others write between them."""
+        """A walk through all pages begins; the other rules write between the pages."""
         self._walk = Walk(limit, expected=set(self._states))
         self.walk_on()
 

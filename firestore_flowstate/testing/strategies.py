@@ -1,7 +1,7 @@
-"""Hypothesis strategies for what a store has to keep: ``flow_states()``, ``json_values()``, ``flow_ids()``, ...
+"""Strategies of hypothesis for what a store has to keep: ``flow_states()``, ``json_values()``, ``flow_ids()``, ...
 
-Each public one is a composite over a constant: hypothesis prepares a strategy once, and shows it by its name if
-the whole of it would fill pages.
+Each public strategy is a composite over a constant. So hypothesis prepares it only once, and shows it by its name in
+place of pages of nested strategies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ODD_IDS: Final = (
     "x" * 1500,
     "🙂" * 375,
 )
-_JOINABLE: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # which JSON cannot tell from the character they make
+_JOINABLE: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # JSON reads such a pair as one character
 
 _TEXTS: Final = st.text(max_size=20)
 _ANY_TEXTS: Final = _TEXTS | st.text(st.characters(exclude_categories=()), max_size=5).filter(
@@ -82,13 +82,13 @@ def step_names(draw: st.DrawFn) -> str:
 
 @st.composite
 def flow_ids(draw: st.DrawFn) -> str:
-    """Ids that name a document by Firestore's rules."""
+    """Ids that can name a document by Firestore's rules."""
     return draw(_FLOW_IDS)
 
 
 @st.composite
 def start_times(draw: st.DrawFn) -> int | float:
-    """Start times: whole numbers of 64 bits and finite floats, often equal by value."""
+    """Start times: integers of 64 bits and finite floats, many of them equal by value."""
     return draw(_START_TIMES)
 
 
@@ -97,9 +97,9 @@ def _dicts(
     required: Mapping[str, st.SearchStrategy[Any]],
     optional: Mapping[str, st.SearchStrategy[Any]],
 ) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for a model in its wire form: each optional key absent or there, and unknown keys."""
+    """Return a strategy for a model in its wire form, with some of the optional keys, and with unknown keys."""
     taken = {*model.wire_names, *model.wire_names.values()}
-    # Without lone surrogates, which pydantic does not take in names of unknown keys.
+    # The names have no lone surrogates: pydantic does not take them in unknown keys.
     keys = st.sampled_from(["owner", "tags", "status", "expireAt", "_flowstate", *_ODD_NAMES]) | _TEXTS
     unknown: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.dictionaries(
         keys.filter(lambda key: key not in taken), json_values(), max_size=2
@@ -132,7 +132,7 @@ _EXECUTIONS: Final = _dicts(
 _FLOW_STATES: Final = _dicts(
     FlowState,
     {
-        "flowId": _TEXTS,  # like name and blockedOnStep.name in the index, where strings are UTF-8
+        "flowId": _TEXTS,  # indexed, as are name and blockedOnStep.name, so it has no lone surrogates
         "startTime": _START_TIMES,
         "cache": st.dictionaries(_NAMES, _CACHE_ENTRIES, max_size=4),
         "eventsTriggered": st.dictionaries(_NAMES, json_values(), max_size=3),
@@ -170,7 +170,7 @@ def executions(draw: st.DrawFn) -> FlowStateExecution:
 
 @st.composite
 def flow_state_dicts(draw: st.DrawFn) -> dict[str, Any]:
-    """Flow states in Genkit's form: each optional field absent, null or there, and unknown keys."""
+    """Flow states in Genkit's form: each optional field is absent, null or given, and there are unknown keys."""
     return draw(_FLOW_STATES)
 
 

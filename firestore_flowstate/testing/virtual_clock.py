@@ -10,7 +10,7 @@ from itertools import count
 
 
 class VirtualTimer:
-    """What a virtual clock will call."""
+    """A call that a virtual clock will make."""
 
     def __init__(self, at: float, callback: Callable[[], None], *, background: bool) -> None:
         self.at = at
@@ -19,7 +19,7 @@ class VirtualTimer:
         self.is_cancelled = False
 
     def cancel(self) -> None:
-        """Do not call it any more."""
+        """Have the call not made."""
         self.is_cancelled = True
 
 
@@ -47,17 +47,17 @@ class VirtualClock:
         return round(self._seconds * 1000)
 
     def monotonic(self) -> float:
-        """Return the same in seconds."""
+        """Return the same time in seconds."""
         return self._seconds
 
     def call_later(self, seconds: float, callback: Callable[[], None], *, background: bool = False) -> VirtualTimer:
-        """Call it when the clock has been moved so far."""
+        """Call the callback when the clock has been moved so many seconds further."""
         timer = VirtualTimer(self._seconds + max(0.0, seconds), callback, background=background)
         heapq.heappush(self._timers, (timer.at, next(self._number), timer))
         return timer
 
     async def sleep(self, seconds: float) -> None:
-        """Return when the clock has been moved so far."""
+        """Return when the clock has been moved so many seconds further."""
         done = asyncio.get_running_loop().create_future()
         timer = self.call_later(seconds, lambda: None if done.done() else done.set_result(None))
         try:
@@ -66,7 +66,11 @@ class VirtualClock:
             timer.cancel()
 
     def advance(self) -> bool:
-        """Move to the next timer that somebody waits for, and call all that are due; return whether there was one."""
+        """Move to the next timer that somebody waits for, and make all calls that are due.
+
+        Returns:
+            Whether there was such a timer.
+        """
         waiting = [timer.at for _, _, timer in self._timers if not (timer.is_cancelled or timer.background)]
         if not waiting:
             return False

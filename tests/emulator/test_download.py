@@ -198,7 +198,7 @@ def test_without_rich_the_command_shows_figures(server: JarServer, cache: Path, 
     code, out, err = programs.run("-c", without_rich, *download(server)[2:])
 
     assert (0, f"{cache / NAME}\n") == (code, out)
-    assert "Without a progress bar, which firestore-flowstate[emulator] brings." == err.splitlines()[0]
+    assert "There is no progress bar: pip install 'firestore-flowstate[emulator]' brings one." == err.splitlines()[0]
     assert "1 MiB of 1 MiB" == err.splitlines()[-1]
 
 

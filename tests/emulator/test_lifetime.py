@@ -264,7 +264,9 @@ def test_a_named_emulator_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         host = f"127.0.0.1:{closed.getsockname()[1]}"
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", host)
 
-    with pytest.raises(EmulatorError, match=f"FIRESTORE_EMULATOR_HOST is {host}, where no Firestore emulator answers"):
+    with pytest.raises(
+        EmulatorError, match=f"FIRESTORE_EMULATOR_HOST is {host}, and no Firestore emulator answers there"
+    ):
         start_emulator()
 
 

@@ -36,7 +36,7 @@ class CountingStore:
     Attributes:
         faults: What happens in place of an update, by its number from 1: called with the update as a function.
         updates: How many updates were tried.
-        writes: The writes that landed, in order.
+        writes: The writes that were committed, in order.
         reads: How often each method that reads was called.
     """
 

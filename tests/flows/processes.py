@@ -136,7 +136,7 @@ async def _end_with(parent: int) -> None:
 
 def _arm(store: WatchedStore, job: Job) -> None:
     """Have the process kill itself at a write."""
-    sent, landed, (odds, seed) = 0, 0, job.odds or (0.0, 0)
+    sent, committed, (odds, seed) = 0, 0, job.odds or (0.0, 0)
     drawn = random.Random(f"{seed} {os.getpid()}")
 
     async def before(write: Event) -> None:
@@ -146,9 +146,9 @@ def _arm(store: WatchedStore, job: Job) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def after(write: Event) -> None:
-        nonlocal landed
-        landed += 1
-        if (landed == job.die_at and job.after) or drawn.random() < odds:
+        nonlocal committed
+        committed += 1
+        if (committed == job.die_at and job.after) or drawn.random() < odds:
             os.kill(os.getpid(), signal.SIGKILL)
 
     store.before, store.after = before, after

@@ -43,7 +43,7 @@ def three_steps(flows: Flows) -> None:
 async def test_a_write_whose_reply_is_lost_is_looked_for(
     flows: Flows, store: CountingStore, fault: Fault, number: int
 ) -> None:
-    """Whether it landed or not, the run goes on, and each step runs once."""
+    """Whether it was committed or not, the run goes on, and each step runs once."""
     three_steps(flows)
     store.faults[number] = fault
 
@@ -238,7 +238,7 @@ async def test_a_value_that_the_store_refuses_ends_the_run_and_nothing_else(flow
 
 
 async def test_no_step_begins_behind_the_lease(store: CountingStore) -> None:
-    """Before a write has landed that extends it; who was not taken over goes on."""
+    """Before a write was committed that extends it; who was not taken over goes on."""
     flows = Flows(store, lease=timedelta(seconds=1))
     began_at_write: list[int] = []
 

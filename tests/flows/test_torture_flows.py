@@ -32,24 +32,24 @@ def told_late() -> Iterator[dict[str, Any]]:
         on = None if number == 1 else str(number - 1)
         return {"what": "write", "run": "x", "process": 1, "number": f"w{number}", "how": how, "on": on, **form}
 
-    def landed(number: int) -> dict[str, Any]:
-        return {"what": "landed", "run": "x", "process": 1, "number": f"w{number}", "version": str(number)}
+    def committed(number: int) -> dict[str, Any]:
+        return {"what": "committed", "run": "x", "process": 1, "number": f"w{number}", "version": str(number)}
 
     def claim_and_end(number: int, owner: str, drives: int) -> Iterator[dict[str, Any]]:
         yield write(number, "update", record={"owner": owner, "drives": drives}, wake=9)
-        yield landed(number)
+        yield committed(number)
         record = {"last": owner, "drives": drives, "ended": "failed"}
         yield write(number + 1, "update", record=record, done=True, error="no", wake=None)
-        yield landed(number + 1)
+        yield committed(number + 1)
 
     yield write(1, "create", wake=1)
-    yield landed(1)
+    yield committed(1)
     yield from claim_and_end(2, "a", 1)
     retried = write(4, "edit", record={"last": "a", "drives": 1}, wake=2)
     yield retried
     yield {"what": "load", "run": "x", "process": 2, "version": "4", "content": retried["content"]}
     yield from claim_and_end(5, "b", 2)
-    yield landed(4)
+    yield committed(4)
 
 
 def test_a_retry_that_others_saw_first_is_before_the_end_that_followed() -> None:
@@ -58,11 +58,13 @@ def test_a_retry_that_others_saw_first_is_before_the_end_that_followed() -> None
 
 
 @pytest.mark.parametrize(("wake", "wrong"), [(None, 0), (7, 1)], ids=["the same", "another"])
-def test_two_that_write_the_same_on_one_version_may_both_be_told_that_it_landed(wake: int | None, wrong: int) -> None:
+def test_two_that_write_the_same_on_one_version_may_both_be_told_that_it_was_committed(
+    wake: int | None, wrong: int
+) -> None:
     """The reply of one was lost, and what it finds stored is what it wrote; of other content that is a fault."""
     lines = list(told_late())
     [place] = [place for place, line in enumerate(lines) if line["what"] == "write" and line["number"] == "w3"]
     again = {**lines[place], "process": 2, "number": "again", "changes": {**lines[place]["changes"], "wake": wake}}
     told = {**lines[place + 1], "process": 2, "number": "again"}
 
-    assert wrong == len([each for each in violations([*lines, again, told]) if "2 writes landed" in each])
+    assert wrong == len([each for each in violations([*lines, again, told]) if "2 writes were committed" in each])

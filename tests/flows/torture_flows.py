@@ -140,7 +140,7 @@ class Torture:
                     ended.add(id)
                     if self.draw.random() < 0.5 and self.may_retry:
                         self.touched.add(id)
-                        ended.discard(id)  # before: a retry whose reply is lost may have landed
+                        ended.discard(id)  # before: a retry whose reply is lost may be committed
                         await flows.retry(id)
                         self.counts["retries"] += 1
                 elif self.draw.random() < 0.004:
@@ -222,8 +222,8 @@ class Torture:
                 wrong.append(f"{id} ends as {result}")
         events = journal.events()
         for event in events:
-            if event["what"] in ("begin", "told", "landed"):
-                self.counts[{"begin": "step executions", "told": "answers", "landed": "commits"}[event["what"]]] += 1
+            if event["what"] in ("begin", "told", "committed"):
+                self.counts[{"begin": "step executions", "told": "answers", "committed": "commits"}[event["what"]]] += 1
         self.counts["runs"] += len({event["run"] for event in events})
         return [*wrong, *violations(events, restored=restored)]
 

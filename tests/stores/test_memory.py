@@ -154,7 +154,7 @@ async def test_attempts_are_at_least_one() -> None:
 
 def test_tests_of_a_contract_cannot_be_overridden() -> None:
     """A store that fails one does not keep the contract; a subclass adds tests under names of their own."""
-    with pytest.raises(TypeError, match="test_load_returns_none_where_there_is_nothing"):
+    with pytest.raises(TypeError, match="test_load_returns_none_if_there_is_nothing"):
 
         class TestPicky(VersionedFlowStateStoreTests):
-            async def test_load_returns_none_where_there_is_nothing(self) -> None: ...
+            async def test_load_returns_none_if_there_is_nothing(self) -> None: ...

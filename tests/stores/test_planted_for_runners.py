@@ -254,7 +254,7 @@ def case(store: Callable[..., MemoryFlowStateStore], test: str, /, **arguments: 
     [
         case(LeavesOutWhatComesFast, "test_watch_never_misses_the_last_state"),
         case(TellsNotOfTheEnd, "test_watch_yields_the_state_now_and_after_each_change"),
-        case(TellsOfOthers, "test_watch_yields_nothing_where_nothing_changes"),
+        case(TellsOfOthers, "test_watch_yields_nothing_if_nothing_changes"),
         case(HandsOutOneObject, "test_watch_yields_a_state_of_its_own"),
         case(EndsWithATimeout, "test_watch_bears_a_timeout_around_a_step"),
         case(ForgetsWhatWasCancelled, "test_watch_bears_a_timeout_around_a_step"),
@@ -315,7 +315,7 @@ def test_random_operations_come_upon_a_fault(
     store: type[MemoryFlowStateStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state machine draws what it takes, and knows the right answer."""
-    monkeypatch.setattr(expected, "_PATIENCE", PATIENCE)
+    monkeypatch.setattr(expected, "_PATIENCE_SECONDS", PATIENCE)
     machine = settings(
         max_examples=300,
         stateful_step_count=30,

@@ -86,7 +86,7 @@ def test_without_an_emulator_tests_fail_and_say_how_to_get_it(tmp_path: Path) ->
 
     assert 1 == ran.returncode
     assert "1 error" in ran.stdout
-    assert "127.0.0.1:1, where no Firestore emulator answers" in ran.stdout
+    assert "127.0.0.1:1, and no Firestore emulator answers there" in ran.stdout
     assert "Traceback" not in ran.stdout
     assert "process.py" not in ran.stdout
     missing = _pytest(tmp_path, SYNC_TEST, environment={"FIRESTORE_EMULATOR_HOST": "", "PATH": "", "JAVA_HOME": ""})

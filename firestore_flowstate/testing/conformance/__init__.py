@@ -7,8 +7,8 @@
         def store(self) -> MyStore:
             return MyStore()
 
-Every contract is the sum of suites with one subject each, which can be run alone while a store is being
-written. A test cannot be overridden: a store that fails one does not keep the contract.
+Every contract is the sum of suites with one subject each. A suite can be run alone while a store is being written. A
+test cannot be overridden: a store that fails one does not keep the contract.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class BatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_saves_each_state_under_its_id(self, store: VersionedFlowStateStore) -> None:
-        """What is saved together is loaded exactly, together or alone."""
+        """States that are saved together are loaded exactly, together or alone."""
         states = {f"id of {name}": with_everywhere(value) for name, value in VALUES.items()}
         await store.save_many(states)
 
@@ -51,7 +51,7 @@ class BatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_loads_in_the_order_of_the_ids(self, store: VersionedFlowStateStore) -> None:
-        """Absent states are left out, repeated ids count once, any iterable will do."""
+        """Absent states are left out, repeated ids count once, and the ids may be any iterable."""
         await store.save_many({id: started(flow_id=id) for id in ("a", "b", "c")})
         loaded = await store.load_many(id for id in ("c", "missing", "a", "c"))
 
@@ -68,7 +68,7 @@ class BatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_deletes_all(self, store: VersionedFlowStateStore) -> None:
-        """What is not there is passed over, repeated ids too."""
+        """Ids without a state are passed over, and so are repeated ids."""
         await store.save_many({id: started(flow_id=id) for id in ("a", "b", "c")})
         await store.delete_many(id for id in ("a", "missing", "c", "a"))
 
@@ -100,7 +100,7 @@ class BatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_refuses_invalid_ids_by_name(self, store: VersionedFlowStateStore) -> None:
-        """An id that cannot name a document fails by itself; deletion does the others."""
+        """An id that cannot name a document fails by itself; `delete_many` deletes the others."""
         await store.save_many({"a": started(), "b": started()})
         with pytest.raises(FlowStateBatchError) as failure:
             await store.load_many(["a", "", "b"])

@@ -1,4 +1,4 @@
-"""The contracts: what a store must pass to be called one."""
+"""The contracts as one class each: what a store must pass."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class VersionedFlowStateStoreTests(
     DueTests,
     WatchTests,
 ):
-    """The contract of `VersionedFlowStateStore`, which includes the other. Override the fixture `store`."""
+    """The contract of `VersionedFlowStateStore`, with that of `FlowStateStore` in it. Override the fixture `store`."""
 
 
 class ExpiringFlowStateStoreTests(ExpiryTests, ExpireAfterTests):
-    """What holds for a VersionedFlowStateStore whose states expire. Override the fixture `store_expiring_after`."""
+    """What must hold for a VersionedFlowStateStore whose states expire. Override the fixture `store_expiring_after`."""

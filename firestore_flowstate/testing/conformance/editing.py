@@ -116,7 +116,7 @@ class EditingTests(Suite):
     async def test_edit_writes_whatever_the_block_changed(
         self, store: VersionedFlowStateStore, change: Callable[[FlowState], None]
     ) -> None:
-        """A change of any part is stored, and the state at hand has the stored version afterwards."""
+        """A change of any part is stored, and the state of the block has the stored version afterwards."""
         expected = _to_edit()
         await store.save("id", expected)
         change(expected)
@@ -134,7 +134,7 @@ class EditingTests(Suite):
     async def test_modify_writes_whatever_was_changed(
         self, store: VersionedFlowStateStore, change: Callable[[FlowState], None]
     ) -> None:
-        """The same by a function; the state returned is the stored one."""
+        """A function may make the same changes; the state that is returned is the stored one."""
         expected = _to_edit()
         await store.save("id", expected)
         change(expected)
@@ -146,7 +146,7 @@ class EditingTests(Suite):
         assert state.version == loaded.version
 
     @pytest.mark.asyncio
-    async def test_edit_writes_nothing_where_nothing_changed(self, store: VersionedFlowStateStore) -> None:
+    async def test_edit_writes_nothing_if_nothing_changed(self, store: VersionedFlowStateStore) -> None:
         """A block that leaves the state as it was makes no version, though values were set to what they were."""
         before = _to_edit()
         before.input = float("nan")
@@ -161,8 +161,8 @@ class EditingTests(Suite):
         assert before.version == loaded.version == state.version == unchanged.version
 
     @pytest.mark.asyncio
-    async def test_edit_leaves_the_store_alone_where_the_block_raises(self, store: VersionedFlowStateStore) -> None:
-        """The block's own exception comes out, and nothing is written."""
+    async def test_edit_leaves_the_store_alone_if_the_block_raises(self, store: VersionedFlowStateStore) -> None:
+        """The exception of the block is raised, and nothing is written."""
         before = _to_edit()
         await store.save("id", before)
         with pytest.raises(RuntimeError, match="of the block"):
@@ -177,10 +177,10 @@ class EditingTests(Suite):
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("change", EDITS, ids=lambda change: change.__name__[1:])
-    async def test_edit_conflicts_where_another_wrote_meanwhile(
+    async def test_edit_conflicts_if_another_wrote_meanwhile(
         self, store: VersionedFlowStateStore, change: Callable[[FlowState], None]
     ) -> None:
-        """Leaving the block raises the conflict, and the other's write stands."""
+        """The end of the block raises the conflict, and the other writer's state stays."""
         await store.save("id", _to_edit())
         other = with_steps("other")
         with pytest.raises(FlowStateConflictError) as conflict:
@@ -192,7 +192,7 @@ class EditingTests(Suite):
         assert exactly(other) == exactly(await store.load("id"))
 
     @pytest.mark.asyncio
-    async def test_edit_conflicts_where_another_deleted_meanwhile(self, store: VersionedFlowStateStore) -> None:
+    async def test_edit_conflicts_if_another_deleted_meanwhile(self, store: VersionedFlowStateStore) -> None:
         """A state that was deleted during the block does not come back."""
         for change in (_all_of_update, _rename):
             await store.save("id", _to_edit())
@@ -205,14 +205,14 @@ class EditingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_edit_without_change_never_conflicts(self, store: VersionedFlowStateStore) -> None:
-        """Who changed nothing does not care who wrote meanwhile."""
+        """If the block changed nothing, it does not matter that another wrote meanwhile."""
         await store.save("id", started())
         async with store.edit("id"):
             await store.save("id", with_steps("other"))
 
     @pytest.mark.asyncio
     async def test_missing_state_is_not_found(self, store: VersionedFlowStateStore) -> None:
-        """There is nothing to edit; the block and the function are not run."""
+        """The block and the function are not run."""
         with pytest.raises(FlowStateNotFoundError) as refusal:
             async with store.edit("id"):
                 raise AssertionError("the block was entered")
@@ -240,7 +240,7 @@ class EditingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_modify_runs_again_on_a_conflict(self, store: VersionedFlowStateStore) -> None:
-        """After another's write the function sees what is there now."""
+        """After another writer's write the function is called with the new state."""
         await store.save("id", with_steps("a"))
         seen = []
 
@@ -257,7 +257,7 @@ class EditingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_modify_gives_up_after_its_attempts(self, store: VersionedFlowStateStore) -> None:
-        """The last conflict comes out after as many attempts as were asked for."""
+        """The last conflict is raised after as many attempts as were asked for."""
         await store.save("id", started())
         calls = 0
 
@@ -274,7 +274,7 @@ class EditingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_modify_writes_the_state_that_is_returned(self, store: VersionedFlowStateStore) -> None:
-        """A function may return the state to be written instead of changing the one it is given; else it is ignored."""
+        """A function may return another state, which is then written. What else it returns is ignored."""
         await store.save("id", with_steps("a"))
         modified = await store.modify("id", lambda state: state.model_copy(update={"name": "copied"}))
         assert "copied" == modified.name
@@ -296,7 +296,7 @@ class EditingTests(Suite):
     async def test_a_write_inside_modify_that_could_only_wait_for_itself_is_refused(
         self, store: VersionedFlowStateStore, write: Callable[[VersionedFlowStateStore], Awaitable[object]]
     ) -> None:
-        """At once, with the id, and nothing is written; another state may be written, and this one read."""
+        """The write is refused at once, with the id. Another state may be written, and this one read."""
         before = with_steps("a")
         await store.save("id", before)
 
@@ -311,7 +311,7 @@ class EditingTests(Suite):
 
         assert "id" == refusal.value.flow_id
         assert exactly(before) == exactly(await store.load("id"))
-        await write(store)  # which is fine outside
+        await write(store)  # the same write is allowed outside of modify
 
     @pytest.mark.asyncio
     async def test_modify_passes_on_what_the_function_raises(self, store: VersionedFlowStateStore) -> None:

@@ -26,25 +26,25 @@ class WithExpireAfter(FlowState):
 
 
 class Owning(FlowState):
-    """One with a field that is named as Firestore's TTL field is here."""
+    """A flow state with a field that has the name of the TTL field of this package."""
 
     expireAt: str = "soon"  # noqa: N815  # a name on the wire
 
 
 class OfHours(FlowState):
-    """One with a field of another type under the name of the flow's own duration."""
+    """A flow state with a field of another type under the name of the flow's own duration."""
 
     expire_after: timedelta = IN_AN_HOUR
 
 
 class Closed(FlowState):
-    """One without unknown keys."""
+    """A flow state without unknown keys."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Frozen(FlowState):
-    """One that does not change."""
+    """A flow state that is frozen."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,7 +55,7 @@ class ExpireAfterTests(ExpiringSuite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("by", ["save", "create", "update", "edit", "update and end", "modify the key"])
     async def test_a_flow_may_expire_after_a_time_of_its_own(self, store: VersionedFlowStateStore, by: str) -> None:
-        """Whichever write says so, over the store's own setting, and it is kept with the state in milliseconds."""
+        """Any write may set that time, in place of the store's setting. It is kept with the state, in milliseconds."""
         state, own = finished(), timedelta(days=7)
         if by == "save":
             await store.save("id", state, expire_after=own)
@@ -88,7 +88,7 @@ class ExpireAfterTests(ExpiringSuite):
     async def test_the_time_of_its_own_is_kept_until_a_write_says_otherwise(
         self, store: VersionedFlowStateStore, version: str
     ) -> None:
-        """The write that ends the flow goes by it, whatever it knows of the state; and so on until it is changed."""
+        """The write that ends the flow uses that time, whatever it knows of the state; so do later writes."""
         state, own = started(), timedelta(days=7)
         await store.save("id", state, expire_after=own)
         given: Any = state.version
@@ -120,7 +120,7 @@ class ExpireAfterTests(ExpiringSuite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("by", ["save", "create", "save_many"])
     async def test_a_declared_time_of_its_own_is_one(self, store: VersionedFlowStateStore, by: str) -> None:
-        """A field of a subclass holds as an unknown key does, also on the version that the save has noted."""
+        """A field of a subclass counts as an unknown key does, also for a write on top of the version of the save."""
         state, own = _of(WithExpireAfter, started()), timedelta(days=7)
         state.expire_after = 7 * 86_400_000
         await _write(store, by, state)
@@ -141,7 +141,7 @@ class ExpireAfterTests(ExpiringSuite):
     async def test_a_declared_key_of_the_name_of_the_expiry_stays(
         self, store: VersionedFlowStateStore, by: str
     ) -> None:
-        """What a subclass declares as expireAt is the state's own, and no write takes it for the expiry."""
+        """A field `expireAt` of a subclass belongs to the state, and no write takes it for the expiry."""
         state = _of(Owning, started())
         await _write(store, by, state)
         await store.update("id", operation=finished().operation, if_version=state.version or "")
@@ -155,7 +155,7 @@ class ExpireAfterTests(ExpiringSuite):
     async def test_a_state_that_cannot_keep_the_time(
         self, store: VersionedFlowStateStore, kind: type[FlowState]
     ) -> None:
-        """It is refused, with the field, and neither stored nor changed."""
+        """The write is refused with the field, and the state is neither stored nor changed."""
         state = _of(kind, started())
         before = exactly(state.model_dump(by_alias=True))
         for call in (store.save("id", state, expire_after=IN_AN_HOUR), store.create("id", state, expire_after=None)):
@@ -172,7 +172,7 @@ class ExpireAfterTests(ExpiringSuite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("by", ["save", "update", "edit"])
     async def test_a_flow_may_never_expire(self, store: VersionedFlowStateStore, by: str) -> None:
-        """None takes the expiry away, and every later write leaves it so."""
+        """None removes the expiry, and every later write leaves it removed."""
         state = finished()
         await store.save("id", state)
         if by == "save":
@@ -190,10 +190,10 @@ class ExpireAfterTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("value", ["7", True, None, [5], float("nan"), float("inf")], ids=ascii)
-    async def test_what_is_no_time_of_its_own_counts_for_nothing(
+    async def test_what_is_not_a_time_of_its_own_counts_for_nothing(
         self, store: VersionedFlowStateStore, value: Any
     ) -> None:
-        """The store's own setting holds."""
+        """If the key has another value, the store's own setting counts."""
         state = finished()
         state.expireAfter = value
         await store.save("id", state)
@@ -204,8 +204,8 @@ class ExpireAfterTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("own", [timedelta(), timedelta(seconds=-1), 5, "7d"], ids=str)
-    async def test_refuses_what_is_no_duration(self, store: VersionedFlowStateStore, own: Any) -> None:
-        """And writes nothing, also to the state object."""
+    async def test_refuses_what_is_not_a_duration(self, store: VersionedFlowStateStore, own: Any) -> None:
+        """Nothing is written, also not to the state object."""
         state = started()
         await store.save("id", state)
         version = state.version
@@ -226,7 +226,7 @@ class ExpireAfterTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     async def test_a_refused_write_leaves_the_state_object(self, store: VersionedFlowStateStore) -> None:
-        """What was not stored is not said of it."""
+        """It does not get a version or an expiry that was not stored."""
         state = started()
         await store.save("id", state)
         with pytest.raises(FlowStateExistsError):

@@ -35,7 +35,7 @@ WRITES: Final = {
     **WHOLE_WRITES,
     "update": lambda store, version: store.update("id", cache={"late": CacheEntry(value=1)}, if_version=version),
 }
-"""Each way to write to a version."""
+"""Each way to write on top of a version."""
 
 
 def _rename(state: FlowState) -> None:
@@ -68,7 +68,7 @@ class ExpiryTests(ExpiringSuite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("error", [None, "failed"])
     async def test_finished_states_expire(self, store: VersionedFlowStateStore, error: str | None) -> None:
-        """Whether done or failed, a finished state has its expiry, which load and summaries tell."""
+        """A finished state, done or failed, has an expiry, which loads and summaries show."""
         state = finished(error=error)
         before = datetime.now(timezone.utc)
         await store.save("id", state)
@@ -96,7 +96,7 @@ class ExpiryTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     async def test_a_flow_that_ends_gets_its_expiry(self, store: VersionedFlowStateStore) -> None:
-        """The partial write that ends a flow sets it, by update, edit and modify."""
+        """The partial write that ends a flow sets the expiry, by update, edit and modify."""
 
         def finish(state: FlowState) -> None:
             state.operation.done = True
@@ -115,7 +115,7 @@ class ExpiryTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     async def test_a_flow_that_is_resumed_loses_its_expiry(self, store: VersionedFlowStateStore) -> None:
-        """Whatever makes the flow unfinished clears it: update, edit, or a whole save."""
+        """The write that makes the flow unfinished clears the expiry: update, edit, or a whole save."""
 
         def resume(state: FlowState) -> None:
             state.operation = Operation(name="op", done=False)
@@ -143,7 +143,7 @@ class ExpiryTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     async def test_an_expired_state_is_gone_at_once(self, store_expiring_after: MakeStore) -> None:
-        """It is neither loaded nor listed, edited nor due, collected or not; a count may include it."""
+        """It is neither loaded nor listed, edited nor due, though it may still be stored. A count may include it."""
         store = store_expiring_after(AT_ONCE)
         await store.save("stays", _waking(started(flow_id="stays")))
         await store.save_many({"gone": _waking(finished()), "gone too": _waking(finished(error="failed"))})
@@ -166,7 +166,7 @@ class ExpiryTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     async def test_whoever_watches_sees_a_state_expire(self, store_expiring_after: MakeStore) -> None:
-        """In its time, though nobody writes; so does whoever watches the list, and a new one under its id is there."""
+        """At its time, though nobody writes, also on a watched list. A new state under its id is seen again."""
         store = store_expiring_after(timedelta(seconds=1))
         state = finished()
         watch, pages = store.watch("id"), store.watch_list()
@@ -185,7 +185,7 @@ class ExpiryTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     async def test_an_expired_state_leaves_its_id_free(self, store_expiring_after: MakeStore) -> None:
-        """Create, and a save that asks for nothing there, replace it."""
+        """`create`, and a save with ``if_version=None``, replace it."""
         store = store_expiring_after(AT_ONCE)
         await store.save_many({"create": finished(), "save": finished()})
         state = with_steps("new")
@@ -198,8 +198,8 @@ class ExpiryTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", WHOLE_WRITES.values(), ids=WHOLE_WRITES)
-    async def test_an_expired_version_is_no_version(self, store_expiring_after: MakeStore, write: Any) -> None:
-        """To save on it or to delete it is a conflict with nothing, and brings nothing back."""
+    async def test_an_expired_version_is_not_a_version(self, store_expiring_after: MakeStore, write: Any) -> None:
+        """To save on top of it or to delete it is a conflict with an absent state, and brings nothing back."""
         store = store_expiring_after(AT_ONCE)
         state = finished()
         await store.save("id", state)
@@ -211,7 +211,7 @@ class ExpiryTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     async def test_an_expired_version_is_not_updated(self, store_expiring_after: MakeStore) -> None:
-        """There is nothing to change any more."""
+        """An update of it is FlowStateNotFoundError."""
         store = store_expiring_after(AT_ONCE)
         state = finished()
         await store.save("id", state)
@@ -226,7 +226,7 @@ class ExpiryTests(ExpiringSuite):
     async def test_an_expired_version_that_another_has_replaced(
         self, store_expiring_after: MakeStore, write: Any
     ) -> None:
-        """If another writer has resumed the flow there is a state again: a conflict, as of any older version."""
+        """If another has resumed the flow, a write on top of the expired version is a conflict like any other."""
         store = store_expiring_after(AT_ONCE)
         state = finished()
         await store.save("id", state)
@@ -245,7 +245,7 @@ class ExpiryTests(ExpiringSuite):
     async def test_what_expires_while_it_is_edited_stays_gone(
         self, store_expiring_after: MakeStore, change: Callable[[FlowState], None]
     ) -> None:
-        """An edit that ends too late is a conflict, a modify finds nothing, whatever part of the state they change."""
+        """An edit that ends too late is a conflict, and a modify finds no state, whatever they change."""
         store = store_expiring_after(SOON)
 
         async def after_its_time(state: FlowState) -> None:
@@ -266,7 +266,7 @@ class ExpiryTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     async def test_deleting_an_expired_state_does_nothing(self, store_expiring_after: MakeStore) -> None:
-        """It counts as absent, which is not an error."""
+        """The state counts as absent, and deleting an absent state is not an error."""
         store = store_expiring_after(AT_ONCE)
         await store.save("id", finished())
         await store.delete("id")

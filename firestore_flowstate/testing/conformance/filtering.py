@@ -76,7 +76,7 @@ QUERIES: Final[tuple[tuple[FlowStateQuery, Callable[[FlowState, int], bool]], ..
         lambda state, place: place % 5 == 2 and place % 4 == 3 and place % 3 == 1,
     ),
 )
-"""Queries, and which of the states they ask for, by place."""
+"""Queries, and the indexes of the states that they ask for."""
 
 
 def _shown(query: Any) -> str:
@@ -92,7 +92,7 @@ class FilterTests(Suite):
     async def test_finds_the_states_that_match(
         self, store: VersionedFlowStateStore, query: FlowStateQuery, wanted: Callable[[FlowState, int], bool]
     ) -> None:
-        """All filters must hold; pages, counts, iteration and summaries agree, newest first."""
+        """A state must match all filters. Pages, counts, iteration and summaries agree, newest first."""
         states = _population()
         await store.save_many(states)
         expected = [id for place, (id, state) in enumerate(states.items()) if wanted(state, place)][::-1]
@@ -116,7 +116,7 @@ class FilterTests(Suite):
 
     @pytest.mark.asyncio
     async def test_filters_see_the_last_write(self, store: VersionedFlowStateStore) -> None:
-        """After a partial write a state is found by what it says now."""
+        """After a partial write a state is found by its new fields."""
         await store.save("id", started())
         await store.update("id", blocked_on_step=BlockedOnStep(name="wait"))
         assert await store.count(FlowStateQuery(status="blocked", blocked_on="wait")) == 1
@@ -147,7 +147,7 @@ class FilterTests(Suite):
     async def test_where_tells_types_apart(
         self, store: VersionedFlowStateStore, asked: Any, expected: list[str]
     ) -> None:
-        """Numbers are equal by value; a bool is not a number, text is not a number, null and lists equal nothing."""
+        """Numbers are equal by value. A boolean is not a number, nor is a text; null and lists equal nothing."""
         values = {
             "text": "1", "int": 1, "float": 1.0, "true": True, "false": False, "zero": 0, "null": None, "empty": "",
             "list": [1], "map": {"a": 1}, "odd": "naïve 🙂", "large": 2**53 + 1, "near": 2**53, "NaN": float("nan"),
@@ -163,7 +163,7 @@ class FilterTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("key", ["a.b", "a b", "a\rb", "naïve", "`", "1st", "\\", "a/b", "x" * 1000], ids=ascii)
     async def test_where_takes_any_key(self, store: VersionedFlowStateStore, key: str) -> None:
-        """A key is one key, whatever a query language would make of it."""
+        """A key is one key, also if it has dots, quotes or other signs of a query language."""
         state = FlowState.model_validate({**started().model_dump(by_alias=True), key: "yes"})
         await store.save("id", state)
 
@@ -172,7 +172,7 @@ class FilterTests(Suite):
 
     @pytest.mark.asyncio
     async def test_where_sees_unknown_keys_alone(self, store: VersionedFlowStateStore) -> None:
-        """Fields of Genkit's schema are none of them, and have filters of their own or none."""
+        """A field of Genkit's schema is not an unknown key: it has a filter of its own, or none."""
         state = started(flow_id="id")
         state.name = "name"
         await store.save("id", state)
@@ -186,7 +186,7 @@ class FilterTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("size", [1485, 1486, 1487, 1499, 1500, 1501, 5000])
     async def test_long_names_and_keys_are_kept(self, store: VersionedFlowStateStore, size: int) -> None:
-        """Of any length; filters ask for those that an index can hold, and refuse the others."""
+        """Names and keys may have any length. Filters take those that an index can hold, and refuse the others."""
         text = "x" * size
         state = started(flow_id="id")
         state.name, state.owner, state.blocked_on_step = text, text, BlockedOnStep(name=text)
@@ -220,7 +220,7 @@ class FilterTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_token_is_bound_to_its_filters(self, store: VersionedFlowStateStore) -> None:
-        """A token of other filters is refused: its place means nothing there."""
+        """A token of other filters is refused, since its place is one in another list."""
         await store.save_many(_population())
         queries = [replace(query, limit=1) for query, _ in QUERIES]
         tokens = {place: (await store.list(query)).continuation_token for place, query in enumerate(queries)}
@@ -234,7 +234,7 @@ class FilterTests(Suite):
 
     @pytest.mark.asyncio
     async def test_states_deleted_between_pages_move_nothing(self, store: VersionedFlowStateStore) -> None:
-        """Whatever is inserted and deleted, each state that stays is listed exactly once."""
+        """Each state that stays is listed exactly once, whatever is inserted and deleted meanwhile."""
         ids = [f"id-{place:02}" for place in range(30)]
         await store.save_many({id: started(place // 7, flow_id=id) for place, id in enumerate(ids)})
         goes, stays = ids[::3], [id for id in ids if id not in ids[::3]]
@@ -257,7 +257,7 @@ class FilterTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_token_outlives_the_state_it_points_to(self, store: VersionedFlowStateStore) -> None:
-        """The last state of a page may be deleted or moved: the next page begins where it stood."""
+        """The last state of a page may be deleted or moved: the next page begins at its former place."""
         await fill(store, [(f"id-{place}", 0) for place in range(6)])
         first = await store.list(FlowStateQuery(limit=2))
         await store.delete("id-4")
@@ -267,7 +267,7 @@ class FilterTests(Suite):
 
     @pytest.mark.asyncio
     async def test_count_ignores_limit_and_token(self, store: VersionedFlowStateStore) -> None:
-        """A count is of all that match."""
+        """A count is that of all states that match."""
         await fill(store, [(f"id-{place}", place) for place in range(12)])
         token = (await store.list(FlowStateQuery(limit=5))).continuation_token
 
@@ -276,7 +276,7 @@ class FilterTests(Suite):
 
     @pytest.mark.asyncio
     async def test_iterate_follows_all_pages(self, store: VersionedFlowStateStore) -> None:
-        """It yields what the pages hold, from the query's token on, whatever the size of pages."""
+        """`iterate` yields what the pages hold, from the query's token on, whatever their size."""
         states = {f"id-{place:02}": started(place // 3, flow_id=f"id-{place:02}") for place in range(23)}
         await store.save_many(states)
         expected = list(states.values())[::-1]
@@ -289,7 +289,7 @@ class FilterTests(Suite):
         assert exactly(expected[20:]) == exactly(rest)
 
     @pytest.mark.asyncio
-    async def test_refuses_what_is_no_query(self, store: VersionedFlowStateStore) -> None:
+    async def test_refuses_what_is_not_a_query(self, store: VersionedFlowStateStore) -> None:
         """Only a FlowStateQuery, or None, can be asked."""
         for query in ({"limit": 5}, 5, "query"):
             for ask in (store.list, store.count, store.list_summaries):

@@ -1,4 +1,4 @@
-"""Ids: what names a flow state, by Firestore's rules for documents."""
+"""Ids of flow states, which follow Firestore's rules for the ids of documents."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ INVALID: Final = {
 
 
 class IdTests(Suite):
-    """The id is the key: what is one, and what is none."""
+    """The id is the key: which texts are ids, and which are not."""
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("id", VALID, ids=lambda name: ascii(name)[:20])
     async def test_any_name_of_a_document_is_an_id(self, store: FlowStateStore, id: str) -> None:
-        """Spaces, dots, line breaks, any script, and 1,500 bytes of it."""
+        """With spaces, dots and line breaks, in any script, up to 1,500 bytes."""
         state = started(flow_id=id)
         await store.save(id, state)
 

@@ -19,14 +19,14 @@ class KeepingTests(Suite):
     """Save and load: round trips, replacement, isolation, refusals."""
 
     @pytest.mark.asyncio
-    async def test_load_returns_none_where_there_is_nothing(self, store: FlowStateStore) -> None:
+    async def test_load_returns_none_if_there_is_nothing(self, store: FlowStateStore) -> None:
         """An id without a state is not an error."""
         assert await store.load("nothing") is None
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
     async def test_keeps_any_json_value_exactly(self, store: FlowStateStore, value: Any) -> None:
-        """A JSON value keeps its type and every bit, wherever Genkit's schema allows any value."""
+        """A JSON value keeps its type and every bit, in each field for which Genkit's schema allows any value."""
         state = with_everywhere(value)
         await store.save("id", state)
 
@@ -45,7 +45,7 @@ class KeepingTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("name", STEPS, ids=lambda name: ascii(name)[:20])
     async def test_step_may_have_any_name(self, store: FlowStateStore, name: str) -> None:
-        """Steps and events may be called anything, what Firestore has no field names for included."""
+        """Steps and events may have any names, also those that Firestore does not allow as names of fields."""
         state = with_steps(name)
         state.events_triggered = {name: {"payload": 1}}
         await store.save("id", state)
@@ -142,7 +142,7 @@ class KeepingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_listed_states_are_whole_and_their_own(self, store: FlowStateStore) -> None:
-        """What list returns is what load returns, and as safe to change."""
+        """A list returns what loads return, and its states are as safe to change."""
         state = with_everywhere({"list": [[1], float("nan")]})
         before = exactly(state)
         await store.save("id", state)
@@ -166,7 +166,7 @@ class KeepingTests(Suite):
         ids=["integer key", "null key", "object", "set", "4,301 digits", "joinable surrogates"],
     )
     async def test_refuses_what_has_no_json_form(self, store: FlowStateStore, value: Any, where: str) -> None:
-        """What JSON cannot hold without loss is refused with its place, and nothing is written."""
+        """A value that JSON cannot hold without loss is refused with its path, and nothing is written."""
         before = started()
         await store.save("id", before)
         state = started()
@@ -191,7 +191,7 @@ class KeepingTests(Suite):
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("state", [None, "state", {"flowId": "x"}, 5], ids=repr)
-    async def test_refuses_what_is_no_flow_state(self, store: FlowStateStore, state: Any) -> None:
+    async def test_refuses_what_is_not_a_flow_state(self, store: FlowStateStore, state: Any) -> None:
         """Only a FlowState can be saved."""
         with pytest.raises(FlowStateEncodeError):
             await store.save("id", state)
@@ -199,8 +199,8 @@ class KeepingTests(Suite):
         assert await store.load("id") is None
 
     @pytest.mark.asyncio
-    async def test_refuses_what_does_not_belong_into_a_container(self, store: FlowStateStore) -> None:
-        """What was put into cache or executions without being an entry or execution is refused with its place."""
+    async def test_refuses_what_is_not_an_entry_or_an_execution(self, store: FlowStateStore) -> None:
+        """Another value in cache, or in executions, is refused with its path."""
         state = started()
         state.cache["step"] = 5  # type: ignore[assignment]  # as an app without a type checker may do
         with pytest.raises(FlowStateEncodeError, match=r'cache\["step"\]'):

@@ -37,7 +37,7 @@ ODD_STARTS: Final = (
     -1e300,
     5e-324,
 )
-"""Starts that are equal by value in several types, before the epoch, and where floats are coarse."""
+"""Starts that are equal by value in several types, that lie before the epoch, or that are too large for floats."""
 
 DAMAGES: Final[dict[str, Callable[[str], str]]] = {
     "empty": lambda _: "",
@@ -137,7 +137,7 @@ class ListingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_page_size_may_change_between_pages(self, store: FlowStateStore) -> None:
-        """A token stands for a place, not for a number of states."""
+        """A token stands for a place in the order, not for a number of states."""
         ids = [f"id-{place}" for place in range(9)]
         await fill(store, [(id, 5) for id in ids])
         first = await store.list(FlowStateQuery(limit=2))
@@ -157,7 +157,7 @@ class ListingTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
     async def test_refuses_a_damaged_token(self, store: FlowStateStore, damage: Callable[[str], str]) -> None:
-        """Nothing but a token as it was given out asks for a page: no wrong page, no empty one."""
+        """Any token but one that was given out is an error, and gives neither a wrong page nor an empty one."""
         await fill(store, [(f"id-{place}", place) for place in range(3)])
         token = (await store.list(FlowStateQuery(limit=1))).continuation_token
         assert token is not None
@@ -166,7 +166,7 @@ class ListingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_states_inserted_between_pages_move_nothing(self, store: FlowStateStore) -> None:
-        """Whatever is inserted, each state that was there is listed once, and so is what comes later in the order."""
+        """Each state that was there before is listed once, and so is an inserted one that comes later in the order."""
         ids = [f"id-{place:02}" for place in range(0, 20, 2)]
         await fill(store, [(id, place // 4) for place, id in enumerate(ids)])
         found: list[str] = []

@@ -86,7 +86,7 @@ class PartialWriteTests(Suite):
 
     @pytest.mark.asyncio
     async def test_steps_keep_their_order(self, store: VersionedFlowStateStore) -> None:
-        """A step that is set again keeps its place, a new one comes last, one removed and set comes last too."""
+        """A step that is set again keeps its place. A new step comes last, and so does one that is removed and set."""
         await store.save("id", with_steps("a", "b", "c", "d"))
         await store.update("id", cache={"e": CacheEntry(), "b": CacheEntry(value="new")})
         await store.update("id", cache={"c": CacheEntry(value="again")}, remove=["c", "a", "not there"])
@@ -122,7 +122,7 @@ class PartialWriteTests(Suite):
 
     @pytest.mark.asyncio
     async def test_returns_the_new_version(self, store: VersionedFlowStateStore) -> None:
-        """What it returns is what load finds, and good for the next write without a read between."""
+        """`update` returns the version that load finds. The next write may be on top of it, without a read between."""
         await store.save("id", started())
         version = await store.update("id")
         for step in ("a", "b", "c"):
@@ -150,7 +150,7 @@ class PartialWriteTests(Suite):
 
     @pytest.mark.asyncio
     async def test_missing_state_is_not_found(self, store: VersionedFlowStateStore) -> None:
-        """There is no partial write to nothing, with a version or without, and none comes to be."""
+        """A partial write to an id without a state is an error, with a version or without, and creates nothing."""
         state = started()
         await store.save("id", state)
         await store.delete("id")
@@ -218,7 +218,7 @@ class PartialWriteTests(Suite):
 
     @pytest.mark.asyncio
     async def test_refuses_invalid_ids(self, store: VersionedFlowStateStore) -> None:
-        """Ids have the same rules as everywhere."""
+        """Ids have the same rules as in every method."""
         for id in ("", "a/b", "..", "__a__"):
             with pytest.raises(InvalidFlowIdError):
                 await store.update(id)

@@ -1,4 +1,4 @@
-"""Flow states that tests of stores are fond of."""
+"""Flow states that several suites store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ A_START: Final = 1_700_000_000_000
 
 
 def started(start_time: float = A_START, *, flow_id: str = "flow") -> FlowState:
-    """Return the state of a flow that started then and did nothing since."""
+    """Return the state of a flow that started at a time, in milliseconds, and did nothing since."""
     state = FlowState.start(flow_id=flow_id)
     state.start_time = start_time
     return state
@@ -27,7 +27,7 @@ def with_steps(*names: str) -> FlowState:
 
 
 def with_everywhere(value: Any) -> FlowState:
-    """Return a state that has the value wherever Genkit's schema allows any value."""
+    """Return a state that has the value in each field for which Genkit's schema allows any value."""
     own = copy.deepcopy
     return FlowState.model_validate(
         {
@@ -50,7 +50,7 @@ WIRE: Final[Mapping[str, Any]] = {
     "operation": {"name": "flow"},
     "executions": [],
 }
-"""The least that a flow state has in Genkit's form."""
+"""The fields that every flow state has in Genkit's form."""
 
 
 def _nested(depth: int) -> Any:

@@ -1,4 +1,4 @@
-"""What every suite of the contracts starts from: a store of one's own, and tests that cannot be switched off."""
+"""The base of every suite of the contracts: a fixture for the store, and tests that cannot be switched off."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MakeStore = Callable[[timedelta], VersionedFlowStateStore]
 
 
 def by_another(call: Coroutine[Any, Any, _Result]) -> asyncio.Future[_Result]:
-    """Return the future of a call that is made as by another task, which has nothing to do with the running one."""
+    """Return the future of a call that is made as by another task, without the context of the running one."""
     return contextvars.Context().run(asyncio.ensure_future, call)
 
 
 class Suite:
-    """Tests of a store that keep to the protocol; `store` is to be an empty one for each test."""
+    """Tests of a store that use its protocol alone. The fixture `store` is to return an empty store for each test."""
 
     @pytest.fixture
     def store(self) -> Any:
-        """Return an empty store; to be overridden by the subclass, which may close it afterwards."""
+        """Return an empty store. The subclass overrides this, and may close the store afterwards."""
         raise NotImplementedError(f"{type(self).__name__} needs a fixture `store` that returns an empty store")
 
     def __init_subclass__(cls) -> None:
@@ -47,7 +47,7 @@ class ExpiringSuite(Suite):
 
     @pytest.fixture
     def store_expiring_after(self) -> Any:
-        """Return a function that returns an empty store; to be overridden by the subclass.
+        """Return a function that returns an empty store. The subclass overrides this.
 
         Its argument is how long after their last write finished states expire.
         """

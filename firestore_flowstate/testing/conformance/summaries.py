@@ -1,4 +1,4 @@
-"""Summaries: what a list shows without reading payloads."""
+"""Summaries: what lists show of states without reading payloads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SummaryTests(Suite):
 
     @pytest.mark.asyncio
     async def test_shows_the_least_state(self, store: VersionedFlowStateStore) -> None:
-        """What a state does not have is None, zero or empty."""
+        """A field of the summary that the state does not have is None, zero or empty."""
         state = started(5, flow_id="flow")
         await store.save("id", state)
         [summary] = (await store.list_summaries()).summaries
@@ -42,7 +42,7 @@ class SummaryTests(Suite):
 
     @pytest.mark.asyncio
     async def test_shows_what_the_state_says(self, store: VersionedFlowStateStore) -> None:
-        """Name, blocked step, number of steps, last end, first line of the error."""
+        """The name, the blocked step, the number of steps, the last end, and the first line of the error."""
         state = with_steps("a", "b", "c")
         state.name = "named"
         state.blocked_on_step = BlockedOnStep(name="wait")
@@ -61,7 +61,7 @@ class SummaryTests(Suite):
 
     @pytest.mark.asyncio
     async def test_shows_scalar_unknown_keys(self, store: VersionedFlowStateStore) -> None:
-        """Those that `where` can ask for, in their type."""
+        """The unknown keys that `where` can ask for, in their types."""
         wire: dict[str, Any] = {
             **WIRE,
             "owner": "me",
@@ -106,7 +106,7 @@ class SummaryTests(Suite):
 
     @pytest.mark.asyncio
     async def test_the_size_shrinks_with_the_state(self, store: VersionedFlowStateStore) -> None:
-        """What an edit replaces or removes no longer counts, and eighty replacements are not eighty values."""
+        """A value that an edit replaces or removes no longer counts: 80 replacements are not 80 values."""
         state = with_steps("a")
         await store.save("id", state)
         for size in (20_000, 10_000, 5_000):

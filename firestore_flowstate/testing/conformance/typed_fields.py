@@ -1,4 +1,4 @@
-"""Whatever is stored can be loaded, whatever was put into the fields behind pydantic's back."""
+"""What is stored can be loaded, also if a field was set to a value that pydantic has not validated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .suite import Suite
 
 
 class _Apart(str):
-    """Text of which each is only equal to itself."""
+    """A text that is only equal to itself."""
 
     __slots__ = ()
     __eq__ = object.__eq__
@@ -88,11 +88,11 @@ ODD_VALUES: Final[Mapping[str, Any]] = {
     "a model": Operation(name="operation"),
     "an entry": CacheEntry(value=1),
 }
-"""What an application without a type checker may put anywhere."""
+"""Values that an application without a type checker may put into any field."""
 
 
 def full() -> FlowState:
-    """Return a state that has everything."""
+    """Return a state that has every field."""
     return FlowState(
         flow_id="flow",
         name="name",
@@ -164,13 +164,13 @@ def _put(mapping: Any, key: Any, value: Any) -> None:
 
 
 class TypedFieldTests(Suite):
-    """Fields hold their types, or nothing is written."""
+    """A field has a value of its type, or nothing is written."""
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", ["save", "save_many", "edit"])
     @pytest.mark.parametrize("place", PLACES)
     async def test_what_is_stored_can_be_loaded(self, store: VersionedFlowStateStore, place: str, write: str) -> None:
-        """A wrong value is stored as what it means or refused with its path; the state can be loaded either way."""
+        """A value of a wrong type is stored as one of the right type, or refused with its path."""
         await store.save("id", full())
         before = exactly(await store.load("id"))
         for kind, value in ODD_VALUES.items():
@@ -216,7 +216,7 @@ class TypedFieldTests(Suite):
         ],
     )
     async def test_what_is_updated_can_be_loaded(self, store: VersionedFlowStateStore, name: str, place: str) -> None:
-        """A partial write likewise stores what can be loaded, or refuses with the path."""
+        """A partial write too stores what can be loaded, or refuses it with the path."""
         await store.save("id", full())
         before = exactly(await store.load("id"))
         for kind, value in ODD_VALUES.items():
@@ -262,7 +262,7 @@ class TypedFieldTests(Suite):
     @pytest.mark.parametrize("write", ["save", "update"])
     @pytest.mark.parametrize("name", ["cache", "events_triggered"])
     async def test_two_names_of_the_same_text(self, store: VersionedFlowStateStore, name: str, write: str) -> None:
-        """A dict holds both if a class of the application's says that they differ; one of them would be lost."""
+        """A dict of an application's own texts can hold both. It is refused, since one of them would be lost."""
         await store.save("id", full())
         before = exactly(await store.load("id"))
         state = full()
@@ -277,7 +277,7 @@ class TypedFieldTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_refusal_leads_to_the_value(self, store: VersionedFlowStateStore) -> None:
-        """The path names the place as an application would write it."""
+        """The path is written as the application's code would write it."""
         for path, place in (
             ("name", "name of the state"),
             ("start_time", "field that is missing"),
@@ -300,7 +300,7 @@ class TypedFieldTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_optional_field_that_is_deleted_is_absent(self, store: VersionedFlowStateStore) -> None:
-        """``del state.name`` leaves the name out, in whatever way the state is written."""
+        """``del state.name`` leaves the name out, by each way to write the state."""
         await store.save("id", full())
         async with store.edit("id") as state:
             del state.name, state.input, state.trace_context, state.cache["step"].value
@@ -320,7 +320,7 @@ class TypedFieldTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", ["save", "create", "save_many", "edit"])
     async def test_declared_fields_of_subclasses_are_state(self, store: VersionedFlowStateStore, write: str) -> None:
-        """What an application's own class declares is kept under its wire name, defaults and changes in place too."""
+        """A field that a class of the application declares is kept under its wire name, defaults too."""
         state = _Flow.model_validate(full().model_dump(by_alias=True))
         state.labels.append("new")
         state.operation = _Operation(name="flow", done=True, region="eu", result=_Result(error="no", error_code=5))
@@ -352,7 +352,7 @@ class TypedFieldTests(Suite):
 
     @pytest.mark.asyncio
     async def test_declared_fields_can_be_asked_for(self, store: VersionedFlowStateStore) -> None:
-        """They are found by ``where``, and summaries show them."""
+        """A declared field is found by ``where``, and summaries show it."""
         state = _Flow.model_validate({**full().model_dump(by_alias=True), "tenant": "other"})
         await store.save("other", state)
         await store.save("acme", _Flow.model_validate(full().model_dump(by_alias=True)))
@@ -393,7 +393,7 @@ class TypedFieldTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 0, -1, True, "5"], ids=repr)
     async def test_a_timeout_is_a_finite_number(self, store: VersionedFlowStateStore, timeout: Any) -> None:
-        """Any other is refused at once, and however long a finite one is, the call goes through."""
+        """Any other timeout is refused at once. With a finite one of any length the call is made."""
         with pytest.raises(ValueError, match="timeout"):
             await store.save("id", full(), timeout=timeout)
         with pytest.raises(ValueError, match="timeout"):

@@ -61,7 +61,7 @@ class UnknownKeyTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("value", SCALARS.values(), ids=SCALARS)
     async def test_extra_sets_a_scalar_exactly(self, store: VersionedFlowStateStore, value: Any) -> None:
-        """It comes back with its type, beside all that was there; with a version and without."""
+        """The scalar is loaded with its type, and all else is as it was; with a version and without."""
         state = with_everywhere({"list": [None, 1.0]})
         state.other = value
         await store.save("id", state)
@@ -73,7 +73,7 @@ class UnknownKeyTests(Suite):
 
     @pytest.mark.asyncio
     async def test_extra_takes_any_name_that_a_query_can_ask_for(self, store: VersionedFlowStateStore) -> None:
-        """Whatever would separate or quote in a path stays part of the name."""
+        """A character that separates or quotes in a field path is part of the name."""
         state = started()
         await store.save("id", state)
         version = await store.update("id", extra=dict.fromkeys(NAMES, 1))
@@ -85,7 +85,7 @@ class UnknownKeyTests(Suite):
 
     @pytest.mark.asyncio
     async def test_extra_changes_only_what_it_names(self, store: VersionedFlowStateStore) -> None:
-        """Each key by itself: the others stay, UNSET takes one out, and one that is not there is passed over."""
+        """Other keys stay. UNSET removes a key, and one that is not there is passed over."""
         wire = {**started().model_dump(by_alias=True), "a": 1, "b": "b", "c": {"x": [None]}, "e": 1.0, "f": "stays"}
         state = FlowState.model_validate(wire)
         await store.save("id", state)
@@ -96,7 +96,7 @@ class UnknownKeyTests(Suite):
 
     @pytest.mark.asyncio
     async def test_extra_goes_with_all_else_in_one_write(self, store: VersionedFlowStateStore) -> None:
-        """Steps and unknown keys are there together, under the version that is returned."""
+        """Steps and unknown keys are stored together, under the version that is returned."""
         state = started()
         await store.save("id", state)
         version = await store.update(
@@ -109,7 +109,7 @@ class UnknownKeyTests(Suite):
 
     @pytest.mark.asyncio
     async def test_extra_is_seen_by_lists_at_once(self, store: VersionedFlowStateStore) -> None:
-        """By filters on it, whether it was set, set anew or taken out."""
+        """By a filter on the key, whether the key was set, set anew or removed."""
         await store.save("id", started())
         seen = []
         for value in (1, 2, "2", UNSET):
@@ -125,7 +125,7 @@ class UnknownKeyTests(Suite):
 
     @pytest.mark.asyncio
     async def test_extra_comes_before_what_was_saved_under_the_name(self, store: VersionedFlowStateStore) -> None:
-        """A key that was saved as an object is a scalar once it was set as one, and lists find it."""
+        """A key that was saved as an object is a scalar when it was set as one, and lists find it."""
         state = started()
         state.key = {"an": "object"}
         await store.save("id", state)
@@ -140,10 +140,10 @@ class UnknownKeyTests(Suite):
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("by", ["a version that was loaded", "a version that was written", "no version"])
-    async def test_extra_cannot_take_out_what_was_saved_as_no_scalar(
+    async def test_extra_cannot_take_out_what_was_not_saved_as_a_scalar(
         self, store: VersionedFlowStateStore, by: str
     ) -> None:
-        """It is refused with the key, also if a scalar was set over it, and nothing is written; an edit can."""
+        """UNSET is refused with the key, also if a scalar was set since. An edit can remove the key."""
         state = started()
         state.key, state.other = [1], "scalar"
         await store.save("id", state)
@@ -184,7 +184,7 @@ class UnknownKeyTests(Suite):
 
     @pytest.mark.asyncio
     async def test_extra_is_refused_like_any_partial_write(self, store: VersionedFlowStateStore) -> None:
-        """To a state that is not there, and on top of an old version."""
+        """If there is no state under the id, and on top of an old version."""
         state = started()
         await store.save("id", state)
         await store.update("id", extra={"key": 1})
@@ -200,7 +200,7 @@ class UnknownKeyTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("by", ["edit", "modify"])
     async def test_unknown_keys_of_an_edit(self, store: VersionedFlowStateStore, by: str) -> None:
-        """Scalars that were set, changed and taken out are found; so is all else that became of unknown keys."""
+        """Lists find scalars that an edit has set, changed or removed; so do loads any other change of unknown keys."""
         state = started()
         state.a, state.b, state.c, state.d, state.e = 1, "b", True, {"x": 1}, 1
         await store.save("id", state)

@@ -1,4 +1,4 @@
-"""Values that are not JSON: each is stored whole in the JSON form that docs/values.md has, or refused with its path."""
+"""Values that are not JSON: each is stored whole, in the JSON form of docs/values.md, or refused with its path."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class _Listed(BaseModel):
 
 
 class _Zone(tzinfo):
-    """A zone that tells its offset of no date."""
+    """A time zone that has no offset for any date."""
 
     def __init__(self, offset: timedelta | None) -> None:
         self.offset = offset
@@ -238,7 +238,7 @@ LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "time of a zone without an offset": ({"a": time(12, tzinfo=_Zone(None))}, '["a"]'),
     "time of local mean time": ({"a": time(12, tzinfo=_Zone(MEAN_TIME))}, '["a"]'),
 }
-"""Values of which JSON would lose something, and the paths inside them to what."""
+"""Values of which JSON would lose something, and the path inside of each to what would be lost."""
 
 
 class _Unlike(BaseModel):
@@ -263,7 +263,7 @@ class _Uncopied:
 
 
 class _Raising:
-    """A value whose methods fail, which those who look at it may call."""
+    """A value whose methods raise, also those that an error text would call."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -297,7 +297,7 @@ UNTOLD: Final[Mapping[str, Callable[[], Any]]] = {
     "an integer of more digits than Python tells": lambda: 10**5_000,
     "a set": lambda: {1},
 }
-"""What cannot be stored, and of which errors cannot even tell."""
+"""Values that cannot be stored, and of which no text can be made for an error."""
 
 
 def _put_entry(state: FlowState, value: Any) -> None:
@@ -369,12 +369,12 @@ READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
 
 
 class ValueTests(Suite):
-    """Models, enumerations, times, ids and such in the place of JSON."""
+    """Models, enumerations, times, UUIDs and the like in place of JSON values."""
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize(("value", "form"), FORMS.values(), ids=FORMS)
     async def test_is_stored_as_its_json_form(self, store: VersionedFlowStateStore, value: Any, form: Any) -> None:
-        """Wherever any value may stand, and whichever method writes it."""
+        """In each field that takes any value, and by each method that writes."""
         state = started()
         state.input, state.events_triggered["event"] = value, value
         state.unknown = value
@@ -398,10 +398,10 @@ class ValueTests(Suite):
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize(("value", "path"), LOST.values(), ids=LOST)
-    async def test_is_refused_where_json_would_lose_of_it(
+    async def test_is_refused_if_json_would_lose_of_it(
         self, store: VersionedFlowStateStore, value: Any, path: str
     ) -> None:
-        """The path leads to what would be lost, and nothing is written."""
+        """The path leads to the value that would be lost, and nothing is written."""
         before = with_everywhere(1)
         await store.save("id", before)
         state = with_everywhere(1)
@@ -421,7 +421,7 @@ class ValueTests(Suite):
     async def test_a_refusal_names_the_place_whatever_is_there(
         self, store: VersionedFlowStateStore, value: Callable[[], Any], path: str
     ) -> None:
-        """As an application would write it, by each method, though a text of the value cannot be had."""
+        """The path is as the application's code would write it, though no text of the value can be made."""
         put, bad = PUT[path], value()
         await store.save("id", started())
         state = started()
@@ -461,7 +461,7 @@ class ValueTests(Suite):
     async def test_a_run_in_memory_equals_a_run_after_a_load(
         self, store: VersionedFlowStateStore, value: Any, as_: Any
     ) -> None:
-        """``cache_value(as_=Type)`` gives the same of the object that was put in as of what is stored for it."""
+        """``cache_value(as_=Type)`` returns the same for the object that was put in as for what is loaded."""
         state = started()
         state.input, state.events_triggered["event"] = value, value
         state.cache["step"] = CacheEntry(value=value)
@@ -501,11 +501,11 @@ class ValueTests(Suite):
     async def test_what_is_stored_is_what_was_there_at_the_call(
         self, store: VersionedFlowStateStore, write: str, first: bool
     ) -> None:
-        """Changes that are made while the call waits for the database do not reach it, in a store's first call too."""
+        """A change that is made while the call waits is not stored, also in the first call of a store."""
         state, value, entry = with_everywhere({"list": [1]}), _Keyed(by_key={"a": "b"}), CacheEntry(value={"list": [1]})
         state.cache["model"] = CacheEntry(value=value)
         within: dict[str, Any] = {"list": [1]}
-        uncopied = [MappingProxyType(within), _Uncopied(within)]  # of which Python makes no copy
+        uncopied = [MappingProxyType(within), _Uncopied(within)]  # Python cannot copy it
         state.events_triggered["uncopied"] = uncopied
         if not first:
             await store.save("another", state)

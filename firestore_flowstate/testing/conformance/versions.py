@@ -1,4 +1,4 @@
-"""Versions: every write makes one, and whoever names one writes on top of it or not at all."""
+"""Versions: every write makes one, and a write that names one is made on top of that version or not at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITES: Final[dict[str, Callable[[VersionedFlowStateStore, Any], Awaitable[objec
     "empty update": lambda store, version: store.update("id", if_version=version),
     "delete": lambda store, version: store.delete("id", if_version=version),
 }
-"""Each way to write to a version."""
+"""Each way to write on top of a version."""
 
 
 class VersionTests(Suite):
@@ -64,7 +64,7 @@ class VersionTests(Suite):
 
     @pytest.mark.asyncio
     async def test_every_write_makes_a_version(self, store: VersionedFlowStateStore) -> None:
-        """A write that changes nothing makes one too: its writer held the state, and another must notice."""
+        """A write that changes nothing makes one too: another writer must notice that somebody wrote."""
         state = started()
         seen = set()
         for _ in range(3):
@@ -89,7 +89,7 @@ class VersionTests(Suite):
 
     @pytest.mark.asyncio
     async def test_version_counts_neither_in_dumps_nor_in_equality(self, store: VersionedFlowStateStore) -> None:
-        """Two states are equal by what they say, not by when they were stored."""
+        """Two states are equal if their fields are, whenever they were stored."""
         state = started()
         before = state.model_copy(deep=True)
         await store.save("id", state)
@@ -129,7 +129,9 @@ class VersionTests(Suite):
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-    async def test_refuses_what_is_no_version_of_this_state(self, store: VersionedFlowStateStore, write: Any) -> None:
+    async def test_refuses_what_is_not_a_version_of_this_state(
+        self, store: VersionedFlowStateStore, write: Any
+    ) -> None:
         """Another state's version, or any text, is not the stored version."""
         state, other = started(), started()
         await store.save("id", state)
@@ -161,7 +163,7 @@ class VersionTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_failed_save_leaves_the_version_at_hand(self, store: VersionedFlowStateStore) -> None:
-        """After a conflict the state still has the version it was read as."""
+        """After a conflict the state still has the version that it was loaded with."""
         state = started()
         await store.save("id", state)
         old = state.version
@@ -173,7 +175,7 @@ class VersionTests(Suite):
 
     @pytest.mark.asyncio
     async def test_if_version_none_stores_new_states_only(self, store: VersionedFlowStateStore) -> None:
-        """None is the version of a state never stored: the first save succeeds, the second conflicts."""
+        """None is the version of a state that was never stored: the first save succeeds, the second conflicts."""
         state = started()
         await store.save("id", state, if_version=state.version)
         with pytest.raises(FlowStateConflictError) as conflict:

@@ -27,19 +27,19 @@ NEVER: Final[dict[str, Any]] = {
 
 
 def waking(wake_at: Any, flow_id: str = "id") -> FlowState:
-    """Return a state that somebody should look at then."""
+    """Return a state with this moment as its ``wakeAt``."""
     state = started(flow_id=flow_id)
     state.wakeAt = wake_at
     return state
 
 
 async def save_waking(store: VersionedFlowStateStore, moments: dict[str, Any]) -> None:
-    """Save a state for each moment."""
+    """Save a state for each moment, by its id."""
     await store.save_many({id: waking(moment, id) for id, moment in moments.items()})
 
 
 async def due_ids(store: VersionedFlowStateStore, before: Any = None, **given: Any) -> list[str]:
-    """Return the ids of what is due."""
+    """Return the ids of the states that are due."""
     return [summary.id for summary in await store.due(before, **given)]
 
 
@@ -48,7 +48,7 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_is_what_has_come_earliest_first(self, store: VersionedFlowStateStore) -> None:
-        """Up to the moment and with it, by number and not by type; ties by id as its bytes say."""
+        """States up to the moment and with it, compared by value and not by type; ties go by the bytes of the id."""
         moments = {"z": 1, "B": 2, "a": 2.0, "é": 2, "🙂": 2, "\uff5e": 2, "past": -1.5, "later": 2.5, "zero": 0}
         await save_waking(store, moments)
 
@@ -58,7 +58,7 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_without_a_moment_is_due_now(self, store: VersionedFlowStateStore) -> None:
-        """None is this moment; a datetime with a time zone is one too."""
+        """None stands for now; a datetime with a time zone is a moment too."""
         now = datetime.now(timezone.utc)
         hour = 3_600_000
         await save_waking(store, {"past": time.time() * 1000 - hour, "future": time.time_ns() // 1_000_000 + hour})
@@ -69,7 +69,7 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_shows_the_moment(self, store: VersionedFlowStateStore) -> None:
-        """Each summary has it, in its exact type, and the rest of the summary too."""
+        """Each summary has the moment in its exact type, and all the rest of a summary."""
         await save_waking(store, {"float": 1.0, "int": 2})
         found = await store.due(2)
 
@@ -81,14 +81,14 @@ class DueTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("value", NEVER.values(), ids=NEVER)
     async def test_without_a_number_nothing_is_due(self, store: VersionedFlowStateStore, value: Any) -> None:
-        """Absent or anything else, it is never due."""
+        """A state whose ``wakeAt`` is absent, or not a number, is never due."""
         await store.save_many({"absent": started(), "other": waking(value), "due": waking(1)})
 
         assert ["due"] == await due_ids(store, 2**62)
 
     @pytest.mark.asyncio
     async def test_due_follows_every_write(self, store: VersionedFlowStateStore) -> None:
-        """Set, moved and taken out by a partial write, a save or a deletion, it is seen at once."""
+        """A moment that a partial write, a save or a deletion has set, moved or removed counts at once."""
         await store.create("id", waking(5))
         seen = [await due_ids(store, 5)]
         await store.update("id", extra={"wakeAt": 6})
@@ -110,7 +110,7 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_goes_on_behind_a_summary(self, store: VersionedFlowStateStore) -> None:
-        """Page by page every one comes once, ties too, also if what was last is not due any more."""
+        """Page by page each state comes once, ties too, also if the last one of a page is not due any more."""
         await save_waking(store, {f"id-{place:02}": place // 4 for place in range(20)})
         found: list[str] = []
         page = await store.due(10, limit=3)
@@ -123,7 +123,7 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_returns_no_more_than_it_may(self, store: VersionedFlowStateStore) -> None:
-        """The earliest of them, 100 if nothing else is said."""
+        """It returns the earliest, at most `limit`, which is 100 by default."""
         await save_waking(store, {f"id-{place:03}": place for place in range(105)})
 
         assert ["id-000"] == await due_ids(store, 200, limit=1)
@@ -148,13 +148,13 @@ class DueTests(Suite):
         ids=str,
     )
     async def test_due_refuses_what_it_cannot_ask(self, store: VersionedFlowStateStore, given: dict[str, Any]) -> None:
-        """A limit out of range, what is not a moment, and what is not a summary."""
+        """It refuses a limit out of range, a `before` that is not a moment, and an `after` that is not a summary."""
         with pytest.raises(InvalidQueryError):
             await store.due(**given)
 
     @pytest.mark.asyncio
     async def test_due_refuses_a_summary_without_the_moment(self, store: VersionedFlowStateStore) -> None:
-        """It has no place in the order, nor has one that no store could have returned."""
+        """Such a summary has no place in the order, nor has one that no store could have returned."""
         await store.save("id", started())
         [summary] = (await store.list_summaries()).summaries
         wrong: list[dict[str, Any]] = [{}, {"extra": None}]

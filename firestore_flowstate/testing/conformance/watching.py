@@ -22,7 +22,7 @@ PATIENCE: Final = 20.0  # seconds
 
 
 async def soon(watch: AsyncIterator[T]) -> T:
-    """Return what a watch yields next."""
+    """Return the next item of a watch, which must come within 20 s."""
     return await asyncio.wait_for(anext(watch), PATIENCE)
 
 
@@ -36,7 +36,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_yields_the_state_now_and_after_each_change(self, store: VersionedFlowStateStore) -> None:
-        """Whatever changed it, exactly as a load returns it, with its version; None while there is none."""
+        """Exactly as a load returns it, with its version, whatever has changed it; None while there is no state."""
         watch = store.watch("id")
         assert await soon(watch) is None
         await store.create("id", with_steps("a"))
@@ -60,7 +60,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_never_misses_the_last_state(self, store: VersionedFlowStateStore) -> None:
-        """Whoever takes long sees the last state, and need not see all those in between."""
+        """A watcher that is slow sees the last state, and may miss those in between."""
         await store.save("id", started())
         watch = store.watch("id")
         await soon(watch)
@@ -79,7 +79,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_tells_of_its_own_flow_only(self, store: VersionedFlowStateStore) -> None:
-        """Many watches at once, each of what it watches; one that is closed disturbs no other."""
+        """Of many watches at once each yields its own flow, and to close one does not disturb the others."""
         ids = [f"id-{number}" for number in range(8)]
         watches = {id: store.watch(id) for id in ids}
         for id in ids:
@@ -94,8 +94,8 @@ class WatchTests(Suite):
         assert {id: id for id in ids[1:]} == {id: state.flow_id for id, state in seen.items() if state is not None}
 
     @pytest.mark.asyncio
-    async def test_watch_yields_nothing_where_nothing_changes(self, store: VersionedFlowStateStore) -> None:
-        """Neither for another flow nor for a read."""
+    async def test_watch_yields_nothing_if_nothing_changes(self, store: VersionedFlowStateStore) -> None:
+        """Neither a write to another flow nor a read is a change."""
         await store.save("id", started())
         watch = store.watch("id")
         await soon(watch)
@@ -131,7 +131,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_bears_a_timeout_around_a_step(self, store: VersionedFlowStateStore) -> None:
-        """It is not the end: whoever stops waiting goes on later, and misses nothing, whenever it stopped."""
+        """The timeout does not end the watch: a watcher that stops waiting goes on later, and misses nothing."""
         await store.save("id", started())
         watch, pages = store.watch("id"), store.watch_list()
         for each in (watch, pages):
@@ -142,7 +142,7 @@ class WatchTests(Suite):
             coming = [asyncio.ensure_future(_next(each)) for each in (watch, pages)]
             await asyncio.sleep(0)
             version = await store.update("id", extra={"number": number})
-            for _ in range(number):  # at another moment of its way each time
+            for _ in range(number):  # each time the wait is stopped at another moment
                 await asyncio.sleep(0)
             for task in coming:
                 task.cancel()
@@ -162,7 +162,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_is_over_when_it_was_closed(self, store: VersionedFlowStateStore) -> None:
-        """Begun or not, and a second time nothing happens; each who watches needs a watch."""
+        """Whether it has begun or not. A second close does nothing, and two watchers cannot share one watch."""
         await store.save("id", started())
         for number, each in enumerate((store.watch("id"), store.watch_list())):
             await soon(each)
@@ -182,7 +182,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_yields_a_state_of_its_own(self, store: VersionedFlowStateStore) -> None:
-        """Changing what was yielded changes neither the store nor what another watch yields."""
+        """A change of a yielded state changes neither the store nor what another watch yields."""
         state = with_steps("a")
         await store.save("id", state)
         before = exactly(state)
@@ -199,7 +199,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_list_yields_the_page_now_and_after_each_change(self, store: VersionedFlowStateStore) -> None:
-        """As `list_summaries` has it: what comes, changes, moves and goes."""
+        """The page is that of `list_summaries`: states come, change, move and go."""
         watch = store.watch_list()
         pages = [await soon(watch)]
         expected: list[Any] = [[]]
@@ -220,7 +220,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_list_keeps_to_its_filters_and_limit(self, store: VersionedFlowStateStore) -> None:
-        """What does not match or is behind the page changes nothing; what leaves lets the next one in."""
+        """A state that does not match, or is behind the page, changes nothing. If one leaves, the next comes in."""
         for number in range(4):
             await store.save(f"id-{number}", _at(number, f"id-{number}", name="mine" if number else "other"))
         await store.save("newest", _at(9, "newest", name="other"))
@@ -251,7 +251,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_refuses_what_it_cannot_watch(self, store: VersionedFlowStateStore) -> None:
-        """At the call: an id that cannot be, and a page that is not the first."""
+        """It refuses at the call an id that cannot name a document, and a page that is not the first."""
         await store.save_many({id: started(flow_id=id) for id in ("a", "b")})
         token = (await store.list_summaries(FlowStateQuery(limit=1))).continuation_token
         for id in ("", "a/b", ".."):

@@ -7,7 +7,8 @@
         def store(self) -> MyStore:
             return MyStore()
 
-`invariants` says what must hold. `Journal` and `WatchedStore` write down what happens, `violations` judges it.
+The module `invariants` lists what must hold. `Journal` and `WatchedStore` write down what happens, and `violations`
+judges that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers that come at the worst moment: each that was told success is what the interrupt returns."""
+"""Answers that come at the worst moment: an answer whose `resume` has succeeded is what the interrupt returns."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .journal import Event, Journal
 from .samples import asking, asking_together, impatient, parental
 
 _PASSES = 24
-"""Of the loop, in one of which a driver in this process sees an answer that a store in memory has."""
+"""More passes of the loop than a driver needs to see an answer in a store in memory, so that one of them is that."""
 
 
 def _answering(host: Host, id: str, *answers: tuple[str, object]) -> Callable[[], Awaitable[None]]:
     async def answer() -> None:
         for key, value in answers:
-            with suppress(NotWaitingError):  # it may have been answered just now
+            with suppress(NotWaitingError):  # another answer may have come just before
                 await host.answer(id, key, value)
 
     return answer
@@ -35,11 +35,11 @@ async def _result(host: Host, id: str) -> object:
 
 
 class AnswerTests(Suite):
-    """Answers, and the writes that they meet."""
+    """Answers that come together with each of a driver's writes."""
 
     @pytest.mark.asyncio
     async def test_an_answer_that_comes_with_the_suspension(self, store: VersionedFlowStateStore) -> None:
-        """The drive was about to give the run away, sees the answer by the conflict, and goes on with it."""
+        """The drive was about to suspend the run, sees the answer by the conflict, and goes on with it."""
         journal = Journal()
         host, other = Host(store, journal), Host(store, journal)
         await host.flows.start(asking, 1.0, id="x")
@@ -51,7 +51,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_one_of_two_answers_that_comes_with_the_suspension(self, store: VersionedFlowStateStore) -> None:
-        """The branch that has it works on before the run waits for the other one."""
+        """The branch that has its answer goes on before the run waits for the other answer."""
         journal = Journal()
         host, other = Host(store, journal), Host(store, journal)
         await host.flows.start(asking_together, 1.0, id="x")
@@ -65,7 +65,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_answer_that_comes_after_the_suspension(self, store: VersionedFlowStateStore) -> None:
-        """It makes the run due, and has it dispatched."""
+        """The answer makes the run due, and has it dispatched."""
         journal = Journal()
         host, other = Host(store, journal), Host(store, journal)
         await host.flows.start(asking, 1.0, id="x")
@@ -78,7 +78,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_child_that_ends_with_the_suspension(self, store: VersionedFlowStateStore) -> None:
-        """Its parent was about to give the run away, and goes on with the result."""
+        """Its parent was about to be suspended, and goes on with the result."""
         journal = Journal()
         host, other = Host(store, journal), Host(store, journal)
         await host.flows.start(parental, 1.0, id="x")
@@ -95,7 +95,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_answer_that_comes_with_any_write(self, store: VersionedFlowStateStore) -> None:
-        """Before it and after it, from the claim to the end, asked for or not."""
+        """Before or after each write from the claim to the end, whether the run has asked for it yet or not."""
         for number in range(1, 6):
             for after in (False, True):
                 journal = Journal()
@@ -111,7 +111,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_answer_that_comes_with_the_timeout(self, store: VersionedFlowStateStore) -> None:
-        """It was stored before the timeout was, so it is the result."""
+        """The answer was stored before the timeout, so it is the result."""
         journal = Journal()
         host, other = Host(store, journal), Host(store, journal)
         await host.flows.start(impatient, 1.0, id="x")
@@ -126,7 +126,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_answer_that_the_driver_sees_as_the_time_is_up(self, store: VersionedFlowStateStore) -> None:
-        """Whatever pass of the loop they meet in, the answer was stored before, so it is the result."""
+        """In whichever pass of the loop the two meet, the answer was stored before, so it is the result."""
         for passes in range(_PASSES):
             journal, id = Journal(), f"x-{passes}"
             host, other = Host(store, journal), Host(store, journal)
@@ -145,7 +145,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_answer_that_comes_after_the_timeout(self, store: VersionedFlowStateStore) -> None:
-        """It is refused, since the timeout is the result."""
+        """The answer is refused, since the timeout is the result."""
         journal = Journal()
         host, other = Host(store, journal), Host(store, journal)
         await host.flows.start(impatient, 1.0, id="x")
@@ -183,7 +183,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_answer_given_again_wakes_the_run_again(self, store: VersionedFlowStateStore) -> None:
-        """Who gave it first may have died before the run was woken; it is the same task."""
+        """Who gave it first may have died before the run was woken. Both name the same task."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(asking, 1.0, id="x")
@@ -200,7 +200,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_two_answers_at_once(self, store: VersionedFlowStateStore) -> None:
-        """One is told success, and is the result."""
+        """One of them succeeds, and is the result."""
         journal = Journal()
         host, other = Host(store, journal), Host(store, journal)
         await host.flows.start(asking, 1.0, id="x")

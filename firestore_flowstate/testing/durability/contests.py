@@ -1,4 +1,4 @@
-"""Two processes at one run: leases that pass, claims, and drivers that do not know that they have lost."""
+"""Two processes that want one run: leases that end, claims, and drivers that do not know yet that they have lost."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ async def _lost(write: Event | None = None) -> None:
 
 
 class ContestTests(Suite):
-    """Who holds the lease writes, and nobody else."""
+    """Only the holder of the lease writes."""
 
     @pytest.mark.asyncio
     async def test_a_stale_driver_records_nothing(self, store: VersionedFlowStateStore) -> None:
-        """It has held the lease, was stopped for long, and has a result in hand when it goes on."""
+        """A driver that held the lease was stopped for long, and has a result in hand when it goes on."""
         journal = Journal()
         stale, fresh = Host(store, journal), Host(store, journal, seconds=PAST_THE_LEASE)
         hold = asyncio.Event()
@@ -50,7 +50,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_stale_driver_writes_nothing_while_another_drives(self, store: VersionedFlowStateStore) -> None:
-        """The other one, which has the lease now, is not disturbed."""
+        """The other driver, which has the lease now, is not disturbed."""
         journal = Journal()
         stale, fresh = Host(store, journal), Host(store, journal, seconds=PAST_THE_LEASE)
         hold, hold_fresh = asyncio.Event(), asyncio.Event()
@@ -79,7 +79,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_step_that_outlasts_the_lease_is_recorded(self, store: VersionedFlowStateStore) -> None:
-        """It blocks the loop, so that nothing extends the lease; nobody else wants the run."""
+        """The step blocks the loop, so that nothing extends the lease; nobody else wants the run."""
         journal = Journal()
         host = Host(store, journal)
 
@@ -96,7 +96,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_no_step_begins_past_a_lease_that_others_have(self, store: VersionedFlowStateStore) -> None:
-        """Before a step begins the lease is extended by a write, which shows that another has it."""
+        """Before a step begins, a write extends the lease; by its conflict the driver learns that another has it."""
         journal = Journal()
         stale, fresh = Host(store, journal), Host(store, journal, seconds=PAST_THE_LEASE)
         hold = asyncio.Event()
@@ -171,7 +171,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_claim_whose_reply_was_lost_is_known_again(self, store: VersionedFlowStateStore) -> None:
-        """By its token: the drive goes on at once, and nothing has to recover."""
+        """By its token: the drive goes on at once, and that does not count as a recovery."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(sequential, 1.0, id="x")
@@ -184,7 +184,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_end_whose_reply_was_lost_is_known_again(self, store: VersionedFlowStateStore) -> None:
-        """It is not written once more."""
+        """The end is not written once more."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(sequential, 1.0, id="x")
@@ -196,7 +196,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_run_whose_drives_die_is_given_up(self, store: VersionedFlowStateStore) -> None:
-        """After so many in a row without a result; the end names the steps that they died in."""
+        """After more than `max_recoveries` in a row without a result; the error names the steps that they died in."""
         journal = Journal()
         hosts = [Host(store, journal, seconds=number * 1000 * LEASE_SECONDS, max_recoveries=3) for number in range(5)]
         for host in hosts:
@@ -218,7 +218,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_run_is_handed_over_before_the_budget_is_used(self, store: VersionedFlowStateStore) -> None:
-        """No step begins in its margin, and the next drive goes on at once."""
+        """No step begins in the margin of the budget, and the next drive goes on at once."""
         journal = Journal()
         host = Host(store, journal)
 

@@ -21,12 +21,12 @@ _LOSSES = [sample for sample in SAMPLES if sample.name not in ("family", "late")
 
 
 class CrashTests(Suite):
-    """Samples end as they must, whatever happens at one of their writes.
+    """Samples end as they may, whatever happens at one of their writes.
 
     Attributes:
-        every: Only each so many-th write is tried, for stores that are slow. One that is tried in several forms may
-            share the writes between them.
-        first: The number of the first that is tried, from 1.
+        every: 1 tries each write, 2 each second one, and so on, for slow stores. A store that is tried in several
+            settings may share the writes between them.
+        first: The number of the first write that is tried, from 1.
     """
 
     every: ClassVar[int] = 1
@@ -35,7 +35,7 @@ class CrashTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
     async def test_a_process_may_die_at_any_write(self, store: VersionedFlowStateStore, sample: Sample) -> None:
-        """Before it and after it: the run ends as it may end, and every invariant holds."""
+        """Before or after it: the run ends as it may, and every invariant holds."""
         calm = await _simulated(sample, store)
         for number in range(self.first, calm.writes + 1, self.every):
             await _simulated(sample, store, crash_before_write=number)
@@ -44,12 +44,12 @@ class CrashTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("sample", _LOSSES, ids=lambda sample: sample.name)
     async def test_any_reply_may_be_lost(self, store: VersionedFlowStateStore, sample: Sample) -> None:
-        """Whether the write was stored or not: no step begins again for that."""
+        """Whether the write was stored or not: no step begins again because of that."""
         calm = await _simulated(sample, store)
         for number in range(max(self.first, 2), calm.writes + 1, self.every):
             for stored in (True, False):
                 lossy = await _simulated(sample, store, lost=number, stored=stored)
-                if sample.name != "asking_each":  # whose steps begin again after each wait inside of them
+                if sample.name != "asking_each":  # its steps have waits inside, and begin again after each wait
                     assert sorted(calm.steps) == sorted(lossy.steps), f"the reply to write {number} was lost"
 
 
@@ -61,14 +61,14 @@ async def _simulated(
     stored: bool = True,
     **crashes: int,
 ) -> Simulation:
-    """Run the sample, and see that it ends as it may.
+    """Run the sample, and assert that it ends as it may and violates no invariant.
 
     Args:
-        sample: What to run.
-        store: Where.
-        lost: The number of the write whose outcome nobody tells.
+        sample: The sample.
+        store: The store that keeps the run.
+        lost: The number of the write whose reply is lost.
         stored: Whether that write reaches the store.
-        crashes: When the process dies.
+        crashes: At which write the process dies, as `simulate` takes it.
     """
     journal = Journal()
     watched: Any = WatchedStore(store, journal)
@@ -83,7 +83,7 @@ async def _simulated(
 
 
 def _losing(number: int) -> Callable[[Event], Awaitable[None]]:
-    """Return a hook at which the outcome of the write with the number is lost."""
+    """Return a hook that raises at the write with the number, as if its reply were lost."""
     left = [number]
 
     async def lose(write: Event) -> None:

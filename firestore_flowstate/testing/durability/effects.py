@@ -1,4 +1,4 @@
-"""What the sample flows do, so that the journal tells it: side effects of steps, and what functions see."""
+"""What the sample flows do, noted in the journal: the side effects of their steps, and the results they see."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .watched_store import WatchedStore
 def _store(run: Run) -> WatchedStore:
     store: Any = run._drive.engine.store
     while not isinstance(store, WatchedStore):
-        store = store._store  # of a simulation, which lets its process die there
+        store = store._store  # the store of a simulation wraps it, and lets its process die
     return store
 
 
 async def work(value: Any, pause: float = 0.0, *, fails: int = 0, once: bool = False) -> Any:
-    """Do something that is seen outside, and return the value.
+    """Note in the journal that the step begins and ends, and return the value.
 
     Args:
         value: What to return.
-        pause: How long that takes, in seconds.
-        fails: How many attempts fail.
-        once: It must not happen twice.
+        pause: How long the step takes, in seconds.
+        fails: How many attempts fail before one succeeds.
+        once: Whether the step must not begin twice.
     """
     run, step = current_run(), current_step()
     about = {"key": step.key, "attempt": step.attempt, "owner": run._drive.token, "once": once}
@@ -49,13 +49,13 @@ def saw(run: Run, key: str, value: Any, *, ordered: bool = True, timeout: bool =
 async def step(
     run: Run, name: str, value: Any, pause: float = 0.0, *, fails: int = 0, retry: Retry | None = None
 ) -> Any:
-    """Return the value by way of a step; its name is to be used once."""
+    """Return the value by way of a step, and note that the function has seen it. Each name is to be used once."""
     options = run.options(retry=retry) if retry is not None else run
     return saw(run, name, await options.step(name, work, value, pause, fails=fails))
 
 
 async def ask(run: Run, name: str, kind: Callable[..., Any] | None = None, *, patience: float | None = None) -> Any:
-    """Return the answer to an interrupt; "late" if it takes too long."""
+    """Return the answer to an interrupt, or "late" if none comes within `patience` seconds."""
     try:
         answer = await run.interrupt(name, kind, timeout=patience)  # type: ignore[arg-type]  # a type
     except WaitTimeoutError:

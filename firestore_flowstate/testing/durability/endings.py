@@ -24,7 +24,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_nothing_is_written_after_a_suspension(self, store: VersionedFlowStateStore) -> None:
-        """Whatever the function does: it goes on with operations and progress when it is cancelled."""
+        """Also if the function goes on with operations and progress when it is cancelled."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(late, 1.0, id="x")
@@ -39,7 +39,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_value_that_the_store_refuses_changes_nothing_else(self, store: VersionedFlowStateStore) -> None:
-        """The run ends by it and names the step; what came in the same commit is kept."""
+        """The run fails and names the step; the other results of the same commit are stored."""
         journal = Journal()
         host = Host(store, journal)
 
@@ -105,7 +105,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_run_cancelled_at_any_write_ends_once(self, store: VersionedFlowStateStore) -> None:
-        """Before it and after it: done or cancelled."""
+        """Before or after it: the run is done or cancelled."""
         for number in range(1, 7):
             for after in (False, True):
                 journal = Journal()
@@ -129,7 +129,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_retry_runs_what_failed(self, store: VersionedFlowStateStore) -> None:
-        """What has a result does not begin again."""
+        """A step that has a result does not begin again."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(failing, 1.0, id="x")
@@ -142,7 +142,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_retry_from_a_step_runs_all_behind_it(self, store: VersionedFlowStateStore) -> None:
-        """And nothing before it."""
+        """And none before it."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(sequential, 1.0, id="x")
@@ -167,7 +167,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_what_must_not_happen_twice(self, store: VersionedFlowStateStore) -> None:
-        """A process that dies inside of the step leaves the intent, and the next one does not begin it."""
+        """A process that dies inside of the step leaves the intent, and the next process does not begin the step."""
         journal = Journal()
         dying, other = Host(store, journal), Host(store, journal, seconds=1000)
 

@@ -1,4 +1,4 @@
-"""The history of a run: its versions in their order, as the journal tells it."""
+"""The history of a run: its versions in their order, reconstructed from the journal."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Version:
     Attributes:
         version: The store's version.
         content: What was stored.
-        write: The write that made it.
-        at: The place in the journal from which somebody knew that it was stored.
+        write: The write that made the version, as the journal has it.
+        at: The place of the line in the journal by which somebody knew that the write was committed.
         owner: The token of the drive that wrote it; None: somebody from outside.
-        claims: The write was the claim of its owner.
-        is_final: It was the last write of its owner.
+        claims: Whether the write was the claim of its owner.
+        is_final: Whether it was the last write of its owner.
     """
 
     version: str
@@ -34,13 +34,13 @@ class Version:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """What the holder of the lease keeps."""
+        """``operation.metadata.run`` in this version."""
         record: Mapping[str, Any] = self.content["record"]
         return record
 
     @property
     def ended(self) -> str | None:
-        """How the run has ended."""
+        """How the run has ended in this version; None: it goes on."""
         return self.record.get("ended") if self.content["done"] or self.content["error"] else None
 
 
@@ -49,10 +49,10 @@ class History:
     """A run as the journal tells it.
 
     Attributes:
-        run: Its id.
-        events: All lines about it, each with its place in the journal.
-        versions: In their order.
-        wrong: What contradicts itself.
+        run: The id of the run.
+        events: All lines about the run, each with its place in the journal.
+        versions: The versions, in their order.
+        wrong: What in the journal contradicts itself, in words.
     """
 
     run: str
@@ -61,7 +61,7 @@ class History:
     wrong: list[str] = field(default_factory=list)
 
     def of(self, what: str) -> Iterator[tuple[int, Event]]:
-        """Yield the lines of a kind."""
+        """Yield the lines of one kind, each with its place."""
         return ((place, event) for place, event in self.events if event["what"] == what)
 
 
@@ -70,7 +70,7 @@ def histories(events: Sequence[Event], *, restored: bool = False) -> list[Histor
 
     Args:
         events: The lines of the journal.
-        restored: The store was restored from a copy, which gave what is stored other versions.
+        restored: Whether the store was restored from a copy, so that what is stored has other versions since.
     """
     by_run: dict[str, list[tuple[int, Event]]] = {}
     for place, event in enumerate(events):
@@ -83,8 +83,8 @@ class _Write:
     place: int
     event: Event
     version: str | None = None
-    landed_at: int = 0
-    may_have_landed: bool = True
+    committed_at: int = 0
+    may_be_committed: bool = True
 
 
 def _history(run: str, lines: Sequence[tuple[int, Event]], *, restored: bool) -> History:
@@ -94,11 +94,11 @@ def _history(run: str, lines: Sequence[tuple[int, Event]], *, restored: bool) ->
     for place, event in lines:
         if event["what"] == "write":
             writes[event["number"]] = _Write(place, event)
-        elif event["what"] == "landed":
-            writes[event["number"]].version, writes[event["number"]].landed_at = event["version"], place
-        elif event["what"] == "not landed" and event["number"] in writes:
+        elif event["what"] == "committed":
+            writes[event["number"]].version, writes[event["number"]].committed_at = event["version"], place
+        elif event["what"] == "not committed" and event["number"] in writes:
             # A conflict may be with the write's own first try, whose reply was lost.
-            writes[event["number"]].may_have_landed = event["unknown"] or event["error"] == "FlowStateConflictError"
+            writes[event["number"]].may_be_committed = event["unknown"] or event["error"] == "FlowStateConflictError"
         elif event["what"] == "load" and event["version"] not in loads:
             loads[event["version"]] = (place, event["content"])
     _chain(history, list(writes.values()), loads, restored=restored)
@@ -106,7 +106,7 @@ def _history(run: str, lines: Sequence[tuple[int, Event]], *, restored: bool) ->
 
 
 def _what(write: _Write) -> str:
-    """Return what it writes, to be compared."""
+    """Return what the write stores, in a form that can be compared."""
     return json.dumps([write.event.get("changes"), write.event.get("content")], sort_keys=True)
 
 
@@ -117,8 +117,8 @@ def _chain(
     *,
     restored: bool,
 ) -> None:
-    """Put the versions into their order: each write is on the version before."""
-    # A write that changes nothing need not make a version of its own.
+    """Put the versions into their order: each write names the version that it is on top of."""
+    # A store need not make a version of a write that changes nothing.
     writes = [write for write in writes if write.version is None or write.version != write.event["on"]]
     on: dict[str | None, list[_Write]] = {}
     for write in writes:
@@ -130,19 +130,19 @@ def _chain(
     copies: set[str] = set()
     while True:
         candidates = on.get(here, [])
-        # Two that write the same on one version are both told of the one that there is then, if a reply was lost.
-        landed = list({(write.version, _what(write)): write for write in candidates if write.version}.values())
-        if len(landed) > 1:
-            history.wrong.append(f"{len(landed)} writes landed on the version {here}")
-        if landed:
-            write = landed[0]
+        # If a reply was lost, two equal writes on top of one version may both be told the version that is there then.
+        committed = list({(write.version, _what(write)): write for write in candidates if write.version}.values())
+        if len(committed) > 1:
+            history.wrong.append(f"{len(committed)} writes were committed on the version {here}")
+        if committed:
+            write = committed[0]
             version = write.version or ""
             at = (
-                min(write.landed_at, loads[version][0]) if version in loads else write.landed_at
+                min(write.committed_at, loads[version][0]) if version in loads else write.committed_at
             )  # others may see it first
             is_dead_end = version not in loads and not any(next.version for next in on.get(version, []))
-            if is_dead_end and (found := _untold(last, landed, unexplained)):
-                # Who learnt late that it had landed, after others had written, was told a version that nobody can have.
+            if is_dead_end and (found := _untold(last, committed, unexplained)):
+                # A writer that learnt of its commit after others had written was told a version that is not stored.
                 copies.add(version)
                 version = found[1]
                 at = min(at, unexplained.pop(version)[0])
@@ -166,7 +166,7 @@ def _chain(
 
 
 def _copy(last: Version, loads: Mapping[str, tuple[int, Mapping[str, Any]]]) -> str | None:
-    """Return the version under which the same was found."""
+    """Return the version under which the same content was loaded later."""
     content = _compared(last.content)
     return next((version for version, (_, loaded) in loads.items() if _compared(loaded) == content), None)
 
@@ -174,9 +174,9 @@ def _copy(last: Version, loads: Mapping[str, tuple[int, Mapping[str, Any]]]) -> 
 def _untold(
     last: Version | None, candidates: Sequence[_Write], loads: Mapping[str, tuple[int, Mapping[str, Any]]]
 ) -> tuple[_Write, str] | None:
-    """Return the write that landed although nobody was told, and the version that somebody loaded later."""
+    """Return the write that was committed though nobody was told, and the version under which it was loaded later."""
     for write in candidates:
-        if write.may_have_landed:
+        if write.may_be_committed:
             content = _compared(_content(last, write.event))
             for version, (_, loaded) in loads.items():
                 if _compared(loaded) == content:
@@ -213,7 +213,7 @@ def _version(last: Version | None, write: Event, version: str, at: int) -> Versi
 
 
 def is_from_outside(write: Event) -> bool:
-    """Whether a write is an answer, a cancellation, or what is left to do after the end."""
+    """Return whether a write is an answer, a cancellation, or what is left to do after the end."""
     if write["how"] != "update":
         return True
     names = set(write["changes"]["names"])

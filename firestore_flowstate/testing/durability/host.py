@@ -1,4 +1,4 @@
-"""A process that drives runs, as a test needs one: the test moves its clock, and meddles with its writes."""
+"""A process that drives runs, for tests: the test moves its clock, and can do something at each of its writes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from .watched_store import WatchedStore
 
 LEASE_SECONDS: Final = 60.0
 PAST_THE_LEASE: Final = 2 * LEASE_SECONDS
-"""Seconds after which others may claim a run that was claimed once: the lease, the grace, and more."""
-_PATIENCE: Final = 30.0
+"""Seconds after which others may claim a run that was claimed once: more than the lease and the grace together."""
+_PATIENCE_SECONDS: Final = 30.0
+"""How long a test waits for something that must come."""
 
 
 class HostClock(VirtualClock):
     """A clock that the test moves."""
 
     def move(self, seconds: float) -> None:
-        """Move it, and call what is due by then, as a process that was not stopped does."""
+        """Move the clock, and make the calls that are due by then, as in a process that runs."""
         self._seconds += seconds
         due = [timer for at, _, timer in sorted(self._timers, key=lambda each: each[:2]) if at <= self._seconds]
         self._timers = [each for each in self._timers if each[0] > self._seconds]
@@ -36,18 +37,18 @@ class HostClock(VirtualClock):
                 timer.callback()
 
     def jump(self, seconds: float) -> None:
-        """Move it, and call nothing: the process was stopped, or its loop is blocked."""
+        """Move the clock, and make no calls, as in a process that was stopped, or whose event loop is blocked."""
         self._seconds += seconds
 
 
 class Told:
-    """A dispatcher that notes what it is told, and drives nothing."""
+    """A dispatcher that notes its calls in the journal, and drives nothing."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
-        """Note it."""
+        """Note the call."""
         self._journal.note("task", id, wake=wake, at=None if at is None else at.timestamp())
 
     async def close(self) -> None:
@@ -55,18 +56,18 @@ class Told:
 
 
 class Host:
-    """A process over the store that knows the samples, and drives what it is told to.
+    """A process over the store that knows the samples, and drives the runs that the test names.
 
     Args:
         store: The store of all hosts.
         journal: The journal of all hosts.
-        seconds: How far its clock is ahead of that of the machine.
-        options: Of the `Flows`.
+        seconds: How far the clock of this host is ahead of the machine's.
+        max_recoveries: As `Flows` takes it.
 
     Attributes:
-        clock: Its clock.
-        flows: Its flows.
-        store: What its flows write through; with hooks to meddle.
+        clock: The clock of this host.
+        flows: The flows of this host.
+        store: The store that its flows write through, with a hook before and after each write.
     """
 
     def __init__(
@@ -87,16 +88,16 @@ class Host:
         self.flows._engine.flows.update(FLOWS._engine.flows)
 
     def drive(self, id: str, *, budget: float | None = None) -> asyncio.Task[str]:
-        """Begin to drive the run."""
+        """Begin to drive the run; return the task, whose result is how the drive ended."""
         return asyncio.ensure_future(self.flows.drive(id, budget=budget))
 
     async def answer(self, id: str, key: str, value: Any) -> None:
-        """Answer the run; that this was a success is noted."""
+        """Answer the run, and note that this was a success."""
         await self.flows.resume(id, value, step=key)
         self.journal.note("told", id, key=key, value=value)
 
     def at_write(self, matches: Callable[[Event], bool], do: Callable[[], Awaitable[None]], *, after: bool) -> None:
-        """Do something once, before or after the next write that matches."""
+        """Call `do` once, before or after the next write that matches."""
 
         async def hook(write: Event) -> None:
             if not is_done and matches(write):
@@ -111,18 +112,18 @@ class Host:
 
 
 def writes(key: str) -> Callable[[Event], bool]:
-    """Return what says whether a write stores the result of the key."""
+    """Return a function that tells whether a write stores the result of the key."""
     return lambda write: key in write.get("changes", {}).get("cache", {})
 
 
 def is_final(write: Event) -> bool:
-    """Whether a write gives the run away."""
+    """Return whether a write is the last one of a drive, which leaves the run without an owner."""
     record = write.get("changes", {}).get("record")
     return record is not None and record.get("owner") is None and "blocked_on_step" in write["changes"]["names"]
 
 
 def is_claim(write: Event) -> bool:
-    """Whether a write claims the run."""
+    """Return whether a write claims the run."""
     changes = write.get("changes", {})
     owned = changes.get("record", {}).get("owner") is not None
     return owned and "executions" in changes["names"] and "blocked_on_step" not in changes["names"]
@@ -132,36 +133,36 @@ async def until(condition: Callable[[], object | Awaitable[object]]) -> None:
     """Return when the condition holds.
 
     Raises:
-        AssertionError: It does not come to hold.
+        AssertionError: It does not hold within 30 s.
     """
-    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
     while True:
         found = condition()
         if await found if isinstance(found, Awaitable) else found:
             return
-        assert asyncio.get_running_loop().time() < deadline, "this did not come to hold"
+        assert asyncio.get_running_loop().time() < deadline, f"the condition does not hold after {_PATIENCE_SECONDS} s"
         await asyncio.sleep(0.001)
 
 
 async def begun(journal: Journal, key: str, times: int = 1) -> None:
-    """Return when a step has begun so often."""
+    """Return when the step has begun `times` times."""
     await until(lambda: times <= len(begins(journal, key)))
 
 
 def begins(journal: Journal, key: str) -> list[Event]:
-    """Return how a step has begun."""
+    """Return the lines of the journal in which the step begins."""
     return [event for event in journal.events() if event["what"] == "begin" and event["key"] == key]
 
 
 async def stored(host: Host, id: str) -> FlowState:
-    """Return the run as it is stored; the journal has it then."""
+    """Return the run as it is stored, and note that in the journal."""
     state = await host.store.load(id)
     assert state is not None, f"the run {id} is gone"
     return state
 
 
 async def is_suspended(host: Host, id: str) -> bool:
-    """Whether the run waits, and nobody drives it."""
+    """Return whether the run waits, and nobody drives it."""
     state = await stored(host, id)
     record = record_of(state)
     return record.owner is None and bool(record.waits) and ended_of(state) is None
@@ -179,7 +180,7 @@ async def drive_on(host: Host, id: str) -> str:
 
 
 async def finish(host: Host, *ids: str, answers: dict[str, Any] | None = None) -> None:
-    """Drive runs to their end, with the clock as far ahead as that needs, and answer what they ask.
+    """Drive runs to their end, move the clock as far as that needs, and answer their interrupts.
 
     Raises:
         AssertionError: A run has not ended, and nothing will have it go on.

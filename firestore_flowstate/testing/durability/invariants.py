@@ -1,20 +1,20 @@
-"""What must hold for every run, whatever happened to its processes; judged from the journal alone.
+"""What must hold for every run, whatever happened to its processes. It is judged from the journal alone.
 
-1. A run has ended, or waits for something that somebody can answer, or has a ``wakeAt``: in every version.
-2. A step with a durable result never begins again, but for a retry of the run.
-3. The writes of each owner are contiguous, and a run ends once.
-4. A step begins twice only with a claim by another owner between, or a recorded failed attempt.
-5. A step with ``at_most_once`` begins once at most.
-6. An answer that was told success is what the interrupt returns; a timeout is stored before the function sees it.
-7. The function sees recorded results in the order and with the values that they were recorded with, in every drive.
-8. No step begins while a result that the function has seen is not durable.
+1. In every version a run has ended, or waits for something that somebody can answer, or has a ``wakeAt``.
+2. A step with a stored result never begins again, except after a retry of the run.
+3. The writes of each owner follow each other without another owner's in between, and a run ends once.
+4. A step begins twice only if another owner has claimed in between, or a failed attempt is recorded.
+5. A step with ``at_most_once`` begins at most once.
+6. If `resume` has succeeded, its answer is what the interrupt returns. A timeout is stored before the function sees it.
+7. In every drive the function sees recorded results in the order and with the values in which they were recorded.
+8. No step begins while a result that the function has seen is not stored.
 9. A drive writes nothing after its final write.
-10. A run that has ended has no owner and no waits, and ``wakeAt`` only with something left to do.
-12. For each wake time there is one name of a task, and one more for each power of two minutes that it is overdue,
-    and one for a delivery that comes shortly before it.
+10. A run that has ended has no owner and no waits, and a ``wakeAt`` only if something is left to do.
+12. For each wake time there is one name of a task, one more for each power of two minutes that the run is overdue, and
+    one for a delivery that comes shortly before it.
 
 Number 11, that a value which the store refuses changes nothing else, needs a store that refuses: it is a test of its
-own.
+own, in `endings`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .journal import Event
 
 
 def violations(events: Sequence[Event], *, restored: bool = False) -> list[str]:
-    """Return what does not hold, in words; it should be nothing.
+    """Return in words what does not hold. The list should be empty.
 
     Args:
         events: The lines of the journal.
-        restored: The store was restored from a copy, which gave what is stored other versions.
+        restored: Whether the store was restored from a copy, so that what is stored has other versions since.
     """
     return [
         f"run {history.run}: {wrong}"
@@ -46,7 +46,7 @@ def violations(events: Sequence[Event], *, restored: bool = False) -> list[str]:
 class _Run:
     """A run, and what its drives did.
 
-    A retry begins a new life of the run: what may happen once may happen once more after it.
+    A retry begins a new life of the run. What may happen only once may happen once in each life.
     """
 
     def __init__(self, history: History) -> None:
@@ -71,14 +71,14 @@ class _Run:
         yield from self._tasks_are_few()
 
     def life(self, place: int) -> int:
-        """Return how often the run was retried before."""
+        """Return how often the run was retried before this place in the journal."""
         return sum(at <= place for at in self.retries)
 
     def _goes_on(self) -> Iterator[str]:
         for each in self.versions:
             for key, wait in each.record.get("waits", {}).items():
                 if each.is_final and key in each.content["events"] and not wait.get("knocked"):
-                    yield f"1: a drive leaves the run to wait for {key}, which has come"
+                    yield f"1: a drive leaves the run to wait for {key}, whose answer is stored"
             if each.ended is not None or each.content["wake"] is not None:
                 continue
             taken = {*each.content["events"], *each.content["cache"]}
@@ -92,10 +92,10 @@ class _Run:
         for place, begin in self.begins:
             claim = self.claims.get(begin["owner"])
             if claim is not None and begin["key"] in claim.content["cache"]:
-                yield f"2: {begin['key']} begins again, whose result was stored when its owner claimed"
+                yield f"2: {begin['key']} begins again, though its result was stored when its owner claimed"
             for each in self._written_by(begin["owner"], before=place):
                 if begin["key"] in each.write.get("changes", {}).get("cache", {}):
-                    yield f"2: {begin['key']} begins again, whose result its owner has stored"
+                    yield f"2: {begin['key']} begins again, though its owner has stored its result"
 
     def _owners_take_turns(self) -> Iterator[str]:
         owners = [each.owner for each in self.versions if each.owner is not None]
@@ -105,10 +105,10 @@ class _Run:
                 yield f"3: {owner} writes again after another owner has: {turns}"
         for one, next in pairwise(self.versions):
             if one.ended is not None and next.ended is None and next.write["how"] != "edit":
-                yield f"3: its end ({one.ended}) is taken back"
+                yield f"3: the end of the run ({one.ended}) is taken back"
         ends = Counter(self.life(each.at) for each in self._changes_of("ended"))
         if any(count > 1 for count in ends.values()):
-            yield f"3: it ends {max(ends.values())} times"
+            yield f"3: the run ends {max(ends.values())} times"
 
     def _changes_of(self, what: str) -> Iterator[Version]:
         before: Version | None = None
@@ -180,7 +180,7 @@ class _Run:
                 if at > place:
                     break
                 if saw["owner"] == begin["owner"] and not self._is_durable(saw["key"], saw["owner"], before=place):
-                    yield f"8: {begin['key']} begins, and the function has seen {saw['key']}, which is not stored"
+                    yield f"8: {begin['key']} begins, though {saw['key']}, which the function has seen, is not stored"
 
     def _silent_after_the_final_write(self) -> Iterator[str]:
         contents = {each.version: each.content for each in self.versions}
@@ -201,9 +201,9 @@ class _Run:
             if each.ended is None:
                 continue
             if each.record.get("owner") is not None or each.record.get("waits"):
-                yield f"10: it has ended, and has an owner or waits: {each.record}"
+                yield f"10: the run has ended, and has an owner or waits: {each.record}"
             if each.content["wake"] is not None and not each.record.get("todo"):
-                yield "10: it has ended, with nothing left to do, and has a wakeAt"
+                yield "10: the run has ended, with nothing left to do, and has a wakeAt"
 
     def _tasks_are_few(self) -> Iterator[str]:
         names: dict[str, set[str]] = {}
@@ -215,13 +215,13 @@ class _Run:
             if len(hops) > 1 and hops != set(range(min(hops), max(hops) + 1)):
                 yield f"12: the wake time {wake} has tasks of the names {sorted(kinds)}"
 
-    # What the rules ask
+    # What several of the rules ask
 
     def _written_by(self, owner: str, *, before: int) -> Iterator[Version]:
         return (each for each in self.versions if each.owner == owner and each.at < before)
 
     def _recorded(self, key: str, owner: str) -> Mapping[str, Any] | None:
-        """Return the entry that the drive found or made durable."""
+        """Return the entry that the drive has found stored, or has stored."""
         found: Mapping[str, Any] | None = None
         for each in self.versions:
             if each.owner == owner:

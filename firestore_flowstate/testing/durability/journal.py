@@ -1,4 +1,4 @@
-"""A journal: what steps do, what the function sees, and what is written, in one order over all processes."""
+"""A journal: what steps do, what functions see, and what is written, in one order for all processes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any, Final
 
 Event = Mapping[str, Any]
-"""A line of a journal. ``what`` says of what; ``run`` is the id of the run."""
+"""A line of a journal. ``what`` says what happened; ``run`` is the id of the run."""
 
 _LONGEST_TEXT: Final = 400
+"""How many characters of a value a line has: a journal of many runs has to stay small."""
 
 
 class Journal:
     """Lines in the order in which they were written, in memory, or in a file that several processes append to.
 
-    A process that is killed loses nothing of what it has written: the line is the system's as soon as `note` returns.
+    A process that is killed loses no line: as soon as `note` returns, the operating system has the line.
 
     Args:
-        path: The file; None: in memory.
+        path: The file; None: the lines are kept in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -33,7 +34,13 @@ class Journal:
             self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
 
     def note(self, what: str, run: str, **about: Any) -> None:
-        """Append a line."""
+        """Append a line.
+
+        Args:
+            what: What happened, such as ``write`` or ``begin``.
+            run: The id of the run.
+            about: What else the line has.
+        """
         line = json.dumps({"what": what, "run": run, "process": os.getpid(), **about})
         if self._file is None:
             with self._lock:
@@ -54,6 +61,6 @@ class Journal:
 
 
 def short(value: Any) -> Any:
-    """Return a JSON value, or the beginning of its text and its length if it is long."""
+    """Return the value, or the beginning and the length of its JSON text if that is longer than 400 characters."""
     text = json.dumps(value, sort_keys=True)
     return value if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… {len(text)}"

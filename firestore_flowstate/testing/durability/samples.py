@@ -1,7 +1,7 @@
-"""Flows of many shapes, whose ends can be told beforehand.
+"""Sample flows of many shapes, whose possible ends are known.
 
-All take a pace: how many seconds an hour is. A simulation sleeps for hours in no time; processes that are killed in
-earnest need shorter ones.
+All take as their input how many seconds an hour is. A simulation sleeps for hours in no time; processes that are really
+killed need shorter hours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...settings import FlowStateSettings
 from .effects import ask, saw, step, work
 
 FLOWS: Final = Flows(MemoryFlowStateStore(FlowStateSettings()))
-"""Where the samples are defined; whoever drives them has flows of their own, over a store of their own."""
+"""The flows that define the samples. Those that drive them are others, over a store of the test."""
 
 
 @FLOWS.flow
@@ -41,7 +41,7 @@ async def mapped(run: Run, hour: float) -> list[int]:
 
 @FLOWS.flow
 async def racing(run: Run, hour: float) -> bool:
-    """Branches that meet in a list, which says in which order they did."""
+    """Branches that append to one list, whose order must be the same on each replay."""
     order: list[str] = []
 
     async def branch(name: str, pause: float) -> None:
@@ -55,7 +55,7 @@ async def racing(run: Run, hour: float) -> bool:
 
 @FLOWS.flow
 async def queued(run: Run, hour: float) -> bool:
-    """A branch that works on what others put into a queue."""
+    """A branch that works on what other branches put into a queue."""
     queue: asyncio.Queue[str] = asyncio.Queue()
     consumed: list[str] = []
 
@@ -74,7 +74,7 @@ async def queued(run: Run, hour: float) -> bool:
 
 @FLOWS.flow
 async def completed(run: Run, hour: float) -> list[int]:
-    """What is ready first comes first."""
+    """Steps whose results are taken as they come."""
     pauses = (0.004, 0.0, 0.002)
     steps = [step(run, f"s{number}", number, pause) for number, pause in enumerate(pauses)]
     return sorted([await each for each in asyncio.as_completed(steps)])
@@ -135,7 +135,7 @@ async def asking_each(run: Run, hour: float) -> list[int]:
 
 @FLOWS.flow
 async def impatient(run: Run, hour: float) -> str:
-    """Ask for a while."""
+    """Ask with a timeout."""
     answer = await ask(run, "approve", patience=2 * hour)
     await step(run, "then", answer)
     return "late" if answer == "late" else "in time"
@@ -191,7 +191,7 @@ async def family(run: Run, hour: float) -> list[Any]:
 
 @FLOWS.flow
 async def trying(run: Run, hour: float) -> list[int]:
-    """Retries in the process, and ones for which the run is suspended."""
+    """Retries after a pause in the process, and after one for which the run is suspended."""
     near = Retry(3, first=0.02 * hour / 3600, jitter=False)
     far = Retry(3, first=hour, factor=1, jitter=False)
     return [await step(run, "near", 1, fails=2, retry=near), await step(run, "far", 2, fails=2, retry=far)]
@@ -245,12 +245,12 @@ async def late(run: Run, hour: float) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """A flow, what it is asked with, and how it may end.
+    """A flow, the answers that it needs, and how it may end.
 
     Attributes:
         flow: The flow.
-        answers: The answers by key.
         results: What it may return.
+        answers: The answers by the key of the interrupt.
         error: What the error that ends it says; None: it returns.
     """
 
@@ -261,7 +261,7 @@ class Sample:
 
     @property
     def name(self) -> str:
-        """Of the flow."""
+        """The name of the flow."""
         return self.flow.name
 
     def accepts(self, result: Any, error: BaseException | None) -> bool:
@@ -296,4 +296,4 @@ SAMPLES: Final = (
     Sample(failing, error="attempt 2 of never"),
     Sample(late, ("5",), {"approve": 5}),
 )
-"""All that can be run by themselves."""
+"""All samples that can be run by themselves, and are not children of others."""

@@ -10,11 +10,18 @@ from .wakes import WakeTests
 
 
 class FlowsTests(CrashTests, ContestTests, AnswerTests, EndingTests, WakeTests):
-    """What holds for durable flows over a VersionedFlowStateStore. Override the fixture `store`.
+    """What must hold for durable flows over a VersionedFlowStateStore. Override the fixture `store`.
 
-    Sample flows run on the store while processes die before and after each write, replies are lost, leases pass, and
-    answers and cancellations come at the worst moment. What is written and done stands in a journal, from which the
-    invariants are judged. A store that is slow may try only some of the writes: `every` and `first`.
+    Sample flows run on the store while processes die before and after each write, replies are lost, leases end, and
+    answers and cancellations come at the worst moment. A journal has what is written and done, and the invariants are
+    judged from it. For a slow store set `every` and `first`, so that only some of the writes are tried.
+
+    ::
+
+        class TestMyFlows(FlowsTests):
+            @pytest.fixture
+            def store(self) -> MyStore:
+                return MyStore()
 
     Needs the extra ``flows`` beside ``testing``.
     """

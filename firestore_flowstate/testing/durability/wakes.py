@@ -1,4 +1,4 @@
-"""Tasks that wake runs: as few as need be, whoever looks at the run."""
+"""Tasks that wake runs: as few as are needed, however many processes look at a run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def _names(journal: Journal) -> list[str]:
 
 
 class WakeTests(Suite):
-    """Names of tasks, by which a queue knows one that it has."""
+    """The names of tasks: a queue takes only one task of a name."""
 
     @pytest.mark.asyncio
     async def test_a_wake_time_is_one_task(self, store: VersionedFlowStateStore) -> None:
-        """However often somebody looks at a run that waits."""
+        """However many processes look at a run that waits, and whatever their clocks show."""
         journal = Journal()
         hosts = [Host(store, journal, seconds=seconds) for seconds in (0, 1, 100, 2000)]
         await hosts[0].flows.start(sleepy, 3600.0, id="x")
@@ -53,7 +53,7 @@ class WakeTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_sweep_leaves_what_is_not_due(self, store: VersionedFlowStateStore) -> None:
-        """And what has been due for less than 10 s, which its own task has."""
+        """And runs that have been due for less than 10 s, which their own tasks wake."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(sequential, 1.0, id="x")

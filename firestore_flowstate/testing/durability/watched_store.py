@@ -1,4 +1,4 @@
-"""A store that notes in a journal what it is asked to write, what landed, and what it loaded."""
+"""A store that notes in a journal what it is asked to write, what was committed, and what it loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...unset import UNSET, Unset
 from .journal import Event, Journal, short
 
 Hook = Callable[[Event], Awaitable[None]]
-"""What happens at a write: it may wait, raise, or end the process."""
+"""What is called at a write: it may wait, raise, or end the process."""
 
 
 async def _nothing(write: Event) -> None:
@@ -27,16 +27,16 @@ async def _nothing_in_step(key: str) -> None:
 
 
 class WatchedStore:
-    """Passes everything on to a store, and notes writes and loads.
+    """Passes everything on to a store, and notes writes and loads in a journal.
 
     Args:
         store: The store.
-        journal: Where to note.
-        before: What happens before each write is sent.
-        after: What happens after it was stored, before anybody is told. What it raises is the outcome.
+        journal: The journal.
+        before: Called before each write is sent. What it raises is the outcome of the write.
+        after: Called when the write is stored and nobody has been told. What it raises is the outcome of the write.
 
     Attributes:
-        in_step: What happens inside of each step of a sample, by its key.
+        in_step: Called inside of each step of a sample, with the key of the step.
     """
 
     def __init__(
@@ -93,9 +93,11 @@ class WatchedStore:
                 about["content"] = content_of(state)
                 self.journal.note("write", id, number=number, **about)
         except BaseException as error:
-            self.journal.note("not landed", id, number=number, error=type(error).__name__, unknown=_is_unknown(error))
+            self.journal.note(
+                "not committed", id, number=number, error=type(error).__name__, unknown=_is_unknown(error)
+            )
             raise
-        self.journal.note("landed", id, number=number, version=state.version)
+        self.journal.note("committed", id, number=number, version=state.version)
 
     async def _write(self, id: str, about: Mapping[str, Any], write: Callable[[], Awaitable[str | None]]) -> str | None:
         number = secrets.token_hex(6)
@@ -105,21 +107,23 @@ class WatchedStore:
             version = await write()
             await self.after({"run": id, "version": version, **about})
         except BaseException as error:
-            self.journal.note("not landed", id, number=number, error=type(error).__name__, unknown=_is_unknown(error))
+            self.journal.note(
+                "not committed", id, number=number, error=type(error).__name__, unknown=_is_unknown(error)
+            )
             raise
-        self.journal.note("landed", id, number=number, version=version)
+        self.journal.note("committed", id, number=number, version=version)
         return version
 
 
 def _is_unknown(error: BaseException) -> bool:
-    """Whether nobody knows if the write has landed."""
+    """Return whether the error leaves open if the write was committed."""
     if isinstance(error, BackendError):
         return bool(getattr(error, "outcome_unknown", False))
     return not isinstance(error, FlowStateError)
 
 
 def content_of(state: FlowState) -> dict[str, Any]:
-    """Return what of a state the invariants speak of."""
+    """Return the parts of a state that the invariants are about."""
     wake = (state.model_extra or {}).get("wakeAt")
     return {
         "cache": {key: _entry(entry) for key, entry in state.cache.items()},
@@ -130,7 +134,7 @@ def content_of(state: FlowState) -> dict[str, Any]:
 
 
 def _changes(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of an update the invariants speak of: what it replaces or adds."""
+    """Return the parts of an update that the invariants are about: what it replaces or adds."""
     made: dict[str, Any] = {"names": sorted(set(changes) - {"if_version"})}
     if changes.get("cache"):
         made["cache"] = {key: _entry(entry) for key, entry in changes["cache"].items()}
