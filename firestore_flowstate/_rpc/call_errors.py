@@ -1,4 +1,4 @@
-"""The one place where a failed call becomes an error of the public tree: most specific first, what to do in words."""
+"""The one place that makes public errors of failed calls: the most specific first, each with what to do in words."""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,33 @@ def test_the_reference_keeps_to_the_words() -> None:
         wrong += [f"{name}: {line.strip()}" for line in said.splitlines() if re.search(SHUNNED[0][0], line)]
 
     assert [] == wrong
+
+
+CODE = sorted(
+    module
+    for pattern in ("*.py", "_*/*.py")
+    for module in (PROJECT / "firestore_flowstate").glob(pattern)
+    if module.parent.name != "__pycache__"
+)
+PLACES_IN_CODE = re.compile(
+    r"^ *where: |where (?:a page ended|a watch gets its items|flow states are kept|from\.|it stands in the order"
+    r"|the page before ended|to\.|to go on)",
+    re.IGNORECASE,
+)
+
+
+def said_in(module: Path) -> list[str]:
+    """Return the lines of the docstrings and comments of a module, without code in them."""
+    lines: list[str] = []
+    for token in tokenize.generate_tokens(io.StringIO(module.read_text()).readline):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and '"""' in token.string[:4]):
+            lines += re.sub(r"`+[^`]*`+", "", token.string).splitlines()
+    return lines
+
+
+@pytest.mark.parametrize("module", CODE, ids=lambda module: str(module.relative_to(PROJECT)))
+def test_the_rooms_of_the_store_keep_to_the_words(module: Path) -> None:
+    """Their docstrings and comments say "if" and "when"; the places that are named stay."""
+    found = [line for line in said_in(module) if re.search(SHUNNED[0][0], PLACES_IN_CODE.sub("", line), re.IGNORECASE)]
+
+    assert [] == found, "write if, or when"
