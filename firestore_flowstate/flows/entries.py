@@ -23,6 +23,8 @@ from .errors import (
 Kind = Literal["step", "interrupt", "sleep", "child", "now", "show"]
 
 _MOST_OF_A_STACKTRACE: Final = 16_000
+_MOST_OF_A_MESSAGE: Final = 4_000
+"""More than anybody reads, and so few that the end of a run can be stored, whatever a library puts into its errors."""
 """How many characters are stored of a stacktrace. Each drive of the run loads it, and its end says what was raised."""
 
 
@@ -57,14 +59,16 @@ def error_record(error: BaseException, *, attempts: int = 1) -> dict[str, Any]:
 def message_of(error: BaseException) -> str:
     """Return the text of the error, or a text that says so if the error's own code fails to make one."""
     try:
-        return str(error)
+        text = str(error)
+        return text if len(text) <= _MOST_OF_A_MESSAGE else text[:_MOST_OF_A_MESSAGE] + "…"
     except Exception as reason:  # noqa: BLE001  # it is the code of an application
         return f"its text cannot be made, {type(reason).__name__}"
 
 
 def stacktrace_of(error: BaseException) -> str:
     """Return the stacktrace as text; of a very long one the end, which has the error itself."""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    text = "".join(line if len(line) <= _MOST_OF_A_MESSAGE else line[:_MOST_OF_A_MESSAGE] + "…\n" for line in lines)
     return text if len(text) <= _MOST_OF_A_STACKTRACE else "…" + text[-_MOST_OF_A_STACKTRACE:]
 
 

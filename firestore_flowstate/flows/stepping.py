@@ -29,6 +29,15 @@ NEAR_SECONDS: Final = 30.0
 """A pause of at most this long before another attempt is spent in the process; a longer one suspends the run."""
 _SWALLOWING_SECONDS: Final = 1.0
 """How long an attempt that was cancelled is awaited; one that swallows CancelledError is left behind after that."""
+_ENDS_THE_PROCESS: Final = (SystemExit, KeyboardInterrupt, GeneratorExit)
+"""What is not an error of a step. The last is raised in what was never awaited to its end when a loop closes."""
+
+
+class _UnstorableError(Exception):
+    """The result of a step has no JSON form; unlike an error of that type that the step's function raises."""
+
+    def __init__(self, error: FlowStateEncodeError) -> None:
+        self.error = error
 
 
 class StepCall(NamedTuple):
@@ -146,11 +155,11 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
         await may_begin(drive, call.key)
         try:
             form = await _attempt(drive, call, flight, failed_before + 1)
-        except FlowStateEncodeError as error:
-            drive.fail(error, call.key)
-            raise asyncio.CancelledError from error
-        except (Exception, asyncio.CancelledError) as error:  # whatever the function of the application raises
-            if flight.is_cancelled:
+        except _UnstorableError as unstorable:
+            drive.fail(unstorable.error, call.key)
+            raise asyncio.CancelledError from unstorable.error
+        except BaseException as error:  # whatever the function of the application raises
+            if flight.is_cancelled or isinstance(error, _ENDS_THE_PROCESS):
                 raise
             entry = _after_failure(drive, call, failed_before + 1, error)
             if entry is not None:
@@ -253,7 +262,10 @@ async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int) 
     try:
         with drive.engine.telemetry.step(flow_id=drive.id, key=key, attempt=number):
             value = await _within(drive, call, lambda: _call(call, scope, Here(drive.run, scope, step), drive))
-        return drive.engine.values.dump(value, call.result_type(drive), f"the result of the step {key!r}")
+        try:
+            return drive.engine.values.dump(value, call.result_type(drive), f"the result of the step {key!r}")
+        except FlowStateEncodeError as error:
+            raise _UnstorableError(error) from error
     finally:
         flight.is_executing = False
         scope.is_over = True

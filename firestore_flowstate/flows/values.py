@@ -15,7 +15,7 @@ from types import FunctionType, MethodType
 from typing import Any, Final
 
 import orjson
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from firestore_flowstate import FlowStateEncodeError
@@ -25,6 +25,7 @@ _SCALARS: Final = (str, int, float, bool, type(None))
 _PLAIN_ONLY: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
+_BYTES: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 ANYTHING: Final = (Any, inspect.Parameter.empty, object)
 
 
@@ -144,9 +145,19 @@ class Values:
         return _with_non_finite(form, self.adapter(kind).dump_python(value, by_alias=True))
 
 
+def _made_adapter(kind: Any) -> TypeAdapter[Any]:
+    """Return pydantic's adapter, which has bytes as base64, as the store does, but for a model's own."""
+    try:
+        return TypeAdapter(kind, config=_BYTES)
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":  # a model or a dataclass has a configuration of its own
+            raise
+        return TypeAdapter(kind)
+
+
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        adapter = _made_adapter(kind)
         if not isinstance(kind, str) and getattr(adapter, "pydantic_complete", True):
             return adapter
         reason = None  # a text, or a type that names one which is not defined
@@ -199,6 +210,7 @@ def _annotation(function: Any, name: str) -> Any:
         return type(None)
     if not isinstance(annotation, str):
         return annotation
+    function = _annotated(function, name, annotation)
     try:
         names = _closure(function)
         return typing.get_type_hints(
@@ -209,6 +221,13 @@ def _annotation(function: Any, name: str) -> Any:
             f"{getattr(function, '__qualname__', function)}: the annotation {annotation!r} cannot be found when the "
             f"flow runs ({error}). Import it outside of TYPE_CHECKING, or give the type by options(result=...)."
         ) from error
+
+
+def _annotated(function: Any, name: str, annotation: str) -> Any:
+    """Return the function that the annotation was written at: `functools.wraps` copies it to one of another module."""
+    while getattr(inner := getattr(function, "__wrapped__", None), "__annotations__", {}).get(name) == annotation:
+        function = inner
+    return function
 
 
 class _Only:

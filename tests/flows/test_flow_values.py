@@ -19,6 +19,7 @@ from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
 from firestore_flowstate.flows import Flows, Run
 from firestore_flowstate.flows.values import Values, exact_json, parsed_json, plain_json
 from firestore_flowstate.testing import crash_everywhere
+from tests.flows.decorators import passed_on
 
 
 class Measured(BaseModel):
@@ -98,6 +99,51 @@ async def test_a_flow_gets_its_numbers_whole_on_each_replay() -> None:
 
     for crashed in await crash_everywhere(report, math.inf):
         assert math.inf == crashed.result
+
+
+@passed_on
+async def measured(mean: float) -> Measured:
+    return Measured(mean=mean)
+
+
+@passed_on
+async def reporting(run: Run, of: Measured) -> Measured:
+    return await run.step("measure", measured, of.mean or 0)
+
+
+async def test_annotations_of_decorated_functions_are_found() -> None:
+    """They are text, which `functools.wraps` copies to a function of a module that does not know the names."""
+    flows = Flows(MemoryFlowStateStore())
+
+    assert Measured(mean=1.5) == await flows.run(flows.flow(reporting), Measured(mean=1.5))
+
+
+@pytest.mark.parametrize("value", [b"text", b"\xff\x00", b""])
+async def test_bytes_are_bytes_wherever_they_are_given(value: bytes) -> None:
+    """An input, results and an answer, in containers too; in the store they are what its other bytes are."""
+    store = MemoryFlowStateStore()
+    flows = Flows(store)
+
+    async def one() -> bytes:
+        return value
+
+    async def many() -> dict[str, list[bytes]]:
+        return {"a": [value]}
+
+    @flows.flow
+    async def keeping(run: Run, given: bytes) -> list[Any]:
+        answer = await run.interrupt("approve", bytes)
+        assert [value, value, {"a": [value]}] == [given, await run.step("one", one), await run.step("many", many)]
+        return [answer == value]
+
+    handle = await flows.start(keeping, value)
+    await handle.resume(value, step="approve")
+
+    assert [True] == await handle.result(timeout=5)
+    state = await handle.state()
+    assert state is not None
+    assert value == state.cache_value("one", as_=bytes)
+    await flows.close()
 
 
 leaves = st.one_of(

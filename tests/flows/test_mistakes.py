@@ -21,7 +21,7 @@ from firestore_flowstate import (
     MemoryFlowStateStore,
     SyncFlowStateStore,
 )
-from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, Retry, Run
+from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, Retry, Run, StepFailedError
 from firestore_flowstate.testing import crash_everywhere, simulate
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
@@ -108,6 +108,69 @@ async def test_an_error_without_a_text_ends_the_run(flows: Flows, where: str) ->
 
     with pytest.raises(FlowFailedError, match="_WithoutTextError"):
         await asyncio.wait_for(flows.run(failing, id="x"), 5)
+
+
+class _OfATestRunner(BaseException):
+    """As `pytest.fail` raises: no Exception."""
+
+
+async def test_an_error_that_is_no_exception_is_an_error_of_the_step(
+    flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is recorded as any, and not taken for a fault of this package."""
+
+    def fail() -> None:
+        raise _OfATestRunner("expected 1")
+
+    @flows.flow
+    async def failing(run: Run) -> str:
+        try:
+            await run.step("fail", fail)
+        except StepFailedError as error:
+            return f"{error.error_type}: {error.error}"
+        return ""
+
+    assert "_OfATestRunner: expected 1" == await flows.run(failing, id="x")
+    assert "fault of this package" not in caplog.text
+
+
+async def test_a_step_may_raise_an_error_of_a_store(flows: Flows) -> None:
+    """That the step stored something without a JSON form is its error, and not one of its result."""
+
+    async def save() -> None:
+        await MemoryFlowStateStore().save("y", FlowState.start(input=object()))
+
+    @flows.flow
+    async def failing(run: Run) -> str:
+        try:
+            await run.step("save", save)
+        except StepFailedError as error:
+            return error.error_type
+        return ""
+
+    assert "FlowStateEncodeError" == await flows.run(failing, id="x")
+
+
+@pytest.mark.parametrize("where", ["the function", "a step"])
+async def test_the_text_of_an_error_is_cut(flows: Flows, store: CountingStore, where: str) -> None:
+    """Some libraries put all that they were given into it; the end of the run must fit into a document."""
+
+    def fail() -> None:
+        raise ValueError("x" * 3_000_000)
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        if where == "the function":
+            fail()
+        await run.step("fail", fail)
+
+    with pytest.raises(FlowFailedError, match="ValueError: xxx") as failure:
+        await flows.run(failing, id="x")
+
+    assert failure.value.error is not None
+    assert len(failure.value.error) < 5_000
+    assert "in fail" in (failure.value.stacktrace or "")
+    assert len((await store.load("x")).model_dump_json()) < 50_000
 
 
 @pytest.mark.parametrize(
