@@ -1,10 +1,10 @@
-"""What every store says when it refuses: what happened, to which flow state, and what to do next."""
+"""What every store says when it refuses: what happened, to which value of which flow state, and what to do next."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
-from ._limits import in_extra
 from .errors import (
     DeadlineError,
     FlowStateBatchError,
@@ -15,6 +15,7 @@ from .errors import (
     FlowStateExistsError,
     FlowStateNotFoundError,
     StoreUnavailableError,
+    shown,
 )
 
 _SHOWN_OF_BATCH = 3
@@ -124,3 +125,31 @@ def batch(done: str, errors: Mapping[str, FlowStateError], *, total: int) -> Flo
         f"{shown}{more}",
         errors=errors,
     )
+
+
+def in_cache(step: object) -> str:
+    """Return the path of a step's entry."""
+    return f"cache[{shown_key(step)}]"
+
+
+def in_events(step: object) -> str:
+    """Return the path of an event's payload."""
+    return f"events_triggered[{shown_key(step)}]"
+
+
+def in_extra(key: object) -> str:
+    """Return the path of an unknown key that an update names."""
+    return f"extra[{shown_key(key)}]"
+
+
+def in_model(path: str, key: str) -> str:
+    """Return the path of an unknown key of the model at the path."""
+    return f"{path}.{key}" if key.isidentifier() else f"{path}[{shown_key(key)}]"
+
+
+def shown_key(key: object) -> str:
+    """Return a key for a path: in double quotes if it is text, and cut."""
+    if not isinstance(key, str):
+        return shown(key, 80)
+    text = json.dumps(key if len(key) <= 80 else key[:80] + "…", ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()  # a lone surrogate could not be printed

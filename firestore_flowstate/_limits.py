@@ -7,7 +7,6 @@ https://firebase.google.com/docs/firestore/storage-size
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -170,34 +169,6 @@ def unquoted(path: str) -> str:
 def field_path(key: str) -> str:
     """Return a field's name as a field path, quoted only if it must be, as people write it."""
     return key if _SIMPLE.fullmatch(key) else quoted(key)
-
-
-def in_cache(step: object) -> str:
-    """Return the path of a step's entry."""
-    return f"cache[{shown_key(step)}]"
-
-
-def in_events(step: object) -> str:
-    """Return the path of an event's payload."""
-    return f"events_triggered[{shown_key(step)}]"
-
-
-def in_extra(key: object) -> str:
-    """Return the path of an unknown key that an update names."""
-    return f"extra[{shown_key(key)}]"
-
-
-def in_model(path: str, key: str) -> str:
-    """Return the path of an unknown key of the model at the path."""
-    return f"{path}.{key}" if key.isidentifier() else f"{path}[{shown_key(key)}]"
-
-
-def shown_key(key: object) -> str:
-    """Return a key for a path: in double quotes if it is text, and cut."""
-    if not isinstance(key, str):
-        return shown(key, 80)
-    text = json.dumps(key if len(key) <= 80 else key[:80] + "…", ensure_ascii=False)
-    return text.encode(errors="backslashreplace").decode()  # a lone surrogate could not be printed
 
 
 def document_size(path: str, fields: Mapping[str, Value]) -> int:

@@ -8,17 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._limits import (
-    EPOCH,
-    MAX_NAME_BYTES,
-    MAX_PATH_BYTES,
-    MAX_QUERIED_BYTES,
-    exact,
-    in_extra,
-    is_int64,
-    is_reserved,
-    utf8_bytes,
-)
+from ._error_texts import in_extra
+from ._limits import EPOCH, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, utf8_bytes
 from .errors import FlowStateEncodeError, InvalidQueryError, shown
 from .models import FlowState, FlowStatus
 from .unset import Unset

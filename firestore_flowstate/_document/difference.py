@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from .._error_texts import with_flow_id
-from .._limits import exact, in_extra
+from .._error_texts import in_extra, with_flow_id
+from .._limits import exact
 from ..errors import FlowStateEncodeError
 from ..models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ..query import check_extra

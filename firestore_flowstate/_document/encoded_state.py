@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from .._limits import in_cache, in_events
+from .._error_texts import in_cache, in_events
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState, WireModel
 from .json_forms import MAX_DEPTH, plain

@@ -20,7 +20,7 @@ from typing import Any, Final
 from pydantic import AliasChoices, BaseModel, PlainSerializer, RootModel, Secret, SecretBytes, SecretStr, WrapSerializer
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from .._limits import shown_key
+from .._error_texts import shown_key
 from ..errors import FlowStateEncodeError, shown
 from ..models import WireModel
 from .wire import to_wire

@@ -6,17 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from .._limits import (
-    MAX_DOCUMENT_BYTES,
-    MAX_PATH_BYTES,
-    document_size,
-    in_cache,
-    in_events,
-    in_extra,
-    quoted,
-    unquoted,
-    value_size,
-)
+from .._error_texts import in_cache, in_events, in_extra
+from .._limits import MAX_DOCUMENT_BYTES, MAX_PATH_BYTES, document_size, quoted, unquoted, value_size
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, WireModel

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
-from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserved, shown_key, utf8_bytes
+from .._error_texts import shown_key
+from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserved, utf8_bytes
 from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, shown
 from ..models import WireModel

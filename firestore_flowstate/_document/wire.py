@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from .._error_texts import with_flow_id
-from .._limits import exact, in_cache, in_events, in_model, utf8_bytes
+from .._error_texts import in_cache, in_events, in_model, with_flow_id
+from .._limits import exact, utf8_bytes
 from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
 from ..unset import Unset
