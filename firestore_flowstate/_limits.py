@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .errors import InvalidFlowIdError, shown
-from .unset import Unset
 
 MAX_NAME_BYTES: Final = 1500  # of UTF-8: Firestore's limit for an id, and for the name of a field
 MAX_PATH_BYTES: Final = 1499  # of a field path that a mask names, without its quotes
@@ -233,46 +231,3 @@ def is_int64(number: int) -> bool:
     Compared, since `in range(...)` tries the numbers one by one for an instance of a subclass of int.
     """
     return -(2**63) <= number < 2**63
-
-
-def check_timeout(timeout: object) -> None:
-    """Raise ValueError unless the timeout is None or a finite number of seconds above 0."""
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= sys.float_info.max:
-        raise ValueError(f"timeout is a finite number of seconds above 0, not {shown(timeout)}")
-
-
-def check_version(if_version: object, *, takes_none: bool = False) -> None:
-    """Raise TypeError unless `if_version` is a version or UNSET; None is taken if `takes_none`.
-
-    Anything else never is the stored version. If it raised a conflict, callers would try again and again.
-    """
-    if isinstance(if_version, (str, Unset)) or (if_version is None and takes_none):
-        return
-    if if_version is None:
-        raise TypeError(
-            "if_version is None, which is the version of a state that was never stored, so that there is nothing to "
-            "change or delete: pass the version of a state that was loaded or saved, or leave if_version out"
-        )
-    raise TypeError(f"if_version is the version of a state, which is a string, not {shown(if_version)}")
-
-
-def check_states(states: object) -> None:
-    """Raise TypeError unless the states of a call for many are a mapping by id."""
-    if not isinstance(states, Mapping):
-        raise TypeError(f"states are a mapping of flow states by id, not {shown(states)}")
-
-
-def check_change(change: object, attempts: object) -> None:
-    """Raise TypeError if `modify` cannot call the change, and ValueError if `attempts` is not at least 1."""
-    if not callable(change):
-        raise TypeError(f"change is a function of the flow state, not {shown(change)}")
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-        raise ValueError(f"attempts is a whole number of at least 1, not {shown(attempts)}")
-
-
-def check_progress(progress: object) -> None:
-    """Raise TypeError unless the `progress` of a long call is None or can be called."""
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress is a function of a number, or None, not {shown(progress)}")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from ._changing import carried
+from ._arguments import carried
 from ._rpc.loop_thread import LoopStoppedError, LoopThread, Submission, call_threadsafe, result_of
 
 _Result = TypeVar("_Result")

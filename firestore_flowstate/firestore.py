@@ -10,21 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from typing_extensions import override
 
 from . import _collection, _commit, _document, _operations
-from ._changing import refuse_nested
+from ._arguments import check_change, check_progress, check_states, check_timeout, check_version, refuse_nested
 from ._document.difference import Change
 from ._document.encoded_state import detached
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._error_texts import conflict
-from ._limits import (
-    check_change,
-    check_flow_id,
-    check_flow_ids,
-    check_progress,
-    check_states,
-    check_timeout,
-    check_version,
-)
+from ._limits import check_flow_id, check_flow_ids
 from ._query.matching import due_query
 from ._rpc import fork
 from ._rpc.concurrency import SharedWork

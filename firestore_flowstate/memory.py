@@ -14,21 +14,13 @@ from typing import NoReturn, TypeVar
 
 from typing_extensions import override
 
-from ._changing import ChangeFunction, changed, refuse_nested
+from ._arguments import ChangeFunction, changed, check_change, check_states, check_timeout, check_version, refuse_nested
 from ._document.difference import Change, Snapshot
 from ._document.encoded_state import encode_state
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._error_texts import batch, conflict, exists, not_found, with_flow_id
-from ._limits import (
-    check_change,
-    check_flow_id,
-    check_flow_ids,
-    check_states,
-    check_timeout,
-    check_version,
-    exact,
-)
+from ._limits import check_flow_id, check_flow_ids, exact
 from ._memory_records import Record, Records
 from ._query.matching import Due, due_query, is_due, matches, order, wake_at
 from ._query.token import Position, from_token, scope_of, to_token

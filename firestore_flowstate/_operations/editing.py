@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._changing import ChangeFunction, changed
+from .._arguments import ChangeFunction, changed
 from .._collection.collection import Collection
 from .._commit.conflict import Conflict
 from .._commit.pending_write import Exactly

@@ -235,7 +235,7 @@ def test_each_floor_stands_on_those_below_it(room: str, below: tuple[str, ...]) 
         room,
         "settings",
         "reports",
-        "_changing",
+        "_arguments",
         "_gc_pause",
         *PUBLIC,
     )

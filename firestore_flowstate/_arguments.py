@@ -1,19 +1,64 @@
-"""Calling the function that `modify` was given, and refusing writes in it to the state that `modify` changes."""
+"""What the arguments of a call must be, the same in every store; and the function that `modify` is given, and calls."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from .errors import FlowStateError
+from .errors import FlowStateError, shown
 from .models import FlowState
+from .unset import Unset
 
 ChangeFunction: TypeAlias = Callable[[FlowState], Awaitable[FlowState | None] | FlowState | None]
 """Changes the state it is called with, or returns the one to be written in its place."""
+
+
+def check_timeout(timeout: object) -> None:
+    """Raise ValueError unless the timeout is None or a finite number of seconds above 0."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= sys.float_info.max:
+        raise ValueError(f"timeout is a finite number of seconds above 0, not {shown(timeout)}")
+
+
+def check_version(if_version: object, *, takes_none: bool = False) -> None:
+    """Raise TypeError unless `if_version` is a version or UNSET; None is taken if `takes_none`.
+
+    Anything else never is the stored version. If it raised a conflict, callers would try again and again.
+    """
+    if isinstance(if_version, (str, Unset)) or (if_version is None and takes_none):
+        return
+    if if_version is None:
+        raise TypeError(
+            "if_version is None, which is the version of a state that was never stored, so that there is nothing to "
+            "change or delete: pass the version of a state that was loaded or saved, or leave if_version out"
+        )
+    raise TypeError(f"if_version is the version of a state, which is a string, not {shown(if_version)}")
+
+
+def check_states(states: object) -> None:
+    """Raise TypeError unless the states of a call for many are a mapping by id."""
+    if not isinstance(states, Mapping):
+        raise TypeError(f"states are a mapping of flow states by id, not {shown(states)}")
+
+
+def check_change(change: object, attempts: object) -> None:
+    """Raise TypeError if `modify` cannot call the change, and ValueError if `attempts` is not at least 1."""
+    if not callable(change):
+        raise TypeError(f"change is a function of the flow state, not {shown(change)}")
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise ValueError(f"attempts is a whole number of at least 1, not {shown(attempts)}")
+
+
+def check_progress(progress: object) -> None:
+    """Raise TypeError unless the `progress` of a long call is None or can be called."""
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress is a function of a number, or None, not {shown(progress)}")
 
 
 @dataclass(eq=False)
