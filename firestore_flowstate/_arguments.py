@@ -66,7 +66,7 @@ class _Call:
     """One call that `modify` makes of a function. Tasks that the function starts inherit it, and may outlive it.
 
     Attributes:
-        collection: What `changed` was given as such.
+        collection: As for `changed`.
         id: The flow state.
         outer: The call around this one, if the function of one `modify` calls another.
         running: Whether the function has not returned yet. If it has, its tasks may write the state.

@@ -187,7 +187,7 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
 
 
 def _has_models(value: Any) -> bool:
-    """Return whether a value is or holds a model or dataclass, of which a field's type may declare only a part."""
+    """Return whether a value is a model or dataclass, or has one inside: the type of a field may declare less of it."""
     if isinstance(value, Mapping):
         return any(map(_has_models, value.values()))
     if isinstance(value, (list, tuple, AbstractSet, deque)):
@@ -198,7 +198,8 @@ def _has_models(value: Any) -> bool:
 def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None, as_any: bool = True) -> Any:
     """Return what a model's own serializer makes of the model, or of one field of it.
 
-    With `as_any`, what the field declares is passed over for what the values are, also its serializers of inner types.
+    With `as_any` pydantic goes by the types of the values. Otherwise it goes by the type that the field declares and
+    the serializers in its annotation, but loses what a value of a subclass has beyond that type.
     """
     try:
         dumped = type(value).__pydantic_serializer__.to_python(

@@ -26,8 +26,8 @@ MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # of JSON of one value, a limit of o
 MAX_EXPANSION: Final = 100  # a limit of ours: unpacked bytes of a state for each stored one, beyond MAX_VALUE_BYTES
 FREE_EXPANSION_BYTES: Final = 64 * 1024  # of JSON: smaller values may expand more, since a log has no room for many
 NATIVE_IN_THE_CLEAR: Final = (
-    "it is a native document, of which nothing is encrypted, and the settings require encryption. A store with the "
-    "keys and without require_encryption can `migrate` it, which encrypts it"
+    "it is a native document, which is never encrypted, and the settings require encryption. Migrate it, by a store "
+    "with the keys and without require_encryption: that encrypts it"
 )
 _DECODED_TOGETHER: Final = 1024 * 1024  # bytes of JSON that may be in memory twice: decoding together copies texts
 _SMALL: Final = 64 * 1024  # bytes of JSON, far below each limit, so that none needs to be checked
@@ -110,9 +110,9 @@ class Payloads:
         return layers == wanted
 
     def check_native(self) -> None:
-        """Raise FlowStateDecodeError if native documents, of which nothing is encrypted, are not to be read.
+        """Raise FlowStateDecodeError if the settings require encryption, which native documents do not have.
 
-        Whoever may write to the collection could put one in the place of an encrypted document.
+        Otherwise anybody who may write to the collection could put one in the place of an encrypted document.
         """
         if self.require_encryption:
             raise FlowStateDecodeError(NATIVE_IN_THE_CLEAR)

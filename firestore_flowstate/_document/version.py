@@ -188,7 +188,7 @@ class Version:
         """Return the version that the text stands for; None if it is not of the document at the path.
 
         The text may come from a browser, so that each field in it is checked as those of a stored document are.
-        One that `to_text` returned in this process is not read: it knows its version.
+        A text that `to_text` has returned in this process is not parsed: it has the version as an attribute.
         """
         if type(text) is VersionText and text.path == path:
             return text.known

@@ -106,8 +106,8 @@ async def _of_document(
         yield Finding(
             kind="native",
             id=id,
-            message="A native document, of which nothing is encrypted, though the settings have keys. "
-            "Migrate it, with require_encryption off, which encrypts it.",
+            message="A native document is never encrypted, and the settings have keys. Migrate it, with "
+            "require_encryption off: that encrypts it.",
         )
         if collection.settings.require_encryption:
             return  # the settings say that it is not to be read

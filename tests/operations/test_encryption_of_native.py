@@ -92,7 +92,7 @@ async def test_native_documents_are_refused(
     before = raw.read("flow")
     kind = FlowStateEncodeError if name in WRITES else FlowStateDecodeError
     async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
-        with pytest.raises(FlowStateError, match=r"(?s)'flow'.*nothing is encrypted.*migrate") as refusal:
+        with pytest.raises(FlowStateError, match=r"(?s)'flow'.*never encrypted.*Migrate") as refusal:
             await {**READS, **WRITES}[name](store, native)
     error: FlowStateError = refusal.value
     if isinstance(error, FlowStateBatchError):
@@ -145,7 +145,7 @@ async def test_rewrap_and_doctor_report_them(flow_state_settings: FlowStateSetti
 
             assert (0, 1, ["flow"]) == (report.rewrapped, report.unchanged, list(report.native))
             assert ("native", "flow") == (finding.kind, finding.id)
-            assert "nothing is encrypted" in finding.message
+            assert "never encrypted" in finding.message
     async with store_of(flow_state_settings, keys=KEYS) as store:
         assert 1 == (await store.migrate(store)).migrated
     async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
