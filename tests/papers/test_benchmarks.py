@@ -41,12 +41,12 @@ def run_py(*arguments: str, emulator: Emulator) -> subprocess.CompletedProcess[s
         env={**os.environ, **emulator.environment, "PYTHONWARNINGS": OLD_PYTHONS_BY_ENVIRONMENT},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=540,
         check=False,
     )
 
 
-@pytest.mark.timeout(300)  # it is many processes, on a machine that may be busy
+@pytest.mark.timeout(600)  # it is many processes, on a machine that may be busy
 def test_all_benchmarks_run(firestore_emulator: Emulator) -> None:
     """Each measures next to nothing, and has its targets in the table at the end."""
     ran = run_py("--quick", emulator=firestore_emulator)
