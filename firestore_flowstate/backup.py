@@ -54,7 +54,7 @@ class ImportReport:
     """What `import_states` did.
 
     Attributes:
-        imported: How many states were stored, or would be in a dry run.
+        imported: How many lines have a state that was stored, or would be in a dry run.
         expired: How many were left out, since they have expired since the export.
     """
 

@@ -12,6 +12,19 @@ class PayloadCodec(Protocol):
     Its name is stored with each value that it has encoded. A codec of that name must be able to decode the value for as
     long as the value is stored.
 
+    ::
+
+        class Bzip2:
+            name = "bz2"
+
+            def encode(self, data: bytes) -> bytes:
+                return bz2.compress(data)
+
+            def decode(self, data: bytes) -> bytes:
+                return bz2.decompress(data)
+
+        settings = FlowStateSettings(codecs=[Bzip2()])
+
     Attributes:
         name: 1 to 40 ASCII letters, digits, dots, dashes and underscores.
     """

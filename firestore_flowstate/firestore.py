@@ -351,6 +351,10 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         Such parts are left by writers that were killed, and by saves without a version over a large state that the
         writer had not read. Parts of a save that is under way are younger, and stay.
 
+        ::
+
+            report = await store.gc(dry_run=True)
+
         Args:
             dry_run: Delete nothing; report what would be deleted.
         """
@@ -368,6 +372,10 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         """Delete the states that match and were neither started nor written within `older_than`.
 
         States that have expired are deleted too. A state that is written meanwhile stays. After a crash, call it again.
+
+        ::
+
+            number = await store.purge(FlowStateQuery(status="done"), older_than=timedelta(days=90))
 
         Args:
             query: Which states; None: all. Its `limit` and `continuation_token` are passed over.
@@ -406,6 +414,11 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         The target may be the same collection with another layout or more shards: then documents are rewritten in
         place. Each is written by compare-and-swap, so flows may run meanwhile. Another call does what is left.
 
+        ::
+
+            async with FirestoreFlowStateStore(FlowStateSettings(collection="archive")) as archive:
+                report = await store.migrate(archive, dry_run=True)
+
         Args:
             target: A store on the other collection, with the settings that new documents are to have.
             dry_run: Write nothing; report what would be written and what could not be.
@@ -434,6 +447,10 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
         Versions that writers hold stay valid. After a rotation of keys, call it before you take the old key out of the
         settings. Native documents are never encrypted: the report names them, and `migrate` encrypts them.
+
+        ::
+
+            report = await store.rewrap()
 
         Args:
             progress: Called after each state with the number so far.

@@ -75,6 +75,10 @@ async def ids_beginning_with(
 
     Each document that it looks at costs a read, expired ones too.
 
+    ::
+
+        ids = await ids_beginning_with(store, "order-")
+
     Args:
         store: The store.
         prefix: The beginning of the ids.
@@ -96,6 +100,10 @@ async def absent_ids(
     """Return those of the ids under which nothing is stored, in their order. Each id costs a read.
 
     Ids that cannot name a document are left out. A state that has expired counts as stored until it is deleted.
+
+    ::
+
+        missing = await absent_ids(store, ["order-17", "order-18"])
 
     Args:
         store: The store.

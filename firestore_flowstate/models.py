@@ -234,6 +234,12 @@ class StoredAs(Protocol):
 class FlowState(WireModel):
     """The state of a flow: all that is needed to resume it.
 
+    ::
+
+        state = FlowState.start(name="publish", input={"topic": "rivers"})
+        state.cache["outline"] = CacheEntry(value=["source", "mouth"])
+        assert state.status == "scheduled"
+
     Attributes:
         flow_id: The flow's id. Data: the key it is stored under is the id given to the store.
         name: The name of the flow.

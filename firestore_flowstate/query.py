@@ -27,6 +27,10 @@ _STATUSES: Final = get_args(FlowStatus)
 class FlowStateQuery:
     """Which flow states to list, newest start first, ties by id descending. All filters must hold.
 
+    ::
+
+        query = FlowStateQuery(status=["running", "blocked"], where={"owner": "me"}, limit=50)
+
     Attributes:
         limit: States a page, 1 to 300; None: the store's page size.
         continuation_token: Where the page before ended, as its response gave it. Bound to the collection and

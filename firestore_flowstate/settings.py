@@ -39,6 +39,10 @@ class FlowStateSettings(BaseSettings):
     Every field can be given by name or by an environment variable of the same name in upper case behind
     ``FLOWSTATE_``; a name given in code wins. An empty variable counts as absent.
 
+    ::
+
+        settings = FlowStateSettings(collection="tenants/acme/flows", expire_after=timedelta(days=30))
+
     Attributes:
         project: The id of the Google Cloud project. None: the first of the variables GOOGLE_CLOUD_PROJECT and
             GCLOUD_PROJECT, the ``projectId`` of FIREBASE_CONFIG, and the project that the credentials name. If none of

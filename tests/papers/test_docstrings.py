@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import bz2
 import inspect
 import re
 import textwrap
@@ -146,8 +147,9 @@ async def test_an_example_beside_the_contract_runs(
     code = f"{'' if is_blocking else 'async '}def example():\n{textwrap.indent(OTHERS[name], '    ')}"
     async with FirestoreFlowStateStore(flow_state_settings) as store:
         await store.save("order-17", state)
-        names: dict[str, Any] = {"store": store, "state": state, "Plan": Plan, "date": date}
+        names: dict[str, Any] = {"store": store, "state": state, "Plan": Plan, "date": date, "bz2": bz2}
         names |= {one: getattr(firestore_flowstate, one) for one in firestore_flowstate.__all__}
+        names["timedelta"] = timedelta
         for module in (backup, doctor, indexes, inspection):
             names |= vars(module)
         exec(compile(ast.parse(code), str(Path(__file__)), "exec"), names)  # noqa: S102  # our own docstrings
