@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..flows import Flows
-from ..flows.record import ended_of, record_of, wake_at
+from ..flows.record import ended_of, is_owned, record_of
 from ..models import FlowState
 from .applications import Notes, application_settings, flows_option, flows_over
 from .options import MisusedError, store_options
@@ -107,7 +107,7 @@ def _what_is_next(state: FlowState | None, notes: Notes, said: str) -> str:
         return f"has ended: {how}." if how is not None else f"{said}, and was deleted meanwhile."
     if notes.asked and notes.dispatcher is not None:
         return f"{said}. The dispatcher wakes it."
-    if record_of(state).owner is not None and wake_at(state) is not None:
+    if is_owned(state, record_of(state)):
         return f"{said}. The process that drives it sees that when it writes next, at the latest in half a lease."
     if notes.asked:
         return f"{said}. No dispatcher is configured (--flows): the next sweep, or a worker, goes on with it."

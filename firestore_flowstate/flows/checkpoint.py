@@ -1,10 +1,14 @@
 """Checkpoints: one writer per drive, group commit, and the fence that keeps a stale driver from recording.
 
-A result is durable before the next step begins, before the run suspends or ends, and at the latest 10 ms after it came.
-What has come together goes in one commit. Each write is on the version before it. When that fails, or when nobody can
-tell whether it landed, the run is loaded: with our token as its owner everything is written again on that version;
-with our token as `last` and no owner, our final write had landed; with anything else the lease is lost, and nothing is
-ever written again.
+A result is stored before the next step begins, before the run is suspended or ends, and at the latest 10 ms after it
+came. Results that come together go into one commit. Each write is on top of the version of the write before. If it
+meets a conflict, or its outcome is unknown, the run is loaded, and its record decides:
+
+- The owner is our token: what is in hand is written again, on top of the version that was loaded.
+- There is no owner, and `last` is our token: our final write was committed.
+- Anything else: the lease is lost, and this drive writes nothing more.
+
+"In hand" is what is not known to be stored: what waits for a commit, and what the commit under way has.
 """
 
 from __future__ import annotations
@@ -35,23 +39,24 @@ from .listener import Listener
 from .record import inbox_of, record_of, wake_at
 
 COMMIT_SECONDS: Constant = 0.010
-"""How long a result may wait for others to be committed with it."""
+"""How long a result may wait for others, to be committed with them."""
 SHOW_SECONDS: Constant = 1.0
-"""How long progress and new waits may go unwritten."""
+"""How long progress and new waits may wait for a commit: no step depends on them."""
 PATIENCE_SECONDS: Constant = 600.0
-"""How long results in hand are tried while Firestore cannot be reached and nobody else owns the run."""
+"""How long a commit is tried while Firestore cannot be reached and no other owner has been seen."""
 
 _FIRST_PAUSE_SECONDS: Constant = 0.05
 _LAST_PAUSE_SECONDS: Constant = 2.0
+"""Pauses between tries double from the first to the last."""
 
 
 class Checkpoint:
     """The writer of one drive.
 
     Attributes:
-        outcome: How the drive ended, once its final write has landed or its lease is lost; None before.
-        final: The final write, once it has landed.
-        results: How many results this drive has made durable.
+        outcome: How the drive ended, when its final write is committed or its lease is lost; None before.
+        final: The final write, when it is committed; None before.
+        results: How many results this drive has stored.
     """
 
     def __init__(self, engine: Engine, image: Image, token: str, lease: Lease, listener: Listener) -> None:
@@ -61,7 +66,7 @@ class Checkpoint:
         self._lease = lease
         self._listener = listener
         self._waiting = Batch()
-        self._flying = Batch()
+        self._in_commit = Batch()
         self._lock = asyncio.Lock()
         self._committing: asyncio.Task[None] | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -80,58 +85,58 @@ class Checkpoint:
         self._arm(COMMIT_SECONDS)
 
     def note_record(self, *, needed: bool) -> None:
-        """Have the record written: before the next step begins if it is needed, else within a second."""
+        """Have the record written: before the next step begins if that is needed, else within a second."""
         self._waiting.record = True
         self._waiting.needed = self._waiting.needed or needed
         self._arm(COMMIT_SECONDS if needed else SHOW_SECONDS)
 
     def note_progress(self, progress: Mapping[str, Any]) -> None:
-        """Have these scalars written within a second."""
+        """Have these scalars written beside the state, within a second."""
         self._waiting.progress.update(progress)
         self._arm(SHOW_SECONDS)
 
     def entry(self, key: str) -> CacheEntry | None:
-        """Return the entry of the key, durable or in hand."""
-        for batch in (self._waiting, self._flying):
+        """Return the entry of the key, stored or in hand; None: there is none."""
+        for batch in (self._waiting, self._in_commit):
             if batch.entries and (entry := batch.entries.get(key)) is not None:
                 return entry
         return self._image.cache.get(key)
 
     def entries(self) -> Mapping[str, CacheEntry]:
-        """Return all entries, durable or in hand."""
-        return {**self._image.cache, **self._flying.entries, **self._waiting.entries}
+        """Return all entries, stored or in hand, by key."""
+        return {**self._image.cache, **self._in_commit.entries, **self._waiting.entries}
 
     def is_durable(self, key: str) -> bool:
         """Return whether the entry of the key is stored."""
-        return key not in self._waiting.entries and key not in self._flying.entries
+        return key not in self._waiting.entries and key not in self._in_commit.entries
 
     def replace(self, key: str, entry: CacheEntry) -> None:
         """Put another entry in the place of one that is in hand."""
-        batch = self._flying if key in self._flying.entries else self._waiting
+        batch = self._in_commit if key in self._in_commit.entries else self._waiting
         batch.entries[key] = entry
 
     @property
     def has_results(self) -> bool:
-        """Whether something in hand must be durable before the next step begins."""
-        return self._waiting.is_needed or self._flying.is_needed
+        """Whether something in hand must be stored before the next step begins."""
+        return self._waiting.is_needed or self._in_commit.is_needed
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is written now, or must be before the next step begins."""
+        """Whether a commit is under way, or something in hand must be stored before the next step begins."""
         return self.has_results or (self._committing is not None and not self._committing.done())
 
     # Writing it
 
     async def flush(self) -> None:
-        """Return when every result in hand is durable. Once the drive is over this does not return."""
+        """Return when every result in hand is stored. When the drive is over this does not return."""
         while self.has_results:
             await self.commit()
 
     async def commit(self) -> None:
         """Write what is in hand, and extend the lease if half of it is used.
 
-        A commit that is under way is awaited instead: look again afterwards. Once the drive is over this does not
-        return, and the task is cancelled.
+        If a commit is under way, this awaits that one: then look again whether anything is left in hand. When the drive
+        is over this does not return: the task waits until the drive cancels it.
         """
         if self._committing is None or self._committing.done():
             self._start(None)
@@ -143,7 +148,8 @@ class Checkpoint:
         """Write all that is in hand and the end of the drive in one commit; return whether the drive is over.
 
         Args:
-            final: Returns how the drive ends, before each try; None: it does not end after all.
+            final: Called before each try; returns how the drive ends, or None if it does not end after all. None in
+                place of the function: write what is in hand, without an end.
         """
         while self._committing is not None and not self._committing.done():
             await self._settle()
@@ -163,7 +169,7 @@ class Checkpoint:
                 await self._rebase(by=self._engine.clock.monotonic() + PATIENCE_SECONDS)
 
     def abandon(self, outcome: DriveOutcome = "busy") -> None:
-        """Write nothing more, and let the lease pass."""
+        """Write nothing more, and let the lease end by itself."""
         self.outcome = self.outcome or outcome
         self._disarm()
         self._listener.over()
@@ -174,8 +180,8 @@ class Checkpoint:
         self._committing = carried(lambda: self._write(final), waiters)
 
     async def _settle(self) -> None:
-        """Return when the commit that is under way has ended. It goes on if this is cancelled."""
-        if self._committing is not None and self._committing.done():  # an eager task may have ended before it was there
+        """Return when the commit that is under way has ended. If this is cancelled, the commit goes on."""
+        if self._committing is not None and self._committing.done():  # an eager task may have ended within its creation
             self._committing.result()
         else:
             waiter = asyncio.get_running_loop().create_future()
@@ -201,7 +207,10 @@ class Checkpoint:
         self._soon(PASSES)
 
     def _soon(self, passes: int) -> None:
-        """Write after some passes of the loop: if it was late, what has come meanwhile goes into the same commit."""
+        """Begin a commit after so many passes of the loop.
+
+        If the loop was late, results that are about to come in these passes go into the same commit.
+        """
         if passes:
             asyncio.get_running_loop().call_soon(self._soon, passes - 1)
         elif self._committing is not None and not self._committing.done():
@@ -210,7 +219,7 @@ class Checkpoint:
             self._start(None)
 
     async def _write(self, final: Callable[[], Final | None] | None) -> None:
-        """Commit until it has landed, the lease is lost, or the drive is not to end after all."""
+        """Try until the write is committed, the lease is lost, or `final` says that the drive does not end."""
         async with self._lock:
             by, pause = self._engine.clock.monotonic() + PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
             was_refused = False
@@ -219,7 +228,7 @@ class Checkpoint:
                     self.abandon()
                     return
                 self._take()
-                if final is None and self._flying.is_empty and not self._lease.is_half_used:
+                if final is None and self._in_commit.is_empty and not self._lease.is_half_used:
                     return
                 ending = final() if final is not None else None
                 if final is not None and ending is None:
@@ -228,10 +237,11 @@ class Checkpoint:
                 try:
                     await self._send(ending)
                 except FlowStateEncodeError as error:
-                    in_hand = self._flying.size
+                    in_hand = self._in_commit.size
                     final = self._refused(error)
-                    if was_refused and self._flying.size == in_hand:
-                        # What is stored is in the way of the end, and may go. Others in this loop go on meanwhile.
+                    if was_refused and self._in_commit.size == in_hand:
+                        # The stored state itself leaves no room for the end: load it again, in case somebody has made
+                        # it smaller. The pause lets other tasks of this loop go on.
                         await asyncio.sleep(pause)
                         pause = min(2 * pause, _LAST_PAUSE_SECONDS)
                         await self._rebase(by=by)
@@ -239,7 +249,7 @@ class Checkpoint:
                 except (FlowStateConflictError, FlowStateNotFoundError):
                     await self._rebase(by=by)
                 except BackendError as error:
-                    if type(error) is BackendError and not self._flying.is_empty:  # no try more would change it
+                    if type(error) is BackendError and not self._in_commit.is_empty:  # refused: another try is as well
                         final = self._refused(FlowStateEncodeError(str(error)))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LAST_PAUSE_SECONDS)
@@ -249,17 +259,17 @@ class Checkpoint:
 
     def _take(self) -> None:
         self._disarm()
-        self._flying.add(self._waiting)
+        self._in_commit.add(self._waiting)
         self._waiting = Batch()
 
     def _put_back(self) -> None:
-        self._flying.add(self._waiting)
-        self._waiting, self._flying = self._flying, Batch()
+        self._in_commit.add(self._waiting)
+        self._waiting, self._in_commit = self._in_commit, Batch()
         if not self._waiting.is_empty:
             self._arm(COMMIT_SECONDS)
 
     async def _send(self, ending: Final | None) -> None:
-        batch, image, lease = self._flying, self._image, self._lease
+        batch, image, lease = self._in_commit, self._image, self._lease
         if image.record.recoveries and batch.results(image):
             image.record.recoveries, batch.record = 0, True
         until = self._engine.clock.now() + lease.length
@@ -272,26 +282,26 @@ class Checkpoint:
         self._engine.telemetry.event("checkpoint", name=image.name, seconds=seconds)
         if extends:
             lease.extended(until, sent_at)
-        self._landed(ending)
+        self._committed(ending)
 
-    def _landed(self, ending: Final | None) -> None:
-        self.results += self._flying.results(self._image)
-        self._image.cache.update(self._flying.entries)
-        self._flying = Batch()
+    def _committed(self, ending: Final | None) -> None:
+        self.results += self._in_commit.results(self._image)
+        self._image.cache.update(self._in_commit.entries)
+        self._in_commit = Batch()
         if ending is not None:
             self.outcome, self.final = ending.outcome, ending
             self._disarm()
             self._listener.over()
 
     def _refused(self, error: FlowStateEncodeError) -> Callable[[], Final]:
-        """Take what the store refuses out of the commit, which ends the run by that."""
-        key = refused_key(error, self._flying)
-        if key is not None and self._flying.entries.pop(key, None) is None:
-            self._flying.progress.pop(key, None)
+        """Take the entry or scalar that the store refuses out of the commit; return what gives the run's last write."""
+        key = refused_key(error, self._in_commit)
+        if key is not None and self._in_commit.entries.pop(key, None) is None:
+            self._in_commit.progress.pop(key, None)
         return self._listener.refused(key, error)
 
     async def _rebase(self, *, by: float) -> None:
-        """Load the run, and go on from the version that is there, if it is still ours."""
+        """Load the run; if it is still ours, let the next write be on top of the version that was loaded."""
         loaded, state = await self._load(by=by)
         if not loaded or self.outcome is not None:
             self.abandon()
@@ -313,7 +323,7 @@ class Checkpoint:
     def _compare(self, state: FlowState) -> None:
         stored = record_of(state)
         if stored.owner is None and stored.last == self._token and self._tried is not None:
-            self._landed(self._tried)
+            self._committed(self._tried)
         elif stored.owner != self._token:
             self._engine.telemetry.event("lease.lost", name=self._image.name)
             self.abandon()
@@ -321,14 +331,14 @@ class Checkpoint:
             self._take_over(state)
 
     def _take_over(self, state: FlowState) -> None:
-        """Take the inbox and new answers from what is stored; all else is as it is in memory."""
+        """Take the version, the inbox and new answers from the stored state; all else stays as this drive has it."""
         image = self._image
         assert state.version is not None  # noqa: S101  # it was loaded
         image.version = state.version
         if missing := image.lost(state.cache):
-            self._flying.entries = {**missing, **self._flying.entries}
-        if missing or self._flying.entries or wake_at(state) != self._lease.until:
-            self._flying.everything = True
+            self._in_commit.entries = {**missing, **self._in_commit.entries}
+        if missing or self._in_commit.entries or wake_at(state) != self._lease.until:
+            self._in_commit.everything = True
         inbox, cancel_before = inbox_of(state), image.inbox.cancel
         image.inbox = inbox
         answers = {key: value for key, value in state.events_triggered.items() if key not in image.events}

@@ -1,7 +1,7 @@
-"""A drive: a claimed run, its function in this process, and what happens until the run waits, ends or is handed over.
+"""A drive: a claimed run and its function in this process, until the run is suspended, ends or is handed over.
 
-What it is made of is elsewhere: `course` decides, `gate` has the order of results, `checkpoint` what is written,
-`waiting` the open waits, `stepping` the steps in flight.
+The parts of a drive are in modules of their own: `course` decides what happens, `gate` orders the results,
+`checkpoint` writes, `waiting` has the open waits, and `stepping` the steps in flight.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ class Drive:
         engine: What all drives share.
         flow: The flow.
         image: The run as it was claimed.
-        token: The owner.
-        lease: Until when.
+        token: The token of this drive, which is the run's owner.
+        lease: Until when the claim holds.
         budget: How long the drive may go on.
 
     Attributes:
-        run: What the function sees.
-        scope: Where the function's keys are counted.
-        is_replaying: Every operation so far had a result.
-        flights: The steps without a result, by key.
-        closing: Why no operation may begin any more.
-        end: How the run ends, once that is known.
-        happened: Set when something has moved.
-        is_dismissed: The function was cancelled with the run: its operations end in CancelledError.
+        run: What the function sees of the run.
+        scope: The scope of the function's own keys.
+        is_replaying: Whether every operation so far had a recorded result.
+        flights: The steps in flight, which have no result yet, by key.
+        closing: Why no operation may begin any more; None: operations may begin.
+        end: How the run ends, when that is known; None before.
+        happened: Set when the course has to look again at what is to be done.
+        is_dismissed: Whether the function was cancelled with the run, so that its operations end in CancelledError.
         late_calls: How often the function has used the run since the drive was over.
     """
 
@@ -95,7 +95,7 @@ class Drive:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is written any more."""
+        """Whether the drive is over, so that nothing is written any more."""
         return self.checkpoint.outcome is not None
 
     @property
@@ -104,14 +104,19 @@ class Drive:
         return self.closing is None and not self.is_over and not self.budget.is_used
 
     def fits(self, seconds: float) -> bool:
-        """Return whether a pause of so many seconds ends before the budget does."""
+        """Return whether steps may still begin after a pause of so many seconds."""
         return self.budget.fits(seconds)
 
     def recorded(self, key: str, kind: str, sum: int | None = None) -> CacheEntry | None:
-        """Return what is recorded under the key, or None, which ends the replay.
+        """Return the entry that is recorded under the key, or None, which ends the replay.
+
+        Args:
+            key: The key.
+            kind: The kind of operation that asks, as `Kind` of entries.
+            sum: The CRC-32 of the arguments of a step; None: they are not compared.
 
         Raises:
-            FlowCodeChangedError: It is of another kind, or of other arguments.
+            FlowCodeChangedError: What is recorded is of another kind, or of other arguments.
         """
         self._asked.add(key)
         entry = self.checkpoint.entry(key)
@@ -132,7 +137,7 @@ class Drive:
         return entry
 
     def record(self, key: str, entry: CacheEntry) -> int:
-        """Have the result recorded as the next one; return its number."""
+        """Have the entry recorded under the key as the next result; return its ``n``."""
         n, self._next_number = self._next_number, self._next_number + 1
         entry.n = n
         record = self.image.record
@@ -145,7 +150,12 @@ class Drive:
         return n
 
     def result(self, key: str, kind: Any) -> Any:
-        """Return what is recorded under the key as the type, or raise what failed."""
+        """Return what is recorded under the key, validated as the type.
+
+        Raises:
+            FlowStateError: An error is recorded; it is built from the record.
+            FlowStateDecodeError: The result does not fit the type.
+        """
         entry = self.checkpoint.entry(key)
         assert entry is not None, key  # noqa: S101  # it was recorded
         error = error_of(entry, flow_id=self.id, key=key)
@@ -161,7 +171,7 @@ class Drive:
             ) from unfit
 
     def reopen(self, key: str) -> None:
-        """Let what is recorded inside of the step through once more, in its order."""
+        """Let the results that are recorded inside of the step through once more, for another attempt of the step."""
         inside = f"{key}/"
         self.gate.expect(
             n
@@ -172,15 +182,15 @@ class Drive:
         )
 
     def not_told(self, keys: Iterable[str]) -> None:
-        """Note that these failures have reached no code of the function, as another one did in their place."""
+        """Note that these failures have not reached the function: another failure was raised in their place."""
         self._told.difference_update(keys)
 
     def untold(self, *, is_cut_short: bool) -> list[str]:
-        """Return the keys of failures that the function asked for and was not told of, as it had ended before.
+        """Return the keys of failures that the function has called for, and had not seen when it ended.
 
         Args:
-            is_cut_short: The function has not ended by itself. So it may have been told in an earlier drive of what was
-                recorded then.
+            is_cut_short: Whether the function was cancelled. Then failures that an earlier drive has recorded do not
+                count, since the function may have seen them in that drive.
         """
         known = self.image.loaded if is_cut_short else ()
         return [
@@ -190,39 +200,42 @@ class Drive:
         ]
 
     def is_parked(self, key: str) -> bool:
-        """Return whether something inside of the step, or its next attempt, waits."""
+        """Return whether a wait inside of the step, or one for its next attempt, is open."""
         inside = f"{key}/"
         return any(open_key == key or open_key.startswith(inside) for open_key in self.waits.open)
 
     def begin_flight(self, key: str) -> InFlight:
-        """Note that a step has no result yet."""
+        """Note that a step is in flight: it has no result yet."""
         flight = self.flights[key] = InFlight(key)
         return flight
 
     def end_flight(self, flight: InFlight) -> None:
-        """Note that it has one, or was cancelled."""
+        """Note that a step is not in flight any more: it has a result, or was cancelled."""
         if flight.task is not None and not flight.task.cancelled() and (error := flight.task.exception()) is not None:
             LOG.error(
-                "The step %r of the run %r ended by a fault of this package.", flight.key, self.id, exc_info=error
+                "The step %r of the run %r ended by a fault of firestore-flowstate: please report it.",
+                flight.key,
+                self.id,
+                exc_info=error,
             )
         if self.flights.get(flight.key) is flight:
             del self.flights[flight.key]
         if self.closing is not None or self.waits.open or not self.gate.straight:
-            self.moved()  # else it is the one task there is that goes on, and tells by itself what it does next
+            self.moved()  # otherwise there is one task, which goes on by itself, and nothing is to be decided
 
     @property
     def is_busy(self) -> bool:
-        """Whether an operation is in the middle of something that is neither a step nor a wait."""
+        """Whether an operation does something that is neither a step nor a wait, as creating a child."""
         return self._busy > 0
 
     def executing(self) -> list[str]:
-        """Return the keys of the steps whose functions run and do not wait."""
+        """Return the keys of the steps whose functions run, but for those that have a wait inside."""
         flights = self.flights.values()
         return [flight.key for flight in flights if flight.is_executing and not self.is_parked(flight.key)]
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Do not suspend within this context."""
+        """Keep the run from being suspended within this context."""
         self._busy += 1
         try:
             yield
@@ -231,7 +244,7 @@ class Drive:
             self.moved()
 
     async def park(self, *, for_ever: bool = False) -> None:
-        """Wait until the drive is closed, which cancels this; or for ever."""
+        """Wait until the drive is closed, which cancels this; or, `for_ever`, also after that."""
         if self.is_dismissed and not for_ever:
             raise asyncio.CancelledError
         future = self.loop.create_future()
@@ -239,18 +252,18 @@ class Drive:
         await future
 
     def free(self) -> None:
-        """Cancel all that waits for the drive to be closed."""
+        """Cancel all tasks that wait in `park`."""
         for parked in self._parked:
             parked.cancel()
 
     def fail(self, error: FlowStateEncodeError, key: str | None = None) -> None:
-        """End the run, since a result has no JSON form."""
+        """Have the run end as failed, since the result of the key has no JSON form."""
         if self.end is None:
             self.end, self.closing = refused_end(key, error), "ending"
         self.moved()
 
     def moved(self) -> None:
-        """Look again at what is to be done."""
+        """Have the course look again at what is to be done."""
         self.happened.set()
 
     # What the checkpoint tells
@@ -261,40 +274,40 @@ class Drive:
         self.moved()
 
     def cancelled(self, reason: str) -> None:
-        """Let no operation begin, and end when the steps in flight have."""
+        """Let no operation begin, and have the run end when the steps in flight have ended."""
         if self.closing != "ending" and self.end is None:
             self.closing, self.end = "cancelling", cancelled_end(reason)
         self.moved()
 
     def refused(self, key: str | None, error: FlowStateEncodeError) -> Callable[[], Final]:
-        """End the run, since the store refuses a result."""
+        """Have the run end as failed, since the store refuses a result; return what gives its last write."""
         end = self.end = refused_end(key, error)
         self.closing = "ending"
         return lambda: end.final(self.image, self.token, now=self.engine.clock.now())
 
     def over(self) -> None:
-        """Stop: nothing is written any more."""
+        """Have the course stop: nothing is written any more."""
         self.moved()
 
     # What others in this process tell
 
     def poke(self) -> None:
-        """Look at what is stored: somebody has written to the run. May be called from any thread."""
+        """Load the run, since somebody in this process has written to it. Any thread may call this."""
         self.loop.call_soon_threadsafe(lambda: self.waits.spawn(self.checkpoint.look()) if not self.is_over else None)
 
     def hand_over(self) -> None:
-        """Let no step begin, and release the run for another process. May be called from any thread."""
+        """Let no step begin, and hand the run over to another process. Any thread may call this."""
         self.loop.call_soon_threadsafe(self.begin_to_hand_over)
 
     def begin_to_hand_over(self) -> None:
-        """Let no step begin from now on."""
+        """Let no step begin from now on, and hand the run over when those in flight have ended."""
         if self.closing is None:
             self.closing = "handing over"
         self.budget.use_up()
         self.moved()
 
     async def go(self) -> DriveOutcome:
-        """Call the function, and return how the drive ended."""
+        """Call the function, and go on until the drive is over; return how it ended."""
         return await Course(self).go()
 
     @property
@@ -303,7 +316,7 @@ class Drive:
         return is_idle(self)
 
     def unasked(self) -> tuple[list[str], list[str]]:
-        """Return the recorded results and the answers that the function never asked for."""
+        """Return the keys of the recorded results, and of the answers, that the function never asked for."""
         steps = [
             key
             for key, entry in self.image.cache.items()
@@ -319,6 +332,6 @@ class Drive:
 
 def _changed(id: str, key: str, how: str) -> str:
     return (
-        f"The run {id!r} has a result of {key!r} that is {how}. The code has changed, or branches call steps of one "
-        "name: give the step a new name, or go back by retry(from_step=...)."
+        f"The run {id!r} has a result of {key!r} that is {how}. The code has changed, or branches call steps of the "
+        "same name: give the step a new name, or run it again by retry(from_step=...)."
     )

@@ -1,9 +1,10 @@
 """Ordered replay: results reach the function one at a time, in the order in which they first did.
 
-Each result has its ``n``. Recorded ones are expected from the start; live ones get the next n when they come in, so
-they stand behind all that is recorded. A result goes through if it is the first of all that are expected, and if the
-loop has been through 20 passes in which nothing else was asked for: then whatever the result before has set going has
-gone as far as it can. So `gather`, `as_completed`, `wait` and queues between branches replay as they ran.
+Each result has a number, its ``n``. Recorded results are expected from the start. A result that is new gets the next
+number when it comes in, so it stands behind all that are recorded. A result goes through if it is the first of all that
+are expected, and if the event loop has made 20 passes in which nothing else was asked for: by then the function has
+done all that the result before has set going. So `gather`, `as_completed`, `wait` and queues between branches replay as
+they ran.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any, Final
 PASSES: Final = 20
 """Passes of the loop between two results: more than the hops from a result through gather, wait and a queue."""
 _IDLE_SECONDS: Final = 0.005
-_STRAIGHT_ON: Final = 64  # results in a row, of at most about a millisecond together
+"""How long nothing must have been asked for until a recorded result that nobody asks for is passed over."""
+_STRAIGHT_ON: Final = 64
+"""How many results of one task go through in a row without a pass of the loop: about a millisecond's worth."""
 
 
 @dataclass
@@ -28,15 +31,16 @@ class _Turn:
 
 
 class Gate:
-    """Lets one result after the other through.
+    """Lets one result after the other through to the function.
 
     Args:
-        loop: The loop of the function.
-        moved: Called after each result that went through, and when there is none left that waits.
+        loop: The event loop of the function.
+        moved: Called after each result that went through, unless there is only one task.
 
     Attributes:
-        straight: Every operation so far was called and awaited by the flow's own task, so that there is one order.
-        active_at: When something was last asked for or went through, by the loop's clock.
+        straight: Whether every operation so far was called and awaited by the flow's own task, so that only one order
+            is possible.
+        active_at: When something was last asked for or went through, by the loop's clock, in seconds.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, moved: Callable[[], None]) -> None:
@@ -55,28 +59,28 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody waits for a result that is in hand."""
+        """Whether no result is on its way to the function."""
         return not self._turns and not self._held
 
     def expect(self, numbers: Iterable[int]) -> None:
-        """Let nothing behind these through before them, unless nobody asks for them."""
+        """Let no result with a larger number through before these, unless nobody asks for these."""
         for n in numbers:
             if n not in self._expected:
                 self._expected.add(n)
                 heapq.heappush(self._heap, n)
 
     def hold(self, n: int) -> None:
-        """Expect it, and wait for it also while nobody has asked for it yet."""
+        """Expect the result, and wait for it also while nobody asks for it: whoever called it is about to."""
         self.expect([n])
         self._held.add(n)
 
     def release(self, n: int) -> None:
-        """Do not wait for it any more if nobody asks for it."""
+        """Take back a `hold`: do not wait for the result if nobody asks for it."""
         self._held.discard(n)
         self._pass_on()
 
     def touch(self) -> None:
-        """Note that something was asked for: what comes next may still ask for more."""
+        """Note that something was asked for, so that the passes are counted anew: more may be asked for."""
         self._passes = 0
         self.active_at = self._loop.time()
 
@@ -84,8 +88,8 @@ class Gate:
         """Return when it is the turn of the result.
 
         Args:
-            n: Its number; None: the result stands before all others.
-            spaced: Let the next one wait for what this one sets going.
+            n: The number of the result; None: the result stands before all others.
+            spaced: Whether the next result waits for what this one sets going.
         """
         if n is None or n not in self._expected:
             self.touch()
@@ -115,11 +119,11 @@ class Gate:
             turn.future.cancel()
 
     def _is_next(self, n: int) -> bool:
-        """Whether it need not wait: there is one task, and the result is the first."""
+        """Return whether the result need not wait: there is one task, and the result is the first that is expected."""
         return self.straight and not self._turns and self._first() == n
 
     def _may_hide_a_task(self) -> bool:
-        """Whether something may be about to run on the loop; now and then in any case, so that timers get a turn."""
+        """Return whether a task may be about to run on the loop; each 64th time in any case, for the sake of timers."""
         self._straight_on += 1
         return self._straight_on % _STRAIGHT_ON == 0 or self._ready is None or bool(self._ready)
 
@@ -132,7 +136,7 @@ class Gate:
         self._expected.discard(n)
         self._held.discard(n)
         self.touch()
-        if not self.straight:  # else it reaches the one task there is, which tells by itself what it does next
+        if not self.straight:  # with one task there is nothing to decide: the task itself goes on
             self._moved()
 
     def _pass_on(self) -> None:
@@ -152,7 +156,7 @@ class Gate:
         if first in self._turns:
             self._let_through(first)
         elif first in self._held:
-            return  # it is on its way here, and comes by pass_through or release
+            return  # pass_through or release is about to be called for it
         elif first is not None:
             self._step_over(first)
         self._pass_on()
@@ -166,7 +170,7 @@ class Gate:
             turn.future.set_result(None)
 
     def _step_over(self, n: int) -> None:
-        """Nobody asks for it: let the next one through if the loop is idle."""
+        """Pass over a result that nobody asks for, if the loop is idle; else look again when it may be."""
         idle = self._loop.time() - self.active_at
         if self.straight or idle >= _IDLE_SECONDS:
             self._expected.discard(n)
@@ -176,9 +180,9 @@ class Gate:
 
 
 def _ready(loop: asyncio.AbstractEventLoop) -> deque[Any] | None:
-    """Return what is about to run on the loop, among which is a task that was just made; None: the loop does not tell.
+    """Return the queue of what is about to run on the loop, new tasks among it; None: the loop has no such queue.
 
-    Those of Qt inherit asyncio's queue and never fill it, since their `call_soon` is another.
+    An event loop of Qt inherits asyncio's queue and never fills it, since its `call_soon` is another one.
     """
     if getattr(type(loop), "call_soon", None) is not asyncio.BaseEventLoop.call_soon:
         return None

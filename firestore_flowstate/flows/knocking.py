@@ -11,7 +11,7 @@ from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowSt
 
 from .engine import Engine
 from .image import Image, image_of
-from .record import Todo, ended_of, record_of, wake_now
+from .record import Todo, ended_of, is_owned, record_of, wake_now
 from .undriven import end_or_ask
 
 
@@ -77,6 +77,6 @@ async def _knock(engine: Engine, parent: str, key: str, child: str) -> None:
 def _wake(engine: Engine, state: FlowState, key: str) -> int | None:
     """Return the new wake time of the parent, in milliseconds since the epoch, if it waits for the key undriven."""
     record = record_of(state)
-    if record.owner is not None or key not in record.waits:
+    if is_owned(state, record) or key not in record.waits:
         return None
     return wake_now(state, engine.clock.now())

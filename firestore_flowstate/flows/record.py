@@ -201,6 +201,14 @@ def wake_at(state: FlowState) -> int | None:
     return wake_in(state.model_extra or {})
 
 
+def is_owned(state: FlowState, record: RunRecord) -> bool:
+    """Return whether a drive holds the run, though its lease may be over.
+
+    An owner without ``wakeAt`` holds nothing: a save of Genkit JS drops that key.
+    """
+    return record.owner is not None and wake_at(state) is not None
+
+
 def wake_in(extra: Mapping[str, Any]) -> int | None:
     """Return ``wakeAt`` from the unknown keys of a state; None: the key is absent, or not a number.
 

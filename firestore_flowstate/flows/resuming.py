@@ -19,7 +19,7 @@ from .engine import Engine
 from .errors import NotWaitingError
 from .keys import check_name
 from .payloads import check_payload
-from .record import Inbox, RunRecord, ended_of, inbox_of, metadata_of, record_of, wake_at, wake_now
+from .record import Inbox, RunRecord, ended_of, inbox_of, is_owned, metadata_of, record_of, wake_at, wake_now
 
 
 async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key: str | None) -> None:
@@ -47,7 +47,7 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
         wait = record.waits.get(step)
         check_payload(form, wait.schema if wait is not None else None, id=id, step=step)
         wake = None
-        if wait is not None and not _is_owned(state, record):
+        if wait is not None and not is_owned(state, record):
             wake = wake_now(state, engine.clock.now())
         try:
             await _write(engine, id, state, step, form, key=key, wake=wake)
@@ -78,10 +78,6 @@ def _was_given(inbox: Inbox, step: str | None, key: str) -> bool:
     if step is not None:
         return inbox.answers.get(step) == key
     return key in inbox.answers.values()
-
-
-def _is_owned(state: FlowState, record: RunRecord) -> bool:
-    return record.owner is not None and wake_at(state) is not None
 
 
 def _check(state: FlowState, record: RunRecord, id: str, step: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Ending runs from outside: in one write if nobody drives them."""
+"""Ending runs from outside, in one write if nobody drives them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .ending import End, cancelled_end
 from .engine import LOG, Engine
 from .final import closed
 from .image import Image, image_of
-from .record import ended_of, metadata_of, wake_at
+from .record import ended_of, is_owned, metadata_of
 
 
 async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool = False) -> Image | None:
@@ -35,9 +35,9 @@ async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool =
         if ended_of(state) is not None:
             return None
         image = image_of(id, state)
-        is_owned = image.record.owner is not None and wake_at(state) is not None
+        is_driven = is_owned(state, image.record)
         try:
-            if is_owned:
+            if is_driven:
                 image.inbox.cancel = image.inbox.cancel or reason
                 metadata = metadata_of(image.operation, image.record, image.inbox)
                 operation = image.operation.model_copy(update={"metadata": metadata})
@@ -46,7 +46,7 @@ async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool =
                 await write_end(engine, image, None, cancelled_end(reason))
         except FlowStateConflictError:
             continue
-        if is_owned:
+        if is_driven:
             engine.poke(id)
             return None
         engine.moved(id)
@@ -55,6 +55,12 @@ async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool =
 
 async def write_end(engine: Engine, image: Image, token: str | None, end: End) -> None:
     """End a run that nobody drives.
+
+    Args:
+        engine: What all drives share.
+        image: The run as it was loaded.
+        token: The token of the drive that was about to claim it; None: it is ended without a drive.
+        end: How it ends.
 
     Raises:
         FlowStateConflictError: Another writer was first.

@@ -91,17 +91,17 @@ def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
 
 def writes_after_release(patch: pytest.MonkeyPatch) -> None:
     """The lease is extended once more after the run was given away."""
-    landed = Checkpoint._landed
+    committed = Checkpoint._committed
     tasks = []
 
     def extend(self: Checkpoint, final: Any) -> None:
-        landed(self, final)
+        committed(self, final)
         if final is not None:
             until = self._engine.clock.now() + self._engine.lease
             write = self._engine.store.update(self._image.id, extra={"wakeAt": until}, if_version=self._image.version)
             tasks.append(asyncio.ensure_future(write))
 
-    patch.setattr(Checkpoint, "_landed", extend)
+    patch.setattr(Checkpoint, "_committed", extend)
 
 
 def the_clock_decides_what_is_recorded(patch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def a_refusal_takes_all_along(patch: pytest.MonkeyPatch) -> None:
 
     def drop(self: Checkpoint, error: Any) -> Any:
         final = refused(self, error)
-        self._flying = Batch()
+        self._in_commit = Batch()
         return final
 
     patch.setattr(Checkpoint, "_refused", drop)

@@ -12,7 +12,7 @@ import pytest
 
 from firestore_flowstate import CacheEntry, FlowState, FlowStateEncodeError, FlowStateExecution
 from firestore_flowstate.flows import FlowFailedError, Flows, Run, StepInterruptedError, WaitTimeoutError, current_step
-from firestore_flowstate.flows.record import record_of
+from firestore_flowstate.flows.record import record_of, wake_at
 from tests.flows.counting_store import CountingStore, Fault, lost_after, lost_before
 from tests.flows.test_waits import blocked
 
@@ -187,6 +187,36 @@ async def test_a_child_whose_parent_a_blind_save_drops_still_knocks(
 
     assert 7 == await flows.result("x", timeout=5)
     assert "x" == (await store.load("y")).model_extra["parent"]
+
+
+async def test_a_child_wakes_a_parent_whose_lease_a_blind_save_has_dropped(flows: Flows, store: CountingStore) -> None:
+    """An owner without wakeAt holds nothing, and its process may be dead: no sweep would find the parent."""
+
+    @flows.flow
+    async def child(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        return await run.child("child", child, id="y")
+
+    await flows.start(parent, id="x")
+    await blocked(store, "x")
+    await blocked(store, "y")
+    state = await store.load("x")
+    state.operation.metadata["run"]["owner"] = "dead"
+    del state.wakeAt
+    await store.store.save("x", state)
+
+    async def woken() -> FlowState:
+        async for state in flows.handle("x").watch():
+            if wake_at(state) is not None:
+                return state
+        raise AssertionError
+
+    await flows.resume("y", 7)
+
+    assert {"child": {"child": "y"}} == (await asyncio.wait_for(woken(), 5)).events_triggered
 
 
 async def test_a_result_that_was_changed_and_is_lost_is_written_again_as_it_was(

@@ -448,9 +448,9 @@ async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Cal
         (lambda flows: simulate(None), TypeError, "None is not a flow"),
         (lambda flows: simulate(_not_decorated), TypeError, "is not a flow"),
         (lambda flows: crash_everywhere(_not_decorated), TypeError, "is not a flow"),
-        (lambda flows: simulate(flows.flow(_not_decorated), answers=5), TypeError, "answers has the answer to each"),
-        (lambda flows: crash_everywhere(flows.flow(_not_decorated), answers=[5]), TypeError, "and is not [5]"),
-        (lambda flows: simulate(flows.flow(_not_decorated), answers={5: 5}), TypeError, "and is not {5: 5}"),
+        (lambda flows: simulate(flows.flow(_not_decorated), answers=5), TypeError, "answers maps the key of each"),
+        (lambda flows: crash_everywhere(flows.flow(_not_decorated), answers=[5]), TypeError, "it is not [5]"),
+        (lambda flows: simulate(flows.flow(_not_decorated), answers={5: 5}), TypeError, "it is not {5: 5}"),
         (lambda flows: simulate(flows.flow(_not_decorated), crash_before_write=0), ValueError, "is at least 1"),
         (
             lambda flows: simulate(flows.flow(_not_decorated), crash_after_write="x"),
