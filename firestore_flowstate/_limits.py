@@ -73,9 +73,10 @@ def check_flow_id(id: str) -> str:
     """
     if not isinstance(id, str):
         raise InvalidFlowIdError(f"A flow id is a string, not {type(id).__name__}: {shown(id, 200)}")
-    if rule := _broken_rule(id):
-        raise InvalidFlowIdError(f"The flow id {id!r:.200} {rule}.", flow_id=id)
-    return str.__str__(id)
+    text = str.__str__(id)  # of a subclass too, whose own methods could say anything
+    if rule := _broken_rule(text):
+        raise InvalidFlowIdError(f"The flow id {text!r:.200} {rule}.", flow_id=text)
+    return text
 
 
 def check_flow_ids(ids: Iterable[str]) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial, wraps
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
 from ._rpc.loop_thread import LoopStoppedError, LoopThread
 from ._waiting import Callbacks, RemoteTask
-from .errors import FlowStateError, StoreUnavailableError
+from .errors import FlowStateError, StoreUnavailableError, shown
 from .firestore import FirestoreFlowStateStore
 from .store import VersionedFlowStateStore
 
@@ -35,8 +36,10 @@ def _call(
         callbacks = Callbacks()
         with self._thread_for(method.__name__) as thread:
             here = [callbacks.fetch(value) for value in args]
-            coroutine = self._own(method)(*here, **{name: callbacks.fetch(value) for name, value in kwargs.items()})
-            result: _Result = callbacks.wait(thread, coroutine)
+            returned = self._own(method)(*here, **{name: callbacks.fetch(value) for name, value in kwargs.items()})
+            if not inspect.isawaitable(returned):
+                raise TypeError(f"{method.__name__} of the store that is wrapped is not asynchronous: call it as it is")
+            result: _Result = callbacks.wait(thread, _coroutine(returned))
         return result
 
     return call
@@ -70,6 +73,15 @@ def _iteration(
     return call
 
 
+def _coroutine(awaitable: Awaitable[_Result]) -> Coroutine[Any, Any, _Result]:
+    """Return any awaitable as a coroutine, which a task takes alone."""
+
+    async def wait() -> _Result:
+        return await awaitable
+
+    return awaitable if asyncio.iscoroutine(awaitable) else wait()
+
+
 class SyncFlowStateStore:
     """Wraps a store for code that has no event loop; each method blocks its thread and raises the same errors.
 
@@ -90,6 +102,9 @@ class SyncFlowStateStore:
     """
 
     def __init__(self, store: VersionedFlowStateStore) -> None:
+        given: object = store
+        if isinstance(given, (type, SyncFlowStateStore)) or not hasattr(given, "load"):
+            raise TypeError(f"store is an asynchronous store, such as FirestoreFlowStateStore(), not {shown(given)}")
         self._store = store
         # By process id: a forked child has no thread but the one it makes, and must leave its parent's loop alone.
         self._threads: dict[int, LoopThread] = {}
@@ -156,7 +171,9 @@ class SyncFlowStateStore:
         method = getattr(self._store, name, None)
         if method is not None:
             with self._thread_for(name) as thread:
-                Callbacks().wait(thread, method(*args))
+                returned = method(*args)
+                if inspect.isawaitable(returned):
+                    Callbacks().wait(thread, _coroutine(returned))
 
     def _own(self, method: Callable[..., _Result]) -> Callable[..., _Result]:
         own: Callable[..., _Result] = getattr(self._store, method.__name__)

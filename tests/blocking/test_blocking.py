@@ -534,3 +534,34 @@ def _error_of(call: Callable[[], object]) -> weakref.ref[FlowStateError]:
     except FlowStateError as error:
         return weakref.ref(error)
     raise AssertionError("there was none")
+
+
+class _NotAsynchronous:
+    """A store of somebody's whose methods block, as those of the wrapper do."""
+
+    closed = False
+
+    def load(self, id: str) -> None:
+        """Load nothing."""
+
+    def close(self) -> None:
+        """Be closed."""
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    "store", [5, None, "store", MemoryFlowStateStore, SyncFlowStateStore(MemoryFlowStateStore())], ids=repr
+)
+def test_what_is_not_a_store_is_refused(store: Any) -> None:
+    """When it is wrapped, as is a wrapper: its calls would wait for each other for ever."""
+    with pytest.raises(TypeError, match="store is an asynchronous store"):
+        SyncFlowStateStore(store)
+
+
+def test_a_method_that_is_not_asynchronous_is_an_error() -> None:
+    """And not a wait for ever; it is closed all the same."""
+    store: Any = _NotAsynchronous()
+    with SyncFlowStateStore(store) as blocking, pytest.raises(TypeError, match="load of the store that is wrapped"):
+        blocking.load("id")
+
+    assert store.closed
