@@ -54,24 +54,24 @@ def public_error(failure: CallFailed, *, what: str, database: str, flow_id: str 
         flow_id: The flow state that the call was about, if it was about one.
     """
     message = failure.message
-    place = f"{what}{_of(flow_id)} on {database}"
+    call = f"{what}{_of(flow_id)} on {database}"
     said = f"Firestore said {failure.code}: {message}"
     if is_about_database(failure):
-        return BackendError(_advice_on_database(message, place=place, said=said), flow_id=flow_id)
+        return BackendError(_advice_on_database(message, call=call, said=said), flow_id=flow_id)
     if means(failure.code, Meaning.DENIED) or PLUGIN_FAILED in message:
-        return AccessDeniedError(_advice_on_access(failure, place=place, said=said), flow_id=flow_id)
+        return AccessDeniedError(_advice_on_access(failure, call=call, said=said), flow_id=flow_id)
     if failure.code == "FAILED_PRECONDITION" and _NEEDS_INDEX.match(message):
         index = index_entry(message)
-        return MissingIndexError(_advice_on_index(message, index, place=place, said=said), flow_id=flow_id, index=index)
+        return MissingIndexError(_advice_on_index(message, index, call=call, said=said), flow_id=flow_id, index=index)
     if failure.code == "RESOURCE_EXHAUSTED":
         return QuotaError(
-            f"{place} is over a quota of the project or a limit of the database: look at IAM & Admin > Quotas and at "
+            f"{call} is over a quota of the project or a limit of the database: look at IAM & Admin > Quotas and at "
             f"Firestore > Usage in the console, spread the load, or retry later. {said}",
             flow_id=flow_id,
         )
     if means(failure.code, Meaning.TRANSIENT):
-        return StoreUnavailableError(f"{place} failed: retry. {said}", flow_id=flow_id)
-    return BackendError(f"{place} was refused. {said}", flow_id=flow_id)
+        return StoreUnavailableError(f"{call} failed: retry. {said}", flow_id=flow_id)
+    return BackendError(f"{call} was refused. {said}", flow_id=flow_id)
 
 
 def exhausted_error(
@@ -133,7 +133,7 @@ def _of(flow_id: str | None) -> str:
     return "" if flow_id is None else f" of flow state {flow_id!r}"
 
 
-def _advice_on_database(message: str, *, place: str, said: str) -> str:
+def _advice_on_database(message: str, *, call: str, said: str) -> str:
     if _NO_PROJECT.match(message):
         advice = (
             "there is no such project: set FLOWSTATE_PROJECT or GOOGLE_CLOUD_PROJECT to its id, not its name or number"
@@ -145,10 +145,10 @@ def _advice_on_database(message: str, *, place: str, said: str) -> str:
             "there is no such database: create it (`gcloud firestore databases create`), "
             "or name another by FLOWSTATE_DATABASE"
         )
-    return f"{place} failed: {advice}. {said}"
+    return f"{call} failed: {advice}. {said}"
 
 
-def _advice_on_access(failure: CallFailed, *, place: str, said: str) -> str:
+def _advice_on_access(failure: CallFailed, *, call: str, said: str) -> str:
     details = failure.details.decode("utf-8", "replace")  # a serialized message, in which texts can be read as they are
     if any(words in failure.message or words in details for words in _API_IS_OFF):
         advice = "the Firestore API is off in this project: `gcloud services enable firestore.googleapis.com`"
@@ -161,15 +161,15 @@ def _advice_on_access(failure: CallFailed, *, place: str, said: str) -> str:
             "the credentials are expired or revoked: run `gcloud auth application-default login`, or look at the key "
             "that GOOGLE_APPLICATION_CREDENTIALS names and at the clock of this machine"
         )
-    return f"{place} was denied: {advice}. {said}"
+    return f"{call} was denied: {advice}. {said}"
 
 
-def _advice_on_index(message: str, index: dict[str, object] | None, *, place: str, said: str) -> str:
+def _advice_on_index(message: str, index: dict[str, object] | None, *, call: str, said: str) -> str:
     if _IS_BUILDING in message:
-        return f"{place} needs an index that is still being built: retry in some minutes. {said}"
+        return f"{call} needs an index that is still being built: retry in some minutes. {said}"
     entry = "`index` of this error" if index is not None else "the index that Firestore's link shows"
     return (
-        f"{place} needs an index: add {entry} to `indexes` in firestore.indexes.json and run "
+        f"{call} needs an index: add {entry} to `indexes` in firestore.indexes.json and run "
         f"`firebase deploy --only firestore:indexes`. {said}"
     )
 

@@ -80,7 +80,7 @@ async def test_an_expiry_goes_when_the_flow_goes_on(stored: Stored) -> None:
 
 async def test_a_compaction_leaves_one_segment_that_remembers(stored: Stored) -> None:
     """All segments become one with the last one's id and the 64 before it; the steps are counted anew."""
-    document = await stored("folded")
+    document = await stored("compacted")
 
     compacted = {
         "id": "id-65",
@@ -98,7 +98,7 @@ async def test_a_compaction_leaves_one_segment_that_remembers(stored: Stored) ->
 
 async def test_a_heavy_compacted_log_moves_to_a_part(stored: Stored) -> None:
     """A merged segment leaves the root if it is heavy, by reference from its place in the log."""
-    document = await stored("folded-to-a-part")
+    document = await stored("compacted-to-a-part")
 
     steps = [f'"step-{index}":{{"value":"{"z" * 60_000}"}}' for index in range(6)]
     moved = "{" + ",".join([PREPARE[1:-1], *steps[:5]]) + "}"

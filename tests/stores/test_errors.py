@@ -35,7 +35,6 @@ from firestore_flowstate import (
     errors,
 )
 from firestore_flowstate import _error_texts as error_texts
-from firestore_flowstate import _limits as limits
 
 PARENTS: dict[type[Exception], tuple[type[Exception], ...]] = {
     InvalidFlowIdError: (FlowStateError, ValueError),
@@ -129,7 +128,7 @@ def test_refusals_name_the_state_and_the_way_out() -> None:
         assert way_out in str(refusal)
 
 
-@pytest.mark.parametrize("path", [limits.in_cache, limits.in_events, limits.in_extra])
+@pytest.mark.parametrize("path", [error_texts.in_cache, error_texts.in_events, error_texts.in_extra])
 def test_a_path_can_be_printed(path: Callable[[object], str]) -> None:
     """A lone surrogate in the name of a step or key, which no terminal and no log takes, is shown escaped."""
     shown = path("é \ud800")

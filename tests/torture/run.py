@@ -154,13 +154,13 @@ class Run:
             )
             for team in self._teams
         ]
-        turns = [asyncio.Lock() for _ in self._directs]
+        locks = [asyncio.Lock() for _ in self._directs]
         watching = [
-            asyncio.ensure_future(work(asker, turn))
-            for asker, turn in zip(self._directs, turns, strict=True)
+            asyncio.ensure_future(work(asker, lock))
+            for asker, lock in zip(self._directs, locks, strict=True)
             for work in (_watch, _sweep)
         ]
-        killing = asyncio.ensure_future(self._kill(number, before, total, history, report, turns))
+        killing = asyncio.ensure_future(self._kill(number, before, total, history, report, locks))
         try:
             done, pending = await asyncio.wait(working, timeout=_LONGEST_ROUND)
             for task in done:
@@ -177,7 +177,7 @@ class Run:
                 raise result
 
     async def _kill(
-        self, number: int, before: int, total: int, history: History, report: Report, turns: Sequence[asyncio.Lock]
+        self, number: int, before: int, total: int, history: History, report: Report, locks: Sequence[asyncio.Lock]
     ) -> None:
         planned = self._plan.kill(number)
         if planned is None:
@@ -191,16 +191,16 @@ class Run:
             history.add(*(wipe(key, began, ended) for key in keys))
         else:
             async with AsyncExitStack() as stack:
-                for turn in turns:  # whoever looks by a way of its own would see a server that is not yet complete
-                    await stack.enter_async_context(turn)
+                for lock in locks:  # whoever looks by a way of its own would see a server that is not yet complete
+                    await stack.enter_async_context(lock)
                 await self._server.crash_and_lose_nothing(history, [team.line for team in self._teams])
         report.kills[kill] += 1
 
 
-async def _watch(asker: Asker, turn: asyncio.Lock) -> None:
+async def _watch(asker: Asker, lock: asyncio.Lock) -> None:
     """Look at every flow state again and again: what was stored for a short time only is to be seen by somebody."""
     while True:
-        async with turn:
+        async with lock:
             began = now()
             with contextlib.suppress(UnansweredError):
                 states = await asker.read("watch", asker.store.load_many(asker.site.ids))
@@ -209,11 +209,11 @@ async def _watch(asker: Asker, turn: asyncio.Lock) -> None:
         await asyncio.sleep(_BETWEEN_LOOKS)
 
 
-async def _sweep(asker: Asker, turn: asyncio.Lock) -> None:
+async def _sweep(asker: Asker, lock: asyncio.Lock) -> None:
     """Collect garbage again and again, without the hour that is left to saves in flight: none of them may be hurt."""
     while True:
         await asyncio.sleep(_BETWEEN_SWEEPS)
-        async with turn:
+        async with lock:
             with contextlib.suppress(UnansweredError):
                 await sweep(asker, "sweep")
 
