@@ -1,4 +1,4 @@
-"""A durable flow in Flask, which is synchronous: `flows.blocking` is awaited by no one.
+"""A durable flow in Flask, which is synchronous, so that it uses the methods of `flows.blocking`.
 
     gunicorn --chdir examples/flask --workers 4 --threads 8 app:app
 

@@ -1,4 +1,4 @@
-"""Values on their way through JSON: the same on the first call as on every replay."""
+"""Values on their way through JSON, so that they are the same on the first call as on every replay."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANYTHING: Final = (Any, inspect.Parameter.empty, object)
 
 
 class Values:
-    """Dumps values to JSON and reads them as their annotated types; remembers what it learnt of the types."""
+    """Turns values into their JSON form, and reads that as annotated types; keeps pydantic's adapters of the types."""
 
     def __init__(self) -> None:
         self._adapters: dict[Any, TypeAdapter[Any]] = {}
@@ -39,8 +39,13 @@ class Values:
     def dump(self, value: Any, kind: Any, what: str) -> Any:
         """Return the JSON form of the value as its type writes it, by alias, in containers of its own.
 
+        Args:
+            value: The value.
+            kind: The type that it is annotated as; one of `ANYTHING`: it has no annotation.
+            what: Whose value it is, for the error, such as ``the result of the step 'draft'``.
+
         Raises:
-            FlowStateEncodeError: It has none. `what` says whose value it is.
+            FlowStateEncodeError: The value has no JSON form.
         """
         if type(value) in _SCALARS and kind in ANYTHING:
             return value
@@ -57,7 +62,7 @@ class Values:
         """Return the value of a JSON form, validated as the type, in containers of its own.
 
         Raises:
-            ValidationError: It does not fit the type.
+            ValidationError: The form does not fit the type.
         """
         if kind in ANYTHING:
             return form if type(form) in _SCALARS else self._copied(form)
@@ -67,7 +72,7 @@ class Values:
         """Return pydantic's adapter of the type.
 
         Raises:
-            TypeError: Pydantic can make no values of it.
+            TypeError: Pydantic can make no values of the type.
         """
         try:
             known = self._adapters.get(kind)
@@ -82,10 +87,10 @@ class Values:
 
         Args:
             kind: What should be a type.
-            what: Where it was given, for the error.
+            what: The name of the argument that was given it, for the error.
 
         Raises:
-            TypeError: It is not a type, or not one that pydantic can read.
+            TypeError: What is given is not a type, or not one that pydantic can read.
         """
         if kind in ANYTHING:
             return
@@ -98,7 +103,7 @@ class Values:
         """Return the JSON Schema of the type, as text.
 
         Raises:
-            TypeError: It has none.
+            TypeError: The type has no JSON Schema.
         """
         try:
             return json.dumps(self.adapter(kind).json_schema(by_alias=True))
@@ -106,7 +111,7 @@ class Values:
             raise TypeError(f"{shown(kind)} has no JSON Schema, which says what an answer may be") from error
 
     def returned_by(self, function: Callable[..., Any]) -> Any:
-        """Return the type that the function is annotated to return, or that its coroutine does; `Any` if it is not.
+        """Return the type that the function, or its coroutine, is annotated to return; `Any`: there is no annotation.
 
         Raises:
             TypeError: The annotation names what cannot be found when the function runs.
@@ -134,11 +139,11 @@ class Values:
     def _typed(self, value: Any, kind: Any) -> Any:
         """Return the JSON form of the value as its type writes it."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of another type than is annotated: reading it says so
+            warnings.simplefilter("ignore")  # a value of another type than the annotated one: to read it is an error
             return self._exact(self.adapter(kind).dump_json(value, by_alias=True), value, kind)
 
     def _exact(self, text: bytes, value: Any, kind: Any) -> Any:
-        """Return what the text says, with NaN and infinities where pydantic wrote null for them, as models do."""
+        """Return the value of the text, with NaN and infinities in the places in which pydantic wrote null for them."""
         form = parsed_json(text)
         if text.rfind(b"null") < 0:
             return form
@@ -182,9 +187,9 @@ def plain_function(function: Callable[..., Any]) -> Any:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Return whether calling it gives a coroutine at once."""
+    """Return whether a call of the function gives a coroutine at once."""
     function = _whole(function)
-    if isinstance(function, type):  # calling it makes an object, whatever calling that does
+    if isinstance(function, type):  # a call of a class makes an object, whatever a call of that object does
         return False
     return inspect.iscoroutinefunction(function) or (
         not inspect.isfunction(function) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # the method itself is asked
@@ -192,7 +197,7 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def _whole(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what partials have filled in some arguments of."""
+    """Return the function whose arguments partials have filled in."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
@@ -251,10 +256,10 @@ def _closure(function: Any) -> dict[str, Any]:
 
 
 def _with_non_finite(form: Any, dumped: Any) -> Any:
-    """Return a JSON form with the non-finite numbers of the dump that it was made of, in whose order it is.
+    """Return a JSON form with the non-finite numbers of the Python dump of the same value, whose order it has.
 
     Raises:
-        ValueError: A set has one beside others: nothing tells where in the form it is.
+        ValueError: A set has a non-finite number beside other members: no order tells which null of the form it is.
     """
     if form is None:
         return dumped if isinstance(dumped, float) and not math.isfinite(dumped) else None
@@ -263,15 +268,16 @@ def _with_non_finite(form: Any, dumped: Any) -> Any:
             form[key] = _with_non_finite(form[key], inside)
     elif isinstance(form, list) and isinstance(dumped, Collection) and len(form) == len(dumped):
         if None in form and isinstance(dumped, AbstractSet) and len(form) > 1:
-            raise ValueError("a set has NaN or an infinity, or None, in no order")
+            raise ValueError("a set has NaN, an infinity or None beside other members, and no order: use a list")
         form[:] = map(_with_non_finite, form, dumped)
     return form
 
 
 def plain_json(value: Any) -> bytes | None:
-    """Return the text of plain values, in a third of the time; None: it may be of others.
+    """Return the JSON text of a plain value, by orjson, in a third of the time that pydantic takes.
 
-    A null may have been NaN or an infinity. Every integer in the text is one that orjson reads as an integer.
+    None: the value has other types than plain ones, or there is a null in the text, which may have been NaN or an
+    infinity. orjson reads such a text back exactly, since it refuses integers of more than 64 bits.
     """
     try:
         text = orjson.dumps(value, option=_PLAIN_ONLY)
@@ -281,11 +287,11 @@ def plain_json(value: Any) -> bytes | None:
 
 
 def exact_json(value: Any) -> bytes:
-    """Return the text of any value that has a JSON form; that of JSON values is exact, with NaN and infinities."""
+    """Return the JSON text of any value that has a JSON form. The text of JSON values is exact, NaN and all."""
     try:
         return to_json(value, by_alias=True, bytes_mode="base64", inf_nan_mode="constants")
     except PydanticSerializationError:
-        try:  # lone surrogates, which the store holds too
+        try:  # texts with lone surrogates, which the store holds and pydantic refuses
             return json.dumps(value, separators=(",", ":")).encode()
         except (TypeError, ValueError):
             pass
@@ -301,7 +307,7 @@ def parsed_json(text: bytes) -> Any:
 
 
 def fit_error(error: ValidationError) -> str:
-    """Return in a line why a value does not fit, without the value."""
+    """Return in one line why a value does not fit its type; the value itself is not in it."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else str(first["msg"])
