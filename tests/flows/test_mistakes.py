@@ -523,8 +523,11 @@ async def test_what_no_value_can_be_read_as_is_refused_before_anything_runs(
     assert says in failure.value.error
 
 
-async def test_an_empty_id_of_a_child_is_refused(flows: Flows) -> None:
-    """It is not taken for none: the child would have another id than the one that was said."""
+@pytest.mark.parametrize(
+    ("id", "says"), [("", "The flow id '' is empty"), (5, "not int: 5"), ([], "not list"), ("a/b", "contains a slash")]
+)
+async def test_an_id_that_no_child_can_have_is_refused(flows: Flows, id: Any, says: str) -> None:
+    """An empty one is not taken for none, and one that is not text is not tried again and again."""
 
     @flows.flow
     async def small(run: Run) -> int:
@@ -532,9 +535,9 @@ async def test_an_empty_id_of_a_child_is_refused(flows: Flows) -> None:
 
     @flows.flow
     async def parental(run: Run) -> int:
-        return await run.child("a", small, id="")
+        return await run.child("a", small, id=id)
 
-    with pytest.raises(FlowFailedError, match="InvalidFlowIdError: The flow id '' is empty"):
+    with pytest.raises(FlowFailedError, match=f"InvalidFlowIdError: .*{says}"):
         await asyncio.wait_for(flows.run(parental, id="x"), 5)
 
 
