@@ -77,9 +77,7 @@ def proxy(flow_state_settings: FlowStateSettings) -> Iterator[TcpProxy]:
     proxy.close()
 
 
-def test_progress_is_shown_where_people_look(
-    flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal
-) -> None:
+def test_progress_is_shown_if_people_look(flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal) -> None:
     """On standard error, and only on a terminal; the result is what it is without."""
     process = flowstate.start("export", "-", stderr=terminal.end)
     out, _ = process.communicate(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""Faults planted into the engine of flows: what its suite of invariants must notice."""
+"""Faults that are planted into the engine of flows, each of which the suite of invariants must notice."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def no_commit_before_the_next_step(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
-    """Steps begin when results are durable, whether or not the lease has passed."""
+    """Steps begin when results are stored, also if the lease is over."""
 
     async def may_begin(drive: Drive, key: str | None = None) -> None:
         await drive.checkpoint.flush()
@@ -90,7 +90,7 @@ def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
 
 
 def writes_after_release(patch: pytest.MonkeyPatch) -> None:
-    """The lease is extended once more after the run was given away."""
+    """The lease is extended once more after the final write."""
     committed = Checkpoint._committed
     tasks = []
 
@@ -105,7 +105,7 @@ def writes_after_release(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_clock_decides_what_is_recorded(patch: pytest.MonkeyPatch) -> None:
-    """A driver whose lease has passed drops what it has."""
+    """A driver whose lease is over drops the results that it has in hand."""
     send = Checkpoint._send
 
     async def send_in_time(self: Checkpoint, final: Any) -> None:
@@ -118,7 +118,7 @@ def the_clock_decides_what_is_recorded(patch: pytest.MonkeyPatch) -> None:
 
 
 def suspends_without_looking_again(patch: pytest.MonkeyPatch) -> None:
-    """That the run waits is decided once, before the write is tried."""
+    """Whether to suspend the run is decided only once, before the write is tried."""
 
     async def suspend(self: Course) -> bool:
         drive = self._drive
@@ -134,7 +134,7 @@ def does_not_know_its_own_token(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_intent(patch: pytest.MonkeyPatch) -> None:
-    """That a step which must not happen twice begins is not stored."""
+    """A step with ``at_most_once`` begins, and its intent is not stored."""
     patch.setattr(stepping, "begin_intent", lambda drive, key: None)
 
 
@@ -151,7 +151,7 @@ def wakes_after_the_end(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_refusal_takes_all_along(patch: pytest.MonkeyPatch) -> None:
-    """What came together with a value that is refused is dropped with it."""
+    """Results that came together with a value that is refused are dropped with it."""
     refused = Checkpoint._refused
 
     def drop(self: Checkpoint, error: Any) -> Any:
@@ -173,7 +173,7 @@ def answers_wake_nobody(patch: pytest.MonkeyPatch) -> None:
 
 
 def lost_answers_wake_nobody(patch: pytest.MonkeyPatch) -> None:
-    """An answer that is found stored needs no more, it is thought."""
+    """An answer that is found stored after a lost reply wakes nobody."""
 
     async def nothing(*_: Any) -> None:
         pass
@@ -182,7 +182,7 @@ def lost_answers_wake_nobody(patch: pytest.MonkeyPatch) -> None:
 
 
 def ends_are_taken_back(patch: pytest.MonkeyPatch) -> None:
-    """What is left to do after an end is noted on what was before it."""
+    """What is left to do after an end is noted in the record from before the end."""
     patch.setattr(Final, "stored_in", lambda self, image: setattr(image, "record", self.record))
 
 

@@ -128,7 +128,7 @@ async def live(job: Job) -> None:
 
 
 async def _end_with(parent: int) -> None:
-    """End when the nursery does."""
+    """Have this process end when the nursery ends."""
     while os.getppid() == parent:  # noqa: ASYNC110  # nobody tells
         await asyncio.sleep(0.5)
     os._exit(2)
@@ -155,7 +155,7 @@ def _arm(store: WatchedStore, job: Job) -> None:
 
 
 async def _finish(flows: Flows, journal: Journal, id: str, sample: Sample) -> None:
-    """Start the run, unless it is there, answer what it asks, and return when it has ended."""
+    """Start the run, unless it is there, answer its interrupts, and return when it has ended."""
     await flows.start(sample.flow, HOUR_SECONDS, id=id)
     while not await answer(flows, journal, id, sample):  # noqa: ASYNC110  # a run tells nobody in other processes
         await asyncio.sleep(0.05)
@@ -203,7 +203,7 @@ class Nursery:
         )
 
     def close(self) -> None:
-        """End it. Its children have ended, or are killed by whoever started them."""
+        """End the nursery. Its children have ended, or are killed by whoever started them."""
         self._process.kill()
         self._process.communicate(timeout=20)
 

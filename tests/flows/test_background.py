@@ -33,7 +33,7 @@ class OutOfReach(CountingStore):
 async def test_a_drive_that_cannot_reach_the_store_is_tried_again(
     store: CountingStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By this process, after pauses that double; without an answer, a worker or a sweep."""
+    """This process tries again after pauses that double, and needs neither an answer nor a worker nor a sweep."""
     from firestore_flowstate.flows import background
 
     monkeypatch.setattr(background, "_FIRST_PAUSE_MILLISECONDS", 2)
@@ -61,7 +61,7 @@ async def test_a_drive_that_cannot_reach_the_store_is_tried_again(
 
 
 async def test_closing_forgets_what_was_to_be_tried_again(store: CountingStore) -> None:
-    """Nothing of it is left in the process."""
+    """No timer of a drive that was to be tried again is left in the process."""
     out_of_reach = OutOfReach(store.store)
     flows = Flows(out_of_reach)
 

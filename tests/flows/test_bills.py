@@ -1,4 +1,4 @@
-"""What a run of a durable flow bills in document reads and writes: docs/costs.md says so, and here it is counted."""
+"""What a run of a durable flow bills in document reads and writes, as docs/costs.md says: here it is counted."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_a_run_bills_what_the_page_says(metered: FirestoreFlowStateStore, 
 
 
 def test_the_page_has_no_other_rows() -> None:
-    """What is in the table is counted."""
+    """Each row of the table has its test."""
     assert list(ROWS) == list(written_bills("flows"))
 
 

@@ -21,7 +21,7 @@ def flows() -> Iterator[Flows]:
 
 
 def test_a_thread_starts_resumes_and_awaits(flows: Flows) -> None:
-    """From any thread; the handle has the same methods."""
+    """Any thread may; the handle has the same methods as the awaited one."""
 
     @flows.flow
     async def asking(run: Run, number: int) -> int:
@@ -51,7 +51,7 @@ def test_run_returns_the_result_or_raises(flows: Flows) -> None:
 
 
 def test_a_running_loop_is_not_blocked(flows: Flows) -> None:
-    """It is an error that says what to do."""
+    """The call is an error that says what to do."""
 
     async def on_a_loop() -> None:
         with pytest.raises(FlowStateError, match="await"):

@@ -24,7 +24,7 @@ async def echo(value: Any) -> Any:
 
 
 async def test_a_budget_hands_the_run_over(store: CountingStore) -> None:
-    """No step begins behind it; the run is due at once, and another drive goes on."""
+    """No step begins in its margin. The run is due at once, and another drive goes on."""
     steps: list[int] = []
     dispatched: list[Any] = []
 
@@ -125,7 +125,7 @@ class Nobody:
 
 
 async def test_a_handover_without_a_result_is_fruitless(store: CountingStore) -> None:
-    """It counts as a recovery, so that a step longer than every budget does not go on for ever."""
+    """It counts as a recovery, so that a run with a step longer than every budget fails at last."""
     flows = Flows(store)
 
     @flows.flow
@@ -140,7 +140,7 @@ async def test_a_handover_without_a_result_is_fruitless(store: CountingStore) ->
 
 
 async def test_sigterm_hands_over_before_the_handler_that_is_there(store: CountingStore) -> None:
-    """Which is called afterwards, and put back at the end."""
+    """That handler is called afterwards, and put back at the end."""
     called: list[int] = []
 
     def handler(number: int, frame: object) -> None:
@@ -201,7 +201,7 @@ async def test_a_function_that_swallows_cancellations_writes_nothing(flows: Flow
 
 
 async def test_a_step_in_finally_writes_nothing(flows: Flows, store: CountingStore) -> None:
-    """It raises CancelledError."""
+    """The step raises CancelledError."""
     seen: list[str] = []
 
     async def tidy(run: Run) -> None:
@@ -286,7 +286,7 @@ async def test_a_step_that_was_left_cannot_use_the_run(flows: Flows) -> None:
 async def test_a_blocked_loop_is_a_warning_with_the_step(
     store: CountingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From a quarter of a lease on."""
+    """A loop that was blocked for a quarter of the lease or longer is named in the log."""
     flows = Flows(store, lease=timedelta(seconds=1))
 
     @flows.flow
@@ -338,7 +338,7 @@ async def test_operations_other_than_steps_take_no_options(flows: Flows) -> None
 
 
 async def test_a_step_at_most_once_cannot_wait(flows: Flows) -> None:
-    """Nor can what is inside of a step in it."""
+    """Nor can a step inside of it."""
 
     @flows.flow
     async def once(run: Run) -> None:
@@ -357,7 +357,7 @@ async def test_a_step_at_most_once_cannot_wait(flows: Flows) -> None:
 async def test_logs_are_silent_on_a_replay(
     flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each line is said once."""
+    """Each line is logged once, however often the function runs."""
     caplog.set_level("INFO")
 
     @flows.flow

@@ -51,7 +51,7 @@ async def test_a_write_whose_reply_is_lost_is_looked_for(
 
 
 async def test_a_driver_that_was_taken_over_records_nothing(flows: Flows, store: CountingStore) -> None:
-    """Its steps are cancelled, and the drive returns busy."""
+    """The driver's steps are cancelled, and the drive returns busy."""
     cancelled = asyncio.Event()
 
     @flows.flow
@@ -99,7 +99,7 @@ async def test_an_answer_in_the_middle_of_a_suspension_goes_on(flows: Flows, sto
 
 
 async def test_an_answer_that_comes_before_the_timeout_is_durable_wins(flows: Flows, store: CountingStore) -> None:
-    """Who was told success is what the interrupt returns."""
+    """An answer whose `resume` has succeeded is what the interrupt returns."""
 
     @flows.flow
     async def asking(run: Run) -> int:
@@ -134,7 +134,7 @@ async def test_the_timeout_is_durable_before_the_function_sees_it(flows: Flows, 
 
 
 async def test_what_a_blind_save_takes_back_is_put_back(flows: Flows, store: CountingStore) -> None:
-    """Genkit JS saves what it loaded before."""
+    """Genkit JS saves the state that it has loaded, without what came since."""
 
     @flows.flow
     async def two(run: Run) -> int:
@@ -268,7 +268,7 @@ async def test_a_value_that_the_store_refuses_ends_the_run_and_nothing_else(flow
 
 
 async def test_no_step_begins_behind_the_lease(store: CountingStore) -> None:
-    """Before a write was committed that extends it; who was not taken over goes on."""
+    """A write must first extend the lease. A driver that nobody has taken over from goes on."""
     flows = Flows(store, lease=timedelta(seconds=1))
     began_at_write: list[int] = []
 
@@ -288,7 +288,7 @@ async def test_no_step_begins_behind_the_lease(store: CountingStore) -> None:
 
 
 async def test_at_most_once_never_begins_twice(flows: Flows, store: CountingStore) -> None:
-    """What is begun stands in the state before it begins; then it is an error that says so."""
+    """The intent is stored before the step begins. A later drive that finds it raises StepInterruptedError."""
     began: list[int] = []
 
     async def charge() -> int:
@@ -313,7 +313,7 @@ async def test_at_most_once_never_begins_twice(flows: Flows, store: CountingStor
 
 
 async def test_what_a_crash_cut_off_is_not_a_failed_attempt(flows: Flows, store: CountingStore) -> None:
-    """The attempt has the same number; the drive after it writes first what it tries."""
+    """The next attempt has the same number. The next drive first writes which steps it is about to begin."""
     attempts: list[int] = []
     trying: list[list[str]] = []
 
@@ -333,7 +333,7 @@ async def test_what_a_crash_cut_off_is_not_a_failed_attempt(flows: Flows, store:
 
 
 async def test_a_run_whose_drives_die_is_given_up(store: CountingStore) -> None:
-    """The end names what was tried."""
+    """The error names the steps that were about to begin."""
     flows = Flows(store, max_recoveries=2)
 
     @flows.flow
@@ -346,7 +346,7 @@ async def test_a_run_whose_drives_die_is_given_up(store: CountingStore) -> None:
 
 
 async def test_an_entry_of_genkit_fits(flows: Flows, store: CountingStore) -> None:
-    """Without n: it is handed out when it is asked for, whatever it is of; empty ones are None."""
+    """An entry without n is returned when it is asked for, by an operation of any kind; an empty one is None."""
 
     @flows.flow
     async def taken(run: Run) -> list[int | None]:

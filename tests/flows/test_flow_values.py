@@ -80,7 +80,7 @@ def test_a_number_of_a_model_that_is_not_finite_stays_without_an_annotation() ->
 
 
 def test_a_set_that_may_have_changed_is_refused() -> None:
-    """Nothing tells which of its members the null is."""
+    """The JSON does not tell which of its members was written as null."""
     with pytest.raises(FlowStateEncodeError, match="Cannot store a value: a set"):
         Values().dump({1.0, math.nan}, set[float], "a value")
 

@@ -117,7 +117,7 @@ print(json.dumps([*said, here == os.getpid(), handle._handle._flows._engine.driv
 
 
 def test_a_forked_child_leaves_its_parents_drives_alone(firestore_emulator: Emulator) -> None:
-    """It finds the run busy, drives runs of its own, and the parent ends what it drives."""
+    """The child finds the run busy and drives runs of its own, and the parent finishes the run that it drives."""
     environment: dict[str, Any] = {
         **os.environ,
         **firestore_emulator.environment,

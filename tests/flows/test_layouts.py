@@ -38,7 +38,7 @@ async def store(
 async def test_a_flow_ends_as_in_memory(
     store: FirestoreFlowStateStore, flow: Flow[Any, Any], answers: dict[str, Any], result: Any
 ) -> None:
-    """With a process that dies after the third write."""
+    """Also if a process dies after the third write."""
     simulation = await simulate(flow, answers=answers, store=store, crash_after_write=3)
 
     assert simulation.error is None
@@ -91,7 +91,7 @@ async def test_runs_in_parallel_with_answers_and_children(store: FirestoreFlowSt
 
 
 async def test_a_run_of_2000_steps() -> None:
-    """In sequence: one write each, and one more."""
+    """In sequence they take one write each, and one more."""
     store = CountingStore(MemoryFlowStateStore())
     flows = Flows(store)
 

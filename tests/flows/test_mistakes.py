@@ -114,10 +114,10 @@ class _OfATestRunner(BaseException):
     """As `pytest.fail` raises: no Exception."""
 
 
-async def test_an_error_that_is_no_exception_is_an_error_of_the_step(
+async def test_an_error_that_is_not_an_exception_is_an_error_of_the_step(
     flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is recorded as any, and not taken for a fault of this package."""
+    """It is recorded like any other error, and not taken for a fault of this package."""
 
     def fail() -> None:
         raise _OfATestRunner("expected 1")
@@ -135,7 +135,7 @@ async def test_an_error_that_is_no_exception_is_an_error_of_the_step(
 
 
 async def test_a_step_may_raise_an_error_of_a_store(flows: Flows) -> None:
-    """That the step stored something without a JSON form is its error, and not one of its result."""
+    """FlowStateEncodeError that a step raises itself is an error of the step, not one about its result."""
 
     async def save() -> None:
         await MemoryFlowStateStore().save("y", FlowState.start(input=object()))
@@ -153,7 +153,7 @@ async def test_a_step_may_raise_an_error_of_a_store(flows: Flows) -> None:
 
 @pytest.mark.parametrize("where", ["the function", "a step"])
 async def test_the_text_of_an_error_is_cut(flows: Flows, store: CountingStore, where: str) -> None:
-    """Some libraries put all that they were given into it; the end of the run must fit into a document."""
+    """Some libraries put all that they were given into an error. The end of the run must fit into a document."""
 
     def fail() -> None:
         raise ValueError("x" * 3_000_000)
@@ -225,7 +225,7 @@ async def test_an_id_that_is_not_text_is_refused(flows: Flows) -> None:
 
 @pytest.mark.parametrize("key", ["status", "version", "expire_at"])
 async def test_a_scalar_that_a_state_has_of_its_own_is_refused(flows: Flows, key: str) -> None:
-    """Whatever a state has under a name, a scalar would be beside it."""
+    """The error names the key: a scalar of that name would contradict the state."""
 
     @flows.flow
     async def idle(run: Run) -> None: ...
@@ -385,7 +385,7 @@ async def test_a_class_is_a_step_that_makes_an_object(flows: Flows) -> None:
     ],
 )
 async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Callable[[Run], Any], says: str) -> None:
-    """At once, without an attempt: the error names the step and shows how it is written."""
+    """At once, without an attempt. The error names the step and shows how to write it."""
 
     @flows.flow
     async def mistaken(run: Run) -> None:

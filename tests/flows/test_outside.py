@@ -61,7 +61,7 @@ async def test_the_same_id_again_is_the_run_that_is_there(flows: Flows, store: C
 
 
 async def test_an_input_that_does_not_fit_is_refused(flows: Flows, store: CountingStore) -> None:
-    """Nothing is written; found only at the drive, the run fails."""
+    """Nothing is written. If the input is found not to fit only when it is driven, the run fails."""
 
     @flows.flow
     async def one(run: Run, number: int) -> int:
@@ -129,7 +129,7 @@ async def test_a_store_that_would_lose_waiting_runs_is_refused() -> None:
 
 
 async def test_cancelling_a_waiting_run_ends_it_at_once(flows: Flows, store: CountingStore) -> None:
-    """In one write, also if no process knows the flow; the second time it does nothing."""
+    """In one write, also if no process knows the flow. A second cancel does nothing."""
 
     @flows.flow
     async def asking(run: Run) -> int:
@@ -181,7 +181,7 @@ async def test_cancelling_a_driven_run_awaits_its_step(flows: Flows, store: Coun
 
 
 async def test_a_cancelled_parent_cancels_its_open_children(flows: Flows, store: CountingStore) -> None:
-    """What is left to do is done, and then nothing is left."""
+    """They are cancelled after the parent has ended, and then its record has nothing left to do."""
 
     @flows.flow
     async def asking(run: Run) -> int:
@@ -237,7 +237,7 @@ async def test_the_time_of_a_run_is_up(flows: Flows, store: CountingStore) -> No
 
 
 async def test_the_time_of_a_suspended_run_is_up_at_its_claim(flows: Flows, store: CountingStore) -> None:
-    """Whoever looks at it then ends it in that write; its function is not called."""
+    """A claim that finds the time up ends the run in the same write. Its function is not called."""
     calls = 0
 
     @flows.flow(timeout=timedelta(hours=1))
@@ -272,7 +272,7 @@ class MovedClock(SystemClock):
 
 
 async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) -> None:
-    """All else is kept; only a run that failed can be retried."""
+    """All other results are kept. A run that has not failed cannot be retried."""
     ran: list[str] = []
 
     async def step(name: str) -> str:
@@ -296,7 +296,7 @@ async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) 
 
 
 async def test_retry_from_what_was_shown_is_refused(flows: Flows, store: CountingStore) -> None:
-    """It is not a result: nothing has reached the function after it, or all."""
+    """What was shown is not a result, so it has no place in the order."""
 
     @flows.flow
     async def asking(run: Run) -> None:
@@ -440,7 +440,7 @@ async def test_a_run_whose_id_is_as_long_as_can_be_has_children(flows: Flows, st
 async def test_an_answer_to_what_no_step_can_be_called_is_refused(
     flows: Flows, store: CountingStore, step: str
 ) -> None:
-    """It would be kept for nobody, and Firestore refuses some of them as keys of a map."""
+    """No step would ever take it, and Firestore refuses some such texts as keys of a map."""
 
     @flows.flow
     async def asking(run: Run) -> int:
@@ -456,7 +456,7 @@ async def test_an_answer_to_what_no_step_can_be_called_is_refused(
 
 
 async def test_retry_from_a_step_runs_all_after_it_again(flows: Flows, store: CountingStore) -> None:
-    """With other idempotency keys, since it means to do it again; an unknown step is a ValueError."""
+    """With other idempotency keys, since the steps are meant to be done again. An unknown step is a ValueError."""
     from firestore_flowstate.flows import current_step
 
     keys: dict[str, list[str]] = {}
@@ -492,7 +492,7 @@ async def test_retry_from_a_step_runs_all_after_it_again(flows: Flows, store: Co
 
 
 async def test_retry_retries_the_child_that_failed(flows: Flows, store: CountingStore) -> None:
-    """Its knock is dropped, and it knocks again."""
+    """The old knock of the child is dropped, and the child knocks again."""
     fail = [True]
 
     @flows.flow
@@ -560,7 +560,7 @@ async def test_retry_of_a_cancelled_run_goes_on(flows: Flows, store: CountingSto
 
 
 async def test_watch_ends_after_the_ended_state(flows: Flows, store: CountingStore) -> None:
-    """Each change once; a run that is gone is an error."""
+    """It yields each change once. A run that was deleted is an error."""
 
     @flows.flow
     async def one(run: Run) -> int:
@@ -607,7 +607,7 @@ async def test_a_result_without_patience_is_one_look(flows: Flows, store: Counti
 
 
 async def test_a_retry_from_nowhere_names_the_results(flows: Flows) -> None:
-    """The first of them, if they are many, and none if there are none."""
+    """The error names the first results, if there are many, and says so if there are none."""
 
     @flows.flow
     async def failing(run: Run, steps: int) -> None:
@@ -626,7 +626,7 @@ async def test_a_retry_from_nowhere_names_the_results(flows: Flows) -> None:
 
 
 async def test_progress_stands_beside_the_state(flows: Flows, store: CountingStore) -> None:
-    """For browsers and queries; a key of the state itself is refused; on a replay it says nothing."""
+    """Browsers and queries see it. A key of the state itself is refused, and a replay writes nothing."""
 
     @flows.flow
     async def working(run: Run) -> None:
@@ -747,7 +747,7 @@ async def test_what_cannot_be_ended_holds_up_itself_alone(flows: Flows, store: C
 
 
 async def test_a_sweep_dispatches_what_is_overdue(flows: Flows, store: CountingStore) -> None:
-    """If its name is known here; and a worker takes what is due now."""
+    """It dispatches runs whose flow this process knows. A worker takes what is due now."""
 
     @flows.flow
     async def one(run: Run) -> int:
@@ -764,7 +764,7 @@ async def test_a_sweep_dispatches_what_is_overdue(flows: Flows, store: CountingS
 
 
 async def test_a_worker_drives_what_is_due(flows: Flows, store: CountingStore) -> None:
-    """Names that it does not know are left alone."""
+    """It leaves runs alone whose flow it does not know."""
 
     @flows.flow
     async def one(run: Run) -> int:

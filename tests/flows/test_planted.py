@@ -22,7 +22,7 @@ async def _run(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.sample or fault.test}")
 async def test_without_the_fault_nothing_is_noticed(fault: Fault) -> None:
-    """So it is the fault that is noticed."""
+    """The tests pass, so with a fault it is the fault that they notice."""
     await _run(fault)
 
 

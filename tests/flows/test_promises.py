@@ -1,4 +1,4 @@
-"""What the design of flows says in a sentence, and no other test holds."""
+"""Promises of the design of flows that no other test is about."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_sweep_goes_past_what_nobody_here_can_drive(flows: Flows, store:
 
 
 async def test_a_replay_is_told_and_has_the_same_start(flows: Flows, store: CountingStore) -> None:
-    """Until the first operation without a result; the start is when the run first began."""
+    """`is_replaying` holds until the first operation without a result; `started_at` is when the run first began."""
     seen: list[tuple[bool, bool, datetime]] = []
 
     @flows.flow
@@ -82,7 +82,7 @@ async def test_a_replay_is_told_and_has_the_same_start(flows: Flows, store: Coun
 
 
 async def test_a_run_knows_the_version_of_the_code_that_started_it() -> None:
-    """Another version goes on with it."""
+    """Code of another version goes on with the run, and sees the first version."""
     store = MemoryFlowStateStore()
     old, new = Flows(store, version="1"), Flows(store, version="2")
     for flows in (old, new):

@@ -23,7 +23,7 @@ delays = random.Random(7)
 
 
 async def after(value: Any) -> Any:
-    """Return the value, after a time that is another one each time."""
+    """Return the value after a pause of another length each time."""
     await asyncio.sleep(delays.choice((0, 0, 0.0005, 0.001)))
     return value
 
@@ -51,7 +51,7 @@ async def completed(run: Run) -> list[int]:
 
 @flows.flow
 async def raced(run: Run) -> list[str]:
-    """Each round the first wins, and the next one's name depends on it."""
+    """In each round the first branch wins, and the name of the next step depends on it."""
     order: list[str] = []
     for round in range(4):
         tasks = {asyncio.ensure_future(run.step(f"{round}{name}", after, name)) for name in "abc"}
@@ -116,7 +116,7 @@ SHAPES = [gathered, completed, raced, queued, in_background, nested_map]
 
 @pytest.mark.parametrize("flow", SHAPES, ids=lambda flow: flow.name)
 async def test_a_replay_asks_for_the_same_and_returns_the_same(flow: Flow[Any, Any]) -> None:
-    """Drive it again over all that it has recorded: the same result, and nothing is executed."""
+    """A drive over all that is recorded gives the same result, and executes nothing."""
     for _ in range(10):
         store = MemoryFlowStateStore()
         first = await simulate(flow, store=store)
@@ -146,7 +146,7 @@ async def run_again(flow: Flow[Any, Any], first: Simulation) -> Any:
 
 @pytest.mark.parametrize("flow", SHAPES, ids=lambda flow: flow.name)
 async def test_what_was_recorded_before_a_crash_comes_first(flow: Flow[Any, Any]) -> None:
-    """The run that goes on ends as what it has recorded says: replayed over all of it, it ends the same."""
+    """A run that goes on after a crash, and a replay of all that it has recorded, end the same."""
     calm = await simulate(flow)
     for number in range(1, calm.writes + 1, 3):
         simulation = await simulate(flow, crash_after_write=number)
@@ -164,7 +164,7 @@ def on_loop(loop: asyncio.AbstractEventLoop, main: Callable[[], Coroutine[Any, A
 
 
 def test_replays_are_the_same_on_uvloop() -> None:
-    """Its passes are shorter, and in another order."""
+    """The passes of its loop are shorter, and callbacks come in another order."""
 
     async def main() -> None:
         for flow in SHAPES:
@@ -212,7 +212,7 @@ def test_replays_are_the_same_with_eager_tasks() -> None:
 
 
 async def test_another_kind_under_a_key_is_noticed() -> None:
-    """It is never taken for what is asked for now."""
+    """What is recorded is never taken for the result of an operation of another kind."""
 
     @Flows(MemoryFlowStateStore()).flow
     async def before(run: Run) -> None:

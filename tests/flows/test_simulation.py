@@ -219,7 +219,7 @@ async def test_days_take_milliseconds() -> None:
 
 
 async def test_what_nobody_answers_is_named() -> None:
-    """Result and error are None then."""
+    """The simulation names the open waits; its result and error are None."""
     simulation = await simulate(asking)
 
     assert ["approve"] == simulation.waits_for
@@ -228,7 +228,7 @@ async def test_what_nobody_answers_is_named() -> None:
 
 
 async def test_the_fixtures_simulate(flows_memory: Any, flows_emulator: Any) -> None:
-    """In memory, and on the emulator."""
+    """One in memory, and one on the emulator."""
     assert [0, 1, 2] == (await flows_memory(sequence)).result
     assert [1, 2, 3] == (await flows_emulator(asking, answers={"approve": 2})).result
 

@@ -204,7 +204,7 @@ async def test_the_wake_delay_is_measured(reader: InMemoryMetricReader, flows: F
 
 
 def test_the_page_names_each_metric() -> None:
-    """And no other one."""
+    """And names no metric that does not exist."""
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     metrics = {*open_telemetry._COUNTERS.values(), *(name for name, _ in open_telemetry._HISTOGRAMS.values())}
 

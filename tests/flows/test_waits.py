@@ -158,7 +158,7 @@ async def test_a_short_sleep_is_in_the_process(flows: Flows, store: CountingStor
 
 
 async def test_a_sleep_is_ended_early_by_an_answer(flows: Flows, store: CountingStore) -> None:
-    """Its payload is of no interest."""
+    """The payload of that answer does not matter."""
 
     @flows.flow
     async def sleeping(run: Run) -> int:
@@ -173,7 +173,7 @@ async def test_a_sleep_is_ended_early_by_an_answer(flows: Flows, store: Counting
 
 
 async def test_interrupts_in_branches_suspend_together(flows: Flows, store: CountingStore) -> None:
-    """After a second in which nothing was called or delivered; both answers arrive."""
+    """The run is suspended after a second in which nothing was called or delivered. Both answers arrive."""
 
     @flows.flow
     async def asking(run: Run) -> list[int]:
@@ -202,7 +202,7 @@ async def test_a_child_gives_its_result(flows: Flows, store: CountingStore) -> N
 
 
 async def test_a_failed_child_is_an_error_that_names_its_key(flows: Flows) -> None:
-    """The parent may go on."""
+    """The parent may catch it and go on."""
 
     @flows.flow
     async def failing(run: Run) -> None:
@@ -217,7 +217,7 @@ async def test_a_failed_child_is_an_error_that_names_its_key(flows: Flows) -> No
     assert ["c", "ValueError: no"] == await flows.run(parent)
 
 
-async def test_an_answer_inside_of_a_recorded_step_is_no_surprise(
+async def test_an_answer_inside_of_a_recorded_step_is_not_a_surprise(
     flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The step is not executed again, so nobody asks for it; no warning says so."""

@@ -74,7 +74,7 @@ class Torture:
         self.server.stop()
 
     async def round(self, number: int) -> list[str]:
-        """Do a round; return what is wrong."""
+        """Do a round; return the violations that it has found."""
         layout = _LAYOUTS[number % len(_LAYOUTS)]
         settings = {"project": self.server.project, "collection": f"round-{number}", **layout}
         with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +149,7 @@ class Torture:
                     self.counts["cancels"] += 1
 
     async def _keep(self) -> None:
-        """Have three workers."""
+        """Start workers until there are three."""
         while not self.is_over:
             for place, line in enumerate(self.lines):
                 if not self.pids[place] or await asyncio.to_thread(self.nursery.has_ended, self.pids[place]):
