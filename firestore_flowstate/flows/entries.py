@@ -59,7 +59,7 @@ def error_record(error: BaseException, *, attempts: int = 1) -> dict[str, Any]:
 def message_of(error: BaseException) -> str:
     """Return the text of the error, or a text that says so if the error's own code fails to make one."""
     try:
-        text = str(error)
+        text = _storable(str(error))
         return text if len(text) <= _MOST_OF_A_MESSAGE else text[:_MOST_OF_A_MESSAGE] + "…"
     except Exception as reason:  # noqa: BLE001  # it is the code of an application
         return f"its text cannot be made, {type(reason).__name__}"
@@ -67,9 +67,14 @@ def message_of(error: BaseException) -> str:
 
 def stacktrace_of(error: BaseException) -> str:
     """Return the stacktrace as text; of a very long one the end, which has the error itself."""
-    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    lines = map(_storable, traceback.format_exception(type(error), error, error.__traceback__))
     text = "".join(line if len(line) <= _MOST_OF_A_MESSAGE else line[:_MOST_OF_A_MESSAGE] + "…\n" for line in lines)
     return text if len(text) <= _MOST_OF_A_STACKTRACE else "…" + text[-_MOST_OF_A_STACKTRACE:]
+
+
+def _storable(text: str) -> str:
+    """Return the text as every layout can hold it: the name of a file may have lone surrogates in it."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def arguments_sum(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ...errors import FlowStateEncodeError
-from ...flows import FlowCancelledError, FlowFailedError
+from ...flows import FlowCancelledError, FlowFailedError, Run, StepFailedError
 from ...flows.record import ended_of
 from ...store import VersionedFlowStateStore
 from ..conformance.suite import Suite
@@ -60,6 +60,28 @@ class EndingTests(Suite):
         with pytest.raises(FlowFailedError, match="'square-1'"):
             await host.flows.result("x", timeout=5)
         assert [] == violations(journal.events())
+
+    @pytest.mark.asyncio
+    async def test_an_error_of_any_text_is_recorded(self, store: VersionedFlowStateStore) -> None:
+        """One that names a file whose name is not UTF-8, of a step and of the run itself."""
+        host = Host(store, Journal())
+
+        def read() -> None:
+            raise FileNotFoundError("\udcff" + "x" * 2_000_000)
+
+        @host.flows.flow
+        async def reading(run: Run) -> None:
+            try:
+                await run.step("read", read)
+            except StepFailedError:
+                read()
+
+        await host.flows.start(reading, id="x")
+
+        assert "failed" == await host.drive("x")
+        assert ["read"] == list((await stored(host, "x")).cache)
+        with pytest.raises(FlowFailedError, match=r"FileNotFoundError: \\udcffx"):
+            await host.flows.result("x", timeout=5)
 
     @pytest.mark.asyncio
     async def test_a_cancelled_run_begins_no_further_step(self, store: VersionedFlowStateStore) -> None:
