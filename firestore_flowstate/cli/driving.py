@@ -19,6 +19,7 @@ from .answering import json_argument
 from .applications import close_store, flow_named, flows_named, flows_option, look_for_store
 from .options import MisusedError
 from .output import counted, say, shown, tell
+from .parameters import pause
 from .running import run
 
 _OVERDUE: Final = timedelta(seconds=10)  # as of `Flows.sweep`: what is due for less is left to its dispatcher
@@ -125,11 +126,11 @@ async def _drive_what_is_due(flows: Flows, limit: int) -> Counter[str]:
 )
 @click.option(
     "--poll",
-    type=click.FloatRange(0.01),
+    type=pause,
     metavar="SECONDS",
     default=1.0,
     show_default=True,
-    help="The pause before the worker looks again if nothing is due; a look is a query.",
+    help="The pause before the worker looks again if nothing is due, from 0.01; a look is a query.",
 )
 def worker(flows: str, at_once: int, poll: float) -> None:
     """Drive the runs of an application that are due, until SIGTERM or Ctrl-C.

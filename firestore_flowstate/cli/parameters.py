@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import datetime, timedelta, timezone
 from typing import Final
@@ -13,6 +14,8 @@ from ..errors import shown
 
 _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
+_SHORTEST_PAUSE: Final = 0.01  # seconds
+_LONGEST_PAUSE: Final = 86_400  # seconds
 _DIGITS: Final = 6  # of a number in a duration: more is no time that anybody has
 _ISO: Final = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?", re.ASCII)
 
@@ -41,6 +44,19 @@ def spelled(duration: timedelta) -> str:
     numbers = {"day": duration.days, "hour": hours, "minute": seconds // 60, "second": seconds % 60}
     said = [f"{number:,} {unit}{'' if number == 1 else 's'}" for unit, number in numbers.items() if number]
     return " ".join(said) or "0 seconds"
+
+
+def pause(text: str) -> float:
+    """Return a number of seconds from 0.01, about what a query takes, to a day; click's own range takes NaN."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _SHORTEST_PAUSE <= seconds <= _LONGEST_PAUSE:
+        raise click.BadParameter(
+            f"{shown(text)} is not a number of seconds from {_SHORTEST_PAUSE} to {_LONGEST_PAUSE:,}"
+        )
+    return seconds
 
 
 def moment(text: str) -> datetime | int:

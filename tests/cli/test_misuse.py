@@ -30,6 +30,10 @@ from tests.cli.command import Outcome, Processes
         (["expire", "x", "--after", "P99999999999D"], "'P99999999999D' is too long"),
         (["expire", "x", "--after", "99999999999y"], "'99999999999y' is not a duration"),
         (["show", "x", "--raw", "--details"], "give one of --raw and --details"),
+        *(
+            (["worker", "shop:flows", "--poll", seconds], f"'{seconds}' is not a number of seconds from 0.01 to 86,400")
+            for seconds in ("nan", "inf", "-1", "0", "86401", "soon")
+        ),
         (["show"], "Missing argument 'ID'. See flowstate show --help"),
         (["delete"], "Missing argument 'ID...'"),
         (["export"], "Missing argument 'FILE'"),
