@@ -1,4 +1,4 @@
-"""The command, run as its users run it: as a process of its own, or in this one if that tells no more."""
+"""The command, run as its users run it: as a process of its own, or in this one if that makes no difference."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Processes:
         return process
 
     def end(self) -> None:
-        """Kill what still runs."""
+        """Kill the processes that still run."""
         for process in self._started:
             process.kill()
             process.communicate(timeout=PATIENCE)
@@ -78,7 +78,7 @@ def shown_here(*arguments: str) -> str:
 
 
 def checked(outcome: Outcome) -> Outcome:
-    """Return what came of a command that was not run in a terminal; whatever it was, this holds."""
+    """Return the outcome of a command, and assert what holds for every command that is not run in a terminal."""
     assert "Traceback" not in outcome.err, outcome.err
     assert "\x1b" not in outcome.out + outcome.err, outcome
     return outcome

@@ -33,7 +33,7 @@ def environment(flow_state_settings: FlowStateSettings) -> dict[str, str]:
 
 @pytest.fixture
 def flowstate(environment: dict[str, str]) -> Iterator[Processes]:
-    """The command, as processes."""
+    """What runs the command as a process."""
     processes = Processes(environment)
     yield processes
     processes.end()
@@ -41,7 +41,7 @@ def flowstate(environment: dict[str, str]) -> Iterator[Processes]:
 
 @pytest.fixture
 def here(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """The command, in this process."""
+    """What runs the command in this process."""
     for name in os.environ.keys() - environment.keys():
         monkeypatch.delenv(name)
     for name, value in environment.items():

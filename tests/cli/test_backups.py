@@ -32,7 +32,7 @@ def damaged(store: SyncFlowStateStore, flow_state_settings: FlowStateSettings) -
 
 
 def test_there_and_back(flowstate: Processes, store: SyncFlowStateStore, file: Path) -> None:
-    """Whatever was deleted or changed since is as it was."""
+    """A flow state that was deleted or changed since is as it was."""
     store.save("odd", flow("odd", input=["\ud800", -0.0, 2**70, float("nan"), "\u2028"]))
     originals = store.load_many([*story(), "odd"])
 
@@ -57,7 +57,7 @@ def test_from_pipe_to_pipe(
 
 
 def test_lines_of_any_length(here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path) -> None:
-    """Also those that are read in several goes."""
+    """Also lines that are read in several goes."""
     large = flow("large", input=["x" * 1_500_000, "y" * 1_500_000])
     store.save("large", large)
     here("export", str(file))
@@ -68,7 +68,7 @@ def test_lines_of_any_length(here: Callable[..., Outcome], store: SyncFlowStateS
 
 
 def test_only_what_matches(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """By the filters that lists have."""
+    """The filters are those of lists."""
     outcome = here("export", "-", "--where", "owner=ana")
 
     assert (0, "2 flow states exported\n") == (outcome.code, outcome.err)
@@ -91,7 +91,7 @@ def test_a_file_is_complete_or_not_there(here: Callable[..., Outcome], damaged: 
 
 
 def test_a_link_stays_one(here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path) -> None:
-    """What it leads to is replaced."""
+    """The file that the link leads to is replaced."""
     link = file.with_name("latest.jsonl")
     link.symlink_to(file.name)
 
@@ -100,7 +100,7 @@ def test_a_link_stays_one(here: Callable[..., Outcome], store: SyncFlowStateStor
 
 
 def test_a_device_stays_one(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Whoever may do everything could replace it."""
+    """A user who may do everything could replace the device by a file."""
     assert Outcome(0, "", "4 flow states exported\n") == here("export", "/dev/null")
     assert Path("/dev/null").is_char_device()
 
@@ -133,7 +133,7 @@ def test_files_that_cannot_be(here: Callable[..., Outcome], tmp_path: Path) -> N
 def test_a_wrong_line_is_named(
     here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path, line: str, says: str, options: list[str]
 ) -> None:
-    """By its number; a dry run says so before anything is stored."""
+    """The error has the number of the line. A dry run finds it before anything is stored."""
     file.write_text(here("export", "-", "--name", "draft").out + line)
     outcome = here("import", str(file), *options)
 
@@ -142,7 +142,7 @@ def test_a_wrong_line_is_named(
 
 
 def test_a_dry_run_stores_nothing(here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path) -> None:
-    """It reads everything."""
+    """It reads the whole file."""
     here("export", str(file))
     store.delete_many(story())
 

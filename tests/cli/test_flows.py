@@ -137,7 +137,7 @@ def test_a_worker_hands_over_when_it_is_to_end(
 
 
 def test_cancel_what_nobody_drives(flowstate: Processes, here: Callable[..., Outcome]) -> None:
-    """It has ended at once; the reason is kept."""
+    """The run has ended at once, and the reason is kept."""
     start(flowstate, "order-2", {"number": 2})
 
     assert (0, "order-2 has ended: cancelled.\n") == here("cancel", "order-2", "--reason", "too late")[:2]
@@ -148,7 +148,7 @@ def test_cancel_what_nobody_drives(flowstate: Processes, here: Callable[..., Out
 def test_cancel_what_is_driven(
     flowstate: Processes, here: Callable[..., Outcome], kept: Callable[[str], FlowState]
 ) -> None:
-    """Its driver ends it; until then the history says that it is asked for."""
+    """The driver of the run ends it. Until then the history shows the request."""
     process = flowstate.start("start", "application:stuck", "--id", "s", PYTHONPATH=HERE)
     eventually(lambda: "s  " in here("list").out)
     process.kill()
@@ -218,7 +218,7 @@ def test_the_store_of_an_application_that_cannot_be_reached(flowstate: Processes
 
 
 def test_an_answer_that_does_not_fit(flowstate: Processes, here: Callable[..., Outcome]) -> None:
-    """It is refused by the schema that is stored, and by a step that does not exist for a retry."""
+    """The stored schema refuses it; so is a retry from a step that does not exist."""
     start(flowstate, "order-3", {"number": 3})
     refused = here("resume", "order-3", "--json", '{"ok": "maybe"}')
 
@@ -230,7 +230,7 @@ def test_an_answer_that_does_not_fit(flowstate: Processes, here: Callable[..., O
 
 
 def test_an_answer_before_it_is_asked_for(flowstate: Processes, here: Callable[..., Outcome]) -> None:
-    """It is kept, and shown in the history."""
+    """The answer is kept, and the history shows it."""
     start(flowstate, "order-4", {"number": 4})
 
     assert (

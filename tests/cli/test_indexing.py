@@ -27,7 +27,7 @@ def test_indexes(flowstate: Processes) -> None:
 
 
 def test_indexes_of_the_collection_and_the_keys_that_are_asked_for(here: Callable[..., Outcome]) -> None:
-    """As options say; the key is quoted if it must be."""
+    """The options name them. A key is quoted if it must be."""
     arguments = ("--collection", "tenants/acme/runs", "--where", "owner", "--where", "a.b", "--shards", "8")
     found = json.loads(here("indexes", *arguments, "--unsharded-too").out)
     settings = FlowStateSettings(collection="tenants/acme/runs", shards=8)
@@ -46,7 +46,7 @@ def test_indexes_for_terraform(here: Callable[..., Outcome]) -> None:
 
 @pytest.mark.parametrize("key", ["", "status", "__x__"])
 def test_keys_that_no_query_can_filter_by(here: Callable[..., Outcome], key: str) -> None:
-    """There is no index that would help."""
+    """No index would help such a query."""
     outcome = here("indexes", "--where", key)
 
     assert (2, "") == (outcome.code, outcome.out)

@@ -101,7 +101,7 @@ draft-7     draft     running  2024-05-31 09:03:00  WRITTEN       0    157  due 
 def test_list_what_is_due(
     here: Callable[..., Outcome], store: SyncFlowStateStore, flow_state_settings: FlowStateSettings
 ) -> None:
-    """By the wake time, earliest first; what is not due yet is not there."""
+    """The earliest wake time comes first. What is not due yet is not in the list."""
     assert Outcome(0, "", f"nothing is due: {looked_at(flow_state_settings)}") == here("list", "--due")
     for id, minutes in (("draft-7", 60), ("order-1002", 30), ("order-1003", 10_000_000)):
         store.update(id, extra={"wakeAt": NINE + minutes * MINUTE})
@@ -133,7 +133,7 @@ def test_list_as_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -
 
 
 def test_list_as_json_keeps_numbers(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Those that JSON has no word for as texts."""
+    """Numbers that JSON does not have are texts."""
     store.save("odd", flow("odd", startTime=0.5, score=math.nan, large=2**62, ratio=-0.0))
     found = json.loads(here("list", "--json", "--started-before", "2024-01-01").out)
 
@@ -143,7 +143,7 @@ def test_list_as_json_keeps_numbers(here: Callable[..., Outcome], store: SyncFlo
 
 
 def test_list_tells_how_to_go_on(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """With a token, beside the result; if there is no more, it says nothing."""
+    """The token is on standard error. If nothing follows, no token is printed."""
     first = here("list", "--json", "--limit", "3")
     token = first.err.rpartition(" ")[2].strip()
     rest = here("list", "--json", "--limit", "3", "--token", token)
@@ -162,7 +162,7 @@ def test_list_is_as_long_as_asked(here: Callable[..., Outcome], store: SyncFlowS
 
 
 def test_nothing_to_list(here: Callable[..., Outcome], flow_state_settings: FlowStateSettings) -> None:
-    """What reads the result gets none; people are told, and where it was looked for."""
+    """Standard output is empty, and standard error says which collection was asked."""
     where = looked_at(flow_state_settings)
 
     assert Outcome(0, "", f"no flow states: {where}") == here("list")
@@ -173,7 +173,7 @@ def test_nothing_to_list(here: Callable[..., Outcome], flow_state_settings: Flow
 def test_list_goes_past_what_cannot_be_read(
     here: Callable[..., Outcome], store: SyncFlowStateStore, flow_state_settings: FlowStateSettings
 ) -> None:
-    """It is named."""
+    """The document that cannot be read is named."""
     fields = sound()
     put("status", {"stringValue": "?"})(fields)
     RawCollection(flow_state_settings).write("damaged", fields)
@@ -307,7 +307,7 @@ def test_the_beginning_of_an_id_is_enough(here: Callable[..., Outcome], store: S
 
 
 def test_show_changes_nothing(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Neither numbers nor text, not even what is not text."""
+    """Numbers and texts are printed as they are stored, lone surrogates too."""
     state = flow("odd", input=[-0.0, 2**70, math.inf, 1e-300, "naïve 🙂", "\ud800", [[]], {"": {"__x__": None}}])
     store.save("odd", state)
     outcome = here("show", "odd", "--exact")
@@ -346,7 +346,7 @@ def test_json_is_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -
 
 
 def test_show_what_is_not_there(here: Callable[..., Outcome], flow_state_settings: FlowStateSettings) -> None:
-    """Never, or no longer."""
+    """Whether it was never there, or is not there any more."""
     settings = flow_state_settings.model_copy(update={"expire_after": timedelta(microseconds=1)})
     with SyncFlowStateStore(FirestoreFlowStateStore(settings)) as expiring:
         expiring.save("expired", story()["order-1001"])
@@ -362,7 +362,7 @@ def test_count(flowstate: Processes, store: SyncFlowStateStore) -> None:
 
 
 def test_delete(flowstate: Processes, here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """By name; what is not there is named, and passed over; of what is deleted it says nothing."""
+    """By ids. An id that is not there is named and passed over; nothing is printed of those that are deleted."""
     assert Outcome(0, "", "never was not there\n") == flowstate("delete", "--yes", "order-1001", "draft-7", "never")
     assert {"order-1002", "order-1003"} == set(store.load_many(story()))
     assert Outcome(0, "", "") == here("delete", "--yes", "order-1002")

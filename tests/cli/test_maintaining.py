@@ -20,7 +20,7 @@ KEYS = {name: base64.b64encode(name.encode() * 32).decode() for name in "ab"}
 
 
 def test_purge(flowstate: Processes, here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """First what it would delete, then that; only what matches and is old."""
+    """A dry run counts what is deleted then: only what matches the filters and is old."""
     options = ("purge", "--older-than", "0s", "--status", "done")
 
     assert Outcome(0, "0 flow states deleted\n", "") == here("purge", "--older-than", "1d12h", "--yes")
@@ -40,7 +40,7 @@ def test_purge_of_any_age(here: Callable[..., Outcome], store: SyncFlowStateStor
 
 
 def test_purge_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """It says what, where, and how old."""
+    """The question names what is deleted, in which collection, and how old it is."""
     outcome = here("purge", "--older-than", "1d12h", "--status", "done")
 
     assert 2 == outcome.code
@@ -118,13 +118,13 @@ def test_migrate_to_another_collection(
 
 
 def test_migrate_to_more_shards(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """In place; then lists over the shards are complete."""
+    """They are moved in place; lists over the shards are complete afterwards."""
     assert 0 == here("migrate", "--shards", "8", "--yes").code
     assert 4 == len(here("list", "--shards", "8", "--json").out.splitlines())
 
 
 def test_migrate_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Others may read the layout as it is."""
+    """The question has the layout: other programs may read the one that is there."""
     outcome = here("migrate", "--to-layout", "native")
 
     assert (2, "") == (outcome.code, outcome.out)
@@ -249,12 +249,12 @@ def test_expire(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None
 
 @pytest.mark.parametrize("arguments", ["", "--after 0s", "--after P", "--after PT", "--after 1d --never"])
 def test_expire_wants_one_time(here: Callable[..., Outcome], arguments: str) -> None:
-    """Exactly one, and more than 0 seconds."""
+    """Exactly one option must be given, and a time of more than 0 seconds."""
     assert 2 == here("expire", "id", *arguments.split()).code
 
 
 def test_expire_names_what_is_not_there(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """It fails like any write."""
+    """The id is named, as by any write."""
     outcome = here("expire", "missing", "--never")
 
     assert (1, "") == (outcome.code, outcome.out)

@@ -128,7 +128,7 @@ def test_no_arguments(here: Callable[..., Outcome]) -> None:
     ],
 )
 def test_a_host_that_refuses_connections(here: Callable[..., Outcome], given: list[str], says: str) -> None:
-    """It is named at once, and not after all the time that a call may take."""
+    """The host is named at once, and not after all the time that a call may take."""
     start = time.monotonic()
     outcome = here("list", *given)
 
@@ -193,7 +193,7 @@ def test_a_misspelt_variable_beside_an_application(
 
 
 def test_no_credentials(environment: dict[str, str], flowstate: Processes) -> None:
-    """What to do is said."""
+    """The error says what to do."""
     del environment["FIRESTORE_EMULATOR_HOST"]
     nowhere = {"HOME": "/nonexistent", "CLOUDSDK_CONFIG": "/nonexistent", "NO_GCE_CHECK": "true"}
     outcome = flowstate("count", **nowhere)
@@ -204,7 +204,7 @@ def test_no_credentials(environment: dict[str, str], flowstate: Processes) -> No
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_the_extra_is_missing(missing: str) -> None:
-    """What to install is said."""
+    """The error says what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None; from firestore_flowstate.cli import main; sys.exit(main())"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 

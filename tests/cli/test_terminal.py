@@ -46,7 +46,7 @@ class Terminal:
         return self.shown
 
     def wait_for(self, text: str) -> None:
-        """Wait until it is shown."""
+        """Wait until the text is shown."""
         eventually(lambda: text in self.read(), lambda: self.shown)
 
     def close(self) -> None:
@@ -193,7 +193,7 @@ def test_a_signal_ends_what_waits_for_firestore(
 def test_closed_streams(
     environment: dict[str, str], store: SyncFlowStateStore, command: tuple[str, ...], closed: str, code: int, says: str
 ) -> None:
-    """It does what it can, says what is missing in one line, and nothing of standard error goes anywhere else."""
+    """The command does what it can, and says in one line what is missing; its errors go to standard error alone."""
     line = f'exec "{sys.executable}" -m firestore_flowstate.cli "$@" {closed}'
     done = subprocess.run(
         ["sh", "-c", line, "sh", *command],

@@ -74,7 +74,7 @@ def test_exec_leaves_the_commands_arguments_alone(programs: Programs, emulator: 
 
 
 def test_exec_uses_a_named_emulator_and_leaves_it_running(programs: Programs, emulator: Emulator) -> None:
-    """As the demo and the tests do."""
+    """The emulator that FIRESTORE_EMULATOR_HOST names goes on after the command."""
     code, out, _ = programs.run(
         *MODULE, "exec", "--", sys.executable, "-c", SHOW_HOST, FIRESTORE_EMULATOR_HOST=emulator.host
     )
@@ -154,7 +154,7 @@ def test_start_runs_until_it_is_stopped(programs: Programs, signum: signal.Signa
 
 
 def test_start_fails_when_the_emulator_ends_by_itself(programs: Programs) -> None:
-    """With its last words."""
+    """The error has the end of the emulator's log."""
     program = programs.start(*MODULE, "start")
     assert program.stdout
     port = program.stdout.readline().strip().rpartition(":")[2]
@@ -211,7 +211,7 @@ def test_errors_are_one_message(programs: Programs, arguments: list[str]) -> Non
 
 
 def test_options_for_java_are_passed_on(bare_machine: Path, programs: Programs) -> None:
-    """Each by an option of ours."""
+    """Each by a `--java-option`."""
     write_java(bare_machine / "bin", otherwise=['echo "$@"', "exit 1"])
     write_jar(bare_machine / ".cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar")
 

@@ -101,7 +101,7 @@ def test_the_jar_comes_whole_and_is_then_found(server: JarServer, cache: Path, l
 
 
 def test_what_is_there_is_not_fetched_again(server: JarServer, cache: Path) -> None:
-    """Unless it is not what its checksum says."""
+    """Unless its checksum is wrong."""
     jar = download_emulator(server.source)
     download_emulator(server.source)
     requests_for_a_good_jar = server.requests
@@ -124,7 +124,7 @@ def test_a_wrong_checksum_keeps_nothing(server: JarServer, cache: Path) -> None:
 
 
 def test_an_early_end_keeps_nothing(server: JarServer, cache: Path) -> None:
-    """How far it came is named."""
+    """The error says how many bytes came."""
     server.length = len(JAR) + 1000
 
     assert (

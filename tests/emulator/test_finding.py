@@ -188,7 +188,7 @@ def test_a_java_that_only_pretends_is_named(bare_machine: Path) -> None:
     assert message_of_a_start().startswith(f"{java} does not run: Unable to locate a Java Runtime.\n")
 
 
-def test_a_jar_that_is_none_fails_with_javas_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_a_jar_fails_with_javas_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Java says about a broken jar is passed on, without its traces."""
     jar = tmp_path / "broken.jar"
     jar.write_bytes(b"not a jar")

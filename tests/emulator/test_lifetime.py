@@ -282,7 +282,7 @@ def test_a_name_must_be_host_and_port(monkeypatch: pytest.MonkeyPatch, wrong: st
 
 
 def test_a_named_emulator_cannot_be_given_rules(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would silently not hold."""
+    """They would silently not be in force."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", emulator.host)
 
     with pytest.raises(EmulatorError, match="with a port and rules of its own"):
@@ -290,7 +290,7 @@ def test_a_named_emulator_cannot_be_given_rules(emulator: Emulator, monkeypatch:
 
 
 def test_reset_of_one_that_is_gone_is_an_error() -> None:
-    """Not a traceback of sockets."""
+    """The error is an EmulatorError, not one of sockets."""
     emulator = start_emulator()
     emulator.stop()
 

@@ -31,7 +31,7 @@ class Project:
         self.documents = f"http://{emulator.host}/v1/projects/{PROJECT}/databases/(default)/documents"
 
     def call(self, name: str, data: object, *, uid: str | None = None) -> httpx.Response:
-        """Call as Firebase's client libraries and Cloud Tasks do."""
+        """Call a function, as Firebase's client libraries and Cloud Tasks do."""
         return self.servers[name].http.post("/", json={"data": data}, headers=signed_in(uid) if uid else {})
 
     def start(self, uid: str = "alice", topic: str = "tea") -> str:

@@ -87,25 +87,25 @@ class Server:
                 assert bad in self._forgiven or bad not in log, log
 
     def forgive(self, *words: str) -> None:
-        """Let it say so: the test has made it."""
+        """Let the log have this text, which the test itself has caused."""
         self._forgiven += words
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Ask the server to end, by SIGTERM."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """End it by SIGKILL, with its workers."""
+        """End the server by SIGKILL, with its workers."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(PATIENCE)
 
     def log(self) -> str:
-        """Return what it has said so far."""
+        """Return what the server has printed so far."""
         self._log.seek(0)
         return self._log.read()
 
     def wait(self) -> Server:
-        """Wait until it listens."""
+        """Wait until the server listens."""
         deadline = time.monotonic() + PATIENCE
         while True:
             with suppress(OSError):

@@ -75,7 +75,7 @@ def test_the_commands_of_cloud_run(gcloud: str, tmp_path: Path) -> None:
 
 
 def test_the_roles_of_firebase(gcloud: str, tmp_path: Path) -> None:
-    """The commands of the page too."""
+    """The commands of the page are taken too."""
     [script] = [block for block in BLOCKS if "gcloud" in block]
     commands = commands_in(re.sub(r"\bPROJECT\b", "shop", script), tmp_path, tmp_path)
 

@@ -58,7 +58,7 @@ def test_a_run_waits_for_its_answer(project: Project) -> None:
 
 
 def test_fifty_runs_at_once(project: Project) -> None:
-    """None is lost, and each ends as it was answered."""
+    """No run is lost, and each ends as it was answered."""
     ids = at_once(lambda number: project.start(f"user-{number}", f"topic-{number}"), 50)
 
     def answer(number: int) -> None:
@@ -83,7 +83,7 @@ def test_a_task_that_comes_again_does_nothing(project: Project) -> None:
 
 
 def test_the_sweep(project: Project) -> None:
-    """As the scheduler calls it."""
+    """The function answers the call that the scheduler makes."""
     headers = {"X-CloudScheduler-ScheduleTime": "2026-11-01T10:00:00Z"}
 
     assert 200 == project.servers["sweep"].http.post("/", headers=headers).status_code
@@ -107,7 +107,7 @@ class TestOwnerRules:
         assert 403 == httpx.get(run).status_code
 
     def test_writes(self, run: str) -> None:
-        """Nobody writes or deletes it, its owner neither."""
+        """Nobody may write or delete it, not even its owner."""
         fields = {"fields": {"owner": {"stringValue": "bob"}}}
         for headers in (signed_in("alice"), signed_in("bob"), {}):
             assert 403 == httpx.patch(run, json=fields, headers=headers).status_code

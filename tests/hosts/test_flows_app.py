@@ -166,7 +166,7 @@ class TestOidc:
 
     @pytest.mark.parametrize("header", ["Basic abc", "Bearer", "bearer  ", ""])
     async def test_without_a_token(self, http: httpx.AsyncClient, header: str) -> None:
-        """401 too; health needs none."""
+        """The answer is 401 too. `/health` needs no token."""
         answer = await http.post("/drive", json={"id": "x"}, headers={"Authorization": header})
 
         assert (401, b"") == (answer.status_code, answer.content)
@@ -175,7 +175,7 @@ class TestOidc:
     async def test_without_certificates_nobody_is_let_in(
         self, http: httpx.AsyncClient, certificates: Certificates
     ) -> None:
-        """An error of ours, which a queue tries again."""
+        """The answer is 500, so that the queue tries again."""
         certificates.status = 503
         answer = await http.post("/drive", headers={"Authorization": f"Bearer {GOOGLE.token()}"})
 
@@ -207,7 +207,7 @@ class TestOidc:
 
 
 async def test_verify_may_be_any_function(flows: Flows) -> None:
-    """Of the request; async or not."""
+    """The function takes the request, and may be async."""
 
     async def knows(request: Any) -> bool:
         return bool(request.headers.get("x-secret") == "s")
@@ -272,7 +272,7 @@ class Broken(MemoryFlowStateStore):
 
 
 async def test_mounted_under_a_prefix(flows: Flows) -> None:
-    """In FastAPI, beside what else it serves."""
+    """In FastAPI, beside its other routes."""
     app = FastAPI()
     app.mount("/flows", flows.app(verify=None))
 

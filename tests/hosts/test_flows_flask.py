@@ -33,7 +33,7 @@ def settings(host_environment: dict[str, str], flow_state_settings: FlowStateSet
 async def test_fifty_runs_over_four_workers(
     host_environment: dict[str, str], settings: FlowStateSettings, threads: int, kills: int
 ) -> None:
-    """Each ends with all its results, also if workers are killed; one that outlasts a request goes on in the next."""
+    """Each run ends with all results, also if workers are killed. One that outlasts a request goes on in the next."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 

@@ -120,7 +120,7 @@ async def test_paths_that_are_not_there(flows: Flows, path: str) -> None:
     ],
 )
 async def test_bodies_that_name_no_run(flows: Flows, body: bytes) -> None:
-    """400, whatever they are said to be; nothing is driven."""
+    """The answer is 400, whatever their Content-Type, and nothing is driven."""
     http = client(flows.app(verify=None))
     for content_type in (
         "application/json",
@@ -137,7 +137,7 @@ async def test_bodies_that_name_no_run(flows: Flows, body: bytes) -> None:
 
 
 async def test_a_body_without_an_end_is_not_read_to_it(flows: Flows) -> None:
-    """No more is taken than a task may have, and of whom we do not know nothing at all."""
+    """No more bytes are read than a task may have, and none at all of a caller who is not let in."""
     read = 0
 
     async def endless() -> Any:
@@ -172,7 +172,7 @@ async def test_a_body_without_an_end_is_not_read_to_it(flows: Flows) -> None:
     ],
 )
 async def test_a_record_that_is_broken_does_not_slow_the_queue(flows: Flows, record: Any) -> None:
-    """Another delivery would do no better: 200, and the log says what it is."""
+    """The answer is 200, since another delivery would do no better, and the log names the record."""
     state = FlowState.start(name="slow", input=1)
     state.operation.metadata = {"run": record, "inbox": record}
     state.wakeAt = 1000  # type: ignore[attr-defined]  # an unknown key
@@ -204,7 +204,7 @@ async def test_a_record_that_is_broken_does_not_slow_the_queue(flows: Flows, rec
     ],
 )
 async def test_envelopes_that_are_none(flows: Flows, envelope: Any) -> None:
-    """An error in Genkit JS's form."""
+    """The answer is an error in Genkit JS's form."""
     http = client(flows.app(verify=None, genkit=True))
     answer = await http.post("/slow", content=json.dumps(envelope).encode())
 
@@ -224,7 +224,7 @@ async def test_duplicates_at_once(flows: Flows, begun: Counter[str]) -> None:
 
 
 async def test_the_log_is_written_by_us_alone(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
-    """What callers send starts no line of its own."""
+    """A line break in what callers send starts no line of the log."""
 
     def fails(request: Any) -> bool:
         raise RuntimeError("who is it?")
@@ -238,7 +238,7 @@ async def test_the_log_is_written_by_us_alone(flows: Flows, caplog: pytest.LogCa
 
 
 def test_a_flow_that_has_no_address() -> None:
-    """Of a name with a slash Genkit JS's wire has none."""
+    """Genkit JS's wire has no address for a name with a slash."""
     flows = Flows(MemoryFlowStateStore())
 
     @flows.flow(name="a/b")
