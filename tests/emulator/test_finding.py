@@ -148,7 +148,7 @@ def test_what_is_missing_is_named_with_the_ways_to_get_it(
 
     message = message_of_a_start()
 
-    assert message.startswith(f"The Firestore emulator cannot start, for this machine has {missing}\n")
+    assert message.startswith(f"The Firestore emulator cannot start, since this machine has {missing}\n")
     assert has_java == ("apt-get install default-jre-headless" not in message)
     for way in (
         "gcloud components install cloud-firestore-emulator",
