@@ -21,7 +21,7 @@ from firestore_flowstate.flows.http import Oidc
 
 QUEUE = os.environ.get("FLOWS_QUEUE", "")  # projects/PROJECT/locations/REGION/queues/flows
 URL = os.environ.get("FLOWS_URL", "http://localhost/drive")
-ACCOUNT = os.environ.get("FLOWS_ACCOUNT", "nobody")
+ACCOUNT = os.environ.get("FLOWS_ACCOUNT", "nobody@example.com")
 
 app = Flask(__name__)
 dispatcher: Dispatcher | None = CloudTasks(QUEUE, URL, service_account=ACCOUNT) if QUEUE else None
