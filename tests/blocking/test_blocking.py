@@ -550,7 +550,9 @@ class _NotAsynchronous:
 
 
 @pytest.mark.parametrize(
-    "store", [5, None, "store", MemoryFlowStateStore, SyncFlowStateStore(MemoryFlowStateStore())], ids=repr
+    "store",
+    [5, None, "store", MemoryFlowStateStore, SyncFlowStateStore(MemoryFlowStateStore())],
+    ids=["a number", "None", "a string", "a class", "a blocking store"],
 )
 def test_what_is_not_a_store_is_refused(store: Any) -> None:
     """When it is wrapped, as is a wrapper: its calls would wait for each other for ever."""
