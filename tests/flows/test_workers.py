@@ -13,6 +13,9 @@ from firestore_flowstate import FlowState, MemoryFlowStateStore
 from firestore_flowstate.flows import Flows, Run
 
 
+RUNS = 2_000
+
+
 class FarStore(MemoryFlowStateStore):
     """A store whose answers take a moment, in which others do what they like; it counts."""
 
@@ -50,9 +53,12 @@ async def make_due(store: FarStore, count: int, **record: Any) -> None:
 
 
 async def test_few_claims_are_lost(store: FarStore) -> None:
-    """Of four workers that begin at once, at most 5% of all claims; each run is driven once."""
+    """Of four workers that begin at once, at most 5% of all claims; each run is driven once.
+
+    They lose about 17 while they find their places, and 2% from then on.
+    """
     ran, events = Counter[str](), Counter[str]()
-    await make_due(store, 400)
+    await make_due(store, RUNS)
     async with AsyncExitStack() as stack:
         for _ in range(4):
             flows = await stack.enter_async_context(Flows(store))
@@ -63,11 +69,11 @@ async def test_few_claims_are_lost(store: FarStore) -> None:
                 ran[run.id] += 1
 
             await stack.enter_async_context(flows.worker(poll=0.01))
-        while len(ran) < 400:  # noqa: ASYNC110  # workers fill it
+        while len(ran) < RUNS:  # noqa: ASYNC110  # workers fill it
             await asyncio.sleep(0.01)
 
     assert {1} == set(ran.values())
-    assert events["claim.lost"] <= 20
+    assert events["claim.lost"] <= RUNS / 20
 
 
 async def test_what_nobody_may_take_over_yet_is_not_asked_for_all_the_time(store: FarStore) -> None:
