@@ -12,7 +12,6 @@ import pytest
 from firestore_flowstate import FlowState, MemoryFlowStateStore
 from firestore_flowstate.flows import Flows, Run
 
-
 RUNS = 2_000
 
 
