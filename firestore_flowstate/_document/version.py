@@ -44,7 +44,8 @@ class Version:
         has_extra: Whether its payload has unknown keys, which no partial write can remove.
         part_refs: The references of the root to parts; None if it has some that were not read. They are not in the
             text of a version: no commit may delete a part because a text says so.
-        is_hearsay: Whether it was read from a text, which may have been changed on its way.
+        is_hearsay: Whether it was read from a text, which may have been changed on its way, or follows from such a
+            version by updates that read nothing.
     """
 
     updated: Moment

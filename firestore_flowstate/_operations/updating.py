@@ -242,7 +242,6 @@ def _version_after(
         expires=expires,
         expire_after=packed.change.own_duration_after(base.expire_after),
         owns_expiry=False,
-        is_hearsay=False,
     )
 
 

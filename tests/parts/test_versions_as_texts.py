@@ -134,6 +134,33 @@ async def test_a_text_that_lies_takes_nothing(
     assert exactly(expected) == exactly(loaded)
 
 
+@pytest.mark.parametrize(
+    ("lie", "change"),
+    [
+        ({"f10": 1}, {"operation": Operation(name="flow", done=True)}),
+        ({"f5": "d"}, {"expire_after": timedelta(hours=1)}),
+        ({"f9": 4_000_000_000.0}, {"cache": {"step": CacheEntry(value=incompressible(1_500_000))}}),
+    ],
+    ids=["own duration", "status", "expiry"],
+)
+async def test_a_version_that_follows_from_a_text_is_believed_no_more(
+    flow_state_store: FirestoreFlowStateStore, lie: dict[str, Any], change: dict[str, Any]
+) -> None:
+    """An update that does not go by the lie hands it on to its version. The next write reads what is stored."""
+    store = flow_state_store
+    state = FlowState.start(name="flow", flow_id="flow")
+    await store.save("flow", state)
+    version = await store.update("flow", trace_context="trace", if_version=forged(store, state.version, **lie))
+    await store.update("flow", **change, if_version=version)
+    collection, deadline = await store._begin()
+    names = [collection.part_name("flow", part) for part in await part_names(collection, "flow", deadline)]
+    parts = await collection.connection.batch_get(names, deadline=deadline)
+    document = await collection.get("flow", deadline)
+
+    assert document is not None
+    assert [] == [found.name for found in (document.message, *parts.values()) if "expireAt" in found.fields]
+
+
 @pytest.mark.parametrize("parts", [0, 10**6])
 async def test_a_whole_write_on_a_text_that_lies(flow_state_store: FirestoreFlowStateStore, parts: int) -> None:
     """It replaces or deletes all of the state, whatever the text says; at worst parts are left for gc."""
