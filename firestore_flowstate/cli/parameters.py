@@ -16,7 +16,7 @@ _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "
 
 _SHORTEST_PAUSE: Final = 0.01  # seconds
 _LONGEST_PAUSE: Final = 86_400  # seconds
-_DIGITS: Final = 6  # of a number in a duration: more is no time that anybody has
+_DIGITS: Final = 6  # of a number in a duration: 999999d are 2,700 years
 _ISO: Final = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?", re.ASCII)
 
 

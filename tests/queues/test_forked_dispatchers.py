@@ -13,6 +13,8 @@ from threading import Thread
 
 import pytest
 
+from tests.rpc.strict_python import OLD_PYTHONS_BY_ENVIRONMENT
+
 FORKING = """
 import asyncio, os, sys, warnings
 import firebase_admin, firebase_admin.functions
@@ -83,7 +85,12 @@ def test_a_forked_child_has_connections_of_its_own(kind: str) -> None:
         Thread(target=server.serve_forever, daemon=True).start()
         told = subprocess.run(
             [sys.executable, "-c", FORKING, f"127.0.0.1:{server.server_port}", kind],
-            env={**os.environ, "CLOUD_TASKS_EMULATOR_HOST": "", "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={
+                **os.environ,
+                "CLOUD_TASKS_EMULATOR_HOST": "",
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "PYTHONWARNINGS": OLD_PYTHONS_BY_ENVIRONMENT,
+            },
             capture_output=True,
             text=True,
             timeout=90,
