@@ -228,6 +228,8 @@ class Version:
 class VersionText(str):
     """The text of a version that has not left this process. A copy that comes out of pickle or JSON is a plain str.
 
+    So is ``str(version)``, which libraries need that take no subclass of str, as `yaml.safe_dump` does not.
+
     Attributes:
         known: The version.
         path: The path of its document.

@@ -29,7 +29,7 @@ def matches(query: FlowStateQuery, summary: FlowStateSummary) -> bool:
 
 
 def order(start_time: float, id: str) -> tuple[float, bytes]:
-    """Return the key to sort by, descending: start, then id as Firestore orders names, by its bytes in UTF-8."""
+    """Return the key to sort a list by, descending: start, then id as Firestore orders names, by its bytes in UTF-8."""
     return start_time, id.encode()
 
 
@@ -51,8 +51,8 @@ class Due(NamedTuple):
 
     @property
     def key(self) -> tuple[float, bytes]:
-        """What to sort by, ascending: the moment, then the id as Firestore orders names, by its bytes in UTF-8."""
-        return self.wake_at, self.id.encode()
+        """The key to sort by, ascending: the moment, then the id, as `order` has them."""
+        return order(self.wake_at, self.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +102,7 @@ def _place_of(after: object) -> Due:
 
 def wake_at(extra: Mapping[str, Any]) -> int | float | None:
     """Return the ``wakeAt`` among the unknown keys of a state; None if there is none, or it is not a number."""
-    value = extra.get(WAKE_AT)
-    value = exact(value)
+    value = exact(extra.get(WAKE_AT))
     if isinstance(value, float):
         return None if math.isnan(value) else value
     return value if type(value) is int and is_int64(value) else None

@@ -148,10 +148,8 @@ class Watching:
         self._woken = asyncio.Event()
         wake = _waker_of(self)
         self._watched = [Watched(target, wake) for target in targets]
-        self._latest: tuple[int, Sequence[Sequence[Document] | None]] = (
-            0,
-            [],
-        )  # how often it was replaced, and what it is
+        # How often `latest` of the targets was replaced, and what it is.
+        self._latest: tuple[int, Sequence[Sequence[Document] | None]] = (0, [])
         self._seen = 0
 
     def __del__(self) -> None:

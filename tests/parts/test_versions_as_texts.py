@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 import random
 from collections.abc import Callable
+from copy import copy, deepcopy
 from datetime import timedelta
 from typing import Any, Final
 
@@ -96,6 +98,19 @@ async def test_a_text_that_was_changed_is_not_a_version(flow_state_store: Firest
         fields[index] = value
         with pytest.raises(FlowStateConflictError):
             await store.update("flow", cache={"step": CacheEntry(value=1)}, if_version=text_of(fields))
+
+
+async def test_a_copy_of_a_version_is_a_plain_text(flow_state_store: FirestoreFlowStateStore) -> None:
+    """What leaves the process takes nothing along, by pickle, JSON or `str`, which libraries for exact texts need."""
+    state = large()
+    await flow_state_store.save("flow", state)
+    version = state.version or ""
+    protocols = range(pickle.HIGHEST_PROTOCOL + 1)
+    pickled = [pickle.loads(pickle.dumps(version, protocol)) for protocol in protocols]  # noqa: S301  # its own
+    copies = [*pickled, copy(version), deepcopy(version), str(version), json.loads(json.dumps(version))]
+
+    assert [(str, version)] * len(copies) == [(type(text), text) for text in copies]
+    assert len(pickle.dumps(str(version))) + 50 > len(pickle.dumps(version))
 
 
 CHANGES: Final[dict[str, dict[str, Any]]] = {
