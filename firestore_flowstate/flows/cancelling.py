@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .arguments import check_named
 from .engine import Engine
+from .entries import kept_text
 from .knocking import finish_todo
 from .undriven import end_or_ask
 
@@ -16,6 +17,6 @@ async def cancel(engine: Engine, id: str, reason: str = "") -> None:
         TypeError: The reason is not text.
     """
     check_named(reason, "reason")
-    ended = await end_or_ask(engine, id, reason)
+    ended = await end_or_ask(engine, id, kept_text(reason))
     if ended is not None:
         await finish_todo(engine, ended)

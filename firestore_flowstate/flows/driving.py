@@ -283,6 +283,8 @@ class Drive:
         """Have the run end as failed, since the store refuses a result; return what gives its last write."""
         end = self.end = refused_end(key, error)
         self.closing = "ending"
+        if key is None:  # what is refused may be the key of a step, which the record has in these too
+            self.image.record.retries, self.image.record.intents = {}, []
         return lambda: end.final(self.image, self.token, now=self.engine.clock.now())
 
     def over(self) -> None:

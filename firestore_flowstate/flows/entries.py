@@ -23,9 +23,10 @@ from .errors import (
 Kind = Literal["step", "interrupt", "sleep", "child", "now", "show"]
 
 _MOST_OF_A_STACKTRACE: Final = 16_000
-_MOST_OF_A_MESSAGE: Final = 4_000
-"""More than anybody reads, and so few that the end of a run can be stored, whatever a library puts into its errors."""
 """How many characters are stored of a stacktrace. Each drive of the run loads it, and its end says what was raised."""
+_MOST_OF_A_MESSAGE: Final = 4_000
+"""How many characters are stored of an error's text, and of each entry of its stacktrace: more than anybody reads, and
+so few that the end of a run can be stored, whatever a library puts into its errors."""
 
 
 def result_entry(value: Any, **about: Any) -> CacheEntry:
@@ -59,10 +60,15 @@ def error_record(error: BaseException, *, attempts: int = 1) -> dict[str, Any]:
 def message_of(error: BaseException) -> str:
     """Return the text of the error, or a text that says so if the error's own code fails to make one."""
     try:
-        text = _storable(str(error))
-        return text if len(text) <= _MOST_OF_A_MESSAGE else text[:_MOST_OF_A_MESSAGE] + "…"
+        return kept_text(str(error))
     except Exception as reason:  # noqa: BLE001  # it is the code of an application
         return f"its text cannot be made, {type(reason).__name__}"
+
+
+def kept_text(text: str) -> str:
+    """Return the text of an error or a cancellation as it is stored: of a very long one the beginning."""
+    text = _storable(text)
+    return text if len(text) <= _MOST_OF_A_MESSAGE else text[:_MOST_OF_A_MESSAGE] + "…"
 
 
 def stacktrace_of(error: BaseException) -> str:

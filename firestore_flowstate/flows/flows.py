@@ -299,7 +299,7 @@ class Flows:
 
         Args:
             id: The id of the run.
-            reason: Why: `FlowCancelledError.reason`.
+            reason: Why: `FlowCancelledError.reason`. Of more than 4,000 characters the first 4,000 are stored.
 
         Raises:
             FlowStateNotFoundError: There is no such run.

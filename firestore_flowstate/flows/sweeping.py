@@ -97,6 +97,7 @@ class Worker:
         self._taken = 0
         self._passed_over: dict[str, float] = {}
         self._is_free = asyncio.Event()
+        self._is_closing = False
 
     async def work(self) -> None:
         """Look and drive until cancelled; then hand over what is driven."""
@@ -150,7 +151,8 @@ class Worker:
         try:
             taken = await self._take(id)
             if isinstance(taken, Claim):
-                await drive_claimed(self._engine, taken)
+                # What is claimed while the worker closes is handed over before a step of it begins.
+                await drive_claimed(self._engine, taken, budget=0 if self._is_closing else None)
         except BackendError as error:
             LOG.warning("The run %r cannot be driven now: %s", id, error)
         except FlowStateError:
@@ -183,6 +185,7 @@ class Worker:
         self._next = deque() if enough else deque(sorted(self._next, key=self._distance))
 
     async def _end(self) -> None:
+        self._is_closing = True
         for id in list(self._drives):
             if (driven := self._engine.drives.get(id)) is not None:
                 driven.hand_over()

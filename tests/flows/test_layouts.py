@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, MemoryFlowStateStore
-from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run
+from firestore_flowstate.flows import Flow, FlowCancelledError, FlowFailedError, Flows, Retry, Run
 from firestore_flowstate.testing import simulate
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_simulation import SHAPES
@@ -44,6 +44,47 @@ async def test_a_flow_ends_as_in_memory(
     assert simulation.error is None
     assert result == simulation.result
     assert [] == simulation.repeated
+
+
+@pytest.mark.parametrize("options", [{"retry": Retry(2, first=0)}, {"at_most_once": True}], ids=["retry", "once"])
+async def test_a_run_ends_whatever_a_step_is_named(store: FirestoreFlowStateStore, options: dict[str, Any]) -> None:
+    """The native layout cannot hold half of a surrogate pair, also not as the key of a failed attempt or an intent."""
+    flows = Flows(store)
+
+    @flows.flow
+    async def named(run: Run) -> None:
+        await run.options(**options).step("\ud800", fail)
+
+    async def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(FlowFailedError):
+        await asyncio.wait_for(flows.run(named, id="x"), 10)
+    await flows.close()
+
+
+async def test_a_run_is_cancelled_for_a_reason_of_any_length(store: FirestoreFlowStateStore) -> None:
+    """Also by its driver, which is told the reason by the inbox: the state has the reason twice then."""
+    flows, began, go = Flows(store), asyncio.Event(), asyncio.Event()
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        await run.step("work", work)
+        await run.step("more", asyncio.sleep, 0)  # before which the driver sees what others want
+
+    async def work() -> None:
+        began.set()
+        await go.wait()
+
+    handle = await flows.start(working, id="x")
+    await began.wait()
+    await handle.cancel("\ud800" + "x" * 600_000)
+    go.set()
+    with pytest.raises(FlowCancelledError) as cancelled:
+        await handle.result(timeout=10)
+    await flows.close()
+
+    assert "\\ud800" + "x" * 3_994 + "…" == cancelled.value.reason
 
 
 async def test_a_result_of_20_megabytes(store: FirestoreFlowStateStore) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import FlowState, MemoryFlowStateStore
-from firestore_flowstate.flows import Flows, Run
+from firestore_flowstate.flows import Flows, Run, current_run
+from firestore_flowstate.flows.record import record_of
+from tests.flows.test_closing import Nobody
 
 RUNS = 2_000
 
@@ -88,3 +90,47 @@ async def test_what_nobody_may_take_over_yet_is_not_asked_for_all_the_time(store
 
     assert 60 == store.calls["loads"]
     assert store.calls["due"] <= 60 * 14
+
+
+class HeldStore(MemoryFlowStateStore):
+    """A store whose updates take until they are let through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.updating = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def update(self, *arguments: Any, **options: Any) -> Any:
+        self.updating.set()
+        await self.let.wait()
+        return await super().update(*arguments, **options)
+
+
+async def test_a_run_that_is_claimed_while_the_worker_closes_is_handed_over() -> None:
+    """Before a step of it begins, which the end of the worker would cut off after 10 s."""
+    store, began = HeldStore(), list[str]()
+    flows = Flows(store, dispatcher=Nobody())
+
+    @flows.flow
+    async def one(run: Run) -> None:
+        await run.step("long", long)
+
+    async def long() -> None:
+        began.append(str(current_run().id))
+        await asyncio.Event().wait()
+
+    state = FlowState.start(name="one")
+    state.wakeAt = round(state.start_time)  # type: ignore[attr-defined]
+    await store.create("x", state)
+    stack = AsyncExitStack()
+    await stack.enter_async_context(flows.worker(poll=0.01))
+    await asyncio.wait_for(store.updating.wait(), 5)
+    closing = asyncio.ensure_future(stack.aclose())
+    await asyncio.sleep(0.01)  # in which the worker is told to close
+    store.let.set()
+    await closing
+    stored = await store.load("x")
+
+    assert [] == began
+    assert stored is not None
+    assert record_of(stored).owner is None
