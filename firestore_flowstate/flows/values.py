@@ -97,7 +97,7 @@ class Values:
         try:
             self.adapter(kind)
         except TypeError as error:
-            raise TypeError(f"{what}: {error}") from None
+            raise TypeError(f"{what}: {error}") from error.__cause__
 
     def schema(self, kind: Any) -> str:
         """Return the JSON Schema of the type, as text.

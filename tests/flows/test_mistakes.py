@@ -523,6 +523,24 @@ async def test_what_no_value_can_be_read_as_is_refused_before_anything_runs(
     assert says in failure.value.error
 
 
+async def test_the_stacktrace_says_why_no_value_can_be_read_as_a_type(flows: Flows) -> None:
+    """Such as pydantic's advice, which the one sentence of the error leaves out."""
+
+    class Refusing:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, *_: Any) -> Any:
+            raise ValueError("the reason")
+
+    @flows.flow
+    async def mistaken(run: Run) -> None:
+        await run.options(result=Refusing).step("a", untyped)
+
+    with pytest.raises(FlowFailedError) as failure:
+        await asyncio.wait_for(flows.run(mistaken), 5)
+
+    assert "ValueError: the reason" in (failure.value.stacktrace or "")
+
+
 @pytest.mark.parametrize(
     ("id", "says"), [("", "The flow id '' is empty"), (5, "not int: 5"), ([], "not list"), ("a/b", "contains a slash")]
 )
