@@ -11,7 +11,7 @@ from typing import Final as Constant
 from firestore_flowstate import FlowResult, FlowStateEncodeError
 
 from .engine import LOG
-from .entries import failed, message_of, stacktrace_of
+from .entries import failed, kept_text, message_of, stacktrace_of
 from .final import Final, ended
 from .image import Image
 from .record import Ended
@@ -90,7 +90,7 @@ def refused_end(key: str | None, error: FlowStateEncodeError) -> End:
 def given_up_end(recoveries: int, trying: list[str]) -> End:
     """Return how a run ends whose drives die again and again."""
     during = f", each time while it tried {', '.join(trying)}" if trying else ""
-    error = f"given up: {recoveries} drives in a row died or recorded nothing{during}"
+    error = kept_text(f"given up: {recoveries} drives in a row died or recorded nothing{during}")
     return End("failed", FlowResult(error=error))
 
 

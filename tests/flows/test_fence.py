@@ -345,6 +345,19 @@ async def test_a_run_whose_drives_die_is_given_up(store: CountingStore) -> None:
     assert "tried a" in (await store.load("x")).operation.result.error
 
 
+async def test_the_error_of_a_run_that_is_given_up_has_a_bound(store: CountingStore) -> None:
+    """It is 4,000 characters, however many steps were about to begin."""
+    flows = Flows(store, max_recoveries=2)
+
+    @flows.flow
+    async def one(run: Run) -> None: ...
+
+    await store.create("x", abandoned("one", recoveries=2, trying=[f"item-{number}" for number in range(1_000)]))
+
+    assert "failed" == await flows.drive("x")
+    assert 4_000 + len("…") == len((await store.load("x")).operation.result.error)
+
+
 async def test_an_entry_of_genkit_fits(flows: Flows, store: CountingStore) -> None:
     """An entry without n is returned when it is asked for, by an operation of any kind; an empty one is None."""
 
