@@ -1,5 +1,6 @@
 """Write an article by a model, have a person approve it, and publish it a day later: a durable flow in FastAPI.
 
+    pip install fastapi uvicorn
     uvicorn --app-dir examples/article app:app
 
 The process may die at any moment, and nothing runs while the article waits. The worker of the next process goes on.
@@ -14,7 +15,7 @@ from fastapi import FastAPI, HTTPException
 from model import make_outline, put_online, write_section
 from pydantic import BaseModel
 
-from firestore_flowstate import FirestoreFlowStateStore
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateNotFoundError
 from firestore_flowstate.flows import Flows, NotWaitingError, Retry, Run
 
 store = FirestoreFlowStateStore()
@@ -67,8 +68,8 @@ async def approve(id: str, approval: Approval) -> None:
     """Answer the article that waits; it goes on in a moment."""
     try:
         await flows.resume(id, approval, step="approve")
-    except NotWaitingError as error:
-        raise HTTPException(409, str(error)) from error
+    except (FlowStateNotFoundError, NotWaitingError) as error:
+        raise HTTPException(404 if isinstance(error, FlowStateNotFoundError) else 409, str(error)) from error
 
 
 @app.get("/articles/{id}")

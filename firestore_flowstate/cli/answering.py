@@ -110,5 +110,5 @@ def _what_is_next(state: FlowState | None, notes: Notes, said: str) -> str:
     if is_owned(state, record_of(state)):
         return f"{said}. The process that drives it sees that when it writes next, at the latest in half a lease."
     if notes.asked:
-        return f"{said}. No dispatcher is configured (--flows): the next sweep, or a worker, goes on with it."
+        return f"{said}. No dispatcher is configured (--flows): a worker goes on with it, or a sweep from 10 s on."
     return f"{said}, which is kept until the run asks for it."

@@ -19,7 +19,7 @@ from firestore_flowstate.flows import Flows, Run
 from tests.cli.command import PATIENCE, Outcome, Processes
 
 HERE = str(Path(__file__).parent)
-NEXT = "No dispatcher is configured (--flows): the next sweep, or a worker, goes on with it."
+NEXT = "No dispatcher is configured (--flows): a worker goes on with it, or a sweep from 10 s on."
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ def test_an_article_survives_kills(host_environment: dict[str, str]) -> None:
             else:
                 until(http, lambda seen: seen["status"] == "done")
                 assert 404 == http.get("/articles/dogs").status_code
+                assert 404 == http.post("/articles/dogs/approval", json={"ok": True}).status_code
             if round != "end":
                 serving.kill()
             logs += serving.log()
