@@ -125,7 +125,8 @@ async def import_states(
 ) -> ImportReport:
     """Store the state of each line under its id, in place of what is there.
 
-    After an error some of the other lines are stored. To import all of them once more does no harm.
+    If a line is wrong, the states of all lines before it are stored, and nothing of it or after it: correct it, and go
+    on from there, or import everything once more.
 
     Args:
         store: Where to.
@@ -137,10 +138,10 @@ async def import_states(
         progress: Called after each batch with the number of lines so far.
 
     Raises:
-        FlowStateDecodeError: A line cannot be read; the text has its number.
-        InvalidFlowIdError: A line has an id that nothing can be stored under; the text has its number.
-        FlowStateBatchError: States cannot be stored; the text has the numbers of the first three lines, and `errors`
-            all of them by id.
+        FlowStateDecodeError: A line cannot be read; the text has its number, and how many states were stored.
+        InvalidFlowIdError: A line has an id that nothing can be stored under; the text is as above.
+        FlowStateBatchError: States cannot be stored; the text has the numbers of the first three lines, and of the last
+            line that was read, and `errors` has each by id. All others up to that line are stored.
         ValueError: `expiry` is neither of the two.
     """
     if expiry not in ("keep", "renew"):
@@ -151,7 +152,13 @@ async def import_states(
         number += 1
         if not line.strip():
             continue
-        entry = _entry(line, number)
+        try:
+            entry = from_line(line)
+        except (FlowStateDecodeError, InvalidFlowIdError) as error:
+            wrong = _naming_line(error, number, imported=imported, dry_run=dry_run)
+            if not dry_run:
+                await _save(store, batch, expiry, read=number - 1, wrong=wrong)
+            raise wrong from error
         if expiry == "keep" and entry.expire_at is not None and entry.expire_at <= datetime.now(timezone.utc):
             expired += 1
             continue
@@ -159,12 +166,12 @@ async def import_states(
         imported += 1
         if batch.is_full():
             if not dry_run:
-                await _save(store, batch, expiry)
+                await _save(store, batch, expiry, read=number)
             batch = _Batch()
             if progress is not None:
                 progress(number)
     if not dry_run:
-        await _save(store, batch, expiry)
+        await _save(store, batch, expiry, read=number)
     if progress is not None:
         progress(number)
     return ImportReport(imported=imported, expired=expired)
@@ -187,7 +194,23 @@ class _Batch:
         return len(self.entries) >= _IMPORT_BATCH or self.size >= _BATCH_BYTES
 
 
-async def _save(store: VersionedFlowStateStore, batch: _Batch, expiry: Literal["keep", "renew"]) -> None:
+async def _save(
+    store: VersionedFlowStateStore,
+    batch: _Batch,
+    expiry: Literal["keep", "renew"],
+    *,
+    read: int,
+    wrong: FlowStateError | None = None,
+) -> None:
+    """Store the states of a batch.
+
+    Args:
+        store: Where to.
+        batch: The states.
+        expiry: As for `import_states`.
+        read: How many lines have been read so far without an error.
+        wrong: The error of the line behind them, which an error of this batch is to name too.
+    """
     states = {id: entry.state for id, entry in batch.entries.items()}
     if not states:
         return
@@ -197,7 +220,7 @@ async def _save(store: VersionedFlowStateStore, batch: _Batch, expiry: Literal["
         else:
             await store.save_many(states)
     except FlowStateBatchError as error:
-        raise FlowStateBatchError(_naming_lines(error, batch), errors=error.errors) from error
+        raise FlowStateBatchError(_naming_lines(error, batch, read, wrong), errors=error.errors) from error
 
 
 async def _save_with_expiry(
@@ -207,22 +230,30 @@ async def _save_with_expiry(
     await _operations.bulk.save_many(collection, states, deadline, expire_at=expire_at)
 
 
-def _naming_lines(error: FlowStateBatchError, batch: _Batch) -> str:
+def _naming_lines(error: FlowStateBatchError, batch: _Batch, read: int, wrong: FlowStateError | None) -> str:
     shown = [f"line {batch.numbers[id]}: {one}" for id, one in list(error.errors.items())[:_SHOWN]]
     more = f"; and {len(error.errors) - _SHOWN} more" if len(error.errors) > _SHOWN else ""
+    states = "1 flow state" if len(error.errors) == 1 else f"{len(error.errors)} flow states"
+    behind = "" if wrong is None else f" {wrong}"
     return (
-        f"{len(error.errors)} flow states could not be imported (errors has each by id): {'; '.join(shown)}{more}. "
-        "Others were: correct these lines and import all of it again, which does no harm."
+        f"{states} could not be imported (errors has each by id): {'; '.join(shown)}{more}. All others up to line "
+        f"{read} were, and nothing after it: correct these lines and import everything again, which replaces what is "
+        f"there.{behind}"
     )
 
 
-def _entry(line: str | bytes, number: int) -> Entry:
-    try:
-        return from_line(line)
-    except FlowStateDecodeError as error:
-        raise FlowStateDecodeError(f"line {number}: {error}", flow_id=error.flow_id) from error
-    except InvalidFlowIdError as error:
-        raise InvalidFlowIdError(f"line {number}: {error}", flow_id=error.flow_id) from error
+def _naming_line(error: FlowStateError, number: int, *, imported: int, dry_run: bool) -> FlowStateError:
+    """Return the error of a line with its number, and with what becomes of the lines before it."""
+    kind = InvalidFlowIdError if isinstance(error, InvalidFlowIdError) else FlowStateDecodeError
+    states = "1 flow state" if imported == 1 else f"{imported} flow states"
+    were = "was" if imported == 1 else "were"
+    before = "would be" if dry_run else were
+    text = str(error).rstrip(".")
+    return kind(
+        f"line {number}: {text}. {states} of the lines before it {before} imported, and nothing of it or after it: "
+        f"correct it, and import everything again or go on from line {number}.",
+        flow_id=error.flow_id,
+    )
 
 
 async def _each(lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> AsyncIterator[str | bytes]:

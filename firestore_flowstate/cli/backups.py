@@ -25,6 +25,7 @@ from .options import (
     filter_options,
     given_query,
     given_settings,
+    need_output,
     store_options,
 )
 from .output import about, counted, progress_bar, report, say, shown
@@ -82,8 +83,10 @@ def export_command(file: str, skip_unreadable: bool) -> int:
 def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) -> None:
     """Store the flow states of a file that export has written.
 
-    FILE may be - for standard input. Each flow state replaces what is there under its id, so after an error the whole
-    file may be imported once more. Flow states that have expired since are left out.
+    FILE may be - for standard input. Each flow state replaces what is there under its id, so the whole file may
+    be imported once more. If a line is wrong, all lines before it are stored, and nothing of it or after it: correct it,
+    and go on from there, as by `tail -n +501 FILE | flowstate import -`. Flow states that have expired since are left
+    out.
     """
 
     async def store_lines(settings: FlowStateSettings, source: int, size: int | None) -> ImportReport:
@@ -132,8 +135,7 @@ async def _lines(source: int, progress: Callable[[int], None]) -> AsyncIterator[
 def _complete(file: str) -> Iterator[BinaryIO]:
     """Open a file to be written, which gets its name when the context ends without an error."""
     if file == _STANDARD:
-        if sys.stdout is None:
-            raise MisusedError("standard output is closed: an export would be lost")
+        need_output()
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -37,16 +39,27 @@ class SignalledError(Exception):
 class _Commands(click.Group):
     @override
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _signals():
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
-        # Click would treat both as failures.
-        except BrokenPipeError as error:
-            raise SignalledError(_SIGPIPE) from error
-        except KeyboardInterrupt as interrupt:
-            raise SignalledError(next(iter(interrupt.args), signal.SIGINT)) from interrupt
         return result
+
+    @override
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        with _signals():  # --help and --version print while the arguments are read
+            return super().make_context(info_name, args, parent, **extra)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Raise `SignalledError` for what ends a command from outside. Click would treat all of it as failures."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise SignalledError(_SIGPIPE) from error
+    except KeyboardInterrupt as interrupt:
+        raise SignalledError(next(iter(interrupt.args), signal.SIGINT)) from interrupt
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from .options import given_settings, store_options
+from .options import given_settings, need_output, store_options
 from .output import tell
 
 
@@ -33,5 +33,6 @@ def indexes(keys: Sequence[str], format: Literal["firebase", "terraform"], unsha
     """
     from ..indexes import index_file  # here, since it loads the types of documents, which --help need not wait for
 
+    need_output()
     text = index_file(given_settings(), where=keys, format=format, unsharded_too=unsharded_too)
     tell(text.removesuffix("\n"))

@@ -21,7 +21,7 @@ from ..models import FlowState
 from ..settings import FlowStateSettings
 from .applications import application_settings, close_store, flows_option, look_for_store
 from .connecting import opened
-from .options import MisusedError, confirm, confirmation_option, given_settings, store_options
+from .options import MisusedError, confirm, confirmation_option, given_settings, need_output, store_options
 from .output import about, counted, place, progress_bar, say, shown, tell, tell_json, when, zone
 from .running import run
 from .timeline import Happening, print_timeline, timeline
@@ -47,6 +47,7 @@ def show(id: str, exact: bool, details: bool, raw: bool) -> None:
     """
     if raw and details:
         raise MisusedError("give one of --raw and --details: the stored document is printed as it is")
+    need_output()
     found, state, stored = run(_look(given_settings(), id, raw=raw))
     if state is None:
         tell_json(stored.document, indent=2, exact=exact)
@@ -131,6 +132,7 @@ def history(id: str, as_json: bool) -> None:
             raise _absent(id)
         return timeline(state)
 
+    need_output()
     happened = run(load(given_settings()))
     if as_json:
         for each in happened:

@@ -16,7 +16,7 @@ from ..pages import FlowStateSummary
 from ..query import MAX_LIMIT, FlowStateQuery
 from ..settings import FlowStateSettings
 from .connecting import opened
-from .options import MisusedError, filter_options, given_query, given_settings, store_options
+from .options import MisusedError, filter_options, given_query, given_settings, need_output, store_options
 from .output import place, print_table, say, shown, tell, tell_json
 from .running import run
 
@@ -51,6 +51,7 @@ def list_command(limit: int, token: str | None, due: bool, as_json: bool, sort: 
     No payload is read. Times are local, in the zone that the heading names. --sort reads all flow states that match,
     one billed read each, and shows the first --limit of them: the newest or largest first, and names from A to Z.
     """
+    need_output()
     settings, query = given_settings(), given_query(token=token)
     if due and query != FlowStateQuery():
         raise MisusedError("--due asks for the wake time alone: leave out filters and --token")
@@ -158,4 +159,5 @@ def count() -> None:
         async with opened(settings) as store:
             return await store.count(query)
 
+    need_output()
     tell(str(run(ask(given_settings(), given_query()))))

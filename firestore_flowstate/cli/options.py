@@ -165,6 +165,16 @@ def given_query(*, token: str | None = None) -> FlowStateQuery:
         raise MisusedError(str(error)) from error
 
 
+def need_output() -> None:
+    """Refuse to run a command that does nothing but print, if what it prints would be lost.
+
+    Raises:
+        MisusedError: Standard output is closed, as by ``>&-``.
+    """
+    if sys.stdout is None:
+        raise MisusedError("standard output is closed: the result would be lost")
+
+
 def _before_now(age: timedelta) -> datetime:
     try:
         return datetime.now(timezone.utc) - age

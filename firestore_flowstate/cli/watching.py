@@ -18,7 +18,7 @@ from ..pages import FlowStateSummary
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
 from .connecting import opened
-from .options import MisusedError, filter_options, given_query, given_settings, store_options
+from .options import MisusedError, filter_options, given_query, given_settings, need_output, store_options
 from .output import is_terminal, shown, table_of, tell, tell_json
 from .running import run
 
@@ -44,6 +44,8 @@ def watch(id: str | None, until: str | None, as_json: bool) -> int:
     change is billed as a read. With --until it exits with 0 when the flow has that status, and with 1 when the flow has
     ended otherwise or was deleted. Without --until it goes on until it is interrupted.
     """
+    if until is None:  # otherwise the exit code tells what became of the flow
+        need_output()
     settings, query = given_settings(), given_query()
     if id is None:
         if until is not None:

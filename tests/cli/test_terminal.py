@@ -172,13 +172,52 @@ def test_a_signal_ends_what_waits_for_firestore(
 
 
 @pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        (["list"], 141, ""),
+        (["show", "order-1001"], 141, ""),
+        (["history", "order-1001"], 141, ""),
+        (["count"], 141, ""),
+        (["indexes"], 141, ""),
+        (["export", "-"], 141, ""),
+        (["watch"], 141, ""),
+        (["--help"], 141, ""),
+        (["--version"], 141, ""),
+        (["list", "--help"], 141, ""),
+        (["show", "missing"], 1, "flowstate: There is no flow state 'missing'"),
+    ],
+)
+def test_nobody_reads_at_all(
+    flowstate: Processes, store: SyncFlowStateStore, command: list[str], code: int, says: str
+) -> None:
+    """The reader has gone before the first line: the same, however short the result is."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = flowstate.start(*command, stdout=writing)
+    os.close(writing)
+    _, err = process.communicate(timeout=PATIENCE)
+
+    assert code == process.returncode
+    assert err.decode().startswith(says)
+    assert b"Error" not in err
+    assert b"ignored" not in err
+
+
+LOST = "standard output is closed: the result would be lost"
+
+
+@pytest.mark.parametrize(
     ("command", "closed", "code", "says"),
     [
-        (("list",), "1>&-", 0, ""),
-        (("show", "order-1001"), "1>&-", 0, ""),
-        (("indexes",), "1>&-", 0, ""),
+        (("list",), "1>&-", 2, LOST),
+        (("show", "order-1001"), "1>&-", 2, LOST),
+        (("history", "order-1001"), "1>&-", 2, LOST),
+        (("count",), "1>&-", 2, LOST),
+        (("indexes",), "1>&-", 2, LOST),
+        (("watch",), "1>&-", 2, LOST),
+        (("watch", "order-1001", "--until", "done"), "1>&-", 0, ""),
         (("--help",), "1>&-", 0, ""),
-        (("export", "-"), "1>&-", 2, "standard output is closed: an export would be lost"),
+        (("export", "-"), "1>&-", 2, LOST),
         (("import", "-"), "0<&-", 2, "standard input is closed: there is nothing to import"),
         (("delete", "order-1001"), "0<&-", 2, "so that nobody can be asked: give --yes."),
         (("delete", "order-1001", "--yes"), "0<&- 1>&-", 0, ""),

@@ -276,23 +276,38 @@ async def test_lines_that_cannot_be_stored_are_named(flow_state_settings: FlowSt
     """By their numbers; the others are stored."""
     lines = [to_line("nested", with_everywhere([[1]])), GOOD]
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"})) as native:
-        with pytest.raises(FlowStateBatchError, match=r"^1 flow states could not .* line 1: ") as raised:
+        with pytest.raises(FlowStateBatchError, match=r"^1 flow state could not .* line 1: ") as raised:
             await import_states(native, lines)
 
         assert {"nested"} == set(raised.value.errors)
         assert await native.load("good") is not None
 
 
-async def test_what_came_before_a_wrong_line_may_be_imported_again() -> None:
-    """The import that follows a corrected file does no harm to what is there."""
+@pytest.mark.parametrize("before", [0, 3, 400, 500])
+@pytest.mark.parametrize("wrong", ["{", GOOD.replace('"id":"good"', '"id":"a/b"')], ids=["line", "id"])
+async def test_what_comes_before_a_wrong_line_is_imported(before: int, wrong: str) -> None:
+    """All of it, however many lines that is, and the error says so; so one may go on from that line."""
     store = MemoryFlowStateStore()
     lines = [to_line(f"id-{place}", started(place)) for place in range(500)]
-    with pytest.raises(FlowStateDecodeError, match="line 501"):
-        await import_states(store, [*lines, "{"])
+    with pytest.raises((FlowStateDecodeError, InvalidFlowIdError)) as raised:
+        await import_states(store, [*lines[:before], wrong, *lines[before:]])
 
-    assert 400 == await store.count()
+    assert before == await store.count()
+    assert str(raised.value).startswith(f"line {before + 1}: ")
+    assert f" {before} flow states of the lines before it were imported, and nothing of it or " in str(raised.value)
     assert ImportReport(imported=500, expired=0) == await import_states(store, lines)
     assert 500 == await store.count()
+
+
+async def test_a_wrong_line_behind_states_that_cannot_be_stored(flow_state_settings: FlowStateSettings) -> None:
+    """The error has the states that cannot be stored, and names the line too."""
+    lines = [to_line("nested", with_everywhere([[1]])), GOOD, "{"]
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"})) as native:
+        with pytest.raises(FlowStateBatchError, match=r"^1 flow state could not .* line 1: .* line 3: it is ") as raised:
+            await import_states(native, lines)
+
+        assert {"nested"} == set(raised.value.errors)
+        assert await native.load("good") is not None
 
 
 async def test_a_dry_run_stores_nothing() -> None:
@@ -301,7 +316,7 @@ async def test_a_dry_run_stores_nothing() -> None:
     lines = [to_line(f"id-{place}", started(place)) for place in range(500)]
 
     assert ImportReport(imported=500, expired=0) == await import_states(store, lines, dry_run=True)
-    with pytest.raises(FlowStateDecodeError, match="line 501"):
+    with pytest.raises(FlowStateDecodeError, match=r"line 501.* 500 flow states of the lines before it would be imported"):
         await import_states(store, [*lines, "{"], dry_run=True)
     assert 0 == await store.count()
 
