@@ -83,8 +83,8 @@ def export_command(file: str, skip_unreadable: bool) -> int:
 def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) -> None:
     """Store the flow states of a file that export has written.
 
-    FILE may be - for standard input. Each flow state replaces what is there under its id, so the whole file may
-    be imported once more. If a line is wrong, all lines before it are stored, and nothing of it or after it: correct it,
+    FILE may be - for standard input. Each flow state replaces what is there under its id, so the whole file may be
+    imported once more. If a line is wrong, all lines before it are stored, and nothing of it or after it: correct it,
     and go on from there, as by `tail -n +501 FILE | flowstate import -`. Flow states that have expired since are left
     out.
     """
