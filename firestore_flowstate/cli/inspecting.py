@@ -121,8 +121,9 @@ def history(id: str, as_json: bool) -> None:
     """Print what has happened in a run of a durable flow, earliest first.
 
     These are the drives of the run, its steps with their attempts, its waits and their answers, and how long each took.
-    The last lines say what the run waits for now, or how it ended, with the stacktrace of the error. The beginning of
-    an id is enough if no other id begins so.
+    The last lines say what the run waits for now, or how it ended, with the stacktrace of the error. Of an end before a
+    retry the error is printed, of which 200 characters are kept; what the retry has dropped is not. The beginning of an
+    id is enough if no other id begins so.
     """
 
     async def load(settings: FlowStateSettings) -> list[Happening]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..flows.entries import child_of, kind_of, order_of, value_of
 from ..flows.record import RunRecord, Wait, ended_of, inbox_of, record_of, wake_at
+from ..flows.stretches import is_of_a_drive
 from ..models import CacheEntry, FlowState, FlowStateExecution
 from .output import print_rows, shown, when, zone
 from .parameters import spelled
@@ -49,9 +50,12 @@ class Happening:
 
 
 def timeline(state: FlowState) -> list[Happening]:
-    """Return what has happened in the run, earliest first; last is what it waits for, or its end."""
+    """Return what has happened in the run, earliest first; last is what it waits for, or its end.
+
+    The ends before retries are among what has happened.
+    """
     record = record_of(state)
-    happened = [*_drives(state, record), *_results(state)]
+    happened = [*_drives(state, record), *_results(state), *_dropped_waits(state), *_earlier_ends(state)]
     # Entries of Genkit JS have no time: each stands behind the one that is before it in the state.
     known = 0.0
     times = []
@@ -95,9 +99,10 @@ def _start(state: FlowState, record: RunRecord) -> dict[str, Any]:
 
 
 def _drives(state: FlowState, record: RunRecord) -> Iterator[Happening]:
-    first = max(record.drives - len(state.executions), 0) + 1  # a state keeps the last 100 stretches
-    for number, execution in enumerate(state.executions, first):
-        is_last = number - first == len(state.executions) - 1
+    driven = [execution for execution in state.executions if is_of_a_drive(execution)]
+    first = max(record.drives - len(driven), 0) + 1  # a state keeps the last 100 stretches
+    for number, execution in enumerate(driven, first):
+        is_last = execution is state.executions[-1]
         began, ended = execution.start_time, execution.end_time
         took = None if began is None or ended is None else ended - began
         yield Happening(began, "drive", str(number), took, _drive(state, record, execution, is_last=is_last))
@@ -144,6 +149,31 @@ def _result(key: str, kind: str, entry: CacheEntry, state: FlowState) -> Iterato
         yield "endedBy", "an answer"
     elif kind == "now":
         yield "value", value_of(entry)
+
+
+def _dropped_waits(state: FlowState) -> Iterator[Happening]:
+    """Yield what the run waited for when it failed or was cancelled."""
+    for execution in state.executions:
+        for wait in _listed(execution, "waits"):
+            about = {name: wait[name] for name in ("kind", "until", "child") if name in wait}
+            since, until = wait.get("since"), execution.end_time
+            took = None if since is None or until is None else until - since
+            yield Happening(since, "waits", str(wait.get("step", "")), took, about)
+
+
+def _earlier_ends(state: FlowState) -> Iterator[Happening]:
+    """Yield the ends that retries have undone."""
+    for execution in state.executions:
+        about = execution.model_extra or {}
+        if (how := about.get("ended")) is not None:
+            at = execution.end_time
+            took = None if at is None else at - state.start_time
+            yield Happening(at, "end", str(how), took, {"error": str(about.get("error", ""))})
+
+
+def _listed(execution: FlowStateExecution, name: str) -> Iterator[Mapping[str, Any]]:
+    there = (execution.model_extra or {}).get(name)
+    yield from (each for each in there if isinstance(each, dict)) if isinstance(there, list) else ()
 
 
 def _now(state: FlowState, record: RunRecord) -> Iterator[Happening]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import to_json
 
-from firestore_flowstate import UNSET, CacheEntry, FlowStateEncodeError
+from firestore_flowstate import UNSET, CacheEntry, FlowStateEncodeError, FlowStateExecution
 
 from .entries import order_of
-from .final import Final, closed
+from .final import Final
 from .image import Image, blocked_on
 from .scalars import parent_scalar
+from .stretches import closed
 
 
 @dataclass
@@ -81,7 +83,7 @@ def changes_of(batch: Batch, image: Image, ending: Final | None, *, now: int, un
         changes["operation"] = image.operation_with(record, **({} if ending is None else ending.operation))
         changes["blocked_on_step"] = blocked_on(record)
     if batch.everything or ending is not None:
-        changes["executions"] = image.executions if ending is None else closed(image, now=now)
+        changes["executions"] = image.executions if ending is None else _closed(image, ending, now=now)
     if batch.everything:
         extra.update(parent_scalar(image.parent))
     if ending is not None:
@@ -89,6 +91,11 @@ def changes_of(batch: Batch, image: Image, ending: Final | None, *, now: int, un
     elif until is not None:
         extra["wakeAt"] = until
     return {**changes, "extra": extra} if extra else changes
+
+
+def _closed(image: Image, ending: Final, *, now: int) -> Sequence[FlowStateExecution]:
+    dropped = image.record.waits if ending.record.ended in ("failed", "cancelled") else {}
+    return closed(image.executions, now=now, waits=dropped)
 
 
 def refused_key(error: FlowStateEncodeError, batch: Batch) -> str | None:

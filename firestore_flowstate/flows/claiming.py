@@ -8,12 +8,12 @@ from firestore_flowstate import BackendError, FlowState, FlowStateConflictError,
 
 from .ending import End, cancelled_end, given_up_end, time_is_up
 from .engine import Engine
-from .final import begun
 from .flow import Flow
 from .image import Image, image_of
 from .lease import Claim, Lease
 from .record import RunRecord, wake_at
 from .scalars import parent_scalar
+from .stretches import begun
 from .undriven import write_end
 
 
@@ -50,7 +50,7 @@ async def claim(
     if end is not None:
         return await _write_end(engine, image, token, end)
     until = engine.clock.now() + engine.lease
-    image.executions = begun(image, now=engine.clock.now(), trace_ids=engine.telemetry.trace_ids())
+    image.executions = begun(image.executions, now=engine.clock.now(), trace_ids=engine.telemetry.trace_ids())
     sent_at = engine.clock.monotonic()
     try:
         image.version = await engine.store.update(
@@ -92,6 +92,7 @@ def _end(engine: Engine, image: Image) -> End | None:
 
 
 async def _write_end(engine: Engine, image: Image, token: str | None, end: End) -> End | None:
+    image.record.drives -= 1  # the run ends without this drive
     try:
         await write_end(engine, image, token, end)
     except (FlowStateConflictError, FlowStateNotFoundError):

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from firestore_flowstate import FlowResult, FlowStateExecution
+from firestore_flowstate import FlowResult
 
-from .image import KEPT_EXECUTIONS, Image
+from .image import Image
 from .record import Ended, RunRecord, Todo, Wait
 
 DriveOutcome = Literal["done", "failed", "cancelled", "waiting", "busy", "handed over", "missing"]
@@ -93,16 +93,3 @@ def ended(
     if result is not None:
         operation["result"] = result
     return Final(how, record, wake=now if todo else None, operation=operation, error=error)
-
-
-def begun(image: Image, *, now: int, trace_ids: Sequence[str]) -> list[FlowStateExecution]:
-    """Return the stretches, of which the last one begins now; `now` is in milliseconds since the epoch."""
-    return [*image.executions, FlowStateExecution(start_time=now, trace_ids=list(trace_ids))][-KEPT_EXECUTIONS:]
-
-
-def closed(image: Image, *, now: int) -> list[FlowStateExecution]:
-    """Return the stretches, of which the last one ends now; `now` is in milliseconds since the epoch."""
-    if not image.executions or image.executions[-1].end_time is not None:
-        return image.executions
-    last = image.executions[-1].model_copy(update={"end_time": now})
-    return [*image.executions[:-1], last]

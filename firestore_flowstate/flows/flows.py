@@ -310,6 +310,8 @@ class Flows:
         """Have a run that failed or was cancelled go on: the steps that made it fail run again, all others are kept.
 
         Steps that had failed in other branches run again too, if the function was not told of that before it ended.
+        What runs again loses its recorded failure. How the run had ended stays in its history, with the first 200
+        characters of the error: the stretch in `executions` that it ended in has ``ended`` and ``error``.
 
         ::
 

@@ -13,9 +13,6 @@ from .entries import order_of, value_of
 from .record import Inbox, RunRecord, inbox_of, metadata_of, parent_of, record_of
 from .values import ANYTHING, Values, exact_json, parsed_json, plain_json
 
-KEPT_EXECUTIONS = 100
-"""How many stretches a run keeps, the last ones: each drive adds one, and a run may go on for months."""
-
 
 @dataclass
 class Image:

@@ -11,6 +11,7 @@ from .engine import Engine
 from .entries import child_of, failed, kind_of, order_of
 from .errors import NotFailedError
 from .record import Inbox, ended_of, inbox_of, metadata_of, record_of, wake_now
+from .stretches import retried
 
 _NAMED: Final = 10
 """How many results an error names."""
@@ -108,6 +109,9 @@ def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool)
     record.recoveries, record.fruitless = 0, False
     record.rewinds += rewind
     kept = {step: key for step, key in inbox.answers.items() if step in state.events_triggered}
+    how, result = ended_of(state), state.operation.result
+    if how is not None:
+        state.executions = retried(state.executions, ended=how, error=None if result is None else result.error)
     operation = state.operation.model_copy(update={"done": False})
     operation.metadata = metadata_of(operation, record, Inbox(answers=kept))
     _without_result(operation)

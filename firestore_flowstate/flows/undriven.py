@@ -6,9 +6,9 @@ from firestore_flowstate import UNSET, FlowStateConflictError, FlowStateNotFound
 
 from .ending import End, cancelled_end
 from .engine import LOG, Engine
-from .final import closed
 from .image import Image, image_of
 from .record import ended_of, is_owned, metadata_of
+from .stretches import ended_undriven
 
 
 async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool = False) -> Image | None:
@@ -71,7 +71,7 @@ async def write_end(engine: Engine, image: Image, token: str | None, end: End) -
         image.id,
         operation=image.operation_with(final.record, **final.operation),
         blocked_on_step=None,
-        executions=closed(image, now=now),
+        executions=ended_undriven(image.executions, now=now, waits=image.record.waits),
         extra={"wakeAt": UNSET if final.wake is None else final.wake},
         if_version=image.version,
     )

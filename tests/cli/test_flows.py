@@ -91,7 +91,7 @@ def test_a_run_from_start_to_end(
 
 
 def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Outcome]) -> None:
-    """With the error in its line, and the stack below; a retry has it go on from there."""
+    """With the error in its line, and the stack below. A retry has it go on from there, and keeps the error."""
     start(flowstate, "order-1", {"number": 1, "fails": True})
     here("resume", "order-1", "--json", '{"ok": true}')
     work_until(flowstate, lambda: "failed" in here("list").out)
@@ -108,9 +108,10 @@ def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Ou
     assert "in pay" in failed["stacktrace"]
 
     assert (0, f"order-1 is to be retried. {NEXT}\n") == here("retry", "order-1")[:2]
-    assert ["weigh", "approve"] == [
-        line["name"] for line in happened(here, "order-1") if line["what"] in ("step", "interrupt")
-    ]
+    lines = happened(here, "order-1")
+    assert ["weigh", "approve"] == [line["name"] for line in lines if line["what"] in ("step", "interrupt")]
+    assert ("end", "failed") == (lines[-1]["what"], lines[-1]["name"])
+    assert "no money" in lines[-1]["error"]
     assert (1, "") == here("retry", "order-1")[:2]
 
 
@@ -143,6 +144,28 @@ def test_cancel_what_nobody_drives(flowstate: Processes, here: Callable[..., Out
     assert (0, "order-2 has ended: cancelled.\n") == here("cancel", "order-2", "--reason", "too late")[:2]
     assert "cancelled: too late" == happened(here, "order-2")[-1]["error"]
     assert (1, "") == here("resume", "order-2", "--json", '{"ok": true}')[:2]
+
+
+def test_the_history_of_a_run_that_was_cancelled_while_it_waited(
+    flowstate: Processes, here: Callable[..., Outcome]
+) -> None:
+    """It ended when it was cancelled, and waited until then. A retry keeps that, and is another drive."""
+    start(flowstate, "order-5", {"number": 5})
+    before = time.time() * 1000
+    here("cancel", "order-5", "--reason", "too late")
+    lines = happened(here, "order-5")
+
+    assert [("drive", "1"), ("step", "weigh"), ("waits", "approve"), ("end", "cancelled")] == [
+        (line["what"], line["name"]) for line in lines[1:]
+    ]
+    assert before <= lines[-1]["at"] <= time.time() * 1000
+    assert lines[-1]["at"] == lines[-2]["at"] + lines[-2]["took"]
+    (listed,) = [json.loads(line) for line in here("list", "--json").out.splitlines()]
+    assert lines[-1]["at"] == listed["lastEndTime"]
+
+    here("retry", "order-5")
+    assert ["start", "drive", "step", "waits", "end"] == [line["what"] for line in happened(here, "order-5")]
+    assert re.search(r"  end +cancelled +\S+ \S+ +cancelled: too late", here("history", "order-5").out)
 
 
 def test_cancel_what_is_driven(
