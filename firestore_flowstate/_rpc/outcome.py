@@ -12,9 +12,15 @@ CHANNEL_CLOSED: Final = "the channel is closed"
 STORE_CLOSED: Final = "the store was closed while it was watched"
 PLUGIN_FAILED: Final = "Getting metadata from plugin failed"
 """What grpc says, as UNAVAILABLE, when google.auth raised an error instead of giving a token."""
-# What grpc's client says if the request was never sent. If grpc changes such a text, the commit is taken for ambiguous,
-# which costs a read and is never wrong.
-_NEVER_SENT: Final = ("failed to connect to all addresses", "DNS resolution failed", PLUGIN_FAILED, CHANNEL_CLOSED)
+# How the texts of grpc's client begin if the request was never sent; the third is that of its newer resolvers of names.
+# If grpc changes such a text, the commit is taken for ambiguous, which costs a read and is never wrong.
+_NEVER_SENT: Final = (
+    "failed to connect to all addresses",
+    "DNS resolution failed",
+    "errors resolving ",
+    PLUGIN_FAILED,
+    CHANNEL_CLOSED,
+)
 # What google.auth says of credentials that no retry makes valid again.
 _LOST: Final = (
     "invalid_grant",
@@ -139,4 +145,4 @@ def commit_again(failure: CallFailed) -> bool:
 
 
 def _was_never_sent(failure: CallFailed) -> bool:
-    return failure.code == "UNAVAILABLE" and any(words in failure.message for words in _NEVER_SENT)
+    return failure.code == "UNAVAILABLE" and failure.message.startswith(_NEVER_SENT)

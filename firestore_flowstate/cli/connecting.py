@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -21,7 +22,7 @@ async def opened(settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStat
     """Open a store, which is closed at the end.
 
     Raises:
-        StoreUnavailableError: Nothing listens at the address that the settings name.
+        StoreUnavailableError: The settings name a host that cannot be resolved, or on which nothing listens.
     """
     await look_for_server(settings)
     async with FirestoreFlowStateStore(settings) as store:
@@ -35,7 +36,7 @@ async def look_for_server(settings: FlowStateSettings) -> None:
     wrong host, or has no emulator running.
 
     Raises:
-        StoreUnavailableError: Nothing listens at the address that the settings name.
+        StoreUnavailableError: They name a host that cannot be resolved, or on which nothing listens.
     """
     if settings.emulator_host is not None:
         await _look_for(
@@ -57,5 +58,7 @@ async def _look_for(host: str, advice: str) -> None:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+    except socket.gaierror as error:
+        raise StoreUnavailableError(f"{host} cannot be resolved, {advice}. ({error.strerror})") from error
     except OSError as error:
         raise StoreUnavailableError(f"{host} refuses connections, {advice}. ({error})") from error

@@ -123,11 +123,11 @@ def test_no_arguments(here: Callable[..., Outcome]) -> None:
     ("given", "says"),
     [
         (["--emulator-host", "127.0.0.1:9"], "127.0.0.1:9 refuses connections, so no emulator is there: start one"),
-        (["--emulator-host", "nowhere.invalid:80"], "nowhere.invalid:80 refuses connections"),
+        (["--emulator-host", "nowhere.invalid:80"], "nowhere.invalid:80 cannot be resolved, so no emulator is there"),
         (["--emulator-host", "[::1]:9"], "[::1]:9 refuses connections"),
     ],
 )
-def test_a_host_that_refuses_connections(here: Callable[..., Outcome], given: list[str], says: str) -> None:
+def test_a_host_that_cannot_be_reached(here: Callable[..., Outcome], given: list[str], says: str) -> None:
     """The host is named at once, and not after all the time that a call may take."""
     start = time.monotonic()
     outcome = here("list", *given)

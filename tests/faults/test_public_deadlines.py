@@ -65,13 +65,17 @@ async def test_ends_in_time(troubled: Store, direct: Store, proxy: TcpProxy, giv
     proxy.let_pass()
 
 
-async def test_never_connected(proxy: TcpProxy, flow_state_settings: FlowStateSettings) -> None:
+@pytest.mark.parametrize("trouble", ["nobody listens", "the name is unknown"])
+async def test_never_connected(proxy: TcpProxy, flow_state_settings: FlowStateSettings, trouble: str) -> None:
     """A store whose first call meets nobody fails in time too, and what it writes is known not to be stored."""
     proxy.close()
-    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": proxy.host})) as store:
+    host = proxy.host if trouble == "nobody listens" else "no-such-host.invalid:8080"
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": host})) as store:
         errors = await errors_of(store, SECONDS)
 
-    assert not [name for name, error in errors.items() if getattr(error, "outcome_unknown", False)]
+    each = {name: error.errors if isinstance(error, FlowStateBatchError) else {"": error} for name, error in errors.items()}
+    unknown = [name for name, found in each.items() if any(getattr(one, "outcome_unknown", 0) for one in found.values())]
+    assert [] == unknown
 
 
 @pytest.mark.parametrize("trouble", ["down", "hung"])

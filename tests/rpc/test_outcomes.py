@@ -157,6 +157,19 @@ async def test_commits_that_were_certainly_not_applied_are_sent_again(
     assert 1 == len({call.request for call in server.calls})
 
 
+@pytest.mark.parametrize("says", ["errors resolving x", "failed to connect to all addresses"])
+async def test_a_server_that_speaks_of_its_own_connections(
+    server: ScriptedServer, to_server: Connection, says: str
+) -> None:
+    """It got the commit: that it could not reach another server does not mean that the commit was never sent."""
+    await to_server.documents(Deadline.after(10))
+    server.answer(status("UNAVAILABLE", f"upstream: {says}"))
+
+    with pytest.raises(Ambiguous):
+        await commit(to_server)
+    assert 1 == len(server.calls)
+
+
 async def test_a_request_that_is_too_large_is_not_a_quota(server: ScriptedServer, to_server: Connection) -> None:
     """RESOURCE_EXHAUSTED for size is a refusal at once, by the words that grpc servers use."""
     texts = ["gRPC message exceeds maximum size 4194304: 5000133", "Received message larger than max (5 vs. 4)"]
