@@ -34,7 +34,7 @@ from .errors import (
 from .models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, FlowStatus, Operation
 from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
 from .query import FlowStateQuery
-from .reports import GcReport, MigrateReport, RewrapReport
+from .reports import GcReport, MigrateReport, PurgeReport, RewrapReport
 from .store import FlowStateStore, VersionedFlowStateStore
 from .unset import UNSET, Unset
 
@@ -81,6 +81,7 @@ __all__ = [
     "MissingIndexError",
     "Operation",
     "PayloadCodec",
+    "PurgeReport",
     "QuotaError",
     "RewrapReport",
     "StoreUnavailableError",

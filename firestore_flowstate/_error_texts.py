@@ -119,12 +119,14 @@ def batch(done: str, errors: Mapping[str, FlowStateError], *, total: int) -> Flo
         total: How many flow states the batch has.
     """
     shown = "; ".join(str(error) for error in list(errors.values())[:_SHOWN_OF_BATCH])
+    if total == 1:
+        which = f"The flow state could not be {done} (errors has it by id)"
+    elif len(errors) == total:
+        which = f"None of the {total} flow states could be {done} (errors has each by id)"
+    else:
+        which = f"{len(errors)} of {total} flow states could not be {done}, the others were (errors has each by id)"
     more = f"; and {len(errors) - _SHOWN_OF_BATCH} more" if len(errors) > _SHOWN_OF_BATCH else ""
-    return FlowStateBatchError(
-        f"{len(errors)} of {total} flow states could not be {done}, the others were (errors has each by id): "
-        f"{shown}{more}",
-        errors=errors,
-    )
+    return FlowStateBatchError(f"{which}: {shown}{more}", errors=errors)
 
 
 def in_cache(step: object) -> str:

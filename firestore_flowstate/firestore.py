@@ -26,7 +26,7 @@ from .errors import shown
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
 from .query import FlowStateQuery, first_page_or_all, query_or_all
-from .reports import GcReport, MigrateReport, RewrapReport
+from .reports import GcReport, MigrateReport, PurgeReport, RewrapReport
 from .settings import FlowStateSettings, settings_or_default
 from .store import VersionedFlowStateStore
 from .unset import UNSET, Unset
@@ -368,23 +368,21 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         older_than: timedelta,
         dry_run: bool = False,
         progress: Callable[[int], None] | None = None,
-    ) -> int:
+    ) -> PurgeReport:
         """Delete the states that match and were neither started nor written within `older_than`.
 
-        States that have expired are deleted too. A state that is written meanwhile stays. After a crash, call it again.
+        States that have expired are deleted too, and so are those of flows that have not ended, unless the query asks
+        for a status. A state that is written meanwhile stays. After a crash, call it again.
 
         ::
 
-            number = await store.purge(FlowStateQuery(status="done"), older_than=timedelta(days=90))
+            report = await store.purge(FlowStateQuery(status="done"), older_than=timedelta(days=90))
 
         Args:
             query: Which states; None: all. Its `limit` and `continuation_token` are passed over.
             older_than: How long ago they were started and last written, at least.
-            dry_run: Delete nothing; return how many would be deleted.
+            dry_run: Delete nothing; report how many would be deleted.
             progress: Called after each page with the number so far.
-
-        Returns:
-            How many were deleted, or would be.
 
         Raises:
             ValueError: `older_than` is negative.

@@ -28,6 +28,19 @@ class GcReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PurgeReport:
+    """What `purge` did.
+
+    Attributes:
+        purged: How many flow states were deleted, or would be in a dry run.
+        unfinished: How many of these are of flows that had not ended: they wait, or run, or were to begin.
+    """
+
+    purged: int
+    unfinished: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class MigrateReport:
     """What `migrate` did.
 

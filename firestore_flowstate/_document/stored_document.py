@@ -33,7 +33,14 @@ EXISTENCE: Final[Mask] = ("flowId",)
 """The mask of a read that asks only whether a document is there. A mask has to name some field."""
 EXPIRY_ALONE: Final[Mask] = (EXPIRY,)
 PART_COUNT: Final[Mask] = (f"{PAYLOAD}.parts",)
-AGE: Final[Mask] = ("startTime", EXPIRY, f"{PAYLOAD}.parts")
+AGE: Final[Mask] = (
+    "startTime",
+    EXPIRY,
+    *(f"{PAYLOAD}.{name}" for name in ("v", "parts")),
+    "status",
+    "operation.done",
+    "operation.result.error",
+)
 """What purging needs to know of a document."""
 NATIVE_STATUS: Final[Mask] = ("startTime", EXPIRY, "blockedOnStep", *NATIVE_STATUS_INPUTS)
 """What the status of a native document follows from, with what lists need of it: it has no field with the status."""
@@ -228,6 +235,13 @@ class StoredDocument:
     def native_status(self) -> FlowStatus:
         """The status of a native document, also if read by the mask `NATIVE_STATUS`."""
         return native_status_inputs(self.message).status
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the flow is done or has failed, also if read by the mask `AGE`."""
+        if self.is_native:
+            return bool(native_status_inputs(self.message).ended)
+        return "status" in self.message.fields and self.message.fields["status"].string_value in ("done", "failed")
 
     def size(self, path: str) -> int:
         """Return its size by Firestore's rules for storage; the path is relative to the database."""

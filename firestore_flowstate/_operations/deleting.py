@@ -32,6 +32,7 @@ from .._rpc.messages import StructuredQuery, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import FlowStateError, QuotaError, StoreUnavailableError
 from ..query import FlowStateQuery, milliseconds
+from ..reports import PurgeReport
 from .listing import Pages
 
 _PAGE: Final = 100  # documents
@@ -221,8 +222,8 @@ async def purge(
     older_than: timedelta,
     dry_run: bool,
     progress: Callable[[int], None] | None,
-) -> int:
-    """Delete the states that match and were neither started nor written within `older_than`; return how many.
+) -> PurgeReport:
+    """Delete the states that match and were neither started nor written within `older_than`.
 
     It goes in pages, newest first, and keeps nothing of its progress: after a crash another call deletes the rest.
     """
@@ -231,18 +232,18 @@ async def purge(
     if before is None or milliseconds(before) > milliseconds(horizon):
         query = replace(query, started_before=horizon)
     pages = Pages(collection=collection, query=query, fields=AGE, expired=True)
-    done = 0
+    done = unfinished = 0
     more = True
     while more:
         found, more, _ = await pages.next(_PAGE, collection.deadline(None))
         old = [one.document for one in found if one.document.updated.as_datetime() < horizon]
-        if dry_run:
-            done += len(old)
-        else:
-            done += await _delete(collection, old)
+        if not dry_run:
+            old = await _delete(collection, old)
+        done += len(old)
+        unfinished += sum(not document.has_ended for document in old)
         if progress is not None and old:
             progress(done)
-    return done
+    return PurgeReport(purged=done, unfinished=unfinished)
 
 
 def _before_now(age: timedelta) -> datetime:
@@ -253,13 +254,12 @@ def _before_now(age: timedelta) -> datetime:
         return datetime.min.replace(tzinfo=timezone.utc)
 
 
-async def _delete(collection: Collection, documents: list[StoredDocument]) -> int:
-    """Delete documents as they were read; return how many. A document that was written since stays."""
-    stayed = 0
+async def _delete(collection: Collection, documents: list[StoredDocument]) -> list[StoredDocument]:
+    """Delete documents as they were read; return those that were. A document that was written since stays."""
+    stayed: set[str] = set()
     deadline = collection.deadline(None)
 
     async def one(document: StoredDocument, *, lost: Ambiguous | None) -> None:
-        nonlocal stayed
         id = document.id
         try:
             await delete_as_read(collection, id, document, deadline=deadline)
@@ -267,7 +267,7 @@ async def _delete(collection: Collection, documents: list[StoredDocument]) -> in
             lost = failure if isinstance(failure, Ambiguous) else lost
             # If a reply was lost and the document is gone, it counts as deleted here: nothing tells who has deleted it.
             if lost is None or await collection.get(id, deadline, mask=EXISTENCE) is not None:
-                stayed += 1
+                stayed.add(id)
 
     await delete_documents(collection, documents, deadline, one)
-    return len(documents) - stayed
+    return [document for document in documents if document.id not in stayed]

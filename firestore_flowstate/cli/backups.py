@@ -110,8 +110,10 @@ def import_command(file: str, renew_expiry: bool, dry_run: bool, as_json: bool) 
         except InvalidFlowIdError as error:  # an id in the file is wrong, and not an argument
             raise click.ClickException(str(error)) from error
     done = "would be imported" if dry_run else "imported"
+    left_out = f", {found.expired:,} left out: expired" if found.expired else ""
+    nothing = "" if found.imported or found.expired else ": there is no line in it"
     report(
-        f"{counted(found.imported)} {done}" + (f", {found.expired:,} left out: expired" if found.expired else ""),
+        f"{counted(found.imported)} {done}{left_out}{nothing}",
         {"imported": found.imported, "expired": found.expired, "dryRun": dry_run},
         as_json=as_json,
     )

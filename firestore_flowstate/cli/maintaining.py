@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import FlowStateNotFoundError
-from ..reports import GcReport, MigrateReport, RewrapReport
+from ..reports import GcReport, MigrateReport, PurgeReport, RewrapReport
 from ..settings import FlowStateSettings
 from ..unset import UNSET
 from .connecting import opened
@@ -74,7 +74,8 @@ def gc(dry_run: bool, as_json: bool) -> None:
 def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Delete old flow states with their parts.
 
-    Flow states that have expired are deleted too. A flow state that is written meanwhile stays. After an interruption,
+    Flow states that have expired are deleted too, and so are those of flows that have not ended, unless --status is
+    given: the result says how many these are. A flow state that is written meanwhile stays. After an interruption,
     run the command again.
     """
     settings, query = given_settings(), given_query()
@@ -83,14 +84,17 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
         age = f"neither started nor written for {spelled(older_than)}"
         confirm(f"Delete the flow states of {place(settings)}{only}, {age}?", yes=yes)
 
-    async def purge_them() -> int:
+    async def purge_them() -> PurgeReport:
         async with opened(settings) as store:
             with progress_bar("flow states") as progress:
                 return await store.purge(query, older_than=older_than, dry_run=dry_run, progress=progress)
 
-    purged = run(purge_them())
+    found = run(purge_them())
     done = "would be deleted" if dry_run else "deleted"
-    report(f"{counted(purged)} {done}", {"purged": purged, "dryRun": dry_run}, as_json=as_json)
+    had = "has" if found.unfinished == 1 else "have"
+    unfinished = f", of which {found.unfinished:,} {had} not ended" if found.unfinished else ""
+    fields = {"purged": found.purged, "unfinished": found.unfinished, "dryRun": dry_run}
+    report(f"{counted(found.purged)} {done}{unfinished}", fields, as_json=as_json)
 
 
 @click.command()

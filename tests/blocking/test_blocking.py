@@ -29,6 +29,7 @@ from firestore_flowstate import (
     GcReport,
     InvalidFlowIdError,
     MemoryFlowStateStore,
+    PurgeReport,
     StoreUnavailableError,
     SyncFlowStateStore,
     VersionedFlowStateStore,
@@ -114,12 +115,12 @@ def test_maintenance(flow_state_store: FirestoreFlowStateStore) -> None:
         store.rewrap()
         store.migrate(flow_state_store, dry_run=True)
         purged: list[tuple[int, threading.Thread]] = []
-        count = store.purge(
+        report = store.purge(
             older_than=timedelta(0), progress=lambda done: purged.append((done, threading.current_thread()))
         )
         collected = store.gc()
 
-    assert 3 == count
+    assert PurgeReport(purged=3, unfinished=3) == report
     assert GcReport(orphans=0, deleted=0, young=0) == collected
     assert {threading.current_thread()} == {thread for _done, thread in purged}
 

@@ -43,6 +43,13 @@ def test_there_and_back(flowstate: Processes, store: SyncFlowStateStore, file: P
     assert exactly(originals) == exactly(store.load_many(originals))
 
 
+def test_an_empty_file(here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path) -> None:
+    """It is not an error, as an empty collection is not; but it is not passed over in silence."""
+    file.write_text("\n")
+
+    assert Outcome(0, "0 flow states imported: there is no line in it\n", "") == here("import", str(file))
+
+
 def test_from_pipe_to_pipe(
     flowstate: Processes, here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path
 ) -> None:

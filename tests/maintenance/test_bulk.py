@@ -172,6 +172,8 @@ async def test_an_unreadable_state_is_told(flow_state_store: FirestoreFlowStateS
     with pytest.raises(FlowStateBatchError, match=r"^1 of 2 flow states could not be deleted") as error:
         await store.delete_many(["a/b", "absent", "absent"])
     assert ["a/b"] == list(error.value.errors)
+    with pytest.raises(FlowStateBatchError, match=r"^The flow state could not be deleted \(errors has it by id\): "):
+        await store.delete_many(["a/b"])
     await store.delete_many(["good", "bad", "absent"])
     assert {} == await store.load_many(["good", "bad", "absent"])
 
@@ -208,4 +210,5 @@ async def test_a_server_that_is_away_fails_each(flow_state_settings: FlowStateSe
             with pytest.raises(FlowStateBatchError) as error:
                 await call
             assert {"a", "b"} == set(error.value.errors)
+            assert str(error.value).startswith("None of the 2 flow states could be ")
             assert all(isinstance(one, StoreUnavailableError) for one in error.value.errors.values())

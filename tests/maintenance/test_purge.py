@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import get_args
 
 import pytest
 
 from firestore_flowstate import (
+    BlockedOnStep,
     CacheEntry,
     FirestoreFlowStateStore,
+    FlowResult,
     FlowState,
+    FlowStateExecution,
     FlowStateQuery,
     FlowStateSettings,
+    FlowStatus,
     Operation,
+    PurgeReport,
     SyncFlowStateStore,
 )
 from firestore_flowstate._operations.deleting import part_names
@@ -23,6 +29,16 @@ def flow(name: str = "flow", *, start: int = 1, steps: dict[str, str] | None = N
     state.start_time = start
     state.cache = {step: CacheEntry(value=value) for step, value in (steps or {}).items()}
     state.operation = Operation(name="op", done=done)
+    return state
+
+
+def of_status(status: str) -> FlowState:
+    state = flow(done=status in ("done", "failed"))
+    if status == "failed":
+        state.operation = Operation(name="op", done=True, result=FlowResult(error="no"))
+    state.blocked_on_step = BlockedOnStep(name="step") if status == "blocked" else None
+    state.executions = [FlowStateExecution(start_time=1, trace_ids=[])] if status == "running" else []
+    assert status == state.status
     return state
 
 
@@ -39,14 +55,14 @@ async def test_purges_what_matches_and_is_old(flow_state_store: FirestoreFlowSta
     query = FlowStateQuery(status="done")
     seen: list[int] = []
 
-    assert 230 == await store.purge(query, older_than=NOW, dry_run=True)
+    assert 230 == (await store.purge(query, older_than=NOW, dry_run=True)).purged
     assert 233 == await store.count()
-    assert 230 == await store.purge(query, older_than=NOW, progress=seen.append)
+    assert 230 == (await store.purge(query, older_than=NOW, progress=seen.append)).purged
     assert ["running-0", "running-1", "running-2"] == await ids(store)
     assert sorted(seen) == seen
     assert 230 == seen[-1]
     assert len(seen) > 1
-    assert 0 == await store.purge(query, older_than=NOW)
+    assert 0 == (await store.purge(query, older_than=NOW)).purged
 
 
 async def test_spares_what_was_started_or_written_lately(flow_state_store: FirestoreFlowStateStore) -> None:
@@ -54,12 +70,26 @@ async def test_spares_what_was_started_or_written_lately(flow_state_store: Fires
     store = flow_state_store
     await store.save("old start", flow(start=1))
     await store.save("future", FlowState.start())
-    assert 0 == await store.purge(older_than=timedelta(hours=1))
+    assert 0 == (await store.purge(older_than=timedelta(hours=1))).purged
     tomorrow = flow(start=FlowState.start().start_time + 86_400_000)  # type: ignore[arg-type]  # whole milliseconds
     await store.save("tomorrow", tomorrow)
 
-    assert 2 == await store.purge(older_than=NOW)
+    assert 2 == (await store.purge(older_than=NOW)).purged
     assert ["tomorrow"] == await ids(store)
+
+
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_tells_how_many_have_not_ended(flow_state_settings: FlowStateSettings, layout: str) -> None:
+    """Of those that match, also in a dry run, and not of those that stay since they are written meanwhile."""
+    states = {f"{status}-{i}": of_status(status) for status in get_args(FlowStatus) for i in range(2)}
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": layout})) as store:
+        await store.save_many(states)
+        ended, blocked = FlowStateQuery(status=["done", "failed"]), FlowStateQuery(status="blocked")
+
+        assert PurgeReport(purged=10, unfinished=6) == await store.purge(older_than=NOW, dry_run=True)
+        assert PurgeReport(purged=4, unfinished=0) == await store.purge(ended, older_than=NOW, dry_run=True)
+        assert PurgeReport(purged=2, unfinished=2) == await store.purge(blocked, older_than=NOW)
+        assert PurgeReport(purged=8, unfinished=4) == await store.purge(older_than=NOW)
 
 
 async def test_parts_go_with_their_state(flow_state_settings: FlowStateSettings) -> None:
@@ -74,7 +104,7 @@ async def test_parts_go_with_their_state(flow_state_settings: FlowStateSettings)
         assert await part_names(collection, "large", collection.deadline()) != []
         assert await store.load("expired") is None
 
-        assert 2 == await store.purge(older_than=NOW)
+        assert 2 == (await store.purge(older_than=NOW)).purged
         assert await part_names(collection, "large", collection.deadline()) == []
         assert await collection.get("expired", collection.deadline()) is None
 
@@ -91,7 +121,7 @@ async def test_a_flow_that_is_written_meanwhile_stays(flow_state_store: Firestor
         return answer
 
     store._connection.run_query_at = and_then_resume  # type: ignore[assignment,method-assign]  # another writer's moment
-    assert 4 == await store.purge(older_than=NOW)
+    assert 4 == (await store.purge(older_than=NOW)).purged
     store._connection.run_query_at = run_query_at  # type: ignore[method-assign]  # as it was
     assert ["3"] == await ids(store)
 
@@ -101,7 +131,7 @@ async def test_ages_beyond_the_calendar(flow_state_store: FirestoreFlowStateStor
     store = flow_state_store
     await store.save("flow", flow())
 
-    assert 0 == await store.purge(older_than=timedelta.max)
+    assert 0 == (await store.purge(older_than=timedelta.max)).purged
     with pytest.raises(ValueError, match="older_than is a duration"):
         await store.purge(older_than=timedelta(microseconds=-1))
     assert ["flow"] == await ids(store)
@@ -119,7 +149,7 @@ async def test_goes_on_after_a_crash(flow_state_store: FirestoreFlowStateStore) 
         await store.purge(older_than=NOW, progress=crash)
     left = await store.count()
     assert 0 < left < 250
-    assert left == await store.purge(older_than=NOW)
+    assert left == (await store.purge(older_than=NOW)).purged
     assert 0 == await store.count()
 
 
@@ -127,5 +157,5 @@ def test_is_there_for_blocking_code(flow_state_store: FirestoreFlowStateStore) -
     """Maintenance is done by scripts."""
     with SyncFlowStateStore(flow_state_store) as store:
         store.save("flow", flow())
-        assert 1 == store.purge(older_than=NOW)
+        assert 1 == store.purge(older_than=NOW).purged
         assert store.load("flow") is None
