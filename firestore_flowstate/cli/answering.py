@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from ..flows import Flows
-from ..flows.record import ended_of, is_owned, record_of
+from ..errors import FlowStateError
+from ..flows import Flows, InvalidPayloadError
+from ..flows.record import ended_of, is_owned, open_interrupts, record_of
 from ..models import FlowState
 from .applications import Notes, application_settings, flows_option, flows_over
 from .options import MisusedError, store_options
@@ -37,7 +38,15 @@ def resume(id: str, step: str | None, payload: str | None, key: str | None, appl
     """
     answer = json_argument(payload)
     said = f"has its answer{f' to {step}' if step is not None else ''}"
-    _tell_run(id, said, application, lambda flows: flows.resume(id, answer, step=step, key=key))
+
+    async def resume_run(flows: Flows) -> None:
+        try:
+            await flows.resume(id, answer, step=step, key=key)
+        except InvalidPayloadError as error:
+            missing = "" if payload is not None else ". Without --json the answer is null: give it by --json"
+            raise MisusedError(f"{error}{missing}") from None
+
+    tell(shown(f"{id} {_told(id, application, resume_run, lambda state, notes: _kept(state, notes, said, step))}"))
 
 
 @click.command()
@@ -54,7 +63,11 @@ def retry(id: str, from_step: str | None, application: Flows | None) -> None:
 
     The steps that made it fail run again, and all others are kept.
     """
-    _tell_run(id, "is to be retried", application, lambda flows: flows.retry(id, from_step=from_step))
+
+    def said(state: FlowState | None, notes: Notes) -> str:
+        return _what_is_next(state, notes, "is to be retried")
+
+    tell(shown(f"{id} {_told(id, application, lambda flows: flows.retry(id, from_step=from_step), said)}"))
 
 
 @click.command()
@@ -65,9 +78,16 @@ def retry(id: str, from_step: str | None, application: Flows | None) -> None:
 def cancel(id: str, reason: str, application: Flows | None) -> None:
     """Cancel a run: at once if nobody drives it, else when its steps in flight have ended.
 
-    A run that has ended stays as it is.
+    A run that has ended stays as it is. Exits with 1 if it ended otherwise than by being cancelled.
     """
-    _tell_run(id, "is to be cancelled", application, lambda flows: flows.cancel(id, reason))
+
+    def said(state: FlowState | None, notes: Notes) -> str:
+        how = None if state is None else ended_of(state)
+        if how in ("done", "failed"):
+            raise FlowStateError(f"{id} was not cancelled: it has ended: {how}.", flow_id=id)
+        return _what_is_next(state, notes, "is to be cancelled")
+
+    tell(shown(f"{id} {_told(id, application, lambda flows: flows.cancel(id, reason), said)}"))
 
 
 def json_argument(text: str | None) -> Any:
@@ -86,7 +106,13 @@ def json_argument(text: str | None) -> Any:
         ) from None
 
 
-def _tell_run(id: str, said: str, application: Flows | None, do: Callable[[Flows], Awaitable[None]]) -> None:
+def _told(
+    id: str,
+    application: Flows | None,
+    do: Callable[[Flows], Awaitable[None]],
+    said: Callable[[FlowState | None, Notes], str],
+) -> str:
+    """Tell the run something, and return what `said` makes of the state that it has then."""
     settings = application_settings(application)
 
     async def work() -> str:
@@ -95,9 +121,19 @@ def _tell_run(id: str, said: str, application: Flows | None, do: Callable[[Flows
                 await do(flows)
             except ValueError as error:  # an answer that does not fit, a step that has no result, an id
                 raise MisusedError(str(error)) from None
-            return _what_is_next(await flows.store.load(id), notes, said)
+            return said(await flows.store.load(id), notes)
 
-    tell(shown(f"{id} {run(work())}"))
+    return run(work())
+
+
+def _kept(state: FlowState | None, notes: Notes, said: str, step: str | None) -> str:
+    """Return as `_what_is_next`, and what the run waits for if the answer is to another step."""
+    next = _what_is_next(state, notes, said)
+    if state is None or step is None or ended_of(state) is not None or step in state.cache:
+        return next
+    record = record_of(state)
+    asked = [] if step in record.waits else open_interrupts(state, record)
+    return f"{next} It waits for an answer to {', '.join(asked)} now." if asked else next
 
 
 def _what_is_next(state: FlowState | None, notes: Notes, said: str) -> str:

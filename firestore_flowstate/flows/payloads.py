@@ -6,11 +6,15 @@ So any process can check them, also one without the code of the flow.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from firestore_flowstate import FlowStateError
 
 from .errors import InvalidPayloadError
+from .values import exact_json
+
+_LONGEST: Final = 100
+"""How many characters of a value an error has."""
 
 
 def check_payload(payload: Any, schema: str | None, *, id: str, step: str) -> None:
@@ -45,7 +49,17 @@ def check_payload(payload: Any, schema: str | None, *, id: str, step: str) -> No
             f"The schema that the run {id!r} stores for {step!r} cannot be used: {error}", flow_id=id, step=step
         ) from error
     if problem is not None:
-        place = "/".join(map(str, problem.absolute_path)) or "the answer"
+        place = "".join(f"{part}: " for part in ["/".join(map(str, problem.absolute_path))] if part)
         raise InvalidPayloadError(
-            f"The answer to {step!r} of the run {id!r} does not fit: {place}: {problem.message}", flow_id=id, step=step
+            f"The answer to {step!r} of the run {id!r} does not fit: {place}{_reason(problem)}", flow_id=id, step=step
         )
+
+
+def _reason(problem: Any) -> str:
+    """Return why a value does not fit, with the value as JSON, in which answers are given, and not as Python has it."""
+    value = repr(problem.instance)
+    reason: str = problem.message
+    if not reason.startswith(value):
+        return reason
+    text = exact_json(problem.instance).decode()
+    return f"{text if len(text) <= _LONGEST else f'{text[:_LONGEST]}…'}{reason.removeprefix(value)}"

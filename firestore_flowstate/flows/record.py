@@ -209,6 +209,15 @@ def is_owned(state: FlowState, record: RunRecord) -> bool:
     return record.owner is not None and wake_at(state) is not None
 
 
+def open_interrupts(state: FlowState, record: RunRecord) -> list[str]:
+    """Return the keys of the interrupts that have no answer yet, in the order in which they began."""
+    return [
+        key
+        for key, wait in record.waits_in_order()
+        if wait.kind == "interrupt" and key not in state.events_triggered and key not in state.cache
+    ]
+
+
 def wake_in(extra: Mapping[str, Any]) -> int | None:
     """Return ``wakeAt`` from the unknown keys of a state; None: the key is absent, or not a number.
 

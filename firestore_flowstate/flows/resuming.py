@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from firestore_flowstate import (
     UNSET,
@@ -10,6 +10,7 @@ from firestore_flowstate import (
     FlowStateConflictError,
     FlowStateNotFoundError,
     StoreUnavailableError,
+    Unset,
 )
 from firestore_flowstate.errors import shown
 
@@ -19,7 +20,22 @@ from .engine import Engine
 from .errors import NotWaitingError
 from .keys import check_name
 from .payloads import check_payload
-from .record import Inbox, RunRecord, ended_of, inbox_of, is_owned, metadata_of, record_of, wake_at, wake_now
+from .record import (
+    Inbox,
+    RunRecord,
+    ended_of,
+    inbox_of,
+    is_owned,
+    metadata_of,
+    open_interrupts,
+    record_of,
+    wake_at,
+    wake_now,
+)
+from .values import exact_json
+
+_NAMED: Final = 10
+"""How many interrupts an error names."""
 
 
 async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key: str | None) -> None:
@@ -39,7 +55,7 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
         if state is None:
             raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id)
         record, inbox = record_of(state), inbox_of(state)
-        is_there = in_doubt and step is not None and state.events_triggered.get(step, UNSET) == form
+        is_there = in_doubt and step is not None and _is_stored(state, step, form)
         if is_there or (key is not None and _was_given(inbox, step, key)):
             await _wake_again(engine, id, state)
             return
@@ -74,6 +90,11 @@ async def _wake_again(engine: Engine, id: str, state: FlowState) -> None:
         await engine.woken(id, wake)
 
 
+def _is_stored(state: FlowState, step: str, form: Any) -> bool:
+    there = state.events_triggered.get(step, UNSET)
+    return not isinstance(there, Unset) and exact_json(there) == exact_json(form)  # NaN is not equal to itself
+
+
 def _was_given(inbox: Inbox, step: str | None, key: str) -> bool:
     if step is not None:
         return inbox.answers.get(step) == key
@@ -91,13 +112,17 @@ def _check(state: FlowState, record: RunRecord, id: str, step: str | None) -> st
     if step is None:
         return _first_interrupt(state, record, id)
     if step in state.cache or step in state.events_triggered:
-        raise NotWaitingError(f"{step!r} of the run {id!r} was answered already, or has a result.", flow_id=id)
+        raise NotWaitingError(
+            f"{step!r} of the run {id!r} was answered already, or has a result. {_asked(state, record)}", flow_id=id
+        )
     wait = record.waits.get(step)
     if wait is None:
         _check_name(step, id)
     if wait is not None and wait.kind in ("child", "retry"):
         what = "another run" if wait.kind == "child" else "the next attempt of a step"
-        raise NotWaitingError(f"{step!r} of the run {id!r} waits for {what}, not for an answer.", flow_id=id)
+        raise NotWaitingError(
+            f"{step!r} of the run {id!r} waits for {what}, not for an answer. {_asked(state, record)}", flow_id=id
+        )
     return step
 
 
@@ -117,14 +142,21 @@ def _check_name(step: str, id: str) -> None:
 
 
 def _first_interrupt(state: FlowState, record: RunRecord, id: str) -> str:
-    for key, wait in record.waits_in_order():
-        if wait.kind == "interrupt" and key not in state.events_triggered and key not in state.cache:
-            return key
+    if asked := open_interrupts(state, record):
+        return asked[0]
     raise NotWaitingError(
         f"The run {id!r} does not wait for an answer now. To answer an interrupt that it has not reached yet, give the "
         "key of the interrupt as step.",
         flow_id=id,
     )
+
+
+def _asked(state: FlowState, record: RunRecord) -> str:
+    """Return a sentence that says which answers the run waits for."""
+    if not (asked := open_interrupts(state, record)):
+        return "The run does not wait for an answer now."
+    more = f" and {len(asked) - _NAMED} more" if len(asked) > _NAMED else ""
+    return f"The run waits for an answer to {', '.join(map(repr, asked[:_NAMED]))}{more}."
 
 
 async def _write(

@@ -53,7 +53,7 @@ class Values:
             return self._copied(value) if kind in ANYTHING else self._typed(value, kind)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise FlowStateEncodeError(
-                f"Cannot store {what}: {error}. Return what has a JSON form, such as a pydantic model, a dataclass or "
+                f"Cannot store {what}: {error}. Give what has a JSON form, such as a pydantic model, a dataclass or "
                 "plain containers.",
                 path=what,
             ) from error

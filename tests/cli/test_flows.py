@@ -252,13 +252,36 @@ def test_an_answer_that_does_not_fit(flowstate: Processes, here: Callable[..., O
     assert (0, f"order-3 is to be retried. {NEXT}\n") == here("retry", "order-3", "--from-step", "weigh")[:2]
 
 
+def test_an_answer_that_was_forgotten(flowstate: Processes, here: Callable[..., Outcome]) -> None:
+    """It is null, as JSON has it, and the error says where to give one."""
+    start(flowstate, "order-6", {"number": 6})
+    code, out, err = here("resume", "order-6")
+
+    assert (2, "") == (code, out)
+    assert (
+        "flowstate: The answer to 'approve' of the run 'order-6' does not fit: null is not of type 'object'. "
+        "Without --json the answer is null: give it by --json\n"
+    ) == err
+
+
+def test_cancel_what_has_ended(flowstate: Processes, here: Callable[..., Outcome]) -> None:
+    """A run that is done was not cancelled, which is a failure; one that was cancelled before is what was wanted."""
+    start(flowstate, "order-7", {"number": 7})
+    here("resume", "order-7", "--json", '{"ok": false}')
+    work_until(flowstate, lambda: "done" in here("list").out)
+    start(flowstate, "order-8", {"number": 8})
+
+    assert Outcome(1, "", "flowstate: order-7 was not cancelled: it has ended: done.\n") == here("cancel", "order-7")
+    assert 2 * [(0, "order-8 has ended: cancelled.\n")] == [here("cancel", "order-8")[:2] for _ in range(2)]
+
+
 def test_an_answer_before_it_is_asked_for(flowstate: Processes, here: Callable[..., Outcome]) -> None:
     """The answer is kept, and the history shows it."""
     start(flowstate, "order-4", {"number": 4})
 
     assert (
-        "order-4 has its answer to later, which is kept until the run asks for it.\n"
-        == here("resume", "order-4", "--step", "later", "--json", "[1]").out
+        "order-4 has its answer to later, which is kept until the run asks for it. "
+        "It waits for an answer to approve now.\n" == here("resume", "order-4", "--step", "later", "--json", "[1]").out
     )
     assert [("waits", "approve"), ("answer", "later")] == [
         (line["what"], line["name"]) for line in happened(here, "order-4")[-2:]

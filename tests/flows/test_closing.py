@@ -100,7 +100,7 @@ async def test_closing_leaves_a_run_whose_last_write_fails_to_its_lease(
         await run.interrupt("approve", bool)
 
     async def work() -> None:
-        await flows.start(working, id="x", delay=timedelta(0.001 if how == "dispatch" else 0))
+        await flows.start(working, id="x", delay=timedelta(milliseconds=1 if how == "dispatch" else 0))
         await began.wait()
 
     if how == "worker":

@@ -162,7 +162,7 @@ async def test_an_answer_is_checked_by_the_draft_that_the_schema_names(flows: Fl
     state.blocked_on_step = BlockedOnStep(name="approve", schema=json.dumps(DRAFT_07))
     await store.create("x", state)
 
-    with pytest.raises(InvalidPayloadError, match="words/1: 'two' is not of type 'integer'"):
+    with pytest.raises(InvalidPayloadError, match="words/1: \"two\" is not of type 'integer'"):
         await flows.resume("x", {"words": ["one", "two"]})
     await flows.resume("x", {"words": ["one", 2]})
     assert {"approve": {"words": ["one", 2]}} == (await store.load("x")).events_triggered

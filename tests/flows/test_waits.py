@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from firestore_flowstate.flows import (
     Run,
     WaitTimeoutError,
 )
-from tests.flows.counting_store import CountingStore
+from tests.flows.counting_store import CountingStore, lost_after
 
 
 class Approval(BaseModel):
@@ -84,8 +85,58 @@ async def test_the_same_key_again_is_a_success(flows: Flows, store: CountingStor
     await blocked(store, "x")
     await flows.resume("x", 1, step="first", key="k")
     await flows.resume("x", 2, step="first", key="k")
-    with pytest.raises(NotWaitingError):
+    with pytest.raises(NotWaitingError, match="'first' of the run 'x' was answered already, or has a result"):
         await flows.resume("x", 3, step="first")
+
+
+async def test_an_answer_to_another_step_names_those_that_are_asked_for(flows: Flows, store: CountingStore) -> None:
+    """Ten of them."""
+
+    @flows.flow
+    async def asking(run: Run) -> None:
+        await run.interrupt("first")
+        await asyncio.gather(*(run.interrupt("more") for _ in range(12)))
+
+    await flows.start(asking, id="x")
+    await flows.resume("x", step="first")
+    await blocked(store, "x", on="more")
+    with pytest.raises(
+        NotWaitingError, match=r"The run waits for an answer to 'more', 'more-1', .*'more-9' and 2 more\."
+    ):
+        await flows.resume("x", step="first")
+
+
+async def test_an_answer_whose_reply_is_lost_is_known_again(flows: Flows, store: CountingStore) -> None:
+    """Also NaN, which is not equal to itself."""
+
+    @flows.flow
+    async def asking(run: Run) -> bool:
+        return math.isnan(await run.interrupt("number", float))
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    store.faults = {store.updates + 1: lost_after}
+    await flows.resume("x", math.nan)
+
+    assert await handle.result(timeout=5) is True
+
+
+async def test_an_answer_that_does_not_fit_is_shown_as_json(flows: Flows, store: CountingStore) -> None:
+    """And its place, but for the whole answer; 100 characters of it."""
+
+    @flows.flow
+    async def asking(run: Run) -> dict[str, int]:
+        return await run.interrupt("numbers", dict[str, int])
+
+    await flows.start(asking, id="x")
+    await blocked(store, "x")
+    for answer, said in (
+        (None, "does not fit: null is not of type 'object'"),
+        ({"a": [True]}, r"does not fit: a: \[true\] is not of type 'integer'"),
+        (["x" * 200], f'does not fit: \\["{98 * "x"}… is not of type'),
+    ):
+        with pytest.raises(InvalidPayloadError, match=said):
+            await flows.resume("x", answer)
 
 
 async def test_an_answer_before_the_question_is_kept(flows: Flows, store: CountingStore) -> None:
