@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from .errors import (
     DeadlineError,
@@ -18,7 +20,10 @@ from .errors import (
     shown,
 )
 
-_SHOWN_OF_BATCH = 3
+_SHOWN_OF_BATCH: Final = 3
+_LONGEST_END: Final = 100  # characters of each end of a path in the text of an error
+_STEPS: Final = re.compile(r'\["(?:[^"\\]|\\.){0,500}"\]|\[[^\]\[]{0,100}\]|\.?[^.\[]+|.', re.DOTALL)
+# Bounded, so that each character is looked at a bounded number of times, whatever the keys are.
 
 
 def conflict(id: str, *, expected: str | None, found: str | None) -> FlowStateConflictError:
@@ -147,6 +152,29 @@ def in_extra(key: object) -> str:
 def in_model(path: str, key: str) -> str:
     """Return the path of an unknown key of the model at the path."""
     return f"{path}.{key}" if key.isidentifier() else f"{path}[{shown_key(key)}]"
+
+
+def shown_path(path: str) -> str:
+    """Return a path for the text of an error: whole, or its two ends and how many steps are between them."""
+    if len(path) <= 2 * _LONGEST_END:
+        return path
+    steps = _STEPS.findall(path)
+    begin, end = _fitting(steps), _fitting(reversed(steps))
+    if len(begin) + len(end) >= len(steps):
+        return f"{path[:_LONGEST_END]}…{path[-_LONGEST_END:]}"
+    return f"{''.join(begin)} … {len(steps) - len(begin) - len(end)} steps … {''.join(reversed(end))}"
+
+
+def _fitting(steps: Iterable[str]) -> list[str]:
+    """Return the first steps, as many as fit into one end of a path."""
+    found: list[str] = []
+    left = _LONGEST_END
+    for step in steps:
+        left -= len(step)
+        if left < 0:
+            break
+        found.append(step)
+    return found
 
 
 def shown_key(key: object) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from pydantic import AliasChoices, BaseModel, PlainSerializer, RootModel, Secret, SecretBytes, SecretStr, WrapSerializer
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from .._error_texts import shown_key
+from .._error_texts import shown_key, shown_path
 from ..errors import FlowStateEncodeError, shown
 from ..models import WireModel
 from .wire import to_wire
@@ -354,5 +354,4 @@ def _text(text: str, path: str) -> str:
 
 
 def _unstorable(path: str, what: str) -> FlowStateEncodeError:
-    shown = path if len(path) <= 200 else f"{path[:100]}…{path[-100:]}"
-    return FlowStateEncodeError(f"Cannot store {shown}: {what}.", path=path)
+    return FlowStateEncodeError(f"Cannot store {shown_path(path)}: {what}.", path=path)

@@ -7,6 +7,7 @@ import enum
 import json
 import uuid
 from collections import OrderedDict, UserDict
+from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
@@ -169,6 +170,29 @@ def test_refusal_names_the_place(value: Any, path: str) -> None:
 
     assert path == refusal.value.path
     assert path[:100] in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("step", "steps", "shown"),
+    [
+        (lambda value: [value], 70, "value" + "[0]" * 31 + " … 6 steps … " + "[0]" * 33),
+        (lambda value: [value], 150, "value" + "[0]" * 31 + " … 86 steps … " + "[0]" * 33),
+        (lambda value: {"a.b[": value}, 150, "value" + '["a.b["]' * 11 + " … 127 steps … " + '["a.b["]' * 12),
+        (lambda value: {"k" * 90: value}, 150, f'value["{"k" * 80}…"]' + " … 148 steps … " + f'["{"k" * 80}…"]'),
+    ],
+    ids=["just too long", "list", "keys", "long keys"],
+)
+def test_a_long_path_is_told_by_its_ends(step: Callable[[Any], Any], steps: int, shown: str) -> None:
+    """Each is of whole steps, with how many are between them; the error's `path` has them all."""
+    value: Any = object()
+    for _ in range(steps):
+        value = step(value)
+    with pytest.raises(FlowStateEncodeError) as refusal:
+        encode(value, "value")
+
+    assert str(refusal.value).startswith(f"Cannot store {shown}: of type object")
+    assert refusal.value.path is not None
+    assert steps * 3 <= len(refusal.value.path) - len("value")
 
 
 def test_depth_is_limited() -> None:
