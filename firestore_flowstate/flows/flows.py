@@ -207,7 +207,8 @@ class Flows:
     ) -> FlowHandle[Any]:
         """Start a run, and return its handle as soon as the run is stored.
 
-        If a run of this flow has the id already, that run is the one that is returned, whatever its input.
+        If a run of this flow has the id already, that run is the one that is returned. It stays as it is, and if it
+        was started with another input, a warning in the log says so.
 
         ::
 

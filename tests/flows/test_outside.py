@@ -42,8 +42,8 @@ async def echo(value: Any) -> Any:
     return value
 
 
-async def test_the_same_id_again_is_the_run_that_is_there(flows: Flows, store: CountingStore) -> None:
-    """The input is not compared."""
+async def test_the_same_id_again_is_the_run_that_is_there(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
+    """If the input is another one, a warning says so, which does not show it."""
 
     @flows.flow
     async def one(run: Run, number: int) -> int:
@@ -53,11 +53,26 @@ async def test_the_same_id_again_is_the_run_that_is_there(flows: Flows, store: C
     async def other(run: Run) -> None: ...
 
     first = await flows.start(one, 1, id="x")
+    await flows.start(one, 1, id="x")
+    assert "" == caplog.text
     again = await flows.start(one, 2, id="x")
+    assert ["The run 'x' is there already, with another input, and stays as it is."] == caplog.messages
 
     assert [1, 1] == [await first.result(timeout=5), await again.result(timeout=5)]
     with pytest.raises(FlowStateExistsError, match="of the flow 'one'"):
         await flows.start(other, id="x")
+
+
+async def test_an_input_is_the_same_whatever_its_order(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
+    """Native maps have none, and NaN is not equal to itself."""
+
+    @flows.flow
+    async def one(run: Run, input: dict[str, float]) -> None: ...
+
+    await flows.start(one, {"a": math.nan, "b": 1}, id="x")
+    await flows.start(one, {"b": 1, "a": math.nan}, id="x")
+
+    assert "" == caplog.text
 
 
 async def test_an_input_that_does_not_fit_is_refused(flows: Flows, store: CountingStore) -> None:
