@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
+import sysconfig
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -143,12 +147,28 @@ def _named(text: str) -> object:
     try:
         found: object = importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        raise MisusedError(f"the module {module} cannot be imported: {type(error).__name__}: {error}") from error
+        raise MisusedError(
+            f"the module {module} cannot be imported: {type(error).__name__}: {error}{_place(error)}"
+        ) from error
     for part in name.split("."):
         if not hasattr(found, part):
             raise MisusedError(f"the module {module} has no {name}")
         found = getattr(found, part)
     return found
+
+
+def _place(error: BaseException) -> str:
+    """Return where an import failed: the last line of the application, though a library may have raised the error."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({_shortest(error.filename)}:{error.lineno})"
+    libraries = tuple(f"{path}{os.sep}" for path in {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])})
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
+    return f" ({_shortest(own[-1].filename)}:{own[-1].lineno})" if own else ""
+
+
+def _shortest(file: str) -> str:
+    return min(file, os.path.relpath(file), key=len)
 
 
 def _a(found: object) -> str:

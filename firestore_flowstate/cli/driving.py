@@ -17,6 +17,7 @@ from ..models import FlowState
 from ..unset import UNSET
 from .answering import json_argument
 from .applications import close_store, flow_named, flows_named, flows_option, look_for_store
+from .logs import logged
 from .options import MisusedError
 from .output import counted, say, shown, tell
 from .parameters import pause
@@ -24,6 +25,7 @@ from .running import run
 
 _OVERDUE: Final = timedelta(seconds=10)  # as of `Flows.sweep`: what is due for less is left to its dispatcher
 _PAGE: Final = 300  # summaries of one query
+_LINE: Final = "flowstate: %(message)s"  # as of what else the command says of trouble
 _AT_ONCE: Final = 16  # runs driven at a time, as of `Flows.worker`
 
 
@@ -38,7 +40,8 @@ def start(flow: str, input: str | None, id: str | None) -> int:
     driven by this command until it ends or waits. Exits with 1 if the run failed or was cancelled.
     """
     found = flow_named(flow)
-    state = run(_start(found, UNSET if input is None else json_argument(input), id))
+    with logged(_LINE, level=logging.WARNING):
+        state = run(_start(found, UNSET if input is None else json_argument(input), id))
     how = ended_of(state)
     if how is not None:
         result = state.operation.result
@@ -80,7 +83,8 @@ def sweep(limit: int, application: Flows | None) -> None:
     """
     if application is None:
         raise MisusedError("a sweep needs the application, which knows the flows: --flows MODULE:FLOWS")
-    tell(run(_sweep(application, limit)))
+    with logged(_LINE, level=logging.WARNING):
+        tell(run(_sweep(application, limit)))
 
 
 async def _sweep(flows: Flows, limit: int) -> str:
@@ -139,10 +143,8 @@ def worker(flows: str, at_once: int, poll: float) -> None:
     of each drive are logged to standard error, unless the application has set up logging.
     """
     application = flows_named(flows)
-    if not logging.getLogger().handlers:
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-        logging.getLogger("firestore_flowstate").setLevel(logging.INFO)
-    run(_work(application, at_once, poll))
+    with logged("%(asctime)s %(levelname)s %(message)s", level=logging.INFO):
+        run(_work(application, at_once, poll))
 
 
 async def _work(flows: Flows, at_once: int, poll: float) -> None:

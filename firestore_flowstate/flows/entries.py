@@ -157,6 +157,11 @@ def error_of(entry: CacheEntry, *, flow_id: str, key: str) -> FlowStateError | N
     return _error_of_step(error, message, flow_id=flow_id, key=key)
 
 
+def attempts_in_words(number: int) -> str:
+    """Return a number of attempts in words, as ``1 attempt`` or ``2 attempts``."""
+    return f"{number} attempt{'' if number == 1 else 's'}"
+
+
 def _error_of_step(error: Mapping[str, Any], message: str, *, flow_id: str, key: str) -> StepFailedError:
     attempts, name = error.get("attempts"), str(error.get("type", "Exception"))
     attempts = attempts if type(attempts) is int else 1
@@ -165,7 +170,7 @@ def _error_of_step(error: Mapping[str, Any], message: str, *, flow_id: str, key:
         text = message
     else:
         kind = StepFailedError
-        text = f"The step {key!r} of the run {flow_id!r} failed after {attempts} attempt(s): {name}: {message}"
+        text = f"The step {key!r} of the run {flow_id!r} failed after {attempts_in_words(attempts)}: {name}: {message}"
     return kind(
         text,
         flow_id=flow_id,

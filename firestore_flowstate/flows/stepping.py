@@ -16,7 +16,7 @@ from .calls import Called
 from .carrying import carried
 from .context import HERE, Here, Step
 from .engine import LOG
-from .entries import error_entry, error_record, failed, message_of, order_of, result_entry
+from .entries import attempts_in_words, error_entry, error_record, failed, message_of, order_of, result_entry
 from .keys import Scope
 from .options import StepOptions
 from .values import is_async
@@ -211,10 +211,10 @@ def _after_failure(drive: Drive, call: StepCall, failed: int, error: BaseExcepti
     )
     if retry is None or not retry.allows(failed, error):
         LOG.warning(
-            "The step %r of the run %r failed after %d attempt(s), and is not tried again.",
+            "The step %r of the run %r failed after %s, and is not tried again.",
             call.key,
             drive.id,
-            failed,
+            attempts_in_words(failed),
             exc_info=error,
         )
         return error_entry(error_record(error, attempts=failed))

@@ -44,6 +44,11 @@ async def refund(run: Run, order: Order) -> str:
     return await run.step("pay", pay, order)
 
 
+@flows.flow
+async def broke(run: Run) -> str:
+    return await run.step("pay", pay, Order(number=1, fails=True))
+
+
 async def wait_long() -> None:
     await asyncio.sleep(3600)
 

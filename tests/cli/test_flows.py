@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import time
@@ -115,6 +116,26 @@ def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Ou
     assert (1, "") == here("retry", "order-1")[:2]
 
 
+def test_a_step_that_fails_is_one_line(
+    flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+) -> None:
+    """With its error; the history has the traceback. An application that logs itself gets the traceback."""
+    line = "flowstate: The step 'pay' of the run {} failed after 1 attempt, and is not tried again. "
+    said = f"{line}RuntimeError: no money\n"
+    ended = "failed: StepFailedError: The step 'pay' of the run 'b' failed after 1 attempt: RuntimeError: no money"
+    code, out, err = start(flowstate, "b", flow="broke")
+    assert (1, "b\n") == (code, out)
+    assert err.startswith(said.format("'b'") + ended)
+    assert 2 == err.count("\n")
+
+    start(flowstate, "order-9", {"number": 9, "fails": True})
+    here("resume", "order-9", "--json", '{"ok": true}')
+    long_ago(flow_state_store, "order-9")
+    assert Outcome(0, "1 run driven: 1 failed\n", said.format("'order-9'")) == flowstate(
+        "sweep", "--flows", "application:flows", PYTHONPATH=HERE
+    )
+
+
 def work_until(flowstate: Processes, condition: Callable[[], bool]) -> str:
     """Have a worker work until the condition holds, and end it; return what it said."""
     process = flowstate.start("worker", "application:flows", "--poll", "0.1", PYTHONPATH=HERE)
@@ -209,6 +230,8 @@ def test_cancel_what_is_driven(
         (["start", ".application:refund"], 2, "is not MODULE:NAME"),
         (["start", "application: refund"], 2, "is not MODULE:NAME"),
         (["start", "exits:refund"], 2, "the module exits cannot be imported: SystemExit: 3"),
+        (["start", "unfinished:refund"], 2, "unfinished cannot be imported: JSONDecodeError: "),
+        (["start", "unfinished:refund"], 2, f"({os.path.relpath(Path(HERE) / 'unfinished.py')}:7)"),
         (["start", "application:refund"], 2, "needs an input"),
         (["start", "application:refund", "--json", '{"number": "x"}'], 2, "does not fit the flow 'refund'"),
         (["sweep"], 2, "--flows MODULE:FLOWS"),
