@@ -22,12 +22,13 @@ from .._error_texts import not_found, not_removable, unreadable, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Refused
-from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateNotFoundError
+from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateError, FlowStateNotFoundError
 from ..unset import UNSET, Unset
 from .reading import confirm, confirm_whole, fetch, read_base
 from .repacking import compact
 from .saving import check_may_be_plain
 
+_IN_9999 = 253_370_764_800.0  # seconds since the epoch: long after any write
 _COMPACTIONS = 6  # how often a full root is compacted before an update gives up
 
 
@@ -66,11 +67,39 @@ async def update(
         packed = pack_update(change, collection.context(id))
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
-    if base.part_refs is None and packed.change.names_expiry and _may_expire(collection, change, base):
-        base = await confirm_whole(collection, id, base, deadline)  # all its parts are named: their expiry changes too
-    elif replaceable is None and _relies_on_parts(packed, base):
+    if replaceable is None and not _lacks_parts(collection, change, base) and _relies_on_parts(packed, base):
         base, replaceable = await confirm(collection, id, base, deadline)
-    return await _update_serialized(collection, id, packed, base=base, replaceable=replaceable, deadline=deadline)
+    if _lacks_parts(collection, change, base):
+        base = await confirm_whole(collection, id, base, deadline)  # all its parts are named: their expiry changes too
+    version = await _update_serialized(collection, id, packed, base=base, replaceable=replaceable, deadline=deadline)
+    if base.is_hearsay and change.names_expiry and _has_hidden_parts(packed, base, version):
+        return await _expire_with_parts(collection, id, change, version, deadline)
+    return version
+
+
+async def _expire_with_parts(
+    collection: Collection, id: str, change: Change, version: Version, deadline: Deadline
+) -> Version:
+    """Set the expiry once more, of the parts too, since a text hid them from the write that made the version.
+
+    That write is stored, so no failure of this one is told.
+    """
+    again = Change(
+        operation=change.operation,
+        blocked_on_step=change.blocked_on_step,
+        executions=change.executions,
+        expire_after=change.expire_after,
+        extra={name: value for name, value in change.extra.items() if name == EXPIRE_AFTER},
+    )
+    try:
+        whole = await confirm_whole(collection, id, version, deadline)
+        if not whole.part_refs:
+            return version
+        # As if it had expired at some time, or else its parts would be passed over: they had no expiry to take away.
+        whole = replace(whole, expires=_IN_9999 if whole.expires is None else whole.expires)
+        return await update(collection, id, again, base=whole, deadline=deadline)
+    except (Conflict, FlowStateError):
+        return version
 
 
 async def update_latest(collection: Collection, id: str, change: Change, *, deadline: Deadline) -> Version:
@@ -135,6 +164,11 @@ def _relies_on_parts(packed: Update, base: Version) -> bool:
     return base.is_hearsay and bool(packed.parts) and base.expires is not None  # its parts expire after it
 
 
+def _has_hidden_parts(packed: Update, base: Version, version: Version) -> bool:
+    """Return whether the root counts more parts, by the reply to the update, than a text said of its version."""
+    return base.part_refs == () and version.part_count > part_count(ref for ref, _ in packed.parts)
+
+
 async def _update_serialized(
     collection: Collection,
     id: str,
@@ -173,8 +207,10 @@ async def _update_serialized(
     return version
 
 
-def _may_expire(collection: Collection, change: Change, base: Version) -> bool:
-    """Return whether a state may have an expiry before or after a write that sets its expiry."""
+def _lacks_parts(collection: Collection, change: Change, base: Version) -> bool:
+    """Return whether the write sets an expiry, or takes one away, that the parts have too, which are not known."""
+    if base.part_refs is not None or not change.names_expiry:
+        return False
     own = change.own_duration_after(base.expire_after)
     return base.expires is not None or own is not None or collection.settings.expire_after is not None
 

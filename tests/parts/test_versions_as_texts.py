@@ -24,6 +24,7 @@ from firestore_flowstate import (
     Operation,
 )
 from firestore_flowstate._document.version import check_of
+from firestore_flowstate._limits import moment_of
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate.testing.comparison import exactly
@@ -174,6 +175,46 @@ async def test_a_version_that_follows_from_a_text_is_believed_no_more(
 
     assert document is not None
     assert [] == [found.name for found in (document.message, *parts.values()) if "expireAt" in found.fields]
+
+
+@pytest.mark.parametrize("lie", [{"f7": 0}, {"f7": -1}, {"f7": 0, "f9": None}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"operation": Operation(name="flow")},
+        {"operation": Operation(name="flow", done=True), "expire_after": timedelta(days=30)},
+        {"operation": Operation(name="flow"), "cache": {"step": CacheEntry(value=incompressible(100_000))}},
+        {"operation": Operation(name="flow"), "extra": {"expireAfter": 5}, "remove": ["small"]},
+    ],
+    ids=["goes on", "later", "goes on with parts", "goes on with a key"],
+)
+async def test_a_text_that_hides_parts_does_not_leave_them_to_expire(
+    expiring: FirestoreFlowStateStore, change: dict[str, Any], lie: dict[str, Any]
+) -> None:
+    """The commit tells how many there are: the parts get the expiry that their state got, and nothing else changes."""
+    store = expiring
+    expected = large()
+    expected.cache["small"] = CacheEntry(value=1)
+    expected.operation = Operation(name="flow", done=True)
+    await store.save("flow", expected)
+    version = await store.update("flow", **change, if_version=forged(store, expected.version, **lie))
+    loaded = await store.load("flow")
+    collection, deadline = await store._begin()
+    names = [collection.part_name("flow", part) for part in await part_names(collection, "flow", deadline)]
+    parts = await collection.connection.batch_get(names, deadline=deadline)
+
+    assert loaded is not None
+    assert version == loaded.version
+    assert change["operation"] == loaded.operation
+    assert {"large", *change.get("cache", {}), *({"small"} - set(change.get("remove", ())))} == loaded.cache.keys()
+    expiries = [found.fields["expireAt"] for found in parts.values() if "expireAt" in found.fields]
+    if loaded.expire_at is None:
+        assert [] == expiries
+    else:
+        assert {loaded.expire_at + timedelta(days=7)} == {
+            moment_of(one.timestamp_value).as_datetime() for one in expiries
+        }
+        assert len(names) == len(expiries)
 
 
 @pytest.mark.parametrize("parts", [0, 10**6])
