@@ -47,7 +47,7 @@ class Link:
         self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
         self._background: tuple[LoopThread, Channel] | None = None
         self._in_background: set[object] = set()  # one object for each call under way over the background loop
-        self._streams = Streams(target.database_name, self._metadata)
+        self._streams = Streams(target.database_name, self._metadata, is_emulator=target.is_emulator)
         self._database_metadata = grpc_metadata((*self._metadata, routing("database", target.database_name)))
         self._is_closed = False
         self._lock = threading.Lock()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from .channel import Channel, routing
 from .deadline import monotonic, sleep
+from .listen_check import ListenCheck
 from .loop_thread import call_threadsafe
 from .messages import ListenRequest, ListenResponse
 from .outcome import STORE_CLOSED, CallFailed, read_again
@@ -37,15 +38,23 @@ class Listener:
         channel: The channel to call over.
         database: The resource name of the database.
         metadata: The metadata of the call.
+        check: Compares what an emulator tells with what is stored; None: the server is Firestore, which is believed.
         ended: Called with this object when it has ended for good.
     """
 
     def __init__(
-        self, channel: Channel, *, database: str, metadata: Metadata, ended: Callable[[Listener], None]
+        self,
+        channel: Channel,
+        *,
+        database: str,
+        metadata: Metadata,
+        check: ListenCheck | None,
+        ended: Callable[[Listener], None],
     ) -> None:
         self._channel = channel
         self._database = database
         self._metadata = metadata
+        self._check = check
         self._targets: dict[int, Watched] = {}
         self._ids: dict[Watched, int] = {}
         self._last_id = 0
@@ -112,14 +121,35 @@ class Listener:
             self._take_out(watched)
             self._put(watched)
             requests.put(self._adding(watched))
+        listening = self._channel.listen(requests, self._take, metadata=self._metadata)
         try:
-            await self._channel.listen(requests, self._take, metadata=self._metadata)
+            if self._check is not None:
+                return await self._while_nothing_is_missing(listening, self._check)
+            await listening
         except CallFailed as failure:
             return failure
         finally:
             self._requests = None
             requests.close()
         return None
+
+    async def _while_nothing_is_missing(
+        self, listening: Coroutine[Any, Any, None], check: ListenCheck
+    ) -> CallFailed | None:
+        """Await the end of the stream, or end it as soon as its check finds that something is missing."""
+        stream = self.loop.create_task(listening)
+        missing = self.loop.create_task(check.find_missing(lambda: self._ids))
+        try:
+            await asyncio.wait((stream, missing), return_when=asyncio.FIRST_COMPLETED)
+            if stream.done():
+                await stream
+                return None
+            self._forget_tokens()  # with them the server would go on from what it takes to be known
+            return missing.result()
+        finally:
+            stream.cancel()
+            missing.cancel()
+            await asyncio.gather(stream, missing, return_exceptions=True)
 
     def _take(self, message: bytes) -> None:
         try:
@@ -275,10 +305,12 @@ class Streams:
     Args:
         database: The resource name of the database.
         metadata: The metadata that every call carries.
+        is_emulator: Whether the server is an emulator, whose streams are checked; see `ListenCheck`.
     """
 
-    def __init__(self, database: str, metadata: Metadata) -> None:
+    def __init__(self, database: str, metadata: Metadata, *, is_emulator: bool) -> None:
         self._database = database
+        self._is_emulator = is_emulator
         self._metadata = (*metadata, routing("database", database))
         self._by_loop: dict[asyncio.AbstractEventLoop, list[Listener]] = {}
 
@@ -287,7 +319,9 @@ class Streams:
         streams = self._by_loop.setdefault(asyncio.get_running_loop(), [])
         listener = next((stream for stream in streams if stream.has_room), None)
         if listener is None:
-            listener = Listener(channel, database=self._database, metadata=self._metadata, ended=self._ended)
+            database, metadata = self._database, self._metadata
+            check = ListenCheck(channel, database=database, metadata=metadata) if self._is_emulator else None
+            listener = Listener(channel, database=database, metadata=metadata, check=check, ended=self._ended)
             streams.append(listener)
         listener.add(watched)
         return listener

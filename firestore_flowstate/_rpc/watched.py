@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol, TypeAlias
 
 from ..errors import BackendError, DeadlineError
 from .deadline import Deadline, sleep
@@ -20,6 +20,14 @@ from .outcome import CallFailed, read_again
 _ATTEMPT_SECONDS: Final = 30.0  # in which a target must be put on a new stream, after its stream was lost
 _FIRST_PAUSE: Final = 0.1  # seconds before that is tried again; each further pause is twice as long
 _LONGEST_PAUSE: Final = 2.0  # seconds: a server that comes back is noticed after that time at most
+
+Versions: TypeAlias = Mapping[str, int]
+"""When each document was last written, in nanoseconds since 1970, by its name."""
+
+
+def versions_of(documents: Iterable[Document]) -> Versions:
+    """Return the versions of documents."""
+    return {document.name: document.update_time.ToNanoseconds() for document in documents}
 
 
 class Watched:
@@ -64,6 +72,11 @@ class Watched:
     def size(self) -> int:
         """How many documents it has."""
         return len(self._documents)
+
+    @property
+    def versions(self) -> Versions | None:
+        """The versions of the documents that it has; None until the server has sent all of them."""
+        return versions_of(self._documents.values()) if self.is_current else None
 
     def begin(self) -> None:
         """Note that it begins on another stream. The server sends what has changed since the token, or everything."""

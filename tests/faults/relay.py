@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 import grpc
 from typing_extensions import Self
 
+from tests.rpc.scripted_server import is_check
+
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
 _STREAMED: Final = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
 
@@ -31,6 +33,8 @@ class Refusal(NamedTuple):
 
 class Relay:
     """Passes calls on to `upstream`.
+
+    The reads by which a store checks what the emulator tells over Listen are passed on, and are not noted.
 
     Attributes:
         host: ``127.0.0.1:PORT``, to connect to in place of `upstream`.
@@ -65,23 +69,27 @@ class Relay:
         self.refusal = lambda call: refusal if only in (None, call.method) else None
 
     def pass_on(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        """Yield the messages of the answer."""
+        """Note a call, and yield the messages of its answer, unless it is refused."""
         call = Call(method, request)
         self.calls.append(call)
         refusal = self.refusal(call)
-        seconds = min(context.time_remaining() or 60.0, 60.0)
         if refusal is None or refusal.after:
-            kind = self._channel.unary_stream if method in _STREAMED else self._channel.unary_unary
-            try:
-                answer = kind(_SERVICE + method)(request, metadata=_kept(context), timeout=seconds)
-                for number, message in enumerate(answer if method in _STREAMED else [answer]):
-                    if refusal is not None and number == refusal.after:
-                        break
-                    yield message
-            except grpc.RpcError as error:
-                context.abort(error.code(), error.details())
+            for number, message in enumerate(self.answer(method, request, context)):
+                if refusal is not None and number == refusal.after:
+                    break
+                yield message
         if refusal is not None:
             context.abort(grpc.StatusCode[refusal.code], refusal.text)
+
+    def answer(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Yield the messages of the server's answer."""
+        seconds = min(context.time_remaining() or 60.0, 60.0)
+        kind = self._channel.unary_stream if method in _STREAMED else self._channel.unary_unary
+        try:
+            answer = kind(_SERVICE + method)(request, metadata=_kept(context), timeout=seconds)
+            yield from answer if method in _STREAMED else [answer]
+        except grpc.RpcError as error:
+            context.abort(error.code(), error.details())
 
     def listen(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """Yield what the server says on a stream of Listen."""
@@ -114,6 +122,8 @@ class _Handler(grpc.GenericRpcHandler):
         method = details.method.rpartition("/")[2]
 
         def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            if is_check(context):
+                return self._relay.answer(method, request, context)
             return self._relay.pass_on(method, request, context)
 
         def unary(request: bytes, context: grpc.ServicerContext) -> Any:

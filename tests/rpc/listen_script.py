@@ -50,6 +50,7 @@ def document(id: int, number: int, name: str = "a") -> Any:
     response = messages.ListenResponse()
     response.document_change.document.name = f"projects/demo-scripted/databases/(default)/documents/c/{name}"
     response.document_change.document.fields["n"].integer_value = number
+    response.document_change.document.update_time.seconds = number
     response.document_change.target_ids.append(id)
     return response
 

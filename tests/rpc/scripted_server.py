@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 from typing_extensions import Self
 
+from firestore_flowstate._rpc.listen_check import CHECK_REASON
+
 Answer = Callable[[bytes, grpc.ServicerContext], Iterable[bytes]]
 Stream = Callable[[Iterator[bytes], grpc.ServicerContext], Iterable[bytes]]
 _STREAMED = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
@@ -31,12 +33,16 @@ class Call:
 class ScriptedServer:
     """Answers each call by the next of its answers, and by the last of them for ever after.
 
+    The reads by which a store checks what an emulator tells over Listen are answered by `check`, and are not noted.
+
     With a private key and certificate for `localhost`, both in PEM, it speaks TLS.
     """
 
     certificate: tuple[bytes, bytes] | None = None
     host: str = ""
     calls: list[Call] = field(default_factory=list)
+    checks: int = 0  # reads that check what Listen tells
+    check: Answer = field(default_factory=lambda: status("UNIMPLEMENTED"))
     opened: int = 0  # streams of Listen
     _answers: list[Answer] = field(default_factory=list)
     _streams: list[Stream] = field(default_factory=list)
@@ -67,6 +73,11 @@ class ScriptedServer:
         with self._opening:
             assert self._opening.wait_for(lambda: self.opened >= count, seconds)
 
+    def wait_for_checks(self, count: int, seconds: float) -> None:
+        """Wait until what Listen tells was checked so often."""
+        with self._opening:
+            assert self._opening.wait_for(lambda: self.checks >= count, seconds)
+
     def serve_stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
         with self._opening:
             stream = self._streams.pop(0) if len(self._streams) > 1 else self._streams[0]
@@ -78,11 +89,21 @@ class ScriptedServer:
         self._answers = list(answers)
 
     def serve(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterable[bytes]:
+        if is_check(context):
+            with self._opening:
+                self.checks += 1
+                self._opening.notify_all()
+            return self.check(request, context)
         with self._lock:
             metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
             self.calls.append(Call(method, request, metadata, context.time_remaining()))
             answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return answer(request, context)
+
+
+def is_check(context: grpc.ServicerContext) -> bool:
+    """Return whether a call only checks what was told over Listen, as a store does if its server is an emulator."""
+    return CHECK_REASON in context.invocation_metadata()
 
 
 def reply(*messages: Any) -> Answer:
