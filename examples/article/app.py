@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
 from model import make_outline, put_online, write_section
 from pydantic import BaseModel
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateNotFoundError
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateNotFoundError, InvalidFlowIdError
 from firestore_flowstate.flows import Flows, NotWaitingError, Retry, Run
 
 store = FirestoreFlowStateStore()
@@ -55,6 +56,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+@app.exception_handler(InvalidFlowIdError)
+async def refuse(request: Request, error: Exception) -> JSONResponse:
+    """Say which id no article can have, such as ``__cats__``."""
+    return JSONResponse({"detail": str(error)}, 422)
 
 
 @app.put("/articles/{id}", status_code=202)

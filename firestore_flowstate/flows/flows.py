@@ -292,7 +292,9 @@ class Flows:
     async def cancel(self, id: str, reason: str = "") -> None:
         """Cancel a run: at once if nobody drives it, else when its steps in flight have ended.
 
-        A run that has ended stays as it is. The children that a cancelled run waits for are cancelled too.
+        A run that has ended stays as it is, without an error. So does one whose driver was at its last write when this
+        was called: it may be ``done`` in the end. `result` says how it ended. The children that a cancelled run waits
+        for are cancelled too.
 
         ::
 
@@ -326,7 +328,8 @@ class Flows:
         Raises:
             FlowStateNotFoundError: There is no such run.
             NotFailedError: The run neither failed nor was cancelled.
-            ValueError: The run has no result of `from_step`.
+            ValueError: The run has no result of `from_step`, or it is empty.
+            TypeError: `from_step` is not text.
         """
         await retry(self._engine, id, from_step=from_step)
 

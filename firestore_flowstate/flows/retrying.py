@@ -7,6 +7,7 @@ from typing import Final
 
 from firestore_flowstate import FlowState, FlowStateConflictError, FlowStateNotFoundError
 
+from .arguments import check_text
 from .engine import Engine
 from .entries import child_of, failed, kind_of, order_of
 from .errors import NotFailedError
@@ -23,8 +24,10 @@ async def retry(engine: Engine, id: str, *, from_step: str | None = None) -> Non
     Raises:
         FlowStateNotFoundError: There is no such run.
         NotFailedError: The run neither failed nor was cancelled.
-        ValueError: The run has no result of `from_step`.
+        ValueError: The run has no result of `from_step`, or it is empty.
+        TypeError: `from_step` is not text.
     """
+    check_text(from_step, "from_step")
     chain = [id]  # not by recursion: a chain of children may be longer than Python's limit of recursion
     seen = {id}
     while chain:

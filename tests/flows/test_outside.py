@@ -636,6 +636,10 @@ async def test_a_retry_from_nowhere_names_the_results(flows: Flows) -> None:
 
     with pytest.raises(ValueError, match=r"the run 'none' has no result of 'z', nor of any other step$"):
         await flows.retry("none", from_step="z")
+    with pytest.raises(ValueError, match="from_step is a text that is not empty"):
+        await flows.retry("none", from_step="")
+    with pytest.raises(TypeError, match="from_step is a text or None, not 3"):
+        await flows.retry("none", from_step=3)  # type: ignore[arg-type]  # what is tested
     with pytest.raises(ValueError, match=r"no result of 'z'; it has results of s, s-1, .*, s-9 and 2 more$"):
         await flows.retry("many", from_step="z")
 
