@@ -33,6 +33,7 @@ from .._rpc.outcome import Refused
 from ..errors import FlowStateEncodeError
 from ..models import FlowState
 from ..unset import UNSET, Unset
+from .reading import confirm
 
 
 async def save(
@@ -66,11 +67,13 @@ async def save(
     sound = check_state(id, state) if content is None else content
     path = collection.path_of(id)
     base = expected.version if isinstance(expected, Exactly) else None
-    if base is not None and base.part_refs is None:
+    if base is not None and (base.part_refs is None or base.is_hearsay):
         known = Version.of(state, path)
         if known is not None and known == base:  # what the state knows includes the parts, which a text does not
             base = known
-            expected = Exactly(base)
+        elif base.is_hearsay and base.layout != collection.settings.layout:  # a lie would store it in the clear
+            base, _ = await confirm(collection, id, base, deadline)
+        expected = Exactly(base)
     if layout is None and not isinstance(expected, Absent):
         layout = layout_of(collection, id, state, base)
     pending, written = pending_write(collection, id, sound, expected=expected, layout=layout, expire_at=expire_at)

@@ -56,7 +56,8 @@ async def update(
         Conflict: Another writer was first, or the version has expired.
         FlowStateEncodeError: A value cannot be stored.
     """
-    if base.is_hearsay and _would_expire_as_told(collection, change, base):
+    is_foreign = base.layout != collection.settings.layout  # a lie about the layout would spoil the document
+    if base.is_hearsay and (is_foreign or _would_expire_as_told(collection, change, base)):
         base, replaceable = await confirm(collection, id, base, deadline)
     try:
         if base.layout == "native":

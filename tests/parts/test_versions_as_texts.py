@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from copy import copy, deepcopy
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 
@@ -28,6 +28,7 @@ from firestore_flowstate._limits import moment_of
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate.testing.comparison import exactly
+from tests.support.raw_documents import RawCollection
 
 KEYS: Final = {"k1": "MDEyMzQ1Njc4OWFiY2RlZg==", "k2": "ZmVkY2JhOTg3NjU0MzIxMA=="}
 FLAGS, PARTS, EXPIRES = 5, 7, 9
@@ -230,6 +231,36 @@ async def test_a_whole_write_on_a_text_that_lies(flow_state_store: FirestoreFlow
     await store.save("flow", state)
     await store.delete("flow", if_version=forged(store, state.version, f7=parts))
     assert await store.load("flow") is None
+
+
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+@pytest.mark.parametrize("write", [*CHANGES, "save", "delete"])
+async def test_a_text_that_lies_about_the_layout(
+    flow_state_settings: FlowStateSettings, layout: Literal["serialized", "native"], write: str
+) -> None:
+    """If it says another one than the settings, the document is read: it would be spoilt, or stored in the clear."""
+    settings = flow_state_settings.model_copy(
+        update={"layout": layout, "keys": KEYS if layout == "serialized" else None, "current_key": "k1"}
+    )
+    async with FirestoreFlowStateStore(settings) as store:
+        expected = FlowState.start(name="flow", flow_id="flow")
+        await store.save("flow", expected)
+        text = forged(store, expected.version, f4="n" if layout == "serialized" else "s")
+        if write == "delete":
+            await store.delete("flow", if_version=text)
+            assert await store.load("flow") is None
+            return
+        if write == "save":
+            expected = FlowState.start(name="other", flow_id="flow")
+            await store.save("flow", expected, if_version=text)
+        else:
+            change = CHANGES[write] if write != "operation" else {"operation": Operation(name="flow", done=False)}
+            await store.update("flow", **change, if_version=text)
+            for name, value in change.items():
+                setattr(expected, name, value)
+
+        assert exactly(expected) == exactly(await store.load("flow"))
+        assert (layout == "native") == ("_flowstate" not in RawCollection(settings).read("flow"))
 
 
 Write = Callable[[FirestoreFlowStateStore, FlowState], Any]
