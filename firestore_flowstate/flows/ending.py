@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _MOST_OF_A_REFUSAL: Constant = 1000
 """How many characters are stored of why a result was refused: the state may be nearly full."""
 
+_RECORD: Constant = 'operation["metadata"]'
+"""The beginning of the path of what a native document cannot hold in the record, such as the key of a wait."""
+
 
 @dataclass(frozen=True)
 class End:
@@ -82,8 +85,13 @@ def time_is_up() -> str:
 
 def refused_end(key: str | None, error: FlowStateEncodeError) -> End:
     """Return how a run ends that has a value which cannot be stored."""
-    whose = "the run" if key is None else f"the step {key!r}"
-    text = f"FlowStateEncodeError: The result of {whose} cannot be stored: {error}"
+    if key is not None:
+        what = f"The result of the step {key!r}"
+    elif (error.path or "").startswith(_RECORD):
+        what = "What the run keeps of its steps"  # the error names the key
+    else:
+        what = "The result of the run"
+    text = f"FlowStateEncodeError: {what} cannot be stored: {error}"
     return End("failed", FlowResult(error=text[:_MOST_OF_A_REFUSAL]), error)
 
 

@@ -62,7 +62,7 @@ def check_name(name: str) -> None:
 
     Raises:
         TypeError: The name is not text.
-        ValueError: The name is empty, has a slash, or is one that Firestore reserves.
+        ValueError: The name is empty, has a slash or half of a surrogate pair, or is one that Firestore reserves.
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a step is text, not {shown(name, 80)}: the name comes first, then the function")
@@ -70,4 +70,8 @@ def check_name(name: str) -> None:
         raise ValueError(
             f"{name!r} cannot be the name of a step: a name is not empty, has no slash, which stands between a step "
             "and what is inside it, and is not of the form __x__, which Firestore reserves"
+        )
+    if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(
+            f"{shown(name)} cannot be the name of a step: it has half of a surrogate pair, which UTF-8 cannot hold"
         )

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from firestore_flowstate import FlowStateExecution
 
+from .entries import kept_text
 from .record import Ended, Wait
 
 KEPT_STRETCHES: Final = 100
@@ -67,7 +68,7 @@ def is_of_a_drive(stretch: FlowStateExecution) -> bool:
 
 def _waited(waits: Mapping[str, Wait]) -> dict[str, Any]:
     first = sorted(waits.items(), key=lambda item: item[1].n)[:_KEPT_WAITS]
-    return {"waits": [{"step": key, **_about(wait)} for key, wait in first]} if first else {}
+    return {"waits": [{"step": kept_text(key), **_about(wait)} for key, wait in first]} if first else {}
 
 
 def _about(wait: Wait) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from types import FunctionType, MethodType
 from typing import Any, Final
 
 import orjson
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import PydanticSerializationError, from_json, to_json
+from typing_extensions import TypeAliasType
 
 from firestore_flowstate import FlowStateEncodeError
 from firestore_flowstate.errors import shown
@@ -155,9 +157,12 @@ def _made_adapter(kind: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(kind, config=_BYTES)
     except PydanticUserError as error:
-        if error.code != "type-adapter-config-unused":  # a model or a dataclass has a configuration of its own
+        if error.code != "type-adapter-config-unused":
             raise
-        return TypeAdapter(kind)
+    if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_pydantic_dataclass(kind)):
+        return TypeAdapter(kind)  # it has a configuration of its own
+    plain: Any = TypeAliasType("Value", kind)  # a plain dataclass, for which pydantic takes no configuration
+    return TypeAdapter(plain, config=_BYTES)
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:

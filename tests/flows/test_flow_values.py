@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
 from firestore_flowstate.flows import Flows, Run
@@ -143,6 +144,41 @@ async def test_bytes_are_bytes_wherever_they_are_given(value: bytes) -> None:
     state = await handle.state()
     assert state is not None
     assert value == state.cache_value("one", as_=bytes)
+    await flows.close()
+
+
+@dataclass
+class Scan:
+    data: bytes
+    before: Scan | None = None
+
+
+class Shot(TypedDict):
+    data: bytes
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(Scan, Scan(b"\xff", Scan(b"text"))), (Shot, {"data": b"\xff"})], ids=["dataclass", "dict"]
+)
+async def test_bytes_are_bytes_in_a_plain_dataclass_too(kind: Any, value: Any) -> None:
+    """And in a TypedDict: neither has a configuration of its own, which says how bytes are stored."""
+    flows = Flows(MemoryFlowStateStore())
+
+    async def one() -> Any:
+        return value
+
+    one.__annotations__["return"] = kind
+
+    async def keeping(run: Run, given: Any) -> bool:
+        answer = await run.interrupt("approve", kind)
+        return bool(value == given == await run.step("one", one) == answer)
+
+    keeping.__annotations__["given"] = kind
+
+    handle = await flows.start(flows.flow(keeping), value)
+    await handle.resume(value, step="approve")
+
+    assert await handle.result(timeout=5) is True
     await flows.close()
 
 

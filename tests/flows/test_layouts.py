@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -46,21 +46,54 @@ async def test_a_flow_ends_as_in_memory(
     assert [] == simulation.repeated
 
 
-@pytest.mark.parametrize("options", [{"retry": Retry(2, first=0)}, {"at_most_once": True}], ids=["retry", "once"])
-async def test_a_run_ends_whatever_a_step_is_named(store: FirestoreFlowStateStore, options: dict[str, Any]) -> None:
-    """The native layout cannot hold half of a surrogate pair, also not as the key of a failed attempt or an intent."""
+async def fail() -> None:
+    raise ValueError("no")
+
+
+OPERATIONS: dict[str, Callable[[Run, str], Awaitable[Any]]] = {
+    "step": lambda run, name: run.step(name, fail),
+    "retry": lambda run, name: run.options(retry=Retry(2, first=0)).step(name, fail),
+    "once": lambda run, name: run.options(at_most_once=True).step(name, fail),
+    "interrupt": lambda run, name: run.interrupt(name, bool),
+    "show": lambda run, name: run.interrupt(name, bool, show=1),
+    "sleep": lambda run, name: run.sleep(name, timedelta(days=1)),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_a_name_that_utf8_cannot_hold_is_refused_at_once(store: FirestoreFlowStateStore, operation: str) -> None:
+    """Half of a surrogate pair: by the same error in each layout, whatever is named so."""
     flows = Flows(store)
 
     @flows.flow
     async def named(run: Run) -> None:
-        await run.options(**options).step("\ud800", fail)
+        await OPERATIONS[operation](run, "\ud800")
 
-    async def fail() -> None:
-        raise ValueError("no")
-
-    with pytest.raises(FlowFailedError):
+    with pytest.raises(FlowFailedError, match=r"ValueError: '\\ud800' cannot be the name of a step: it has half of a"):
         await asyncio.wait_for(flows.run(named, id="x"), 10)
     await flows.close()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_a_run_ends_whatever_a_step_is_named(store: FirestoreFlowStateStore, operation: str) -> None:
+    """The native layout cannot hold a key of 1,600 bytes, also not as that of a failed attempt or a wait."""
+    flows = Flows(store)
+
+    @flows.flow
+    async def named(run: Run) -> None:
+        await OPERATIONS[operation](run, "é" * 800)
+
+    handle = await flows.start(named, id="x")
+    if store.settings.layout != "native" and operation in ("interrupt", "show", "sleep"):
+        await handle.cancel()
+    with pytest.raises(FlowFailedError) as failed:
+        await handle.result(timeout=10)
+    await flows.close()
+
+    if store.settings.layout == "native":
+        about = f"the step '{'é' * 20}" if operation in ("step", "once", "show") else "What the run keeps of its steps"
+        assert about in failed.value.error
+        assert "ééé" in failed.value.error
 
 
 async def test_a_run_is_cancelled_for_a_reason_of_any_length(store: FirestoreFlowStateStore) -> None:
