@@ -12,6 +12,7 @@ from ._document.difference import Change, apply
 from ._document.encoded_state import EncodedState, decode_state
 from ._document.head import check_head, error_line, expiry, has_expired, last_end_time, own_duration, queryable
 from ._error_texts import conflict, not_found, not_removable, with_flow_id
+from .copies import COLLECTED
 from .errors import FlowStateDecodeError, FlowStateEncodeError
 from .models import FlowState
 from .pages import FlowStateSummary
@@ -55,6 +56,8 @@ class Record:
         """Return the flow state, an object of the caller's own."""
         state = decode_state(self.encoded, flow_id=self.summary.id)
         self.stamp(state)
+        if (copies := COLLECTED.get()) is not None:
+            copies.note(state, self.state)
         return state
 
     def copy_of_summary(self) -> FlowStateSummary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, NamedTuple
 
 from .._collection.collection import Collection
@@ -17,6 +18,7 @@ from .._gc_pause import gc_paused
 from .._rpc.concurrency import gather_or_cancel
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery, Timestamp
+from ..copies import COLLECTED
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 
@@ -143,7 +145,10 @@ def decode(collection: Collection, document: StoredDocument, resolved: Mapping[s
     collection.mixing.met_native |= document.is_native
     state = layout.read_state(document, resolved, context, collection.reference_of)
     version = Version.of_document(document, StatusInputs.of(state))
-    return version.stamp(state, context.path, history=document.revisions)
+    version.stamp(state, context.path, history=document.revisions)
+    if (copies := COLLECTED.get()) is not None:
+        copies.note(state, partial(decode, collection, document, resolved))
+    return state
 
 
 async def fetch(

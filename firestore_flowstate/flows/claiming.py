@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from firestore_flowstate import BackendError, FlowState, FlowStateConflictError, FlowStateNotFoundError
+from firestore_flowstate.copies import Copier
 
 from .ending import End, cancelled_end, given_up_end, time_is_up
 from .engine import Engine
@@ -36,15 +37,23 @@ def claimed_record(engine: Engine, record: RunRecord, token: str, flow: Flow[obj
 
 
 async def claim(
-    engine: Engine, id: str, state: FlowState, flow: Flow[object, object], token: str
+    engine: Engine, id: str, state: FlowState, flow: Flow[object, object], token: str, *, copier: Copier | None = None
 ) -> Claim | End | None:
     """Claim the run as it was loaded.
+
+    Args:
+        engine: What all drives share.
+        id: The id of the run.
+        state: The state as it was loaded.
+        flow: The flow of the run.
+        token: The owner that is to be written.
+        copier: Makes copies of the state; None: its store does not tell how.
 
     Returns:
         The claim. Or how the run ended, if its end was due instead. Or None, if another writer was first or the outcome
         of the write is unknown: then load the run, and try again with the same token.
     """
-    image = image_of(id, state)
+    image = image_of(id, state, copier=copier)
     record = claimed_record(engine, image.record, token, flow)
     end = _end(engine, image)
     if end is not None:
@@ -74,11 +83,15 @@ async def claim(
     return Claim(image, token, Lease(engine.clock, engine.lease, until, sent_at))
 
 
-def claimed_already(engine: Engine, id: str, state: FlowState, token: str) -> Claim:
+def claimed_already(engine: Engine, id: str, state: FlowState, token: str, *, copier: Copier | None = None) -> Claim:
     """Return the claim of a run whose stored owner is our token: the claim was stored, and its reply was lost."""
     until = int((state.model_extra or {}).get("wakeAt", 0))
     left = (until - engine.clock.now() - engine.lease) / 1000
-    return Claim(image_of(id, state), token, Lease(engine.clock, engine.lease, until, engine.clock.monotonic() + left))
+    return Claim(
+        image_of(id, state, copier=copier),
+        token,
+        Lease(engine.clock, engine.lease, until, engine.clock.monotonic() + left),
+    )
 
 
 def _end(engine: Engine, image: Image) -> End | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from firestore_flowstate import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from firestore_flowstate.copies import Copier
 
 from .entries import order_of, value_of
 from .record import Inbox, RunRecord, inbox_of, metadata_of, parent_of, record_of
-from .values import ANYTHING, Values, exact_json, parsed_json, plain_json
+from .values import ANYTHING, Values
 
 
 @dataclass
@@ -34,7 +35,9 @@ class Image:
         start_time: When `start` was called, in milliseconds since the epoch.
         trace_context: The trace that the run was started in, as JSON text.
         loaded: The entries as they were loaded, which nobody else holds.
-        given: By key, the JSON text of each loaded result that the function was given itself, and may have changed.
+        copier: Makes copies of the state as it was loaded; None: its store does not tell how.
+        given: The keys of the loaded results that the function was given themselves, and may have changed.
+        spare: Entries of a copy that nobody was given yet.
     """
 
     id: str
@@ -53,7 +56,9 @@ class Image:
     trace_context: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     loaded: Mapping[str, CacheEntry] = field(default_factory=dict)
-    given: dict[str, bytes] = field(default_factory=dict)
+    copier: Copier | None = None
+    given: set[str] = field(default_factory=set)
+    spare: MutableMapping[str, CacheEntry] = field(default_factory=dict)
 
     def numbers(self) -> Iterator[int]:
         """Yield the ``n`` of the recorded results: their places in the order in which they reach the function."""
@@ -64,30 +69,37 @@ class Image:
     def result(self, key: str, entry: CacheEntry, kind: Any, values: Values) -> Any:
         """Return the result of the entry, validated as the type, as an object of the function's own.
 
-        A container of a loaded entry is given to the function itself, and its JSON text is kept in case the function
-        asks again. To write the text costs a third of reading a copy back from it, and few functions ask twice.
+        A container of a loaded entry is given to the function itself, if a copy of it can be made later: few functions
+        ask twice, and to copy each result would make a replay twice as long.
 
         Raises:
             ValidationError: The result does not fit the type.
         """
         form = value_of(entry)
-        if kind in ANYTHING and isinstance(form, (dict, list)) and self.loaded.get(key) is entry:
-            if (text := self.given.get(key)) is not None:
-                return parsed_json(text)
-            self.given[key] = plain_json(form) or exact_json(form)
+        if (
+            self.copier is None
+            or kind not in ANYTHING
+            or not isinstance(form, (dict, list))
+            or self.loaded.get(key) is not entry
+        ):
+            return values.read(form, kind)
+        if key not in self.given:
+            self.given.add(key)
             return form
-        return values.read(form, kind)
+        if key not in self.spare:
+            self.spare = self.copier().cache
+        return value_of(self.spare.pop(key))
 
     def lost(self, stored: Mapping[str, CacheEntry]) -> dict[str, CacheEntry]:
         """Return the entries that are not stored any more, or have lost their ``n``, with the values that they had.
 
-        Entries that were loaded are copied, so that no function is given an object that is about to be written.
+        Entries that were loaded are copied as they were, so that no function has an object that is about to be written.
         """
         missing = missing_entries(stored, self.cache)
-        for key, entry in missing.items():
-            if self.loaded.get(key) is entry:
-                text = self.given.get(key)
-                missing[key] = entry.model_copy(update={} if text is None else {"value": parsed_json(text)})
+        loaded = [key for key, entry in missing.items() if self.loaded.get(key) is entry]
+        if self.copier is not None and loaded:
+            copies = self.copier().cache
+            missing.update((key, copies[key]) for key in loaded)
         return missing
 
     def operation_with(self, record: RunRecord, **changes: Any) -> Operation:
@@ -99,8 +111,13 @@ class Image:
         return operation
 
 
-def image_of(id: str, state: FlowState) -> Image:
+def image_of(id: str, state: FlowState, *, copier: Copier | None = None) -> Image:
     """Return the image of a stored state.
+
+    Args:
+        id: The id of the run.
+        state: The state.
+        copier: Makes copies of the state; None: every result is given as a copy.
 
     Raises:
         ValueError: The state was not stored.
@@ -124,6 +141,7 @@ def image_of(id: str, state: FlowState) -> Image:
         has_input=state.has("input"),
         start_time=int(state.start_time),
         trace_context=state.trace_context,
+        copier=copier,
     )
 
 

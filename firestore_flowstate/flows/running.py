@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from firestore_flowstate.copies import collecting_copies
+
 from .budget import Budget
 from .claiming import claim, claimed_already, new_token
 from .driving import Drive
@@ -36,7 +38,8 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
     engine.check_process()
     token = new_token()
     while True:
-        state = await engine.store.load(id)
+        with collecting_copies() as copies:
+            state = await engine.store.load(id)
         if state is None:
             return "missing"
         if (how := ended_of(state)) is not None:
@@ -44,7 +47,7 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
             return how
         flow = engine.flow(state.name, id=id)
         if record_of(state).owner == token:
-            return claimed_already(engine, id, state, token)
+            return claimed_already(engine, id, state, token, copier=copies.of(state))
         look = look_at(id, state, now=engine.clock.now(), lease=engine.lease)
         if look.what != "due":
             if look.at is not None:
@@ -52,7 +55,7 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
                 if look.soon and engine.drives_here is None:  # a queue, whose clock may be another one
                     await engine.dispatch_again(id, look.at)
             return look.what
-        claimed = await claim(engine, id, state, flow, token)
+        claimed = await claim(engine, id, state, flow, token, copier=copies.of(state))
         if isinstance(claimed, Claim):
             return claimed
         if isinstance(claimed, End):

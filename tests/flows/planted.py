@@ -130,7 +130,7 @@ def suspends_without_looking_again(patch: pytest.MonkeyPatch) -> None:
 
 def does_not_know_its_own_token(patch: pytest.MonkeyPatch) -> None:
     """Each try of a claim has another token."""
-    patch.setattr(running, "claim", lambda *about: claim(*about[:-1], new_token()))
+    patch.setattr(running, "claim", lambda *about, **options: claim(*about[:-1], new_token(), **options))
 
 
 def no_intent(patch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import CacheEntry, FlowState, MemoryFlowStateStore
+from firestore_flowstate.copies import collecting_copies
 from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run, current_run
 from firestore_flowstate.flows.gate import Gate
 from firestore_flowstate.flows.image import image_of
@@ -281,15 +282,17 @@ async def test_steps_may_be_added_and_removed(caplog: pytest.LogCaptureFixture) 
     assert "gone" in caplog.text
 
 
+@pytest.mark.parametrize("tells", [True, False], ids=["a store with copies", "a store without"])
 @pytest.mark.parametrize("value", [[1], {"a": [1]}, [math.inf, None], {"a": "\ud800"}])
-async def test_a_recorded_result_is_given_as_it_was_however_often(value: Any) -> None:
+async def test_a_recorded_result_is_given_as_it_was_however_often(value: Any, tells: bool) -> None:
     """An attempt that follows another asks again for what is inside, and the one before may have changed it."""
     store = MemoryFlowStateStore()
     await store.save("x", FlowState.start())
     await store.update("x", cache={"step": CacheEntry(value=value, n=1)})
-    state = await store.load("x")
+    with collecting_copies() as copies:
+        state = await store.load("x")
     assert state is not None
-    image = image_of("x", state)
+    image = image_of("x", state, copier=copies.of(state) if tells else None)
 
     lost_before = image.lost({})["step"]
     image.result("step", lost_before, Any, Values()).clear()
@@ -297,6 +300,9 @@ async def test_a_recorded_result_is_given_as_it_was_however_often(value: Any) ->
     first = image.result("step", image.cache["step"], Any, Values())
     assert value == first
     first.clear()
+    second = image.result("step", image.cache["step"], Any, Values())
+    assert value == second
+    second.clear()
 
     assert value == image.result("step", image.cache["step"], Any, Values())
     assert value == image.lost({})["step"].value

@@ -237,6 +237,7 @@ def test_each_floor_stands_on_those_below_it(room: str, below: tuple[str, ...]) 
         "reports",
         "_arguments",
         "_gc_pause",
+        "copies",
         *PUBLIC,
     )
     for found in _all_imports():

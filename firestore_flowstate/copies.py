@@ -1,0 +1,48 @@
+"""Further copies of a state that was loaded, each decoded from the bytes that were read, without another read.
+
+A replay gives a function the values of the loaded state itself. What the function changes in them must not be written
+in their place, if another writer has dropped them: then a copy is written. Nobody else needs one, so that a load keeps
+its bytes only while somebody collects copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, TypeAlias
+
+from .models import FlowState
+
+Copier: TypeAlias = Callable[[], FlowState]
+"""Returns a copy of a state as it was loaded, an object of the caller's own."""
+
+
+class Copies:
+    """The states that were loaded while copies were collected, and how to make more of each."""
+
+    def __init__(self) -> None:
+        self._copiers: list[tuple[FlowState, Copier]] = []
+
+    def note(self, state: FlowState, copier: Copier) -> None:
+        """Note how to make copies of a state."""
+        self._copiers.append((state, copier))
+
+    def of(self, state: FlowState) -> Copier | None:
+        """Return what makes copies of a state; None: the store that has loaded this object does not tell."""
+        return next((copier for other, copier in self._copiers if other is state), None)
+
+
+COLLECTED: Final[ContextVar[Copies | None]] = ContextVar("firestore_flowstate_copies", default=None)
+"""What the loads of this context note their copies in; None: nobody collects them."""
+
+
+@contextmanager
+def collecting_copies() -> Iterator[Copies]:
+    """Collect copies of the states that are loaded in the block, also by a store that another one is wrapped around."""
+    copies = Copies()
+    token = COLLECTED.set(copies)
+    try:
+        yield copies
+    finally:
+        COLLECTED.reset(token)
