@@ -61,7 +61,7 @@ def resume(id: str, step: str | None, payload: str | None, key: str | None, appl
 def retry(id: str, from_step: str | None, application: Flows | None) -> None:
     """Have a run that failed or was cancelled go on.
 
-    The steps that made it fail run again, and all others are kept.
+    The steps that made it fail run again, and all others are kept. The history keeps how the run had ended.
     """
 
     def said(state: FlowState | None, notes: Notes) -> str:

@@ -119,7 +119,7 @@ def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Ou
 def test_a_step_that_fails_is_one_line(
     flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
 ) -> None:
-    """With its error; the history has the traceback. An application that logs itself gets the traceback."""
+    """With its error; the history has the traceback."""
     line = "flowstate: The step 'pay' of the run {} failed after 1 attempt, and is not tried again. "
     said = f"{line}RuntimeError: no money\n"
     ended = "failed: StepFailedError: The step 'pay' of the run 'b' failed after 1 attempt: RuntimeError: no money"
@@ -134,6 +134,15 @@ def test_a_step_that_fails_is_one_line(
     assert Outcome(0, "1 run driven: 1 failed\n", said.format("'order-9'")) == flowstate(
         "sweep", "--flows", "application:flows", PYTHONPATH=HERE
     )
+
+
+def test_an_application_that_logs_itself_gets_the_traceback(flowstate: Processes) -> None:
+    """In its own form."""
+    process = flowstate.start("start", "tests.cli.talkative:broke", "--id", "t", PYTHONPATH=str(Path(HERE).parents[1]))
+    _, err = process.communicate(timeout=PATIENCE)
+
+    assert err.startswith(b"own: The step 'pay' of the run 't' failed after 1 attempt, and is not tried again.\n")
+    assert b"Traceback (most recent call last):" in err
 
 
 def work_until(flowstate: Processes, condition: Callable[[], bool]) -> str:

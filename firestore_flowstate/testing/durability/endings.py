@@ -130,6 +130,24 @@ class EndingTests(Suite):
         assert [] == violations(journal.events())
 
     @pytest.mark.asyncio
+    async def test_a_run_that_nobody_drives_ends_in_a_stretch_of_its_own(self, store: VersionedFlowStateStore) -> None:
+        """When it was cancelled, and not when its last drive ended; a retry keeps how it ended."""
+        host = Host(store, Journal())
+        await host.flows.start(late, 1.0, id="x")
+        await host.drive("x")
+        drive = (await stored(host, "x")).executions[-1]
+        await host.flows.cancel("x", "enough")
+        before, end = (await stored(host, "x")).executions[-2:]
+        assert drive == before
+        assert end.start_time == end.end_time
+        extra = end.model_extra or {}
+        assert (False, ["approve"]) == (extra["driven"], [wait["step"] for wait in extra["waits"]])
+
+        await host.flows.retry("x")
+        extra = (await stored(host, "x")).executions[-1].model_extra or {}
+        assert ("cancelled", "cancelled: enough") == (extra["ended"], extra["error"])
+
+    @pytest.mark.asyncio
     async def test_a_run_cancelled_at_any_write_ends_once(self, store: VersionedFlowStateStore) -> None:
         """Before or after it: the run is done or cancelled."""
         for number in range(1, 7):
