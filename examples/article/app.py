@@ -9,18 +9,18 @@ The process may die at any moment, and nothing runs while the article waits. The
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, HTTPException, Path
 from model import make_outline, put_online, write_section
 from pydantic import BaseModel
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateNotFoundError, InvalidFlowIdError
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateNotFoundError
 from firestore_flowstate.flows import Flows, NotWaitingError, Retry, Run
 
 store = FirestoreFlowStateStore()
 flows = Flows(store)
+Id = Annotated[str, Path(pattern="^[a-z0-9-]{1,99}$")]
 
 
 class Topic(BaseModel):
@@ -58,20 +58,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-@app.exception_handler(InvalidFlowIdError)
-async def refuse(request: Request, error: Exception) -> JSONResponse:
-    """Say which id no article can have, such as ``__cats__``."""
-    return JSONResponse({"detail": str(error)}, 422)
-
-
 @app.put("/articles/{id}", status_code=202)
-async def write(id: str, topic: Topic) -> None:
+async def write(id: Id, topic: Topic) -> None:
     """Start the article; the same id again changes nothing."""
     await flows.start(article, topic, id=id)
 
 
 @app.post("/articles/{id}/approval", status_code=202)
-async def approve(id: str, approval: Approval) -> None:
+async def approve(id: Id, approval: Approval) -> None:
     """Answer the article that waits; it goes on in a moment."""
     try:
         await flows.resume(id, approval, step="approve")
@@ -80,9 +74,8 @@ async def approve(id: str, approval: Approval) -> None:
 
 
 @app.get("/articles/{id}")
-async def show(id: str) -> dict[str, Any]:
-    """Return how far the article is, and its sections once they are to be approved."""
+async def show(id: Id) -> dict[str, Any]:
+    """Return how far the article is, with what its steps have returned, and what is to be approved."""
     if (state := await store.load(id)) is None:
         raise HTTPException(404, "there is no such article")
-    shown = state.cache.get("approve/show")
-    return {"status": state.status, "steps": list(state.cache), "sections": shown and shown.value}
+    return {"status": state.status, "steps": {step: entry.value for step, entry in state.cache.items()}}

@@ -12,7 +12,7 @@ import httpx
 
 from tests.hosts.serving import EXAMPLES, PATIENCE, ROOT, Server
 
-LONGEST = 49
+LONGEST = 45
 
 
 def server(environment: dict[str, str]) -> Server:
@@ -40,7 +40,7 @@ def test_an_article_survives_kills(host_environment: dict[str, str]) -> None:
                 assert [202, 202] == [http.put("/articles/cats", json=topic).status_code for _ in range(2)]
                 until(http, lambda seen: "draft" in seen["steps"])  # two other sections are under way
             elif round == "waiting":
-                until(http, lambda seen: seen["status"] == "blocked" and len(seen["sections"] or ()) == 3)
+                until(http, lambda seen: seen["status"] == "blocked" and len(seen["steps"]["approve/show"]) == 3)
             elif round == "sleeping":
                 assert 422 == http.post("/articles/cats/approval", json={"ok": "perhaps"}).status_code
                 assert 202 == http.post("/articles/cats/approval", json={"ok": True}).status_code
@@ -50,8 +50,7 @@ def test_an_article_survives_kills(host_environment: dict[str, str]) -> None:
                 until(http, lambda seen: seen["status"] == "done")
                 assert 404 == http.get("/articles/dogs").status_code
                 assert 404 == http.post("/articles/dogs/approval", json={"ok": True}).status_code
-                refused = http.put("/articles/__cats__", json={"title": "cats"})
-                assert (422, True) == (refused.status_code, "__cats__" in refused.json()["detail"])
+                assert 422 == http.put("/articles/__cats__", json={"title": "cats"}).status_code
                 assert 422 == http.get("/articles/__cats__").status_code
             if round != "end":
                 serving.kill()
@@ -68,7 +67,7 @@ def test_an_article_survives_kills(host_environment: dict[str, str]) -> None:
 
 
 def test_the_application_is_short() -> None:
-    """Of at most 49 lines, without docstrings and empty lines."""
+    """Of at most 45 lines, without docstrings and empty lines."""
     text = (EXAMPLES / "article" / "app.py").read_text()
     documented = [node for node in ast.walk(ast.parse(text)) if ast.unparse(node).startswith(('"""', "'"))]
     docstrings = {
