@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from typing_extensions import Self
+
 from .errors import FlowStateError
 
 
@@ -27,17 +29,24 @@ class GcReport:
     unreadable: Sequence[str] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class PurgeReport:
-    """What `purge` did.
+class PurgeReport(int):
+    """What `purge` did: how many flow states it deleted, or would in a dry run, as an int.
 
     Attributes:
-        purged: How many flow states were deleted, or would be in a dry run.
         unfinished: How many of these are of flows that had not ended: they wait, or run, or were to begin.
     """
 
-    purged: int
     unfinished: int
+
+    def __new__(cls, purged: int, *, unfinished: int = 0) -> Self:
+        """Make a report of so many flow states."""
+        report = super().__new__(cls, purged)
+        report.unfinished = unfinished
+        return report
+
+    def __getnewargs_ex__(self) -> tuple[tuple[int], dict[str, int]]:
+        """Return what a copy, or an unpickled report, is made of."""
+        return (int(self),), {"unfinished": self.unfinished}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -243,7 +243,7 @@ async def purge(
         unfinished += sum(not document.has_ended for document in old)
         if progress is not None and old:
             progress(done)
-    return PurgeReport(purged=done, unfinished=unfinished)
+    return PurgeReport(done, unfinished=unfinished)
 
 
 def _before_now(age: timedelta) -> datetime:

@@ -93,8 +93,8 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
     done = "would be deleted" if dry_run else "deleted"
     had = "has" if found.unfinished == 1 else "have"
     unfinished = f", of which {found.unfinished:,} {had} not ended" if found.unfinished else ""
-    fields = {"purged": found.purged, "unfinished": found.unfinished, "dryRun": dry_run}
-    report(f"{counted(found.purged)} {done}{unfinished}", fields, as_json=as_json)
+    fields = {"purged": int(found), "unfinished": found.unfinished, "dryRun": dry_run}
+    report(f"{counted(found)} {done}{unfinished}", fields, as_json=as_json)
 
 
 @click.command()

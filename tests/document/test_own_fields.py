@@ -76,7 +76,7 @@ async def test_no_status_but_its_own_operation_counts(
 
         assert (sorted(expected), sorted(expected)) == (sorted(listed), sorted(summaries)), status
         assert (len(expected), len(expected)) == (iterated, counted), status
-    assert 1 == (await flow_state_store.purge(FlowStateQuery(status="done"), older_than=timedelta(0))).purged
+    assert 1 == await flow_state_store.purge(FlowStateQuery(status="done"), older_than=timedelta(0))
     assert VALUES == (await flow_state_store.load("own") or FlowState.start()).model_extra
 
 

@@ -66,11 +66,11 @@ async def rewrap(store: FirestoreFlowStateStore) -> int:
 
 
 async def purge_dry_run(store: FirestoreFlowStateStore) -> int:
-    return (await store.purge(older_than=timedelta(0), dry_run=True)).purged
+    return await store.purge(older_than=timedelta(0), dry_run=True)
 
 
 async def purge(store: FirestoreFlowStateStore) -> int:
-    return (await store.purge(older_than=timedelta(0))).purged
+    return await store.purge(older_than=timedelta(0))
 
 
 @pytest.mark.parametrize("work", [export, iterate, doctor, migrate, rewrap, purge_dry_run, purge])
