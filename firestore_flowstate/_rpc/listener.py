@@ -121,20 +121,23 @@ class Listener:
             self._take_out(watched)
             self._put(watched)
             requests.put(self._adding(watched))
-        listening = self._channel.listen(requests, self._take, metadata=self._metadata)
+        listening = self._failure_of(requests)
         try:
-            if self._check is not None:
-                return await self._while_nothing_is_missing(listening, self._check)
-            await listening
-        except CallFailed as failure:
-            return failure
+            return await (listening if self._check is None else self._checked(listening, self._check))
         finally:
             self._requests = None
             requests.close()
+
+    async def _failure_of(self, requests: _Requests) -> CallFailed | None:
+        # It may be a task, which must return its failure: a loop that ends would print one that is raised.
+        try:
+            await self._channel.listen(requests, self._take, metadata=self._metadata)
+        except CallFailed as failure:
+            return failure
         return None
 
-    async def _while_nothing_is_missing(
-        self, listening: Coroutine[Any, Any, None], check: ListenCheck
+    async def _checked(
+        self, listening: Coroutine[Any, Any, CallFailed | None], check: ListenCheck
     ) -> CallFailed | None:
         """Await the end of the stream, or end it as soon as its check finds that something is missing."""
         stream = self.loop.create_task(listening)
@@ -142,8 +145,7 @@ class Listener:
         try:
             await asyncio.wait((stream, missing), return_when=asyncio.FIRST_COMPLETED)
             if stream.done():
-                await stream
-                return None
+                return await stream
             self._forget_tokens()  # with them the server would go on from what it takes to be known
             return missing.result()
         finally:
