@@ -90,7 +90,7 @@ async def outcomes(store: Store, code: str, methods: Mapping[str, Method]) -> di
 
 
 def _was_late(outcome: Any, code: str) -> bool:
-    told = {code} if code in AGAIN else {code, "DEADLINE_EXCEEDED"}  # of a commit in doubt, the last try
+    told = {code, "DEADLINE_EXCEEDED"} if code in IN_DOUBT else {code}  # of a commit in doubt, the last try
     return isinstance(outcome, StoreUnavailableError) and not told & answers(outcome)
 
 
