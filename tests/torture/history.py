@@ -12,7 +12,20 @@ from typing import Final, Literal, NamedTuple
 
 from firestore_flowstate import FlowStateError, StoreUnavailableError
 
-from .model import Append, Case, Event, Requirement, Shows, absent, anything, nothing, present, remove
+from .model import (
+    Append,
+    Case,
+    Event,
+    NotDue,
+    NotListed,
+    Requirement,
+    Shows,
+    absent,
+    anything,
+    nothing,
+    present,
+    remove,
+)
 from .wrong import WrongError
 
 Outcome = Literal["done", "refused", "unavailable", "unknown", "cancelled"]
@@ -205,6 +218,10 @@ class History:
     def _event(self, record: Record) -> Event | None:
         attempt, began, ended = record.attempt, record.began, record.ended
         what = f"{record.line}: {record.what}: {record.outcome}"
+        if isinstance(attempt.success.required, (NotListed, NotDue)) and any(kill.meets(record) for kill in self.kills):
+            # All queries of a page but the first are read as of the first one's time. Of a time before it was killed a
+            # server knows nothing, though it may have been given all that it had.
+            return None
         # A server that has lost its history cannot tell of a write before whether it was stored.
         forgotten = any(kill.began <= ended and kill.ended >= min(began, attempt.since) for kill in self.kills)
         if record.outcome == "done":
