@@ -38,7 +38,7 @@ def judge(history: History, starts: Mapping[str, State]) -> Verdict:
     for key, records in by_key.items():
         start = starts.get(key, NOTHING)
         try:
-            _check_refused(records)
+            _check_refused(history, records)
             verdict.ends[key] = _explain(history, records, start, key, verdict)
         except WrongError as error:
             verdict.wrong.append(f"{key}: {error}")
@@ -66,9 +66,18 @@ def _explain(history: History, records: Sequence[Record], start: State, key: str
     raise problem
 
 
-def _check_refused(records: Sequence[Record]) -> None:
-    """Look that nobody saw what was for certain not written: no order needs to be found to tell that."""
-    not_written = {r.attempt.mark: r for r in records if r.outcome == "unavailable" and r.attempt.mark is not None}
+def _check_refused(history: History, records: Sequence[Record]) -> None:
+    """Look that nobody saw what was for certain not written: no order needs to be found to tell that.
+
+    What the test itself sent once more, after its sender was told so, is left to the search for an order.
+    """
+    not_written = {
+        record.attempt.mark: record
+        for record in records
+        if record.outcome == "unavailable"
+        and record.attempt.mark is not None
+        and not history.sent_once_more(record.attempt.mark)
+    }
     for record in records:
         if isinstance(record.attempt.success.required, Shows) and record.outcome == "done":
             for mark in record.attempt.success.required.look.marks:

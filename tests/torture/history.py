@@ -193,7 +193,7 @@ class History:
             elif case.effect is nothing or case.required is present or record.line == _SERVER:
                 continue
             # Known to the byte: these were sent once more by the test itself, also those that were refused before.
-            times = [(at, at + _LATENESS) for at, sent in self.repeats if mark is not None and mark.encode() in sent]
+            times = [(at, at + _LATENESS) for at in self.sent_once_more(mark)]
             if record.outcome not in ("refused", "unavailable"):
                 times += self._times_of_another(record, killed=killed)
             elif record.outcome == "refused" and case.required is absent:
@@ -204,6 +204,10 @@ class History:
                 Event(what=what, began=began, ended=ended, cases=(case,), certain=False) for began, ended in times
             )
         return echoes
+
+    def sent_once_more(self, mark: str | None) -> list[float]:
+        """Return when the test itself sent a commit again that leaves this mark."""
+        return [at for at, sent in self.repeats if mark is not None and mark.encode() in sent]
 
     def _times_of_another(self, record: Record, *, killed: bool) -> list[tuple[float, float]]:
         """Return when a write that was stored may have been stored once more."""
