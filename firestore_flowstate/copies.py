@@ -23,14 +23,21 @@ class Copies:
 
     def __init__(self) -> None:
         self._copiers: list[tuple[FlowState, Copier]] = []
+        self._is_over = False
 
     def note(self, state: FlowState, copier: Copier) -> None:
-        """Note how to make copies of a state."""
-        self._copiers.append((state, copier))
+        """Note how to make copies of a state. It does nothing after `of`: a task may have kept the context."""
+        if not self._is_over:
+            self._copiers.append((state, copier))
 
-    def of(self, state: FlowState) -> Copier | None:
-        """Return what makes copies of a state; None: the store that has loaded this object does not tell."""
-        return next((copier for other, copier in self._copiers if other is state), None)
+    def of(self, state: FlowState | None) -> Copier | None:
+        """Return what makes copies of a state, and forget all others; None: its store does not tell.
+
+        Some library may have kept the context of the load, and with it this object.
+        """
+        self._is_over = True
+        copiers, self._copiers = self._copiers, []
+        return next((copier for other, copier in copiers if other is state), None)
 
 
 COLLECTED: Final[ContextVar[Copies | None]] = ContextVar("firestore_flowstate_copies", default=None)

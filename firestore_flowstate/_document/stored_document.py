@@ -241,7 +241,7 @@ class StoredDocument:
         """Whether the flow is done or has failed, also if read by the mask `AGE`."""
         if self.is_native:
             return bool(native_status_inputs(self.message).ended)
-        return "status" in self.message.fields and self.message.fields["status"].string_value in ("done", "failed")
+        return bool(_ended(self.message))
 
     def size(self, path: str) -> int:
         """Return its size by Firestore's rules for storage; the path is relative to the database."""
@@ -273,14 +273,19 @@ def serialized_status_inputs(document: Document, context: DocumentContext) -> St
     Raises:
         FlowStateDecodeError: Its executions cannot be read.
     """
-    status = document.fields["status"].string_value
     payload = document.fields[PAYLOAD].map_value.fields
     stored = payload.get("executions")
     if stored is None or stored.WhichOneof("value_type") == "map_value":
         executed = stored is not None  # a reference: there are so many executions that they are in parts
     else:
         executed = bool(context.unpack(stored.string_value.encode() or stored.bytes_value, "executions"))
-    return StatusInputs(status if status in ("done", "failed") else "", is_blocked(document), executed)
+    return StatusInputs(_ended(document), is_blocked(document), executed)
+
+
+def _ended(document: Document) -> Literal["", "done", "failed"]:
+    """Return how the flow of a document of ours has ended; empty if it has not."""
+    status = document.fields["status"].string_value if "status" in document.fields else ""
+    return "done" if status == "done" else "failed" if status == "failed" else ""
 
 
 def is_blocked(document: Document) -> bool:

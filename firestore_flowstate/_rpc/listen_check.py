@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from .channel import Channel
 from .deadline import monotonic, sleep
 from .messages import (
@@ -62,7 +64,7 @@ class ListenCheck:
             await sleep(_PAUSE)
             try:
                 differences = await self._compare(list(targets()), differences)
-            except CallFailed:
+            except (CallFailed, DecodeError):  # a server that is killed may send what cannot be read
                 differences = {}
                 continue
             if not differences:
@@ -87,8 +89,9 @@ class ListenCheck:
                 versions = await self._found(watched)
             if versions != told[watched]:
                 known = before.get(watched)
-                goes_on = known is not None and known.told == told[watched]
-                differences[watched] = known if known and goes_on else _Difference(began, told[watched])
+                if known is None or known.told != told[watched]:
+                    known = _Difference(began, told[watched])
+                differences[watched] = known
         return differences
 
     async def _stored(self, targets: Iterable[Watched]) -> Versions:

@@ -13,6 +13,7 @@ from firestore_flowstate import InvalidFlowIdError, SyncFlowStateStore
 from firestore_flowstate.errors import shown
 
 from .flow import Flow
+from .keys import is_utf8
 from .retry import Retry
 
 _ASKED_OF_A_STORE = ("create", "load", "update", "due")
@@ -64,7 +65,7 @@ def check_text(text: Any, name: str) -> None:
         return
     if not isinstance(text, str):
         raise TypeError(f"{name} is a text or None, not {shown(text)}")
-    if not text or any("\ud800" <= character <= "\udfff" for character in text):
+    if not text or not is_utf8(text):
         raise ValueError(f"{name} is a text that is not empty and can be written as UTF-8, not {shown(text)}")
 
 

@@ -70,7 +70,7 @@ class Image:
         """Return the result of the entry, validated as the type, as an object of the function's own.
 
         A container of a loaded entry is given to the function itself, if a copy of it can be made later: few functions
-        ask twice, and to copy each result would make a replay twice as long.
+        ask twice, and a replay would be longer by a copy of each result.
 
         Raises:
             ValidationError: The result does not fit the type.

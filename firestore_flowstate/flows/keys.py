@@ -57,6 +57,11 @@ class Scope:
         return [self.key_for(name) for _ in range(count)]
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether UTF-8 can hold the text: it cannot hold half of a surrogate pair."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def check_name(name: str) -> None:
     """Refuse what cannot be the name of a step.
 
@@ -71,7 +76,7 @@ def check_name(name: str) -> None:
             f"{name!r} cannot be the name of a step: a name is not empty, has no slash, which stands between a step "
             "and what is inside it, and is not of the form __x__, which Firestore reserves"
         )
-    if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
+    if not is_utf8(name):
         raise ValueError(
             f"{shown(name)} cannot be the name of a step: it has half of a surrogate pair, which UTF-8 cannot hold"
         )

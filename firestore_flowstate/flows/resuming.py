@@ -10,7 +10,6 @@ from firestore_flowstate import (
     FlowStateConflictError,
     FlowStateNotFoundError,
     StoreUnavailableError,
-    Unset,
 )
 from firestore_flowstate.errors import shown
 
@@ -32,7 +31,7 @@ from .record import (
     wake_at,
     wake_now,
 )
-from .values import exact_json
+from .values import is_same
 
 _NAMED: Final = 10
 """How many interrupts an error names."""
@@ -55,7 +54,7 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
         if state is None:
             raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id)
         record, inbox = record_of(state), inbox_of(state)
-        is_there = in_doubt and step is not None and _is_stored(state, step, form)
+        is_there = in_doubt and step is not None and is_same(state.events_triggered.get(step, UNSET), form)
         if is_there or (key is not None and _was_given(inbox, step, key)):
             await _wake_again(engine, id, state)
             return
@@ -88,11 +87,6 @@ async def _wake_again(engine: Engine, id: str, state: FlowState) -> None:
         return
     if look_at(id, state, now=engine.clock.now(), lease=engine.lease).what == "due":
         await engine.woken(id, wake)
-
-
-def _is_stored(state: FlowState, step: str, form: Any) -> bool:
-    there = state.events_triggered.get(step, UNSET)
-    return not isinstance(there, Unset) and exact_json(there) == exact_json(form)  # NaN is not equal to itself
 
 
 def _was_given(inbox: Inbox, step: str | None, key: str) -> bool:

@@ -40,6 +40,7 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
     while True:
         with collecting_copies() as copies:
             state = await engine.store.load(id)
+        copier = copies.of(state)
         if state is None:
             return "missing"
         if (how := ended_of(state)) is not None:
@@ -47,7 +48,7 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
             return how
         flow = engine.flow(state.name, id=id)
         if record_of(state).owner == token:
-            return claimed_already(engine, id, state, token, copier=copies.of(state))
+            return claimed_already(engine, id, state, token, copier=copier)
         look = look_at(id, state, now=engine.clock.now(), lease=engine.lease)
         if look.what != "due":
             if look.at is not None:
@@ -55,7 +56,7 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
                 if look.soon and engine.drives_here is None:  # a queue, whose clock may be another one
                     await engine.dispatch_again(id, look.at)
             return look.what
-        claimed = await claim(engine, id, state, flow, token, copier=copies.of(state))
+        claimed = await claim(engine, id, state, flow, token, copier=copier)
         if isinstance(claimed, Claim):
             return claimed
         if isinstance(claimed, End):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from .image import image_of
 from .lease import Claim, Lease
 from .record import Inbox, RunRecord, ended_of, metadata_of, record_of, wake_at, wake_now
 from .scalars import parent_scalar, scalars
+from .values import is_same
 
 
 @dataclass(frozen=True)
@@ -105,19 +105,12 @@ async def _join(engine: Engine, start: Start) -> None:
         raise FlowStateExistsError(
             f"There is a run {start.id!r} of the flow {state.name!r} already: choose another id.", flow_id=start.id
         )
-    if not _is_same(state.input if state.has("input") else UNSET, start.input):
+    if not is_same(state.input if state.has("input") else UNSET, start.input):
         LOG.warning("The run %r is there already, with another input, and stays as it is.", start.id)
     now = engine.clock.now()
     if ended_of(state) is None and look_at(start.id, state, now=now, lease=engine.lease).what == "due":
         wake = wake_at(state)
         await engine.dispatch(start.id, wake if wake is not None else wake_now(state, now))
-
-
-def _is_same(there: Any, given: Any) -> bool:
-    """Return whether two inputs are the same. Native maps have no order, and NaN is not equal to itself."""
-    if isinstance(there, Unset) or isinstance(given, Unset):
-        return isinstance(there, Unset) and isinstance(given, Unset)
-    return bool(there == given) or json.dumps(there, sort_keys=True) == json.dumps(given, sort_keys=True)
 
 
 async def _create_claimed(engine: Engine, start: Start) -> Claim:

@@ -311,6 +311,18 @@ def parsed_json(text: bytes) -> Any:
         return json.loads(text)
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Return whether two values are the same, one of which may have been read from a store.
+
+    Native maps have no order, and NaN is the same as NaN, though they are not equal.
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(is_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return bool(one == other) or (one != one and other != other)  # so NaN is known
+
+
 def fit_error(error: ValidationError) -> str:
     """Return in one line why a value does not fit its type; the value itself is not in it."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from firestore_flowstate import (
     CacheEntry,
+    FirestoreFlowStateStore,
     FlowResult,
     FlowState,
     FlowStateDecodeError,
@@ -73,6 +74,25 @@ async def test_an_input_is_the_same_whatever_its_order(flows: Flows, caplog: pyt
     await flows.start(one, {"b": 1, "a": math.nan}, id="x")
 
     assert "" == caplog.text
+
+
+async def test_an_input_of_firestores_own_types_is_another_one(
+    flow_state_settings: FlowStateSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others may have stored a timestamp and bytes: to start the run again is no error."""
+    settings = flow_state_settings.model_copy(update={"layout": "native"})
+    async with FirestoreFlowStateStore(settings) as native:
+        flows = Flows(native)
+
+        @flows.flow
+        async def one(run: Run, input: dict[str, int]) -> None: ...
+
+        state = FlowState.start(name="one", input={"at": datetime.now(timezone.utc), "data": b"\xff"})
+        await native.save("x", state)
+        async with flows:
+            await flows.start(one, {"a": 1}, id="x")
+
+    assert "The run 'x' is there already, with another input, and stays as it is." in caplog.messages
 
 
 async def test_an_input_that_does_not_fit_is_refused(flows: Flows, store: CountingStore) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import (
     FlowFailedError,
     Flows,
@@ -119,6 +121,27 @@ async def test_an_answer_whose_reply_is_lost_is_known_again(flows: Flows, store:
     await flows.resume("x", math.nan)
 
     assert await handle.result(timeout=5) is True
+
+
+async def test_an_answer_whose_reply_is_lost_is_known_in_any_order(flow_state_settings: FlowStateSettings) -> None:
+    """Maps of Firestore's have none: a native answer comes back with its keys in another one."""
+    settings = flow_state_settings.model_copy(update={"layout": "native"})
+    answer = {f"key-{number}": {"b": number, "a": [math.nan]} for number in range(20)}
+    async with FirestoreFlowStateStore(settings) as native:
+        store = CountingStore(native)
+        flows = Flows(store)
+
+        @flows.flow
+        async def asking(run: Run) -> int:
+            return len(await run.interrupt("map", dict[str, Any]))
+
+        async with flows:
+            handle = await flows.start(asking, id="x")
+            await blocked(store, "x")
+            store.faults = {store.updates + 1: lost_after}
+            await flows.resume("x", answer, step="map")
+
+            assert 20 == await handle.result(timeout=5)
 
 
 async def test_an_answer_that_does_not_fit_is_shown_as_json(flows: Flows, store: CountingStore) -> None:

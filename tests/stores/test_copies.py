@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import random
 from base64 import b85encode
 from collections.abc import AsyncIterator
@@ -60,9 +62,29 @@ async def test_a_copy_is_the_state_as_it_was_loaded(store: Any, size: int) -> No
 async def test_nobody_else_pays(store: Any) -> None:
     """A load keeps its bytes only for those who collect copies, and another object has none."""
     await store.save("flow-1", a_state(size=10))
-    with collecting_copies() as copies:
+    with collecting_copies() as collected:
         loaded = await store.load("flow-1")
+    with collecting_copies() as others:
+        await store.load("flow-1")
+    with collecting_copies() as copied:
+        copy = (await store.load("flow-1")).model_copy(deep=True)
     assert COLLECTED.get() is None
-
+    with collecting_copies() as before:
+        pass
     after = await store.load("flow-1")
-    assert [False, True, True] == [copies.of(state) is None for state in (loaded, after, loaded.model_copy(deep=True))]
+
+    found = [copies.of(state) for copies, state in ((others, loaded), (copied, copy), (before, after))]
+    assert [None, None, None] == found
+    assert collected.of(loaded) is not None
+
+
+async def test_nothing_is_kept_by_a_context_that_is(store: Any) -> None:
+    """A task that began in a load has its context for as long as it lives; it may load too."""
+    await store.save("flow-1", a_state(size=10))
+    with collecting_copies() as copies:
+        context = contextvars.copy_context()
+        loaded = await store.load("flow-1")
+    assert copies.of(loaded) is not None
+
+    again = await context.run(asyncio.ensure_future, store.load("flow-1"))
+    assert [None, None] == [copies.of(state) for state in (loaded, again)]
