@@ -147,8 +147,10 @@ def _named(text: str) -> object:
     try:
         found: object = importlib.import_module(module)
     except (Exception, SystemExit) as error:
+        # The text of a SyntaxError has its line too, and of its file the name alone.
+        reason = error.msg if isinstance(error, SyntaxError) else error
         raise MisusedError(
-            f"the module {module} cannot be imported: {type(error).__name__}: {error}{_place(error)}"
+            f"the module {module} cannot be imported: {type(error).__name__}: {reason}{_place(error)}"
         ) from error
     for part in name.split("."):
         if not hasattr(found, part):

@@ -257,6 +257,23 @@ def test_misuse(
     assert (code, "") == outcome[:2]
 
 
+def test_an_application_with_a_syntax_error(
+    here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its file and line are said once."""
+    tmp_path.joinpath("unclosed.py").write_text("import os\nx = (1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    outcome = here("start", "unclosed:refund")
+
+    assert re.search(
+        r"unclosed cannot be imported: SyntaxError: [^(]*'\(' was never closed \(.*unclosed\.py:2\)$",
+        outcome.err.strip(),
+    )
+    assert 1 == outcome.err.count(":2)")
+    assert "line 2" not in outcome.err
+
+
 @pytest.mark.parametrize(
     "command",
     ['start application:refund --json {"number":1}', "sweep --flows application:flows", "worker application:flows",
