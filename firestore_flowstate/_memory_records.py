@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -12,10 +13,13 @@ from ._document.difference import Change, apply
 from ._document.encoded_state import EncodedState, decode_state
 from ._document.head import check_head, error_line, expiry, has_expired, last_end_time, own_duration, queryable
 from ._error_texts import conflict, not_found, not_removable, with_flow_id
+from ._query.matching import Due, DueQuery, is_due, matches, order, wake_at
+from ._query.token import Position, from_token, scope_of, to_token
 from .copies import COLLECTED
 from .errors import FlowStateDecodeError, FlowStateEncodeError
 from .models import FlowState
 from .pages import FlowStateSummary
+from .query import FlowStateQuery
 from .settings import FlowStateSettings
 from .unset import Unset
 
@@ -99,6 +103,29 @@ class Records:
         """Return all that have not expired."""
         with self.lock():
             return [record for id in tuple(self.by_id) if (record := self._live(id)) is not None]
+
+    def matching(self, query: FlowStateQuery) -> Sequence[Record]:
+        """Return all that a query asks for, in no particular order. Its limit and token are passed over."""
+        return [record for record in self.live() if matches(query, record.summary)]
+
+    def page(self, query: FlowStateQuery) -> tuple[Sequence[Record], str | None]:
+        """Return a page of what a query asks for, and the token of the next page; None if there is none."""
+        limit = self._settings.page_size if query.limit is None else query.limit
+        scope = scope_of(self._name, query)
+        records = self.matching(query)
+        if query.continuation_token is not None:
+            last = order(*from_token(query.continuation_token, scope))
+            records = [record for record in records if _order(record) < last]
+        page = heapq.nlargest(limit + 1, records, key=_order)
+        if len(page) <= limit:
+            return page, None
+        last_shown = page[limit - 1].summary
+        return page[:limit], to_token(Position(last_shown.start_time, last_shown.id), scope)
+
+    def due(self, query: DueQuery) -> Sequence[Record]:
+        """Return those that are due, earliest first."""
+        due = [record for record in self.live() if is_due(query, record.summary)]
+        return heapq.nsmallest(query.limit, due, key=_due_order)
 
     def save(self, id: str, encoded: EncodedState, *, if_version: str | Unset | None) -> Record:
         """Keep a whole state.
@@ -209,6 +236,14 @@ def summarize(
         expire_at=expire_at,
         extra=queryable(shown.model_extra or {}),
     )
+
+
+def _order(record: Record) -> tuple[float, bytes]:
+    return order(record.summary.start_time, record.summary.id)
+
+
+def _due_order(record: Record) -> tuple[float, bytes]:
+    return Due(wake_at(record.summary.extra) or 0, record.summary.id).key
 
 
 def _check_version(id: str, expected: str | None, found: Record | None) -> None:

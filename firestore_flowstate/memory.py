@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,8 +21,7 @@ from ._document.wire import check_state
 from ._error_texts import batch, conflict, exists, not_found, with_flow_id
 from ._limits import check_flow_id, check_flow_ids, exact
 from ._memory_records import Record, Records
-from ._query.matching import Due, due_query, is_due, matches, order, wake_at
-from ._query.token import Position, from_token, scope_of, to_token
+from ._query.matching import due_query
 from ._signals import Sight, Sights, Signals
 from ._watch import Watch
 from .errors import FlowStateConflictError, FlowStateEncodeError, FlowStateError, FlowStateNotFoundError
@@ -233,7 +231,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateSummaryResponse:
         check_timeout(timeout)
-        records, token = self._page(query)
+        records, token = self._records.page(query_or_all(query))
         return FlowStateSummaryResponse(
             summaries=[record.copy_of_summary() for record in records], continuation_token=token
         )
@@ -241,7 +239,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     @override
     async def count(self, query: FlowStateQuery | None = None, *, timeout: float | None = None) -> int:
         check_timeout(timeout)
-        return len(self._matching(query_or_all(query)))
+        return len(self._records.matching(query_or_all(query)))
 
     @override
     async def due(
@@ -254,9 +252,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     ) -> Sequence[FlowStateSummary]:
         check_timeout(timeout)
         query = due_query(before, now=datetime.now(timezone.utc), limit=limit, after=after)
-        records = [record for record in self._records.live() if is_due(query, record.summary)]
-        earliest = heapq.nsmallest(limit, records, key=_due_order)
-        return [record.copy_of_summary() for record in earliest]
+        return [record.copy_of_summary() for record in self._records.due(query)]
 
     @override
     def watch(self, id: str) -> AsyncIterator[FlowState | None]:
@@ -283,7 +279,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         return Watch(begin)
 
     def _see_page(self, query: FlowStateQuery) -> Sight[Sequence[FlowStateSummary]]:
-        records, _ = self._page(query)
+        records, _ = self._records.page(query)
         return Sight(
             version=[record.version for record in records],
             item=lambda: [record.copy_of_summary() for record in records],
@@ -305,7 +301,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         self, query: FlowStateQuery | None = None, *, timeout: float | None = None
     ) -> FlowStateQueryResponse:
         check_timeout(timeout)
-        records, token = self._page(query)
+        records, token = self._records.page(query_or_all(query))
         return FlowStateQueryResponse(flow_states=[record.state() for record in records], continuation_token=token)
 
     def _load(self, id: str) -> FlowState | None:
@@ -352,31 +348,6 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         id = check_flow_id(id)
         refuse_nested([id], collection=self._name)
         self._records.delete(id, if_version=if_version)
-
-    def _matching(self, query: FlowStateQuery) -> Sequence[Record]:
-        return [record for record in self._records.live() if matches(query, record.summary)]
-
-    def _page(self, query: FlowStateQuery | None) -> tuple[Sequence[Record], str | None]:
-        query = query_or_all(query)
-        limit = self._settings.page_size if query.limit is None else query.limit
-        scope = scope_of(self._name, query)
-        records = self._matching(query)
-        if query.continuation_token is not None:
-            last = order(*from_token(query.continuation_token, scope))
-            records = [record for record in records if _order(record) < last]
-        page = heapq.nlargest(limit + 1, records, key=_order)
-        if len(page) <= limit:
-            return page, None
-        last_shown = page[limit - 1].summary
-        return page[:limit], to_token(Position(last_shown.start_time, last_shown.id), scope)
-
-
-def _order(record: Record) -> tuple[float, bytes]:
-    return order(record.summary.start_time, record.summary.id)
-
-
-def _due_order(record: Record) -> tuple[float, bytes]:
-    return Due(wake_at(record.summary.extra) or 0, record.summary.id).key
 
 
 def _each(ids: Iterable[str], call: Callable[[str], T], done: str) -> dict[str, T]:
