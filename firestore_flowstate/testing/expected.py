@@ -1,4 +1,4 @@
-"""What a store should answer about unknown keys: what is due, what expires, what is a scalar.
+"""What a store should answer: what is due, what expires, what is a scalar, and what walkers and followers see.
 
 This is computed from a plain dict of states, and on purpose shares no code with the stores of this package.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from ..models import FlowState
+from ..unset import Unset
 
 T = TypeVar("T")
 
@@ -52,6 +55,33 @@ def payload_keys(state: FlowState) -> set[str]:
         return type(value) in (bool, float) or (type(value) is int and -(2**63) <= value < 2**63)
 
     return {key for key, value in extra_of(state).items() if not is_scalar(value)}
+
+
+def with_duration(state: FlowState, expire_after: timedelta | Unset | None) -> FlowState:
+    """Return the state as a write with this `expire_after` leaves it."""
+    if not isinstance(expire_after, Unset):
+        own = -1 if expire_after is None else expire_after.total_seconds() * 1000
+        state.expireAfter = int(own) if own == int(own) else own
+    return state
+
+
+@dataclass
+class Walk:
+    """A list that is paged through while others write.
+
+    Attributes:
+        limit: How many states a page has.
+        expected: The ids that were there when the walk began.
+        token: The token of the next page.
+        seen: The ids on the pages so far.
+        moved: The ids that were created, deleted or got another start since.
+    """
+
+    limit: int
+    expected: set[str]
+    token: str | None = None
+    seen: list[str] = field(default_factory=list)
+    moved: set[str] = field(default_factory=set)
 
 
 class Follower(Generic[T]):

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -27,77 +26,13 @@ from ..models import CacheEntry, FlowState, FlowStatus
 from ..pages import FlowStateSummary
 from ..query import FlowStateQuery
 from ..store import VersionedFlowStateStore
-from ..unset import UNSET, Unset
+from ..unset import Unset
 from .comparison import exactly
-from .expected import Follower, due_order, expires, extra_of, payload_keys
-from .strategies import blocked_steps, cache_entries, executions, flow_states, json_values, operations, step_names
+from .expected import Follower, Walk, due_order, expires, extra_of, payload_keys, with_duration
+from .few_arguments import IDS, STEPS, Choice, caches, choices, durations, extras, few_states, ids, optional, steps
+from .strategies import json_values
 
 T = TypeVar("T")
-
-IDS: Final = ("a", "b", "B", "é", "\uff5e", "🙂", " ", "a.b")
-STEPS: Final = ("", "one", "two", "__x__", "10", "9")
-
-Choice = Literal["stored", "old", "nonsense"]
-
-ids = st.sampled_from(IDS)
-steps = st.sampled_from(STEPS) | step_names()
-caches = st.dictionaries(steps, cache_entries(), max_size=3)
-choices = st.sampled_from(["stored", "stored", "old", "nonsense"])
-optional = {
-    "operation": operations(),
-    "blocked_on_step": st.none() | blocked_steps(),
-    "executions": st.lists(executions(), max_size=2),
-    "trace_context": st.none() | st.text(max_size=5),
-}
-moments = st.sampled_from([0, 0.0, 1, 1.5, -1, 2**53 + 1, float(2**53), True, "1", float("nan"), float("-inf")])
-scalars = {"wakeAt": moments, "owner": st.sampled_from(["me", "you", "", 1, True]), "x": st.text(max_size=5)}
-extras = st.fixed_dictionaries({}, optional={key: values | st.just(UNSET) for key, values in scalars.items()})
-durations = st.sampled_from(
-    [UNSET, UNSET, None, timedelta(days=400), timedelta(days=3, microseconds=500)]
-)  # none is over
-
-
-def _as_one_of_few(state: FlowState, start_time: float, name: str | None, owner: Any, wake_at: Any) -> FlowState:
-    state.start_time, state.name, state.owner = start_time, name, owner
-    if wake_at is not None:
-        state.wakeAt = wake_at
-    return state
-
-
-def _with_duration(state: FlowState, expire_after: timedelta | Unset | None) -> FlowState:
-    if not isinstance(expire_after, Unset):
-        own = -1 if expire_after is None else expire_after.total_seconds() * 1000
-        state.expireAfter = int(own) if own == int(own) else own
-    return state
-
-
-few_states = st.builds(  # few starts, names and owners, so that lists have ties and filters find something
-    _as_one_of_few,
-    flow_states(),
-    st.sampled_from([0, 0.0, 1, 1.0, 1.5, -1, 2**53, 2**53 + 1]),
-    st.sampled_from([None, "", "flow"]),
-    st.sampled_from(["me", "you", "", 1, True, None]),
-    st.none() | moments,
-)
-
-
-@dataclass
-class Walk:
-    """A list that is paged through while others write.
-
-    Attributes:
-        limit: How many states a page has.
-        expected: The ids that were there when the walk began.
-        token: The token of the next page.
-        seen: The ids on the pages so far.
-        moved: The ids that were created, deleted or got another start since.
-    """
-
-    limit: int
-    expected: set[str]
-    token: str | None = None
-    seen: list[str] = field(default_factory=list)
-    moved: set[str] = field(default_factory=set)
 
 
 class FlowStateStoreMachine(RuleBasedStateMachine):
@@ -136,7 +71,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
     def save(self, id: str, state: FlowState, expire_after: timedelta | Unset | None) -> None:
         """The last write wins."""
         state.flow_id = id
-        expected = _with_duration(copy.deepcopy(state), expire_after)
+        expected = with_duration(copy.deepcopy(state), expire_after)
         self._run(self._store.save(id, state, expire_after=expire_after))
         assert exactly(expected) == exactly(state)
         self._wrote(id, state, state.version, payload=payload_keys(state))
@@ -162,7 +97,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             assert exactly(expected) == exactly(state)
         else:
             self._run(self._store.create(id, state, expire_after=expire_after))
-            assert exactly(_with_duration(expected, expire_after)) == exactly(state)
+            assert exactly(with_duration(expected, expire_after)) == exactly(state)
             self._wrote(id, state, state.version, payload=payload_keys(state))
 
     @rule(
@@ -206,7 +141,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             except FlowStateEncodeError:
                 assert self._payload[id] is None
                 return
-            state = _with_duration(copy.deepcopy(self._states[id]), expire_after)
+            state = with_duration(copy.deepcopy(self._states[id]), expire_after)
             pairs = [(step, entry) for step, entry in state.cache.items() if step not in remove]
             for step, entry in cache.items():
                 place = next((i for i, (name, _) in enumerate(pairs) if name == step), len(pairs))

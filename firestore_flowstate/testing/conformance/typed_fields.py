@@ -2,165 +2,32 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 import pytest
 
 from ...errors import FlowStateBatchError, FlowStateEncodeError
-from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
+from ...models import CacheEntry, FlowState
 from ...query import FlowStateQuery
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
-from .states import A_START
+from .sample_fields import (
+    ODD_VALUES,
+    PLACES,
+    BlockedForWhom,
+    CodedResult,
+    HostExecution,
+    Level,
+    Number,
+    RegionalOperation,
+    TenantFlow,
+    TextApart,
+    TimedEntry,
+    Word,
+    full,
+    models_of,
+)
 from .suite import Suite
-
-
-class _Apart(str):
-    """A text that is only equal to itself."""
-
-    __slots__ = ()
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-
-class _Word(str, enum.Enum):
-    ONE = "one"
-
-
-class _Level(enum.IntEnum):
-    HIGH = 3
-
-
-class _Number(int):
-    pass
-
-
-class _Flow(FlowState):
-    tenant: str = "acme"
-    labels: list[str] = []  # noqa: RUF012  # pydantic copies it
-
-
-class _Operation(Operation):
-    region: str
-
-
-class _Result(FlowResult):
-    error_code: int
-
-
-class _Entry(CacheEntry):
-    took_ms: int
-
-
-class _Blocked(BlockedOnStep):
-    for_whom: str | None
-
-
-class _Execution(FlowStateExecution):
-    host: str
-
-
-Change: TypeAlias = Callable[[FlowState, Any], object]
-
-
-ODD_VALUES: Final[Mapping[str, Any]] = {
-    "None": None,
-    "True": True,
-    "int": 1,
-    "float": 1.5,
-    "NaN": float("nan"),
-    "text": "text",
-    "bytes": b"bytes",
-    "lone surrogate": "\ud800",
-    "list": [1],
-    "empty dict": {},
-    "dict": {"name": 5, "value": 1},
-    "set": {"text"},
-    "object": object(),
-    "datetime": datetime(2024, 1, 1),  # noqa: DTZ001  # to be refused, or stored as it is
-    "text of an enumeration": _Word.ONE,
-    "number of an enumeration": _Level.HIGH,
-    "int of a subclass": _Number(7),
-    "2**70": 2**70,
-    "a model": Operation(name="operation"),
-    "an entry": CacheEntry(value=1),
-}
-"""Values that an application without a type checker may put into any field."""
-
-
-def full() -> FlowState:
-    """Return a state that has every field."""
-    return FlowState(
-        flow_id="flow",
-        name="name",
-        input=1,
-        start_time=A_START,
-        cache={"step": CacheEntry(value=1)},
-        events_triggered={"event": 1},
-        blocked_on_step=BlockedOnStep.model_validate({"name": "wait", "schema": "{}"}),
-        operation=Operation(
-            name="flow",
-            metadata=1,
-            done=True,
-            result=FlowResult(response=1, error="error", stacktrace="trace"),
-            blocked_on_step=BlockedOnStep(name="wait"),
-        ),
-        trace_context="trace",
-        executions=[FlowStateExecution(start_time=1, end_time=2, trace_ids=["trace"])],
-    )
-
-
-def _models(state: FlowState) -> dict[str, WireModel]:
-    result, blocked = state.operation.result, state.operation.blocked_on_step
-    assert result is not None
-    assert blocked is not None
-    assert state.blocked_on_step is not None
-    return {
-        "state": state,
-        "cache entry": state.cache["step"],
-        "blocked step": state.blocked_on_step,
-        "operation": state.operation,
-        "result": result,
-        "operation's blocked step": blocked,
-        "execution": state.executions[0],
-    }
-
-
-def _field(model: str, name: str) -> Change:
-    def change(state: FlowState, value: Any) -> None:  # as model_copy(update=...) does
-        changed = _models(state)[model]
-        changed.__dict__[name] = value
-        changed.__pydantic_fields_set__.add(name)
-
-    return change
-
-
-PLACES: Final[Mapping[str, Change]] = {
-    **{
-        f"{name} of the {model}": _field(model, name)
-        for model, example in _models(full()).items()
-        for name in type(example).model_fields
-    },
-    "entry of the cache": lambda state, value: state.cache.update(step=value),
-    "name of a step": lambda state, value: _put(state.cache, value, CacheEntry(value=1)),
-    "event": lambda state, value: state.events_triggered.update(event=value),
-    "name of an event": lambda state, value: _put(state.events_triggered, value, 1),
-    "execution": lambda state, value: state.executions.append(value),
-    "trace id": lambda state, value: state.executions[0].trace_ids.append(value),  # type: ignore[attr-defined]  # a list
-    "unknown key": lambda state, value: _put(state.__pydantic_extra__, value, 1),
-    "value of an unknown key": lambda state, value: setattr(state, "owner", value),
-    "wire name": lambda state, value: _put(state.__pydantic_extra__, "startTime", value),
-    "wire name in the operation": lambda state, value: _put(state.operation.__pydantic_extra__, "blockedOnStep", value),
-    "field that is missing": lambda state, value: state.__dict__.pop("start_time"),
-}
-
-
-def _put(mapping: Any, key: Any, value: Any) -> None:
-    if key.__hash__ is not None:
-        mapping[key] = value
 
 
 class TypedFieldTests(Suite):
@@ -239,7 +106,7 @@ class TypedFieldTests(Suite):
         """`model_construct` takes the set of fields from its caller; a value that is there counts all the same."""
         await store.save("id", FlowState.start())
         state = full()
-        for model in _models(state).values():
+        for model in models_of(state).values():
             model.__pydantic_fields_set__.clear()
         if write == "edit":
             async with store.edit("id") as edited:
@@ -267,7 +134,7 @@ class TypedFieldTests(Suite):
         before = exactly(await store.load("id"))
         state = full()
         for value in (1, 2):
-            getattr(state, name)[_Apart("twice")] = CacheEntry(value=value)
+            getattr(state, name)[TextApart("twice")] = CacheEntry(value=value)
 
         with pytest.raises(FlowStateEncodeError, match="two of its names are the same text") as refusal:
             await (store.save("id", state) if write == "save" else store.update("id", **{name: getattr(state, name)}))
@@ -321,12 +188,14 @@ class TypedFieldTests(Suite):
     @pytest.mark.parametrize("write", ["save", "create", "save_many", "edit"])
     async def test_declared_fields_of_subclasses_are_state(self, store: VersionedFlowStateStore, write: str) -> None:
         """A field that a class of the application declares is kept under its wire name, defaults too."""
-        state = _Flow.model_validate(full().model_dump(by_alias=True))
+        state = TenantFlow.model_validate(full().model_dump(by_alias=True))
         state.labels.append("new")
-        state.operation = _Operation(name="flow", done=True, region="eu", result=_Result(error="no", error_code=5))
-        state.cache["step"] = _Entry(value=1, took_ms=7)
-        state.blocked_on_step = _Blocked(name="wait", for_whom=None)
-        state.executions = [_Execution(trace_ids=[], host="a")]
+        state.operation = RegionalOperation(
+            name="flow", done=True, region="eu", result=CodedResult(error="no", error_code=5)
+        )
+        state.cache["step"] = TimedEntry(value=1, took_ms=7)
+        state.blocked_on_step = BlockedForWhom(name="wait", for_whom=None)
+        state.executions = [HostExecution(trace_ids=[], host="a")]
         if write == "edit":
             await store.save("id", full())
             async with store.edit("id") as edited:
@@ -348,14 +217,14 @@ class TypedFieldTests(Suite):
         assert {"value": 1, "tookMs": 7} == dumped["cache"]["step"]
         assert {"name": "wait", "forWhom": None} == dumped["blockedOnStep"]
         assert [{"traceIds": [], "host": "a"}] == dumped["executions"]
-        assert ["new"] == _Flow.model_validate(dumped).labels
+        assert ["new"] == TenantFlow.model_validate(dumped).labels
 
     @pytest.mark.asyncio
     async def test_declared_fields_can_be_asked_for(self, store: VersionedFlowStateStore) -> None:
         """A declared field is found by ``where``, and summaries show it."""
-        state = _Flow.model_validate({**full().model_dump(by_alias=True), "tenant": "other"})
+        state = TenantFlow.model_validate({**full().model_dump(by_alias=True), "tenant": "other"})
         await store.save("other", state)
-        await store.save("acme", _Flow.model_validate(full().model_dump(by_alias=True)))
+        await store.save("acme", TenantFlow.model_validate(full().model_dump(by_alias=True)))
         page = await store.list_summaries(FlowStateQuery(where={"tenant": "acme"}))
 
         assert ["acme"] == [summary.id for summary in page.summaries]
@@ -365,17 +234,17 @@ class TypedFieldTests(Suite):
     async def test_scalars_of_other_types_are_what_they_are_equal_to(self, store: VersionedFlowStateStore) -> None:
         """Members of enumerations and other subclasses of str and int serve as ids, names, filters and values."""
         state = full()
-        state.cache[_Word.ONE] = CacheEntry(value=_Level.HIGH)
-        state.name, state.start_time, state.level, state.word = _Word.ONE, _Number(5), _Level.HIGH, _Word.ONE
-        state.executions[0].end_time = _Number(9)
-        await store.save(_Word.ONE, state)
-        await store.update(_Word.ONE, cache={_Word.ONE: CacheEntry(value=_Number(8))}, remove=[_Word.ONE])
+        state.cache[Word.ONE] = CacheEntry(value=Level.HIGH)
+        state.name, state.start_time, state.level, state.word = Word.ONE, Number(5), Level.HIGH, Word.ONE
+        state.executions[0].end_time = Number(9)
+        await store.save(Word.ONE, state)
+        await store.update(Word.ONE, cache={Word.ONE: CacheEntry(value=Number(8))}, remove=[Word.ONE])
         query = FlowStateQuery(
-            limit=_Level.HIGH,
-            name=_Word.ONE,
-            started_after=_Number(5),
-            started_before=_Number(6),
-            where={"level": _Level.HIGH, "word": _Word.ONE},
+            limit=Level.HIGH,
+            name=Word.ONE,
+            started_after=Number(5),
+            started_before=Number(6),
+            where={"level": Level.HIGH, "word": Word.ONE},
         )
         loaded = await store.load("one")
 
@@ -386,8 +255,8 @@ class TypedFieldTests(Suite):
         )
         assert exactly({"step": 1, "one": 8}) == exactly({step: entry.value for step, entry in loaded.cache.items()})
         assert ["flow"] == [found.flow_id for found in (await store.list(query)).flow_states]
-        assert [1, ["one"]] == [await store.count(query), list(await store.load_many([_Word.ONE]))]
-        await store.delete_many([_Word.ONE])
+        assert [1, ["one"]] == [await store.count(query), list(await store.load_many([Word.ONE]))]
+        await store.delete_many([Word.ONE])
         assert await store.load("one") is None
 
     @pytest.mark.asyncio
