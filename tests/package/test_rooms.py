@@ -361,6 +361,23 @@ def test_no_module_is_a_drawer() -> None:
     assert not drawers & {path.stem.strip("_") for path in MODULES}
 
 
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_a_module_has_at_most_300_lines_of_code(path: Path) -> None:
+    """It holds one concept. Docstrings, comments, imports and signatures, which tell rather than do, do not count."""
+    tree, text = ast.parse(path.read_text()), path.read_text().splitlines()
+    telling: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            telling |= {*range(node.lineno, (node.end_lineno or 0) + 1)}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            telling |= {*range(node.lineno, node.body[0].lineno)}
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            telling |= {*range(node.lineno, (node.end_lineno or 0) + 1)}
+    code = [n for n, line in enumerate(text, 1) if n not in telling and line.strip() and line.strip()[0] != "#"]
+
+    assert len(code) <= 300
+
+
 @cache
 def _loaded_by(code: str) -> frozenset[str]:
     """Return the modules that are loaded after the code ran in a Python of its own."""
