@@ -6,6 +6,7 @@ So any process can check them, also one without the code of the flow.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from firestore_flowstate import FlowStateError
@@ -15,13 +16,17 @@ from .values import exact_json
 
 _LONGEST: Final = 100
 """How many characters of a value an error has."""
+_AS_MODELS_HAVE_THEM: Final = "binary"
+"""The format that pydantic gives bytes in a JSON Schema if their form is not base64: UTF-8, or hexadecimal."""
 
 
-def check_payload(payload: Any, schema: str | None, *, id: str, step: str) -> None:
+def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step: str) -> None:
     """Refuse an answer that does not fit the schema.
 
     Args:
         payload: The answer in its JSON form.
+        given: The answer as it was given. Bytes in its plain containers have base64 as their JSON form, so they fit
+            no model that has its bytes in another form: they would be read as other bytes.
         schema: The JSON Schema, as text; None: any answer fits.
         id: The id of the run.
         step: The key of the interrupt.
@@ -43,7 +48,10 @@ def check_payload(payload: Any, schema: str | None, *, id: str, step: str) -> No
         form = json.loads(schema)
         kind = jsonschema.validators.validator_for(form, default=jsonschema.Draft202012Validator)
         # With an empty registry nothing is fetched, whatever a stored schema refers to: it is input.
-        problem = jsonschema.exceptions.best_match(kind(form, registry=referencing.Registry()).iter_errors(payload))
+        formats = jsonschema.FormatChecker(formats=())
+        formats.checks(_AS_MODELS_HAVE_THEM)(lambda value: not isinstance(value, _Base64))
+        validator = kind(form, registry=referencing.Registry(), format_checker=formats)
+        problem = jsonschema.exceptions.best_match(validator.iter_errors(_marked(payload, given)))
     except (ValueError, referencing.exceptions.Unresolvable, jsonschema.exceptions.SchemaError) as error:
         raise InvalidPayloadError(
             f"The schema that the run {id!r} stores for {step!r} cannot be used: {error}", flow_id=id, step=step
@@ -55,8 +63,30 @@ def check_payload(payload: Any, schema: str | None, *, id: str, step: str) -> No
         )
 
 
+class _Base64(str):
+    """The form of bytes that were given in a plain container, or alone."""
+
+    __slots__ = ()
+
+
+def _marked(form: Any, given: Any) -> Any:
+    """Return the JSON form with the texts that stand for bytes of plain containers known as such."""
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return _Base64(form)
+    if isinstance(given, Mapping) and isinstance(form, dict) and len(given) == len(form):
+        return {key: _marked(inside, one) for (key, inside), one in zip(form.items(), given.values(), strict=True)}
+    if isinstance(given, Sequence) and isinstance(form, list) and len(given) == len(form):
+        return list(map(_marked, form, given))
+    return form
+
+
 def _reason(problem: Any) -> str:
     """Return why a value does not fit, with the value as JSON, in which answers are given, and not as Python has it."""
+    if problem.validator == "format":
+        return (
+            "bytes in a plain container are stored in base64, and the model reads another form: give the model, or "
+            "set its ser_json_bytes and val_json_bytes to 'base64'"
+        )
     value = repr(problem.instance)
     reason: str = problem.message
     if not reason.startswith(value):

@@ -60,7 +60,7 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
             return
         step = _check(state, record, id, step)
         wait = record.waits.get(step)
-        check_payload(form, wait.schema if wait is not None else None, id=id, step=step)
+        check_payload(form, payload, wait.schema if wait is not None else None, id=id, step=step)
         wake = None
         if wait is not None and not is_owned(state, record):
             wake = wake_now(state, engine.clock.now())

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import (
@@ -160,6 +160,70 @@ async def test_an_answer_that_does_not_fit_is_shown_as_json(flows: Flows, store:
     ):
         with pytest.raises(InvalidPayloadError, match=said):
             await flows.resume("x", answer)
+
+
+class Photo(BaseModel):
+    pixels: bytes
+
+
+class InHex(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
+
+    pixels: bytes
+
+
+class InBase64(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    pixels: bytes
+
+
+@pytest.mark.parametrize("pixels", [b"abc", b"\xff\xfe"])
+@pytest.mark.parametrize("kind", [Photo, InHex, list[Photo], Photo | None])
+async def test_an_answer_of_bytes_that_would_be_read_as_others_is_refused(
+    flows: Flows, store: CountingStore, kind: Any, pixels: bytes
+) -> None:
+    """They are in base64 outside of their model, which has another form; the run can be answered yet."""
+
+    @flows.flow
+    async def asking(run: Run) -> str:
+        return repr(await run.interrupt("photo", kind))
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    before = await store.load("x")
+    answer: Any = {"pixels": pixels}
+    with pytest.raises(InvalidPayloadError, match="pixels: bytes in a plain container are stored in base64"):
+        await flows.resume("x", [answer] if kind == list[Photo] else answer)
+    assert before == await store.load("x")
+
+    model = InHex if kind is InHex else Photo
+    right = model(pixels=b"abc")
+    await flows.resume("x", [right] if kind == list[Photo] else right)
+
+    assert repr([right] if kind == list[Photo] else right) == await handle.result(timeout=5)
+
+
+@pytest.mark.parametrize("kind", [bytes, dict[str, bytes], InBase64, Any])
+async def test_an_answer_of_bytes_is_read_as_the_same_bytes(flows: Flows, store: CountingStore, kind: Any) -> None:
+    """In plain containers, and for a model that has them in base64; without a type they are their text."""
+
+    @flows.flow
+    async def asking(run: Run) -> str:
+        return repr(await run.interrupt("photo", kind))
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    pixels = b"\xff\xfe"
+    await flows.resume("x", pixels if kind is bytes else {"pixels": pixels})
+
+    expected = {
+        bytes: pixels,
+        dict[str, bytes]: {"pixels": pixels},
+        InBase64: InBase64(pixels=pixels),
+        Any: {"pixels": "__4="},
+    }
+    assert repr(expected[kind]) == await handle.result(timeout=5)
 
 
 async def test_an_answer_before_the_question_is_kept(flows: Flows, store: CountingStore) -> None:
