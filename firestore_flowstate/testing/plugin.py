@@ -5,13 +5,16 @@
     async def test_my_flow(flow_state_store):
         await flow_state_store.save("id", FlowState.start())
 
-pytest loads this module in every run if the package is installed, so it imports nothing before a fixture is
-used.
+pytest loads this module in every run if the package is installed. So it imports nothing before a fixture is used that
+pytest has not loaded by itself.
 """
 
 from __future__ import annotations
 
+import threading
+import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from ..firestore import FirestoreFlowStateStore
     from ..flows import Flow
     from ..settings import FlowStateSettings
+    from ..store import VersionedFlowStateStore
     from .simulation import Simulation
 
     class Simulate(Protocol):
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
             answers: Mapping[str, Any] | None = None,
             crash_before_write: int | None = None,
             crash_after_write: int | None = None,
+            store: VersionedFlowStateStore | None = None,
         ) -> Simulation:
             """Run the flow; see `simulate`."""
             ...
@@ -69,8 +74,6 @@ def flow_state_settings(firestore_emulator: Emulator) -> FlowStateSettings:
     To test with other settings, override the fixture:
     ``flow_state_settings.model_copy(update={"layout": "native"})``.
     """
-    import uuid
-
     from ..settings import FlowStateSettings
 
     fresh = uuid.uuid4().hex[:12]
@@ -87,7 +90,6 @@ def flow_state_store(flow_state_settings: FlowStateSettings) -> Iterator[Firesto
     Synchronous tests wrap it in SyncFlowStateStore, or use it in ``asyncio.run``.
     """
     import asyncio
-    import threading
 
     from ..firestore import FirestoreFlowStateStore
 
@@ -115,10 +117,6 @@ def flows_memory() -> Simulate:
 
 
 @pytest.fixture
-def flows_emulator(flow_state_store: FirestoreFlowStateStore) -> Simulate:
+def flows_emulator(flows_memory: Simulate, flow_state_store: FirestoreFlowStateStore) -> Simulate:
     """`firestore_flowstate.testing.simulate` on the emulator, in the collection of `flow_state_store`."""
-    from functools import partial
-
-    from .simulation import simulate
-
-    return partial(simulate, store=flow_state_store)
+    return partial(flows_memory, store=flow_state_store)

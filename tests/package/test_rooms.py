@@ -49,7 +49,7 @@ LATE = {
     "models": (1, "a cycle: the JSON forms of values know models"),
     "emulator.command_line": (2, "rich is an extra"),
     "testing": (1, "pytest is loaded when its suites are asked for"),
-    "testing.plugin": (10, "it is loaded in every run of an environment, also in those that test something else"),
+    "testing.plugin": (6, "it is loaded in every run of an environment, also in those that test something else"),
 }
 """Where imports stand inside functions: how many, and why. `flows` and `cli` have lists of their own to keep."""
 
