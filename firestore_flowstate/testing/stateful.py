@@ -272,7 +272,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
 
     @rule(before=st.sampled_from([-5, 0, 1, 1.25, 2**53, 2**53 + 1]), limit=st.integers(1, 4))
     def due(self, before: float, limit: int) -> None:
-        """Exactly those whose time has come, each once, page by page, with the time in its type."""
+        """The pages have each state once whose time has come, and no other, with the time in its type."""
         expected = due_order(self._states, before)
         found: list[FlowStateSummary] = []
         while True:

@@ -273,7 +273,7 @@ class TestThreads:
         assert [threading.current_thread()] == seen
 
     def test_a_function_may_not_write_the_state_it_is_given(self, store: SyncFlowStateStore) -> None:
-        """It would wait for itself, on its own thread as on the loop."""
+        """Such a call would wait for itself, on its own thread as on the loop."""
         store.save("a", FlowState.start())
         with pytest.raises(FlowStateError, match="modify"):
             store.modify("a", lambda _: store.update("a") and None)
@@ -338,7 +338,7 @@ class TestThreads:
 
 
 class LoopBoundStore(MemoryFlowStateStore):
-    """What others write: it belongs to one loop, and what it enters in a task it leaves in that task."""
+    """A store such as others write: it belongs to one loop, and leaves in a task what it entered in that task."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -433,7 +433,7 @@ class TestNeverHangs:
     """Closing, dropping and interrupting at any point leaves nothing waiting."""
 
     def test_an_abandoned_iteration(self, either: SyncFlowStateStore) -> None:
-        """An iterator that nobody follows to the end may be dropped, also by the collector, and holds up nothing."""
+        """An iterator that nobody follows to the end holds up nothing, also if garbage collection drops it."""
         either.save_many({str(n): FlowState.start() for n in range(5)})
         for _ in range(3):
             states = either.iterate(FlowStateQuery(limit=1))
@@ -510,7 +510,7 @@ def test_closed_while_a_function_runs() -> None:
 
 
 def test_errors_go_when_nobody_has_them(store: SyncFlowStateStore) -> None:
-    """Without waiting for the collector: what an error keeps may be a large state."""
+    """They go without waiting for the garbage collector, since an error may keep a large state."""
 
     def edit() -> None:
         with store.edit("missing"):
@@ -555,13 +555,13 @@ class _NotAsynchronous:
     ids=["a number", "None", "a string", "a class", "a blocking store"],
 )
 def test_what_is_not_a_store_is_refused(store: Any) -> None:
-    """When it is wrapped, as is a wrapper: its calls would wait for each other for ever."""
+    """Wrapping it is an error, as wrapping a wrapper is: their calls would wait for each other for ever."""
     with pytest.raises(TypeError, match="store is an asynchronous store"):
         SyncFlowStateStore(store)
 
 
 def test_a_method_that_is_not_asynchronous_is_an_error() -> None:
-    """And not a wait for ever; it is closed all the same."""
+    """The call does not wait for ever, and the store is closed all the same."""
     store: Any = _NotAsynchronous()
     with SyncFlowStateStore(store) as blocking, pytest.raises(TypeError, match="load of the store that is wrapped"):
         blocking.load("id")

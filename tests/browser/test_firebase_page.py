@@ -49,7 +49,7 @@ def address() -> Iterator[str]:
 
 
 async def connect(page: Page, project: Project, uid: str) -> None:
-    """Lead what the page asks of other machines to where it is here: the SDK, the sign-in, and the emulators' ports."""
+    """Answer here what the page asks of other machines: the SDK, the sign-in, and the ports of the emulators."""
     cors = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "*"}
 
     async def sdk(route: Route) -> None:
@@ -93,7 +93,7 @@ async def test_a_person_follows_and_answers_a_run(page: Page, project: Project, 
 
 
 async def test_a_person_rejects(page: Page, project: Project, address: str) -> None:
-    """And a page that is opened later shows the runs that are there."""
+    """The page says so. One that is opened later shows the runs that are there."""
     id = await asyncio.to_thread(project.start, "bea", "coffee")
     await connect(page, project, "bea")
     await page.goto(address)

@@ -53,7 +53,7 @@ def test_an_empty_file(here: Callable[..., Outcome], store: SyncFlowStateStore, 
 def test_from_pipe_to_pipe(
     flowstate: Processes, here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path
 ) -> None:
-    """As UTF-8, whatever the terminal has; the lines are those of a file."""
+    """The lines are those of a file, in UTF-8 whatever encoding the terminal has."""
     exported = flowstate("export", "-", PYTHONIOENCODING="ascii")
     imported = flowstate("import", "-", "--collection", "copies", input=exported.out, PYTHONIOENCODING="ascii")
     here("export", str(file), "--collection", "copies")
@@ -64,7 +64,7 @@ def test_from_pipe_to_pipe(
 
 
 def test_lines_of_any_length(here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path) -> None:
-    """Also lines that are read in several goes."""
+    """Lines that are read in several goes come whole."""
     large = flow("large", input=["x" * 1_500_000, "y" * 1_500_000])
     store.save("large", large)
     here("export", str(file))

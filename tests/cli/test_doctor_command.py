@@ -101,21 +101,21 @@ def missing(findings: list[tuple[str, str | None, str]]) -> set[tuple[str | None
 
 
 def test_runs_that_nobody_drives(flowstate: Processes, flow_state_store: FirestoreFlowStateStore) -> None:
-    """After 3 minutes; of one whose owner has died, after the pause in which nobody may take it over."""
+    """They are found after 3 minutes. One whose owner has died is found after the pause in which nobody may take it."""
     asyncio.run(make_runs(flow_state_store))
 
     assert set() == missing(found(flowstate("doctor", "--json")))
 
 
 def test_the_servers_clock_says_what_is_late(flowstate: Processes, flow_state_store: FirestoreFlowStateStore) -> None:
-    """Not the one of this machine, which may be wrong."""
+    """The clock of this machine may be wrong, and does not count."""
     asyncio.run(make_runs(flow_state_store))
     for offset in ("+7200", "-7200"):
         assert {(None, "clock")} == missing(found(flowstate("doctor", "--json", **another_clock(offset))))
 
 
 def test_the_flows_of_an_application(flowstate: Processes, flow_state_store: FirestoreFlowStateStore) -> None:
-    """Names that it does not know, and a queue that cannot be reached; misuse is 2."""
+    """It finds names that it does not know, and a queue that cannot be reached. Misuse exits with 2."""
     asyncio.run(make_runs(flow_state_store))
     away = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:1", "PYTHONPATH": HERE}
     findings = found(flowstate("doctor", "--flows", "deployment:flows", "--json", **away))

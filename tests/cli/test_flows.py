@@ -60,7 +60,7 @@ def long_ago(store: FirestoreFlowStateStore, id: str) -> None:
 def test_a_run_from_start_to_end(
     flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
 ) -> None:
-    """Started by its code, answered without it, gone on with by the next sweep; the history tells all of it."""
+    """Its code starts it, an answer needs no code, and the next sweep goes on with it. The history tells all of it."""
     assert Outcome(0, "order-17\n", "waits for approve\n") == start(flowstate, "order-17", {"number": 17})
     state = asyncio.run(flow_state_store.load("order-17"))
     assert state is not None
@@ -92,7 +92,7 @@ def test_a_run_from_start_to_end(
 
 
 def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Outcome]) -> None:
-    """With the error in its line, and the stack below. A retry has it go on from there, and keeps the error."""
+    """The error stands in its line, and the stack below. A retry has the run go on from there, and keeps the error."""
     start(flowstate, "order-1", {"number": 1, "fails": True})
     here("resume", "order-1", "--json", '{"ok": true}')
     work_until(flowstate, lambda: "failed" in here("list").out)
@@ -119,7 +119,7 @@ def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Ou
 def test_a_step_that_fails_is_one_line(
     flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
 ) -> None:
-    """With its error; the history has the traceback."""
+    """The line has the error, and the history has the traceback."""
     line = "flowstate: The step 'pay' of the run {} failed after 1 attempt, and is not tried again. "
     said = f"{line}RuntimeError: no money\n"
     ended = "failed: StepFailedError: The step 'pay' of the run 'b' failed after 1 attempt: RuntimeError: no money"
@@ -137,7 +137,7 @@ def test_a_step_that_fails_is_one_line(
 
 
 def test_an_application_that_logs_itself_gets_the_traceback(flowstate: Processes) -> None:
-    """In its own form."""
+    """The log has it in the form of the application."""
     process = flowstate.start("start", "tests.cli.talkative:broke", "--id", "t", PYTHONPATH=str(Path(HERE).parents[1]))
     _, err = process.communicate(timeout=PATIENCE)
 
@@ -260,7 +260,7 @@ def test_misuse(
 def test_an_application_with_a_syntax_error(
     here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Its file and line are said once."""
+    """The message has its file and line once."""
     tmp_path.joinpath("unclosed.py").write_text("import os\nx = (1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -340,7 +340,7 @@ def test_an_answer_before_it_is_asked_for(flowstate: Processes, here: Callable[.
 def test_the_history_of_more_than_waits(
     here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
 ) -> None:
-    """Open waits with their ends, children, and the time of what nobody timed."""
+    """It shows open waits with their ends, children, and the time of what nobody timed."""
     flows = Flows(flow_state_store)
 
     @flows.flow
@@ -369,7 +369,7 @@ def test_the_history_of_more_than_waits(
 
 
 def test_the_history_of_what_genkit_left(here: Callable[..., Outcome], store: object) -> None:
-    """Steps without times in the order in which they are stored."""
+    """The steps stand without times, in the order in which they are stored."""
     assert ["reserve", "charge", "ship"] == [
         line["name"] for line in happened(here, "order-1001") if line["what"] == "step"
     ]

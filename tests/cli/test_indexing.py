@@ -22,7 +22,7 @@ def _nobody_is_there(environment: dict[str, str]) -> None:
 
 
 def test_indexes(flowstate: Processes) -> None:
-    """For the default settings, the file that lies ready for Firebase's tools."""
+    """The default settings give the file that lies ready for Firebase's tools."""
     assert Outcome(0, (PROJECT / "emulator/firestore.indexes.json").read_text(), "") == flowstate("indexes")
 
 
@@ -37,7 +37,7 @@ def test_indexes_of_the_collection_and_the_keys_that_are_asked_for(here: Callabl
 
 
 def test_indexes_for_terraform(here: Callable[..., Outcome]) -> None:
-    """In the project and database of the settings."""
+    """The resources are of the project and database of the settings."""
     outcome = here("indexes", "--format", "terraform", "--project", "shop", "--database", "flows")
 
     assert outcome.out == index_file(FlowStateSettings(project="shop", database="flows"), format="terraform")

@@ -86,7 +86,7 @@ def test_list_shows_the_beginning_of_a_very_long_id(here: Callable[..., Outcome]
     ],
 )
 def test_filters(here: Callable[..., Outcome], store: SyncFlowStateStore, filters: str, expected: list[str]) -> None:
-    """Alone and together, for lists and counts alike."""
+    """Filters work alone and together, for lists and counts alike."""
     assert expected == ids(here("list", "--json", *filters.split()))
     assert f"{len(expected)}\n" == here("count", *filters.split()).out
 
@@ -154,7 +154,7 @@ def test_list_tells_how_to_go_on(here: Callable[..., Outcome], store: SyncFlowSt
 
 
 def test_list_is_as_long_as_asked(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Also if that takes several pages of Firestore."""
+    """The list has as many as asked for, also if that takes several pages of Firestore."""
     store.save_many({f"id-{number:03}": flow("x", startTime=number) for number in range(310)})
 
     assert 314 == len(ids(here("list", "--json", "--limit", "1000")))
@@ -214,7 +214,7 @@ def test_list_in_another_order(
 
 
 def test_list_sorts_all_that_match(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """And not only the first of them: what is shown are the first in that order, and it says how many come behind."""
+    """It shows the first in that order of all that match, and says how many come behind."""
     store.save_many({f"id-{number:03}": flow("x", startTime=1 + number, wakeAt=number) for number in range(310)})
     store.update("id-000", cache={"a": CacheEntry(value=1), "b": CacheEntry(), "c": CacheEntry(), "d": CacheEntry()})
     written = here("list", "--json", "--sort", "written", "--limit", "1")
@@ -240,7 +240,7 @@ def test_times_are_local(flowstate: Processes, store: SyncFlowStateStore) -> Non
 
 
 def test_show(flowstate: Processes, store: SyncFlowStateStore) -> None:
-    """In Genkit's form and order, what the application added last; version, times and sizes beside it."""
+    """The state has Genkit's form and order, with unknown keys last. Version, times and sizes are printed beside it."""
     outcome = flowstate("show", "order-1002")
     state = store.load("order-1002")
 
@@ -259,7 +259,7 @@ def test_show(flowstate: Processes, store: SyncFlowStateStore) -> None:
 
 
 def test_show_details(here: Callable[..., Outcome], store: SyncFlowStateStore, raw: RawCollection) -> None:
-    """For scripts: the version to write on, times, the size by Firestore's rules, and what is in parts."""
+    """Scripts get the version to write on, times, the size by Firestore's rules, and what is in parts."""
     store.update("order-1002", cache={"large": CacheEntry(value=os.urandom(700_000).hex())})
     outcome = here("show", "--details", "order-1002")
     state = store.load("order-1002")
@@ -295,7 +295,7 @@ def test_show_raw(here: Callable[..., Outcome], store: SyncFlowStateStore, raw: 
 
 
 def test_the_beginning_of_an_id_is_enough(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """If no other id begins so; an id that is there is itself, whatever begins like it."""
+    """It is enough if no other id begins so. An id that is there is itself, whatever begins like it."""
     store.save("order-1001-again", flow("again"))
     several = here("show", "order")
 
@@ -346,7 +346,7 @@ def test_json_is_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -
 
 
 def test_show_what_is_not_there(here: Callable[..., Outcome], flow_state_settings: FlowStateSettings) -> None:
-    """Whether it was never there, or is not there any more."""
+    """The error is the same if it was never there and if it is not there any more."""
     settings = flow_state_settings.model_copy(update={"expire_after": timedelta(microseconds=1)})
     with SyncFlowStateStore(FirestoreFlowStateStore(settings)) as expiring:
         expiring.save("expired", story()["order-1001"])
@@ -362,7 +362,7 @@ def test_count(flowstate: Processes, store: SyncFlowStateStore) -> None:
 
 
 def test_delete(flowstate: Processes, here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """By ids. An id that is not there is named and passed over; nothing is printed of those that are deleted."""
+    """It deletes by ids. An id that is not there is named and passed over; nothing is printed of the others."""
     assert Outcome(0, "", "never was not there\n") == flowstate("delete", "--yes", "order-1001", "draft-7", "never")
     assert {"order-1002", "order-1003"} == set(store.load_many(story()))
     assert Outcome(0, "", "") == here("delete", "--yes", "order-1002")

@@ -112,7 +112,7 @@ def test_migrate_there_and_back(
 def test_migrate_to_another_collection(
     here: Callable[..., Outcome], store: SyncFlowStateStore, flow_state_settings: FlowStateSettings
 ) -> None:
-    """As copies, without a question, since nothing is lost."""
+    """The flow states are copied, without a question, since nothing is lost."""
     assert 0 == here("migrate", "--to-collection", "moved").code
     settings = flow_state_settings.model_copy(update={"collection": "moved"})
     with SyncFlowStateStore(FirestoreFlowStateStore(settings)) as moved:
@@ -179,7 +179,7 @@ def test_rewrap_reports_native_documents(
     flow_state_settings: FlowStateSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Only if there are keys is that a reason to exit with 1: nothing of them is encrypted."""
+    """It exits with 1 if there are keys, since nothing of native documents is encrypted."""
     native = FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"}))
     with SyncFlowStateStore(native) as genkit:
         genkit.save("order-1001", story()["order-1001"])

@@ -112,7 +112,7 @@ def test_wrong_settings(
 
 
 def test_no_arguments(here: Callable[..., Outcome]) -> None:
-    """Help, where errors go."""
+    """The help is printed to standard error, as errors are."""
     outcome = here()
 
     assert (2, "") == (outcome.code, outcome.out)
@@ -213,7 +213,7 @@ def test_the_extra_is_missing(missing: str) -> None:
 
 
 def test_the_command_is_installed() -> None:
-    """By the name that the documentation has."""
+    """Its name is the one that the documentation has."""
     [script] = importlib.metadata.entry_points(group="console_scripts", name="flowstate")
 
     assert main is script.load()
@@ -222,7 +222,7 @@ def test_the_command_is_installed() -> None:
 def test_libraries_keep_their_warnings_to_themselves(
     here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as those about old Pythons; the package's own are lines like others."""
+    """Warnings such as those about old Pythons are not shown. The package's own are lines like others."""
     import warnings
 
     from firestore_flowstate import FlowStateWarning

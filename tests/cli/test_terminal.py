@@ -78,7 +78,7 @@ def proxy(flow_state_settings: FlowStateSettings) -> Iterator[TcpProxy]:
 
 
 def test_progress_is_shown_if_people_look(flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal) -> None:
-    """On standard error, and only on a terminal; the result is what it is without."""
+    """It is shown on standard error, and only on a terminal. The result is what it is without progress."""
     process = flowstate.start("export", "-", stderr=terminal.end)
     out, _ = process.communicate(timeout=PATIENCE)
 
@@ -93,7 +93,7 @@ def test_progress_is_shown_if_people_look(flowstate: Processes, store: SyncFlowS
 def test_findings_go_where_they_are_sent(
     flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal, flow_state_settings: FlowStateSettings
 ) -> None:
-    """Also while progress is shown on the terminal."""
+    """They go there also while progress is shown on the terminal."""
     RawCollection(flow_state_settings).write("damaged", {"startTime": {"stringValue": "5"}})
     process = flowstate.start("doctor", stderr=terminal.end)
     out, _ = process.communicate(timeout=PATIENCE)
@@ -109,7 +109,7 @@ def test_findings_go_where_they_are_sent(
 def test_a_question_is_answered(
     flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal, answer: str, code: int, left: int
 ) -> None:
-    """On the terminal, and not in the result."""
+    """The question and its answer stand on the terminal, and not in the result."""
     process = flowstate.start("delete", "draft-7", stdin=terminal.end, stderr=terminal.end)
     terminal.wait_for("? [y/N]: ")
     terminal.type(f"{answer}\n")
@@ -122,7 +122,7 @@ def test_a_question_is_answered(
 
 
 def test_ctrl_c_ends_what_waits_for_a_file(flowstate: Processes, store: SyncFlowStateStore) -> None:
-    """At once, with the exit code that shells have for it; what was stored stays stored."""
+    """It ends at once, with the exit code that shells have for it. What was stored stays stored."""
     process = flowstate.start("import", "-", stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.write(b"".join(export_line(f"id-{place}", flow("x")).encode() for place in range(450)))
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_what_waits_for_a_file(flowstate: Processes, store: SyncFlow
 
 @pytest.mark.parametrize("command", [["export", "-"], ["list", "--limit", "2000"]])
 def test_nobody_reads_on(flowstate: Processes, store: SyncFlowStateStore, command: list[str]) -> None:
-    """As in `| head -1`: without a word, and with the exit code that shells have for it."""
+    """The command ends without a word, as in `| head -1`, and with the exit code that shells have for it."""
     store.save_many({f"id-{place}": flow("x" * 200, name="x" * 200) for place in range(450)})
     process = flowstate.start(*command)
     assert process.stdout is not None
@@ -157,7 +157,7 @@ def test_nobody_reads_on(flowstate: Processes, store: SyncFlowStateStore, comman
 def test_a_signal_ends_what_waits_for_firestore(
     flowstate: Processes, store: SyncFlowStateStore, proxy: TcpProxy, tmp_path: Path
 ) -> None:
-    """Long before the timeout; nothing is left of a file that is not complete."""
+    """It ends long before the timeout. Nothing is left of a file that is not complete."""
     proxy.hold()
     process = flowstate.start(
         "export", str(tmp_path / "flows.jsonl"), "--emulator-host", proxy.host, FLOWSTATE_TIMEOUT="300"

@@ -100,7 +100,7 @@ async def test_list_serves_what_is_beside_a_state_without_its_parts(
 
 
 async def test_keys_are_needed_and_must_be_right(raw: RawCollection, settings: FlowStateSettings) -> None:
-    """Without keys, without that key, or with another under its id, nothing is read."""
+    """Nothing is read without keys, without that key, or with another key under its id."""
     write_golden(raw, "encrypted")
     other = base64.b64encode(bytes(16)).decode()
 

@@ -35,7 +35,7 @@ RULES = {
 
 @pytest.mark.parametrize("id", VALID, ids=ascii)
 def test_valid_ids_are_returned(id: str) -> None:
-    """As they are: nothing is stripped, folded or composed."""
+    """They are returned as they are: nothing is stripped, put into lower case or composed."""
     assert id == check_flow_id(id)
 
 
@@ -64,7 +64,7 @@ def test_an_invalid_id_is_a_value_error() -> None:
 
 @given(st.text())
 def test_any_text_is_an_id_or_refused(text: str) -> None:
-    """There is no third."""
+    """Any other text is refused by the error for ids."""
     try:
         checked = check_flow_id(text)
     except InvalidFlowIdError as error:

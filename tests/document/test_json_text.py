@@ -66,13 +66,13 @@ def test_decoding_gives_back_what_was_encoded(value: Any) -> None:
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_decoding_gives_back_awkward_values(value: Any) -> None:
-    """The same for values that databases lose."""
+    """Values that databases lose come back the same too."""
     assert exactly(value) == exactly(decode(encode(value, "value")))
 
 
 @given(st.lists(json_values(), max_size=5))
 def test_many_are_decoded_as_each_by_itself(values: list[Any]) -> None:
-    """Also if one of them takes the slow way, and all do then."""
+    """So they are also if one of them takes the slow way, and with it all of them."""
     texts = [encode(value, "value") for value in values]
 
     assert exactly(values) == exactly(decode_each(texts))
@@ -196,7 +196,7 @@ def test_a_long_path_is_told_by_its_ends(step: Callable[[Any], Any], steps: int,
 
 
 def test_depth_is_limited() -> None:
-    """Nesting goes down to 200 and not to where an interpreter breaks; the error names the limit."""
+    """Nesting goes down to 200, far less than breaks an interpreter. The error names the limit."""
     assert _nested(MAX_DEPTH) == decode(encode(_nested(MAX_DEPTH), "value"))
     for depth in (1_000, 100_000):
         with pytest.raises(FlowStateEncodeError, match="200 deep"):

@@ -83,7 +83,7 @@ async def test_no_status_but_its_own_operation_counts(
 async def test_a_count_by_status_asks_once_more(
     flow_state_store: FirestoreFlowStateStore, raw: RawCollection, query_log: QueryLog
 ) -> None:
-    """In the same round; a count of all asks once."""
+    """It asks in the same round. A count of all asks once."""
     query_log.clear()
     await flow_state_store.count(FlowStateQuery(name="flow"))
     assert 1 == len(query_log.queries)
@@ -106,7 +106,7 @@ async def test_no_list_over_shards_shows_it_by_its_shard(
 async def test_own_fields_survive_every_write(
     flow_state_settings: FlowStateSettings, raw: RawCollection, layout: str
 ) -> None:
-    """Of whole saves, steps and ends, also if states expire: an expireAt of its own is not ours to set or erase."""
+    """Whole saves, steps and ends keep them, also if states expire. An expireAt of its own is not ours to change."""
     async with store_of(
         flow_state_settings, layout=layout, expire_after=timedelta(days=1), expire_when="always"
     ) as store:
@@ -132,7 +132,7 @@ async def test_own_fields_survive_every_write(
 
 
 async def test_a_timestamp_is_when_it_expires(flow_state_settings: FlowStateSettings, raw: RawCollection) -> None:
-    """So an unknown key `expireAt` with a time cannot be stored natively: it would delete the flow."""
+    """An unknown key `expireAt` with a time cannot be stored natively, since Firestore would delete the flow by it."""
     raw.write("own", {**own(), "expireAt": {"timestampValue": "2999-01-01T00:00:00Z"}})
     async with store_of(flow_state_settings, layout="native") as store:
         state = await store.load("own")

@@ -59,7 +59,7 @@ def test_exec_runs_the_command_with_the_emulator_up(programs: Programs, separato
 def test_exec_exits_as_the_command_does(
     programs: Programs, emulator: Emulator, command: list[str], code: int, said: str
 ) -> None:
-    """By the rules of a shell: 128 + n for signal n, 127 and 126 for what cannot be run."""
+    """Its exit code follows the rules of a shell: 128 + n for signal n, 127 and 126 for what cannot be run."""
     found = programs.run(*MODULE, "exec", "--", *command, FIRESTORE_EMULATOR_HOST=emulator.host)
 
     assert (code, said) == (found[0], found[2])
@@ -114,7 +114,7 @@ def test_exec_does_not_repeat_what_the_terminal_sends(programs: Programs, emulat
 
 
 def test_exec_that_is_killed_leaves_no_java(programs: Programs) -> None:
-    """Nor does it matter that the command goes on and holds what it has inherited."""
+    """Java ends, also if the command goes on and holds what it has inherited."""
     program = programs.start(*MODULE, "exec", "--", sys.executable, "-c", f"{SHOW_HOST}; input()")
     assert program.stdout
     port = int(program.stdout.readline().rpartition(":")[2])
@@ -180,7 +180,7 @@ def test_where_prints_what_would_be_used(programs: Programs) -> None:
 
 
 def test_where_prints_the_emulator_that_is_named(programs: Programs, emulator: Emulator) -> None:
-    """Then neither Java nor jar matter."""
+    """Neither Java nor a jar is looked for."""
     assert (0, f"host  {emulator.host} (FIRESTORE_EMULATOR_HOST)\n", "") == programs.run(
         *MODULE, "where", FIRESTORE_EMULATOR_HOST=emulator.host
     )
@@ -206,12 +206,12 @@ def test_wrong_arguments_are_explained(programs: Programs, arguments: list[str],
 
 @pytest.mark.parametrize("arguments", [["start", "--rules", "none"], ["exec", "--rules", "none", "--", "true"]])
 def test_errors_are_one_message(programs: Programs, arguments: list[str]) -> None:
-    """On standard error, with exit code 1 and without a trace."""
+    """The message is on standard error, with exit code 1 and without a traceback."""
     assert (1, "", "There is no file of security rules none.\n") == programs.run(*MODULE, *arguments)
 
 
 def test_options_for_java_are_passed_on(bare_machine: Path, programs: Programs) -> None:
-    """Each by a `--java-option`."""
+    """Each is passed by a `--java-option`."""
     write_java(bare_machine / "bin", otherwise=['echo "$@"', "exit 1"])
     write_jar(bare_machine / ".cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar")
 

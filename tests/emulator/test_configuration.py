@@ -128,12 +128,12 @@ def validate(specification: str, firebase_tools: Path) -> tuple[int, str]:
 
 
 def test_firebase_tools_accepts_the_indexes(firebase_tools: Path) -> None:
-    """By the check that it makes before it deploys them."""
+    """They pass the check that it makes before it deploys them."""
     assert (0, "") == validate(INDEXES.read_text(), firebase_tools)
 
 
 def test_firebase_tools_would_refuse_a_wrong_index(firebase_tools: Path) -> None:
-    """So the check above is one."""
+    """The check of the test above can fail."""
     code, said = validate(INDEXES.read_text().replace('"ASCENDING"', '"UPWARDS"', 1), firebase_tools)
 
     assert (1, True) == (code, 'Field "order" must be one of' in said)
@@ -158,7 +158,7 @@ def test_operation_stays_queryable() -> None:
 
 
 def test_the_pinned_jar_is_the_one_of_firebase_tools(firebase_tools: Path) -> None:
-    """Same address, same checksum: the source that its makers trust."""
+    """Its address and its checksum are those of firebase-tools, whose source its makers trust."""
     listed = firebase_tools / "node_modules/firebase-tools/lib/emulator/downloadableEmulatorInfo.json"
     theirs = json.loads(listed.read_text())["firestore"]
 

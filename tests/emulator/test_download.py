@@ -101,7 +101,7 @@ def test_the_jar_comes_whole_and_is_then_found(server: JarServer, cache: Path, l
 
 
 def test_what_is_there_is_not_fetched_again(server: JarServer, cache: Path) -> None:
-    """Unless its checksum is wrong."""
+    """The jar is fetched again only if its checksum is wrong."""
     jar = download_emulator(server.source)
     download_emulator(server.source)
     requests_for_a_good_jar = server.requests
@@ -159,7 +159,7 @@ def test_a_server_that_is_not_there_keeps_nothing(cache: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_named(server: JarServer, cache: Path) -> None:
-    """Before anything is fetched."""
+    """The error comes before anything is fetched."""
     cache.parents[1].mkdir()
     cache.parent.touch()
 
@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_written_is_named(server: JarServer, cache: Path
     ],
 )
 def test_a_source_must_make_sense(cache: Path, url: str, sha256: str, said: str) -> None:
-    """Only web addresses, and only names under which the jar is found again."""
+    """A source is a web address, whose name is one under which the jar is found again."""
     assert said in failure(Source(url=url, sha256=sha256))
 
 

@@ -1,4 +1,4 @@
-"""Where Java and the jar are looked for, and what is said when they are not there."""
+"""Finding Java and the jar, and what is said if they are not there."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_named_jar_must_be_there(bare_machine: Path, monkeypatch: pytest.Monke
 
 
 def test_the_java_of_java_home_goes_before_that_of_path(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with every program that runs Java."""
+    """Programs that run Java look at JAVA_HOME first, and so does this one."""
     write_java(bare_machine / "bin")
     java = write_java(bare_machine / "jdk" / "bin")
     write_jar(bare_machine / ".cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar")

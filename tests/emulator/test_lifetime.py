@@ -110,7 +110,7 @@ def test_a_killed_one_comes_back_on_its_port() -> None:
     ids=["end of the block", "exit", "exception", "never stopped", "no cleaning up", "a forked child lives on"],
 )
 def test_it_ends_with_the_program_that_started_it(programs: Programs, ending: str, code: int) -> None:
-    """However the program ends, and whoever else holds its pipes."""
+    """Java ends however the program ends, and whoever else holds its pipes."""
     program = programs.start("-c", START + ending)
     assert program.stdout
     port = int(program.stdout.readline())
@@ -208,7 +208,7 @@ def test_another_port_is_tried_if_the_free_one_is_taken(bare_machine: Path) -> N
 
 
 def test_options_reach_java(bare_machine: Path) -> None:
-    """They stand before the class, where Java takes them for its own."""
+    """They stand before the class, so that Java takes them for its own."""
     write_java(bare_machine / "bin", otherwise=['echo "$@"', "exit 1"])
     write_jar(bare_machine / ".cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar")
 
@@ -231,7 +231,7 @@ def test_rules_that_do_not_compile_are_refused(tmp_path: Path) -> None:
 
 
 def test_rules_that_are_not_there_are_refused(tmp_path: Path) -> None:
-    """Before anything is started."""
+    """The error comes before anything is started."""
     with pytest.raises(EmulatorError, match=f"There is no file of security rules {tmp_path}/none."):
         start_emulator(rules=tmp_path / "none")
 

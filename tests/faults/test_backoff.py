@@ -46,7 +46,7 @@ LIMITS = (0.01, 0.02, 0.04, 0.05, 0.05)
 
 
 async def test_the_first_tries_may_follow_at_once(pauses: list[float]) -> None:
-    """As many as are asked for."""
+    """As many tries follow at once as are asked for."""
     backoff = Backoff(Deadline.after(60), at_once=2)
     for _ in range(3):
         await backoff.pause()

@@ -95,7 +95,7 @@ def _with_mark(read: FlowState, value: Any) -> FlowState:
 
 @pytest.mark.parametrize("write", WRITES, ids=str)
 async def test_a_small_write(direct: Store, store: Store, proxy: TcpProxy, write: Write) -> None:
-    """Cancelled after any number of turns of the loop, or with any chunk on the wire."""
+    """It is cancelled after any number of turns of the loop, or with any chunk on the wire, and leaves nothing half."""
     cancelled = Cancelled(direct, store, write, SMALL)
     async with nothing_left(store):
         for count in turns():
@@ -172,7 +172,7 @@ async def test_a_read(direct: Store, store: Store, proxy: TcpProxy, read: Callab
 
 @pytest.mark.parametrize("store", ["bound"], indirect=True)
 async def test_a_stream_whose_request_has_just_gone(store: Store) -> None:
-    """Cancelled in the turn of the loop in which grpc itself does not notice, a stream is given up nevertheless."""
+    """A stream is given up, also if it is cancelled in the turn of the loop in which grpc itself does not notice."""
     channel = store._connection._links[os.getpid()]._bound[asyncio.get_running_loop()]
     calls: list[Any] = []
     for name, query in channel._streamed.items():
@@ -308,7 +308,7 @@ def _timeouts() -> list[Callable[[Awaitable[object]], Awaitable[object]]]:
 
 @pytest.mark.parametrize("count", list(turns()))
 async def test_the_first_call_of_a_store(flow_state_settings: FlowStateSettings, count: int) -> None:
-    """Cancelled while it connects, it leaves the connection to the next call."""
+    """A call that is cancelled while it connects leaves the connection to the next call."""
     store = Store(flow_state_settings)
 
     async def load() -> str:

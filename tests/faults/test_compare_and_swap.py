@@ -46,7 +46,7 @@ WRITES: Final[dict[str, Write]] = {
 @pytest.mark.parametrize("others", [others_update, others_save, others_delete_and_create])
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_a_conflict_tells_both_versions(direct: Store, layout: str, others: Others, write: Write) -> None:
-    """Whose state it is, the version that was asked for and the one that is stored; nothing is written."""
+    """It tells whose state it is, the version that was asked for and the one that is stored. Nothing is written."""
     store = in_layout(direct, layout)
     read = a_state("id")
     await store.save("id", read)
@@ -189,7 +189,7 @@ asyncio.run(main())
 
 
 async def test_64_writers_in_4_processes(direct: Store, flow_state_settings: FlowStateSettings) -> None:
-    """The same if nothing but Firestore knows of all of them."""
+    """Nothing is lost either if nothing but Firestore knows of all of them."""
     await counting(direct)
     where = [flow_state_settings.emulator_host or "", flow_state_settings.project or "", flow_state_settings.collection]
     processes = [_process(*where, str(first), str(WRITERS), "4") for first in range(4)]

@@ -73,7 +73,7 @@ def interrupts() -> Iterator[list[bool]]:
 
 @pytest.mark.parametrize(("call", "value"), WRITES.values(), ids=WRITES)
 def test_an_interrupt(flow_state_settings: FlowStateSettings, proxy: TcpProxy, call: Blocking, value: Any) -> None:
-    """Whichever chunk on the wire it comes with."""
+    """It may come with any chunk on the wire: the state is the old or the new one, and the store goes on working."""
     settings = flow_state_settings.model_copy(update={"max_request_bytes": 256 * 1024, "compress_over": 2**40})
     through_proxy = Store(settings.model_copy(update={"emulator_host": proxy.host}))
     outcomes = set()
@@ -100,7 +100,7 @@ def test_an_interrupt(flow_state_settings: FlowStateSettings, proxy: TcpProxy, c
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # those of the lines before the loop has it
 @pytest.mark.parametrize(("call", "value"), WRITES.values(), ids=WRITES)
 def test_an_interrupt_at_any_line(flow_state_settings: FlowStateSettings, call: Blocking, value: Any) -> None:
-    """Whichever line of the waiting it comes at; a signal of the system cannot be aimed so."""
+    """It may come at any line of the waiting. A trace function aims it, since a signal cannot be aimed so."""
     behind = Store(flow_state_settings)
     outcomes = set()
     with SyncFlowStateStore(behind) as store:

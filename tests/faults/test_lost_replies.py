@@ -188,7 +188,7 @@ async def test_a_lost_delete(lose, write: Write, layout: str) -> None:  # type: 
 @pytest.mark.parametrize("write", [write for write in WRITES if not write.deletes], ids=str)
 @pytest.mark.parametrize("value", [LARGE, HUGE], ids=["in a part", "in several requests"])
 async def test_states_in_parts(lose, direct: Store, write: Write, value: str) -> None:  # type: ignore[no-untyped-def]
-    """The same holds if values are in parts, and none of them is left over."""
+    """All of this holds for values in parts too, and no part is left over."""
     on_top = [None] if value is HUGE else [None, others_update, others_save_version, others_delete_and_create]
     before = [None] if value is HUGE else [None, others_create if write.creates else others_update]
 

@@ -130,7 +130,7 @@ async def test_calls(relayed: Store, relay: Relay, layout: str, call: Call, expe
 
 
 async def test_every_write_has_an_id_of_its_own(relayed: Store, relay: Relay) -> None:
-    """Also one that is the same as the one before, or changes nothing; else both of two equal writers would succeed."""
+    """So has one that equals the one before, or changes nothing. Otherwise two equal writers would both succeed."""
     state = a_state("id")
     await relayed.save("id", state)
     await relayed.save("id", state)
@@ -148,7 +148,7 @@ async def test_every_write_has_an_id_of_its_own(relayed: Store, relay: Relay) ->
 
 
 async def test_an_edit_sends_what_it_changed(relayed: Store, relay: Relay) -> None:
-    """Whatever else is in the state: a step as a segment, other fields by their names."""
+    """A step goes as a segment, and other fields go by their names, whatever else is in the state."""
     state = a_state("id")
     state.cache["large"] = CacheEntry(value=incompressible(200_000))
     await relayed.save("id", state)
@@ -165,7 +165,7 @@ async def test_an_edit_sends_what_it_changed(relayed: Store, relay: Relay) -> No
 
 
 async def test_an_update_of_unknown_keys_sends_them_alone(relayed: Store, relay: Relay) -> None:
-    """Each twice, for queries and for summaries; a key that is taken out by its name alone; an edit likewise."""
+    """Each goes twice, for queries and for summaries. A removed key goes by its name alone. Edits do the same."""
     state = a_state("id")
     state.cache["large"] = CacheEntry(value=incompressible(200_000))
     state.b = 1

@@ -210,7 +210,7 @@ TEXTS: Final[dict[str, tuple[str, str, type[FlowStateError], str]]] = {
 async def test_what_is_wrong_is_said(
     relayed: Store, relay: Relay, code: str, text: str, kind: type[FlowStateError], advice: str
 ) -> None:
-    """Whichever method meets it: what to do about permission, credentials, quota, database and project."""
+    """Any method that meets it says what to do about permission, credentials, quota, database and project."""
     await relayed.load("any")
     relay.refuse(code, text)
     for name, outcome in (await outcomes(relayed, code, ALL)).items():

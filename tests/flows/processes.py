@@ -77,15 +77,15 @@ class Job:
     """What a process is to do.
 
     Attributes:
-        settings: Of its store.
+        settings: The settings of its store.
         journal: The file of the journal.
-        zero: Of its clock.
+        zero: The `zero` of its clock.
         runs: The name of the sample by the id of the run; it starts those that are not there.
-        ahead: Of its clock.
+        ahead: The `ahead` of its clock.
         die_at: The number of the write at which it dies; None: at none.
-        after: It dies after the write, and else before it.
-        odds: Of each write, that it dies there, and of what these are drawn from; None: no odds.
-        serves: It drives whatever is due until it is killed, and answers nothing.
+        after: Whether it dies after the write. If not, it dies before it.
+        odds: The odds that it dies at a write, and the seed that they are drawn from; None: no odds.
+        serves: Whether it drives whatever is due until it is killed, and answers nothing.
     """
 
     settings: Mapping[str, Any]
@@ -166,9 +166,9 @@ async def answer(flows: Flows, journal: Journal, id: str, sample: Sample, *, onl
 
     Args:
         flows: Who answers.
-        journal: Where it is noted that this was a success.
+        journal: The journal in which each success is noted.
         id: The run.
-        sample: What it is of.
+        sample: The sample that the run is of.
         only: How many answers to give at most; None: all.
     """
     state = await flows.store.load(id)
@@ -216,7 +216,7 @@ class Nursery:
         return list(json.loads(self._ask("run", [at_once, [asdict(job) for job in jobs]])))
 
     def has_ended(self, pid: int) -> bool:
-        """Return whether a process that was started has ended; to be asked until it has."""
+        """Return whether a process that was started has ended. The caller asks until it has."""
         return bool(json.loads(self._ask("poll", pid)))
 
     def _ask(self, what: str, about: Any) -> str:

@@ -109,7 +109,7 @@ ROWS: Final[dict[str, Callable[[FirestoreFlowStateStore, Meter], Awaitable[objec
 
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_run_bills_what_the_page_says(metered: FirestoreFlowStateStore, meter: Meter, name: str) -> None:
-    """Exactly; a run of n steps that never suspends is n + 1 writes and no read."""
+    """The reads and writes are exactly those. A run of n steps that never suspends is n + 1 writes and no read."""
     await ROWS[name](metered, meter)
 
     assert written_bills("flows")[name] == meter.take()

@@ -21,7 +21,7 @@ def flows() -> Iterator[Flows]:
 
 
 def test_a_thread_starts_resumes_and_awaits(flows: Flows) -> None:
-    """Any thread may; the handle has the same methods as the awaited one."""
+    """Any thread may do so. The handle has the same methods as the awaited one."""
 
     @flows.flow
     async def asking(run: Run, number: int) -> int:
@@ -68,7 +68,7 @@ def test_a_running_loop_is_not_blocked(flows: Flows) -> None:
     ],
 )
 def test_each_method_takes_what_the_awaited_one_does(blocking: type, awaited: type, names: str) -> None:
-    """The same parameters by the same names, with the same defaults."""
+    """Its parameters have the same names and the same defaults."""
     for name in names.split():
         ours, theirs = (inspect.signature(getattr(each, name)).parameters for each in (blocking, awaited))
         assert [(each.name, each.kind, each.default) for each in theirs.values()] == [

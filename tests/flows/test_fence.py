@@ -118,7 +118,7 @@ async def test_an_answer_that_comes_before_the_timeout_is_durable_wins(flows: Fl
 
 
 async def test_the_timeout_is_durable_before_the_function_sees_it(flows: Flows, store: CountingStore) -> None:
-    """So no answer can be taken after it."""
+    """The run takes no answer after that."""
     seen: list[bool] = []
 
     @flows.flow
@@ -190,7 +190,7 @@ async def test_a_child_whose_parent_a_blind_save_drops_still_knocks(
 
 
 async def test_a_child_wakes_a_parent_whose_lease_a_blind_save_has_dropped(flows: Flows, store: CountingStore) -> None:
-    """An owner without wakeAt holds nothing, and its process may be dead: no sweep would find the parent."""
+    """An owner without wakeAt holds nothing, and its process may be dead. No sweep would find such a parent."""
 
     @flows.flow
     async def child(run: Run) -> int:

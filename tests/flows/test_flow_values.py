@@ -74,7 +74,7 @@ def test_a_number_that_is_not_finite_stays(value: object, kind: Any) -> None:
 
 
 def test_a_number_of_a_model_that_is_not_finite_stays_without_an_annotation() -> None:
-    """The model is dumped as its own type says then, too."""
+    """The model is dumped as its own type says, also if nothing is annotated."""
     form = Values().dump([Measured(mean=math.inf, raw={"a": math.nan}), {"b": Point(math.nan)}], Any, "a value")
 
     assert "[{'mean': inf, 'raw': {'a': nan}}, {'b': {'height': nan}}]" == repr(form)
@@ -87,7 +87,7 @@ def test_a_set_that_may_have_changed_is_refused() -> None:
 
 
 async def test_a_flow_gets_its_numbers_whole_on_each_replay() -> None:
-    """Its input, what a step returns and what it returns itself, wherever its process dies."""
+    """Its input, the results of its steps and its own result are whole, at whatever write its process dies."""
 
     async def measure(mean: float) -> Measured:
         return Measured(mean=mean)
@@ -121,7 +121,7 @@ async def test_annotations_of_decorated_functions_are_found() -> None:
 
 @pytest.mark.parametrize("value", [b"text", b"\xff\x00", b""])
 async def test_bytes_are_bytes_wherever_they_are_given(value: bytes) -> None:
-    """An input, results and an answer, in containers too; in the store they are what its other bytes are."""
+    """An input, results and an answer may hold them, in containers too. The store keeps them as its other bytes."""
     store = MemoryFlowStateStore()
     flows = Flows(store)
 
@@ -161,7 +161,7 @@ class Shot(TypedDict):
     ("kind", "value"), [(Scan, Scan(b"\xff", Scan(b"text"))), (Shot, {"data": b"\xff"})], ids=["dataclass", "dict"]
 )
 async def test_bytes_are_bytes_in_a_plain_dataclass_too(kind: Any, value: Any) -> None:
-    """And in a TypedDict: neither has a configuration of its own, which says how bytes are stored."""
+    """So are those in a TypedDict. Neither has a configuration of its own that says how bytes are stored."""
     flows = Flows(MemoryFlowStateStore())
 
     async def one() -> Any:

@@ -22,7 +22,7 @@ class TestFlowsInMemory(FlowsTests):
 
 
 class OnTheEmulator(FlowsTests):
-    """In Firestore, with settings of its own."""
+    """The invariants over Firestore, with settings of its own."""
 
     settings: ClassVar[dict[str, Any]]
     every = 5

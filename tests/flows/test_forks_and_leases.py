@@ -35,7 +35,7 @@ def reckoned_elsewhere(seed: str) -> list[int]:
 
 
 def test_all_processes_reckon_the_same_moment_of_a_claim() -> None:
-    """The grace of a tenth of the lease at first, then pauses that grow to five minutes, with one jitter for all."""
+    """The grace is a tenth of the lease at first. Then pauses grow to five minutes, with one jitter for all."""
     here = [claimable_at("x", RunRecord(recoveries=k), 0, lease=LEASE) for k in range(12)]
 
     assert here == reckoned_elsewhere("1") == reckoned_elsewhere("2")

@@ -38,7 +38,7 @@ async def store(
 async def test_a_flow_ends_as_in_memory(
     store: FirestoreFlowStateStore, flow: Flow[Any, Any], answers: dict[str, Any], result: Any
 ) -> None:
-    """Also if a process dies after the third write."""
+    """It ends so, also if a process dies after the third write."""
     simulation = await simulate(flow, answers=answers, store=store, crash_after_write=3)
 
     assert simulation.error is None
@@ -62,7 +62,7 @@ OPERATIONS: dict[str, Callable[[Run, str], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_a_name_that_utf8_cannot_hold_is_refused_at_once(store: FirestoreFlowStateStore, operation: str) -> None:
-    """Half of a surrogate pair: by the same error in each layout, whatever is named so."""
+    """Half of a surrogate pair is refused by the same error in each layout, whatever is named so."""
     flows = Flows(store)
 
     @flows.flow
@@ -97,7 +97,7 @@ async def test_a_run_ends_whatever_a_step_is_named(store: FirestoreFlowStateStor
 
 
 async def test_a_run_is_cancelled_for_a_reason_of_any_length(store: FirestoreFlowStateStore) -> None:
-    """Also by its driver, which is told the reason by the inbox: the state has the reason twice then."""
+    """Its driver cancels it too, and is told the reason by the inbox: the state has the reason twice then."""
     flows, began, go = Flows(store), asyncio.Event(), asyncio.Event()
 
     @flows.flow
@@ -142,7 +142,7 @@ async def test_a_result_of_20_megabytes(store: FirestoreFlowStateStore) -> None:
 
 
 async def test_runs_in_parallel_with_answers_and_children(store: FirestoreFlowStateStore) -> None:
-    """Ten at once, in one process, driven as its dispatcher has it."""
+    """The dispatcher of one process drives ten runs at once."""
     flows = Flows(store)
 
     @flows.flow

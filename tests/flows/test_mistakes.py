@@ -111,7 +111,7 @@ async def test_an_error_without_a_text_ends_the_run(flows: Flows, where: str) ->
 
 
 class _OfATestRunner(BaseException):
-    """As `pytest.fail` raises: no Exception."""
+    """An error such as `pytest.fail` raises: it is not an Exception."""
 
 
 async def test_an_error_that_is_not_an_exception_is_an_error_of_the_step(
@@ -214,7 +214,7 @@ async def test_what_is_not_a_flow_is_refused_by_name(flows: Flows) -> None:
 
 
 async def test_an_id_that_is_not_text_is_refused(flows: Flows) -> None:
-    """As the store refuses it."""
+    """The error is that of the store."""
 
     @flows.flow
     async def idle(run: Run) -> None: ...
@@ -255,7 +255,7 @@ async def test_a_scalar_that_a_state_has_of_its_own_is_refused(flows: Flows, key
     ids=range(14),
 )
 async def test_a_scalar_that_no_update_could_set_is_refused(flows: Flows, store: CountingStore, extra: Any) -> None:
-    """Each by the error that the store's update raises; a run shows no progress of such a kind either."""
+    """The error is the one that the store's update raises. A run shows no progress of such a kind either."""
 
     @flows.flow
     async def showing(run: Run) -> str:
@@ -292,7 +292,7 @@ async def test_scalars_that_are_not_a_mapping_are_refused(flows: Flows, extra: A
 async def test_a_scalar_may_have_any_name_that_is_not_the_states_own(
     flows: Flows, store: CountingStore, name: str
 ) -> None:
-    """As an attribute of the model is called: it is an unknown key all the same, and the state stays whole."""
+    """A name of one of the model's attributes is an unknown key all the same, and the state stays whole."""
 
     @flows.flow
     async def showing(run: Run) -> int:
@@ -321,7 +321,7 @@ async def _two_inputs(run: Run, one: str, other: str) -> None: ...
 
 
 class _Callable:
-    """Callable, and awaited, as of some frameworks."""
+    """An object of some framework, whose call is awaited."""
 
     def __init__(self, factor: int = 2) -> None:
         self.factor = factor
@@ -340,7 +340,7 @@ class _Times:
 
 @dataclass
 class _Awaited:
-    """A class whose objects are called: it is a step's function itself, and makes one."""
+    """A class whose objects can be called. The class is a step's function itself, and makes an object."""
 
     number: int
 
@@ -363,7 +363,7 @@ async def test_a_callable_object_is_a_flow_and_a_step(flows: Flows, make: Callab
 
 
 async def test_a_class_is_a_step_that_makes_an_object(flows: Flows) -> None:
-    """Also if calling the object is awaited: it is not called."""
+    """The object is not called, also if its call would be awaited."""
 
     @flows.flow
     async def making(run: Run) -> int:
@@ -385,7 +385,7 @@ async def test_a_class_is_a_step_that_makes_an_object(flows: Flows) -> None:
     ],
 )
 async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Callable[[Run], Any], says: str) -> None:
-    """At once, without an attempt. The error names the step and shows how to write it."""
+    """The run ends at once, without an attempt. The error names the step and shows how to write it."""
 
     @flows.flow
     async def mistaken(run: Run) -> None:
@@ -481,7 +481,7 @@ async def test_an_argument_that_cannot_be_right_is_refused_at_once(
 
 
 class Untyped:
-    """Of which pydantic knows nothing."""
+    """A class of which pydantic knows nothing."""
 
 
 async def untyped() -> Untyped:
@@ -503,7 +503,7 @@ async def untyped() -> Untyped:
 async def test_what_no_value_can_be_read_as_is_refused_before_anything_runs(
     flows: Flows, make: Callable[[Run], Any], says: str
 ) -> None:
-    """By one sentence that names it, and not by pydantic's lines after the step has run."""
+    """The error is one sentence that names it. Pydantic's lines would come only after the step has run."""
     ran = []
 
     @flows.flow
@@ -524,7 +524,7 @@ async def test_what_no_value_can_be_read_as_is_refused_before_anything_runs(
 
 
 async def test_the_stacktrace_says_why_no_value_can_be_read_as_a_type(flows: Flows) -> None:
-    """Such as pydantic's advice, which the one sentence of the error leaves out."""
+    """It has pydantic's advice, which the one sentence of the error leaves out."""
 
     class Refusing:
         @classmethod
@@ -560,7 +560,7 @@ async def test_an_id_that_no_child_can_have_is_refused(flows: Flows, id: Any, sa
 
 
 async def test_a_child_that_is_not_a_flow_fails_the_run_by_name(flows: Flows) -> None:
-    """Its name alone does not do: the types of its input and result are needed."""
+    """The name of a flow is not enough: the types of its input and result are needed."""
 
     @flows.flow
     async def parental(run: Run) -> None:

@@ -79,7 +79,7 @@ async def test_an_input_is_the_same_whatever_its_order(flows: Flows, caplog: pyt
 async def test_an_input_of_firestores_own_types_is_another_one(
     flow_state_settings: FlowStateSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Others may have stored a timestamp and bytes: to start the run again is no error."""
+    """Others may have stored a timestamp and bytes: to start the run again is not an error."""
     settings = flow_state_settings.model_copy(update={"layout": "native"})
     async with FirestoreFlowStateStore(settings) as native:
         flows = Flows(native)
@@ -158,13 +158,13 @@ async def test_by_name_of_an_unknown_flow_needs_a_dispatcher(flows: Flows, store
 
 
 async def test_a_store_that_would_lose_waiting_runs_is_refused() -> None:
-    """expire_when="always"."""
+    """With expire_when="always" the states of runs would expire while these wait."""
     with pytest.raises(ValueError, match="always"):
         Flows(MemoryFlowStateStore(FlowStateSettings(expire_when="always")))
 
 
 async def test_cancelling_a_waiting_run_ends_it_at_once(flows: Flows, store: CountingStore) -> None:
-    """In one write, also if no process knows the flow. A second cancel does nothing."""
+    """One write ends it, also if no process knows the flow. A second cancel does nothing."""
 
     @flows.flow
     async def asking(run: Run) -> int:
@@ -240,7 +240,7 @@ async def test_a_cancelled_parent_cancels_its_open_children(flows: Flows, store:
 
 
 async def test_a_cancelled_run_cancels_a_long_chain_of_children(flows: Flows, store: CountingStore) -> None:
-    """Longer than Python's stack is deep: each has what is left to do after its end done in turn."""
+    """The chain is longer than Python's stack is deep. Each child in turn does what is left to do after its end."""
 
     @flows.flow
     async def nested(run: Run, depth: int) -> int:
@@ -297,7 +297,7 @@ async def test_the_time_of_a_suspended_run_is_up_at_its_claim(flows: Flows, stor
 
 
 class MovedClock(SystemClock):
-    """The machine's clock, moved so that it is some moment now."""
+    """The machine's clock, moved so that it shows some moment now."""
 
     def __init__(self, now: int) -> None:
         self._ahead = now - super().now()
@@ -491,7 +491,7 @@ async def test_an_answer_to_what_no_step_can_be_called_is_refused(
 
 
 async def test_retry_from_a_step_runs_all_after_it_again(flows: Flows, store: CountingStore) -> None:
-    """With other idempotency keys, since the steps are meant to be done again. An unknown step is a ValueError."""
+    """The steps get other idempotency keys, since they are to be done again. An unknown step is a ValueError."""
     from firestore_flowstate.flows import current_step
 
     keys: dict[str, list[str]] = {}
@@ -549,7 +549,7 @@ async def test_retry_retries_the_child_that_failed(flows: Flows, store: Counting
 
 
 async def test_retry_retries_a_long_chain_of_children(store: CountingStore) -> None:
-    """Longer than Python's stack is deep. Each is due, the last one first, so that no parent finds its child failed."""
+    """It may be longer than Python's stack is deep. The last is due first, so that no parent finds its child failed."""
     depth = 1500
     woken: list[str] = []
 
@@ -623,7 +623,7 @@ async def test_a_result_that_takes_longer_is_a_timeout(flows: Flows, store: Coun
 
 
 async def test_a_result_without_patience_is_one_look(flows: Flows, store: CountingStore) -> None:
-    """As of futures: the result if it is there, and no claim about a run that nobody has looked at."""
+    """It returns the result if it is there, as futures do, and claims nothing about a run that nobody has looked at."""
 
     @flows.flow
     async def asking(run: Run) -> int:
@@ -724,7 +724,7 @@ async def test_a_moment_that_no_clock_shows_stops_nobody(flows: Flows, store: Co
     ids=range(13),
 )
 async def test_a_record_that_others_have_spoilt_is_an_error(flows: Flows, store: CountingStore, metadata: Any) -> None:
-    """Whatever is asked of the run, the error names it and the place; nothing is claimed."""
+    """Whatever is asked of the run, the error names it and the path. Nothing is claimed."""
 
     @flows.flow
     async def adding(run: Run) -> int:

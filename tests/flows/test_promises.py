@@ -173,7 +173,7 @@ class Aliased(BaseModel):
 
 
 async def test_models_are_stored_by_their_aliases(flows: Flows, store: CountingStore) -> None:
-    """Inputs, results and answers, as other languages write them."""
+    """Inputs, results and answers have them, as other languages write them."""
 
     async def count(given: Aliased) -> Aliased:
         return given

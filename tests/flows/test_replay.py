@@ -177,7 +177,7 @@ def test_replays_are_the_same_on_uvloop() -> None:
 
 
 def test_a_task_that_was_just_made_shows_itself_on_a_loop_with_a_queue_of_its_own() -> None:
-    """As those of Qt, which inherit the queue of asyncio's loop and leave it empty."""
+    """Loops such as those of Qt inherit the queue of asyncio's loop and leave it empty."""
 
     class Loop(asyncio.SelectorEventLoop):
         def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:

@@ -183,7 +183,7 @@ SHAPES: list[tuple[Flow[Any, Any], dict[str, Any], Any]] = [
 async def test_a_flow_ends_the_same_whatever_write_its_process_dies_at(
     flow: Flow[Any, Any], answers: dict[str, Any], result: Any
 ) -> None:
-    """With the same result, and no step with a stored result is executed again."""
+    """The result is the same, and no step with a stored result is executed again."""
     simulations = await crash_everywhere(flow, answers=answers)
 
     assert result == simulations[0].result
@@ -202,7 +202,7 @@ async def test_branches_replay_in_the_order_in_which_they_ran() -> None:
 
 
 async def test_a_flow_that_fails_fails_the_same() -> None:
-    """With the error of the record."""
+    """The error is that of the record."""
     simulations = await crash_everywhere(failing)
 
     assert isinstance(simulations[0].error, FlowFailedError)
@@ -228,7 +228,7 @@ async def test_what_nobody_answers_is_named() -> None:
 
 
 async def test_the_fixtures_simulate(flows_memory: Any, flows_emulator: Any) -> None:
-    """One in memory, and one on the emulator."""
+    """One fixture simulates in memory, and one on the emulator."""
     assert [0, 1, 2] == (await flows_memory(sequence)).result
     assert [1, 2, 3] == (await flows_emulator(asking, answers={"approve": 2})).result
 

@@ -39,7 +39,7 @@ def count_words(title: str) -> Part:
 
 
 async def test_a_flow_returns_what_its_steps_make(flows: Flows) -> None:
-    """Async and sync functions, models and dataclasses."""
+    """Steps may be async or sync functions, and return models and dataclasses."""
 
     @flows.flow
     async def write(run: Run, topic: str) -> list[Part]:
@@ -80,7 +80,7 @@ async def test_results_that_come_together_are_one_write(flows: Flows, store: Cou
 
 
 async def test_keys_are_counted_when_a_method_is_called(flows: Flows, store: CountingStore) -> None:
-    """Genkit's rule: the name, then name-1, name-2, the next free one."""
+    """Genkit's rule holds: the key is the name, then name-1, name-2 and so on, the next free one."""
 
     @flows.flow
     async def named(run: Run) -> None:
@@ -97,7 +97,7 @@ async def test_keys_are_counted_when_a_method_is_called(flows: Flows, store: Cou
 
 @pytest.mark.parametrize("name", ["", "a/b", "__a__"])
 async def test_a_name_that_cannot_be_a_key_is_refused(flows: Flows, name: str) -> None:
-    """When the method is called."""
+    """The call of the method raises the error."""
 
     @flows.flow
     async def named(run: Run) -> None:
@@ -108,7 +108,7 @@ async def test_a_name_that_cannot_be_a_key_is_refused(flows: Flows, name: str) -
 
 
 async def test_a_step_inside_a_step_has_its_key_inside(flows: Flows, store: CountingStore) -> None:
-    """outer/inner, counted within its outer."""
+    """Its key is outer/inner, counted within the outer step."""
 
     @flows.flow
     async def nested(run: Run) -> str:
@@ -124,7 +124,7 @@ async def test_a_step_inside_a_step_has_its_key_inside(flows: Flows, store: Coun
 
 
 async def test_a_step_that_fails_for_good_raises_what_is_recorded(flows: Flows) -> None:
-    """The first time as on a replay."""
+    """The error is the same the first time and on a replay."""
 
     async def fail() -> None:
         raise LookupError("nothing there")
@@ -161,7 +161,7 @@ async def test_retries_begin_after_the_failure_is_durable(flows: Flows, store: C
 
 
 async def test_a_timeout_is_a_failed_attempt(flows: Flows) -> None:
-    """Of the type TimeoutError, tried again like any."""
+    """The attempt fails with TimeoutError, and is tried again like any other."""
     attempts: list[int] = []
 
     async def slow() -> None:

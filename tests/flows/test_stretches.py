@@ -19,7 +19,7 @@ async def stretches(store: CountingStore, id: str = "x") -> list[dict[str, Any]]
 
 
 async def test_a_run_that_is_cancelled_while_nobody_drives_it_ends_then(flows: Flows, store: CountingStore) -> None:
-    """By a stretch of no length, which says what the run waited for; the last drive has ended before."""
+    """A stretch without length says what the run waited for. The last drive has ended before."""
 
     @flows.flow
     async def asking(run: Run) -> int:
@@ -72,7 +72,7 @@ async def test_a_run_whose_time_is_up_ends_without_a_drive(flows: Flows, store: 
 
 
 async def test_a_retry_keeps_how_the_run_had_ended(flows: Flows, store: CountingStore) -> None:
-    """In the stretch that it ended in, with the first 200 characters of the error."""
+    """The stretch that it ended in says how, with the first 200 characters of the error."""
     tried = []
 
     async def fails_once() -> int:
@@ -99,7 +99,7 @@ async def test_a_retry_keeps_how_the_run_had_ended(flows: Flows, store: Counting
 
 
 async def test_of_many_waits_ten_are_kept(flows: Flows, store: CountingStore) -> None:
-    """The first ones, in their order: there is to be room for the state."""
+    """The first ones are kept in their order, so that there is room for the state."""
 
     @flows.flow
     async def asking(run: Run) -> None:

@@ -53,7 +53,7 @@ async def second_time() -> int:
 
 
 async def test_spans_of_a_run_that_waits(spans: InMemorySpanExporter, flows: Flows) -> None:
-    """A span a drive, linked to where it was started and to the drive before; a span a step, attempts as events."""
+    """A drive has a span, linked to the start and to the drive before. A step has one, with attempts as its events."""
 
     @flows.flow
     async def work(run: Run) -> int:
@@ -80,7 +80,7 @@ async def test_spans_of_a_run_that_waits(spans: InMemorySpanExporter, flows: Flo
 
 
 async def test_metrics_of_a_run(reader: InMemoryMetricReader, flows: Flows) -> None:
-    """Counted by what happened; the attributes are the name of the flow and the outcome, and no id."""
+    """They count what happened. Their attributes are the name of the flow and the outcome, and never an id."""
 
     @flows.flow
     async def work(run: Run) -> int:
@@ -114,7 +114,7 @@ async def fail() -> None:
 
 
 async def test_a_step_that_failed_has_a_span_with_error_status(spans: InMemorySpanExporter, flows: Flows) -> None:
-    """And one that did not has none, also after a failed attempt."""
+    """A step that did not fail has a span without it, also after a failed attempt."""
 
     @flows.flow
     async def work(run: Run) -> None:
@@ -132,7 +132,7 @@ async def test_a_step_that_failed_has_a_span_with_error_status(spans: InMemorySp
 async def test_runs_that_end_without_a_drive_are_counted(
     reader: InMemoryMetricReader, flows: Flows, store: CountingStore
 ) -> None:
-    """One that is cancelled while it waits, and one that is given up."""
+    """A run that is cancelled while it waits is counted, and so is one that is given up."""
 
     @flows.flow
     async def work(run: Run) -> None:
@@ -153,7 +153,7 @@ async def test_runs_that_end_without_a_drive_are_counted(
 async def test_a_run_that_is_taken_over_is_a_recovery_and_a_lost_lease(
     reader: InMemoryMetricReader, store: CountingStore
 ) -> None:
-    """The one in the process that takes it, the other in the one that lost it."""
+    """The process that takes the run counts a recovery, and the one that lost it counts a lost lease."""
     goes_on = asyncio.Event()
 
     async def wait() -> int:
@@ -186,7 +186,7 @@ async def test_a_run_that_is_taken_over_is_a_recovery_and_a_lost_lease(
 
 
 async def test_the_wake_delay_is_measured(reader: InMemoryMetricReader, flows: Flows) -> None:
-    """From the moment at which a run was due to the claim."""
+    """It is the time from the moment at which a run was due to the claim."""
 
     @flows.flow
     async def work(run: Run) -> int:
@@ -204,7 +204,7 @@ async def test_the_wake_delay_is_measured(reader: InMemoryMetricReader, flows: F
 
 
 def test_the_page_names_each_metric() -> None:
-    """And names no metric that does not exist."""
+    """The page names every metric, and none that does not exist."""
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     metrics = {*open_telemetry._COUNTERS.values(), *(name for name, _ in open_telemetry._HISTOGRAMS.values())}
 
@@ -212,7 +212,7 @@ def test_the_page_names_each_metric() -> None:
 
 
 async def test_lines_at_info_have_no_payload(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
-    """One for each beginning and end of a drive, and one for a failed attempt, which names the type of its error."""
+    """Each beginning and end of a drive has a line, and so has a failed attempt, which names the type of its error."""
     caplog.set_level(logging.INFO, "firestore_flowstate.flows")
 
     @flows.flow

@@ -37,7 +37,7 @@ async def blocked(store: CountingStore, id: str, *, on: str | None = None) -> No
 
 
 async def test_an_interrupt_suspends_and_an_answer_goes_on(flows: Flows, store: CountingStore) -> None:
-    """Without an owner and a wake time while it waits; the state shows what is asked."""
+    """The run has neither an owner nor a wake time while it waits. The state shows what is asked."""
 
     @flows.flow
     async def asking(run: Run) -> bool:
@@ -92,7 +92,7 @@ async def test_the_same_key_again_is_a_success(flows: Flows, store: CountingStor
 
 
 async def test_an_answer_to_another_step_names_those_that_are_asked_for(flows: Flows, store: CountingStore) -> None:
-    """Ten of them."""
+    """The error names ten of them."""
 
     @flows.flow
     async def asking(run: Run) -> None:
@@ -109,7 +109,7 @@ async def test_an_answer_to_another_step_names_those_that_are_asked_for(flows: F
 
 
 async def test_an_answer_whose_reply_is_lost_is_known_again(flows: Flows, store: CountingStore) -> None:
-    """Also NaN, which is not equal to itself."""
+    """So is NaN, which is not equal to itself."""
 
     @flows.flow
     async def asking(run: Run) -> bool:
@@ -124,7 +124,7 @@ async def test_an_answer_whose_reply_is_lost_is_known_again(flows: Flows, store:
 
 
 async def test_an_answer_whose_reply_is_lost_is_known_in_any_order(flow_state_settings: FlowStateSettings) -> None:
-    """Maps of Firestore's have none: a native answer comes back with its keys in another one."""
+    """Firestore's maps have no order: a native answer comes back with its keys in another one."""
     settings = flow_state_settings.model_copy(update={"layout": "native"})
     answer = {f"key-{number}": {"b": number, "a": [math.nan]} for number in range(20)}
     async with FirestoreFlowStateStore(settings) as native:
@@ -145,7 +145,7 @@ async def test_an_answer_whose_reply_is_lost_is_known_in_any_order(flow_state_se
 
 
 async def test_an_answer_that_does_not_fit_is_shown_as_json(flows: Flows, store: CountingStore) -> None:
-    """And its place, but for the whole answer; 100 characters of it."""
+    """The error shows 100 characters of the value, and its path unless it is the whole answer."""
 
     @flows.flow
     async def asking(run: Run) -> dict[str, int]:
@@ -227,7 +227,7 @@ async def test_an_answer_of_bytes_is_read_as_the_same_bytes(flows: Flows, store:
 
 
 async def test_an_answer_before_the_question_is_kept(flows: Flows, store: CountingStore) -> None:
-    """For the step that has not been reached yet."""
+    """The answer is kept for the step that has not been reached yet."""
 
     @flows.flow
     async def asking(run: Run) -> list[int]:
@@ -326,7 +326,7 @@ async def test_interrupts_in_branches_suspend_together(flows: Flows, store: Coun
 
 
 async def test_a_child_gives_its_result(flows: Flows, store: CountingStore) -> None:
-    """Its parent is suspended meanwhile, and lists its children by where."""
+    """The parent waits for each child, and goes on with its result."""
 
     @flows.flow
     async def double(run: Run, number: int) -> int:

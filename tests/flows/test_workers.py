@@ -54,9 +54,9 @@ async def make_due(store: FarStore, count: int, **record: Any) -> None:
 
 
 async def test_few_claims_are_lost(store: FarStore) -> None:
-    """Of four workers that begin at once, at most 5% of all claims; each run is driven once.
+    """Four workers that begin at once lose at most 5% of all claims, and drive each run once.
 
-    They lose about 17 while they find their places, and 2% from then on.
+    They lose about 17 claims at first, when all of them look at the same runs, and 2% of the claims from then on.
     """
     ran, events = Counter[str](), Counter[str]()
     await make_due(store, RUNS)
@@ -107,7 +107,7 @@ class HeldStore(MemoryFlowStateStore):
 
 
 async def test_a_run_that_is_claimed_while_the_worker_closes_is_handed_over() -> None:
-    """Before a step of it begins, which the end of the worker would cut off after 10 s."""
+    """It is handed over before a step of it begins, which the end of the worker would cut off after 10 s."""
     store, began = HeldStore(), list[str]()
     flows = Flows(store, dispatcher=Nobody())
 

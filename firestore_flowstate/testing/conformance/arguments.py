@@ -189,7 +189,7 @@ class ArgumentTests(Suite):
     async def test_a_change_that_cannot_be_called_is_refused_before_the_state_is_read(
         self, store: VersionedFlowStateStore
     ) -> None:
-        """So it is whether there is a state or not."""
+        """The error comes whether there is a state or not."""
         with pytest.raises(TypeError, match="change is a function"):
             await store.modify("missing", CacheEntry(value=1))  # type: ignore[arg-type]  # to be refused
         for attempts in (0, -1, True):

@@ -166,7 +166,7 @@ class ExpiryTests(ExpiringSuite):
 
     @pytest.mark.asyncio
     async def test_whoever_watches_sees_a_state_expire(self, store_expiring_after: MakeStore) -> None:
-        """At its time, though nobody writes, also on a watched list. A new state under its id is seen again."""
+        """Watches of it, and of lists, see it go at its time, though nobody writes. A new state is seen again."""
         store = store_expiring_after(timedelta(seconds=1))
         state = finished()
         watch, pages = store.watch("id"), store.watch_list()

@@ -67,7 +67,7 @@ class IdTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("id", VALID, ids=lambda name: ascii(name)[:20])
     async def test_any_name_of_a_document_is_an_id(self, store: FlowStateStore, id: str) -> None:
-        """With spaces, dots and line breaks, in any script, up to 1,500 bytes."""
+        """An id may have spaces, dots and line breaks, in any script, and up to 1,500 bytes, Firestore's limit."""
         state = started(flow_id=id)
         await store.save(id, state)
 

@@ -109,7 +109,7 @@ class UnknownKeyTests(Suite):
 
     @pytest.mark.asyncio
     async def test_extra_is_seen_by_lists_at_once(self, store: VersionedFlowStateStore) -> None:
-        """By a filter on the key, whether the key was set, set anew or removed."""
+        """A filter on the key sees it, whether the key was set, set anew or removed."""
         await store.save("id", started())
         seen = []
         for value in (1, 2, "2", UNSET):
@@ -184,7 +184,7 @@ class UnknownKeyTests(Suite):
 
     @pytest.mark.asyncio
     async def test_extra_is_refused_like_any_partial_write(self, store: VersionedFlowStateStore) -> None:
-        """If there is no state under the id, and on top of an old version."""
+        """A write is refused if there is no state under the id, and so is one on top of an old version."""
         state = started()
         await store.save("id", state)
         await store.update("id", extra={"key": 1})

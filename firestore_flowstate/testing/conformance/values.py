@@ -24,7 +24,7 @@ class ValueTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize(("value", "form"), FORMS.values(), ids=FORMS)
     async def test_is_stored_as_its_json_form(self, store: VersionedFlowStateStore, value: Any, form: Any) -> None:
-        """In each field that takes any value, and by each method that writes."""
+        """Each field that takes any value stores that form, whichever method writes."""
         state = started()
         state.input, state.events_triggered["event"] = value, value
         state.unknown = value

@@ -36,7 +36,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_yields_the_state_now_and_after_each_change(self, store: VersionedFlowStateStore) -> None:
-        """Exactly as a load returns it, with its version, whatever has changed it; None while there is no state."""
+        """The state is as a load returns it, with its version, whatever has changed it. It is None if there is none."""
         watch = store.watch("id")
         assert await soon(watch) is None
         await store.create("id", with_steps("a"))
@@ -116,7 +116,7 @@ class WatchTests(Suite):
     async def test_a_watch_whose_first_step_is_given_up_begins_with_the_next(
         self, store: VersionedFlowStateStore
     ) -> None:
-        """Whenever the first step was stopped, also while the store was asking the server to tell of the state."""
+        """It goes on whenever its first step was stopped, also while the store was asking the server for the state."""
         await store.save("id", started())
         for number in range(40):
             for watch in (store.watch("id"), store.watch_list()):
@@ -162,7 +162,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_is_over_when_it_was_closed(self, store: VersionedFlowStateStore) -> None:
-        """Whether it has begun or not. A second close does nothing, and two watchers cannot share one watch."""
+        """It is over whether it had begun or not. A second close does nothing. Two watchers cannot share one watch."""
         await store.save("id", started())
         for number, each in enumerate((store.watch("id"), store.watch_list())):
             await soon(each)

@@ -95,7 +95,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_answer_that_comes_with_any_write(self, store: VersionedFlowStateStore) -> None:
-        """Before or after each write from the claim to the end, whether the run has asked for it yet or not."""
+        """The answer is the result, before or after any write, whether the run has asked for it yet or not."""
         for number in range(1, 6):
             for after in (False, True):
                 journal = Journal()
@@ -126,7 +126,7 @@ class AnswerTests(Suite):
 
     @pytest.mark.asyncio
     async def test_an_answer_that_the_driver_sees_as_the_time_is_up(self, store: VersionedFlowStateStore) -> None:
-        """In whichever pass of the loop the two meet, the answer was stored before, so it is the result."""
+        """The answer was stored before the timeout, so it is the result, in whichever pass of the loop the two meet."""
         for passes in range(_PASSES):
             journal, id = Journal(), f"x-{passes}"
             host, other = Host(store, journal), Host(store, journal)

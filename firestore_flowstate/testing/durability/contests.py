@@ -171,7 +171,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_claim_whose_reply_was_lost_is_known_again(self, store: VersionedFlowStateStore) -> None:
-        """By its token: the drive goes on at once, and that does not count as a recovery."""
+        """The driver knows it by its token. The drive goes on at once, and that does not count as a recovery."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(sequential, 1.0, id="x")
@@ -196,7 +196,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_run_whose_drives_die_is_given_up(self, store: VersionedFlowStateStore) -> None:
-        """After more than `max_recoveries` in a row without a result; the error names the steps that they died in."""
+        """More than `max_recoveries` in a row without a result are too many. The error names the steps they died in."""
         journal = Journal()
         hosts = [Host(store, journal, seconds=number * 1000 * LEASE_SECONDS, max_recoveries=3) for number in range(5)]
         for host in hosts:

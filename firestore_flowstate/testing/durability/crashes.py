@@ -35,7 +35,7 @@ class CrashTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
     async def test_a_process_may_die_at_any_write(self, store: VersionedFlowStateStore, sample: Sample) -> None:
-        """Before or after it: the run ends as it may, and every invariant holds."""
+        """The run ends as it may, and every invariant holds, whether the process dies before the write or after it."""
         calm = await _simulated(sample, store)
         for number in range(self.first, calm.writes + 1, self.every):
             await _simulated(sample, store, crash_before_write=number)
@@ -44,7 +44,7 @@ class CrashTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("sample", _LOSSES, ids=lambda sample: sample.name)
     async def test_any_reply_may_be_lost(self, store: VersionedFlowStateStore, sample: Sample) -> None:
-        """Whether the write was stored or not: no step begins again because of that."""
+        """No step begins again because of that, whether the write was stored or not."""
         calm = await _simulated(sample, store)
         for number in range(max(self.first, 2), calm.writes + 1, self.every):
             for stored in (True, False):

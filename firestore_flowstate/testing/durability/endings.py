@@ -25,7 +25,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_nothing_is_written_after_a_suspension(self, store: VersionedFlowStateStore) -> None:
-        """Also if the function goes on with operations and progress when it is cancelled."""
+        """The function may go on with operations and progress when it is cancelled: none of them writes."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(late, 1.0, id="x")
@@ -66,7 +66,7 @@ class EndingTests(Suite):
     async def test_an_error_of_any_text_is_recorded(
         self, store: VersionedFlowStateStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """One that names a file whose name is not UTF-8, of a step and of the run itself."""
+        """An error may name a file whose name is not UTF-8. It ends a step, and the run itself."""
         caplog.set_level(logging.CRITICAL, "firestore_flowstate.flows")  # pytest-xdist cannot send such a log
         host = Host(store, Journal())
 
@@ -131,7 +131,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_run_that_nobody_drives_ends_in_a_stretch_of_its_own(self, store: VersionedFlowStateStore) -> None:
-        """When it was cancelled, and not when its last drive ended; a retry keeps how it ended."""
+        """The run ends when it is cancelled, and not when its last drive ended. A retry keeps how it ended."""
         host = Host(store, Journal())
         await host.flows.start(late, 1.0, id="x")
         await host.drive("x")
@@ -149,7 +149,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_run_cancelled_at_any_write_ends_once(self, store: VersionedFlowStateStore) -> None:
-        """Before or after it: the run is done or cancelled."""
+        """The run is done or cancelled, whether the cancellation comes before the write or after it."""
         for number in range(1, 7):
             for after in (False, True):
                 journal = Journal()
@@ -186,7 +186,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_retry_from_a_step_runs_all_behind_it(self, store: VersionedFlowStateStore) -> None:
-        """And none before it."""
+        """The retry runs none of the steps before it."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(sequential, 1.0, id="x")

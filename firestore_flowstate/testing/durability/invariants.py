@@ -10,7 +10,7 @@
 8. No step begins while a result that the function has seen is not stored.
 9. A drive writes nothing after its final write.
 10. A run that has ended has no owner and no waits, and a ``wakeAt`` only if something is left to do.
-12. For each wake time there is one name of a task, one more for each power of two minutes that the run is overdue, and
+12. For each wake time there is one name of a task, one more for each power of two minutes that the run is late, and
     one for a delivery that comes shortly before it.
 
 Number 11, that a value which the store refuses changes nothing else, needs a store that refuses: it is a test of its

@@ -23,7 +23,7 @@ class WakeTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_wake_time_is_one_task(self, store: VersionedFlowStateStore) -> None:
-        """However many processes look at a run that waits, and whatever their clocks show."""
+        """There is one task, however many processes look at a run that waits, and whatever their clocks show."""
         journal = Journal()
         hosts = [Host(store, journal, seconds=seconds) for seconds in (0, 1, 100, 2000)]
         await hosts[0].flows.start(sleepy, 3600.0, id="x")
@@ -39,7 +39,7 @@ class WakeTests(Suite):
 
     @pytest.mark.asyncio
     async def test_sweeps_name_few_tasks(self, store: VersionedFlowStateStore) -> None:
-        """One for each power of two minutes that a run is overdue: 11 in a day of a sweep each minute."""
+        """A run has one more for each power of two minutes that it is late: 11 in a day of a sweep each minute."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(sequential, 1.0, id="x")
@@ -53,7 +53,7 @@ class WakeTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_sweep_leaves_what_is_not_due(self, store: VersionedFlowStateStore) -> None:
-        """And runs that have been due for less than 10 s, which their own tasks wake."""
+        """A sweep also leaves runs that have been due for less than 10 s, since their own tasks wake them."""
         journal = Journal()
         host = Host(store, journal)
         await host.flows.start(sequential, 1.0, id="x")
