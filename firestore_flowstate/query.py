@@ -21,6 +21,9 @@ MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len(SUMMARY_EXTRA)
 OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
 """Names of a document's own fields in either layout. An unknown key of such a name cannot be a field of it."""
 _STATUSES: Final = get_args(FlowStatus)
+_SCALARS: Final = frozenset(
+    {"limit", "continuation_token", "name", "status", "blocked_on", "started_after", "started_before", "on_error"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,9 @@ class FlowStateQuery:
     on_error: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:
+        # First, so that a check looks at what is asked for: the texts of an enumeration may measure otherwise.
+        for label in _SCALARS:
+            object.__setattr__(self, label, exact(getattr(self, label)))
         check_limit(self.limit)
         if self.continuation_token is not None:
             _check_text("continuation_token", self.continuation_token)
@@ -75,11 +81,7 @@ class FlowStateQuery:
             raise InvalidQueryError(f"on_error is 'raise' or 'skip', not {shown(self.on_error)}")
         check_moment("started_after", self.started_after)
         check_moment("started_before", self.started_before)
-        _check_where(self.where)
-        for label in ("limit", "continuation_token", "name", "status", "blocked_on", "started_after", "started_before"):
-            object.__setattr__(self, label, exact(getattr(self, label)))
-        where = {exact(key): exact(value) for key, value in self.where.items()}
-        object.__setattr__(self, "where", where)
+        object.__setattr__(self, "where", _checked_where(self.where))
 
 
 def statuses(query: FlowStateQuery) -> tuple[FlowStatus, ...] | None:
@@ -143,7 +145,7 @@ def is_queryable_value(value: object) -> bool:
 
 def check_extra(key: object, value: object) -> None:
     """Raise FlowStateEncodeError unless an update can set the unknown key by itself; UNSET stands for its removal."""
-    path = in_extra(key)
+    key, path = exact(key), in_extra(key)
     if not isinstance(key, str):
         raise FlowStateEncodeError(f"Cannot store {path}: {shown(key)} is not a string.", path=path)
     if key in OWN_NAMES:
@@ -187,9 +189,9 @@ def _check_text(label: str, value: object) -> None:
         raise InvalidQueryError(f"{label} contains a lone surrogate, which no query can carry")
 
 
-def _check_asked(label: str, value: object) -> None:
+def _check_asked(label: str, value: str) -> None:
     _check_text(label, value)
-    size = len(str(value).encode())
+    size = utf8_bytes(value) or 0
     if size > MAX_QUERIED_BYTES:
         raise InvalidQueryError(
             f"{label} has {size:,} bytes of UTF-8; Firestore's indexes hold no more than {MAX_QUERIED_BYTES:,}"
@@ -209,10 +211,11 @@ def check_moment(label: str, value: object) -> None:
         raise InvalidQueryError(f"{label} is not a moment: {shown(value)}")
 
 
-def _check_where(where: object) -> None:
+def _checked_where(where: object) -> dict[str, str | int | bool]:
     if not isinstance(where, Mapping):
         raise InvalidQueryError(f"where maps keys to scalars, not {type(where).__name__}")
-    for key, value in where.items():
+    asked: dict[str, str | int | bool] = {}
+    for key, value in ((exact(key), exact(value)) for key, value in where.items()):
         _check_text("a key of where", key)
         if not is_queryable_name(key):
             raise InvalidQueryError(
@@ -225,3 +228,5 @@ def _check_where(where: object) -> None:
             raise InvalidQueryError(
                 f"where[{key!r:.100}] is a string, a whole number of 64 bits or a bool, not {shown(value)}"
             )
+        asked[key] = value
+    return asked

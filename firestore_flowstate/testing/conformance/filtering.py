@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -186,8 +187,12 @@ class FilterTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("size", [1485, 1486, 1487, 1499, 1500, 1501, 5000])
     async def test_long_names_and_keys_are_kept(self, store: VersionedFlowStateStore, size: int) -> None:
-        """Names and keys may have any length. Filters take those that an index can hold, and refuse the others."""
+        """Names and keys may have any length. Filters take those that an index can hold, and refuse the others.
+
+        So they do if the text is of an enumeration, which Python prints as the name of the member.
+        """
         text = "x" * size
+        member: str = enum.Enum("Text", {"IT": text}, type=str).IT  # type: ignore[attr-defined]  # mypy does not see the members
         state = started(flow_id="id")
         state.name, state.owner, state.blocked_on_step = text, text, BlockedOnStep(name=text)
         setattr(state, text, 1)
@@ -202,6 +207,10 @@ class FilterTests(Suite):
             ({"blocked_on": text}, 1499),
             ({"where": {"owner": text}}, 1499),
             ({"where": {text: 1}}, 1486),
+            ({"name": member}, 1499),
+            ({"blocked_on": member}, 1499),
+            ({"where": {"owner": member}}, 1499),
+            ({"where": {member: 1}}, 1486),
         ):
             try:
                 found = await store.count(FlowStateQuery(**asked))
