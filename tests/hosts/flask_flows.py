@@ -1,4 +1,4 @@
-"""Durable flows in Flask, woken by the tests' queue, whose workers tests kill."""
+"""Durable flows in Flask, woken by the queue of the tests. Tests kill the workers."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ flows = Flows(FirestoreFlowStateStore(), lease=timedelta(seconds=60))
 
 
 async def nap(seconds: float) -> float:
-    print(f"napping for {seconds} s", flush=True)  # which tests wait for
+    print(f"napping for {seconds} s", flush=True)  # tests wait for this line
     await asyncio.sleep(seconds)
     return seconds
 

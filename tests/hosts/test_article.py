@@ -30,7 +30,7 @@ def until(http: httpx.Client, holds: Callable[[dict[str, Any]], bool]) -> None:
 
 
 def test_an_article_survives_kills(host_environment: dict[str, str]) -> None:
-    """Killed while it is drafted, while it waits for a person and while it sleeps: nothing is done twice."""
+    """Its process is killed while it drafts, waits for a person and sleeps. Nothing is done twice."""
     logs = ""
     for round in ("drafting", "waiting", "sleeping", "end"):
         with server(host_environment) as serving:
@@ -67,7 +67,7 @@ def test_an_article_survives_kills(host_environment: dict[str, str]) -> None:
 
 
 def test_the_application_is_short() -> None:
-    """Of at most 45 lines, without docstrings and empty lines."""
+    """It has at most 45 lines, without docstrings and empty lines: a reader sees all of it at once."""
     text = (EXAMPLES / "article" / "app.py").read_text()
     documented = [node for node in ast.walk(ast.parse(text)) if ast.unparse(node).startswith(('"""', "'"))]
     docstrings = {

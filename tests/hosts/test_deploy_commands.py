@@ -64,7 +64,7 @@ def not_understood(gcloud: str, commands: Sequence[Sequence[str]], folder: Path)
 
 
 def test_the_commands_of_cloud_run(gcloud: str, tmp_path: Path) -> None:
-    """Of each command of deploy.sh gcloud knows every flag and takes every value."""
+    """Gcloud knows every flag of each command of deploy.sh, and takes every value."""
     folder = tmp_path / "cloud_run"
     shutil.copytree(EXAMPLES / "cloud_run", folder)
     commands = commands_in((folder / "deploy.sh").read_text(), folder, tmp_path)
@@ -85,7 +85,7 @@ def test_the_roles_of_firebase(gcloud: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["--max-attemptz=20", "--max-attempts=many"])
 def test_a_wrong_command_is_noticed(gcloud: str, tmp_path: Path, wrong: str) -> None:
-    """A flag that is not there, and a value that it does not take."""
+    """Gcloud refuses a flag that does not exist, and a value that it does not take."""
     arguments = ["tasks", "queues", "create", "flows", "--project=shop", "--location=europe-west1", wrong]
 
     assert NOBODY not in refused(gcloud, tmp_path, arguments)
@@ -118,7 +118,7 @@ def firebase(folder: Path, *arguments: str) -> str:
 
 
 def test_the_commands_of_firebase(tmp_path: Path) -> None:
-    """Of each command of the page firebase-tools knows every option, and ends for want of an account."""
+    """Firebase-tools knows every option of each command of the page, and ends for want of an account."""
     folder = tmp_path / "firebase"
     shutil.copytree(EXAMPLES / "firebase", folder)
     lines = [line for block in BLOCKS for line in block.splitlines()]

@@ -57,7 +57,7 @@ for round in range(2):
 
 def test_two_test_clients(host_environment: dict[str, str]) -> None:
     """Contexts of TestClient, each with a loop of its own, use the same store one after another and at once."""
-    # Of starlette's own warnings, which differ from version to version, none is ours.
+    # Starlette's own warnings differ from version to version, and none of them is about this package.
     warnings = ("-W", "ignore", "-W", "error::ResourceWarning", "-W", "error::RuntimeWarning")
     outcome = subprocess.run(
         [sys.executable, *warnings, "-c", TEST_CLIENTS],

@@ -44,7 +44,7 @@ def test_configuration() -> None:
 
 
 def test_a_run_waits_for_its_answer(project: Project) -> None:
-    """Started by a call, driven by the queue, suspended, answered by a call, driven to its end by the queue."""
+    """A call starts it, and the queue drives it until it waits. A call answers, and the queue drives it to its end."""
     id = project.start(topic="tea")
     waiting = project.wait_for(id, status="blocked")
     assert ("approve?", "All about tea.") == (waiting["stage"], waiting["draft"])
@@ -74,7 +74,7 @@ def test_fifty_runs_at_once(project: Project) -> None:
 
 
 def test_a_task_that_comes_again_does_nothing(project: Project) -> None:
-    """A run that waits, one that has ended, one that is not there."""
+    """It does nothing to a run that waits, to one that has ended, and to one that is not there."""
     id = project.start()
     project.wait_for(id, status="blocked")
 

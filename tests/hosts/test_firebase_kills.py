@@ -1,4 +1,4 @@
-"""Durable flows in Firebase Functions whose workers are killed; in a file of its own, which runs beside the others."""
+"""Durable flows in Firebase Functions whose workers are killed. A file of its own runs beside the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.hosts.serving import at_once
 def test_killed_workers(threads: int) -> None:
     """Fifty runs at once end right if workers of the queue's function are killed; the sweep finds what they had.
 
-    Also if each worker takes one request at a time: no drive waits for a request that another drive makes.
+    They do so also if each worker takes one request at a time: no drive waits for a request that another drive makes.
     """
     source = Path(__file__).with_name("firebase_with_short_lease.py")
     workers = {"start": 2, "approve": 2, "drive": 4}

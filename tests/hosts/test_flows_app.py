@@ -159,7 +159,7 @@ class TestOidc:
     )
     @pytest.mark.parametrize("path", ["/drive", "/sweep"])
     async def test_others_are_not(self, http: httpx.AsyncClient, token: Callable[[], str], path: str) -> None:
-        """401 without a word more, and the body is not read."""
+        """The answer is 401 without a word more, and the body is not read."""
         answer = await http.post(path, content=b"{" * 200_000, headers={"Authorization": f"Bearer {token()}"})
 
         assert (401, b"") == (answer.status_code, answer.content)
@@ -225,7 +225,7 @@ def test_verify_has_no_default(flows: Flows) -> None:
 
 
 async def test_bodies(flows: Flows) -> None:
-    """An id, as Cloud Tasks and Firebase send it; whatever else is 400, and 413 if it is large."""
+    """A body is an id, as Cloud Tasks and Firebase send it. Any other is answered by 400, and by 413 if it is large."""
     http = client(flows.app(verify=None))
     for body, status in [
         (b'{"id": "x"}', 200),
@@ -242,7 +242,7 @@ async def test_bodies(flows: Flows) -> None:
 
 
 async def test_what_queues_are_told(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
-    """200 for each outcome, for an unknown flow too; 500 only if the store cannot be reached."""
+    """Queues get 200 for each outcome, for an unknown flow too, and 500 only if the store cannot be reached."""
     outside = Flows(flows.store, dispatcher=Nowhere())
     http = client(flows.app(verify=None))
     await outside.start("twice", 4, id="x")
@@ -272,7 +272,7 @@ class Broken(MemoryFlowStateStore):
 
 
 async def test_mounted_under_a_prefix(flows: Flows) -> None:
-    """In FastAPI, beside its other routes."""
+    """FastAPI serves it beside its other routes."""
     app = FastAPI()
     app.mount("/flows", flows.app(verify=None))
 
@@ -297,7 +297,7 @@ def server(request: pytest.FixtureRequest, host_environment: dict[str, str]) -> 
 async def test_sigterm_hands_over(
     server: tuple[Server, str], host_environment: dict[str, str], flow_state_settings: FlowStateSettings
 ) -> None:
-    """In mid-drive, with a request open: the step in flight is recorded, no other begins, all within 10 s."""
+    """SIGTERM comes in mid-drive, with a request open. The step in flight is recorded, no other begins, within 10 s."""
     settings = flow_state_settings.model_copy(
         update={"project": host_environment["GOOGLE_CLOUD_PROJECT"], "collection": "genkit-flows"}
     )

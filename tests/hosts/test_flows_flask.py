@@ -25,7 +25,7 @@ MOST_KILLS = 40
 
 @pytest.fixture
 def settings(host_environment: dict[str, str], flow_state_settings: FlowStateSettings) -> FlowStateSettings:
-    """Of the store that the hosts use."""
+    """The settings of the store that the hosts use."""
     return flow_state_settings.model_copy(
         update={"project": host_environment["GOOGLE_CLOUD_PROJECT"], "collection": "genkit-flows"}
     )
@@ -106,7 +106,7 @@ async def check_runs(
 
 @pytest.fixture(params=["flask app:app", "cloud_run main:app"])
 def example(request: pytest.FixtureRequest, host_environment: dict[str, str]) -> Iterator[Server]:
-    """The examples, without a queue."""
+    """The application of an example, without a queue."""
     folder, _, app = request.param.partition(" ")
     target = ("--chdir" if folder == "flask" else "--app-dir", str(EXAMPLES / folder), app)
     if folder == "flask":

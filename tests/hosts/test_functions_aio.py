@@ -28,7 +28,7 @@ QUEUE = "projects/demo/locations/here/queues/flows"
 async def test_a_function_awaits_drives(
     host_environment: dict[str, str], flow_state_settings: FlowStateSettings
 ) -> None:
-    """Twenty runs at once on its one loop; one that outlasts a request goes on in the next."""
+    """Twenty runs are driven at once on its one loop. One that outlasts a request goes on in the next."""
     settings = flow_state_settings.model_copy(
         update={"project": host_environment["GOOGLE_CLOUD_PROJECT"], "collection": "genkit-flows"}
     )
@@ -64,7 +64,7 @@ async def test_a_function_awaits_drives(
 
 
 async def test_sigterm_hands_over(host_environment: dict[str, str], flow_state_settings: FlowStateSettings) -> None:
-    """In mid-drive, though nothing enters the flows: the step in flight is recorded, no other begins, within 10 s."""
+    """SIGTERM comes in mid-drive, and nothing has entered the flows. The step in flight is recorded within 10 s."""
     settings = flow_state_settings.model_copy(
         update={"project": host_environment["GOOGLE_CLOUD_PROJECT"], "collection": "genkit-flows"}
     )

@@ -15,7 +15,7 @@ SECTIONS = [section for section in PAGE.split("\n## ") if "](../examples/" in se
 
 
 def text_of(example: Path) -> str:
-    """Return the code of the example: of a notebook, that of its cells."""
+    """Return the code of the example. The code of a notebook is that of its cells."""
     text = example.read_text()
     if example.suffix != ".ipynb":
         return text
@@ -43,7 +43,7 @@ def test_code_is_of_the_examples(section: str) -> None:
 
 
 def test_examples_are_tested() -> None:
-    """What the page links, one of these tests names."""
+    """One of these tests names each example that the page links."""
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__))
     examples = {Path(link) for link in re.findall(r"\]\(\.\./examples/([^)]+)\)", PAGE)}
 

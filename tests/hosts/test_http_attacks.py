@@ -76,7 +76,7 @@ HEADER = segment(json.dumps({"alg": "RS256", "kid": GOOGLE.id, "typ": "JWT"}))
     ],
 )
 async def test_tokens_that_are_not_what_they_should_be(flows: Flows, token: str) -> None:
-    """401 without a word more; never an error of ours, which would be a way to fill logs and slow a queue."""
+    """The answer is 401 without a word more. An error of ours would be a way to fill logs and slow a queue."""
     oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
     oidc._transport = KeptResponses(Certificates())
     http = client(flows.app(verify=oidc, genkit=True))
@@ -88,7 +88,7 @@ async def test_tokens_that_are_not_what_they_should_be(flows: Flows, token: str)
 
 @pytest.mark.parametrize("path", ["/drive/", "/sweep/", "//drive", "/drive/x", "/Drive", "/drive%2F", "/"])
 async def test_paths_that_are_not_there(flows: Flows, path: str) -> None:
-    """No redirect either, which would say where to by the caller's own Host header."""
+    """No redirect is sent either, since its target would come from the caller's own Host header."""
     http = client(flows.app(verify=lambda _: False))
     answer = await http.post(path, headers={"Host": "evil.test"})
 

@@ -16,7 +16,7 @@ from firestore_flowstate.settings import FlowStateSettings
 from tests.rpc.scripted_server import ScriptedServer
 from tests.rpc.tcp_proxy import TcpProxy
 
-_operations.import_all()  # deadlines of tests begin afterwards
+_operations.import_all()  # before any test, so that no deadline has to cover the imports
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A real grpc server in Firestore's place, which answers as a test says."""
+"""A real grpc server in place of Firestore, which answers as a test says."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class TcpProxy:
     """Passes bytes between its own port and `upstream`, until told otherwise.
 
     Attributes:
-        upstream: Where the bytes go.
+        upstream: The ``HOST:PORT`` that the bytes go to.
         host: ``127.0.0.1:PORT``, to connect to in place of `upstream`.
         connections: How many connections were accepted so far.
     """

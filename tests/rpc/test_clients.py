@@ -1,4 +1,4 @@
-"""A client that the caller passes: where it points, whose loop its channel serves, and who closes what."""
+"""A client that the caller passes: its project and endpoint, the loop that its channel serves, and who closes what."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_it_serves_every_loop(host: str, kind: type[Any]) -> None:
 
 
 async def test_an_async_client_is_used_on_its_own_loop(host: str, background_threads: Threads) -> None:
-    """On the loop that the client's channel belongs to, calls go over that channel; elsewhere over another."""
+    """Calls on the loop that the client's channel belongs to go over that channel. Calls elsewhere go over another."""
     client = AsyncClient(project="demo-theirs")
     await client.collection("c").document("x").get()
     connection = Connection(FlowStateSettings(), client=client)

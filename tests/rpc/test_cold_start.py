@@ -53,7 +53,7 @@ def run(emulator: Emulator, code: str) -> list[str]:
     ],
 )
 def test_the_first_save_imports_little(emulator: Emulator, save: str) -> None:
-    """Neither Google's client nor what it brings, nor, on the emulator, anything of credentials."""
+    """It imports neither Google's client nor what that brings, and on the emulator nothing of credentials."""
     loaded = run(emulator, f"{save}\nprint(*sys.modules)")
     large = ("google.cloud.firestore", "google.api_core", "google.auth", "proto.", "requests")
 

@@ -87,7 +87,7 @@ print("all works")
 @pytest.mark.parametrize("year", [2020, 2040])
 @pytest.mark.parametrize("tool", FREEZE)
 def test_a_store_under_a_frozen_clock(emulator: Emulator, tool: str, year: int) -> None:
-    """Before now or after it: no deadline passes at once, and each comes; what expires goes by the frozen clock."""
+    """The clock may stand before now or after it. Each deadline comes, none at once. Expiry goes by that clock."""
     code = textwrap.dedent(CODE).replace("FROZEN", FREEZE[tool].format(year=year))
     outcome = subprocess.run(
         [sys.executable, "-Werror", "-Wignore:This process:DeprecationWarning", f"-W{OLD_PYTHONS}", "-c", code],

@@ -98,7 +98,7 @@ async def test_a_stream_that_says_nothing_is_given_up(
     "check", [stored("BatchGetDocuments", 1), status("UNAVAILABLE")], ids=["what agrees", "a check that fails"]
 )
 async def test_a_stream_stays(server: ScriptedServer, to_server: Connection, deadline: Deadline, check: Answer) -> None:
-    """Though it is silent, after as many checks as would end it otherwise."""
+    """It stays though it is silent, after as many checks as would end it otherwise."""
     server.check = check
     server.listen(Script(tells(1)))
     watching = to_server.watch([a_target()])

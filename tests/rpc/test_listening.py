@@ -117,7 +117,7 @@ async def test_an_expired_token_is_given_up(
 async def test_a_stream_refused_for_its_tokens_begins_anew(
     server: ScriptedServer, watching: Watching, deadline: Deadline
 ) -> None:
-    """Whichever of them the server did not like."""
+    """It begins without any token, whichever of them the server did not like."""
     last = Script(tells(2))
     server.listen(
         Script(tells(1, token=b"old"), then="UNAVAILABLE"), Script(lambda _: [], then="INVALID_ARGUMENT"), last
@@ -131,7 +131,7 @@ async def test_a_stream_refused_for_its_tokens_begins_anew(
 async def test_a_reset_target_shows_nothing_until_it_is_current_again(
     server: ScriptedServer, watching: Watching, deadline: Deadline
 ) -> None:
-    """What was known is forgotten, and never is half of it shown."""
+    """The client drops what it knew of the target, and never shows half of it."""
 
     def resets(request: Any) -> Iterable[Any]:
         id = request.add_target.target_id
@@ -145,7 +145,7 @@ async def test_a_reset_target_shows_nothing_until_it_is_current_again(
 
     server.listen(Script(resets))
     seen = [await numbers(watching, deadline)]
-    if seen[-1] != [2]:  # the first may have been overtaken
+    if seen[-1] != [2]:  # the last may have replaced the first before it was read
         seen.append(await numbers(watching, deadline))
 
     assert seen in ([[1, 1], [2]], [[2]])
@@ -188,7 +188,7 @@ async def test_a_refusal_is_an_error_of_the_watcher(
 async def test_a_refused_stream_is_an_error_of_the_watcher(
     server: ScriptedServer, watching: Watching, deadline: Deadline
 ) -> None:
-    """As for any call."""
+    """The watcher gets the error that any call would get."""
     server.listen(Script(lambda _: [], then="PERMISSION_DENIED"))
 
     with pytest.raises(AccessDeniedError):
@@ -218,7 +218,7 @@ async def test_failures_are_not_a_busy_loop(server: ScriptedServer, watching: Wa
 async def test_a_hundred_targets_share_a_stream(
     server: ScriptedServer, to_server: Connection, deadline: Deadline
 ) -> None:
-    """Then comes another; the last target that is taken off ends its stream."""
+    """The next target opens another stream. The last target that is taken off ends its stream."""
     ended: list[None] = []
     all_ended = threading.Event()
 
@@ -288,7 +288,7 @@ async def test_a_cut_connection_loses_no_last_state(proxy: TcpProxy, emulator: E
 
 
 async def test_a_killed_emulator_comes_back_empty() -> None:
-    """Its flows are gone then, and what is written afterwards is seen."""
+    """The flows are gone then, and watches see what is written afterwards."""
     emulator = await asyncio.to_thread(start_emulator, attach=False)
     try:
         async with FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host)) as store:
@@ -309,7 +309,7 @@ async def test_a_killed_emulator_comes_back_empty() -> None:
 
 
 async def test_closing_the_store_ends_its_watches(emulator: Emulator) -> None:
-    """With an error that says so: a watch that just ended would look like one that is done."""
+    """They end with an error that says so. A watch that just ended would look like one that is done."""
     for enter in (True, False):
         store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host))
         if enter:
@@ -337,7 +337,7 @@ def test_loops_that_end_leave_nothing(emulator: Emulator, background_threads: Ca
 
 
 def test_the_blocking_facade_watches(emulator: Emulator) -> None:
-    """As any iteration, from a thread of its own."""
+    """It watches as it iterates, from a thread of its own."""
     with SyncFlowStateStore(FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host))) as store:
         watch = store.watch("blocking")
         assert next(watch) is None
@@ -394,7 +394,7 @@ asyncio.run(in_parent())
 
 
 def test_watches_on_both_sides_of_a_fork(emulator: Emulator) -> None:
-    """The parent's goes on over a channel that is made anew, and the child has its own."""
+    """The parent's watch goes on over a new channel, and the child has a watch of its own."""
     ran = subprocess.run(
         [sys.executable, "-c", FORKS],
         env={**os.environ, **emulator.environment},

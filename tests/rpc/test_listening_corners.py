@@ -81,7 +81,7 @@ async def test_a_reset_takes_the_token_along(server: ScriptedServer, to_server: 
 async def test_what_is_said_of_an_old_target_is_of_none(
     server: ScriptedServer, to_server: Connection, deadline: Deadline
 ) -> None:
-    """It was on its way as the target was asked for anew."""
+    """Such a message was on its way when the target was asked for anew."""
     old: list[int] = []
 
     def removes(request: Any) -> Iterable[Any]:
@@ -185,7 +185,7 @@ async def test_targets_of_one_watcher_change_together(
 @pytest.mark.parametrize("bound", [True, False])
 @pytest.mark.parametrize("how", ["left", "dropped", "cancelled"])
 async def test_who_is_gone_ends_the_stream(server: ScriptedServer, bound: bool, how: str) -> None:
-    """By leaving the loop, by dropping the iterator, and by cancelling who iterates: all of it at once."""
+    """Leaving the loop, dropping the iterator and cancelling the task that iterates each end it at once."""
     ended = threading.Event()
 
     def serves(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
@@ -252,7 +252,7 @@ def tells_nothing(request: Any) -> Iterable[Any]:
 async def test_streams_that_have_ended_leave_no_task(
     server: ScriptedServer, to_server: Connection, deadline: Deadline
 ) -> None:
-    """However often one broke: grpc's own, which waits for the next request, ends with its stream, and is not lost."""
+    """However often one broke, grpc's task that waits for the next request ends with its stream, and is not lost."""
     told: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
     await to_server.bind()
@@ -280,7 +280,7 @@ WATCHES: dict[str, Callable[[FirestoreFlowStateStore], Any]] = {
 @pytest.mark.parametrize("bound", [True, False])
 @pytest.mark.parametrize("watch", WATCHES.values(), ids=WATCHES)
 async def test_if_nothing_listens(proxy: TcpProxy, watch: Callable[..., Any], bound: bool) -> None:
-    """Within the usual deadline, in the usual words, with what grpc said as the cause of the cause."""
+    """The error comes within the usual deadline, in the usual words. The cause of its cause is what grpc said."""
     proxy.close()
     store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=proxy.host, project="demo-none", timeout=1.0))
     if bound:
@@ -306,7 +306,7 @@ async def test_if_nobody_says_anything(server: ScriptedServer) -> None:
 
 
 async def test_a_missing_index_is_named(server: ScriptedServer) -> None:
-    """As for a list: the server takes the target out, and says why."""
+    """The error names it as that of a list does: the server takes the target out, and says why."""
 
     def refuses(request: Any) -> Iterable[Any]:
         response = change("REMOVE", request.add_target.target_id, code=9)

@@ -202,7 +202,7 @@ async def test_a_loop_leaves_alone(settings: FlowStateSettings, background_threa
 async def test_a_binding_that_failed_is_not_counted(
     settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, background_threads: Threads
 ) -> None:
-    """Whatever the error was: the next binding is the first one, and its end closes everything."""
+    """Whatever the error was, the next binding is the first one, and its end closes everything."""
 
     def fail(_: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -416,7 +416,7 @@ async def test_context_crosses_to_the_background() -> None:
 
 
 async def test_errors_keep_their_traceback() -> None:
-    """An error raised on the background loop shows where, and where it was awaited."""
+    """An error raised on the background loop shows the line that raised it, and the line that awaited it."""
     from firestore_flowstate._rpc.loop_thread import LoopThread
 
     thread = LoopThread("test")

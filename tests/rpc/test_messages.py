@@ -74,7 +74,7 @@ SAME = "print(types.CommitRequest.deserialize(ours.SerializeToString()).writes[0
 @pytest.mark.parametrize("implementation", ["upb", "python"])
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_google_cloud_firestore_goes_beside(implementation: str, first: str) -> None:
-    """Whichever is imported first, both have their classes, and understand each other's bytes."""
+    """Both have their classes and understand each other's bytes, whichever is imported first."""
     code = OURS + THEIRS if first == "ours" else THEIRS + OURS
 
     assert "1\n" == run(code + SAME, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=implementation)
@@ -129,7 +129,7 @@ def test_a_commit_put_together_by_hand_is_the_one_that_protobuf_makes(size: int)
 
 @pytest.mark.parametrize("implementation", ["upb", "python"])
 def test_a_commit_put_together_by_hand_has_each_kind_of_write(implementation: str) -> None:
-    """Masks with and without paths, preconditions, transforms and deletions, with each protobuf."""
+    """It has masks with and without paths, preconditions, transforms and deletions, with each protobuf."""
     code = """
 from firestore_flowstate._rpc.calling import serialized_commit
 from firestore_flowstate._rpc.messages import CommitRequest, Document, Precondition, Timestamp, Write

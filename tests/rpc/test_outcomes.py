@@ -81,7 +81,7 @@ async def test_no_exception_of_grpc_leaves_a_read(
         assert await read(to_server, kind) is None
         return
     with pytest.raises(BackendError) as error:
-        await read(to_server, kind, seconds=0.6)  # a busy machine answers the first attempt late
+        await read(to_server, kind, seconds=0.6)  # 0.6 s, since a busy machine answers the first attempt late
     assert code in str(error.value.__cause__)
     assert code in str(error.value)
     assert DATABASE in str(error.value)
@@ -161,7 +161,7 @@ async def test_commits_that_were_certainly_not_applied_are_sent_again(
 async def test_a_server_that_speaks_of_its_own_connections(
     server: ScriptedServer, to_server: Connection, says: str
 ) -> None:
-    """It got the commit: that it could not reach another server does not mean that the commit was never sent."""
+    """It got the commit. That it could not reach another server does not mean that the commit was never sent."""
     await to_server.documents(Deadline.after(10))
     server.answer(status("UNAVAILABLE", f"upstream: {says}"))
 

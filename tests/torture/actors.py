@@ -46,7 +46,7 @@ class Actor:
     """Does operations with one store on one collection.
 
     Attributes:
-        name: Its own.
+        name: Its own name.
         asker: Asks the store.
         begun: How many operations it has begun.
     """
@@ -84,7 +84,7 @@ class Actor:
         except asyncio.CancelledError:
             return "cancelled"
 
-    # ---- whole states, whatever is there
+    # ---- whole states, on top of whatever is there
     async def _save(self, operation: Operation, ids: Sequence[str]) -> str:
         return await self._put(operation, ids[0], anything, {})
 
@@ -157,7 +157,7 @@ class Actor:
             success=Case(Shows(known.look), remove),
             refusals={FlowStateConflictError: Differs(known.look)},
             since=known.since,
-            # Nothing tells one deletion from another: if a reply was lost, another's is as good.
+            # Nothing tells one deletion from another: if a reply was lost, another writer's counts as this one.
             or_else=Case(Buried(known.look), nothing),
         )
         call = self.asker.store.delete(ids[0], if_version=known.version, timeout=operation.timeout)
@@ -254,7 +254,7 @@ class Actor:
         store = self.asker.store
 
         async def maintain() -> None:
-            # Not only if the log is heavy: nobody's version may become worthless by it.
+            # It compacts light logs too: no version that somebody holds may become worthless by it.
             collection, deadline = await store._begin(operation.timeout)
             await compact(collection, ids[0], deadline)
 

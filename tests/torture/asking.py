@@ -36,7 +36,7 @@ class Asker:
         line: The connection that its calls go over.
         site: The collection.
         store: The store.
-        history: Where everything is recorded.
+        history: The history in which everything is recorded.
     """
 
     line: str

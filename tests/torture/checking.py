@@ -17,7 +17,7 @@ class Verdict:
     """What is to be said of a round.
 
     Attributes:
-        ends: Each flow state after it.
+        ends: Each flow state after the round.
         events: How many events were explained.
         late: Flow states that can be explained only by a request that came late, once more; see `History.echoes_of`.
         wrong: What cannot be explained.

@@ -14,7 +14,7 @@ from .asking import Asker
 from .history import now
 from .wrong import WrongError
 
-_PATIENCE: Final = 20.0  # seconds until a stream is there again that was broken
+_PATIENCE: Final = 20.0  # seconds in which a stream that was broken must be there again
 _AGAIN: Final = 0.2
 _PAGE: Final = FlowStateQuery(limit=3)
 
@@ -28,8 +28,8 @@ class Follower:
     """Watches with the store of a team.
 
     Attributes:
-        name: Its own.
-        asker: Whose store it is, and where everything is recorded.
+        name: Its own name.
+        asker: It has the store, and the history in which everything is recorded.
         ids: The flow states that it watches.
         began: Since when what it sees may have been there.
         seen: The version of each that it saw last; None: there was none.
@@ -53,11 +53,11 @@ class Follower:
         """Wait until the last of everything was seen.
 
         Args:
-            direct: Asks for it by a way of its own; nobody writes meanwhile.
-            patience: Seconds.
+            direct: Asks for it over a connection without faults. Nobody writes meanwhile.
+            patience: How many seconds it may take.
 
         Raises:
-            MissedError: It was not.
+            MissedError: Something was not seen in that time.
         """
         states = await direct.store.load_many(self.ids)
         versions = {id: states[id].version if id in states else None for id in self.ids}
@@ -69,7 +69,7 @@ class Follower:
             await asyncio.sleep(0.02)  # others see it, on other threads
 
     async def _again(self, id: str | None) -> None:
-        """Watch once more if the first answer did not come in time, or the server has lost the parts of a state."""
+        """Watch once more, if the first answer did not come in time or the server has lost the parts of a state."""
         while True:
             began = now()
             try:

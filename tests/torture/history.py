@@ -48,7 +48,7 @@ class Attempt:
     Attributes:
         success: What it did if it was done.
         refusals: What each error says of the flow state, if it may end in one.
-        mark: What it leaves.
+        mark: The mark that it leaves.
         began: When it began, if that is later than the call.
         since: When the version was read that the operation rests on, if only its time tells it.
         or_else: What else a success may mean if a reply was lost.
@@ -130,7 +130,7 @@ class History:
         kills: When the server was killed, in this round and before.
         repeats: Commits that were sent once more, with the time.
         counts: How many calls of which kind ended how.
-        late: The most seconds by which a call has missed its deadline, and which it was.
+        late: The most seconds by which a call has missed its deadline, and which call it was.
         unreadable: What could not be read, with the times.
         wrong: What is seen to be wrong without looking for an order.
     """
@@ -192,12 +192,12 @@ class History:
                 case = Case(present, case.effect)
             elif case.effect is nothing or case.required is present or record.line == _SERVER:
                 continue
-            # Known to the byte: these were sent once more by the test itself, also those that were refused before.
+            # The test itself sent these commits once more, byte for byte, also those that were refused before.
             times = [(at, at + _LATENESS) for at in self.sent_once_more(mark)]
             if record.outcome not in ("refused", "unavailable"):
                 times += self._times_of_another(record, killed=killed)
             elif record.outcome == "refused" and case.required is absent:
-                # What asked for nothing but absence: its lost request is stored if that is so when it comes, later.
+                # A create asks only that nothing is there. A lost one is stored later, if that is so when it comes.
                 times += [(record.ended, until) for _, until in self._times_of_another(record, killed=False)]
             what = f"{record.line}: {record.what}: once more"
             echoes += (
@@ -223,10 +223,10 @@ class History:
         attempt, began, ended = record.attempt, record.began, record.ended
         what = f"{record.line}: {record.what}: {record.outcome}"
         if isinstance(attempt.success.required, (NotListed, NotDue)) and any(kill.meets(record) for kill in self.kills):
-            # All queries of a page but the first are read as of the first one's time. Of a time before it was killed a
+            # All queries of a page but the first are read as of the first one's time. Of a time before it was killed, a
             # server knows nothing, though it may have been given all that it had.
             return None
-        # A server that has lost its history cannot tell of a write before whether it was stored.
+        # A server that has lost its history cannot tell whether an earlier write was stored.
         forgotten = any(kill.began <= ended and kill.ended >= min(began, attempt.since) for kill in self.kills)
         if record.outcome == "done":
             cases = (attempt.success,)

@@ -16,8 +16,8 @@ from typing import Final
 from .model import Append, Event, Shows, State
 from .wrong import WrongError
 
-_BUDGET: Final = 200_000  # steps
-_SHOWN: Final = 30  # events of a kind
+_BUDGET: Final = 200_000  # steps of the search, which without a bound could go through every order
+_SHOWN: Final = 30  # events of a kind that an error shows
 
 
 class NoOrderError(WrongError):
@@ -84,7 +84,7 @@ class _Search:
                 after = self._events[i].on(state)
                 if after is not None and self._is_possible(self._events[i], state, after):
                     following.append((not self._events[i].certain, self._events[i].ended, i, after))
-            # Last in, first out: what must come and ended first is tried first.
+            # The list is last in, first out: of what must come, the event that ended first is tried first.
             for _, _, i, after in sorted(following, key=lambda one: one[:2], reverse=True):
                 stack.append((done | 1 << i, after, (*path, i)))
         raise NoOrderError(self._report(*best))

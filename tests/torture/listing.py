@@ -42,7 +42,7 @@ class Walk:
     Attributes:
         query: What is asked for.
         pages: The pages so far.
-        complete: Whether there are no more.
+        complete: Whether the last page has come.
     """
 
     query: FlowStateQuery

@@ -24,7 +24,7 @@ from firestore_flowstate import (
 
 from .wrong import WrongError
 
-_SAVED: Final = "saved"  # an unknown key: in the head, where filters and summaries see it
+_SAVED: Final = "saved"  # an unknown key: it is in the head, so that filters and summaries see it
 _LAST: Final = "last"  # another, which updates set too
 _LATER: Final = 4_102_444_800_000  # milliseconds: the year 2100, so that no run is late for doctor
 _DURATIONS: Final = (None, timedelta(days=7), timedelta(days=400))  # until expiry; none of them is over in a run
@@ -52,13 +52,13 @@ class Mark:
             name: No other write has it.
             whole: Whether it writes what an update cannot write.
             size: About how many bytes of incompressible text it writes.
-            ends: Whether the flow is done with it, and else blocked.
+            ends: Whether the flow is done with it. If not, it is blocked.
         """
         return cls(f"{name}; {'whole' if whole else 'part'}; {size}; {'done' if ends else 'blocked'}")
 
     @property
     def whole(self) -> bool:
-        """Whether the write left the unknown key and the input too."""
+        """Whether the write left the unknown key and the input as well."""
         return self.text.split("; ")[1] == "whole"
 
     @property
@@ -83,7 +83,7 @@ class Mark:
 
     @property
     def milliseconds(self) -> int:
-        """The same as it is kept."""
+        """The flow's own time until it expires in milliseconds, as it is kept."""
         own = self.expire_after
         return -1 if own is None else own // timedelta(milliseconds=1)
 
@@ -210,7 +210,7 @@ class Glance:
 
     @classmethod
     def at(cls, summary: FlowStateSummary) -> Glance:
-        """Return what a summary shows."""
+        """Return what this summary shows."""
         return cls(
             summary.status, summary.blocked_on, summary.step_count, summary.extra.get(_SAVED), summary.extra.get(_LAST)
         )

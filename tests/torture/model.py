@@ -173,7 +173,7 @@ def remove(state: State) -> State:
 
 @dataclass(frozen=True)
 class Replace:
-    """Put a new one in its place."""
+    """Put a new flow state in place of the old one."""
 
     mark: str
 
@@ -208,7 +208,7 @@ class Event:
         began: When it was called.
         ended: When it returned; for ever if nothing tells when it took effect.
         cases: What it may have done; the first that is possible is taken.
-        certain: Whether it has taken effect; otherwise it may have, or not.
+        certain: Whether it has taken effect for sure. If not, it may or may not have.
         mark: What it leaves.
     """
 

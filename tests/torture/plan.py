@@ -43,7 +43,7 @@ _FAULTS: Final[Mapping[FaultKind, int]] = {
     "cut": 4, "lose request": 5, "lose reply": 7, "swallow replies": 2, "hold replies": 2, "hold": 2,
     "hold and cut": 2, "delay": 3, "repeat": 3, "refuse": 2,
 }  # fmt: skip
-_FAULTS_A_ROUND: Final = 200  # more than there is time for
+_FAULTS_A_ROUND: Final = 200  # more than there is time for, so that faults do not end before the round does
 _SHORT: Final = (0.05, 0.2, 0.6, 1.2)  # seconds
 _LONG: Final = (0.05, 0.3, 1.2, 2.5)  # some of them longer than one try of a call
 
@@ -53,13 +53,13 @@ class Operation:
     """An operation to do.
 
     Attributes:
-        kind: Which.
+        kind: Which kind of operation.
         keys: The positions of the flow states in the actor's collection; one, but for those of many.
         mark: What it leaves.
         fresh: Whether it takes out what was there before, if it can.
         limit: The size of pages.
         filter: What a list asks for: the name of the first flow state, or the status that the mark has.
-        timeout: Seconds; None: as the settings say.
+        timeout: The timeout of the call in seconds; None: as the settings say.
         cancel_after: Seconds after which the caller cancels it; None: never.
         pause: Seconds to wait before it.
     """
@@ -80,7 +80,7 @@ class Fault:
     """Something to happen to a connection.
 
     Attributes:
-        kind: What.
+        kind: Which kind of fault.
         after: How many operations begin on the connection before it does.
         seconds: How long it lasts.
     """
@@ -108,8 +108,8 @@ class Plan:
         """Return what an actor does in a round.
 
         Args:
-            round: Which round, from 0 on.
-            actor: Whose.
+            round: The number of the round, from 0 on.
+            actor: The name of the actor.
             keys: How many flow states there are in its collection.
             standing: How many of them, the last ones, are only read and updated.
             sizes: How large the values are to be.

@@ -120,7 +120,7 @@ class DeniesWhatIsStored(Planted):
 
 
 class AppliesTwice(Planted):
-    """Some saves come once more later, though nothing was lost."""
+    """Some saves arrive once more, later, though nothing was lost."""
 
     _before: tuple[str, FlowState] | None = None
 
@@ -133,7 +133,7 @@ class AppliesTwice(Planted):
 
 
 class IsUnsure(Planted):
-    """Some updates are stored or not, and said to be unknown: which is not a fault."""
+    """Some updates are stored or not, and said to be unknown. That is not a fault."""
 
     async def update(self, id: str, **options: Any) -> str:
         if not self._is_due():
@@ -151,14 +151,14 @@ class ForgetsKeys(Planted):
 
 
 class LeavesOutOfWhatIsDue(Planted):
-    """What is due lacks its first."""
+    """Answers of `due` lack their first state."""
 
     async def due(self, *given: Any, **options: Any) -> Any:
         return (await super().due(*given, **options))[1:]
 
 
 class StopsTelling(Planted):
-    """Tells who watches of few changes, and of none after those."""
+    """Watches tell of a few changes, and of none after those."""
 
     async def watch(self, id: str) -> Any:
         told = 0

@@ -19,19 +19,19 @@ class Report:
     """The figures of a run.
 
     Attributes:
-        seed: What it was drawn from.
+        seed: The seed that the plan was drawn from.
         rounds: How many rounds there were.
         seconds: How long it took.
         calls: How many calls of which kind ended how.
         faults: How many faults of which kind there were.
-        kills: How often the server was killed, and came back how.
+        kills: How often the server was killed, by how it came back.
         events: How many operations on single flow states were put in an order.
         late: How many flow states only a request that came late, once more, could explain.
-        overdue: The most seconds by which a call has missed its deadline, and which it was.
+        overdue: The most seconds by which a call has missed its deadline, and which call it was.
         in_parts: How many flow states were found in parts after a round.
         compacted: How many flow states were found with a compacted log after a round.
         collected: How many parts were left over and collected.
-        yields: How often those who watch were told of something.
+        yields: How often watches yielded something.
     """
 
     seed: int

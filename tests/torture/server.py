@@ -17,7 +17,7 @@ from firestore_flowstate.emulator import Emulator, start_emulator
 from .faults import Line
 from .history import History, Trouble, now
 
-_SETTLING: Final = 0.3  # seconds until what has arrived at the server is done
+_SETTLING: Final = 0.3  # seconds in which the server does what has arrived
 _TRIES: Final = 5
 _HEADERS: Final = {"Authorization": "Bearer owner", "Content-Type": "application/json"}
 
