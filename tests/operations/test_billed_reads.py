@@ -77,7 +77,7 @@ async def purge(store: FirestoreFlowStateStore) -> int:
 async def test_a_walk_over_all_states_reads_each_document_once(
     store: FirestoreFlowStateStore, meter: Meter, work: Callable[[FirestoreFlowStateStore], Awaitable[int]]
 ) -> None:
-    """Over any number of shards, of which each may have to be asked once more to tell that nothing is left."""
+    """So it does over any number of shards. Each may have to be asked once more to tell that nothing is left."""
     meter.take()
 
     assert STATES == await work(store)
@@ -92,7 +92,7 @@ async def test_a_walk_over_all_states_reads_each_document_once(
 async def test_a_page_reads_the_least_that_it_can(
     flow_state_settings: FlowStateSettings, meter: Meter, shards: int, limit: int, reads: int
 ) -> None:
-    """One of each shard, since each must be asked; over one shard one more than it shows."""
+    """It reads one state of each shard, since each must be asked. Over one shard it reads one more than it shows."""
     settings = flow_state_settings.model_copy(update={"shards": shards, "emulator_host": meter.host})
     async with FirestoreFlowStateStore(settings) as store:
         await store.save_many({f"id-{place:03}": started(place) for place in range(STATES)})
@@ -107,7 +107,7 @@ async def test_a_page_reads_the_least_that_it_can(
 async def test_an_export_reads_each_part_once(
     flow_state_settings: FlowStateSettings, raw: RawCollection, meter: Meter
 ) -> None:
-    """With its root, once."""
+    """It reads each part once, and its root once."""
     large = started(0)
     large.cache = {f"step {step}": CacheEntry(value="x" * 900_000) for step in range(3)}
     settings = flow_state_settings.model_copy(update={"compress_over": 10**7, "emulator_host": meter.host})
@@ -133,7 +133,7 @@ DUE_FORMS: dict[str, dict[str, Any]] = {
 async def test_due_is_billed_what_it_returns(
     flow_state_settings: FlowStateSettings, meter: Meter, form: dict[str, Any]
 ) -> None:
-    """And one for none, or for each shard that has none; over shards it may read some that come next, too."""
+    """A shard that has none is one read. Over shards it may also read some states that come next."""
     values = {**flow_state_settings.model_dump(), **form, "emulator_host": meter.host}
     async with FirestoreFlowStateStore(FlowStateSettings(**values)) as store:
         shards = store.settings.shards
@@ -145,7 +145,7 @@ async def test_due_is_billed_what_it_returns(
             meter.take()
             found.append([summary.id for summary in await store.due(before, limit=limit)])
             bills.append(meter.take().reads)
-        after = (await store.due(10, limit=6))[-1]  # in the middle of a tie
+        after = (await store.due(10, limit=6))[-1]  # this one is in the middle of a tie
         meter.take()
         behind = [summary.id for summary in await store.due(2, after=after)]
         bills.append(meter.take().reads)

@@ -196,14 +196,14 @@ async def full(metered: Store, meter: Meter) -> Store:
 
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_call_bills_what_the_page_says(full: Store, meter: Meter, name: str) -> None:
-    """Exactly; an empty cell stands for nothing billed."""
+    """The figures are exactly those. An empty cell stands for nothing billed."""
     await CALLS[name](full, meter)
 
     assert written_bills("calls")[name] == meter.take()
 
 
 def test_the_page_has_no_other_rows() -> None:
-    """What is in the table is counted."""
+    """Each row of the table is counted by the test above."""
     assert list(CALLS) == list(written_bills("calls"))
 
 
@@ -215,7 +215,7 @@ def test_the_page_has_no_other_rows() -> None:
     ],
 )
 def test_the_worked_bill_is_right(heading: str, flow: str, extra: Bill) -> None:
-    """Prices times what a flow of ten steps is billed as metered, the reads beside that, and its delete."""
+    """It is prices times what a flow of ten steps is billed as metered, the reads beside that, and its delete."""
     text = " ".join(COSTS.read_text().split("\n"))
     prices = {kind: float(price) for kind, price in re.findall(r"(reads|writes|deletes) at \$([\d.]+)", text)}
     metered = re.search(rf"\| {re.escape(flow)} \| ?(\d*) ?\| ?(\d*) ?\|", text)
@@ -233,7 +233,7 @@ def test_the_worked_bill_is_right(heading: str, flow: str, extra: Bill) -> None:
 
 
 def test_other_sums_are_right_and_prices_have_a_date_and_a_source() -> None:
-    """The sweep of each minute, and the read that a version saves for each step."""
+    """They are the sweep of each minute, and the read that a version saves for each step."""
     text = " ".join(COSTS.read_text().split())
 
     assert "[pricing page][pricing], as of 2025" in text

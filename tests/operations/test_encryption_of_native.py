@@ -87,7 +87,7 @@ WRITES: dict[str, Call] = {
 async def test_native_documents_are_refused(
     flow_state_settings: FlowStateSettings, native: FlowState, name: str
 ) -> None:
-    """By every read and every partial write, by name and with what to do; and they stay as they are."""
+    """Every read and every partial write refuses them by name, and says what to do. They stay as they are."""
     raw = RawCollection(flow_state_settings)
     before = raw.read("flow")
     kind = FlowStateEncodeError if name in WRITES else FlowStateDecodeError
@@ -118,7 +118,7 @@ async def test_the_rest_of_a_page_is_shown(flow_state_settings: FlowStateSetting
 async def test_a_whole_save_encrypts(
     flow_state_settings: FlowStateSettings, native: FlowState, version: bool, at_hand: bool
 ) -> None:
-    """It takes nothing over from what was in the clear, so it is not refused; of the state that was saved so, too."""
+    """It takes over nothing that was in the clear, so it is not refused, also if the state was saved natively before."""
     async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
         state = native if at_hand else flow()
         await (store.save("flow", state, if_version=native.version) if version else store.save("flow", state))
@@ -128,7 +128,7 @@ async def test_a_whole_save_encrypts(
 
 
 async def test_deleting_and_purging_are_not_refused(flow_state_settings: FlowStateSettings, native: FlowState) -> None:
-    """They read nothing of it."""
+    """They read nothing of the document."""
     async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
         await store.delete("flow")
         await asyncio.sleep(0)
@@ -137,7 +137,7 @@ async def test_deleting_and_purging_are_not_refused(flow_state_settings: FlowSta
 
 
 async def test_rewrap_and_doctor_report_them(flow_state_settings: FlowStateSettings, native: FlowState) -> None:
-    """Whether encryption is required already or not; migrate then encrypts them, and nothing is left to report."""
+    """They do so whether encryption is required or not. Migrate then encrypts them, and nothing is left to report."""
     for required in (True, False):
         async with store_of(flow_state_settings, keys=KEYS, require_encryption=required) as store:
             report = await store.rewrap()

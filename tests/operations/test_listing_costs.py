@@ -56,7 +56,7 @@ async def save_live_below_expired(store: FirestoreFlowStateStore, *, live: int, 
 async def test_a_page_reaches_live_states_below_many_expired_ones(
     expiring: FirestoreFlowStateStore, query_log: QueryLog
 ) -> None:
-    """It goes on until it is full, and asks for twice as many each time: round trips do not grow with what expired."""
+    """A page asks until it is full, for twice as many each time: round trips do not grow with what expired."""
     ids = await save_live_below_expired(expiring, live=4, expired=1200)
     query_log.clear()
     page = await expiring.list(FlowStateQuery(limit=3))
@@ -70,7 +70,7 @@ async def test_a_page_reaches_live_states_below_many_expired_ones(
 async def test_summaries_reach_them_in_fewer_round_trips(
     expiring: FirestoreFlowStateStore, query_log: QueryLog
 ) -> None:
-    """They throw away heads alone, so they may ask for more at once."""
+    """Summaries throw away heads alone, so they may ask for more at once."""
     ids = await save_live_below_expired(expiring, live=4, expired=1200)
     query_log.clear()
     page = await expiring.list_summaries(FlowStateQuery(limit=4))
@@ -114,7 +114,7 @@ async def test_iterating_reads_one_page_ahead(flow_state_store: FirestoreFlowSta
 
 
 async def test_iterating_reads_each_state_once(flow_state_store: FirestoreFlowStateStore, query_log: QueryLog) -> None:
-    """The one more that tells of another page is its first."""
+    """The state that tells of another page is the first of that page, and is not read again."""
     await save_live_below_expired(flow_state_store, live=30, expired=0)
     query_log.clear()
 

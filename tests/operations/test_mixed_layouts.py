@@ -18,7 +18,7 @@ from firestore_flowstate.testing.conformance.paging import flat, pages
 async def test_every_combination_of_filters_finds_what_matches(
     flow_state_settings: FlowStateSettings, native_of_three: int
 ) -> None:
-    """Alone and together, as pages, counts, iteration and summaries, newest first, each state once."""
+    """Filters work alone and together, in pages, counts, iteration and summaries, newest first, each state once."""
     native_settings = flow_state_settings.model_copy(update={"layout": "native"})
     async with (
         FirestoreFlowStateStore(flow_state_settings) as store,
@@ -56,7 +56,7 @@ WRITES: dict[str, Callable[[FirestoreFlowStateStore], Awaitable[object]]] = {
 async def test_a_store_that_has_met_native_documents_warns_once(
     flow_state_settings: FlowStateSettings, met: str, write: str
 ) -> None:
-    """Before it writes beside them what Genkit JS cannot read, and not if it has met none or writes native itself."""
+    """It warns before it writes what Genkit JS cannot read. It does not if it has met none, or writes native itself."""
     native_settings = flow_state_settings.model_copy(update={"layout": "native"})
     async with FirestoreFlowStateStore(native_settings) as native:
         await native.save("native", FlowState.start())
@@ -78,7 +78,7 @@ async def test_a_store_that_has_met_native_documents_warns_once(
 
 
 async def test_migrating_does_not_warn(flow_state_settings: FlowStateSettings) -> None:
-    """It ends the mixture."""
+    """Migrating ends the mixture."""
     native_settings = flow_state_settings.model_copy(update={"layout": "native"})
     async with (
         FirestoreFlowStateStore(flow_state_settings) as store,

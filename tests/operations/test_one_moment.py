@@ -94,7 +94,7 @@ async def moves(request: pytest.FixtureRequest, flow_state_settings: FlowStateSe
 async def test_a_state_that_moves_before_any_query_is_shown_once(
     moves: Moves, query_log: QueryLog, monkeypatch: pytest.MonkeyPatch, listing: str, side: int
 ) -> None:
-    """In either direction, before whichever of the queries it moves."""
+    """It may move in either direction, before any of the queries."""
     if listing not in LISTINGS:
         monkeypatch.setattr(ReadTime, "is_old", lambda self: True)
     ids_by = LISTINGS.get(listing, by_iterate)
@@ -139,7 +139,7 @@ async def test_the_first_answer_says_when(
 
 
 async def test_a_page_of_one_query_is_of_now(flow_state_store: FirestoreFlowStateStore, query_log: QueryLog) -> None:
-    """What moves stays in it, so each page of it is as new as can be."""
+    """What moves stays in the list of one query, so each page of it is as new as can be."""
     await flow_state_store.save_many({id: state(id) for id in IDS})
     async for _ in flow_state_store.iterate(FlowStateQuery(limit=2)):
         pass
@@ -174,7 +174,7 @@ async def test_a_state_that_never_rests_is_always_shown_once(
 async def test_the_wait_for_the_emulator_keeps_to_the_deadline(
     flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, took: float, allowed: float
 ) -> None:
-    """It is longer if a call takes longer, but short, and at most half of the time that is left of ten seconds."""
+    """The wait is longer if a call takes longer, and takes at most half of the time that is left of ten seconds."""
     clock, waits = [0.0], []
 
     async def slow(self: Connection, name: str, *, deadline: Deadline) -> None:

@@ -145,7 +145,7 @@ async def test_an_update_leaves_a_state_in_its_shard(store_with: Store, raw: Raw
 
 
 async def test_writers_follow_readers(store_with: Store, raw: RawCollection) -> None:
-    """With write_shards a store asks the new shards before it writes to them, so stores of both kinds agree."""
+    """A store with write_shards asks the new shards before it writes to them, so stores of both kinds agree."""
     old, between, new = store_with(shards=4), store_with(shards=8, write_shards=4), store_with(shards=8)
     every = states(IDS)
     await between.save_many({id: every[id] for id in IDS[:20]})
@@ -159,7 +159,7 @@ async def test_writers_follow_readers(store_with: Store, raw: RawCollection) -> 
 
 
 async def test_migrate_moves_states_to_the_shards_that_writers_use(store_with: Store) -> None:
-    """So the number of shards can be lowered: write to fewer, migrate, then ask fewer."""
+    """The number of shards can be lowered by that: write to fewer, migrate, then ask fewer."""
     many, fewer, few = store_with(shards=8), store_with(shards=8, write_shards=2), store_with(shards=2)
     await many.save_many(states(IDS))
 

@@ -59,7 +59,7 @@ class TestDueInEachLayout(DueTests):
 
 
 async def test_sets_and_takes_out_keys_in_each_layout(store: FirestoreFlowStateStore) -> None:
-    """Values of every type under names of every kind, beside all else, with a version and without."""
+    """It takes values of every type under names of every kind, beside all else, with a version and without."""
     state = with_steps("a")
     await store.save("id", state)
     version = await store.update("id", extra={**dict.fromkeys(NAMES, "old"), **SCALARS}, if_version=state.version or "")
@@ -109,7 +109,7 @@ async def test_a_path_that_would_be_too_long_is_refused(store: FirestoreFlowStat
 
 
 async def test_due_reads_what_it_returns(store: FirestoreFlowStateStore, query_log: QueryLog) -> None:
-    """One query if there are no shards, of summaries alone; one read is billed for none."""
+    """Without shards it is one query of summaries alone. One read is billed if nothing is due."""
     state = waking(1)
     state.cache = {"step": CacheEntry(value="x" * 100_000)}
     await store.save("large", state)
@@ -131,7 +131,7 @@ async def test_due_reads_what_it_returns(store: FirestoreFlowStateStore, query_l
 async def test_due_leaves_out_what_nobody_can_read(
     flow_state_store: FirestoreFlowStateStore, raw: RawCollection
 ) -> None:
-    """With a warning: whoever looks for work must come past it."""
+    """A warning names it. Whoever looks for work must come past it."""
     await save_waking(flow_state_store, {"a": 1, "damaged": 2, "z": 3})
     raw.write("damaged", {name: value for name, value in raw.read("damaged").items() if name != "flowId"})
     with pytest.warns(FlowStateWarning, match="'damaged'"):
@@ -141,7 +141,7 @@ async def test_due_leaves_out_what_nobody_can_read(
 
 
 async def test_a_flow_of_each_layout_may_expire_after_a_time_of_its_own(store: FirestoreFlowStateStore) -> None:
-    """Said by a save or by a partial write, it is kept, and the write that ends the flow goes by it."""
+    """A save or a partial write may say that time. It is kept, and the write that ends the flow goes by it."""
     state = with_steps("a")
     await store.create("saved", state, expire_after=timedelta(days=7))
     await store.save("updated", state)
@@ -159,7 +159,7 @@ async def test_a_flow_of_each_layout_may_expire_after_a_time_of_its_own(store: F
 async def test_parts_outlive_a_root_with_a_time_of_its_own(
     flow_state_store: FirestoreFlowStateStore, raw: RawCollection
 ) -> None:
-    """By seven days; if the root does not expire, they do not either."""
+    """They outlive it by seven days. If the root does not expire, they do not either."""
     state = with_steps("a")
     state.input, state.operation = "x" * 1_200_000, Operation(name="op", done=True)
     await flow_state_store.save("id", state, expire_after=timedelta(days=7))

@@ -77,7 +77,7 @@ async def other(flow_state_settings: FlowStateSettings) -> AsyncIterator[Store]:
 
 @pytest.mark.parametrize("row", ROWS)
 async def test_a_watch_bills_what_the_page_says(metered: Store, other: Store, meter: Meter, row: str) -> None:
-    """At first, or for the changes after that."""
+    """It bills so at first, and for the changes after that."""
     watched, changes = ROWS[row]
     watch: AsyncIterator[Any] = metered.watch(watched) if isinstance(watched, str) else metered.watch_list(watched)
     await soon(watch)
@@ -93,13 +93,13 @@ async def test_a_watch_bills_what_the_page_says(metered: Store, other: Store, me
 
 
 def test_the_page_has_no_other_rows() -> None:
-    """What is in the table is counted."""
+    """Each row of the table is counted by the test above."""
     assert list(ROWS) == list(written_bills("watches"))
 
 
 @pytest.mark.parametrize("size", [0, 100_000, 400_000])
 async def test_a_change_sends_the_root_once(metered: Store, other: Store, meter: Meter, size: int) -> None:
-    """However small the change, since Firestore listens to no projection; the message is its document."""
+    """It does so however small the change, since Firestore listens to no projection. The message is its document."""
     await other.save("flow", a_state(0, size=size))
     watch = metered.watch("flow")
     await soon(watch)
@@ -118,7 +118,7 @@ async def test_a_change_sends_the_root_once(metered: Store, other: Store, meter:
 
 @pytest.mark.parametrize("watchers", [1, 3])
 async def test_a_page_sends_its_roots(metered: Store, other: Store, meter: Meter, watchers: int) -> None:
-    """One for each that it shows, for each who watches; the emulator sends a page anew with each change on it."""
+    """Each watcher gets one for each state of the page. The emulator sends a page anew with each change on it."""
     watches = [metered.watch_list(TEN) for _ in range(watchers)]
     for watch in watches:
         await soon(watch)

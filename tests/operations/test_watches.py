@@ -230,7 +230,7 @@ def written(document: Document) -> datetime:
 
 
 def test_one_store_watches_on_any_thread(flow_state_settings: FlowStateSettings) -> None:
-    """Each with a loop of its own, at once, while others come and go; the store is the same."""
+    """Each thread has a loop of its own, at once, while others come and go. The store is the same."""
     store = FirestoreFlowStateStore(flow_state_settings)
     seen: dict[int, list[Any]] = {}
 
@@ -271,7 +271,8 @@ async def test_a_page_with_nan_is_yielded_once(flow_state_settings: FlowStateSet
         await store.update("nan", cache={"a": CacheEntry()})
         again = await soon(watch)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(_next(watch), 11)  # it looks behind every ten seconds
+            # 11 s, since a watch asks for a page with an expired state again every 10 s
+            await asyncio.wait_for(_next(watch), 11)
         await close(watch)
 
     assert ["nan"] == [summary.id for summary in page] == [summary.id for summary in again]

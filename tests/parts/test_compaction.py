@@ -82,7 +82,7 @@ def test_compaction_changes_nothing_that_is_seen(
 
 @given(writes=st.lists(WRITES, min_size=1, max_size=8))
 def test_merging_is_what_a_dict_does(writes: list[tuple[dict[str, int], list[str], dict[str, None]]]) -> None:
-    """Removed first, then set; a step that is set again keeps its place, a removed one comes back last."""
+    """A segment removes first, then sets. A step that is set again keeps its place. A removed one comes back last."""
     steps: dict[str, Any] = {}
     events: dict[str, Any] = {}
     for set, delete, event in writes:

@@ -64,7 +64,7 @@ async def raw(store: FirestoreFlowStateStore, id: str = "flow") -> bytes:
 
 @pytest.mark.parametrize("size", [1, 2000, 200_000])
 async def test_no_payload_is_readable(flow_state_settings: FlowStateSettings, keys: dict[str, str], size: int) -> None:
-    """In a raw dump: input, steps and their names, events, operation and trace; nor the first line of the error."""
+    """A raw dump shows no input, steps or their names, events, operation or trace, nor the first line of the error."""
     async with with_keys(flow_state_settings, keys={"old": keys["old"]}, compress_over=2**40) as store:
         state = secretive(size)
         await store.save("flow", state)
@@ -163,7 +163,7 @@ async def test_another_key_under_the_same_id_is_told(
 
 
 async def test_values_cannot_be_moved(flow_state_settings: FlowStateSettings, keys: dict[str, str]) -> None:
-    """Neither to another flow nor to another field: each is bound to its place. A restored backup still reads."""
+    """A value is bound to its flow and its field, and cannot be moved to another. A restored backup still reads."""
     async with with_keys(flow_state_settings, keys={"k": keys["old"]}) as store:
         await store.save("flow", secretive())
         await store.save("other", secretive())

@@ -49,7 +49,7 @@ async def expiries(store: FirestoreFlowStateStore) -> tuple[datetime | None, set
 
 
 async def test_parts_outlive_their_root(flow_state_store: FirestoreFlowStateStore) -> None:
-    """Saved as done, or done by an update: the root expires in a day, its parts seven days later."""
+    """The root of a state that is saved as done, or done by an update, expires in a day, its parts seven days later."""
     store = flow_state_store
     await store.save("flow", large(done=True))
     root, parts = await expiries(store)
@@ -74,7 +74,7 @@ async def test_parts_outlive_their_root(flow_state_store: FirestoreFlowStateStor
 async def test_parts_and_root_change_in_one_commit(
     flow_state_store: FirestoreFlowStateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether a flow ends, is ended again or resumed: no writer can be killed between its root and its parts."""
+    """No writer can be killed between a root and its parts, whether a flow ends, is ended again or is resumed."""
     store = flow_state_store
     await store.save("flow", large(done=False))
     commits: list[int] = []

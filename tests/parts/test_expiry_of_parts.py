@@ -67,8 +67,8 @@ class Step:
     """What one actor does.
 
     Attributes:
-        does: What.
-        store: With which store.
+        does: What the actor does.
+        store: Which store it does that with.
         meets: What another actor does in between, with which store, and before which of the calls.
         dies: Before which of its commits the actor is killed.
         repeats: Which of all commits so far arrives once more afterwards, late.
@@ -274,11 +274,11 @@ async def stores(given: FlowStateSettings) -> AsyncIterator[Store]:
 
 @pytest.mark.usefixtures("small")
 def test_no_part_expires_before_its_root(flow_state_settings: FlowStateSettings) -> None:
-    """After each commit of any plan, whose actors die, come between each other and send commits twice."""
+    """None does after any commit of any plan, whose actors die, come between each other and send commits twice."""
 
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(PLANS)
-    @example([Step("save ended"), Step("resume", repeats=0)])  # parts that were written ahead come late
+    @example([Step("save ended"), Step("resume", repeats=0)])  # a commit of parts that went ahead comes late
     @example([Step("load"), Step("resume a version", meets=("rewrap", 1, 2))])
     @example([Step("load"), Step("large step on a version", meets=("rewrap", 1, 2)), Step("end a version", store=2)])
     @example([Step("resume in an edit", meets=("rewrap", 1, 2))])

@@ -55,7 +55,7 @@ def old_state() -> FlowState:
 async def test_a_writer_killed_at_any_point_leaves_a_whole_state(
     flow_state_store: FirestoreFlowStateStore, writer: Dying, what: str
 ) -> None:
-    """Before each of its commits in turn: the old state or the new one, and at most orphans, which gc removes."""
+    """It is killed before each of its commits in turn. The state is the old or the new one. Gc removes orphans."""
     store = flow_state_store
     collection, _ = await store._begin()
     writers = {

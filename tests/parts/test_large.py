@@ -55,7 +55,7 @@ async def parts_below(store: FirestoreFlowStateStore, id: str = "flow") -> list[
 async def test_a_state_of_any_size_comes_back_equal(
     flow_state_settings: FlowStateSettings, size: int, compressed: bool
 ) -> None:
-    """Beyond what a document and a request hold, with and without compression."""
+    """It does beyond what a document and a request hold, with and without compression."""
     settings = flow_state_settings if compressed else flow_state_settings.model_copy(update={"compress_over": 2**40})
     async with FirestoreFlowStateStore(settings) as store:
         state = state_of(size)
@@ -72,7 +72,7 @@ async def test_a_state_of_any_size_comes_back_equal(
 
 @pytest.mark.parametrize("limit", [256 * 1024, 1024 * 1024, 10 * 1024 * 1024])
 async def test_a_request_has_at_most_what_the_settings_say(flow_state_settings: FlowStateSettings, limit: int) -> None:
-    """And never more than the emulator's 4 MiB if one is used."""
+    """A request to the emulator never has more than the emulator's 4 MiB."""
     settings = flow_state_settings.model_copy(update={"max_request_bytes": limit, "compress_over": 2**40})
     async with FirestoreFlowStateStore(settings) as store:
         sizes: list[int] = []
@@ -197,7 +197,7 @@ async def test_summaries_fetch_no_part(raw_settings: FlowStateSettings) -> None:
 
 
 async def test_loading_parts_takes_two_round_trips(raw_settings: FlowStateSettings) -> None:
-    """One for the root, one for all parts together."""
+    """One is for the root, and one for all parts together."""
     async with FirestoreFlowStateStore(raw_settings) as store:
         await store.save("flow", state_of(20 * MB))
         calls: list[str] = []
@@ -244,7 +244,7 @@ asyncio.run(main())
 
 
 def test_memory_stays_within_three_times_the_state(flow_state_settings: FlowStateSettings) -> None:
-    """The peak of a process that saves, and of one that loads, counted from before, in multiples of the state."""
+    """The peaks of a process that saves and of one that loads count from before, in multiples of the state."""
     size = 60 * MB
     for what in ("save", "load"):
         arguments = [what, str(size), flow_state_settings.emulator_host or "", flow_state_settings.project or ""]

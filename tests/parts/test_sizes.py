@@ -112,7 +112,7 @@ async def test_a_native_state_of_a_byte_too_many_is_never_sent(native_settings: 
         assert error.value.limit == MAX_DOCUMENT_BYTES
         assert error.value.path == "cache['more']"
         assert error.value.flow_id == "flow"
-        assert took < 1.0  # milliseconds in truth; a request would take its deadline
+        assert took < 1.0  # it takes milliseconds, and a busy machine up to 1 s; a request would take its deadline
         loaded = await store.load("flow")
         assert loaded is not None
         assert len(loaded.cache["more"].value) == rest
@@ -132,7 +132,7 @@ async def test_what_no_part_can_take_is_too_large(flow_state_store: FirestoreFlo
 async def test_an_update_larger_than_a_native_document_is_refused_before_it_is_sent(
     native_settings: FlowStateSettings,
 ) -> None:
-    """As a whole state is: the size of what it names alone tells."""
+    """It is refused as a whole state is, since the size of what it names tells enough."""
     async with FirestoreFlowStateStore(native_settings) as store:
         await store.create("x", FlowState.start(flow_id="x"))
         with pytest.raises(FlowStateTooLargeError) as caught:

@@ -91,7 +91,7 @@ async def test_texts_name_no_parts(flow_state_store: FirestoreFlowStateStore) ->
 
 
 async def test_a_text_that_was_changed_is_not_a_version(flow_state_store: FirestoreFlowStateStore) -> None:
-    """By accident or not: each of its fields is bound by its check."""
+    """It may have been changed by accident or not: the check of a version covers each of its fields."""
     store = flow_state_store
     state = FlowState.start(flow_id="flow")
     await store.save("flow", state)
@@ -134,7 +134,7 @@ CHANGES: Final[dict[str, dict[str, Any]]] = {
 async def test_a_text_that_lies_takes_nothing(
     expiring: FirestoreFlowStateStore, lie: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    """Whatever it says of parts and progress: nothing of the state is lost, and a running flow does not expire."""
+    """Whatever it says of parts and progress, nothing of the state is lost, and a running flow does not expire."""
     store = expiring
     expected = large()
     await store.save("flow", expected)
@@ -238,7 +238,7 @@ async def test_a_whole_write_on_a_text_that_lies(flow_state_store: FirestoreFlow
 async def test_a_text_that_lies_about_the_layout(
     flow_state_settings: FlowStateSettings, layout: Literal["serialized", "native"], write: str
 ) -> None:
-    """If it says another one than the settings, the document is read: it would be spoilt, or stored in the clear."""
+    """If it says another one than the settings, the document is read. Otherwise it would be spoilt or in the clear."""
     settings = flow_state_settings.model_copy(
         update={"layout": layout, "keys": KEYS if layout == "serialized" else None, "current_key": "k1"}
     )

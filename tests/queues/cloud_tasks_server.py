@@ -77,7 +77,7 @@ class CloudTasksServer:
     Args:
         deliver: Calls a task's handler, and returns the status of its answer.
         faults: How unkind the queue is.
-        seed: Of the faults.
+        seed: The seed that the faults are drawn from.
         clock: The time that it goes by.
 
     Attributes:

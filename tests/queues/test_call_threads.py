@@ -10,7 +10,7 @@ from firestore_flowstate.flows.dispatch import calling
 
 
 async def test_a_call_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a token, a connection and an answer may each be late: the last attempt has its time, and no more."""
+    """A token, a connection and an answer may each be late. The last attempt has its time, and no more."""
     monkeypatch.setattr(calling, "CALL_SECONDS", 0.05)
     threads, over, began = calling.CallThreads(), threading.Event(), threading.Event()
 
@@ -28,7 +28,7 @@ async def test_a_call_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPa
 
 
 async def test_what_a_call_returns_and_raises_comes_through() -> None:
-    """Errors as they are."""
+    """Results and errors come as they are."""
     threads = calling.CallThreads()
     try:
         assert 0 < await threads.call(lambda left: left, seconds=5) <= 5

@@ -64,7 +64,7 @@ async def server() -> AsyncIterator[CloudTasksServer]:
 
 @pytest.fixture(params=["http", "grpc", "grpc asyncio"])
 async def tasks(request: pytest.FixtureRequest, server: CloudTasksServer) -> AsyncIterator[CloudTasks]:
-    """Over each of Google's transports."""
+    """The dispatcher, over each of Google's transports."""
     async with client_of(server, request.param) as client:
         tasks = CloudTasks(QUEUE, "https://shop.test/drive", service_account="flows@shop.test", client=client)
         yield tasks
@@ -72,7 +72,7 @@ async def tasks(request: pytest.FixtureRequest, server: CloudTasksServer) -> Asy
 
 
 async def test_a_task_carries_the_id_alone(tasks: CloudTasks, server: CloudTasksServer) -> None:
-    """With a token for its address, and the longest deadline that a queue allows."""
+    """It has a token for its address, and the longest deadline that a queue allows."""
     await tasks.dispatch("order/ä", wake="1000-0")
     [(name, task)] = server.created.items()
 
@@ -86,7 +86,7 @@ async def test_a_task_carries_the_id_alone(tasks: CloudTasks, server: CloudTasks
 
 
 async def test_one_wake_time_is_one_task(tasks: CloudTasks, server: CloudTasksServer) -> None:
-    """Also long after it has run; another wake time, or another run, is another task."""
+    """It stays one long after it has run. Another wake time, or another run, is another task."""
     for _ in range(3):
         await tasks.dispatch("a", wake="1000-0")
         await server.quiet()
@@ -98,7 +98,7 @@ async def test_one_wake_time_is_one_task(tasks: CloudTasks, server: CloudTasksSe
 
 @pytest.mark.parametrize("refusals", [[14], [8, 13, 10], [14, 14]])
 async def test_what_passes_is_tried_again(tasks: CloudTasks, server: CloudTasksServer, refusals: list[int]) -> None:
-    """A lost answer too: the name is taken then, which is what was wanted."""
+    """A lost answer is tried again too: the name is taken then, which is what was wanted."""
     server.faults.refusals = list(refusals)
     await tasks.dispatch("a", wake="1000-0")
 
@@ -106,7 +106,7 @@ async def test_what_passes_is_tried_again(tasks: CloudTasks, server: CloudTasksS
 
 
 async def test_what_does_not_pass_is_an_error(tasks: CloudTasks, server: CloudTasksServer) -> None:
-    """At once, with the run's id, and the cause kept."""
+    """The error comes at once, names the run's id, and keeps the cause."""
     server.faults.refusals = [7]
     with pytest.raises(DispatchError, match=r"'a'.*refused by the test") as caught:
         await tasks.dispatch("a", wake="1000-0")
@@ -134,7 +134,7 @@ async def test_a_queue_that_hangs(tasks: CloudTasks, server: CloudTasksServer, m
 
 
 async def test_a_queue_that_delivers_is_well(tasks: CloudTasks, server: CloudTasksServer) -> None:
-    """It is looked at, and no task is made."""
+    """The check looks at it, and makes no task."""
     server.queues[QUEUE] = "RUNNING"
     server.faults.refusals = [14]
     await tasks.check()
@@ -155,7 +155,7 @@ async def test_a_queue_that_delivers_is_well(tasks: CloudTasks, server: CloudTas
 async def test_a_queue_that_wakes_nothing_is_an_error(
     tasks: CloudTasks, server: CloudTasksServer, state: str | None, refusals: list[int], told: str
 ) -> None:
-    """Missing, paused, not allowed or out of order: what is said tells them apart."""
+    """The error tells apart a queue that is missing, paused, not allowed or out of order."""
     server.queues.update({} if state is None else {QUEUE: state})
     server.faults.refusals = list(refusals)
     with pytest.raises(DispatchError, match=told):
@@ -163,7 +163,7 @@ async def test_a_queue_that_wakes_nothing_is_an_error(
 
 
 async def test_several_queues_by_a_hash(server: CloudTasksServer) -> None:
-    """The code of docs/scale.md: ids are spread evenly, and a wake time is one task, whoever asks."""
+    """The code of docs/scale.md spreads ids evenly. A wake time is one task, whoever asks."""
     page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text()
     [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Queues" in block]
     found: dict[str, Any] = {}
@@ -242,7 +242,7 @@ def test_addresses_are_looked_at_early(queue: str, url: str, account: str | None
     ],
 )
 def test_an_argument_of_another_type_is_named(changes: dict[str, Any], says: str) -> None:
-    """As a variable of the environment gives it that is not set."""
+    """The error names it. It may be None, if it comes from a variable that is not set."""
     with pytest.raises(TypeError, match=says):
         CloudTasks(**({"queue": QUEUE, "url": "https://x/drive"} | changes))
 
@@ -294,12 +294,12 @@ async def wait_for_status(flows: Flows, id: str, blocked_on: str) -> None:
 
 @pytest.mark.parametrize("kind", ["http", "grpc asyncio"])
 async def test_a_run_takes_a_task_for_each_of_its_wake_times(kind: str) -> None:
-    """Its start, the answer and the end of its sleep: three, however many processes take deliveries."""
+    """They are its start, the answer and the end of its sleep: three, however many processes take deliveries."""
     await check_runs(kind, Faults(), runs=1, tasks_each=3)
 
 
 async def test_an_unkind_queue() -> None:
-    """Duplicates, delays, lost answers, refusals, cut and failed deliveries: each run ends right, each step runs once.
+    """It has duplicates, delays, lost answers, refusals and cut deliveries. Each run ends right, each step runs once.
 
     There is one task for each wake time, however often and by however many it is asked for; a delivery that finds the
     run busy asks for one more, at the end of the lease.

@@ -85,7 +85,7 @@ class Listener:
 
 
 class TestTheEmulator:
-    """firebase-tools' own, which drops the time of a task."""
+    """The queue of firebase-tools, which drops the time of a task."""
 
     @pytest.fixture
     def received(self) -> list[tuple[float, Any]]:
@@ -111,7 +111,7 @@ class TestTheEmulator:
     async def test_a_task_is_held_back_until_it_is_due(
         self, tasks: FirebaseTasks, received: list[tuple[float, Any]]
     ) -> None:
-        """One for one wake time; what is due comes before it, each with the id alone."""
+        """There is one task for one wake time. What is due comes before it. Each task has the id alone."""
         due = datetime.now(timezone.utc) + timedelta(seconds=3)
         for _ in range(2):
             await tasks.dispatch("later", wake="1-0", at=due)
@@ -142,7 +142,7 @@ class TestProduction:
 
     @pytest.fixture
     def hanging(self) -> Event:
-        """Set, but for a queue that does not answer."""
+        """An event that ends the waiting of a queue that does not answer."""
         hanging = Event()
         hanging.set()
         return hanging
@@ -185,7 +185,7 @@ class TestProduction:
             await tasks.close()
 
     async def test_one_wake_time_is_one_task(self, tasks: FirebaseTasks, created: list[Any]) -> None:
-        """With its time, and in hops if that is far off."""
+        """The task has its time, and comes in hops if that is far off."""
         at = datetime.now(timezone.utc) + timedelta(days=1)
         await asyncio.gather(*(tasks.dispatch("a", wake="1-0", at=at) for _ in range(3)))
         await tasks.dispatch("a", wake="2-6", at=at + timedelta(days=199))
@@ -201,7 +201,7 @@ class TestProduction:
     async def test_what_passes_is_tried_again(
         self, tasks: FirebaseTasks, created: list[Any], refusals: list[int]
     ) -> None:
-        """And what does not is an error."""
+        """What does not pass is an error."""
         refusals += [429, 500]
         await tasks.dispatch("a", wake="1-0")
         assert 1 == len(created)
@@ -215,7 +215,7 @@ class TestProduction:
     async def test_each_status_that_passes(
         self, tasks: FirebaseTasks, created: list[Any], refusals: list[int], status: int
     ) -> None:
-        """Those of the queue, and those of what stands before it."""
+        """They are those of the queue, and those of what stands before it."""
         refusals.append(status)
         await tasks.dispatch("a", wake="1-0")
 
@@ -277,7 +277,7 @@ class TestProduction:
     async def test_a_queue_is_looked_at(
         self, tasks: FirebaseTasks, created: list[Any], looked_at: dict[str, tuple[int, Any]]
     ) -> None:
-        """At the place where firebase_admin makes tasks; one that is paused, away or closed to us is an error."""
+        """It is the queue that firebase_admin uses. One that is paused, away or closed to us is an error."""
         path = "/projects/demo-tasks/locations/us-central1/queues/driveflow"
         looked_at[path] = 200, {"state": "RUNNING"}
         await tasks.check()
@@ -303,7 +303,7 @@ class TestProduction:
     ],
 )
 def test_the_place_of_a_queue(function: str, place: tuple[str, str, str]) -> None:
-    """As firebase_admin reads the name of a function."""
+    """The name of a function is read as firebase_admin reads it."""
     app = firebase_admin.initialize_app(Certificate(), {"projectId": "mine"}, name="place")
     resource = firebase_admin.functions.task_queue(function, app=app)._resource
     firebase_admin.delete_app(app)
@@ -320,7 +320,7 @@ def test_a_function_whose_queue_cannot_be(name: str) -> None:
 
 
 def test_a_function_that_is_not_named() -> None:
-    """As a variable of the environment gives it that is not set."""
+    """The error names the argument. It is None if it comes from a variable that is not set."""
     with pytest.raises(TypeError, match="function is a text, not None"):
         FirebaseTasks(None)  # type: ignore[arg-type]  # the mistake
 
@@ -328,7 +328,7 @@ def test_a_function_that_is_not_named() -> None:
 async def test_a_queue_that_cannot_be_reached_leaves_the_run(
     app: firebase_admin.App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is stored, for a sweep or the next start; the caller is told."""
+    """The run is stored, for a sweep or the next start. The caller is told."""
     monkeypatch.setattr("firestore_flowstate.flows.firebase.RETRY_SECONDS", 0.1)
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
     store = MemoryFlowStateStore()

@@ -113,7 +113,7 @@ class Troubles:
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.timeout(180)
 async def test_all_troubles_at_once(journal: Journal, seed: int) -> None:
-    """Duplicates, delays; a queue that hangs, is deleted, paused, purged, closed to us, out of order; clocks apart."""
+    """Deliveries are doubled or late. Clocks differ. The queue hangs, is deleted, paused, purged or closed to us."""
     faults = Faults(duplicates=0.3, late=30, backoff=20, slowdown=10)
     async with world(journal.add, faults, behind=(0.02, 3.0)[seed], seed=seed) as there:
         troubles = Troubles(there, seed)

@@ -39,7 +39,7 @@ async def world(*arguments: Any, **options: Any) -> AsyncIterator[World]:
 
 @pytest.mark.parametrize("duplicates", [0.0, 1.0])
 async def test_a_sleep_of_200_days_is_a_task_for_each_hop(duplicates: float) -> None:
-    """The start, six hops and the end of it, each once, also if each delivery comes twice.
+    """The start, six hops and the end of it are a task each, also if each delivery comes twice.
 
     One of two that begin a drive at a time finds the run busy, and asks for a task at the end of the lease.
     """
@@ -81,7 +81,7 @@ async def test_one_deadline_for_many_waits_is_one_task_for_each_hop() -> None:
 async def test_what_is_woken_in_one_millisecond_is_woken_each_time() -> None:
     """A wake time of now is later than those before, so that no name is used twice, and no answer waits for a sweep.
 
-    By the clock of those who answer: that of those who drive goes on by a millisecond with each drive.
+    The clock of those who answer shows that millisecond. That of those who drive goes on by one with each drive.
     """
     async with world() as there:
         frozen = there.clock.now()
@@ -132,7 +132,7 @@ async def test_hosts_whose_clocks_are_a_little_behind(behind: float) -> None:
     async with world(behind=behind) as there:
         handle = await there.outside.start("sleeping", 1 / 24, id="a")
         await there.pass_time(0.01)
-        slept = 2 * max(behind, 0.5) / DAY  # the start was late by that, at most
+        slept = 2 * max(behind, 0.5) / DAY  # days: the start was late by that, at most
         await there.pass_time(1 / 24 + 3 * slept)
         result = await handle.result(timeout=5)
 
@@ -156,7 +156,7 @@ async def test_hosts_whose_clocks_are_far_behind() -> None:
 
 
 async def test_what_is_overdue_takes_fewer_and_fewer_tasks() -> None:
-    """Of a run whose deliveries all come to nothing: after 1, 2, 4, ... minutes, eleven in a day, then one a day."""
+    """A run whose deliveries all come to nothing gets one after 1, 2, 4, ... minutes: 11 in a day, then one a day."""
 
     async def lost(_: Task) -> int:
         return 200

@@ -114,8 +114,8 @@ async def world(
         add: Adds the flows that the processes know.
         faults: How unkind the queue is.
         behind: How many seconds the clocks of those who drive are behind that of the queue and of the front end.
-        deliver: In place of those who drive.
-        seed: Of the faults.
+        deliver: Takes the deliveries, in place of those who drive.
+        seed: The seed that the faults are drawn from.
     """
     clock, store = VirtualClock(), MemoryFlowStateStore()
     apps: dict[str, Any] = {}

@@ -66,7 +66,7 @@ def states() -> dict[str, FlowState]:
 
 @given(flow_ids(), flow_states())
 def test_a_line_holds_a_state_exactly(id: str, state: FlowState) -> None:
-    """Whatever a store can keep, absent and null told apart, steps in their order."""
+    """A line holds whatever a store can keep, with absent and null told apart, and steps in their order."""
     line = to_line(id, state)
     entry = from_line(line)
 
@@ -84,7 +84,7 @@ def test_equal_states_have_equal_lines() -> None:
 
 
 async def test_import_gives_back_what_export_took(store: VersionedFlowStateStore) -> None:
-    """Every id with its state, and the same lines once more."""
+    """Every id has its state again. The same lines may be imported once more."""
     originals = states()
     await store.save_many(originals)
     lines = await lines_of(store)
@@ -99,7 +99,7 @@ async def test_import_gives_back_what_export_took(store: VersionedFlowStateStore
 async def test_from_one_collection_to_another(
     flow_state_store: FirestoreFlowStateStore, other: FirestoreFlowStateStore
 ) -> None:
-    """Large states with their parts, in batches, and a second time to no effect."""
+    """Large states go with their parts, in batches. A second time has no effect."""
     originals = {f"id-{place}": started(place) for place in range(450)}
     originals["large"] = with_everywhere("x" * 700_000)
     await flow_state_store.save_many(originals)
@@ -112,7 +112,7 @@ async def test_from_one_collection_to_another(
 
 
 async def test_exports_what_the_filters_match(store: VersionedFlowStateStore) -> None:
-    """Newest start first, whatever limit the query names."""
+    """The newest start comes first, whatever limit the query names."""
     for place in range(8):
         state = started(place)
         state.name = "even" if place % 2 == 0 else "odd"
@@ -132,7 +132,7 @@ async def test_native_documents_are_exported_as_they_load(flow_state_settings: F
 
 
 class TestExpiry:
-    """When states expire is part of them."""
+    """The moment at which a state expires is part of its line."""
 
     @pytest.fixture
     async def expiring(self, flow_state_settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStateStore]:
@@ -149,7 +149,7 @@ class TestExpiry:
         return state
 
     async def test_is_kept(self, expiring: FirestoreFlowStateStore, other: FirestoreFlowStateStore) -> None:
-        """To the microsecond, by a store that lets nothing expire by itself."""
+        """It is kept to the microsecond, by a store that lets nothing expire by itself."""
         await import_states(other, await lines_of(expiring))
         before, after = [await store.load_many(["finished", "running"]) for store in (expiring, other)]
 
@@ -173,7 +173,7 @@ class TestExpiry:
     async def test_a_time_of_its_own_is_kept(
         self, flow_state_settings: FlowStateSettings, other: FirestoreFlowStateStore, layout: str
     ) -> None:
-        """With the moment that it has led to; renewed, it decides again, over what the settings say."""
+        """It is kept with the moment that it has led to. Renewed, it decides again, over what the settings say."""
         settings = flow_state_settings.model_copy(update={"layout": layout, "expire_after": timedelta(hours=1)})
         async with FirestoreFlowStateStore(settings) as store:
             await store.save("week", self.finished(), expire_after=timedelta(days=7))
@@ -259,21 +259,21 @@ GOOD = to_line("good", started())
     ids=ascii,
 )
 async def test_a_wrong_line_is_named(line: str | bytes, says: str) -> None:
-    """By its number, with what is wrong with it."""
+    """The error has the number of the line, and says what is wrong with it."""
     with pytest.raises(FlowStateDecodeError, match=re.escape(says)):
         await import_states(MemoryFlowStateStore(), [GOOD, "\n", line])
 
 
 @pytest.mark.parametrize("id", ["a/b", "", "__x__", 5, None], ids=repr)
 async def test_a_wrong_id_is_named(id: object) -> None:
-    """Before anything is sent."""
+    """The error names it before anything is sent."""
     line = json.dumps({**json.loads(GOOD), "id": id})
     with pytest.raises(InvalidFlowIdError, match=r"^line 1: "):
         await import_states(MemoryFlowStateStore(), [line])
 
 
 async def test_lines_that_cannot_be_stored_are_named(flow_state_settings: FlowStateSettings) -> None:
-    """By their numbers; the others are stored."""
+    """The error has the numbers of these lines. The others are stored."""
     lines = [to_line("nested", with_everywhere([[1]])), GOOD]
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": "native"})) as native:
         with pytest.raises(FlowStateBatchError, match=r"^1 flow state could not .* line 1: ") as raised:
@@ -286,7 +286,7 @@ async def test_lines_that_cannot_be_stored_are_named(flow_state_settings: FlowSt
 @pytest.mark.parametrize("before", [0, 3, 400, 500])
 @pytest.mark.parametrize("wrong", ["{", GOOD.replace('"id":"good"', '"id":"a/b"')], ids=["line", "id"])
 async def test_what_comes_before_a_wrong_line_is_imported(before: int, wrong: str) -> None:
-    """All of it, however many lines that is, and the error says so; so one may go on from that line."""
+    """All lines before it are imported, however many, and the error says so. One may go on from that line."""
     store = MemoryFlowStateStore()
     lines = [to_line(f"id-{place}", started(place)) for place in range(500)]
     with pytest.raises((FlowStateDecodeError, InvalidFlowIdError)) as raised:
@@ -322,7 +322,7 @@ async def test_a_dry_run_stores_nothing() -> None:
 
 
 async def test_the_last_line_of_an_id_counts() -> None:
-    """As if each had been saved by itself."""
+    """The lines count as if each had been saved by itself."""
     store = MemoryFlowStateStore()
     await import_states(store, [to_line("id", started(place)) for place in range(5)])
     state = await store.load("id")
@@ -350,7 +350,7 @@ class Counting(MemoryFlowStateStore):
 
 
 async def test_export_holds_two_batches_at_most() -> None:
-    """One that is being written, and one that is being read, however many states there are."""
+    """It holds one that is being written and one that is being read, however many states there are."""
     store = Counting()
     await store.save_many({f"id-{place}": started(place) for place in range(1000)})
     walk = export_states(store)
@@ -362,7 +362,7 @@ async def test_export_holds_two_batches_at_most() -> None:
 
 
 async def test_large_states_make_small_batches() -> None:
-    """It goes by what their summaries say of their size."""
+    """The export goes by the sizes that summaries have."""
     store = Counting()
     await store.save_many({f"id-{place}": with_everywhere("x" * 1_000_000) for place in range(6)})
     walk = export_states(store)
@@ -392,7 +392,7 @@ async def test_import_holds_one_batch_at_most() -> None:
 
 
 async def test_export_tells_its_progress() -> None:
-    """The number of states so far, after each batch."""
+    """It tells the number of states so far, after each batch."""
     store = MemoryFlowStateStore()
     await store.save_many({f"id-{place}": started(place) for place in range(250)})
     progress: list[int] = []

@@ -47,7 +47,7 @@ class TestOnlyTheContract(FlowStateStoreTests):
 
 
 class TokenIsTheStart(MemoryFlowStateStore):
-    """As Genkit's: what shares a start with the last of a page is lost."""
+    """Loses what shares a start with the last state of a page, as Genkit's store does."""
 
     async def list(self, query: FlowStateQuery | None = None, **_: Any) -> FlowStateQueryResponse:
         query = query or FlowStateQuery()
@@ -58,7 +58,7 @@ class TokenIsTheStart(MemoryFlowStateStore):
 
 
 class TokenOnEveryFullPage(MemoryFlowStateStore):
-    """As Genkit's: a full last page promises one more, which is empty."""
+    """Promises a page behind a full last one, which is empty, as Genkit's store does."""
 
     async def list(self, query: FlowStateQuery | None = None, **_: Any) -> FlowStateQueryResponse:
         query = query or FlowStateQuery()
@@ -70,7 +70,7 @@ class TokenOnEveryFullPage(MemoryFlowStateStore):
 
 
 class GarbageIsAnEmptyPage(MemoryFlowStateStore):
-    """As Genkit's: a wrong token looks like the end."""
+    """Takes a wrong token for the end, as Genkit's store does."""
 
     async def list(self, query: FlowStateQuery | None = None, **_: Any) -> FlowStateQueryResponse:
         try:
@@ -80,7 +80,7 @@ class GarbageIsAnEmptyPage(MemoryFlowStateStore):
 
 
 class FalsyIsEmpty(MemoryFlowStateStore):
-    """As Genkit's: a step that returned 0, false, "" or null is stored as one that returned nothing."""
+    """Stores a step that returned 0, false, "" or null as one that returned nothing, as Genkit's store does."""
 
     async def save(self, id: str, state: FlowState, **options: Any) -> None:
         if isinstance(state, FlowState):
@@ -90,7 +90,7 @@ class FalsyIsEmpty(MemoryFlowStateStore):
 
 
 class NaNIsNull(MemoryFlowStateStore):
-    """As with JSON that is strict on one side only."""
+    """Stores NaN as null, as JSON does that is strict on one side only."""
 
     async def load(self, id: str, **_: Any) -> FlowState | None:
         state = await super().load(id)
@@ -116,7 +116,7 @@ class LiveObjects(MemoryFlowStateStore):
 
 
 class SortsSteps(MemoryFlowStateStore):
-    """As a database does that keeps steps as fields of a map."""
+    """Sorts steps, as a database does that keeps them as fields of a map."""
 
     async def load(self, id: str, **_: Any) -> FlowState | None:
         state = await super().load(id)
@@ -126,7 +126,7 @@ class SortsSteps(MemoryFlowStateStore):
 
 
 class StartIsAFloat(MemoryFlowStateStore):
-    """As JavaScript, which has one type of number."""
+    """Makes a float of the start, as JavaScript does, which has one type of number."""
 
     async def load(self, id: str, **_: Any) -> FlowState | None:
         state = await super().load(id)
@@ -143,7 +143,7 @@ class LastWriteWins(MemoryFlowStateStore):
 
 
 class SameStateSameVersion(MemoryFlowStateStore):
-    """As Firestore's update_time: a write that changes nothing keeps it."""
+    """Keeps the version at a write that changes nothing, as Firestore keeps update_time."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ def a_state(*, size: int) -> FlowState:
 
 @pytest.mark.parametrize("size", [10, 700_000], ids=["small", "in parts"])
 async def test_a_copy_is_the_state_as_it_was_loaded(store: Any, size: int) -> None:
-    """Whatever has become of the object, and of the state in the store: no other read is needed."""
+    """It is, whatever has become of the object and of the state in the store. No other read is needed."""
     state = a_state(size=size)
     state.cache["step"] = CacheEntry(value={"a": [1, None]}, n=1)
     await store.save("flow-1", state)

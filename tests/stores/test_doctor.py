@@ -44,7 +44,7 @@ def damaged(damage: Any, fields: Fields | None = None) -> Fields:
 
 
 async def test_finds_nothing_if_all_is_well(flow_state_store: FirestoreFlowStateStore, raw: RawCollection) -> None:
-    """Of either layout, finished or not, in parts or not."""
+    """States may have either layout, be finished or not, and be in parts or not."""
     await flow_state_store.save("started", started())
     await flow_state_store.save("large", with_everywhere("x" * 1_500_000))
     raw.write("native", sound_native())
@@ -97,7 +97,7 @@ async def test_finds_what_is_wrong(
 async def test_finds_what_no_shard_has(
     flow_state_settings: FlowStateSettings, raw: RawCollection, damage: Any, says: str
 ) -> None:
-    """Left behind when the number of shards was lowered, or written by hand."""
+    """Such states were left behind when the number of shards was lowered, or were written by hand."""
     raw.write("lost", damaged(damage))
     async with FirestoreFlowStateStore(flow_state_settings) as one_shard:
         assert [] == await findings(one_shard)
@@ -141,7 +141,7 @@ async def test_finds_native_documents_that_no_list_by_status_shows(
 async def test_finds_expired_states_that_nobody_deletes(
     flow_state_store: FirestoreFlowStateStore, raw: RawCollection
 ) -> None:
-    """One finding for all of them: a TTL policy is missing."""
+    """All of them are one finding: a TTL policy is missing."""
     state = FlowState.start()
     state.operation = Operation(name="flow", done=True)
     for id, hours in (("new", 71), ("old", 73), ("older", 1000)):
@@ -156,7 +156,7 @@ async def test_finds_expired_states_that_nobody_deletes(
 
 @pytest.mark.parametrize("shards", [1, 4])
 async def test_asks_each_index(flow_state_settings: FlowStateSettings, query_log: QueryLog, shards: int) -> None:
-    """A query by each filter would be refused if its index is missing."""
+    """It sends a query by each filter, which Firestore refuses if its index is missing."""
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"shards": shards})) as store:
         await findings(store)
     asked = [
@@ -171,7 +171,7 @@ async def test_asks_each_index(flow_state_settings: FlowStateSettings, query_log
 
 
 async def test_finds_flows_that_nobody_looks_after(flow_state_store: FirestoreFlowStateStore) -> None:
-    """Those whose wake time passed over three minutes ago; not those of a moment ago, of the future, or without one."""
+    """It finds those whose wake time passed over 3 minutes ago. Later ones, and those without one, are passed over."""
     now = datetime.now(timezone.utc).timestamp() * 1000
     minutes = {"late": -4, "sweep comes": -2, "future": 60}
     for id, since in minutes.items():

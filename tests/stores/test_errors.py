@@ -115,7 +115,7 @@ def test_every_error_is_shown_by_its_message() -> None:
 
 
 def test_refusals_name_the_state_and_the_way_out() -> None:
-    """What was refused, to which flow state, and what to do next."""
+    """A refusal says what was refused, for which flow state, and what to do next."""
     for refusal, way_out in (
         (error_texts.conflict("some id", expected="a", found="b"), "modify()"),
         (error_texts.conflict("some id", expected="a", found=None), "modify()"),
@@ -138,13 +138,13 @@ def test_a_path_can_be_printed(path: Callable[[object], str]) -> None:
 
 
 async def test_a_page_of_what_is_due_says_how_to_get_more() -> None:
-    """By `after`: it has no continuation token."""
+    """It says to use `after`, since the page has no continuation token."""
     with pytest.raises(InvalidQueryError, match=r"not 301; for more, ask again with the last summary as after$"):
         await MemoryFlowStateStore().due(limit=301)
 
 
 def test_a_conflict_tells_both_versions() -> None:
-    """The version that was asked for and the one that is there."""
+    """It has the version that was asked for and the one that is there."""
     conflict = error_texts.conflict("id", expected="a", found="b")
 
     assert ("a", "b") == (conflict.expected, conflict.found)
@@ -160,7 +160,7 @@ def test_naming_says_whose_value_it_was_once() -> None:
 
 
 def test_a_batch_error_shows_the_first_few() -> None:
-    """A message that can be read, however many failed; all are in `errors`."""
+    """The message can be read however many failed. All are in `errors`."""
     failed: dict[str, FlowStateError] = {f"id-{i}": error_texts.not_found(f"id-{i}") for i in range(50)}
     batch = error_texts.batch("loaded", failed, total=60)
 

@@ -66,7 +66,7 @@ def test_agrees_with_a_dict(flow_state_store: FirestoreFlowStateStore) -> None:
 
 
 class TestNativeFirestoreFlowStateStore(TypedFieldTests, ValueTests):
-    """The native layout, of what its maps can hold."""
+    """The contracts over the native layout, with what its maps can hold."""
 
     @pytest.fixture
     async def store(self, flow_state_settings: FlowStateSettings) -> AsyncIterator[FirestoreFlowStateStore]:

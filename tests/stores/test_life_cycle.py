@@ -107,7 +107,7 @@ asyncio.run(store.close())
 
 
 def test_a_child_uses_what_its_parent_has_left_it() -> None:
-    """Also if a thread was in the middle of a write at the fork, which it never ends in the child."""
+    """It can, also if a thread was in the middle of a write at the fork, which it never ends in the child."""
     code = """
 import asyncio, os, signal, threading
 from firestore_flowstate import FlowState, MemoryFlowStateStore
@@ -139,7 +139,7 @@ assert asyncio.run(store.load("after")) is None
 
 @pytest.mark.parametrize("make", [FirestoreFlowStateStore, MemoryFlowStateStore])
 def test_settings_of_another_type_are_refused_when_a_store_is_made(make: Any) -> None:
-    """And not by the first call that asks something of them."""
+    """The constructor refuses them, and not the first call that asks something of them."""
     for settings in ("flows", {"collection": "flows"}, 5, FlowStateSettings):
         with pytest.raises(TypeError, match="settings are FlowStateSettings"):
             make(settings)

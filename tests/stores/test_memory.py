@@ -112,7 +112,7 @@ async def test_a_change_that_waits_holds_up_nobody() -> None:
 
 
 async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Like the Firestore store, it reads them if none are passed."""
+    """It reads them if none are passed, as the Firestore store does."""
     monkeypatch.setenv("FLOWSTATE_PAGE_SIZE", "2")
     store = MemoryFlowStateStore()
     await store.save_many({f"id-{place}": started(place) for place in range(3)})
@@ -121,7 +121,7 @@ async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_everything_may_expire() -> None:
-    """With expire_when="always" a running flow has an expiry too."""
+    """A running flow has an expiry too with expire_when="always"."""
     store = MemoryFlowStateStore(FlowStateSettings(expire_after=timedelta(hours=1), expire_when="always"))
     state = started()
     await store.save("id", state)

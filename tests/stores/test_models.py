@@ -40,14 +40,14 @@ def test_dump_gives_back_what_was_validated(wire: dict[str, Any]) -> None:
 
 @given(flow_state_dicts())
 def test_json_mode_gives_back_what_was_validated(wire: dict[str, Any]) -> None:
-    """The same in JSON mode, though NaN is null there by default; pydantic's JSON is UTF-8, without surrogates."""
+    """It does in JSON mode too, though NaN is null there by default. Pydantic's JSON is UTF-8, without surrogates."""
     assume("\\ud" not in repr(wire))  # how repr shows a surrogate, or a backslash before a ud, which is as rare
     assert exactly(wire) == exactly(FlowState.model_validate(wire).model_dump(by_alias=True, mode="json"))
 
 
 @pytest.mark.parametrize("wire", VARIANTS.values(), ids=VARIANTS)
 def test_each_optional_part_is_absent_null_or_there(wire: dict[str, Any]) -> None:
-    """The law, case by case."""
+    """Each optional part is tried in all three."""
     assert exactly(wire) == exactly(FlowState.model_validate(wire).model_dump(by_alias=True))
 
 
@@ -137,7 +137,7 @@ def test_wire_names_cannot_be_set(model: Any, wire_name: str, name: str) -> None
 
 @pytest.mark.parametrize("name", ["flow_id", "start_time", "trace_context", "blocked_on_step", "events_triggered"])
 def test_an_unknown_key_may_be_called_like_a_field_here(name: str) -> None:
-    """Beside the wire name, the Python name is an unknown key like any other."""
+    """The Python name is an unknown key like any other, beside the wire name."""
     wire = {**WIRE, "traceContext": "trace", name: {"unknown": True}}
 
     assert exactly(wire) == exactly(FlowState.model_validate(wire).model_dump(by_alias=True))

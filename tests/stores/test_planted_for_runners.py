@@ -37,7 +37,7 @@ PATIENCE = 0.7  # seconds until a test that waits for what never comes gives up
 
 
 class LeavesOutWhatComesFast(MemoryFlowStateStore):
-    """Watches no more often than every so often, and does not look again when that time is over."""
+    """Looks once in a while at most, and does not look again when that time is over."""
 
     async def watch(self, id: str) -> AsyncIterator[FlowState | None]:
         last = -1.0
@@ -292,7 +292,7 @@ async def test_a_fault_is_noticed(
 async def test_a_fault_of_expiry_is_noticed(
     store: type[MemoryFlowStateStore], test: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As above."""
+    """The test of expiry that should fail for a fault does, and passes for the store without it."""
     run = getattr(ExpiringFlowStateStoreTests(), test)
 
     def made(kind: type[MemoryFlowStateStore]) -> Any:

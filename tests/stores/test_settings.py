@@ -40,7 +40,7 @@ class Codec:
 
 
 def test_defaults() -> None:
-    """Without anything set they are Genkit's collection in the default database, and nothing expires."""
+    """They name Genkit's collection in the default database, and let nothing expire."""
     expected = {
         "project": None,
         "database": "(default)",
@@ -86,7 +86,7 @@ def test_defaults() -> None:
     ],
 )
 def test_each_field_has_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: Any) -> None:
-    """FLOWSTATE_ and the name in upper case; an empty variable counts as absent, and code wins."""
+    """The variable is FLOWSTATE_ and the name in upper case. An empty one counts as absent, and code wins."""
     variable = f"FLOWSTATE_{name.upper()}"
     monkeypatch.setenv(variable, text)
     assert value == getattr(FlowStateSettings(), name)
@@ -267,7 +267,7 @@ def test_keys_are_not_shown() -> None:
 def test_project_is_found_where_google_looks(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], project: str | None
 ) -> None:
-    """Our variable first, then Google's in the order of their own libraries; code wins over all."""
+    """It is our variable first, then Google's in the order of their own libraries. Code wins over all."""
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
 
@@ -295,7 +295,7 @@ def test_the_emulators_variable_is_honoured(monkeypatch: pytest.MonkeyPatch, hos
 
 
 def test_a_wrong_emulator_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever of the two variables was wrong."""
+    """The error names whichever of the two variables was wrong."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "8080")
     assert "FIRESTORE_EMULATOR_HOST" in _message()
     monkeypatch.setenv("FLOWSTATE_EMULATOR_HOST", "8081")
