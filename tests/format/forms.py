@@ -122,7 +122,7 @@ async def _replaced(store: FirestoreFlowStateStore) -> None:
 
 
 async def _compacted(store: FirestoreFlowStateStore) -> None:
-    """Write steps until the weight of the log calls for a compaction, then one more."""
+    """Write steps until the weight of the log calls for a compaction, and then one more."""
     once = state()
     await store.save(ID, once)
     version = once.version or ""

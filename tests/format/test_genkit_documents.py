@@ -57,7 +57,7 @@ async def test_values_that_json_has_not_keep_their_types(flow_state_settings: Fl
 async def test_a_document_that_genkit_broke_reads_without_steps(
     name: str, flow_state_settings: FlowStateSettings
 ) -> None:
-    """Genkit JS drops a cache whose results are all undefined, and fails on it then; ours is an empty one."""
+    """Genkit JS drops a cache whose results are all undefined, and then fails on it. Ours reads an empty one."""
     golden = read(name)
     loaded = await load(flow_state_settings, golden["document"]["fields"])
 

@@ -29,7 +29,7 @@ def _result(state: FlowState, name: str) -> None:
     state.operation.result = FlowResult(response={name: 1})
 
 
-# What each name stands below, with the dots, and what below it.
+# The path above each name, with its dots, and the path below it.
 PLACES: dict[str, tuple[Fill, int]] = {
     "unknown key": (_key, 0),
     "step": (lambda state, name: state.cache.update({name: CacheEntry(value=1)}), len("cache.") + len(".value")),
@@ -103,7 +103,7 @@ async def test_updates_refuse_what_they_cannot_write(native: FirestoreFlowStateS
 async def test_a_dry_run_of_migrate_says_so(
     native: FirestoreFlowStateStore, flow_state_settings: FlowStateSettings
 ) -> None:
-    """What it calls migratable is migrated."""
+    """A dry run calls migratable what a run migrates."""
     async with FirestoreFlowStateStore(flow_state_settings) as serialized:
         for size in (1488, 1489):
             state = FlowState.start(flow_id=str(size))

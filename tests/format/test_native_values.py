@@ -31,7 +31,7 @@ def reference_of(name: str) -> Any:
 @example(-1, 500_000_000)
 @example(LAST, 999_999_999)
 def test_timestamps_keep_every_nanosecond(seconds: int, nanos: int) -> None:
-    """Also those that the client library itself gets a second wrong: with a fraction before 1970, and late ones."""
+    """So do those that Google's client gets a second wrong: those with a fraction before 1970, and late ones."""
     stored = Value(timestamp_value=Timestamp(seconds=seconds, nanos=nanos))
     read = read_value(stored, reference_of)
     again = Value()
@@ -56,7 +56,7 @@ def test_the_json_of_a_time(nanos: int, fraction: str) -> None:
 
 @given(st.datetimes(timezones=st.none() | OFFSETS))
 def test_datetimes_are_written_to_the_microsecond(moment: datetime) -> None:
-    """In any time zone; without one they are in UTC."""
+    """They may be of any time zone. Without one they are in UTC."""
     target = Value()
     try:
         write_value(target, moment, "input", names=5)

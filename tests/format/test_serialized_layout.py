@@ -53,7 +53,7 @@ async def test_null_is_kept_apart_from_absent(stored: Stored) -> None:
 
 
 async def test_unknown_scalars_are_fields_that_queries_can_ask_for(stored: Stored) -> None:
-    """They are in the head, and once more where summaries read them; the rest is among the extra keys."""
+    """They are in the head, and once more in the summary. All other unknown keys are among the extra keys."""
     document = await stored("unknown-keys")
 
     scalars = {"owner": "uid-1", "attempt": 3, "vip": True, "ratio": 1.5}
@@ -106,7 +106,7 @@ async def test_a_flow_that_failed_shows_the_first_line_of_its_error(stored: Stor
 
 
 async def test_a_flow_that_has_ended_expires(stored: Stored) -> None:
-    """When is the timestamp expireAt: the time of the write and expire_after."""
+    """The timestamp expireAt is the time of the write plus expire_after."""
     document = await stored("expiring")
 
     payload = {"operation": '{"name":"flow-1","done":true}'}
@@ -122,7 +122,7 @@ async def test_shards_are_numbered_by_the_id(stored: Stored) -> None:
 
 
 async def test_long_values_are_compressed(stored: Stored) -> None:
-    """Over compress_over a value is an envelope of zstd, which declares its size."""
+    """A value over compress_over is an envelope of zstd, which declares its size."""
     document = await stored("compressed")
 
     text, steps = f'"{LONG_TEXT}"', f'{{"step":{{"value":"{LONG_TEXT}"}}}}'
@@ -151,7 +151,7 @@ async def test_with_keys_every_value_is_encrypted(stored: Stored) -> None:
         "traceContext": Packed(aes, TRACE_TEXT),
         "extra": Packed(aes, '{"secret":["s"]}'),
         "log": [{"id": "id-1", "set": Packed(aes, PREPARE), "events": Packed(aes, '{"approval":true}')}],
-        # An envelope of AES-GCM adds to a text its byte and line, a nonce of 12 bytes and a tag of 16.
+        # An envelope of AES-GCM adds its byte and line to a text, a nonce of 12 bytes and a tag of 16 bytes.
         "weight": 1000 + len(PREPARE) + len('{"approval":true}') + 2 * (1 + len(aes) + 1 + 12 + 16),
     }
     assert same(saved(payload, status="failed", summary={"steps": 1, "bytes": 7511})) == same(document.root)

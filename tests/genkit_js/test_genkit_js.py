@@ -109,7 +109,7 @@ def test_genkit_loads_what_python_saves(
 def test_python_loads_what_genkit_saves(
     native_settings: FlowStateSettings, genkit: Genkit, wire: dict[str, Any]
 ) -> None:
-    """And saves it again so that Genkit JS loads the same."""
+    """Python saves it again so that Genkit JS loads the same."""
 
     async def load_and_save() -> FlowState | None:
         async with FirestoreFlowStateStore(native_settings) as store:
@@ -125,7 +125,7 @@ def test_python_loads_what_genkit_saves(
 
 
 async def test_pages_agree(native: FirestoreFlowStateStore, genkit: Genkit) -> None:
-    """Both list both one's states, in the same order."""
+    """Both list the states of both, in the same order."""
     for number in range(6):
         state = FlowState.start(flow_id=f"flow-{number}")
         state.start_time = 1_000 + number
@@ -172,7 +172,7 @@ async def test_an_expiry_does_not_disturb_genkit(native_settings: FlowStateSetti
 
 
 async def test_a_save_of_genkit_erases_what_a_runner_has_set(native: FirestoreFlowStateStore, genkit: Genkit) -> None:
-    """Genkit JS loads a state with them; its own save leaves neither the time of its own, nor the wake time."""
+    """Genkit JS loads a state with them. Its own save keeps neither the flow's own duration nor the wake time."""
     state = FlowState.start(flow_id="id")
     state.operation.done = True
     await native.save("id", state, expire_after=timedelta(days=7))

@@ -87,7 +87,7 @@ def started_there(genkit: Genkit) -> str:
 
 @pytest.mark.parametrize("sleeps", [1, 2])
 async def test_python_goes_on_with_what_sleeps(trip: Trip, genkit: Genkit, sleeps: int) -> None:
-    """When the task of Genkit JS comes: it blocks on nap-1 in the first sleep, and on nap-2 in the second.
+    """Python does so when the task of Genkit JS comes. That blocks on nap-1 in the first sleep, on nap-2 in the second.
 
     Steps that it has recorded are not run again; its falsy results are None, since it keeps them as empty.
     """
@@ -178,7 +178,7 @@ async def test_genkit_goes_on_with_what_sleeps(trip: Trip, genkit: Genkit) -> No
 
 
 async def test_two_languages_at_once(trip: Trip, genkit: Genkit) -> None:
-    """Is not supported: Genkit JS claims nothing, so it runs the step that Python is running, and tells of its own end.
+    """That is not supported. Genkit JS claims nothing, so it runs the step that Python runs, and tells of its own end.
 
     Python's end then takes the place of that.
     """

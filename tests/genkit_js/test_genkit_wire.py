@@ -49,7 +49,7 @@ async def http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def url(app: Any) -> AsyncIterator[str]:
-    """Its address, served by uvicorn."""
+    """The address of the app, served by uvicorn."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     serving = asyncio.ensure_future(server._serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
@@ -83,7 +83,7 @@ async def test_envelopes(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_client_in_genkit_js(url: str, genkit: Genkit) -> None:
-    """Its own code sends the envelopes, and reads the operations by its own schema."""
+    """The code of Genkit JS sends the envelopes, and reads the operations by its own schema."""
 
     async def call(command: str, *arguments: Any) -> Any:
         return await asyncio.to_thread(genkit.call, command, url, *arguments)
@@ -118,7 +118,7 @@ async def test_scheduled_runs(http: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("body", [{}, [], {"start": 5}, {"resume": {"flowId": "missing"}}, {"state": {}}])
 async def test_what_is_not_an_envelope(http: httpx.AsyncClient, body: Any) -> None:
-    """An error in its form; streams are refused as Genkit JS does."""
+    """The answer is an error in the form of Genkit JS. Streams are refused as Genkit JS refuses them."""
     answer = await http.post("/order", json=body)
 
     assert (500, True) == (answer.status_code, answer.json()["done"])
@@ -126,7 +126,7 @@ async def test_what_is_not_an_envelope(http: httpx.AsyncClient, body: Any) -> No
 
 
 async def test_python_goes_on_where_genkit_waits(http: httpx.AsyncClient, genkit: Genkit) -> None:
-    """What Genkit JS has recorded is not run again."""
+    """Python does not run again what Genkit JS has recorded."""
     id = genkit.call("start", {"item": "book"})
     resumed = await http.post("/order", json={"resume": {"flowId": id, "payload": {"by": "ada"}}})
 

@@ -54,7 +54,7 @@ def fuzzed(*, share: float = 1.0) -> settings:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a document where a value stands: in the fields of a map, or among the values of an array."""
+    """A place in a document that holds a value: in the fields of a map, or among the values of an array."""
 
     container: Any
     key: Any

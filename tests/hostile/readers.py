@@ -27,7 +27,7 @@ from firestore_flowstate._rpc.messages import Document
 from tests.hostile.sound_documents import COLLECTION, ID, KEYS, READER, Backwards, Stored
 
 Result = TypeVar("Result")
-SECONDS: Final = 5.0  # of this thread's own time, which others on the machine do not add to
+SECONDS: Final = 5.0  # seconds of this thread's own time, to which others on the machine add nothing
 
 _SETTINGS: Final = FlowStateSettings(project="demo-hostile", collection=COLLECTION, keys=KEYS, codecs=(Backwards(),))
 _COLLECTION: Final = Collection(

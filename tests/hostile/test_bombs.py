@@ -108,8 +108,8 @@ class Measured(NamedTuple):
     Attributes:
         name: Its name.
         outcome: Whether it was read or refused.
-        seconds: Of the process's own time.
-        mebibytes: By how much the process had grown at its largest by then.
+        seconds: How many seconds of the process's own time it took.
+        mebibytes: By how many MiB the process had grown at its largest by then.
     """
 
     name: str

@@ -50,7 +50,7 @@ def test_deep_json(field: str, opening: str, closing: str, levels: int) -> None:
 
 
 def test_the_deepest_json_that_is_read() -> None:
-    """More than can be written, so that nothing stored is out of reach; and it can be copied and compared."""
+    """It is deeper than can be written, so that all that is stored can be read. It can be copied and compared."""
     fields = sound()
     put("_flowstate.input", text("[" * 300 + "]" * 300))(fields)
     stored = stored_of({ID: fields})
@@ -59,7 +59,7 @@ def test_the_deepest_json_that_is_read() -> None:
 
 
 def test_documents_follow_from_what_was_drawn() -> None:
-    """Equal draws make equal documents, ids and nonces too: else Hypothesis calls a long search inconsistent."""
+    """Equal draws make equal documents, ids and nonces too. Otherwise Hypothesis calls a long search inconsistent."""
     found: list[list[bytes]] = []
 
     @given(mutated_states())
@@ -76,7 +76,7 @@ def test_documents_follow_from_what_was_drawn() -> None:
 
 
 def test_there_are_mutations_of_every_form() -> None:
-    """Each golden document but those that are too large to be changed 300 times."""
+    """They begin with each golden document but those that are too large to be changed 300 times."""
     folders = [Path(__file__).parents[1] / "data" / name for name in ("format-v1", "genkit-js")]
     names = {path.name.partition(".")[0] for folder in folders for path in folder.glob("*.json*")}
 

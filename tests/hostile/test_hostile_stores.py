@@ -141,7 +141,7 @@ NUMBERS: Final = itertools.count()
 @given(mutated_states(), st.lists(st.sampled_from(sorted(WRITES)), min_size=2, max_size=4))
 @fuzzed(share=0.1)
 def test_every_method(store: Store, stored: Stored, writes: list[str]) -> None:
-    """With a document of any form and content, methods work or raise their own errors; none takes long."""
+    """Methods work or raise their own errors with a document of any form and content. None takes long."""
 
     async def run() -> bool:
         # A collection of the document's own, so that lists are about it alone.

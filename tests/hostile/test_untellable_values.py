@@ -27,7 +27,7 @@ HUGE = 10**5000
 
 
 class _Secretive:
-    """Cannot be shown."""
+    """A value that cannot be shown."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no")
@@ -46,7 +46,7 @@ class _Secretive:
     ids=["small", "long", "huge", "below", "inside", "secretive"],
 )
 def test_a_value_is_told_of_in_an_error(value: Any, text: str) -> None:
-    """At most 100 characters; what has no text is named by its type."""
+    """The error has at most 100 characters of it. A value without a text is named by its type."""
     if text in ("<int>", "<list>") and not _has_limit():
         pytest.skip("this Python writes integers of any size")
 
@@ -100,7 +100,7 @@ def _has_limit() -> bool:
 async def test_a_mistake_is_named_whatever_the_value_is(
     mistake: Callable[[Flows, Any], Any], kind: type[Exception], says: str, value: Any
 ) -> None:
-    """The same error as for a value that can be shown."""
+    """The error is the same as for a value that can be shown."""
     async with MemoryFlowStateStore() as store:
         flows = Flows(store)
 

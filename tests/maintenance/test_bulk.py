@@ -34,7 +34,7 @@ def flow(number: int, size: int = 10) -> FlowState:
 
 
 async def test_batches_are_few_and_bounded(flow_state_settings: FlowStateSettings) -> None:
-    """By count and by bytes; what is large goes by itself, with its parts."""
+    """Batches have a bound in count and in bytes. A large state goes by itself, with its parts."""
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"compress_over": 2**40})) as store:
         commits: list[tuple[int, int]] = []
         commit = store._connection.commit
@@ -57,7 +57,7 @@ async def test_batches_are_few_and_bounded(flow_state_settings: FlowStateSetting
 
 
 async def test_few_requests_are_under_way_at_once(flow_state_store: FirestoreFlowStateStore) -> None:
-    """However many states there are, four commits or reads: neither server nor memory is flooded."""
+    """Four commits or reads are under way, however many states there are: neither server nor memory is flooded."""
     store = flow_state_store
     under_way = most = 0
 
@@ -179,7 +179,7 @@ async def test_an_unreadable_state_is_told(flow_state_store: FirestoreFlowStateS
 
 
 async def test_parts_are_deleted_with_their_states(flow_state_settings: FlowStateSettings) -> None:
-    """Also if a state grew parts after it was looked at."""
+    """They are, also if a state grew parts after it was looked at."""
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"compress_over": 2**40})) as store:
         await store.save_many({"small": flow(1), "grows": flow(2), "large": flow(3, 2_000_000)})
         batch_get = store._connection.batch_get
@@ -199,7 +199,7 @@ async def test_parts_are_deleted_with_their_states(flow_state_settings: FlowStat
 
 
 async def test_a_server_that_is_away_fails_each(flow_state_settings: FlowStateSettings) -> None:
-    """Within the timeout, with an error by id."""
+    """Each fails within the timeout, with an error by id."""
     gone = flow_state_settings.model_copy(update={"emulator_host": "127.0.0.1:9", "timeout": 1.0})
     async with FirestoreFlowStateStore(gone) as store:
         for call in (

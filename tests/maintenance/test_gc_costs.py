@@ -36,7 +36,7 @@ def in_parts() -> FlowState:
 async def test_other_collections_are_not_read(
     flow_state_settings: FlowStateSettings, query_log: QueryLog, gets: list[str]
 ) -> None:
-    """Neither those of other names, before and after its own, nor those of other tenants."""
+    """It reads neither collections of other names, before and after its own, nor those of other tenants."""
     own = flow_state_settings.collection
 
     def store(collection: str) -> Store:
@@ -59,7 +59,7 @@ async def test_other_collections_are_not_read(
 async def test_each_root_is_read_once(
     flow_state_settings: FlowStateSettings, query_log: QueryLog, gets: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also that of a state whose parts fill more than one page."""
+    """So is that of a state whose parts fill more than one page."""
     monkeypatch.setattr("firestore_flowstate._document.stored_values.PART_BYTES", 1_000)
     store = Store(flow_state_settings.model_copy(update={"compress_over": 2**40}))
     await store.save("flow", in_parts())

@@ -43,7 +43,7 @@ class Job:
 
     Attributes:
         before: The settings that states are written with.
-        after: Those that the job is to leave them in; the same collection unless they name another.
+        after: The settings whose form the job is to leave them in, in the same collection unless these name another.
         deletes: Whether it deletes what is done.
     """
 
@@ -65,7 +65,7 @@ JOBS: Final = {
 def states_of(job: Job) -> dict[str, FlowState]:
     """Return states of which some are done, and some in parts, if the layout has parts."""
     states = {}
-    for number in range(120 if job.deletes else 3):  # what deletes does so a hundred at a time
+    for number in range(120 if job.deletes else 3):  # a job that deletes does so 100 at a time
         for name, done in (("done", True), ("running", False)):
             state = FlowState.start(name=name, flow_id=f"{name}-{number}")
             state.start_time = number
@@ -86,7 +86,7 @@ def run() -> Iterator[Dying]:
 
 @pytest.mark.parametrize("what", JOBS)
 async def test_killed_before_each_commit(flow_state_settings: FlowStateSettings, run: Dying, what: str) -> None:
-    """What is not done yet is as it was, whole; the next run does it, and gc then leaves no part that nobody names."""
+    """What is not done yet is whole, as it was. The next run does it, and gc then leaves no part that nobody names."""
     job = JOBS[what]
     common = {
         "emulator_host": flow_state_settings.emulator_host,

@@ -40,7 +40,7 @@ async def layouts(store: FirestoreFlowStateStore) -> list[bool]:
 
 
 async def test_in_place_and_back(flow_state_settings: FlowStateSettings) -> None:
-    """Every document changes its layout and keeps its state; again changes nothing; back is where it was."""
+    """Every document changes its layout and keeps its state. A second run changes nothing. A run back restores it."""
     native, serialized = (store_of(flow_state_settings, layout=layout) for layout in ("native", "serialized"))
     async with native, serialized:
         states = {f"id-{i:03}": flow(i) for i in range(120)}
@@ -64,7 +64,7 @@ async def test_in_place_and_back(flow_state_settings: FlowStateSettings) -> None
 
 
 async def test_what_native_cannot_hold_is_reported(flow_state_settings: FlowStateSettings) -> None:
-    """With the path of the value; the rest is migrated, and what failed is as it was. A dry run says so before."""
+    """It has the path of the value. The rest is migrated, and what failed is as it was. A dry run says so too."""
     native, serialized = (store_of(flow_state_settings, layout=layout) for layout in ("native", "serialized"))
     async with native, serialized:
         bad = flow(1)
@@ -196,7 +196,7 @@ async def test_golden_documents(flow_state_settings: FlowStateSettings) -> None:
         assert (len(GOLDEN), {}) == (report.migrated, report.failed)
         after = await serialized.load_many(before)
         for id, state in before.items():
-            if id != "done-rich":  # which has a date and bytes, and comes back with their JSON form
+            if id != "done-rich":  # it has a date and bytes, and comes back with their JSON form
                 assert state == after[id]
         rich = after["done-rich"].cache
         assert ("2023-11-14T22:13:20.123000Z", "aGk=") == (rich["date"].value, rich["bytes"].value)

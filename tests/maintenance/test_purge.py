@@ -55,7 +55,7 @@ async def ids(store: FirestoreFlowStateStore) -> list[str]:
 
 
 async def test_purges_what_matches_and_is_old(flow_state_store: FirestoreFlowStateStore) -> None:
-    """Only what the query matches; a dry run counts the same and deletes nothing."""
+    """It purges only what the query matches. A dry run counts the same and deletes nothing."""
     store = flow_state_store
     await store.save_many({f"done-{i:03}": flow(start=i % 7, done=True) for i in range(230)})
     await store.save_many({f"running-{i}": flow() for i in range(3)})
@@ -87,7 +87,7 @@ async def test_spares_what_was_started_or_written_lately(flow_state_store: Fires
 
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_tells_how_many_have_not_ended(flow_state_settings: FlowStateSettings, layout: str) -> None:
-    """Of those that match, also in a dry run, and not of those that stay since they are written meanwhile."""
+    """It counts those that match, also in a dry run, and not those that stay since they are written meanwhile."""
     states = {f"{status}-{i}": of_status(status) for status in get_args(FlowStatus) for i in range(2)}
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": layout})) as store:
         await store.save_many(states)
@@ -100,7 +100,7 @@ async def test_tells_how_many_have_not_ended(flow_state_settings: FlowStateSetti
 
 
 async def test_parts_go_with_their_state(flow_state_settings: FlowStateSettings) -> None:
-    """And expired states go too, though nothing else sees them."""
+    """They go together. Expired states go too, though nothing else sees them."""
     settings = flow_state_settings.model_copy(
         update={"compress_over": 2**40, "expire_after": timedelta(microseconds=1), "expire_when": "finished"}
     )
@@ -134,7 +134,7 @@ async def test_a_flow_that_is_written_meanwhile_stays(flow_state_store: Firestor
 
 
 async def test_ages_beyond_the_calendar(flow_state_store: FirestoreFlowStateStore) -> None:
-    """Nothing is as old as that; and nothing is younger than now."""
+    """No state is as old as that, and none is younger than now."""
     store = flow_state_store
     await store.save("flow", flow())
 
@@ -161,7 +161,7 @@ async def test_goes_on_after_a_crash(flow_state_store: FirestoreFlowStateStore) 
 
 
 def test_is_there_for_blocking_code(flow_state_store: FirestoreFlowStateStore) -> None:
-    """Maintenance is done by scripts."""
+    """Scripts do maintenance, and many of them block."""
     with SyncFlowStateStore(flow_state_store) as store:
         store.save("flow", flow())
         assert 1 == store.purge(older_than=NOW)

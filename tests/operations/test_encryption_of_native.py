@@ -118,7 +118,7 @@ async def test_the_rest_of_a_page_is_shown(flow_state_settings: FlowStateSetting
 async def test_a_whole_save_encrypts(
     flow_state_settings: FlowStateSettings, native: FlowState, version: bool, at_hand: bool
 ) -> None:
-    """It takes over nothing that was in the clear, so it is not refused, also if the state was saved natively before."""
+    """It takes over nothing that was in the clear, so it is not refused, also if the state was native before."""
     async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
         state = native if at_hand else flow()
         await (store.save("flow", state, if_version=native.version) if version else store.save("flow", state))

@@ -36,7 +36,7 @@ def test_all_is_true(package: ModuleType) -> None:
 
 @by_name
 def test_star_import_works(package: ModuleType) -> None:
-    """Lazy names too."""
+    """It imports lazy names too."""
     names: dict[str, object] = {}
     exec(f"from {package.__name__} import *", names)  # noqa: S102  # the statement under test
 
@@ -45,7 +45,7 @@ def test_star_import_works(package: ModuleType) -> None:
 
 @by_name
 def test_dir_shows_all_names(package: ModuleType) -> None:
-    """Also those that are not loaded yet."""
+    """It also shows those that are not loaded yet."""
     assert set(package.__all__) <= set(dir(package))
 
 
@@ -65,7 +65,7 @@ def test_public_classes_and_functions_are_in_all(package: ModuleType) -> None:
 
 @by_name
 def test_other_names_are_attribute_errors(package: ModuleType) -> None:
-    """With the module and the name, as Python says it."""
+    """The error has the module and the name, as Python says it."""
     with pytest.raises(AttributeError, match=r"firestore_flowstate.*no_such_name"):
         _ = package.no_such_name
 

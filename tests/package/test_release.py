@@ -22,7 +22,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_release_that_is_ready_has_no_problem() -> None:
-    """A version of three numbers, which the changelog dates."""
+    """A release is ready if its version is three numbers, and the changelog dates it."""
     from release import problems
 
     assert [] == list(problems("0.1.0", READY, ADDRESSED))
@@ -40,7 +40,7 @@ def test_a_release_that_is_ready_has_no_problem() -> None:
     ],
 )
 def test_what_is_not_ready_is_named(version: str, changelog: str, says: str) -> None:
-    """With what to do."""
+    """Each problem says what to do."""
     from release import problems
 
     assert any(says in problem for problem in problems(version, changelog, ADDRESSED))
@@ -61,7 +61,7 @@ def test_links_of_the_readme_lead_to_the_repository(project: str, says: str) -> 
 
 
 def test_a_link_that_needs_the_repository_is_found(tmp_path: Path) -> None:
-    """In what an index makes the page of: pictures too, and no link that is whole."""
+    """It is found in the text that an index makes the page of, pictures too. A link that is whole is not."""
     from release import relative_links
 
     page = "Name: x\n\n![a](docs/a.svg) [b](https://example.com/b) [c](docs/c.md#d) [e](#e) [f](mailto:f@example.com)\n"
@@ -73,14 +73,14 @@ def test_a_link_that_needs_the_repository_is_found(tmp_path: Path) -> None:
 
 
 def test_this_python_is_among_those_that_are_tried() -> None:
-    """Each that pyproject.toml names and that is installed."""
+    """Those are each that pyproject.toml names and that is installed."""
     from release import pythons
 
     assert f"3.{sys.version_info.minor}" in pythons()
 
 
 def test_the_first_lines_of_the_readme_are_found() -> None:
-    """With what they print, and the extras that they need."""
+    """They are found with what they print, and with the extras that they need."""
     from release import first_lines
 
     readme = "```\npip install 'firestore-flowstate[flows]'\n```\n\n```python\nprint(1)\n```\n\n```\n1\n```\n"

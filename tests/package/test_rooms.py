@@ -22,9 +22,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 PURE = ("_document", "_query")
 FLOORS = ("_collection", "_commit", "_operations")  # above `_document`, `_query` and `_rpc`, the lowest first
-LOWEST = ("_limits", "_error_texts", "_version")  # all rooms go by these
+LOWEST = ("_limits", "_error_texts", "_version")  # all rooms may import these
 PUBLIC = ("errors", "models", "pages", "query", "store", "unset", "codecs", *LOWEST)
-READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: a variable of firebase_admin's
+READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: one of firebase_admin
 OF_GOOGLE = ("_rpc", "integrations", "flows.cloud_tasks", "flows.firebase", "flows.dispatch.session", "flows.oidc")
 GOOGLES_OWN_SWITCHES = "_rpc.target"  # of client certificates, which Google's libraries take from there alone
 
@@ -197,7 +197,7 @@ def test_documents_do_not_know_queries() -> None:
 
 @pytest.mark.parametrize("library", ["asyncio", "os", "socket", "threading", "time", "logging", "subprocess", "http"])
 def test_pure_rooms_do_nothing(library: str) -> None:
-    """No clock, no environment, no files, no waiting."""
+    """They have no clock, no environment, no files and no waiting."""
     assert [] == [found for found in _all_imports() if _is_in(found.module, *PURE) and _is_in(found.imported, library)]
 
 
@@ -276,7 +276,7 @@ STORED_FIELDS = {
 
 
 def _names_of_fields(path: Path) -> Iterator[str]:
-    """Yield where a module speaks of fields of documents: by their names, or by looking into a message."""
+    """Yield the lines in which a module speaks of fields of documents, by their names or by looking into a message."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -41,7 +41,7 @@ def pyright(file: str) -> set[int]:
 @pytest.mark.parametrize("check", [mypy, pyright])
 @pytest.mark.timeout(300)
 def test_an_application_has_no_error(check: object) -> None:
-    """Of steps, waits, children, handles and blocking calls, without a cast."""
+    """The application has steps, waits, children, handles and blocking calls, without a cast."""
     assert callable(check)
 
     assert set() == check("application.py")
@@ -50,7 +50,7 @@ def test_an_application_has_no_error(check: object) -> None:
 @pytest.mark.parametrize("check", [mypy, pyright])
 @pytest.mark.timeout(300)
 def test_mistakes_are_found(check: object) -> None:
-    """An input that is missing or of a wrong type, and results taken for something else."""
+    """They are an input that is missing or of a wrong type, and results taken for something else."""
     assert callable(check)
 
     assert MISTAKES == check("mistakes.py")

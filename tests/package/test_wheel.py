@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_has_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every module, the descriptors, and the mark that its types are to be read; no tests, no benchmarks."""
+    """It has every module, the descriptors, and the mark of its types. It has neither tests nor benchmarks."""
     data = ("firestore_v1.binpb", "py.typed")
     expected = {
         str(path.relative_to(PROJECT)) for path in PACKAGE.rglob("*") if path.suffix == ".py" or path.name in data
@@ -40,7 +40,7 @@ def test_it_has_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 def test_it_says_what_it_is(wheel: Path) -> None:
-    """Version, Pythons, extras, the command and the plugin, as the README has them."""
+    """Its version, Pythons, extras, command and plugin are as the README has them."""
     archive = zipfile.ZipFile(wheel)
     [about] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     [commands] = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]

@@ -78,7 +78,7 @@ def test_no_benchmark_is_forgotten(firestore_emulator: Emulator) -> None:
 
 
 def test_figures_go_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between its markers; the tables of benchmarks that did not run now stay as they are."""
+    """They go between its markers. The tables of benchmarks that did not run now stay as they are."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import performance
     from run import BENCHMARKS as MEASURED
@@ -114,7 +114,7 @@ def test_figures_go_into_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_readme_has_the_figures_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most six of them, and none that the page has not."""
+    """It has at most six of them, so that they are read, and none that the page does not have."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import performance
 

@@ -29,7 +29,7 @@ def code(paper: Path) -> str:
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: str(paper.relative_to(PROJECT)))
 def test_flowstate_takes_what_is_typed(paper: Path) -> None:
-    """Each subcommand, and each of its options."""
+    """It takes each subcommand, and each of its options."""
     for line in code(paper).splitlines():
         for name, rest in re.findall(r"(?:^|[$|] *|=\S+ )flowstate ([a-z]+)\b(.*)", line.strip()):
             command = flowstate.get_command(CONTEXT, name)
@@ -42,7 +42,7 @@ def test_flowstate_takes_what_is_typed(paper: Path) -> None:
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: str(paper.relative_to(PROJECT)))
 def test_make_has_the_targets(paper: Path) -> None:
-    """Each `make TARGET`, with the variables that are set."""
+    """It has the target of each `make TARGET`, and takes the variables that are set."""
     makefile = (PROJECT / "Makefile").read_text()
     for target, rest in re.findall(r"^(?:\$ )?make ([a-z][\w-]*)(.*)$", code(paper), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
@@ -52,7 +52,7 @@ def test_make_has_the_targets(paper: Path) -> None:
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: str(paper.relative_to(PROJECT)))
 def test_files_that_are_run_are_there(paper: Path) -> None:
-    """Each `python benchmarks/x.py`, and each test that is named."""
+    """There is a file for each `python benchmarks/x.py`, and for each test that is named."""
     text = code(paper)
     for file in re.findall(r"\b((?:benchmarks|examples|tests)/[\w/]+\.(?:py|sh|json|toml))", text):
         assert (PROJECT / file).is_file(), file

@@ -75,7 +75,7 @@ def test_every_public_name_is_in_the_table_of_names() -> None:
 
 
 def test_the_table_of_errors_is_complete() -> None:
-    """Each error once, below its base, with the fields that it adds and the built-in error that it is as well."""
+    """It has each error once, below its base, with the fields that it adds and the built-in error that it also is."""
     text = (PROJECT / "docs" / "errors.md").read_text()
     rows = re.findall(r"^\| ((?:&nbsp; )*)(`.*?) \|", text, re.MULTILINE)
 
@@ -83,7 +83,7 @@ def test_the_table_of_errors_is_complete() -> None:
 
 
 def test_the_table_of_settings_is_complete() -> None:
-    """Each setting with its variable and its default, in the order of the class."""
+    """It has each setting with its variable and its default, in the order of the class."""
     text = (PROJECT / "docs" / "settings.md").read_text()
     lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("| `")]
     rows = [(cells[1].strip("`"), *cells[2:4]) for cells in lines]

@@ -68,7 +68,7 @@ def test_a_reader_of_the_source_finds_it_through_the_bases(store: str) -> None:
 
 @pytest.mark.parametrize(("contract", "name"), METHODS)
 def test_a_docstring_tells_of_each_argument_and_of_errors(contract: type, name: str) -> None:
-    """And what is raised."""
+    """It names each argument, and each error that is raised."""
     docstring = inspect.getdoc(getattr(contract, name)) or ""
     arguments = [one for one in inspect.signature(getattr(contract, name)).parameters if one != "self"]
 
@@ -85,7 +85,7 @@ async def test_an_example_runs(
     flow_state_settings: FlowStateSettings,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """On a store that has the flow that all of them speak of."""
+    """It runs on a store that has the flow that all of them speak of."""
     store = kind(flow_state_settings)
     state = FlowState.start(name="publish", input="rivers")
     state.operation.done = True
@@ -127,7 +127,7 @@ OTHERS = other_examples()
 
 
 class Plan(BaseModel):
-    """What an example reads a step as."""
+    """The type that an example reads a step as."""
 
     rivers: list[str]
 
@@ -136,7 +136,7 @@ class Plan(BaseModel):
 async def test_an_example_beside_the_contract_runs(
     name: str, flow_state_settings: FlowStateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the same flow, in an empty folder, with settings from the environment."""
+    """It runs on the same flow, in an empty folder, with settings from the environment."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", flow_state_settings.emulator_host or "")
     monkeypatch.setenv("FLOWSTATE_PROJECT", flow_state_settings.project or "")
     monkeypatch.chdir(tmp_path)
@@ -160,6 +160,6 @@ async def test_an_example_beside_the_contract_runs(
 
 
 def test_the_examples_beside_the_contract_are_found() -> None:
-    """Those of classes, functions and a module."""
+    """They are those of classes, functions and a module."""
     assert {"FirestoreFlowStateStore", "SyncFlowStateStore", "FlowState.cache_value", "examine"} <= set(OTHERS)
     assert "firestore_flowstate.backup" in OTHERS

@@ -118,7 +118,7 @@ async def drive(flows: Flows, function: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 async def test_an_example_runs(name: str) -> None:
-    """In a flow if it is of a run, in a step if it is of a step, on a thread if it blocks, and else as it stands."""
+    """One of a run runs in a flow, one of a step in a step, one that blocks on a thread, and any other as it stands."""
     names = await scene()
     flows, code = names["flows"], EXAMPLES[name]
     if name.split(".", maxsplit=1)[0] in IN_A_RUN:
@@ -140,7 +140,7 @@ async def test_an_example_runs(name: str) -> None:
 
 @pytest.mark.parametrize("name", LISTED)
 def test_a_docstring_tells_of_each_argument(name: str) -> None:
-    """By its name, below Args."""
+    """Each argument is named below Args."""
     docstring = inspect.getdoc(DOCUMENTED[name]) or ""
     arguments = [one for one in inspect.signature(DOCUMENTED[name]).parameters if one not in ("self", "_")]
 
@@ -148,7 +148,7 @@ def test_a_docstring_tells_of_each_argument(name: str) -> None:
 
 
 def test_what_is_called_has_an_example() -> None:
-    """Each method that starts, answers, ends, awaits or drives a run, and each operation of a run."""
+    """So have each method that starts, answers, ends, awaits or drives a run, and each operation of a run."""
     without = {"FlowHandle.result", "Dispatcher.dispatch"}
 
     assert set() == set(LISTED) - without - set(EXAMPLES)

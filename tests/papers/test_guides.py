@@ -81,7 +81,7 @@ def test_no_program_is_left_out() -> None:
 
 @pytest.mark.parametrize("page", FRAGMENTS)
 def test_a_fragment_does_what_the_page_says(page: str, firestore_emulator: Emulator) -> None:
-    """With what it needs around it."""
+    """It does so with what it needs around it."""
     text = (DOCS / f"{page}.md").read_text()
     [block] = re.findall(r"^```python\n((?:(?!```).*\n)*)^```\n(?!\n```\n(?!export))", text, re.MULTILINE)
     code = FRAGMENTS[page].format(block.replace("verify=...", "verify=None"))
@@ -90,7 +90,7 @@ def test_a_fragment_does_what_the_page_says(page: str, firestore_emulator: Emula
 
 
 def test_every_page_with_python_is_run() -> None:
-    """By one of these tests, or by the one that is named."""
+    """One of these tests runs it, or the one that is named."""
     papers = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
     with_python = {paper.stem for paper in papers if "```python\n" in paper.read_text()}
 

@@ -40,7 +40,7 @@ def test_the_page_has_the_tables_of_the_simulation(scale: ModuleType) -> None:
 
 
 def test_its_constants_are_those_of_the_store(scale: ModuleType) -> None:
-    """The most shards that settings take, and what each of them is asked for."""
+    """They are the most shards that settings take, and what each of them is asked for."""
     assert FlowStateSettings(shards=scale.MOST_SHARDS).shards == scale.MOST_SHARDS
     with pytest.raises(ValueError, match="less than or equal to 500"):
         FlowStateSettings(shards=scale.MOST_SHARDS + 1)
@@ -49,7 +49,7 @@ def test_its_constants_are_those_of_the_store(scale: ModuleType) -> None:
 
 
 def test_a_wake_up_costs_what_is_metered(scale: ModuleType) -> None:
-    """The row of docs/costs.md that tests/flows/test_bills.py meters."""
+    """It costs what the row of docs/costs.md says, which tests/flows/test_bills.py meters."""
     costs = (scale.PAGE.parent / "costs.md").read_text()
 
     assert f"| the drive after that, to the end | {scale.WAKE_READS} | {scale.WAKE_WRITES} |" in costs
@@ -59,7 +59,7 @@ def test_a_wake_up_costs_what_is_metered(scale: ModuleType) -> None:
 async def test_a_store_reads_what_the_simulation_reads(
     scale: ModuleType, flow_state_settings: FlowStateSettings, query_log: QueryLog, shards: int, limit: int
 ) -> None:
-    """Documents, queries and rounds of queries, page by page to the last."""
+    """Documents, queries and rounds of queries are the same, page by page to the last."""
     source = random.Random(7)
     ids = [scale.random_id(source) for _ in range(230)]
     by_shard: list[list[int]] = [[] for _ in range(shards)]

@@ -79,7 +79,7 @@ def test_examples_of_docstrings_are_code(site: dict[Path, Page]) -> None:
 
 
 def test_no_link_of_the_site_is_broken(site: dict[Path, Page]) -> None:
-    """Pages and anchors, in the text, in the menu and in the reference that is made of the docstrings."""
+    """Pages and anchors are there, for the text, the menu and the reference that is made of the docstrings."""
     broken = []
     for file, page in site.items():
         for link in page.links:
@@ -105,7 +105,7 @@ def test_the_site_fetches_nothing_from_elsewhere(site: dict[Path, Page]) -> None
 
 
 def test_every_public_name_is_in_the_reference(site: dict[Path, Page]) -> None:
-    """With what its docstring says."""
+    """It is there with what its docstring says."""
     anchors = {anchor for page in site.values() for anchor in page.anchors}
 
     assert set() == {f"firestore_flowstate.{name}" for name in firestore_flowstate.__all__} - anchors
@@ -125,7 +125,7 @@ def test_a_word_is_found(site: dict[Path, Page], words: str, page: str) -> None:
 
 
 async def test_a_reader_finds_a_page_by_a_word(site: dict[Path, Page]) -> None:
-    """In a browser, from the disk, without a network."""
+    """A browser shows the site from the disk, without a network."""
     assert site
     async with chromium() as browser:
         page = await browser.new_page()
@@ -140,7 +140,7 @@ async def test_a_reader_finds_a_page_by_a_word(site: dict[Path, Page]) -> None:
 
 @pytest.mark.parametrize("width", [1400, 390])
 async def test_no_page_is_wider_than_its_window(site: dict[Path, Page], width: int) -> None:
-    """Front page, tutorial, guides and reference, on a desk and on a telephone; tables, code and pictures scroll."""
+    """So it is on a desk and on a telephone, for each kind of page. Tables, code and pictures scroll."""
     pages = ("index", "first-flow", "firebase", "costs", "settings", "cli", "api/flows", "api/stores", "errors")
     async with chromium() as browser:
         page = await browser.new_page(viewport={"width": width, "height": 900})

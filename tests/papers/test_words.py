@@ -56,7 +56,7 @@ def prose(paper: Path) -> str:
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: str(paper.relative_to(PROJECT)))
 @pytest.mark.parametrize(("shunned", "instead"), SHUNNED, ids=["where", "wherever", "is no"])
 def test_a_paper_keeps_to_the_words(paper: Path, shunned: str, instead: str) -> None:
-    """Outside of code. The message has the lines, and what to write in their place."""
+    """Code does not count. The message has the lines, and what to write instead of them."""
     found = [line for line in prose(paper).splitlines() if re.search(shunned, line, re.IGNORECASE)]
 
     assert [] == found, f"write {instead}"
@@ -70,7 +70,7 @@ def test_each_place_is_used() -> None:
 
 
 def test_a_forbidden_word_is_found(tmp_path: Path) -> None:
-    """In prose, and not in code, in an option or in a keyword."""
+    """It is found in prose, and not in code, in an option or in a keyword."""
     paper = tmp_path / "paper.md"
     paper.write_text("A where here.\n\n```\nwhere\n```\n\n`where` and --where KEY and where=1.\n\nThere is no way.\n")
 
@@ -92,7 +92,7 @@ def documented() -> dict[str, str]:
 
 
 def test_the_reference_keeps_to_the_words() -> None:
-    """As the papers do: of code, and of the places that are named, nothing counts."""
+    """It does as the papers do. Code, and the places that are named, do not count."""
     wrong = []
     for name, text in documented().items():
         said = re.sub(r"`+[^`]*`+|^ *where: |says where|to look where .*$", "", text, flags=re.MULTILINE)

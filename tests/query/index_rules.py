@@ -74,7 +74,7 @@ def is_served(query: Any, file: Mapping[str, Any]) -> bool:
     if not asked.equal and asked.order == ((NAME, 1),):
         return True
     if asked.in_group:
-        return False  # no index of ours is one of a group
+        return False  # none of our indexes is one of a collection group
     usable = [
         prefix
         for fields in (*_composites(file, asked.collection_id), *_automatic(file, asked))

@@ -67,7 +67,7 @@ MERGING = declaring(*((key, "star_rating") for key in RESTAURANTS))
     ],
 )
 def test_serves(query: Any, file: dict[str, Any]) -> None:
-    """By single-field indexes, by one composite index, or by a merge of some that end alike."""
+    """Single-field indexes serve, and so do one composite index or a merge of some that end alike."""
     assert is_served(query, file)
 
 
@@ -92,7 +92,7 @@ def test_serves(query: Any, file: dict[str, Any]) -> None:
     ],
 )
 def test_does_not_serve(query: Any, file: dict[str, Any]) -> None:
-    """If the order differs, a filter is not covered, a field too many stands before the order, or none is left."""
+    """An index does not serve if its order differs, it lacks a filter, or a field too many stands before the order."""
     assert not is_served(query, file)
 
 

@@ -81,7 +81,7 @@ def shapes(*, sharded: bool) -> list[Any]:
 
 @pytest.mark.parametrize("shards", [1, 8])
 def test_every_combination_of_filters_is_served(shards: int) -> None:
-    """Alone and together, as pages, summaries and counts."""
+    """Filters are served alone and together, for pages, summaries and counts."""
     file = file_of(shards)
 
     assert [] == [needs(query) for query in shapes(sharded=shards > 1) if not is_served(query, file)]
@@ -97,7 +97,7 @@ def test_both_kinds_are_served_while_shards_are_introduced() -> None:
 
 @pytest.mark.parametrize("shards", [1, 8])
 def test_no_index_is_declared_in_vain(shards: int) -> None:
-    """Each costs on every write: without it, some query fails."""
+    """Each costs on every write, so each must be one without which some query fails."""
     file = file_of(shards)
     asked = {needs(query): query for query in shapes(sharded=shards > 1)}.values()
     for index in file["indexes"]:
@@ -116,7 +116,7 @@ def test_over_shards_nothing_but_the_shard_begins_an_index_on_start_time() -> No
 
 @pytest.mark.parametrize("shards", [1, 8])
 def test_payload_and_expiry_have_no_index(shards: int) -> None:
-    """Of either layout and of parts; whatever is in the payload, it costs no index entries."""
+    """So it is in either layout and in parts: whatever is in the payload costs no index entries."""
     exempt = {(o["collectionGroup"], o["fieldPath"]) for o in file_of(shards)["fieldOverrides"] if o["indexes"] == []}
     flows = ("_flowstate", "summary", "expireAt", "input", "cache", "eventsTriggered", "executions", "traceContext")
 
@@ -130,7 +130,7 @@ def test_payload_and_expiry_have_no_index(shards: int) -> None:
 
 
 def test_expiry_is_a_ttl_policy() -> None:
-    """Of flow states and of their parts, which go with no document."""
+    """Flow states have one, and so have their parts, which Firestore does not delete with their document."""
     overrides = file_of()["fieldOverrides"]
 
     assert {("genkit-flows", "expireAt"), ("flowstate-parts", "expireAt")} == {
@@ -145,7 +145,7 @@ def test_the_file_of_the_project_is_generated(folder: str) -> None:
 
 
 def test_a_nested_collection_is_named_by_its_last_name() -> None:
-    """Firestore keeps indexes by that, wherever the collection is."""
+    """Firestore keeps indexes by that name, below whatever document the collection is."""
     file = file_for(FlowStateSettings(collection="tenants/acme/runs"))
 
     assert {"runs"} == {index["collectionGroup"] for index in file["indexes"]}
@@ -160,7 +160,7 @@ def test_refuses_keys_that_no_query_can_filter_by(key: str) -> None:
 
 @pytest.mark.parametrize(("shards", "options"), [(1, {"where": WHERE}), (8, {"where": WHERE, "unsharded_too": True})])
 def test_firebase_tools_accepts_what_is_generated(shards: int, options: dict[str, Any]) -> None:
-    """By the check that it makes before it deploys."""
+    """They pass the check that it makes before it deploys."""
     answer = subprocess.run(
         ["node", PROJECT / "tests/firebase_tools/validate_indexes.js"],
         input=index_file(FlowStateSettings(shards=shards), **options),
@@ -174,7 +174,7 @@ def test_firebase_tools_accepts_what_is_generated(shards: int, options: dict[str
 
 @pytest.mark.parametrize("shards", [1, 8])
 def test_terraform_says_the_same(shards: int) -> None:
-    """One resource for each index and each field."""
+    """There is one resource for each index and each field."""
     settings = FlowStateSettings(shards=shards, project="p", database="d")
     text = index_file(settings, where=WHERE, format="terraform")
     file = file_for(settings, where=WHERE)
@@ -255,7 +255,7 @@ async def fill(store: FirestoreFlowStateStore) -> None:
 
 
 async def test_whatever_a_store_asks_is_served(store: FirestoreFlowStateStore, query_log: QueryLog) -> None:
-    """Every query that every method sends, for a fifth of the combinations: these send what is walked through above."""
+    """It is every query of every method, for a fifth of the combinations: these send what is walked through above."""
     await fill(store)
     query_log.clear()
 

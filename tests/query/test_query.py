@@ -84,7 +84,7 @@ def test_several_statuses_are_kept_in_one_order(status: Any) -> None:
 
 @pytest.mark.parametrize("limit", [None, 1, 10, 300])
 def test_limits(limit: int | None) -> None:
-    """From one state to three hundred, or as many as the store's page size says."""
+    """A limit is 1 to 300 states, or as many as the store's page size says."""
     assert limit == FlowStateQuery(limit=limit).limit
 
 
@@ -126,7 +126,7 @@ def test_moments_are_milliseconds(moment: datetime | float, expected: float) -> 
 
 @pytest.mark.parametrize("status", ["scheduled", "running", "blocked", "done", "failed"])
 def test_what_expires(status: Any) -> None:
-    """Finished states, or all of them, or none."""
+    """Finished states expire, or all states, or none."""
     hour = timedelta(hours=1)
     finished = NOW + hour if status in ("done", "failed") else None
 
@@ -141,7 +141,7 @@ def test_an_expiry_beyond_all_calendars_is_none() -> None:
 
 
 def test_a_state_has_expired_from_its_moment_on() -> None:
-    """At the very moment it is gone."""
+    """It has expired at the very moment."""
     assert has_expired(NOW, NOW)
     assert not has_expired(NOW + timedelta(microseconds=1), NOW)
     assert not has_expired(None, NOW)

@@ -1,4 +1,4 @@
-"""Continuation tokens keep the exact place, and are refused wherever they do not belong."""
+"""Continuation tokens keep the exact place in the order, and are refused if they belong to another query."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCOPE = scope_of("flows", FlowStateQuery())
 
 @given(start_times(), flow_ids())
 def test_token_gives_back_the_place(start_time: float, id: str) -> None:
-    """Type and value of the start, and every character of the id."""
+    """It has the type and value of the start, and every character of the id."""
     position = from_token(to_token(Position(start_time, id), SCOPE), SCOPE)
 
     assert exactly([start_time, id]) == exactly([position.start_time, position.id])
@@ -31,7 +31,7 @@ def test_token_gives_back_the_place(start_time: float, id: str) -> None:
 
 @given(start_times(), flow_ids())
 def test_token_is_safe_in_a_url(start_time: float, id: str) -> None:
-    """It needs no escaping."""
+    """A token needs no escaping."""
     token = to_token(Position(start_time, id), SCOPE)
 
     assert token.replace("-", "").replace("_", "").isalnum()

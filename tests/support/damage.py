@@ -95,10 +95,10 @@ def ref(part: object = "missing-000", count: object = 1, size: object = 5) -> di
 
 
 def bomb(mebibytes: int) -> bytes:
-    """Return a string of JSON, compressed, that is many mebibytes long; made in pieces, so that it takes none here."""
+    """Return a compressed string of JSON, many MiB long. It is compressed by the MiB, to take little memory here."""
     compressor = zstd.ZstdCompressor()
-    pieces = [b'"a', *[b"a" * 1024 * 1024] * (mebibytes - 1), b"a" * (1024 * 1024 - 3) + b'"']
-    return b"".join([*map(compressor.compress, pieces), compressor.flush()])
+    chunks = [b'"a', *[b"a" * 1024 * 1024] * (mebibytes - 1), b"a" * (1024 * 1024 - 3) + b'"']
+    return b"".join([*map(compressor.compress, chunks), compressor.flush()])
 
 
 BOMB = bomb(64)

@@ -15,7 +15,7 @@ from typing import Final
 
 MARK: Final = "TESTED_BY"  # in the environment of each process that tests start: the id of the process that tests
 _TEST: Final = "PYTEST_CURRENT_TEST"
-_THREADS: Final = "firestore-flowstate"  # begins the names of those that stores start
+_THREADS: Final = "firestore-flowstate"  # the names of the threads that stores start begin so
 
 
 class Leftovers:

@@ -13,7 +13,7 @@ SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 
 
 def test_a_process_is_found_and_ended() -> None:
-    """With the test that has started it."""
+    """It is found with the test that has started it."""
     process = subprocess.Popen(SLEEP)
     [found] = Leftovers(patience=0).of_tests()
 
@@ -24,7 +24,7 @@ def test_a_process_is_found_and_ended() -> None:
 
 
 def test_a_process_of_a_process_is_found() -> None:
-    """Also if the one in between has ended."""
+    """It is found, also if the process in between has ended."""
     code = (
         f"import subprocess; print(subprocess.Popen({SLEEP}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"
     )
@@ -37,7 +37,7 @@ def test_a_process_of_a_process_is_found() -> None:
 
 
 def test_a_thread_is_found() -> None:
-    """For as long as it runs."""
+    """It is found for as long as it runs."""
     leftovers = Leftovers(patience=0)
     thread = LoopThread("firestore-flowstate")
     found = leftovers.of_tests()
@@ -48,7 +48,7 @@ def test_a_thread_is_found() -> None:
 
 
 def test_what_ends_by_itself_is_waited_for() -> None:
-    """Within the patience."""
+    """It is waited for within the patience."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
 
     assert [] == Leftovers().of_tests()

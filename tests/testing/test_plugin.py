@@ -63,7 +63,7 @@ def test_an_app_is_tested_with_one_line(tmp_path: Path, firestore_emulator: Emul
 
 
 def test_strict_mode_works_too(tmp_path: Path, firestore_emulator: Emulator) -> None:
-    """If tests carry the mark of pytest-asyncio; and an app has settings of its own by overriding one fixture."""
+    """Tests carry the mark of pytest-asyncio then. An app has settings of its own by overriding one fixture."""
     test = OWN_SETTINGS + ASYNC_TEST.replace("async def", "@pytest.mark.asyncio\nasync def")
     ran = _pytest(tmp_path, test, "-o", "asyncio_mode=strict", environment=dict(firestore_emulator.environment))
 
@@ -80,7 +80,7 @@ def test_the_session_starts_an_emulator_of_its_own(tmp_path: Path) -> None:
 
 
 def test_without_an_emulator_tests_fail_and_say_how_to_get_it(tmp_path: Path) -> None:
-    """No skip, and no stack trace: the message of the launcher."""
+    """They fail with the message of the launcher, without a skip and without a stack trace."""
     environment = {"FIRESTORE_EMULATOR_HOST": "127.0.0.1:1"}
     ran = _pytest(tmp_path, SYNC_TEST, environment=environment)
 
