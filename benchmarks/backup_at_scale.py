@@ -30,7 +30,7 @@ from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSet
 from firestore_flowstate.backup import export_line, export_states, import_states
 
 PROJECT = "demo-benchmarks"
-BATCH = 400
+BATCH = 400  # flow states of a save_many
 
 
 def peak() -> float:

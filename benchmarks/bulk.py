@@ -25,7 +25,7 @@ MANY: Final = several(500, quick=3)
 ONE_BY_ONE: Final = several(50, quick=3)
 ROUNDS: Final = several(21)
 WARM_UP: Final = several(3, quick=0)
-SAVE_MANY: Final = 12
+SAVE_MANY: Final = 12  # the target: times less than the plain client
 
 CONTENDERS: Final = {"plain": ONE_BY_ONE, "one by one": ONE_BY_ONE, "together": MANY}
 """How many states each of them handles in a round."""

@@ -29,7 +29,7 @@ from firestore_flowstate.emulator import start_emulator
 
 ROUNDS = several(15)
 WARM_UP = several(1, quick=0)  # fills the file cache and the emulator's own
-EXTRA_MILLISECONDS = 25
+EXTRA_MILLISECONDS = 25  # the target: the import, more than that of pydantic
 
 _MODEL: Final = "import pydantic\nclass Model(pydantic.BaseModel):\n    name: str"
 IMPORTS: Final = {
@@ -56,7 +56,7 @@ FIRST_SAVES: Final = {
     "blocking": _OURS.format("FirestoreFlowStateStore, SyncFlowStateStore", _STATE)
     + "SyncFlowStateStore(FirestoreFlowStateStore()).save('blocking', flow_state)",
 }
-FIRST_SAVE_LIMIT: Final = 0.9
+FIRST_SAVE_LIMIT: Final = 0.9  # the target: times AsyncClient
 _NOT_INHERITED: Final = ("FIRESTORE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT")
 
 

@@ -26,8 +26,8 @@ from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateQue
 PROJECT: Final = "demo-benchmarks"
 PAGE: Final = several(100, quick=3)
 ROUNDS: Final = {"S": several(11), "M": several(11), "L": several(5)}
-SUMMARIES_AT_L: Final = 100
-WHOLE_AT_M: Final = 7
+SUMMARIES_AT_L: Final = 100  # the target: times less than the plain client
+WHOLE_AT_M: Final = 7  # the target: times less than the plain client
 
 
 def settings_for(host: str) -> FlowStateSettings:

@@ -23,7 +23,7 @@ RUNS: Final = several(7)
 REPLAYS: Final = several(21)
 EARLY: Final = slice(0, 20)
 LATE: Final = slice(-20, None)
-TIMES_STEP: Final = 1.3
+TIMES_STEP: Final = 1.3  # the target: the thousandth step, times the tenth
 TIMES_LOAD: Final = 1.5
 
 

@@ -24,7 +24,7 @@ from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSet
 
 PROJECT = "demo-benchmarks"
 COLLECTION = "flows"
-STATES = 16
+STATES = 16  # different ones of each size, so that no cache helps
 ROUNDS = {"S": several(31), "M": several(31), "L": several(15)}
 FLOOR_LIMITS = {"save": {"S": 1.6, "M": 2.1, "L": 4.0}, "load": {"S": 1.5, "M": 2.2, "L": 8.0}}
 UNCOMPRESSED_LIMITS = {"L": 2.6}  # of a save, times the floor

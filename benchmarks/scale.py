@@ -24,18 +24,18 @@ from zlib import crc32
 PAGE: Final = Path(__file__).parents[1] / "docs" / "scale.md"
 
 SEQUENTIAL_WRITES: Final = 500  # a second, to a collection with a sequential indexed field, or to one shard of it
-PLANNED: Final = 0.8  # of that: what the busiest of many shards leaves
+PLANNED: Final = 0.8  # of that limit: what the busiest of many shards leaves
 MOST_SHARDS: Final = 500  # of FlowStateSettings
 RAMP_START: Final = 500  # operations a second, to begin with
-RAMP_FACTOR: Final = 1.5
-RAMP_MINUTES: Final = 5
+RAMP_FACTOR: Final = 1.5  # 50% more
+RAMP_MINUTES: Final = 5  # after each such number of minutes: Firestore's rule 500/50/5
 
 DISPATCHES: Final = 500  # a second, of a queue of Cloud Tasks
-WAKE_READS: Final = 1  # of a wake-up after which a run waits again or ends: the drive loads it,
-WAKE_WRITES: Final = 2  # claims it, and suspends or ends it; each sets wakeAt
-READ_PRICE: Final = 0.06 / 100_000  # dollars, in the multi-region nam5
+WAKE_READS: Final = 1  # of a wake-up after which a run waits again or ends: the drive loads the run,
+WAKE_WRITES: Final = 2  # it claims the run, and suspends or ends it; each sets wakeAt
+READ_PRICE: Final = 0.06 / 100_000  # dollars a read, in the multi-region nam5
 WRITE_PRICE: Final = 0.18 / 100_000
-TASK_PRICE: Final = 2 * 0.40 / 1_000_000  # its creation and its delivery are an operation each
+TASK_PRICE: Final = 2 * 0.40 / 1_000_000  # dollars a task: its creation and its delivery are an operation each
 DAY: Final = 86_400  # seconds
 
 SHARDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 500)
@@ -44,12 +44,12 @@ FLOWS: Final = (100, 1_000, 10_000, 100_000)  # started a second
 WAKES: Final = (10, 100, 400, 1_000, 10_000)  # runs woken a second
 WAITING: Final = 1_000_000  # runs that wait for the same moment
 QUEUES: Final = (1, 2, 3, 8, 25)
-SECONDS: Final = 600  # that queues are simulated for
+SECONDS: Final = 600  # for which queues are simulated
 LIMITS: Final = (10, 50, 300)
 USES: Final = (0.6, 0.8, 0.9, 1.0)
 DRAWS: Final = 40_000  # writes that are thrown on shards, for each figure of `balance`
-STATES: Final = 20_000  # in the collection that pages are read of
-PAGES: Final = 100  # that are read, for each figure of `reads`
+STATES: Final = 20_000  # flow states in the collection that pages are read of
+PAGES: Final = 100  # pages that are read for each figure of `reads`
 _SPREAD: Final = 2  # standard deviations, as in the store
 
 

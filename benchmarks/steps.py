@@ -41,9 +41,9 @@ ROUNDS: Final = several(7)
 LOAD_ROUNDS: Final = several(15)
 EARLY: Final = slice(0, 20)
 LATE: Final = slice(-20, None)
-TIMES_STEP: Final = 1.3
-TIMES_FULL_SAVES: Final = 30
-TIMES_LOAD: Final = 1.5
+TIMES_STEP: Final = 1.3  # the target: the thousandth step, times the tenth
+TIMES_FULL_SAVES: Final = 30  # the target: bytes, times less than with full saves
+TIMES_LOAD: Final = 1.5  # the target: a load of many segments, times that of one
 
 
 @dataclass

@@ -20,8 +20,8 @@ from firestore_flowstate.flows.sweeping import Worker
 ANSWERS: Final = several(100, quick=3)
 ANSWERS_BY_WORKER: Final = several(40, quick=2)
 WARM_UP: Final = several(10, quick=1)
-POLL_SECONDS: Final = 0.25
-MILLISECONDS: Final = 20
+POLL_SECONDS: Final = 0.25  # between two looks of a worker
+MILLISECONDS: Final = 20  # the target: from an answer to the next line, in one process
 MILLISECONDS_BEYOND_A_POLL: Final = 50
 WAITING: Final = several(10_000, quick=100)
 LOOKS: Final = several(20, quick=2)

@@ -31,7 +31,7 @@ from firestore_flowstate.flows import Flows, Run
 RUNS: Final = several(1_000, quick=12)
 PROCESSES: Final = several(4, quick=2)
 SETUP: Final = timedelta(seconds=several(60, quick=7))
-LOST_PERCENT: Final = 5
+LOST_PERCENT: Final = 5  # the target: of all claims
 
 
 class Counted(FirestoreFlowStateStore):

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from firestore_flowstate import FirestoreFlowStateStore
 from firestore_flowstate.flows import Flows, Run, current_step
 
-SECONDS_A_SENTENCE = 0.25
+SECONDS_A_SENTENCE = 0.25  # so that a person can read along, and a crash comes in the middle
 
 # A lease of 2 s has another process go on soon after a crash. The default is 60 s, which writes less.
 flows = Flows(FirestoreFlowStateStore(), lease=timedelta(seconds=2))

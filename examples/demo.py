@@ -25,7 +25,7 @@ from firestore_flowstate.testing import simulate
 ID = "article-1"
 FOLDER = Path(__file__).parent
 COMMAND = (sys.executable, "-m", "firestore_flowstate.cli")
-SECONDS_TO_WAIT = 60
+SECONDS_TO_WAIT = 60  # for a process to start and to work, on a busy machine
 
 
 async def show_a_crash(emulator_host: str) -> None:

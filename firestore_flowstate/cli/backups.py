@@ -32,7 +32,7 @@ from .output import about, counted, progress_bar, report, say, shown
 from .running import in_thread, run
 
 _STANDARD: Final = "-"
-_AT_ONCE: Final = 1024 * 1024  # bytes of a file that are read in one go
+_AT_ONCE: Final = 1024 * 1024  # bytes of a file that are read in one go, on another thread
 
 
 @click.command("export")

@@ -24,7 +24,7 @@ from .parameters import pause
 from .running import run
 
 _OVERDUE: Final = timedelta(seconds=10)  # as of `Flows.sweep`: what is due for less is left to its dispatcher
-_PAGE: Final = 300  # summaries of one query
+_PAGE: Final = 300  # summaries of one query, the most that a store gives
 _LINE: Final = "flowstate: %(message)s"  # as of what else the command says of trouble
 _AT_ONCE: Final = 16  # runs driven at a time, as of `Flows.worker`
 

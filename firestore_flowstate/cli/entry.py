@@ -17,8 +17,8 @@ from ..errors import (
     InvalidQueryError,
 )
 
-_FAILED: Final = 1
-_MISUSED: Final = 2
+_FAILED: Final = 1  # the exit code of a command that has failed, or found something
+_MISUSED: Final = 2  # as click's own for a wrong argument
 _SIGNALLED: Final = 128  # plus the number of the signal, as shells have it
 _ARGUMENTS: Final = (InvalidFlowIdError, InvalidContinuationTokenError, InvalidQueryError)
 

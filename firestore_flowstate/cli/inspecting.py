@@ -26,7 +26,7 @@ from .output import about, counted, place, progress_bar, say, shown, tell, tell_
 from .running import run
 from .timeline import Happening, print_timeline, timeline
 
-_SHOWN: Final = 5  # ids with the same beginning that an error names
+_SHOWN: Final = 5  # ids with the same beginning that an error names: it stays one line
 
 
 @click.command()

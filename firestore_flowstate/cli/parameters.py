@@ -14,8 +14,8 @@ from ..errors import shown
 
 _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
-_SHORTEST_PAUSE: Final = 0.01  # seconds
-_LONGEST_PAUSE: Final = 86_400  # seconds
+_SHORTEST_PAUSE: Final = 0.01  # seconds, about what a query takes
+_LONGEST_PAUSE: Final = 86_400  # seconds: a day
 _DIGITS: Final = 6  # of a number in a duration: 999999d are 2,700 years
 _ISO: Final = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?", re.ASCII)
 

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 from firestore_flowstate.cli import main
 
-PATIENCE = 60.0
+PATIENCE = 60.0  # seconds that a command may take on a busy machine
 
 
 class Outcome(NamedTuple):

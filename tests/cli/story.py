@@ -7,7 +7,7 @@ from typing import Any
 from firestore_flowstate import FlowState
 
 NINE = 1_717_146_000_000  # 2024-05-31 09:00 UTC, in milliseconds
-MINUTE = 60_000
+MINUTE = 60_000  # milliseconds
 TRACE = {"startTime": NINE, "traceIds": ["4bf92f3577b34da6a3ce929d0e0e4736"]}
 
 

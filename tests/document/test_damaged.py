@@ -35,7 +35,7 @@ from tests.support.damage import (
 )
 from tests.support.raw_documents import Fields, RawCollection
 
-START = 1795336740800
+START = 1795336740800  # milliseconds: the start of the first document, below which the others are ordered
 
 LISTED: dict[str, tuple[Fields, Damage]] = {
     **{f"serialized, {name}": (sound(), damage) for name, damage in SERIALIZED.items()},

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-PATIENCE = 20.0
+PATIENCE = 20.0  # seconds that a process may take to end on a busy machine
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

@@ -9,12 +9,12 @@ from firestore_flowstate._rpc.link import Link
 from firestore_flowstate._rpc.target import Metadata
 from tests.faults.writes import Store, a_state, incompressible
 
-STEPS = 1_000
+STEPS = 1_000  # of the long flow, whose log has then been compacted and moved into parts
 
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """The calls of all stores, and how many bytes came back for each."""
+    """The calls of all stores, with the bytes that came back for each."""
     calls: list[tuple[str, int]] = []
     call = Link.call
 

@@ -34,7 +34,7 @@ from tests.faults.cancelling import (
 from tests.faults.writes import MARK, SAVE, UPDATE, WRITES, Store, Write, a_state, incompressible, outcome_of
 from tests.rpc.tcp_proxy import TcpProxy
 
-SMALL: Final = 1
+SMALL: Final = 1  # a value that stays in the root document
 LARGE: Final = incompressible(1_100_000)  # into parts, in many commits if a request has 256 KiB
 LARGE_BEFORE: Final = incompressible(500_000)
 MANY_REQUESTS: Final = {"max_request_bytes": 256 * 1024, "compress_over": 2**40}

@@ -134,7 +134,7 @@ def test_an_interrupt_while_the_loop_is_busy(flow_state_settings: FlowStateSetti
 
         with pytest.raises(KeyboardInterrupt):
             edit()
-        time.sleep(0.4)
+        time.sleep(0.4)  # until the loop is free again, and could take the step
         assert read == store.load("id")
 
 

@@ -22,7 +22,7 @@ from tests.faults.methods import METHODS, Method, Store, uncovered
 from tests.faults.writes import a_state
 from tests.rpc.tcp_proxy import TcpProxy
 
-SECONDS = 1.0
+SECONDS = 1.0  # the timeout of each call
 BUSY = 0.4  # seconds that a busy machine may keep a task waiting
 
 

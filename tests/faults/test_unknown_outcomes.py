@@ -28,7 +28,7 @@ from tests.faults.writes import (
 )
 from tests.rpc.tcp_proxy import TcpProxy
 
-SECONDS = 1.0
+SECONDS = 1.0  # the timeout of each call
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ its calls may, and it would die of that again and again."""
 
 RATE: Final = 20.0
 """How many seconds of the runs a second of the machine has."""
-LEASE_SECONDS: Final = 40.0
+LEASE_SECONDS: Final = 40.0  # of the runs' clock: two seconds of the machine
 HOUR_SECONDS: Final = 7.0
 """What samples sleep: more than what is waited for in the process."""
 PAST_THE_LEASE: Final = 3 * LEASE_SECONDS

@@ -44,7 +44,7 @@ async def test_a_budget_hands_the_run_over(store: CountingStore) -> None:
 
     async def work(number: int) -> int:
         steps.append(number)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # a budget of 0.05 s has room for two or three of these
         return number
 
     await flows.start(long, id="x")
@@ -133,7 +133,7 @@ async def test_a_handover_without_a_result_is_fruitless(store: CountingStore) ->
         await asyncio.sleep(30)
 
     await flows.start(waiting, id="x")
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # in which the function begins to wait
     await flows.close()
 
     assert record_of(await store.load("x")).fruitless
@@ -156,9 +156,9 @@ async def test_sigterm_hands_over_before_the_handler_that_is_there(store: Counti
                 await asyncio.sleep(30)
 
             await flows.start(waiting, id="x")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # in which the step is recorded and the function waits
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # in which the run is handed over
 
             assert record_of(await store.load("x")).owner is None
         assert [signal.SIGTERM] == called
@@ -177,7 +177,7 @@ async def nothing_more_is_written(flows: Flows, store: CountingStore, function: 
     await flows.start(wild, id="x")
     await blocked(store, "x")
     writes = len(store.writes)
-    await asyncio.sleep(1.3)
+    await asyncio.sleep(1.3)  # longer than the second of calm after which a run is suspended
 
     assert writes == len(store.writes)
 
@@ -314,7 +314,7 @@ async def test_a_step_may_be_longer_than_the_lease(store: CountingStore) -> None
     other = Flows(store)
     other._engine.flows.update(flows._engine.flows)
     handle = await flows.start(long, id="x")
-    await asyncio.sleep(1.3)
+    await asyncio.sleep(1.3)  # more than the lease of a second and its grace of a tenth
 
     assert "busy" == await other.drive("x")
     assert 3 == await handle.result(timeout=5)

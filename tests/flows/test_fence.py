@@ -67,7 +67,7 @@ async def test_a_driver_that_was_taken_over_records_nothing(flows: Flows, store:
         return await run.step("wait", wait)
 
     await flows.start(long, id="x")
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # in which the step begins
     drive = flows._engine.drives["x"]
     async with store.edit("x") as state:
         state.operation.metadata["run"]["owner"] = "another"

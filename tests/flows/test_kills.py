@@ -14,7 +14,7 @@ from firestore_flowstate.flows.record import ended_of
 from firestore_flowstate.testing.durability import Journal, WatchedStore, violations
 from tests.flows.processes import BY_NAME, PAST_THE_LEASE, Job, Nursery
 
-_AT_ONCE = 6
+_AT_ONCE = 6  # processes: one killed before and one killed after each of three writes
 _KILLED = -9
 
 

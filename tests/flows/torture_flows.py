@@ -40,9 +40,9 @@ _LAYOUTS: Final[tuple[dict[str, Any], ...]] = (
     {"keys": {"key": base64.b64encode(bytes(32)).decode()}, "shards": 4},
 )
 _KEPT: Final = Path("build/torture-flows.journal")
-_WORKERS: Final = 3
+_WORKERS: Final = 3  # processes that drive, each behind a proxy of its own
 _LEASE: Final = LEASE_SECONDS / RATE  # seconds of the machine
-_ODDS: Final = 0.01  # of each write of a worker, twice: that it dies before it, or after it
+_ODDS: Final = 0.01  # the probability that a worker dies before a write, and the same again after it
 _LONGEST_CALM: Final = 120.0  # less than the hour after which a parent looks at its children: each must knock
 _FAULTS: Final = {"kill": 5, "stop": 4, "cut": 4, "swallow": 3, "hold replies": 2, "hang": 2}
 

@@ -20,7 +20,7 @@ from firestore_flowstate import (
 )
 
 ID = "flow-1"
-START = 1795336740800
+START = 1795336740800  # milliseconds
 TRACE = '{"traceId":"7185323decb5ba6642ce57bf598483ef","spanId":"c1513a11ae657812","traceFlags":1}'
 KEYS = {"key-1": "MDEyMzQ1Njc4OWFiY2RlZg=="}
 LONG_TEXT = "The cat sat on the mat. " * 300

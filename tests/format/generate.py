@@ -20,7 +20,7 @@ from tests.format.forms import FORMS, ID, Form
 from tests.support.raw_documents import RawCollection
 
 COLLECTION = "flows"  # encrypted values are bound to it
-_COMPRESSED_OVER = 100_000
+_COMPRESSED_OVER = 100_000  # characters: a longer golden file is compressed
 
 
 async def golden(form: Form, emulator_host: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ else:
     from backports import zstd
 
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
-_SHOWN = 400
+_SHOWN = 400  # characters or bytes: what is longer is shown by its size and hash
 
 
 class Time(NamedTuple):

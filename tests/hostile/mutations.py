@@ -20,7 +20,7 @@ from tests.support.damage import BOMB, zstd
 EXAMPLES: Final = int(os.environ.get("FLOWSTATE_EXAMPLES", "200"))
 """How many mutated documents a test reads. With 100,000 it finds what it finds in a quarter of an hour."""
 Draw = st.DrawFn
-DEEP: Final = 10_000
+DEEP: Final = 10_000  # levels of JSON, more than any interpreter's stack has
 FRAME: Final = zstd.compress(b'{"a":1}')
 
 NUMBERS: Final = [0, 1, -1, 2, 7, 999, 1000, 1001, 10**5, 2**31, 2**53, 2**63 - 1, -(2**63)]

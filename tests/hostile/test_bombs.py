@@ -17,7 +17,7 @@ from tests.support.damage import BOMB, envelope, log_of, put, ref, sound, sound_
 from tests.support.raw_documents import Fields
 
 MIB: Final = 1024 * 1024
-SECONDS: Final = 5.0
+SECONDS: Final = 5.0  # of processor time that a document may take
 FRAME: Final = zstd.compress(b"1")
 SPACES: Final = zstd.compress(b"{" + b" " * (64 * MIB - 2) + b"}")
 

@@ -21,7 +21,7 @@ from tests.rpc.strict_python import OLD_PYTHONS_BY_ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-PATIENCE = 60.0
+PATIENCE = 60.0  # seconds that a server may take to start, answer or end on a busy machine
 
 Result = TypeVar("Result")
 

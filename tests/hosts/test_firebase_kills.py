@@ -42,7 +42,7 @@ def test_killed_workers(threads: int) -> None:
             for number in range(2):
                 for pid in driving.workers()[number % 2 :: 2]:  # half of them
                     os.kill(pid, signal.SIGKILL)
-                time.sleep(1)
+                time.sleep(1)  # in which new workers take deliveries
             at_once(answer, 50)
             stages = [project.wait_for(id, f"user-{n}", status="done")["stage"] for n, id in enumerate(ids)]
         finally:

@@ -20,7 +20,7 @@ from firestore_flowstate.flows import Flows
 from tests.hosts.serving import EXAMPLES, ROOT, Server
 from tests.queues.cloud_tasks_server import CloudTasksServer
 
-MOST_KILLS = 40
+MOST_KILLS = 40  # after so many the test no longer waits for a delivery to be cut
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def check_runs(
     async def kill() -> None:
         number = 0
         while number < kills or (kills and number < MOST_KILLS and not is_cut()):
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # in which new workers take deliveries
             for pid in server.workers()[number % 2 :: 2]:  # half of them
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -83,7 +83,7 @@ async def check_runs(
 
     async def sweep() -> None:
         while True:
-            await asyncio.sleep(5)
+            await asyncio.sleep(5)  # seconds between two sweeps, in place of a minute
             await call("/sweep")
 
     sweeping = asyncio.ensure_future(sweep())

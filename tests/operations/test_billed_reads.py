@@ -18,7 +18,7 @@ from tests.support.raw_documents import RawCollection
 
 __all__ = ["meter"]  # a fixture
 
-STATES = 230
+STATES = 230  # so that a walk takes several pages, and the last one is not full
 INDEXES = 6  # of which doctor asks a query each, for one document
 
 

@@ -21,7 +21,7 @@ from tests.support.query_log import QueryLog, query_log
 
 __all__ = ["query_log"]  # a fixture
 
-SHARDS = 3
+SHARDS = 3  # a first, a last and one in between
 ASKED_AT_MOST = 12  # queries of one way to list, of nine states in three shards
 
 Listing = Callable[[FirestoreFlowStateStore, FlowStateQuery], Awaitable[Counter[str]]]

@@ -27,7 +27,7 @@ from firestore_flowstate.testing.conformance.watching import close, soon
 from tests.rpc.tcp_proxy import TcpProxy
 
 PARTS = 1_500_000  # characters, of which a document cannot hold so many
-WHOLE = 300_000
+WHOLE = 300_000  # characters, which a document can hold
 KEY = base64.b64encode(bytes(32)).decode()
 FORMS: dict[str, dict[str, Any]] = {
     "serialized": {},

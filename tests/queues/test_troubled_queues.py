@@ -17,7 +17,7 @@ from firestore_flowstate.flows.record import ended_of, record_of
 from tests.queues.cloud_tasks_server import Faults
 from tests.queues.world import DAY, Tasks, World, world
 
-RUNS: Final = 4
+RUNS: Final = 4  # under way at once, so that the troubles of one meet those of others
 MINUTES: Final = 12 * 60
 """How long a run may take, with a sweep in each of them."""
 

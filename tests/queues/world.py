@@ -20,7 +20,7 @@ from tests.queues.cloud_tasks_server import CloudTasksServer, Deliver, Faults, p
 
 QUEUE: Final = "projects/demo/locations/here/queues/flows"
 DAY: Final = 24 * 3600
-CALM: Final = 12
+CALM: Final = 12  # looks in a row, a millisecond apart, at which nothing has happened
 
 
 class Behind(VirtualClock):

@@ -22,12 +22,12 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import firestore
 from google.cloud.firestore_v1.types import ListenRequest, Target
 
-WATCHES: Final = 400
-AT_ONCE: Final = 8
-STREAMS: Final = 24
-STREAMS_AT_ONCE: Final = 3
-TARGETS: Final = 300
-TARGETS_AT_ONCE: Final = 16
+WATCHES: Final = 400  # each of one document
+AT_ONCE: Final = 8  # watches that are open at the same time
+STREAMS: Final = 24  # each a chance to fall silent
+STREAMS_AT_ONCE: Final = 3  # streams that are open at the same time
+TARGETS: Final = 300  # documents that a stream watches in all
+TARGETS_AT_ONCE: Final = 16  # documents that a stream watches at the same time
 AROUND: Final = 0.03  # seconds in which a watch begins
 PATIENCE: Final = 8.0  # seconds after which nothing comes any more
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-_CHUNK: Final = 65536
+_CHUNK: Final = 65536  # bytes that are read at once
 _TRIES: Final = 100  # to listen again on a port that others may use meanwhile
 
 

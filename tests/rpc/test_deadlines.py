@@ -18,7 +18,7 @@ from firestore_flowstate.settings import FlowStateSettings
 from tests.rpc.scripted_server import ScriptedServer, reply, status
 from tests.rpc.tcp_proxy import TcpProxy
 
-SECONDS = 1.0
+SECONDS = 1.0  # the timeout of each call
 BUSY = 0.4  # seconds that a busy machine may keep a task waiting
 Method = Callable[[Connection, Deadline, str], Awaitable[Any]]
 

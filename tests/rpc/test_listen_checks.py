@@ -18,8 +18,8 @@ from firestore_flowstate.testing.conformance.watching import close
 from tests.rpc.listen_script import Script, a_target, change, tells
 from tests.rpc.scripted_server import Answer, ScriptedServer, reply, status
 
-WATCHES = 300
-AT_ONCE = 16
+WATCHES = 300  # each a chance for the emulator to lose a change
+AT_ONCE = 16  # watches that are open at the same time
 NAME = "projects/demo-scripted/databases/(default)/documents/c/a"
 
 

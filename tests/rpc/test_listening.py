@@ -33,7 +33,7 @@ from tests.rpc.listen_script import Script, a_target, change, document, tells
 from tests.rpc.scripted_server import ScriptedServer
 from tests.rpc.tcp_proxy import TcpProxy
 
-PATIENCE = 20.0
+PATIENCE = 20.0  # seconds that a busy machine may take for what must come
 
 
 async def numbers(watching: Watching, deadline: Deadline) -> list[int]:

@@ -379,7 +379,7 @@ async def test_cancelled_while_it_leaves(
     call = asyncio.ensure_future(link.call("GetDocument", b"", metadata=(), timeout=20))
     await asyncio.to_thread(arrived.wait)
     leaving = asyncio.ensure_future(to_server.unbind())
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # in which it begins to wait for the call
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving

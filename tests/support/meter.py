@@ -27,7 +27,7 @@ from firestore_flowstate._rpc.messages import (
 from tests.faults.relay import Relay
 
 COSTS: Final = Path(__file__).parents[2] / "docs" / "costs.md"
-_INDEX_ENTRIES_A_READ = 1000
+_INDEX_ENTRIES_A_READ = 1000  # index entries of an aggregation that are billed as one read
 _NO_CHANGE, _RESET = 0, 4  # kinds of changes of a target
 
 

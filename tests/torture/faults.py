@@ -18,10 +18,10 @@ from tests.rpc.tcp_proxy import TcpProxy
 from .history import History, Trouble, now
 from .plan import Fault, FaultKind
 
-_POLL: Final = 0.01
+_POLL: Final = 0.01  # seconds between two looks at what other threads do
 _LONGEST_WAIT: Final = 1.0  # seconds, for a fault to come also if everybody waits for an answer
 _UNTIL_APPLIED: Final = 0.15  # seconds that the server may need for a commit
-_DELAY: Final = 0.03
+_DELAY: Final = 0.03  # seconds by which each chunk is late
 _LATE: Final = frozenset({"hold", "delay"})  # faults after which requests arrive that were held up
 _OWNER: Final = (("authorization", "Bearer owner"),)  # whom the emulator lets do everything
 

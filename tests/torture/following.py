@@ -15,7 +15,7 @@ from .history import now
 from .wrong import WrongError
 
 _PATIENCE: Final = 20.0  # seconds in which a stream that was broken must be there again
-_AGAIN: Final = 0.2
+_AGAIN: Final = 0.2  # seconds until a watch that failed is begun again
 _PAGE: Final = FlowStateQuery(limit=3)
 
 

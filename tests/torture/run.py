@@ -26,10 +26,10 @@ from .wrong import WrongError
 
 _PATIENCE: Final = 30.0  # seconds that a call may take of whoever looks at what there is
 _OVERDUE: Final = 10.0  # seconds after its deadline that a call may return on a machine that is busy
-_LONGEST_ROUND: Final = 200.0
-_BETWEEN_LOOKS: Final = 0.02
-_BETWEEN_SWEEPS: Final = 0.2
-_SHOWN: Final = 3
+_LONGEST_ROUND: Final = 200.0  # seconds, after which an actor hangs
+_BETWEEN_LOOKS: Final = 0.02  # seconds, so that what is stored for a short time only is seen
+_BETWEEN_SWEEPS: Final = 0.2  # seconds, so that sweeps meet saves in flight
+_SHOWN: Final = 3  # flow states that an error explains: each may take a page
 _CALM: Final = 0.3  # seconds until what was on its way has arrived or is lost
 
 

@@ -18,7 +18,7 @@ from .faults import Line
 from .history import History, Trouble, now
 
 _SETTLING: Final = 0.3  # seconds in which the server does what has arrived
-_TRIES: Final = 5
+_TRIES: Final = 5  # to start on the same port, a second apart
 _HEADERS: Final = {"Authorization": "Bearer owner", "Content-Type": "application/json"}
 
 

@@ -40,7 +40,7 @@ from .run import torture
 from .site import Site
 from .wrong import WrongError
 
-OPERATIONS = 60
+OPERATIONS = 60  # of each actor
 
 
 @pytest.mark.timeout(300)  # a machine that is busy besides takes its time

@@ -22,7 +22,7 @@ from .suite import IN_AN_HOUR, ExpiringSuite, MakeStore
 from .watching import close, soon
 
 AT_ONCE: Final = timedelta(microseconds=1)
-WAKE_AT: Final = 5
+WAKE_AT: Final = 5  # milliseconds since the epoch: long due
 
 SOON: Final = timedelta(seconds=0.4)
 

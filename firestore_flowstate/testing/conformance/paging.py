@@ -11,7 +11,7 @@ from ...query import FlowStateQuery
 from ...store import FlowStateStore
 from .states import started
 
-_MAX_PAGES = 200
+_MAX_PAGES = 200  # more than any suite has, so that a store whose tokens never end fails
 
 
 async def pages(store: FlowStateStore, query: FlowStateQuery) -> list[list[str]]:

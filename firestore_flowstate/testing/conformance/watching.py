@@ -18,7 +18,7 @@ from .suite import Suite
 
 T = TypeVar("T")
 
-PATIENCE: Final = 20.0  # seconds
+PATIENCE: Final = 20.0  # seconds that a change may take to come, on a busy machine
 
 
 async def soon(watch: AsyncIterator[T]) -> T:

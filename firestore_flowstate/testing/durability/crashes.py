@@ -16,7 +16,7 @@ from .journal import Event, Journal
 from .samples import SAMPLES, Sample
 from .watched_store import WatchedStore
 
-_HOUR: float = 3600.0
+_HOUR: float = 3600.0  # seconds: a simulation moves its clock, and so sleeps whole hours
 _LOSSES = [sample for sample in SAMPLES if sample.name not in ("family", "late")]
 
 

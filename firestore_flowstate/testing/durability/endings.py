@@ -31,7 +31,7 @@ class EndingTests(Suite):
         await host.flows.start(late, 1.0, id="x")
 
         assert "waiting" == await host.drive("x")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # in which what the function still does would be written
         assert [] == begins(journal, "beat")
         await stored(host, "x")
         assert [] == violations(journal.events())
@@ -48,7 +48,7 @@ class EndingTests(Suite):
             raise FlowStateEncodeError("Cannot store this.", path=f"cache[{json.dumps('square-1')}].value")
 
         async def together(key: str) -> None:
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.002)  # seconds, so that the steps end in one pass and are committed together
 
         host.store.in_step = together
         host.at_write(writes("square-1"), refuse, after=False)

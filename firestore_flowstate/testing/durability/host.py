@@ -17,7 +17,7 @@ from .journal import Event, Journal
 from .samples import FLOWS
 from .watched_store import WatchedStore
 
-LEASE_SECONDS: Final = 60.0
+LEASE_SECONDS: Final = 60.0  # the default of `Flows`
 PAST_THE_LEASE: Final = 2 * LEASE_SECONDS
 """Seconds after which others may claim a run that was claimed once: more than the lease and the grace together."""
 _PATIENCE_SECONDS: Final = 30.0
