@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, time, timedelta, timezone
+from fractions import Fraction
 from typing import Any, Final
 
 from pydantic import AliasChoices, BaseModel, PlainSerializer, RootModel, Secret, SecretBytes, SecretStr, WrapSerializer
@@ -275,6 +276,8 @@ def _scalar_form(value: Any, path: str) -> Any:
         return str(value.isoformat())
     if isinstance(value, (Iterable, re.Pattern)):  # the text of a pattern leaves out its flags
         form = None if not hasattr(value, "hosts") else str(value)  # an IP network is iterable too, and has a text
+    elif isinstance(value, Fraction):  # pydantic before 2.14 has no form for it outside of a model
+        form = str(value)
     elif isinstance(value, complex):
         form = str(value).strip("()")  # pydantic leaves out a real part of -0.0
     else:

@@ -23,6 +23,8 @@ from typing_extensions import TypeAliasType
 from firestore_flowstate import FlowStateEncodeError
 from firestore_flowstate.errors import shown
 
+from .schemas import json_schema
+
 _SCALARS: Final = (str, int, float, bool, type(None))
 _PLAIN_ONLY: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -108,7 +110,7 @@ class Values:
             TypeError: The type has no JSON Schema.
         """
         try:
-            return json.dumps(self.adapter(kind).json_schema(by_alias=True))
+            return json.dumps(json_schema(self.adapter(kind)))
         except PydanticUserError as error:
             raise TypeError(f"{shown(kind)} has no JSON Schema, which says what an answer may be") from error
 

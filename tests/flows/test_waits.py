@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypedDict
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import (
@@ -204,7 +206,16 @@ async def test_an_answer_of_bytes_that_would_be_read_as_others_is_refused(
     assert repr([right] if kind == list[Photo] else right) == await handle.result(timeout=5)
 
 
-@pytest.mark.parametrize("kind", [bytes, dict[str, bytes], InBase64, Any])
+class AsDict(TypedDict):
+    pixels: bytes
+
+
+@dataclass(frozen=True)
+class Plain:
+    pixels: bytes
+
+
+@pytest.mark.parametrize("kind", [bytes, dict[str, bytes], InBase64, AsDict, Plain, Any])
 async def test_an_answer_of_bytes_is_read_as_the_same_bytes(flows: Flows, store: CountingStore, kind: Any) -> None:
     """In plain containers, and for a model that has them in base64; without a type they are their text."""
 
@@ -221,6 +232,8 @@ async def test_an_answer_of_bytes_is_read_as_the_same_bytes(flows: Flows, store:
         bytes: pixels,
         dict[str, bytes]: {"pixels": pixels},
         InBase64: InBase64(pixels=pixels),
+        AsDict: {"pixels": pixels},
+        Plain: Plain(pixels=pixels),
         Any: {"pixels": "__4="},
     }
     assert repr(expected[kind]) == await handle.result(timeout=5)
