@@ -42,7 +42,7 @@ def one_after_another(work: Callable[[int], Awaitable[object]]) -> Operation:
 
 
 def operations(ours: FirestoreFlowStateStore, plain: Plain) -> dict[str, dict[str, Operation]]:
-    """Return what is measured and by whom; what is saved is loaded afterwards, and then deleted."""
+    """Return what is measured and by whom. What is saved is loaded afterwards, and then deleted."""
     alone = {f"alone-{number}": FlowState.model_validate(wire_form(S, number)) for number in range(ONE_BY_ONE)}
     together = {f"together-{number}": FlowState.model_validate(wire_form(S, number)) for number in range(MANY)}
     ids = list(alone)

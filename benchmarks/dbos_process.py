@@ -37,7 +37,7 @@ class DbosProcess:
         )
 
     def steps(self) -> Cost:
-        """Do each step once; return the mean cost of one."""
+        """Do each step once. Return the mean cost of one."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -51,7 +51,7 @@ class DbosProcess:
 
 @contextmanager
 def databases(values: Sequence[Any], *, install: bool) -> Iterator[Mapping[str, DbosProcess]]:
-    """Give a process for each database that is there; none if DBOS is not.
+    """Give a process for each database that is there, and none if DBOS is not installed.
 
     Args:
         values: What the steps return.
@@ -77,7 +77,7 @@ def databases(values: Sequence[Any], *, install: bool) -> Iterator[Mapping[str, 
 
 @contextmanager
 def postgres() -> Iterator[str | None]:
-    """Give the URL of a PostgreSQL that runs for this alone; None if it is not installed."""
+    """Give the URL of a PostgreSQL that runs for this alone, or None if it is not installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(which).parent for which in _on_path()]
     if not found:
         print("PostgreSQL is not installed, and is not measured: apt-get install postgresql")

@@ -31,7 +31,7 @@ def give(index: int) -> Any:
 
 @DBOS.workflow()  # type: ignore[untyped-decorator]  # as above
 def steps() -> tuple[float, float]:
-    """Do the steps; return the processor time and the time of each."""
+    """Do the steps. Return the processor time and the time of each."""
     give(0)
     cpu, began = time.process_time(), time.perf_counter()
     for index in range(len(VALUES)):

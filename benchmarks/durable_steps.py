@@ -43,7 +43,7 @@ class Meeting:
         self.at = (0.0, 0.0)
 
     async def join(self) -> None:
-        """Wait for the others; note the time at which the last one came."""
+        """Wait for the others. Note the time at which the last one came."""
         await asyncio.sleep(SETTLED_SECONDS)
         self._left -= 1
         if not self._left:

@@ -68,7 +68,7 @@ class LongRuns:
             await run.interrupt("again", bool)
 
     async def walk(self, id: str) -> float:
-        """Drive a new run; return the processor time of a late step, times that of an early one."""
+        """Drive a new run. Return the processor time of a late step, times that of an early one."""
         await self._flows.start(self._flow, id=id)
         self.marks.clear()
         gc.collect()

@@ -16,7 +16,7 @@ _MARKERS: Final = "os^"  # so that lines differ without any colour
 
 
 def draw(lines: Sequence[Mapping[str, Any]], folder: Path = FOLDER) -> None:
-    """Write a file for each plot among the results of benchmarks; files of other plots stay."""
+    """Write a file for each plot among the results of benchmarks. Files of other plots stay."""
     folder.mkdir(exist_ok=True)
     for name in dict.fromkeys(line["plot"] for line in lines):
         (folder / f"{name}.svg").write_text(_svg([line for line in lines if line["plot"] == name]))

@@ -38,7 +38,7 @@ _ANSWERS: Final = {
 
 @contextmanager
 def production() -> Iterator[dict[str, str]]:
-    """Serve within the context; yield the variables by which processes find the servers."""
+    """Serve within the context. Yield the variables by which processes find the servers."""
     metadata = ThreadingHTTPServer(("127.0.0.1", 0), _MetadataServer)
     Thread(target=metadata.serve_forever, daemon=True).start()
     where = f"127.0.0.1:{metadata.server_port}"

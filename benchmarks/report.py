@@ -57,7 +57,7 @@ def shown(what: str, figure: Spread | float) -> None:
 
 
 def plotted(plot: str, label: str, **data: Any) -> None:
-    """Note a line, or a row of bars, of a plot; `plots.py` says which data there are."""
+    """Note a line, or a row of bars, of a plot. `plots.py` says which data there are."""
     _note({"plot": plot, "label": label, **data})
 
 

@@ -76,7 +76,7 @@ def several(count: int, *, quick: int = 1) -> int:
 async def take_turns(
     contenders: Mapping[str, Operation], *, rounds: int, seconds: float = 0.1, in_flight: int = IN_FLIGHT
 ) -> dict[str, list[Cost]]:
-    """Return the costs of each contender, one a round; the order of contenders changes from round to round.
+    """Return the costs of each contender, one a round. The order of contenders changes from round to round.
 
     Args:
         contenders: The operation of each contender, by its name.

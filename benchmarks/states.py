@@ -62,7 +62,7 @@ SIZES: Final = (S, M, L)
 
 
 def flow_state(size: Size, number: int = 0) -> FlowState:
-    """Return a state of the size; another number gives other text, and a later start."""
+    """Return a state of the size. Another number gives other text, and a later start."""
     return FlowState.model_validate(wire_form(size, number))
 
 

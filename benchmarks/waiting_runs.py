@@ -51,7 +51,7 @@ class Runs:
         await self._asking.drive(id)
 
     async def answer(self, id: str, by: Flows | None = None) -> float:
-        """Answer the run by flows, or without waking anybody; return the milliseconds until its next line."""
+        """Answer the run by flows, or without waking anybody. Return the milliseconds until its next line."""
         self._goes_on.clear()
         began = time.perf_counter()
         await (by or self._asking).resume(id, True)

@@ -81,7 +81,7 @@ def napping(flows: Flows) -> Any:
 
 
 def work(settings: FlowStateSettings, pipe: Any) -> None:
-    """Drive what is due until told to end; then tell what was counted."""
+    """Drive what is due until told to end. Then tell what was counted."""
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
 

@@ -1,4 +1,4 @@
-"""A durable flow that outlives its process; then what Genkit JS left in Firestore, read and resumed.
+"""A durable flow that outlives its process, and then what Genkit JS left in Firestore, read and resumed.
 
 Run it with `make demo`, or `python examples/demo.py`. It uses the emulator that FIRESTORE_EMULATOR_HOST names, else
 starts one and stops it again. Without an emulator on the machine it runs in memory, and simulates the crash.

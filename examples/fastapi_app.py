@@ -43,7 +43,7 @@ status = APIRouter(prefix="/status")
 
 @app.put("/runs/{id}")
 async def start(id: str, store: Store) -> dict[str, Any]:
-    """Start a flow under the id; 409 if there is one, which goes on."""
+    """Start a flow under the id. Answer 409 if there is one, which goes on."""
     try:
         await store.create(id, FlowState.start(name="order", flow_id=id))
     except FlowStateExistsError:
@@ -53,7 +53,7 @@ async def start(id: str, store: Store) -> dict[str, Any]:
 
 @app.put("/runs/{id}/steps/{step}")
 async def run_step(id: str, step: str, store: Store) -> dict[str, Any]:
-    """Note that a step has run; several requests may do so at once."""
+    """Note that a step has run. Several requests may do so at once."""
     state = await store.modify(id, lambda state: state.cache.update({step: CacheEntry(value=True)}))
     return {"steps": len(state.cache)}
 

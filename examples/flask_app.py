@@ -26,7 +26,7 @@ store = SyncFlowStateStore(FirestoreFlowStateStore())
 
 @app.put("/runs/<id>")
 def start(id: str) -> dict[str, Any]:
-    """Start a flow under the id; 409 if there is one, which goes on."""
+    """Start a flow under the id. Answer 409 if there is one, which goes on."""
     try:
         store.create(id, FlowState.start(name="order", flow_id=id))
     except FlowStateExistsError:
@@ -36,7 +36,7 @@ def start(id: str) -> dict[str, Any]:
 
 @app.put("/runs/<id>/steps/<step>")
 def run_step(id: str, step: str) -> dict[str, Any]:
-    """Note that a step has run; several workers may do so at once."""
+    """Note that a step has run. Several workers may do so at once."""
     state = store.modify(id, lambda state: state.cache.update({step: CacheEntry(value=True)}))
     return {"steps": len(state.cache)}
 

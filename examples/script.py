@@ -22,7 +22,7 @@ async def start(id: str) -> None:
 
 
 async def pack(id: str) -> list[str]:
-    """Run the steps of a flow; within the block calls go over a channel of this loop, and none hops."""
+    """Run the steps of a flow. Within the block calls go over a channel of this loop, and none hops."""
     async with store:
         await store.update(id, cache={"pick": CacheEntry(value=True)})
         state = await store.modify(id, lambda state: state.cache.update(pack=CacheEntry(value=True)))

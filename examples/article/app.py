@@ -50,7 +50,7 @@ async def article(run: Run, topic: Topic) -> str:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Drive what is due while the app runs; what is under way at its end is handed over."""
+    """Drive what is due while the app runs. What is under way at its end is handed over."""
     async with store, flows, flows.worker():
         yield
 
@@ -60,13 +60,13 @@ app = FastAPI(lifespan=lifespan)
 
 @app.put("/articles/{id}", status_code=202)
 async def write(id: Id, topic: Topic) -> None:
-    """Start the article; the same id again changes nothing."""
+    """Start the article. The same id again changes nothing."""
     await flows.start(article, topic, id=id)
 
 
 @app.post("/articles/{id}/approval", status_code=202)
 async def approve(id: Id, approval: Approval) -> None:
-    """Answer the article that waits; it goes on in a moment."""
+    """Answer the article that waits. It goes on in a moment."""
     try:
         await flows.resume(id, approval, step="approve")
     except (FlowStateNotFoundError, NotWaitingError) as error:

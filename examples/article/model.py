@@ -12,7 +12,7 @@ async def make_outline(title: str) -> list[str]:
 
 
 async def write_section(heading: str) -> str:
-    """Return the text of a section; the later ones take longer."""
+    """Return the text of a section. The later ones take longer."""
     await _think(float(heading[-1]), f"section {heading}")
     return f"All there is to say of {heading}."
 

@@ -50,7 +50,7 @@ async def buy(run: Run, order: Order) -> str:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Hold the store and the flows open while the app runs; SIGTERM hands runs over."""
+    """Hold the store and the flows open while the app runs. SIGTERM hands runs over."""
     async with flows.store, flows:
         yield
 
@@ -61,7 +61,7 @@ app.mount("/flows", flows.app(verify=Oidc(audience=URL, service_account=ACCOUNT)
 
 @app.post("/orders/{id}")
 async def order(id: str, order: Order) -> dict[str, str]:
-    """Start a run under the id; the same again does nothing more."""
+    """Start a run under the id. The same again does nothing more."""
     return {"id": (await flows.start(buy, order, id=id)).id}
 
 

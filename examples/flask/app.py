@@ -30,7 +30,7 @@ oidc = Oidc(audience=URL, service_account=ACCOUNT)
 
 
 def pack(item: str) -> str:
-    """Stand for work; a step may be synchronous too."""
+    """Stand for work. A step may be synchronous too."""
     return f"a box with a {item}"
 
 
@@ -44,7 +44,7 @@ async def ship(run: Run, item: str) -> str:
 
 @app.post("/orders/<id>")
 def order(id: str) -> dict[str, Any]:
-    """Start a run under the id; the same again does nothing more."""
+    """Start a run under the id. The same again does nothing more."""
     return {"id": flows.blocking.start(ship, request.get_json()["item"], id=id).id}
 
 

@@ -98,7 +98,7 @@ class Follower(Generic[T]):
         self._seen: list[T] = []
 
     async def catch_up(self) -> T:
-        """Take items until the last that there is; return that one.
+        """Take items until the last that there is. Return that one.
 
         Raises:
             TimeoutError: It does not come within 20 s.

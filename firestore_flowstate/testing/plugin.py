@@ -42,7 +42,7 @@ if TYPE_CHECKING:
             crash_after_write: int | None = None,
             store: VersionedFlowStateStore | None = None,
         ) -> Simulation:
-            """Run the flow; see `simulate`."""
+            """Run the flow. See `simulate`."""
             ...
 
 

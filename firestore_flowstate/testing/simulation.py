@@ -226,7 +226,7 @@ class _World:
                 return
 
     async def _start(self) -> None:
-        """Start the run in the first process; in a later one wake the runs that are there, as a worker would."""
+        """Start the run in the first process. In a later one wake the runs that are there, as a worker would."""
         state = await self.store.load(self.id)
         if state is None:
             self.starting = asyncio.ensure_future(self.flows.start(self.flow, self.input, id=self.id))
@@ -257,7 +257,7 @@ class _World:
         return going_on == sum(drive.is_idle for drive in self.engine.drives.values())
 
     async def _answer(self) -> bool:
-        """Give the answers to the interrupts that are open now; return whether there were any."""
+        """Give the answers to the interrupts that are open now. Return whether there were any."""
         given = False
         for id in list(self.writes.ids):
             prefix = await self._prefix(id)

@@ -316,7 +316,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._walk is None)
     @rule(limit=st.integers(1, 3))
     def start_walking(self, limit: int) -> None:
-        """A walk through all pages begins; the other rules write between the pages."""
+        """A walk through all pages begins. The other rules write between the pages."""
         self._walk = Walk(limit, expected=set(self._states))
         self.walk_on()
 

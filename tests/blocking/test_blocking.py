@@ -414,7 +414,7 @@ class TestStoresOfOthers:
         assert 3 == len(set(wrapped.tasks))
 
     def test_entered_and_closed(self) -> None:
-        """``with`` enters the wrapped store and leaves it; the wrapper's close closes it, and it can be used again."""
+        """``with`` enters the wrapped store and leaves it. The wrapper's close closes it, and it can be used again."""
         wrapped = LoopBoundStore()
         store = SyncFlowStateStore(wrapped)
         with store:
@@ -446,7 +446,7 @@ class TestNeverHangs:
         assert 5 == either.count()
 
     def test_closed_by_another_thread(self) -> None:
-        """A call under way ends with an error when another thread closes the store; what was begun cannot go on."""
+        """A call under way ends with an error when another thread closes the store. What was begun cannot go on."""
         reached = threading.Event()
 
         class Store(MemoryFlowStateStore):
@@ -475,7 +475,7 @@ class TestNeverHangs:
         store.close()
 
     def test_dropped_without_close(self) -> None:
-        """A wrapper that is dropped takes its thread with it; those made for one call each do not pile up."""
+        """A wrapper that is dropped takes its thread with it. Those made for one call each do not pile up."""
         wrapped = MemoryFlowStateStore()
         for _ in range(5):
             assert SyncFlowStateStore(wrapped).load("a") is None

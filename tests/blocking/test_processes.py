@@ -54,7 +54,7 @@ def environment(emulator: Emulator) -> Mapping[str, str]:
 
 
 def run_python(emulator: Emulator, code: str, *, before: str = "") -> str:
-    """Run the code around the preamble, every warning an error; return what it prints, which must be all it says."""
+    """Run the code around the preamble, every warning an error. Return what it prints, which must be all it says."""
     outcome = subprocess.run(
         command(code, before), capture_output=True, text=True, timeout=60, check=False, env=environment(emulator)
     )
@@ -96,7 +96,7 @@ def test_exit_without_close(firestore_emulator: Emulator, use: str) -> None:
 
 
 def test_calls_at_exit(firestore_emulator: Emulator) -> None:
-    """A handler of atexit may call and close the store if it was registered after the import; others are told."""
+    """A handler of atexit may call and close the store if it was registered after the import. Others are told."""
     before = """
     import atexit
 
@@ -120,7 +120,7 @@ def test_calls_at_exit(firestore_emulator: Emulator) -> None:
 
 
 def test_daemons_at_exit(firestore_emulator: Emulator) -> None:
-    """Daemon threads in the middle of calls are frozen by the interpreter; they hold nothing up and print nothing."""
+    """Daemon threads in the middle of calls are frozen by the interpreter. They hold nothing up and print nothing."""
     code = """
     def work():
         while True:

@@ -15,7 +15,7 @@ UNPACKED: Final = Path(__file__).parents[2] / ".browser" / "unpacked"
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """Start it, headless; it resolves no name but localhost and asks no other machine for anything."""
+    """Start it, headless. It resolves no name but localhost and asks no other machine for anything."""
     program = UNPACKED / "chromium"
     assert program.is_file(), "these tests need a browser: make browser"
     async with async_playwright() as playwright:

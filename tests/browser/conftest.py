@@ -10,7 +10,7 @@ from tests.browser.chromium import chromium
 
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
-    """A page of a browser of its own; what its scripts raise, or its console has of errors, fails the test."""
+    """A page of a browser of its own. What its scripts raise, or its console has of errors, fails the test."""
     errors: list[str] = []
     async with chromium() as browser:
         page = await browser.new_page()

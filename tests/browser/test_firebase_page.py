@@ -75,7 +75,7 @@ async def connect(page: Page, project: Project, uid: str) -> None:
 
 
 async def test_a_person_follows_and_answers_a_run(page: Page, project: Project, address: str) -> None:
-    """The page shows it live: drafted, asked for, published; others' runs are not shown."""
+    """The page shows it live: drafted, asked for, published. Others' runs are not shown."""
     await asyncio.to_thread(project.start, "somebody else")
     await connect(page, project, "alice")
     await page.goto(address)

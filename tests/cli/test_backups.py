@@ -44,7 +44,7 @@ def test_there_and_back(flowstate: Processes, store: SyncFlowStateStore, file: P
 
 
 def test_an_empty_file(here: Callable[..., Outcome], store: SyncFlowStateStore, file: Path) -> None:
-    """It is not an error, as an empty collection is not; but it is not passed over in silence."""
+    """It is not an error, as an empty collection is not, but it is not passed over in silence."""
     file.write_text("\n")
 
     assert Outcome(0, "0 flow states imported: there is no line in it\n", "") == here("import", str(file))
@@ -83,7 +83,7 @@ def test_only_what_matches(here: Callable[..., Outcome], store: SyncFlowStateSto
 
 
 def test_a_file_is_complete_or_not_there(here: Callable[..., Outcome], damaged: SyncFlowStateStore, file: Path) -> None:
-    """The one that was there stays until the new one is complete; nothing else is left."""
+    """The one that was there stays until the new one is complete. Nothing else is left."""
     file.write_text("before")
     failed = here("export", str(file))
 
@@ -162,7 +162,7 @@ def test_a_dry_run_stores_nothing(here: Callable[..., Outcome], store: SyncFlowS
 def test_expiry(
     here: Callable[..., Outcome], flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
-    """States expire when they did, or as if they were written now; those that have expired since are left out."""
+    """States expire when they did, or as if they were written now. Those that have expired since are left out."""
     settings = flow_state_settings.model_copy(update={"expire_after": timedelta(days=1)})
     with SyncFlowStateStore(FirestoreFlowStateStore(settings)) as expiring:
         expiring.save("order-1001", story()["order-1001"])

@@ -48,7 +48,7 @@ def found(outcome: Outcome) -> list[tuple[str, str | None, str]]:
     ],
 )
 def test_the_clock_of_the_machine(flowstate: Processes, offset: str, told: str | None) -> None:
-    """More than two seconds apart from the server's is a finding; no more is ever said than the answers show."""
+    """A clock over 2 s apart from the server's is a finding. The finding says no more than the answers show."""
     findings = found(flowstate("doctor", "--json", **another_clock(offset)))
 
     assert [] == findings if told is None else ["clock"] == [kind for kind, _, _ in findings]

@@ -146,7 +146,7 @@ def test_an_application_that_logs_itself_gets_the_traceback(flowstate: Processes
 
 
 def work_until(flowstate: Processes, condition: Callable[[], bool]) -> str:
-    """Have a worker work until the condition holds, and end it; return what it said."""
+    """Have a worker work until the condition holds, and end it. Return what it said."""
     process = flowstate.start("worker", "application:flows", "--poll", "0.1", PYTHONPATH=HERE)
     eventually(condition)
     process.send_signal(signal.SIGTERM)
@@ -290,7 +290,7 @@ def test_the_store_of_an_application_that_cannot_be_reached(flowstate: Processes
 
 
 def test_an_answer_that_does_not_fit(flowstate: Processes, here: Callable[..., Outcome]) -> None:
-    """The stored schema refuses it; so is a retry from a step that does not exist."""
+    """The stored schema refuses it. A retry from a step that does not exist is refused too."""
     start(flowstate, "order-3", {"number": 3})
     refused = here("resume", "order-3", "--json", '{"ok": "maybe"}')
 
@@ -314,7 +314,7 @@ def test_an_answer_that_was_forgotten(flowstate: Processes, here: Callable[..., 
 
 
 def test_cancel_what_has_ended(flowstate: Processes, here: Callable[..., Outcome]) -> None:
-    """A run that is done was not cancelled, which is a failure; one that was cancelled before is what was wanted."""
+    """A run that is done was not cancelled, which is a failure. One that was cancelled before is what was wanted."""
     start(flowstate, "order-7", {"number": 7})
     here("resume", "order-7", "--json", '{"ok": false}')
     work_until(flowstate, lambda: "done" in here("list").out)

@@ -54,7 +54,7 @@ def test_list(flowstate: Processes, store: SyncFlowStateStore) -> None:
 
 
 def test_list_shows_the_beginning_of_a_very_long_id(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """The lines of the others stay short; it can be shown by that beginning, and is whole in JSON."""
+    """The lines of other ids stay short. The long one can be shown by that beginning, and is whole in JSON."""
     long = "i" * 1490
     store.save(long, FlowState.start(name="n" * 2000))
 
@@ -184,7 +184,7 @@ def test_list_goes_past_what_cannot_be_read(
 
 
 def test_nothing_moves_the_cursor(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """What a flow is called does not colour the terminal, nor spread over lines; the JSON has it as it is."""
+    """What a flow is called does not colour the terminal, nor spread over lines. The JSON has it as it is."""
     store.save("\x1b[2J\n", flow("x", name="\x1b[31mred", startTime=0))
 
     assert r"\x1b[2J\n   \x1b[31mred  running" in here("list").out
@@ -206,7 +206,7 @@ def test_nothing_moves_the_cursor(here: Callable[..., Outcome], store: SyncFlowS
 def test_list_in_another_order(
     here: Callable[..., Outcome], store: SyncFlowStateStore, column: str, expected: list[str]
 ) -> None:
-    """The newest and largest first, words from A to Z; what is equal stays as it was."""
+    """The newest and largest come first, and words go from A to Z. What is equal stays as it was."""
     for id in ("order-1001", "order-1003"):
         store.update(id, trace_context="t")
 
@@ -229,7 +229,7 @@ def test_list_sorts_all_that_match(here: Callable[..., Outcome], store: SyncFlow
 
 
 def test_times_are_local(flowstate: Processes, store: SyncFlowStateStore) -> None:
-    """The table says of which zone; what lies in summer or winter of another name says so itself."""
+    """The table names the zone. A time that lies in summer or winter time of another name has that name itself."""
     berlin = "CET-1CEST,M3.5.0,M10.5.0/3"
     outcome = flowstate("list", "--started-after", "2024-05-31T11:03", TZ=berlin)
     [heading, row] = outcome.out.splitlines()
@@ -324,7 +324,7 @@ def test_an_encoding_without_the_characters(here: Callable[..., Outcome], store:
 
 
 def test_json_is_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Whatever reads it: numbers that JSON does not have are texts, in lists too; by --exact they are as they are."""
+    """Any program reads it: numbers that JSON does not have are texts, in lists too. --exact prints them as such."""
     state = flow("odd", start=6)
     state.input = [math.nan, {"a": math.inf, "b": -math.inf}, 1e300, 2**70, "NaN"]
     state.ratio = math.nan
@@ -362,7 +362,7 @@ def test_count(flowstate: Processes, store: SyncFlowStateStore) -> None:
 
 
 def test_delete(flowstate: Processes, here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """It deletes by ids. An id that is not there is named and passed over; nothing is printed of the others."""
+    """It deletes by ids. An id that is not there is named and passed over. Nothing is printed of the others."""
     assert Outcome(0, "", "never was not there\n") == flowstate("delete", "--yes", "order-1001", "draft-7", "never")
     assert {"order-1002", "order-1003"} == set(store.load_many(story()))
     assert Outcome(0, "", "") == here("delete", "--yes", "order-1002")
@@ -393,7 +393,7 @@ def test_doctor(
     store: SyncFlowStateStore,
     flow_state_settings: FlowStateSettings,
 ) -> None:
-    """It says where it looks and what it finds; finding something is exit code 1."""
+    """It says where it looks and what it finds. Finding something is exit code 1."""
     where = (
         f"{flow_state_settings.collection} in {flow_state_settings.project} "
         f"on the emulator {flow_state_settings.emulator_host}\n"

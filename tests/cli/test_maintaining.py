@@ -34,7 +34,7 @@ def test_purge(flowstate: Processes, here: Callable[..., Outcome], store: SyncFl
 
 @pytest.mark.parametrize("age", ["999999w", "999999w" * 200, "0s"])
 def test_purge_of_any_age(here: Callable[..., Outcome], store: SyncFlowStateStore, age: str) -> None:
-    """No state is older than the calendar; a text that is longer still is not an age."""
+    """No state is older than the calendar. A text that is longer still is not an age."""
     outcome = here("purge", "--older-than", age, "--dry-run")
 
     assert (2 if len(age) > 9 else 0) == outcome.code
@@ -121,7 +121,7 @@ def test_migrate_to_another_collection(
 
 
 def test_migrate_to_more_shards(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """They are moved in place; lists over the shards are complete afterwards."""
+    """They are moved in place. Lists over the shards are complete afterwards."""
     assert 0 == here("migrate", "--shards", "8", "--yes").code
     assert 4 == len(here("list", "--shards", "8", "--json").out.splitlines())
 
@@ -138,7 +138,7 @@ def test_migrate_asks(here: Callable[..., Outcome], store: SyncFlowStateStore) -
 
 
 def test_migrate_reports_what_failed(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """Each with its reason; the others are migrated, and the exit code is 1."""
+    """Each is reported with its reason. The others are migrated, and the exit code is 1."""
     store.update("order-1001", cache={"matrix": CacheEntry(value=[[1]])})
     told = here("migrate", "--to-layout", "native", "--yes")
     failed = json.loads(here("migrate", "--to-layout", "native", "--yes", "--json").out)
@@ -199,7 +199,7 @@ def test_rewrap(
     flow_state_settings: FlowStateSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After it the new key alone reads everything; before it the old one is needed."""
+    """After it the new key alone reads everything. Before it the old one is needed."""
     both, new = json.dumps(KEYS), json.dumps({"b": KEYS["b"]})
     monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"a": KEYS["a"]}))
 
@@ -228,7 +228,7 @@ def test_gc(flowstate: Processes, here: Callable[..., Outcome], flow_state_setti
 
 
 def test_expire(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """A time of their own, for flows that have ended from now on; never; and as the settings say."""
+    """It sets a time of their own, which counts from now for flows that have ended, or never, or the settings' time."""
     assert Outcome(0, "order-1001 expires after 30 days\norder-1002 expires after 30 days\n", "") == here(
         "expire", "order-1001", "order-1002", "--after", "P30D"
     )

@@ -102,7 +102,7 @@ def test_wrong_arguments(here: Callable[..., Outcome], arguments: list[str], say
 def test_wrong_settings(
     here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
 ) -> None:
-    """The variable is named; a key is not shown."""
+    """The variable is named. A key is not shown."""
     monkeypatch.setenv(variable, value)
     outcome = here("count")
 
@@ -175,7 +175,7 @@ def test_nobody_answers(here: Callable[..., Outcome]) -> None:
 def test_a_misspelt_variable(
     here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, name: str, says: str
 ) -> None:
-    """A warning, once, and the one that is meant; the command goes on."""
+    """A warning names it once, with the one that is meant. The command goes on."""
     monkeypatch.setenv(name, "1")
 
     assert Outcome(0, "0\n", f"flowstate: warning: {says}\n") == here("count")

@@ -72,7 +72,7 @@ class Session:
 def test_commands_print_what_the_pages_say(
     flow_state_settings: FlowStateSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Path
 ) -> None:
-    """One after the other, on the four flows of the shop; ... stands for what differs each time."""
+    """They run one after the other, on the four flows of the shop. A ... stands for what differs each time."""
     if page.name == "migration.md":  # what Genkit JS has left
         shown_here("migrate", "--to-layout", "native", "--yes")
     session = Session(tmp_path, monkeypatch)
@@ -97,7 +97,7 @@ def test_code_prints_what_the_pages_say(environment: dict[str, str], tmp_path: P
 
 
 def test_the_reference_is_what_help_says(here: Callable[..., Outcome]) -> None:
-    """Every command and every option; `make docs` writes it anew. Spaces differ between versions of click."""
+    """It has every command and every option. `make docs` writes it anew. Spaces differ between versions of click."""
     assert reference().split() == written().split()
 
 

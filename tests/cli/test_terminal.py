@@ -26,7 +26,7 @@ from tests.support.raw_documents import RawCollection
 
 
 class Terminal:
-    """A terminal of 100 columns; what is typed and what is shown."""
+    """A terminal of 100 columns, with what is typed and what is shown."""
 
     def __init__(self) -> None:
         self._near, self.end = pty.openpty()
@@ -232,7 +232,7 @@ LOST = "standard output is closed: the result would be lost"
 def test_closed_streams(
     environment: dict[str, str], store: SyncFlowStateStore, command: tuple[str, ...], closed: str, code: int, says: str
 ) -> None:
-    """The command does what it can, and says in one line what is missing; its errors go to standard error alone."""
+    """The command does what it can, and says in one line what is missing. Its errors go to standard error alone."""
     line = f'exec "{sys.executable}" -m firestore_flowstate.cli "$@" {closed}'
     done = subprocess.run(
         ["sh", "-c", line, "sh", *command],

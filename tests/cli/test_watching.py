@@ -37,7 +37,7 @@ def test_watch_a_flow(flowstate: Processes, store: SyncFlowStateStore) -> None:
 
 
 def test_watch_until_it_cannot_be(flowstate: Processes, store: SyncFlowStateStore) -> None:
-    """A flow that fails is never done; as JSON each change is a line."""
+    """A flow that fails is never done. As JSON each change is a line."""
     process = flowstate.start("watch", "order-1002", "--until", "done", "--json")
     following = lines(process)
     first = json.loads(following())

@@ -80,7 +80,7 @@ def store(settings: FlowStateSettings) -> Iterator[FirestoreFlowStateStore]:
 
 @pytest.mark.parametrize("name", UNREADABLE)
 async def test_load_names_what_it_cannot_read(name: str, raw: RawCollection, store: FirestoreFlowStateStore) -> None:
-    """No other exception than FlowStateDecodeError, with the id; the document stays as it is."""
+    """It raises FlowStateDecodeError with the id, and no other exception. The document stays as it is."""
     id = id_of(name)
     before = raw.read(id), raw.update_time(id)
     with pytest.raises(FlowStateDecodeError) as caught:
@@ -132,7 +132,7 @@ async def test_list_serves_what_is_around_damaged_documents(raw: RawCollection, 
 
 
 async def test_list_can_skip_damaged_documents(raw: RawCollection, store: FirestoreFlowStateStore) -> None:
-    """They are named; those whose start has no place in the order are not come upon."""
+    """They are named. Those whose start has no place in the order are not come upon."""
     query = FlowStateQuery(limit=300, on_error="skip")
     page = await store.list(query)
 
@@ -215,7 +215,7 @@ async def test_summaries_leave_out_damaged_heads(flow_state_store: FirestoreFlow
 async def test_a_damaged_document_can_be_replaced_and_deleted(
     name: str, raw: RawCollection, store: FirestoreFlowStateStore
 ) -> None:
-    """It is there for create; a save or a delete is the way out."""
+    """It is there for create. A save or a delete is the way out."""
     sound_state = await store.load("sound-000")
     assert sound_state is not None
     fields, damage = UNREADABLE[name]
@@ -234,7 +234,7 @@ async def test_a_damaged_document_can_be_replaced_and_deleted(
 
 
 async def test_many_damaged_documents_on_one_page(flow_state_store: FirestoreFlowStateStore) -> None:
-    """The error names the first and counts the others; a page can be damaged whole."""
+    """The error names the first and counts the others. A page can be damaged whole."""
     raw = RawCollection(flow_state_store.settings)
     raw.write("older", with_start(sound(), START - 1))
     for index in range(5):
@@ -255,7 +255,7 @@ def rest_of_page(error: FlowStateDecodeError) -> FlowStateQueryResponse:
 
 
 async def anext_of(store: FirestoreFlowStateStore) -> Any:
-    """Return the first state; leaves no page behind that is being read ahead."""
+    """Return the first state. Leave no page behind that is being read ahead."""
     states = store.iterate()
     try:
         return await states.__anext__()

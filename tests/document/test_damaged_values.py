@@ -135,7 +135,7 @@ async def test_a_ciphertext_is_bound_to_its_field(raw: RawCollection, settings: 
 
 
 async def test_a_ciphertext_is_bound_to_its_flow(raw: RawCollection, settings: FlowStateSettings) -> None:
-    """A document copied to another id does not read; nor does one copied to another collection."""
+    """A document copied to another id does not read. Nor does one copied to another collection."""
     write_golden(raw, "encrypted")
     raw.write("flow-2", raw.read("flow-1"))
     elsewhere = settings.model_copy(update={"collection": "elsewhere"})
@@ -157,7 +157,7 @@ async def test_a_ciphertext_that_is_cut_off(cut: int, raw: RawCollection, settin
 
 
 async def test_a_codec_of_the_application_is_needed(raw: RawCollection, settings: FlowStateSettings) -> None:
-    """What was stored under a codec's name cannot be read without it; what it raises is kept as the cause."""
+    """What was stored under a codec's name cannot be read without it. What it raises is kept as the cause."""
     write_golden(raw, "own-codec")
 
     class Failing:
@@ -201,7 +201,7 @@ async def test_times_before_the_year_1000_have_four_digits(raw: RawCollection, s
 
 
 def write_golden(raw: RawCollection, name: str) -> list[str]:
-    """Write a golden document and its parts; return the paths below the collection."""
+    """Write a golden document and its parts. Return the paths below the collection."""
     path = GOLDEN / f"{name}.json"
     content = path.read_bytes() if path.exists() else gzip.decompress((GOLDEN / f"{name}.json.gz").read_bytes())
     documents = json.loads(content)["documents"]

@@ -103,7 +103,7 @@ def test_only_what_changed_is_named() -> None:
     ],
 )
 def test_each_field_is_named_alone(field: str, value: Any) -> None:
-    """Of the fields that a partial write can replace, those that changed are named; null is a value."""
+    """Of the fields that a partial write can replace, those that changed are named. Null is a value."""
     change = _difference(lambda state: setattr(state, field, value))
     expected = {field} if field != "executions" else set()  # which were empty before
 

@@ -183,7 +183,7 @@ def test_refusal_names_the_place(value: Any, path: str) -> None:
     ids=["just too long", "list", "keys", "long keys"],
 )
 def test_a_long_path_is_told_by_its_ends(step: Callable[[Any], Any], steps: int, shown: str) -> None:
-    """Each is of whole steps, with how many are between them; the error's `path` has them all."""
+    """Each end has whole steps, with how many lie between the ends. The error's `path` has them all."""
     value: Any = object()
     for _ in range(steps):
         value = step(value)
@@ -206,7 +206,7 @@ def test_depth_is_limited() -> None:
 @pytest.mark.parametrize("leaf", [1, None, float("nan"), 2**70, "\ud800"], ids=ascii)
 @pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, 254, 255, 256, 300, 5_000])
 def test_deep_values_are_kept_or_refused(depth: int, leaf: Any) -> None:
-    """Up to the limit they are kept whatever they hold; beyond it kept or refused, as the fast encoder may go on."""
+    """They are kept up to the limit, whatever they hold. Beyond it they may be refused: the fast encoder may go on."""
     value = leaf
     for _ in range(depth):
         value = {"in": value}

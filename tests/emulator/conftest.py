@@ -1,4 +1,4 @@
-"""Real processes, real files and a real emulator; only if a Java or gcloud must misbehave is it a script."""
+"""Real processes, real files and a real emulator. Only a Java or gcloud that must misbehave is a script."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_program(path: Path, *lines: str) -> Path:
-    """Write a shell script; it cannot rely on PATH."""
+    """Write a shell script. It cannot rely on PATH."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
     path.chmod(0o755)

@@ -33,7 +33,7 @@ sys.exit(9)
 
 @pytest.mark.parametrize("separator", [["--"], []])
 def test_exec_runs_the_command_with_the_emulator_up(programs: Programs, separator: list[str]) -> None:
-    """The command finds it by FIRESTORE_EMULATOR_HOST; afterwards nothing is left of it."""
+    """The command finds it by FIRESTORE_EMULATOR_HOST. Afterwards nothing is left of it."""
     ask = (
         "import os, urllib.request as u; print(u.urlopen(os.path.expandvars('http://$FIRESTORE_EMULATOR_HOST')).read())"
     )

@@ -1,4 +1,4 @@
-"""The download, from a server on this machine; its public source is out of reach for tests on purpose."""
+"""The download, from a server on this machine. Its public source is out of reach for tests on purpose."""
 
 from __future__ import annotations
 

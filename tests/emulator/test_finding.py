@@ -167,7 +167,7 @@ def test_the_command_line_says_the_same(bare_machine: Path, programs: Programs, 
 
 
 def test_a_java_that_is_too_old_is_named(bare_machine: Path, programs: Programs) -> None:
-    """Java 8 cannot load the emulator's classes; its own words about that would help nobody."""
+    """Java 8 cannot load the emulator's classes. Its own words about that would help nobody."""
     java = write_java(
         bare_machine / "bin", version="1.8.0_392", otherwise=["echo UnsupportedClassVersionError", "exit 1"]
     )

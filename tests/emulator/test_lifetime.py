@@ -57,7 +57,7 @@ def test_two_run_beside_each_other(emulator: Emulator) -> None:
 
 
 def test_stop_leaves_nothing_and_may_come_twice() -> None:
-    """When stop returns, Java is gone; its last words can still be read."""
+    """When stop returns, Java is gone. Its last words can still be read."""
     emulator = start_emulator()
 
     emulator.stop()
@@ -79,7 +79,7 @@ def test_a_thread_may_start_it_and_end() -> None:
 
 
 def test_a_coroutine_may_start_it() -> None:
-    """Starting blocks, so it goes to a thread; the event loop may end before the emulator."""
+    """Starting blocks, so it goes to a thread. The event loop may end before the emulator."""
     emulator = asyncio.run(asyncio.to_thread(start_emulator))
 
     with emulator:
@@ -240,7 +240,7 @@ def test_rules_that_are_not_there_are_refused(tmp_path: Path) -> None:
 def test_a_named_emulator_is_used_and_left_running(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:
-    """FIRESTORE_EMULATOR_HOST is honoured as everywhere; whoever started that emulator stops it."""
+    """FIRESTORE_EMULATOR_HOST is honoured as everywhere. Whoever started that emulator stops it."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", written.format(emulator.host))
 
     with start_emulator() as attached:

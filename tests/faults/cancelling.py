@@ -92,19 +92,19 @@ async def nothing_left(*stores: Store) -> AsyncIterator[None]:
 
 
 def ours() -> list[str]:
-    """Return the names of the package's own coroutines that run as tasks; grpc's take a moment to end."""
+    """Return the names of the package's own coroutines that run as tasks. Grpc's take a moment to end."""
     coroutines = [task.get_coro() for task in asyncio.all_tasks()]
     return [c.__qualname__ for c in coroutines if "/firestore_flowstate/" in c.cr_code.co_filename]
 
 
 def background(store: Store) -> LoopThread | None:
-    """Return the thread on which a store calls that is not bound to a loop; None if it has none."""
+    """Return the thread on which a store calls that is not bound to a loop, or None if it has none."""
     link = store._connection._links[os.getpid()]
     return None if link._background is None else link._background[0]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; fails if it does not come."""
+    """Wait for a condition. Fail if it does not come."""
     deadline = asyncio.get_running_loop().time() + SECONDS
     while not condition():
         assert asyncio.get_running_loop().time() < deadline
@@ -112,7 +112,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def _until_none(left: Callable[[], Collection[asyncio.Task[Any]]]) -> None:
-    """Wait until no task is left; fails if one is, and says at what it waits."""
+    """Wait until no task is left. Fail if one is, and say at what it waits."""
     with suppress(AssertionError):
         await until(lambda: not left())
     if still := left():

@@ -36,7 +36,7 @@ def first_documents(chunk: bytes) -> list[str]:
 
 
 def whole_commits(chunk: bytes) -> list[bytes]:
-    """Return the commits in a chunk of requests, as their messages; without those that take several HTTP/2 frames."""
+    """Return the commits in a chunk of requests, as their messages, without those that take several HTTP/2 frames."""
     messages = []
     for match in _WHOLE.finditer(chunk):  # a message of gRPC begins with a zero and its length
         begin, size = match.end(), int.from_bytes(match[1], "big")
@@ -84,7 +84,7 @@ async def lose_reply(
 async def lose_request(
     proxy: TcpProxy, write: Awaitable[Result], *, root: str, then: Callable[[], Awaitable[None]] | None = None
 ) -> Result:
-    """Await a write whose first commit of the root is cut off on its way to Firestore; arguments as of `lose_reply`."""
+    """Await a write whose first commit of the root is cut off on its way to Firestore. See `lose_reply`."""
     loop = asyncio.get_running_loop()
 
     def cut() -> None:
@@ -97,7 +97,7 @@ async def lose_request(
 
 
 def on_commit(proxy: TcpProxy, root: str, action: Callable[[], None]) -> asyncio.Future[None]:
-    """Do something, once, before a commit is passed on that writes this root first; return a future of that."""
+    """Do something, once, before a commit is passed on that writes this root first. Return a future of that."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     once = threading.Lock()

@@ -63,7 +63,7 @@ class Dying:
         self._process.communicate(timeout=20)
 
     def ends(self, *arguments: Any) -> bool:
-        """Call ``main`` with these arguments; return whether it ended before it was to die."""
+        """Call ``main`` with these arguments. Return whether it ended before it was to die."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(arguments) + "\n")

@@ -62,7 +62,7 @@ async def test_a_conflict_tells_both_versions(direct: Store, layout: str, others
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 async def test_a_conflict_with_nothing(direct: Store, write: Write) -> None:
-    """Of a state that was deleted no version is found; a partial write says that there is no state."""
+    """Of a state that was deleted no version is found. A partial write says that there is no state."""
     read = a_state("id")
     await direct.save("id", read)
     await others_delete(direct, "id")
@@ -77,7 +77,7 @@ async def test_a_conflict_with_nothing(direct: Store, write: Write) -> None:
 
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_a_conflict_with_what_was_to_be_new(direct: Store, layout: str) -> None:
-    """if_version=None finds the version that is stored; on leaving an edit a conflict tells as much."""
+    """if_version=None finds the version that is stored. On leaving an edit a conflict tells as much."""
     store = in_layout(direct, layout)
     read = a_state("id")
     await store.save("id", read)

@@ -31,7 +31,7 @@ NOW: Final = Timestamp(seconds=1_700_000_000)
 
 
 class Trouble:
-    """Never answers the second call; denies the first one once that has come, and all others at once."""
+    """Never answers the second call. Denies the first one once that has come, and all others at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

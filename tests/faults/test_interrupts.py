@@ -225,7 +225,7 @@ def _interrupted(proxy: TcpProxy, armed: list[bool], count: int, call: Callable[
 
 
 def _nothing_runs(store: SyncFlowStateStore, through_proxy: Store) -> None:
-    """See that no task is left on the loop that the calls ran on; the store of a ``with`` is bound to it."""
+    """See that no task is left on the loop that the calls ran on. The store of a ``with`` is bound to it."""
     assert background(through_proxy) is None
     [thread] = store._threads.values()
     deadline = time.monotonic() + SECONDS

@@ -144,7 +144,7 @@ async def test_a_lost_versioned_write_conflicts(lose, write: Write, layout: str)
 @pytest.mark.parametrize("write", [write for write in WRITES if write.creates], ids=str)
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_a_lost_first_write(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
-    """A create that never arrived finds what others created before it is sent again; a save replaces it."""
+    """A create that never arrived finds what others created before it is sent again. A save replaces it."""
     if write in (CREATE, SAVE_NEW):
         of_others = ("exists" if write is CREATE else "conflict", "theirs")
     else:
@@ -157,7 +157,7 @@ async def test_a_lost_first_write(lose, write: Write, layout: str) -> None:  # t
 @pytest.mark.parametrize("write", [w for w in WRITES if not w.versioned and not w.creates and not w.deletes], ids=str)
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_a_lost_write_to_whatever_is_stored(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
-    """A write that asks for no version and never arrived goes on top of what others wrote; a save replaces it."""
+    """A write that asks for no version and never arrived goes on top of what others wrote. A save replaces it."""
     outcomes = await lose("request", write, [None, *ON_SOMETHING], layout)
     expected = dict.fromkeys(outcomes, ("stored", "ours" if write.whole else "ours theirs"))
     for others in AS_IT_WAS:
@@ -171,7 +171,7 @@ async def test_a_lost_write_to_whatever_is_stored(lose, write: Write, layout: st
 @pytest.mark.parametrize("write", [write for write in WRITES if write.deletes], ids=str)
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_a_lost_delete(lose, write: Write, layout: str) -> None:  # type: ignore[no-untyped-def]
-    """A delete that never arrived is sent again unless others deleted the state; one to a version conflicts."""
+    """A delete that never arrived is sent again unless others deleted the state. One to a version conflicts."""
     outcomes = await lose("request", write, [None, *ON_SOMETHING], layout)
     expected = dict.fromkeys(outcomes, ("conflict", "theirs") if write.versioned else ("stored", "gone"))
     for others in AS_IT_WAS:

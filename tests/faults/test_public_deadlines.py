@@ -27,7 +27,7 @@ BUSY = 0.4  # seconds that a busy machine may keep a task waiting
 
 
 async def errors_of(store: Store, timeout: float | None) -> dict[str, FlowStateError]:
-    """Return the error that each method ends in, all called at once; fails if one takes too long."""
+    """Return the error that each method ends in, all called at once. Fail if one takes too long."""
 
     async def one(name: str, method: Method) -> FlowStateError:
         began = time.monotonic()

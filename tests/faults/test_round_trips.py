@@ -119,7 +119,7 @@ COSTS: Final[dict[str, tuple[Call, list[str]]]] = {
 @pytest.mark.parametrize(("call", "expected"), COSTS.values(), ids=COSTS)
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_calls(relayed: Store, relay: Relay, layout: str, call: Call, expected: list[str]) -> None:
-    """With a version a write is one call; nothing is read that is known, nothing written that has not changed."""
+    """A write with a version is one call. Nothing is read that is known, and nothing written that has not changed."""
     store = in_layout(relayed, layout)
     read = a_state("id")
     await store.save("id", read)

@@ -77,7 +77,7 @@ ALL: Final[dict[str, Method]] = {**METHODS, "export": _export, "import": _import
 
 
 async def outcomes(store: Store, code: str, methods: Mapping[str, Method]) -> dict[str, Any]:
-    """Return what each method returns or raises, all called at once; if they try again, not for long.
+    """Return what each method returns or raises, all called at once. They try again for a short time only.
 
     A machine that is busy may leave some of them no time to be answered: those are called once more.
     """

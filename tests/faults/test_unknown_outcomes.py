@@ -1,4 +1,4 @@
-"""What cannot be known is said to be unknown, in time; what is known never is."""
+"""What cannot be known is said to be unknown, in time. What is known never is."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def run_all(direct: Store, through_a_proxy: Troubled):  # type: ignore[no-
 
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_away_after_the_commit(run_all, layout: str) -> None:  # type: ignore[no-untyped-def]
-    """If the reply is lost and Firestore is away until the deadline, the outcome is unknown; a later load tells."""
+    """If the reply is lost and Firestore is away until the deadline, the outcome is unknown. A later load tells."""
     expected = {write.name: ("unknown", "gone" if write.deletes else "ours") for write in WRITES}
 
     assert expected == await run_all("reply lost", layout)
@@ -70,7 +70,7 @@ async def test_away_after_the_commit(run_all, layout: str) -> None:  # type: ign
 
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_away_before_the_commit_arrives(run_all, layout: str) -> None:  # type: ignore[no-untyped-def]
-    """If the request is lost, nobody can know that either; a later load tells."""
+    """If the request is lost, nobody can know that either. A later load tells."""
     expected = {write.name: ("unknown", "gone" if write.creates else "none") for write in WRITES}
 
     assert expected == await run_all("request lost", layout)
@@ -142,7 +142,7 @@ async def test_removing_from_a_native_document(direct: Store, troubled: Store, p
 
 @pytest.mark.parametrize("write", [UPDATE_VERSION, SAVE_VERSION, SAVE], ids=str)
 async def test_much_on_top(direct: Store, troubled: Store, proxy: TcpProxy, write: Write) -> None:
-    """Of a write under many others the outcome is found, if it has a base; of a blind one it may be unknown."""
+    """Of a write under many others the outcome is found, if it has a base. Of a blind one it may be unknown."""
     read = a_state("id")
     await direct.save("id", read)
 

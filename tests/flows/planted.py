@@ -72,7 +72,7 @@ def no_owner_check(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_commit_before_the_next_step(patch: pytest.MonkeyPatch) -> None:
-    """Steps begin while results are in hand; these are stored within 10 ms."""
+    """Steps begin while results are in hand. These are stored within 10 ms."""
 
     async def may_begin(drive: Drive, key: str | None = None) -> None:
         await asyncio.sleep(0)

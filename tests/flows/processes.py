@@ -162,7 +162,7 @@ async def _finish(flows: Flows, journal: Journal, id: str, sample: Sample) -> No
 
 
 async def answer(flows: Flows, journal: Journal, id: str, sample: Sample, *, only: int | None = None) -> bool:
-    """Answer what the run asks; return whether it has ended.
+    """Answer what the run asks. Return whether it has ended.
 
     Args:
         flows: Who answers.
@@ -208,11 +208,11 @@ class Nursery:
         self._process.communicate(timeout=20)
 
     def start(self, job: Job) -> int:
-        """Fork a process for the job; return its id."""
+        """Fork a process for the job. Return its id."""
         return int(self._ask("start", asdict(job)))
 
     def run(self, jobs: Sequence[Job], *, at_once: int) -> list[int]:
-        """Fork a process for each job, so many at a time; return how each ended, as a negative signal or a code."""
+        """Fork a process for each job, so many at a time. Return how each ended, as a negative signal or a code."""
         return list(json.loads(self._ask("run", [at_once, [asdict(job) for job in jobs]])))
 
     def has_ended(self, pid: int) -> bool:

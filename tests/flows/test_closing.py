@@ -242,7 +242,7 @@ async def test_steps_that_outlive_the_function_are_recorded(
 
 
 async def test_a_run_belongs_to_its_loop(flows: Flows) -> None:
-    """An operation from a thread is a RuntimeError; id, log, progress and current_step work there."""
+    """An operation from a thread is a RuntimeError. `id`, `log`, `progress` and `current_step` work there."""
 
     @flows.flow
     async def threaded(run: Run) -> list[str]:

@@ -158,7 +158,7 @@ async def test_what_a_blind_save_takes_back_is_put_back(flows: Flows, store: Cou
 async def test_a_child_whose_parent_a_blind_save_drops_still_knocks(
     flows: Flows, store: CountingStore, driven: bool
 ) -> None:
-    """Genkit JS drops keys that it does not know; the parent gets the result, and lists the child again."""
+    """Genkit JS drops keys that it does not know. The parent gets the result, and lists the child again."""
 
     async def save_blindly() -> None:
         state = await store.load("y")
@@ -222,7 +222,7 @@ async def test_a_child_wakes_a_parent_whose_lease_a_blind_save_has_dropped(flows
 async def test_a_result_that_was_changed_and_is_lost_is_written_again_as_it_was(
     flows: Flows, store: CountingStore
 ) -> None:
-    """The function may change what a replay gives it; what is stored never follows."""
+    """The function may change what a replay gives it. What is stored never follows."""
 
     async def made() -> Any:
         return [1]
@@ -249,7 +249,7 @@ async def test_a_result_that_was_changed_and_is_lost_is_written_again_as_it_was(
 
 
 async def test_a_value_that_the_store_refuses_ends_the_run_and_nothing_else(flows: Flows, store: CountingStore) -> None:
-    """The others of the group are kept; the error names the step."""
+    """The others of the group are kept. The error names the step."""
 
     @flows.flow
     async def group(run: Run) -> list[int]:
@@ -359,7 +359,7 @@ async def test_the_error_of_a_run_that_is_given_up_has_a_bound(store: CountingSt
 
 
 async def test_an_entry_of_genkit_fits(flows: Flows, store: CountingStore) -> None:
-    """An entry without n is returned when it is asked for, by an operation of any kind; an empty one is None."""
+    """An entry without n is returned when it is asked for, by an operation of any kind. An empty one is None."""
 
     @flows.flow
     async def taken(run: Run) -> list[int | None]:

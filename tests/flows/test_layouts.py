@@ -121,7 +121,7 @@ async def test_a_run_is_cancelled_for_a_reason_of_any_length(store: FirestoreFlo
 
 
 async def test_a_result_of_20_megabytes(store: FirestoreFlowStateStore) -> None:
-    """Parts keep it; the native layout has none, so the run ends failed, and the error names the step."""
+    """Parts keep it. The native layout has none, so the run ends failed, and the error names the step."""
     flows = Flows(store)
 
     @flows.flow

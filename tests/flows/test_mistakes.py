@@ -28,7 +28,7 @@ from tests.flows.test_waits import blocked
 
 
 async def test_a_timeout_of_asyncio_around_a_step_cancels_it_unrecorded(flows: Flows, store: CountingStore) -> None:
-    """The function goes on, and nothing of the step is stored; `options(timeout=)` would have recorded a failure."""
+    """The function goes on, and nothing of the step is stored. `options(timeout=)` would have recorded a failure."""
     cancelled: list[bool] = []
 
     async def slow() -> None:
@@ -191,7 +191,7 @@ async def test_the_text_of_an_error_is_cut(flows: Flows, store: CountingStore, w
 async def test_a_duration_that_cannot_be_right_ends_the_run(
     flows: Flows, duration: Any, kind: type[Exception], says: str
 ) -> None:
-    """The run fails, and the error names the argument; a run could not be woken in the year 10000."""
+    """The run fails, and the error names the argument. A run could not be woken in the year 10000."""
 
     @flows.flow
     async def sleeping(run: Run) -> None:

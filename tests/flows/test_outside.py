@@ -117,7 +117,7 @@ async def test_an_input_that_does_not_fit_is_refused(flows: Flows, store: Counti
 
 
 async def test_a_delayed_run_begins_later(flows: Flows, store: CountingStore) -> None:
-    """It is scheduled until then; nothing has run."""
+    """It is scheduled until then. Nothing has run."""
 
     @flows.flow
     async def one(run: Run) -> int:
@@ -188,7 +188,7 @@ async def test_cancelling_a_waiting_run_ends_it_at_once(flows: Flows, store: Cou
 
 
 async def test_cancelling_a_driven_run_awaits_its_step(flows: Flows, store: CountingStore) -> None:
-    """The step in flight is recorded; no other begins; the function is cancelled."""
+    """The step in flight is recorded. No other begins. The function is cancelled."""
     began = asyncio.Event()
     finished: list[str] = []
 
@@ -352,7 +352,7 @@ async def test_retry_from_what_was_shown_is_refused(flows: Flows, store: Countin
 
 @pytest.mark.parametrize("how", ["tasks", "map"])
 async def test_one_retry_runs_again_all_that_failed_together(flows: Flows, how: str) -> None:
-    """The function is told of one failure and ends; the others were recorded, and it never saw them."""
+    """The function is told of one failure and ends. The others were recorded, and it never saw them."""
     is_mended, ran = False, list[int]()
 
     async def fragile(number: int) -> int:
@@ -742,7 +742,7 @@ async def test_a_record_that_others_have_spoilt_is_an_error(flows: Flows, store:
 
 
 async def test_entries_that_others_have_numbered_are_taken_as_genkits(flows: Flows, store: CountingStore) -> None:
-    """What is not a whole number is not a place in the order; such an entry fits."""
+    """What is not a whole number is not a place in the order. Such an entry fits."""
 
     @flows.flow
     async def adding(run: Run) -> list[int]:

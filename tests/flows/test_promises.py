@@ -58,7 +58,7 @@ async def test_a_sweep_goes_past_what_nobody_here_can_drive(flows: Flows, store:
 
 
 async def test_a_replay_is_told_and_has_the_same_start(flows: Flows, store: CountingStore) -> None:
-    """`is_replaying` holds until the first operation without a result; `started_at` is when the run first began."""
+    """`is_replaying` holds until the first operation without a result. `started_at` is when the run first began."""
     seen: list[tuple[bool, bool, datetime]] = []
 
     @flows.flow
@@ -194,7 +194,7 @@ async def test_models_are_stored_by_their_aliases(flows: Flows, store: CountingS
 
 
 async def test_what_is_asked_is_shown_while_others_work(flows: Flows, store: CountingStore) -> None:
-    """The state is blocked, and has an owner; once the answer is recorded it is not blocked any more."""
+    """The state is blocked, and has an owner. Once the answer is recorded it is not blocked any more."""
     go_on = asyncio.Event()
 
     async def work() -> int:

@@ -258,7 +258,7 @@ async def test_two_branches_with_one_name_are_noticed() -> None:
 
 
 async def test_steps_may_be_added_and_removed(caplog: pytest.LogCaptureFixture) -> None:
-    """Names are the keys; what was never asked for is a warning."""
+    """Names are the keys. What was never asked for is a warning."""
     here = Flows(MemoryFlowStateStore())
 
     @here.flow

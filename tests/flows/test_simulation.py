@@ -219,7 +219,7 @@ async def test_days_take_milliseconds() -> None:
 
 
 async def test_what_nobody_answers_is_named() -> None:
-    """The simulation names the open waits; its result and error are None."""
+    """The simulation names the open waits. Its result and error are None."""
     simulation = await simulate(asking)
 
     assert ["approve"] == simulation.waits_for

@@ -181,7 +181,7 @@ async def test_a_timeout_is_a_failed_attempt(flows: Flows) -> None:
 
 
 async def test_map_keeps_the_order_of_its_items(flows: Flows, store: CountingStore) -> None:
-    """At most at_once are executed at a time; the keys are by index."""
+    """At most at_once are executed at a time. The keys are by index."""
     now, most = 0, 0
 
     async def square(number: int) -> int:

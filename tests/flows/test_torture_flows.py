@@ -12,7 +12,7 @@ from tests.flows.torture_flows import torture
 
 
 async def test_flows_survive_a_round_of_torture() -> None:
-    """Processes are killed, stopped and cut off; every invariant holds, and every run ends."""
+    """Processes are killed, stopped and cut off. Every invariant holds, and every run ends."""
     counts = await torture(1, seconds=0, runs=12, round_seconds=4)
 
     assert counts["runs"] >= 12
@@ -53,7 +53,7 @@ def told_late() -> Iterator[dict[str, Any]]:
 
 
 def test_a_retry_that_others_saw_first_is_before_the_end_that_followed() -> None:
-    """A busy process may note its write after another one has read it and ended the run; the judge knows."""
+    """A busy process may note its write after another one has read it and ended the run. The judge knows."""
     assert [] == violations(list(told_late()))
 
 
@@ -61,7 +61,7 @@ def test_a_retry_that_others_saw_first_is_before_the_end_that_followed() -> None
 def test_two_that_write_the_same_on_one_version_may_both_be_told_that_it_was_committed(
     wake: int | None, wrong: int
 ) -> None:
-    """The reply of one was lost, and what it finds stored is what it wrote; of other content that is a fault."""
+    """The reply of one was lost, and what it finds stored is what it wrote. With other content that is a fault."""
     lines = list(told_late())
     [place] = [place for place, line in enumerate(lines) if line["what"] == "write" and line["number"] == "w3"]
     again = {**lines[place], "process": 2, "number": "again", "changes": {**lines[place]["changes"], "wake": wake}}

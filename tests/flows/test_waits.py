@@ -185,7 +185,7 @@ class InBase64(BaseModel):
 async def test_an_answer_of_bytes_that_would_be_read_as_others_is_refused(
     flows: Flows, store: CountingStore, kind: Any, pixels: bytes
 ) -> None:
-    """They are in base64 outside of their model, which has another form; the run can be answered yet."""
+    """They are in base64 outside of their model, which has another form. The run can be answered yet."""
 
     @flows.flow
     async def asking(run: Run) -> str:
@@ -217,7 +217,7 @@ class Plain:
 
 @pytest.mark.parametrize("kind", [bytes, dict[str, bytes], InBase64, AsDict, Plain, Any])
 async def test_an_answer_of_bytes_is_read_as_the_same_bytes(flows: Flows, store: CountingStore, kind: Any) -> None:
-    """In plain containers, and for a model that has them in base64; without a type they are their text."""
+    """It is so in plain containers, and for a model that has them in base64. Without a type they are their text."""
 
     @flows.flow
     async def asking(run: Run) -> str:
@@ -371,7 +371,7 @@ async def test_a_failed_child_is_an_error_that_names_its_key(flows: Flows) -> No
 async def test_an_answer_inside_of_a_recorded_step_is_not_a_surprise(
     flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The step is not executed again, so nobody asks for it; no warning says so."""
+    """The step is not executed again, so nobody asks for it. No warning says so."""
 
     @flows.flow
     async def asking(run: Run) -> int:

@@ -18,7 +18,7 @@ RUNS = 2_000  # so that the few claims that are lost at first are less than 1% o
 
 
 class FarStore(MemoryFlowStateStore):
-    """A store whose answers take a moment, in which others do what they like; it counts."""
+    """A store whose answers take a moment, in which others do what they like. It counts."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -74,7 +74,7 @@ class Torture:
         self.server.stop()
 
     async def round(self, number: int) -> list[str]:
-        """Do a round; return the violations that it has found."""
+        """Do a round. Return the violations that it has found."""
         layout = _LAYOUTS[number % len(_LAYOUTS)]
         settings = {"project": self.server.project, "collection": f"round-{number}", **layout}
         with tempfile.TemporaryDirectory() as folder:
@@ -193,7 +193,7 @@ class Torture:
                 line.proxy.let_pass()
 
     async def _calm(self, flows: Flows, actors: list[asyncio.Task[None]]) -> list[str]:
-        """Let everything end without faults, but for workers that die of their odds; return what does not end."""
+        """Let everything end without faults, but for workers that die of their odds. Return what does not end."""
         await actors[0]
         until = time.monotonic() + _LONGEST_CALM
         left = set(self.begun)
@@ -229,7 +229,7 @@ class Torture:
 
 
 async def torture(seed: int, *, seconds: float, runs: int, round_seconds: float) -> Counter[str]:
-    """Do rounds until the time is up; return what there was.
+    """Do rounds until the time is up. Return what there was.
 
     Raises:
         AssertionError: Something is wrong; the message says what, and the seed.
@@ -249,7 +249,7 @@ async def torture(seed: int, *, seconds: float, runs: int, round_seconds: float)
 
 
 def main() -> int:
-    """Run by the arguments; return the exit code."""
+    """Run by the arguments. Return the exit code."""
     parser = argparse.ArgumentParser(prog="make torture-flows", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="what runs and faults are drawn from")
     parser.add_argument("--seconds", type=float, default=180.0, help="no round begins later")

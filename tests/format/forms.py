@@ -64,7 +64,7 @@ class Form:
 
 
 def state(**changes: Any) -> FlowState:
-    """Return a flow state that runs, with top-level fields changed; ``...`` leaves one out."""
+    """Return a flow state that runs, with top-level fields changed. A value of ``...`` leaves one out."""
     wire = {
         "flowId": ID,
         "name": "cats",

@@ -98,7 +98,7 @@ class Normaliser:
         self._logical: dict[str, str] = {}
 
     def root(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a root document; its ids are called id-1, id-2 and so on in the order of the log."""
+        """Return a root document. Its ids are called id-1, id-2 and so on in the order of the log."""
         document = fields(raw)
         payload = document["_flowstate"]
         for segment in payload["log"]:
@@ -115,7 +115,7 @@ class Normaliser:
         return _with_expiry(document)
 
     def parts(self, raw: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Return part documents under the names that the root has for them, after `root`; envelopes unpacked."""
+        """Return part documents under the names that the root has for them, after `root`, with envelopes unpacked."""
         shown = {}
         for name, document in raw.items():
             part = _with_expiry(fields(document))

@@ -12,7 +12,7 @@ TRACE_TEXT = '"' + TRACE.replace('"', '\\"') + '"'
 
 
 def saved(payload: dict[str, Any], **head: Any) -> dict[str, Any]:
-    """Return the document of `forms.state()`, with fields of its head and payload changed; ``...`` leaves one out."""
+    """Return the document of `forms.state()`, with fields of its head and payload changed. ``...`` leaves one out."""
     document = {
         "flowId": ID,
         "name": "cats",

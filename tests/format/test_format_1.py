@@ -99,7 +99,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def written(golden: dict[str, Any], settings: FlowStateSettings) -> FlowStateSettings:
-    """Write the documents of a golden file; return the settings that read them."""
+    """Write the documents of a golden file. Return the settings that read them."""
     codecs = {Backwards.name: Backwards()}
     reading = {
         "collection": golden["collection"],
@@ -114,5 +114,5 @@ def written(golden: dict[str, Any], settings: FlowStateSettings) -> FlowStateSet
 
 
 def unordered(state: FlowState) -> Any:
-    """Return a form that is equal for exactly equal states; native documents give their steps no order."""
+    """Return a form that is equal for exactly equal states. Native documents give their steps no order."""
     return exactly(state.model_dump(by_alias=True))

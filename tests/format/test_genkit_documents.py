@@ -23,7 +23,7 @@ NOT_JSON = {"done-rich": ("bytes", "date", "nan")}
 
 @pytest.mark.parametrize("name", [name for name in GOLDEN if name not in BROKEN])
 async def test_a_document_of_genkit_reads_as_genkit_reads_it(name: str, flow_state_settings: FlowStateSettings) -> None:
-    """The state is what Genkit JS itself loaded; not one value differs."""
+    """The state is what Genkit JS itself loaded. Not one value differs."""
     golden = read(name)
     loaded = await load(flow_state_settings, golden["document"]["fields"])
 
@@ -89,5 +89,5 @@ def read(name: str) -> dict[str, Any]:
 
 
 def unordered(state: FlowState) -> Any:
-    """Return a form that is equal for exactly equal states; the order of steps is the map's own in native documents."""
+    """Return a form that is equal for exactly equal states. The order of steps is the map's own in native documents."""
     return exactly(state.model_dump(by_alias=True))

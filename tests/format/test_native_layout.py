@@ -65,7 +65,7 @@ async def test_unknown_keys_are_set_as_fields(stored: Stored) -> None:
 
 
 async def test_an_update_names_each_step_as_it_is(native_settings: FlowStateSettings) -> None:
-    """A field path has a way to write every character; Firestore reads a bare carriage return as a line feed."""
+    """A field path has a way to write every character. Firestore reads a bare carriage return as a line feed."""
     odd = [chr(code) for code in (*range(0x180), 0x2028, 0x2029, 0xFEFF, 0xFFFF, 0x1F600)]
     names = [*odd, *(f"a{char}b" for char in odd), "\r\n", "\n\r", "\\r", "\\\r", "``", "\\`", "`\\"]
     async with FirestoreFlowStateStore(native_settings) as store:
@@ -88,7 +88,7 @@ async def values(store: FirestoreFlowStateStore) -> dict[str, Any]:
 
 
 async def test_an_expiry_is_the_one_field_of_ours(stored: Stored) -> None:
-    """A state that expires has expireAt; unknown keys are fields as they are."""
+    """A state that expires has expireAt. Unknown keys are fields as they are."""
     document = await stored("native-expiring")
 
     expire_at = document.root.pop("expireAt")
@@ -145,7 +145,7 @@ async def test_optional_nulls_are_left_out(native_settings: FlowStateSettings) -
 
 
 async def test_objects_that_are_null_are_left_out(native_settings: FlowStateSettings) -> None:
-    """An operation without result or blocked step has neither field; the flow's own blockedOnStep is always there."""
+    """An operation without result or blocked step has neither field. The flow's own blockedOnStep is always there."""
     nulls = state(operation={"name": ID, "result": None, "blockedOnStep": None})
     document = await saved_natively(native_settings, nulls)
 

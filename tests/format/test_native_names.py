@@ -73,7 +73,7 @@ async def test_the_longest_name_that_firestore_takes_is_kept(native: FirestoreFl
 
 @pytest.mark.parametrize("size", range(1475, 1502))
 async def test_updates_refuse_what_they_cannot_write(native: FirestoreFlowStateStore, size: int) -> None:
-    """A partial write names its field in a mask too; whatever is refused is refused by us, with the path."""
+    """A partial write names its field in a mask too. Whatever is refused is refused by us, with the path."""
     state = FlowState.start(flow_id="id")
     await native.save("id", state)
     refusals: list[FlowStateEncodeError] = []

@@ -46,7 +46,7 @@ def test_timestamps_keep_every_nanosecond(seconds: int, nanos: int) -> None:
     [(0, "000000"), (500_000_000, "500000"), (1_000, "000001"), (123_456_789, "123456789"), (1, "000000001")],
 )
 def test_the_json_of_a_time(nanos: int, fraction: str) -> None:
-    """Equal times have the same text, copied or not; nanoseconds are kept."""
+    """Equal times have the same text, copied or not. Nanoseconds are kept."""
     read = read_value(Value(timestamp_value=Timestamp(seconds=-1, nanos=nanos)), reference_of)
 
     assert f'"1969-12-31T23:59:59.{fraction}Z"' == encode(read, "input").decode()
@@ -96,7 +96,7 @@ WRONG: Final = {
 
 @pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
 def test_what_is_not_a_value_is_refused(value: Value) -> None:
-    """Firestore does not give out such values; should it do so, they are damage like any other."""
+    """Firestore does not give out such values. Should it do so, they are damage like any other."""
     document = Document()
     write_native(document.fields, state())
     document.fields["input"].CopyFrom(value)

@@ -36,7 +36,7 @@ async def test_a_save_over_a_version_remembers_it(stored: Stored) -> None:
 
 
 async def test_what_is_absent_stays_absent(stored: Stored) -> None:
-    """Optional fields and empty maps leave no field; a fractional start is a double."""
+    """Optional fields and empty maps leave no field. A fractional start is a double."""
     document = await stored("least")
 
     payload = {"input": ..., "traceContext": ..., "executions": "[]", "log": [{"id": "id-1"}], "weight": 1000}
@@ -45,7 +45,7 @@ async def test_what_is_absent_stays_absent(stored: Stored) -> None:
 
 
 async def test_null_is_kept_apart_from_absent(stored: Stored) -> None:
-    """A null value is the text ``null``; a null name, which the head leaves out, is among the extra keys."""
+    """A null value is the text ``null``. A null name, which the head leaves out, is among the extra keys."""
     document = await stored("nulls")
 
     payload = {"input": "null", "traceContext": "null", "extra": '{"name":null}'}
@@ -86,7 +86,7 @@ async def test_a_blocked_flow_shows_the_step_it_waits_for(stored: Stored) -> Non
 
 
 async def test_a_flow_that_is_done(stored: Stored) -> None:
-    """The status follows from the operation; a false response is kept."""
+    """The status follows from the operation. A false response is kept."""
     document = await stored("done")
 
     payload = {"operation": '{"name":"flow-1","done":true,"result":{"response":false}}'}
@@ -115,7 +115,7 @@ async def test_a_flow_that_has_ended_expires(stored: Stored) -> None:
 
 
 async def test_shards_are_numbered_by_the_id(stored: Stored) -> None:
-    """The shard is the CRC-32 of the id modulo the number of shards; 0 unless sharded."""
+    """The shard is the CRC-32 of the id modulo the number of shards, and 0 unless sharded."""
     document = await stored("sharded")
 
     assert same(saved({}, shard=crc32(ID.encode()) % 8)) == same(document.root)
@@ -138,7 +138,7 @@ async def test_long_values_are_compressed(stored: Stored) -> None:
 
 
 async def test_with_keys_every_value_is_encrypted(stored: Stored) -> None:
-    """All of the payload is ciphertext, bound to place and field; the error's line is left out of the head."""
+    """All of the payload is ciphertext, bound to place and field. The error's line is left out of the head."""
     document = await stored("encrypted")
 
     aes = "aes-gcm=key-1"
@@ -175,7 +175,7 @@ async def test_codecs_of_the_application_come_first(stored: Stored) -> None:
 
 
 async def test_what_does_not_fit_moves_to_parts(stored: Stored) -> None:
-    """A reference stands in its place; parts hold a million bytes each and outlive the root by seven days."""
+    """A reference stands in its place. Parts hold a million bytes each and outlive the root by seven days."""
     document = await stored("parts")
 
     text = f'"{TWO_PARTS}"'

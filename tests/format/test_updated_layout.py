@@ -79,7 +79,7 @@ async def test_an_expiry_goes_when_the_flow_goes_on(stored: Stored) -> None:
 
 
 async def test_a_compaction_leaves_one_segment_that_remembers(stored: Stored) -> None:
-    """All segments become one with the last one's id and the 64 before it; the steps are counted anew."""
+    """All segments become one with the last one's id and the 64 before it. The steps are counted anew."""
     document = await stored("compacted")
 
     compacted = {

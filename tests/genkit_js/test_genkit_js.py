@@ -142,7 +142,7 @@ async def test_pages_agree(native: FirestoreFlowStateStore, genkit: Genkit) -> N
 
 
 async def test_a_save_of_genkit_is_a_conflict(native: FirestoreFlowStateStore, genkit: Genkit) -> None:
-    """It replaces the whole document; who read before it is told so, and nothing of it is overwritten."""
+    """It replaces the whole document. Who read before it is told so, and nothing of it is overwritten."""
     id = genkit.call("start", {"item": "pen"})
     read = await native.load(id)
     assert read is not None
@@ -158,7 +158,7 @@ async def test_a_save_of_genkit_is_a_conflict(native: FirestoreFlowStateStore, g
 
 
 async def test_an_expiry_does_not_disturb_genkit(native_settings: FlowStateSettings, genkit: Genkit) -> None:
-    """It loads states that expire; its own save takes the expiry away, as it takes all that it does not know."""
+    """It loads states that expire. Its own save takes the expiry away, as it takes all that it does not know."""
     expiring = native_settings.model_copy(update={"expire_after": timedelta(days=1), "expire_when": "always"})
     async with FirestoreFlowStateStore(expiring) as store:
         state = FlowState.start(flow_id="id")

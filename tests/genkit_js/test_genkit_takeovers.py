@@ -53,13 +53,13 @@ class Trip:
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://flows.test")
 
     async def send(self, **envelope: Any) -> dict[str, Any]:
-        """Send an envelope to Python; return the operation."""
+        """Send an envelope to Python. Return the operation."""
         answer = await self.http.post("/trip", json=envelope)
         assert answer.status_code == 200, answer.text
         return answer.json()  # type: ignore[no-any-return]  # an operation
 
     async def wake(self, id: str, step: str) -> None:
-        """End a sleep, and return when the run waits again; the flows' own dispatcher may be the first to drive it."""
+        """End a sleep, and return when the run waits again. The flows' own dispatcher may be the first to drive it."""
         await self.flows.resume(id, step=step)
         while await self.flows.drive(id) == "busy":  # noqa: ASYNC110  # in this process, but nothing tells of it
             await asyncio.sleep(0.01)
@@ -80,7 +80,7 @@ async def trip(native: FirestoreFlowStateStore) -> AsyncIterator[Trip]:
 
 
 def started_there(genkit: Genkit) -> str:
-    """Have Genkit JS start a run, which it leaves sleeping; return its id."""
+    """Have Genkit JS start a run, which it leaves sleeping. Return its id."""
     id: str = genkit.call("trip", {"start": {"input": {}}})["name"]
     return id
 
@@ -129,7 +129,7 @@ async def test_python_retries_what_failed(trip: Trip, genkit: Genkit) -> None:
 
 
 async def test_genkit_goes_on_with_what_waits(trip: Trip, genkit: Genkit) -> None:
-    """Its replay sees Python's values, falsy ones too; of what has no value it sees undefined, as of its own."""
+    """Its replay sees Python's values, falsy ones too. Of what has no value it sees undefined, as of its own."""
     id = (await trip.send(start={"input": {}}))["name"]
     for step in ("nap", "nap-1"):
         await trip.wake(id, step)
@@ -164,7 +164,7 @@ async def test_genkit_goes_on_with_what_was_cancelled_and_retried(trip: Trip, ge
 
 
 async def test_genkit_goes_on_with_what_sleeps(trip: Trip, genkit: Genkit) -> None:
-    """It keeps no wake times, so it sleeps anew, and then goes on; Python leaves alone what has ended."""
+    """It keeps no wake times, so it sleeps anew, and then goes on. Python leaves alone what has ended."""
     id = (await trip.send(start={"input": {}}))["name"]
     assert "nap" == await trip.blocked_on(id)
     for blocked_on in ("nap-1", "nap-2", "sure"):
@@ -201,7 +201,7 @@ async def test_two_languages_at_once(trip: Trip, genkit: Genkit) -> None:
 
 @pytest.mark.parametrize("has_ended", [True, False])
 async def test_what_waited_for_other_runs(native: FirestoreFlowStateStore, genkit: Genkit, has_ended: bool) -> None:
-    """What `waitFor` has waited for is read by a step of its name; nothing stored tells of one that still waits.
+    """What `waitFor` has waited for is read by a step of its name. Nothing stored tells of one that still waits.
 
     Python then runs the step of its name itself.
     """

@@ -69,7 +69,7 @@ def done(id: str, carrier: str) -> dict[str, Any]:
 
 
 async def test_envelopes(http: httpx.AsyncClient) -> None:
-    """Start and resume answer by the operation, also inside of data; what is raised is a 500, as Genkit JS has it."""
+    """Start and resume answer by the operation, also inside of data. What is raised is a 500, as Genkit JS has it."""
     started = await http.post("/order", json={"start": {"input": {"item": "book"}}})
     id = started.json()["name"]
     wrong = await http.post("/order", json={"resume": {"flowId": id, "payload": {"by": 5}}})
@@ -108,7 +108,7 @@ async def test_a_client_in_genkit_js(url: str, genkit: Genkit) -> None:
 
 
 async def test_scheduled_runs(http: httpx.AsyncClient) -> None:
-    """A schedule stores the run; runScheduled has it driven when it is due."""
+    """A schedule stores the run. `runScheduled` has it driven when it is due."""
     scheduled = (await http.post("/order", json={"schedule": {"input": {"item": "book"}, "delay": 3600}})).json()
     early = await http.post("/order", json={"runScheduled": {"flowId": scheduled["name"]}})
 

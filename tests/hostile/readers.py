@@ -40,7 +40,7 @@ _CONTEXT: Final = _COLLECTION.context(ID)
 
 
 def within(call: Callable[[], Result]) -> Result:
-    """Return what the call returns; fails if it takes longer than any document may."""
+    """Return what the call returns. Fail if it takes longer than any document may."""
     began = time.thread_time()
     try:
         return call()
@@ -56,7 +56,7 @@ def load(stored: Stored) -> FlowState:
 
 
 def look_at(stored: Stored) -> None:
-    """Do all with a document that lists, writers and maintenance do; raises what must not be raised."""
+    """Do all with a document that lists, writers and maintenance do. Raise what must not be raised."""
     document = stored.root
     document.name = _COLLECTION.name(ID)
     for step in _steps(stored):

@@ -176,7 +176,7 @@ async def _refusing(call: Awaitable[object]) -> None:
 
 
 async def _write(store: Store, stored: Stored) -> bool:
-    """Write the documents as they are; return whether Firestore takes them."""
+    """Write the documents as they are. Return whether Firestore takes them."""
     collection, _ = await store._begin()
     writes = []
     for name, document in ((None, stored.root), *stored.parts.items()):

@@ -35,7 +35,7 @@ class Project:
         return self.servers[name].http.post("/", json={"data": data}, headers=signed_in(uid) if uid else {})
 
     def start(self, uid: str = "alice", topic: str = "tea") -> str:
-        """Start a run; return its id."""
+        """Start a run. Return its id."""
         id: str = self.call("start", {"topic": topic}, uid=uid).raise_for_status().json()["result"]
         return id
 

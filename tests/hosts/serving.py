@@ -40,7 +40,7 @@ def environment(host: str, project: str, **more: str) -> dict[str, str]:
 
 
 class Server:
-    """``python -m module``; the text {port} in its arguments and environment becomes the port that it is to listen at.
+    """``python -m module``. The text {port} in its arguments and environment becomes the port that it is to listen at.
 
     It starts at once, and is waited for by the first request. Leaving it ends it by SIGTERM, and fails if it did
     not end well by that, or has said anything of an error.

@@ -98,7 +98,7 @@ class TestOwnerRules:
         return f"{project.documents}/genkit-flows/{project.start('alice')}"
 
     def test_reads(self, run: str) -> None:
-        """Its owner reads it; another user, and whoever has not signed in, does not."""
+        """Its owner reads it. Another user, and whoever has not signed in, does not."""
         own = httpx.get(run, headers=signed_in("alice"))
 
         assert 200 == own.status_code

@@ -18,7 +18,7 @@ from tests.hosts.serving import at_once
 @pytest.mark.timeout(240)  # a dozen processes begin, on a machine that may be busy
 @pytest.mark.parametrize("threads", [1, 8])
 def test_killed_workers(threads: int) -> None:
-    """Fifty runs at once end right if workers of the queue's function are killed; the sweep finds what they had.
+    """Fifty runs at once end right if workers of the queue's function are killed. The sweep finds what they had.
 
     They do so also if each worker takes one request at a time: no drive waits for a request that another drive makes.
     """

@@ -118,7 +118,7 @@ def example(request: pytest.FixtureRequest, host_environment: dict[str, str]) ->
 
 
 async def test_examples(example: Server, settings: FlowStateSettings) -> None:
-    """A run is started, answered and ends; queues without a token are not let in."""
+    """A run is started, answered and ends. Queues without a token are not let in."""
     async with httpx.AsyncClient(base_url=str(example.http.base_url), timeout=60) as http:
         started = await http.post("/orders/a", json={"item": "book", "cents": 1250})
         again = await http.post("/orders/a", json={"item": "book", "cents": 1250})

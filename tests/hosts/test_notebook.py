@@ -17,7 +17,7 @@ Run = Callable[[str], str]
 
 @pytest.fixture
 def run(host_environment: dict[str, str]) -> Iterator[Run]:
-    """Run a cell in a kernel; return what it showed, or raise what it raised."""
+    """Run a cell in a kernel. Return what it showed, or raise what it raised."""
     manager = KernelManager(kernel_name="python3", transport="ipc")
     manager.start_kernel(env=host_environment, stderr=subprocess.DEVNULL)
     client = manager.blocking_client()
@@ -44,7 +44,7 @@ def run(host_environment: dict[str, str]) -> Iterator[Run]:
 
 
 def test_a_kernel(run: Run) -> None:
-    """Cells await the store, in tasks that outlive a cell too; the blocking store refuses, and works on a thread."""
+    """Cells await the store, in tasks that outlive a cell too. The blocking store refuses, and works on a thread."""
     notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text())
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     shown = [run(code) for code in cells]

@@ -21,12 +21,12 @@ blocking = SyncFlowStateStore(store)
 
 
 def run_python(environment: dict[str, str], code: str, *, before: str = "") -> str:
-    """Run the code around the preamble, every warning an error; return what it prints, which must be all it says."""
+    """Run the code around the preamble, every warning an error. Return what it prints, which must be all it says."""
     return _output(environment, "-c", textwrap.dedent(before) + PREAMBLE + textwrap.dedent(code))
 
 
 def run_example(environment: dict[str, str], name: str) -> str:
-    """Run the example, every warning an error; return what it prints, which must be all it says."""
+    """Run the example, every warning an error. Return what it prints, which must be all it says."""
     return _output(environment, str(EXAMPLES / name))
 
 
@@ -184,7 +184,7 @@ def test_a_first_call_at_the_end(host_environment: dict[str, str], count: str) -
 
 
 def test_calls_at_exit(host_environment: dict[str, str]) -> None:
-    """A handler of atexit may call the store if it was registered after the import; others are told at once."""
+    """A handler of atexit may call the store if it was registered after the import. Others are told at once."""
     before = """
     import asyncio, atexit, time
 
@@ -309,7 +309,7 @@ def test_clients_of_the_caller(host_environment: dict[str, str], make: str, stay
 
 
 def test_an_app_of_firebase_admin(host_environment: dict[str, str]) -> None:
-    """from_app takes the project of the App and leaves the rest to the settings; no credentials on the emulator."""
+    """from_app takes the project of the App and leaves the rest to the settings. The emulator needs no credentials."""
     code = """
     from firebase_admin import initialize_app
 

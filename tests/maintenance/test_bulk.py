@@ -130,7 +130,7 @@ async def test_each_failure_is_told_by_its_id(flow_state_store: FirestoreFlowSta
 
 
 async def test_lost_replies_are_looked_into(flow_state_store: FirestoreFlowStateStore) -> None:
-    """A batch whose reply was lost is stored once; one whose request was lost is sent again, state by state."""
+    """A batch whose reply was lost is stored once. One whose request was lost is sent again, state by state."""
     store = flow_state_store
     connection = (await store._begin())[0].connection
     commit = connection.commit

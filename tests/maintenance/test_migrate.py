@@ -84,7 +84,7 @@ async def test_what_native_cannot_hold_is_reported(flow_state_settings: FlowStat
 
 
 async def test_to_another_collection(flow_state_settings: FlowStateSettings) -> None:
-    """States are copied; a second run copies only what was written since, and never over what is newer there."""
+    """States are copied. A second run copies only what was written since, and never over what is newer there."""
     source, target = store_of(flow_state_settings, layout="native"), store_of(flow_state_settings, collection="moved")
     async with source, target:
         states = {f"id-{i}": flow(i) for i in range(10)}
@@ -140,7 +140,7 @@ async def test_live(flow_state_settings: FlowStateSettings) -> None:
 
 
 async def test_goes_on_after_a_crash(flow_state_settings: FlowStateSettings) -> None:
-    """Half a migration is a mixed collection, which every store reads; the next run does the rest."""
+    """Half a migration is a mixed collection, which every store reads. The next run does the rest."""
     native, serialized = (store_of(flow_state_settings, layout=layout) for layout in ("native", "serialized"))
     async with native, serialized:
         states = {f"id-{i}": flow(i) for i in range(30)}

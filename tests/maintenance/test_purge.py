@@ -145,7 +145,7 @@ async def test_ages_beyond_the_calendar(flow_state_store: FirestoreFlowStateStor
 
 
 async def test_goes_on_after_a_crash(flow_state_store: FirestoreFlowStateStore) -> None:
-    """What was deleted is done; calling it again does the rest."""
+    """What was deleted is done. Calling it again does the rest."""
     store = flow_state_store
     await store.save_many({f"{i}": flow(start=i) for i in range(250)})
 

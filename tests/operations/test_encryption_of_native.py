@@ -159,7 +159,7 @@ async def test_rewrap_and_doctor_report_them(flow_state_settings: FlowStateSetti
 async def test_migrate_decrypts_only_if_it_is_told(
     flow_state_settings: FlowStateSettings, changes: dict[str, Any]
 ) -> None:
-    """A dry run refuses as well; told so, it decrypts everything, in place too."""
+    """A dry run refuses as well. Told so, it decrypts everything, in place too."""
     async with (
         store_of(flow_state_settings, keys=KEYS, require_encryption=True) as source,
         store_of(flow_state_settings, **changes) as target,

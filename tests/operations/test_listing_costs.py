@@ -46,7 +46,7 @@ def started(id: str, start_time: int, *, done: bool = False) -> FlowState:
 
 
 async def save_live_below_expired(store: FirestoreFlowStateStore, *, live: int, expired: int) -> list[str]:
-    """Save states that have expired, and older ones that have not; return the ids of these as they are listed."""
+    """Save states that have expired, and older ones that have not. Return the ids of these as they are listed."""
     states = {f"done-{place:04}": started("", 10_000 + place, done=True) for place in range(expired)}
     states |= {f"live-{place:04}": started(f"live-{place:04}", place) for place in range(live)}
     await store.save_many(states)

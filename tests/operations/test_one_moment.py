@@ -122,7 +122,7 @@ async def test_a_state_that_moves_before_any_query_is_shown_once(
 async def test_the_first_answer_says_when(
     moves: Moves, query_log: QueryLog, monkeypatch: pytest.MonkeyPatch, listing: Listing
 ) -> None:
-    """The first query asks what is there now, alone; all others as of the time of its answer, by the server's clock."""
+    """The first query asks alone for what is there now. All others ask as of the server's time of its answer."""
 
     async def now(*_: object) -> None:
         return None  # what it returns of Firestore itself: only the emulator needs more

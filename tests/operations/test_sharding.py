@@ -100,7 +100,7 @@ def test_agrees_with_a_dict(flow_state_settings: FlowStateSettings) -> None:
 async def test_more_shards_still_find_what_fewer_have_written(
     store_with: Store, raw: RawCollection, before: int
 ) -> None:
-    """Shards 0 to n - 1 are among those that are asked then; nothing needs to be written again."""
+    """Shards 0 to n - 1 are among those that are asked then. Nothing needs to be written again."""
     old, new = store_with(shards=before), store_with(shards=8)
     await old.save_many(states(IDS))
 

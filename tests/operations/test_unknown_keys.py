@@ -94,7 +94,7 @@ async def test_edits_of_unknown_keys_are_partial_writes_in_each_layout(
 
 
 async def test_a_path_that_would_be_too_long_is_refused(store: FirestoreFlowStateStore) -> None:
-    """Firestore takes paths of 1,500 bytes; a save takes the key, which is then in the payload."""
+    """Firestore takes paths of 1,500 bytes. A save takes the key, which is then in the payload."""
     long = "k" * 1_490
     state = with_steps("a")
     await store.save("id", state)

@@ -113,7 +113,7 @@ async def test_a_large_state_after_a_cut_connection(
 
 
 async def test_a_large_state_after_a_kill(name: str) -> None:
-    """A server that comes back has lost it; one that is stored then is seen whole, and what comes after it too."""
+    """A server that comes back has lost it. One that is stored then is seen whole, and what comes after it too."""
     emulator = await asyncio.to_thread(start_emulator, attach=False)
     try:
         settings = form(FlowStateSettings(emulator_host=emulator.host, project="demo-watches"), name)

@@ -70,7 +70,7 @@ class Import(NamedTuple):
 
 
 def _name(path: Path) -> str:
-    """Return the name of a module inside the package; the package itself is the empty name."""
+    """Return the name of a module inside the package. The package itself is the empty name."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -333,14 +333,14 @@ def test_nothing_imports_outer_rooms() -> None:
 
 
 def test_stores_know_nothing_of_durable_flows() -> None:
-    """Flows are built on top; only the outer rooms know both."""
+    """Flows are built on top. Only the outer rooms know both."""
     for found in _all_imports():
         if not _is_in(found.module, "flows", "testing", "cli"):
             assert not _is_in(_inside(found) or "", "flows"), found
 
 
 def test_stores_never_read_the_environment() -> None:
-    """Settings do, once; an app that passes settings is not surprised by a variable."""
+    """Settings do, once. An app that passes settings is not surprised by a variable."""
     for path in MODULES:
         if _is_in(_name(path), *READS_THE_ENVIRONMENT, GOOGLES_OWN_SWITCHES):
             continue

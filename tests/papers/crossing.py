@@ -26,7 +26,7 @@ class Tracer:
         self._entered: dict[str, int] | None = None
 
     def note(self, frame: Any, event: str, _: Any) -> None:
-        """Note one event; for `sys.setprofile`."""
+        """Note one event, for `sys.setprofile`."""
         if self._entered is None or event != "call":
             return
         path = Path(frame.f_code.co_filename)

@@ -132,7 +132,7 @@ def test_the_readme_has_the_figures_of_the_page(tmp_path: Path, monkeypatch: pyt
 def test_a_plot_is_read_on_light_and_dark_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ticks: list[str] | None
 ) -> None:
-    """Its colours are those of the page that shows it; the same data make the same file."""
+    """Its colours are those of the page that shows it. The same data make the same file."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import plots
 

@@ -14,7 +14,7 @@ DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
 
 def test_a_killed_flow_goes_on_in_another_process(firestore_emulator: Emulator) -> None:
-    """No section is drafted twice; the answers and the timeline come from commands; Genkit's documents follow."""
+    """No section is drafted twice. The answers and the timeline come from commands. Genkit's documents follow."""
     ran = run(FIRESTORE_EMULATOR_HOST=firestore_emulator.host)
 
     assert 0 == ran.returncode, ran.stdout + ran.stderr
@@ -32,7 +32,7 @@ def test_a_killed_flow_goes_on_in_another_process(firestore_emulator: Emulator) 
 
 
 def test_without_an_emulator_it_runs_in_memory(tmp_path: Path) -> None:
-    """One line says so, with the way to the emulator; the crash is simulated, and the exit code is 0."""
+    """One line says so, with the way to the emulator. The crash is simulated, and the exit code is 0."""
     ran = run(FIRESTORE_EMULATOR_HOST="", FIRESTORE_EMULATOR_BINARY_PATH=str(tmp_path / "no.jar"))
 
     assert (0, "") == (ran.returncode, ran.stderr)

@@ -93,7 +93,7 @@ def test_the_table_of_settings_is_complete() -> None:
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: str(paper.relative_to(PROJECT)))
 def test_links_lead_somewhere(paper: Path) -> None:
-    """Relative links name files that are there; anchors name headings."""
+    """Relative links name files that are there. Anchors name headings."""
     for link in LINK.findall(paper.read_text()):
         target, _, anchor = link.partition("#")
         if "://" in target:

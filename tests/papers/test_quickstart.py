@@ -13,7 +13,7 @@ QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
 
 
 def test_runs_on_the_emulator_that_is_named(firestore_emulator: Emulator) -> None:
-    """The quickstart checks what it shows and exits 0; the emulator it used goes on."""
+    """The quickstart checks what it shows and exits 0. The emulator it used goes on."""
     ran = run(FIRESTORE_EMULATOR_HOST=firestore_emulator.host)
 
     assert (0, "") == (ran.returncode, ran.stderr)

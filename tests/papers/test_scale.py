@@ -86,7 +86,7 @@ async def test_a_store_reads_what_the_simulation_reads(
 
 
 class Rounds:
-    """Counts how often queries are sent while none is under way; forgets the queries before."""
+    """Counts how often queries are sent while none is under way, and forgets the queries before."""
 
     def __init__(self, log: QueryLog) -> None:
         self.count = 0

@@ -54,7 +54,7 @@ def site() -> dict[Path, Page]:
 
 
 def test_every_paper_is_a_page_of_the_menu(site: dict[Path, Page]) -> None:
-    """A new paper gets its line in zensical.toml; the menu names no page that is not there."""
+    """A new paper gets its line in zensical.toml. The menu names no page that is not there."""
     menu = {
         page.replace(".md", ".html")
         for page in re.findall(r'= "([\w/-]+\.md)"', (PROJECT / "zensical.toml").read_text())

@@ -28,7 +28,7 @@ def environment(firestore_emulator: Emulator) -> dict[str, str]:
 
 
 def test_its_commands_print_what_it_says(environment: dict[str, str], tmp_path: Path) -> None:
-    """A run is started, looked at, answered and driven on from a shell; ... stands for what differs each time."""
+    """A run is started, looked at, answered and driven on from a shell. A ... stands for what differs each time."""
     program = re.findall(r"Save it as `app.py`.\n\n```python\n(.*?)^```", TUTORIAL, re.MULTILINE | re.DOTALL)
     (tmp_path / "app.py").write_text(program[0])
     for _ in range(2):  # as a reader may
@@ -53,7 +53,7 @@ def commands() -> Iterator[tuple[list[str], str]]:
 
 
 def run(arguments: list[str], environment: dict[str, str], folder: Path) -> str:
-    """Return what a command prints; a worker is ended as by Ctrl-C when it has driven the run to its end."""
+    """Return what a command prints. A worker is ended as by Ctrl-C when it has driven the run to its end."""
     with subprocess.Popen(
         [*FLOWSTATE, *arguments],
         env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -42,7 +42,7 @@ SHUNNED = (
 
 
 def prose(paper: Path) -> str:
-    """Return the text of a paper without its code; with that which --help prints, in the reference of the command."""
+    """Return the text of a paper without its code, with that which --help prints, in the reference of the command."""
     text = paper.read_text()
     if paper.name != "cli.md":
         text = re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL)
@@ -125,7 +125,7 @@ def said_in(module: Path) -> list[str]:
 
 @pytest.mark.parametrize("module", CODE, ids=lambda module: str(module.relative_to(PROJECT)))
 def test_the_rooms_of_the_store_keep_to_the_words(module: Path) -> None:
-    """Their docstrings and comments say "if" and "when"; the places that are named stay."""
+    """Their docstrings and comments say "if" and "when". The places that are named stay."""
     found = [line for line in said_in(module) if re.search(SHUNNED[0][0], PLACES_IN_CODE.sub("", line), re.IGNORECASE)]
 
     assert [] == found, "write if, or when"

@@ -104,7 +104,7 @@ def test_late_duplicates_count_once() -> None:
 
 
 def test_a_long_flow_writes_each_byte_a_few_times() -> None:
-    """A compaction moves what came since the last one; the parts of some are joined to one, once, when they fill it."""
+    """A compaction moves what came since the last one. The parts of some are joined to one, once, when they fill it."""
     log: list[Segment] = []
     stored: dict[str, bytes] = {}
     written = compactions = 0

@@ -104,7 +104,7 @@ async def test_name_status_and_start_stay_queryable(
 
 
 async def test_rotation(flow_state_settings: FlowStateSettings, keys: dict[str, str]) -> None:
-    """Old values are read with their key, new ones written with the current; rewrap moves all, versions stay good."""
+    """Old values are read with their key, new ones written with the current. Rewrap moves all. Versions stay good."""
     async with with_keys(flow_state_settings, keys={"old": keys["old"]}) as before:
         small, large = secretive(), secretive(100_000)
         await before.save("small", small)
@@ -223,7 +223,7 @@ class Reversed:
 
 
 async def test_codecs_of_the_application(flow_state_settings: FlowStateSettings, keys: dict[str, str]) -> None:
-    """Every value goes through them, beside compression and encryption; without them it cannot be read."""
+    """Every value goes through them, beside compression and encryption. Without them it cannot be read."""
     for more in ({}, {"keys": {"k": keys["old"]}}, {"compress_over": 10}):
         async with with_keys(flow_state_settings, codecs=[Reversed()], **more) as store:
             state = secretive(1000)
@@ -247,7 +247,7 @@ async def test_a_retired_codec_reads_and_no_longer_writes(flow_state_settings: F
 
 
 async def test_text_of_llm_calls_is_stored_in_two_fifths(flow_state_settings: FlowStateSettings) -> None:
-    """Large values are compressed; small ones stay JSON text that the console shows."""
+    """Large values are compressed. Small ones stay JSON text that the console shows."""
     prompt = (
         "You are a careful assistant. Summarise the customer's request below in two sentences, then list the open "
         "questions as bullets. Answer in the customer's language and never invent facts.\n\n"

@@ -109,7 +109,7 @@ async def test_a_step_that_is_large_expires_like_its_state(flow_state_store: Fir
 
 
 async def test_a_damaged_state_is_not_waited_for(flow_state_store: FirestoreFlowStateStore) -> None:
-    """A part that is gone cannot be told to stay; the flow ends none the less, at once."""
+    """A part that is gone cannot be told to stay. The flow ends none the less, at once."""
     store = flow_state_store
     await store.save("flow", large(done=True))
     collection, deadline = await store._begin()

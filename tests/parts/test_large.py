@@ -114,7 +114,7 @@ async def test_growing_and_shrinking_leave_no_part_behind(raw_settings: FlowStat
 
 
 async def test_gc_finds_what_a_blind_save_left(raw_settings: FlowStateSettings) -> None:
-    """A small blind save over a large state leaves parts; gc leaves young ones alone, and removes the rest."""
+    """A small blind save over a large state leaves parts. Gc leaves young ones alone, and removes the rest."""
     async with FirestoreFlowStateStore(raw_settings) as store:
         await store.save("flow", state_of(3 * MB))
         await store.save("kept", state_of(2 * MB, seed=1))
@@ -134,7 +134,7 @@ async def test_gc_finds_what_a_blind_save_left(raw_settings: FlowStateSettings) 
 
 
 async def test_large_values_of_an_update_go_to_parts(raw_settings: FlowStateSettings) -> None:
-    """A step or a result of megabytes is one update; replacing the result takes its parts with it."""
+    """A step or a result of megabytes is one update. Replacing the result takes its parts with it."""
     async with FirestoreFlowStateStore(raw_settings) as store:
         state = state_of(1000)
         await store.save("flow", state)

@@ -86,7 +86,7 @@ def test_the_quick_bound_is_never_below_the_size(kind: str, count: int) -> None:
 
 
 async def test_a_native_state_of_a_byte_too_many_is_never_sent(native_settings: FlowStateSettings) -> None:
-    """It fails within milliseconds, naming the largest value, its size and the limit; nothing is changed."""
+    """It fails within milliseconds, naming the largest value, its size and the limit. Nothing is changed."""
     async with FirestoreFlowStateStore(native_settings) as store:
         state = FlowState.start(name="n", flow_id="flow")
         state.cache = {
@@ -119,7 +119,7 @@ async def test_a_native_state_of_a_byte_too_many_is_never_sent(native_settings: 
 
 
 async def test_what_no_part_can_take_is_too_large(flow_state_store: FirestoreFlowStateStore) -> None:
-    """The head stays in the document; a head beyond the limit is refused before anything is sent."""
+    """The head stays in the document. A head beyond the limit is refused before anything is sent."""
     state = FlowState.start(flow_id="f" * 1_100_000)
     with pytest.raises(FlowStateTooLargeError) as error:
         await flow_state_store.save("flow", state)

@@ -220,7 +220,7 @@ async def test_a_text_that_hides_parts_does_not_leave_them_to_expire(
 
 @pytest.mark.parametrize("parts", [0, 10**6])
 async def test_a_whole_write_on_a_text_that_lies(flow_state_store: FirestoreFlowStateStore, parts: int) -> None:
-    """It replaces or deletes all of the state, whatever the text says; at worst parts are left for gc."""
+    """It replaces or deletes all of the state, whatever the text says. At worst parts are left for gc."""
     store = flow_state_store
     state = large()
     await store.save("flow", state)

@@ -91,7 +91,7 @@ def path_of(text: str) -> Path:
 
 
 def _prefix(fields: Sequence[tuple[Path, int]], asked: Needs) -> frozenset[Path] | None:
-    """Return the equality filters that an index answers; None if it cannot take part."""
+    """Return the equality filters that an index answers, or None if it cannot take part."""
     split = len(fields) - len(asked.order)
     if split < 0 or tuple(fields[split:]) != asked.order:
         return None

@@ -30,7 +30,7 @@ def asking(*equal: str, less: str | None = None, order: str | None = None, direc
 
 
 def declaring(*indexes: tuple[str, ...], exempt: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return a file; a minus before a field is for descending."""
+    """Return a file. A minus before a field is for descending."""
     return {
         "indexes": [
             {

@@ -190,7 +190,7 @@ def test_terraform_says_the_same(shards: int) -> None:
 
 
 def test_terraform_resources_read_as_terraform_formats_them() -> None:
-    """The text was put through `terraform fmt` by hand; names are unique whatever the keys."""
+    """The text was put through `terraform fmt` by hand. Names are unique whatever the keys."""
     text = index_file(FlowStateSettings(), where=["a.b", "a b", "${x}"], format="terraform")
     resources = text.split("\n\nresource ")
 

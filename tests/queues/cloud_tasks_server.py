@@ -156,7 +156,7 @@ class CloudTasksServer:
             await asyncio.wait(self._going, return_when=asyncio.FIRST_COMPLETED)
 
     def purge(self) -> None:
-        """Delete the tasks that wait, as ``gcloud tasks queues purge`` does; their names stay used."""
+        """Delete the tasks that wait, as ``gcloud tasks queues purge`` does. Their names stay used."""
         for going in self._waiting:
             going.cancel()
         for name in self.created:

@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parents[1] / "firebase_tools" / "task_queue.js"
 
 @contextmanager
 def task_queue_emulator(project: str, function: str, address: str) -> Iterator[str]:
-    """Give its host; the tasks of the function's queue go to the address."""
+    """Give its host. The tasks of the function's queue go to the address."""
     assert TOOLS.is_dir(), "firebase-tools is not installed: make firebase-tools"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -116,7 +116,7 @@ async def test_what_does_not_pass_is_an_error(tasks: CloudTasks, server: CloudTa
 
 
 async def test_a_queue_that_hangs(tasks: CloudTasks, server: CloudTasksServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked again for a while; however many dispatch at once, none waits for others first."""
+    """It is asked again for a while. However many dispatch at once, none waits for others first."""
     monkeypatch.setattr("firestore_flowstate.flows.cloud_tasks.CALL_SECONDS", 0.3)
     monkeypatch.setattr("firestore_flowstate.flows.cloud_tasks.RETRY_SECONDS", 1.0)
     server.faults.hangs = True
@@ -188,7 +188,7 @@ async def test_several_queues_by_a_hash(server: CloudTasksServer) -> None:
 
 
 def test_hops_are_the_same_for_all() -> None:
-    """Whoever names a wake time alike asks for the same moment, at most 30 days ahead; each hop has another name."""
+    """Whoever names a wake time alike asks for the same moment, at most 30 days ahead. Each hop has another name."""
     wake, now = 200 * DAY, 0
     names, moments = [], []
     while now < wake:

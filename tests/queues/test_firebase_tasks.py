@@ -235,7 +235,7 @@ class TestProduction:
     async def test_a_queue_that_hangs(
         self, tasks: FirebaseTasks, created: list[Any], hanging: Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is asked again for a while, which is not the 240 s of firebase_admin; none waits for others first."""
+        """It is asked again for a while, which is not the 240 s of firebase_admin. None waits for others first."""
         monkeypatch.setattr("firestore_flowstate.flows.dispatch.session.CALL_SECONDS", 0.3)
         monkeypatch.setattr("firestore_flowstate.flows.firebase.RETRY_SECONDS", 1.0)
         hanging.clear()
@@ -253,7 +253,7 @@ class TestProduction:
     async def test_a_token_that_is_not_to_be_had_for_a_moment(
         self, tasks: FirebaseTasks, created: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is asked for again; one that is refused is an error that says so."""
+        """It is asked for again. One that is refused is an error that says so."""
         failures: list[Exception] = [TransportError("no metadata server"), RefreshError("busy", retryable=True)]
 
         def refresh(self: Robot, request: Any) -> None:

@@ -59,7 +59,7 @@ async def test_a_sleep_of_200_days_is_a_task_for_each_hop(duplicates: float) -> 
 
 
 async def test_one_deadline_for_many_waits_is_one_task_for_each_hop() -> None:
-    """Each answer is a task; that the run waits for the same deadline again makes no other."""
+    """Each answer is a task. That the run waits for the same deadline again makes no other."""
     async with world() as there:
         handle = await there.outside.start("asking", 4, id="a")
         for number, day in enumerate((1, 40, 80)):
@@ -142,7 +142,7 @@ async def test_hosts_whose_clocks_are_a_little_behind(behind: float) -> None:
 
 
 async def test_hosts_whose_clocks_are_far_behind() -> None:
-    """A run is delivered before it is due there; a sweep wakes it when that clock has come so far."""
+    """A run is delivered before it is due there. A sweep wakes it when that clock has come so far."""
     async with world(behind=120.0) as there:
         handle = await there.outside.start("sleeping", 1 / 24, id="a")
         await there.settle()

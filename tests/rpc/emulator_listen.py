@@ -33,7 +33,7 @@ PATIENCE: Final = 8.0  # seconds after which nothing comes any more
 
 
 def is_told(client: firestore.Client, number: int) -> bool:
-    """Watch a document that is written meanwhile; return whether the watch is told of the write."""
+    """Watch a document that is written meanwhile. Return whether the watch is told of the write."""
     reference = client.collection("watched").document(str(number))
     reference.set({"n": 0})
     told = threading.Event()
@@ -66,7 +66,7 @@ class Stream:
         self._open: set[int] = set()
 
     def falls_silent(self) -> bool:
-        """Watch all documents, some at a time; return whether the stream tells nothing more before the last."""
+        """Watch all documents, some at a time. Return whether the stream tells nothing more before the last."""
         threading.Thread(target=self._read, daemon=True).start()
         try:
             with ThreadPoolExecutor(TARGETS_AT_ONCE) as pool:

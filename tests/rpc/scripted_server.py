@@ -112,7 +112,7 @@ def reply(*messages: Any) -> Answer:
 
 
 def hanging(arrived: threading.Event, given_up: threading.Event | None = None) -> Answer:
-    """Answer never; tell when the call arrived, and when the caller has given it up."""
+    """Answer never. Tell when the call arrived, and when the caller has given it up."""
 
     def hang(_request: bytes, context: grpc.ServicerContext) -> Iterable[bytes]:
         arrived.set()

@@ -56,7 +56,7 @@ async def test_get_of_nothing_is_none(connection: Connection, deadline: Deadline
 
 
 async def test_get_reads_what_the_mask_names(connection: Connection, deadline: Deadline, collection: str) -> None:
-    """A mask leaves fields out; an empty one leaves all of them out."""
+    """A mask leaves fields out. An empty one leaves all of them out."""
     names = await put(connection, deadline, collection, a=1)
 
     masks = [None, ["n"], ["m"], []]
@@ -80,7 +80,7 @@ async def test_reads_as_of_a_time(connection: Connection, deadline: Deadline, co
 async def test_batch_get_leaves_out_what_is_missing(
     connection: Connection, deadline: Deadline, collection: str
 ) -> None:
-    """What is found comes back by name; what is missing, and nothing asked for, is absent."""
+    """What is found comes back by name. What is missing, and nothing asked for, is absent."""
     names = await put(connection, deadline, collection, a=1, b=2)
     missing = names["a"] + "-missing"
 

@@ -166,7 +166,7 @@ async def test_a_transport_of_their_own(server: ScriptedServer) -> None:
 
 
 async def test_a_client_of_their_own_class(server: ScriptedServer) -> None:
-    """A subclass that makes its channel in its own way has a transport of its own; one that adds methods has not."""
+    """A subclass that makes its channel in its own way has a transport of its own. One that adds methods has not."""
 
     class Redirected(AsyncClient):
         @property
@@ -263,7 +263,7 @@ async def test_what_is_not_a_client(client: Any) -> None:
 
 
 async def test_a_client_made_with_an_empty_emulator_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty FIRESTORE_EMULATOR_HOST breaks Google's clients; the error names the variable."""
+    """An empty FIRESTORE_EMULATOR_HOST breaks Google's clients. The error names the variable."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "")
     client = AsyncClient(project="p")
 

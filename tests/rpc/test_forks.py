@@ -65,7 +65,7 @@ WARNINGS = (
 
 
 def run_python(emulator: Emulator, code: str, **environment: str) -> list[str]:
-    """Run the code after the preamble in a fresh interpreter; return its lines, which must be all that it says."""
+    """Run the code after the preamble in a fresh interpreter. Return its lines, which must be all that it says."""
     outcome = subprocess.run(
         [sys.executable, *WARNINGS, "-c", PREAMBLE + textwrap.dedent(code)],
         capture_output=True,
@@ -146,7 +146,7 @@ def test_a_bound_loop(emulator: Emulator) -> None:
 
 
 def test_a_child_within_a_coroutine(emulator: Emulator) -> None:
-    """A child that goes on in the coroutine that forked has no running loop, and is told; its parent goes on."""
+    """A child that goes on in the coroutine that forked has no running loop, and is told. Its parent goes on."""
     code = """
     async def parent():
         await get()
@@ -353,7 +353,7 @@ def test_a_fork_behind_pythons_back(emulator: Emulator) -> None:
 
 @contextmanager
 def gunicorn(emulator: Emulator, folder: Path, *options: str) -> Iterator[str]:
-    """Serve app.py of the folder; give its address, and fail if a worker did not end well."""
+    """Serve app.py of the folder. Give its address, and fail if a worker did not end well."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(

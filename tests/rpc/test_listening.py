@@ -154,7 +154,7 @@ async def test_a_reset_target_shows_nothing_until_it_is_current_again(
 async def test_an_existence_filter_that_differs_begins_anew(
     server: ScriptedServer, watching: Watching, deadline: Deadline
 ) -> None:
-    """A document has gone of which nobody told; one that agrees changes nothing."""
+    """A document has gone of which nobody told. One that agrees changes nothing."""
 
     def filters(request: Any) -> Iterable[Any]:
         yield from tells(1, token=b"t", names=["a", "b"])(request)

@@ -96,7 +96,7 @@ def test_many_threads(settings: FlowStateSettings, background_threads: Threads) 
 
 
 async def test_a_bound_loop_calls_directly(settings: FlowStateSettings, background_threads: Threads) -> None:
-    """After bind, calls of this loop use no background thread; after the last unbind they do."""
+    """After bind, calls of this loop use no background thread. After the last unbind they do."""
     connection = Connection(settings)
     await connection.bind()
     await connection.bind()
@@ -175,7 +175,7 @@ def test_outside_of_asyncio(settings: FlowStateSettings, call: Any) -> None:
 
 
 async def test_a_loop_leaves_alone(settings: FlowStateSettings, background_threads: Threads) -> None:
-    """A loop that unbinds closes its own channel; one that is still bound goes on calling over its own."""
+    """A loop that unbinds closes its own channel. One that is still bound goes on calling over its own."""
     connection = Connection(settings)
     bound, go_on = threading.Event(), threading.Event()
 
@@ -242,7 +242,7 @@ async def test_loops_that_close_each_other(settings: FlowStateSettings) -> None:
 
 
 async def test_close_and_use_again(settings: FlowStateSettings, background_threads: Threads) -> None:
-    """Closing ends the thread and every channel; the next call connects again, and close may come twice."""
+    """Closing ends the thread and every channel. The next call connects again, and close may come twice."""
     connection = Connection(settings)
     await connection.close()
     for _ in range(2):
@@ -253,7 +253,7 @@ async def test_close_and_use_again(settings: FlowStateSettings, background_threa
 
 
 def test_dropped_without_close(settings: FlowStateSettings, background_threads: Threads) -> None:
-    """A connection that is dropped takes its thread with it; those made for one call each do not pile up."""
+    """A connection that is dropped takes its thread with it. Those made for one call each do not pile up."""
     for _ in range(5):
         asyncio.run(get(Connection(settings)))
 
@@ -285,7 +285,7 @@ async def test_close_ends_channels_of_other_loops(settings: FlowStateSettings) -
 
 
 async def test_close_during_calls(server: ScriptedServer, to_server: Connection) -> None:
-    """Calls in flight during close end by themselves within a moment, or fail like broken ones; none hangs."""
+    """Calls in flight during close end by themselves within a moment, or fail like broken ones. None hangs."""
     documents = await to_server.documents(Deadline.after(20))
     from firestore_flowstate._rpc import messages
 

@@ -103,7 +103,7 @@ def test_messages_need_nothing_but_protobuf() -> None:
 
 
 def test_fields_that_are_not_known_are_kept() -> None:
-    """A later Firestore may add fields to its documents; what is read and sent back keeps them."""
+    """A later Firestore may add fields to its documents. What is read and sent back keeps them."""
     code = OURS + (
         "added = ours.SerializeToString(deterministic=True) + bytes([0xFA, 0x7F, 1, 120])  # field 2047, a string\n"
         "print(messages.CommitRequest.FromString(added).SerializeToString(deterministic=True) == added)"

@@ -1,4 +1,4 @@
-"""What becomes of each status, injected by a real grpc server; the cause is always kept."""
+"""What becomes of each status, injected by a real grpc server. The cause is always kept."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_reads_are_not_tried_again(server: ScriptedServer, to_server: Conn
 
 @pytest.mark.parametrize("code", ALL_STATUSES)
 async def test_each_status_of_a_commit(server: ScriptedServer, to_server: Connection, code: str) -> None:
-    """A commit is refused, ambiguous, or failed for good; which, is a matter of its status alone."""
+    """A commit is refused, ambiguous, or failed for good. Its status alone decides which."""
     server.answer(status(code))
     expected: dict[str, type[Exception]] = {
         **dict.fromkeys(REFUSED, Refused),
@@ -297,7 +297,7 @@ ENTRY = {
 async def test_a_missing_index_comes_as_its_entry(
     server: ScriptedServer, to_server: Connection, text: str, entry: dict[str, object] | None
 ) -> None:
-    """The entry for firestore.indexes.json is read out of Firestore's link; without one the link itself remains."""
+    """The entry for firestore.indexes.json is read out of Firestore's link. Without one the link itself remains."""
     server.answer(status("FAILED_PRECONDITION", text))
 
     for kind in ("run_query", "count"):

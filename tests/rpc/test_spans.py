@@ -72,7 +72,7 @@ def test_spans_cross_from_blocking_code(
 async def test_failures_are_in_the_span(
     spans: InMemorySpanExporter, server: ScriptedServer, to_server: Connection, code: str, is_ok: bool
 ) -> None:
-    """A span names the status that the call ended in; a missing document is not an error."""
+    """A span names the status that the call ended in. A missing document is not an error."""
     server.answer(status(code))
     if is_ok:
         await get(to_server, 10)

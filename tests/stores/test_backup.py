@@ -76,7 +76,7 @@ def test_a_line_holds_a_state_exactly(id: str, state: FlowState) -> None:
 
 
 def test_equal_states_have_equal_lines() -> None:
-    """A document does not keep the order of unknown keys; backups can be compared all the same."""
+    """A document does not keep the order of unknown keys. Backups can be compared all the same."""
     wire = started().model_dump(by_alias=True)
     one, other = (FlowState.model_validate({**wire, **dict.fromkeys(keys)}) for keys in ("ab", "ba"))
 
@@ -228,7 +228,7 @@ class TestUnreadable:
         assert "value" == raised.value.flow_id
 
     async def test_tells_and_goes_on_if_asked(self, damaged: FirestoreFlowStateStore) -> None:
-        """Each is named once; the others are exported, also if the head alone is damaged: such a state loads."""
+        """Each is named once. The others are exported, also if the head alone is damaged: such a state loads."""
         told: dict[str, FlowStateError] = {}
         lines = await lines_of(damaged, on_unreadable=told.__setitem__)
 

@@ -79,7 +79,7 @@ async def test_nobody_else_pays(store: Any) -> None:
 
 
 async def test_nothing_is_kept_by_a_context_that_is(store: Any) -> None:
-    """A task that began in a load has its context for as long as it lives; it may load too."""
+    """A task that began in a load has its context for as long as it lives. It may load too."""
     await store.save("flow-1", a_state(size=10))
     with collecting_copies() as copies:
         context = contextvars.copy_context()

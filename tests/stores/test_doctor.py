@@ -188,7 +188,7 @@ async def test_finds_flows_that_nobody_looks_after(flow_state_store: FirestoreFl
 @pytest.mark.parametrize(("moment", "kinds"), [(-math.inf, ["late_run"]), (-(2**63), ["late_run"]), (math.inf, []),
                                               (2**63 - 1, []), (10**400, []), (math.nan, [])])  # fmt: skip
 def test_a_moment_that_no_clock_shows_is_late_or_in_the_future(moment: float, kinds: list[str]) -> None:
-    """Others can write any number as the wake time; the doctor goes on to the documents behind it."""
+    """Others can write any number as the wake time. The doctor goes on to the documents behind it."""
     state = started()
     state.wakeAt = moment
 
@@ -198,7 +198,7 @@ def test_a_moment_that_no_clock_shows_is_late_or_in_the_future(moment: float, ki
 @pytest.mark.parametrize(("status", "days", "kinds"), [("running", 4, ["late_run"]), ("running", 2, []),
                                                        ("blocked", 4, []), ("done", 4, [])])  # fmt: skip
 def test_a_running_flow_is_written_now_and_then(status: str, days: int, kinds: list[str]) -> None:
-    """One that was not for three days has nobody who runs it; one that waits may do so for ever."""
+    """One that was not for three days has nobody who runs it. One that waits may do so for ever."""
     state = started()
     state.executions = [FlowStateExecution(trace_ids=[])]
     if status == "blocked":

@@ -35,7 +35,7 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 
 async def test_a_store_that_was_left_or_closed_can_be_used_again(store: Store) -> None:
-    """It keeps what it has; closing twice does no harm."""
+    """It keeps what it has. Closing twice does no harm."""
     async with store as entered:
         assert entered is store
         await store.save("id", FlowState.start(name="f"))
@@ -49,7 +49,7 @@ async def test_a_store_that_was_left_or_closed_can_be_used_again(store: Store) -
 
 
 async def test_closing_ends_watches_by_an_error(store: Store) -> None:
-    """A watch that just ended would look like one that is done; one that is begun later goes on."""
+    """A watch that just ended would look like one that is done. One that is begun later goes on."""
     async with aclosing(store.watch("id")) as states:  # type: ignore[type-var]  # it can be closed
         assert await anext(states) is None
         coming = asyncio.ensure_future(anext(states))  # type: ignore[arg-type]  # of an iterator it is a coroutine
@@ -80,7 +80,7 @@ async def test_a_watch_goes_on_until_the_last_has_left(store: Store) -> None:
 
 @pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_store_in_memory_is_neither_pickled_nor_copied(take: object) -> None:
-    """A second one would not see what the first keeps; the error says what to do."""
+    """A second one would not see what the first keeps. The error says what to do."""
     with pytest.raises(TypeError, match=r"keeps its states in one process.*FirestoreFlowStateStore"):
         take(MemoryFlowStateStore())  # type: ignore[operator]  # each can be called
 

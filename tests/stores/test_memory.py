@@ -93,7 +93,7 @@ def test_threads_that_create_agree_on_one() -> None:
 
 
 async def test_a_change_that_waits_holds_up_nobody() -> None:
-    """While the function of one modify waits, others read and write the same state; then it runs again."""
+    """While the function of one modify waits, others read and write the same state. Then it runs again."""
     store = MemoryFlowStateStore()
     await store.save("id", with_steps("counter"))
     entered, go = asyncio.Event(), asyncio.Event()
@@ -153,7 +153,7 @@ async def test_attempts_are_at_least_one() -> None:
 
 
 def test_tests_of_a_contract_cannot_be_overridden() -> None:
-    """A store that fails one does not keep the contract; a subclass adds tests under names of their own."""
+    """A store that fails one does not keep the contract. A subclass adds tests under names of their own."""
     with pytest.raises(TypeError, match="test_load_returns_none_if_there_is_nothing"):
 
         class TestPicky(VersionedFlowStateStoreTests):

@@ -53,7 +53,7 @@ def test_each_optional_part_is_absent_null_or_there(wire: dict[str, Any]) -> Non
 
 @given(flow_states(), flow_states())
 def test_equality_is_that_of_dumps(one: FlowState, other: FlowState) -> None:
-    """If two dumps differ by more than the type of a number, the states differ; a copy is equal."""
+    """If two dumps differ by more than the type of a number, the states differ. A copy is equal."""
     if one == other:
         assert one.model_dump(by_alias=True) == other.model_dump(by_alias=True)
     assert same_state(one, copy.deepcopy(one))
@@ -107,7 +107,7 @@ def test_setting_a_field_makes_it_present() -> None:
 
 
 def test_schema_has_another_name_here() -> None:
-    """Pydantic's models have a method `schema`, so the field is schema_; on the wire it is schema."""
+    """Pydantic's models have a method `schema`, so the field is schema_. On the wire it is schema."""
     step = BlockedOnStep.model_validate({"name": "step", "schema": "{}"})
 
     assert "{}" == step.schema_
@@ -239,12 +239,12 @@ def test_start_takes_name_input_and_id() -> None:
     ],
 )
 def test_status(status: FlowStatus, change: dict[str, Any]) -> None:
-    """Failed and done come first, then blocked; a flow that has not run is scheduled."""
+    """Failed and done come first, then blocked. A flow that has not run is scheduled."""
     assert status == FlowState.model_validate({**WIRE, **change}).status
 
 
 def test_version_is_read_only() -> None:
-    """Stores set it; an app cannot by accident."""
+    """Stores set it. An app cannot set it by accident."""
     state = FlowState.start()
     with pytest.raises(AttributeError):
         state.version = "mine"  # type: ignore[misc]

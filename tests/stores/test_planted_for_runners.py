@@ -135,7 +135,7 @@ class WatchesUntilExpiry(MemoryFlowStateStore):
 
 
 class Due(MemoryFlowStateStore):
-    """Finds what is due by looking at all states; each fault is another way to choose or to sort."""
+    """Finds what is due by looking at all states. Each fault is another way to choose or to sort."""
 
     def is_due(self, moment: Any, before: float) -> bool:
         return isinstance(moment, (int, float)) and not isinstance(moment, bool) and moment <= before

@@ -64,7 +64,7 @@ def envelope(line: str, body: bytes) -> dict[str, Any]:
 
 
 def log_of(count: int, **values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a log of so many segments with the same values; references get names of their own."""
+    """Return a log of so many segments with the same values. References get names of their own."""
     segments = []
     for index in range(count):
         named = copy.deepcopy(values)

@@ -149,7 +149,7 @@ class Meter(Relay):
 
 
 class _View:
-    """The documents of a target, as nanoseconds of their writes by their names; and those that were billed."""
+    """The documents of a target, as nanoseconds of their writes by their names, and those that were billed."""
 
     def __init__(self) -> None:
         self.now: dict[str, int] = {}
@@ -179,7 +179,7 @@ async def metered(
 
 
 def written_bills(table: str) -> dict[str, Bill]:
-    """Return the rows of a table of docs/costs.md; an empty cell says that there are none."""
+    """Return the rows of a table of docs/costs.md. An empty cell says that there are none."""
     text = COSTS.read_text().partition(f"<!-- table: {table} -->\n")[2].partition("<!-- end -->")[0]
     rows = re.findall(r"^\| (.+?) ((?:\| ?[\d,]* ?){2,3})\|$", text, re.MULTILINE)
     return {name: Bill(*map(_number, cells.split("|")[1:])) for name, cells in rows}

@@ -47,7 +47,7 @@ class QueryLog:
 
 @pytest.fixture
 def query_log(monkeypatch: pytest.MonkeyPatch) -> QueryLog:
-    """The queries that the test sends; they are answered by the emulator as ever."""
+    """The queries that the test sends. They are answered by the emulator as ever."""
     log = QueryLog()
     run_query_at, count = Connection.run_query_at, Connection.count
 

@@ -56,7 +56,7 @@ def test_what_ends_by_itself_is_waited_for() -> None:
 
 
 def test_ignored_signals_are_not_handed_on() -> None:
-    """Tests started by nohup, or in the background of a script, ignore what they are told to; their programs do not."""
+    """Tests started by nohup, or in the background of a script, ignore what they are told to. Their programs do not."""
     code = """
     import os, signal, subprocess, sys
     from tests.support.leftovers import ignore_by_handlers

@@ -54,7 +54,7 @@ def _pytest(folder: Path, test: str, *options: str, environment: dict[str, str])
 
 
 def test_an_app_is_tested_with_one_line(tmp_path: Path, firestore_emulator: Emulator) -> None:
-    """One fixture in a test file and nothing to configure; each test has a collection of its own."""
+    """One fixture in a test file and nothing to configure. Each test has a collection of its own."""
     test = ASYNC_TEST + ASYNC_TEST.replace("test_my_flow", "test_another_flow") + SYNC_TEST
     ran = _pytest(tmp_path, test, "-o", "asyncio_mode=auto", environment=dict(firestore_emulator.environment))
 
@@ -71,7 +71,7 @@ def test_strict_mode_works_too(tmp_path: Path, firestore_emulator: Emulator) -> 
 
 
 def test_the_session_starts_an_emulator_of_its_own(tmp_path: Path) -> None:
-    """If none is named, one is started for the session and stopped at its end; pytest-asyncio is not needed."""
+    """If none is named, one is started for the session and stopped at its end. Pytest-asyncio is not needed."""
     ran = _pytest(tmp_path, SYNC_TEST, "-s", "-p", "no:asyncio", environment={"FIRESTORE_EMULATOR_HOST": ""})
 
     assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
@@ -95,7 +95,7 @@ def test_without_an_emulator_tests_fail_and_say_how_to_get_it(tmp_path: Path) ->
 
 
 def test_contracts_show_what_differs(tmp_path: Path) -> None:
-    """A failed assertion of a suite is explained as those of one's own tests are; a missing fixture is named."""
+    """A failed assertion of a suite is explained as those of one's own tests are. A missing fixture is named."""
     test = """
 import pytest
 from firestore_flowstate import MemoryFlowStateStore

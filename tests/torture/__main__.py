@@ -14,7 +14,7 @@ from .wrong import WrongError
 
 
 def main() -> int:
-    """Run by the arguments; return the exit code."""
+    """Run by the arguments. Return the exit code."""
     parser = argparse.ArgumentParser(prog="make torture", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="what operations and faults are drawn from")
     parser.add_argument("--seconds", type=float, default=180.0, help="no round begins later")

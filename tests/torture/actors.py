@@ -263,7 +263,7 @@ class Actor:
 
     # ---- what it knows
     async def _know(self, operation: Operation, id: str, *, whole: bool = False) -> Known | None:
-        """Return what it knows of a flow state, loaded if it knows nothing; it is to be used once."""
+        """Return what it knows of a flow state, loaded if it knows nothing. It is to be used once."""
         known = self._known.get(id)
         if known is None or (whole and known.state is None):
             await self._load(operation, [id])

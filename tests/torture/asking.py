@@ -56,7 +56,7 @@ class Asker:
         *,
         allowed: float,
     ) -> tuple[Outcome, _Result | None]:
-        """Await a write; return how it ended, for the last of its flow states, and its result.
+        """Await a write. Return how it ended, for the last of its flow states, and its result.
 
         Args:
             what: What it is, for people.
@@ -109,7 +109,7 @@ class Asker:
             self.history.took(what, now() - began, allowed=allowed)
 
     def saw(self, what: str, id: str, state: FlowState | None, began: float) -> Look | None:
-        """Record that a flow state was there as it was read since `began`, or none; return how it looks."""
+        """Record that a flow state was there as it was read since `began`, or none. Return how it looks."""
         look = None if state is None else self.site.look_at(state, id)
         self.noted(what, id, absent if look is None else Shows(look), began, now())
         return look

@@ -46,7 +46,7 @@ def judge(history: History, starts: Mapping[str, State]) -> Verdict:
 
 
 def _explain(history: History, records: Sequence[Record], start: State, key: str, verdict: Verdict) -> State:
-    """Return the state at the end; the fewer things that may have happened are needed for it, the better."""
+    """Return the state at the end. The fewer things that may have happened are needed for it, the better."""
     events = history.events_of(records)
     seen = _seen(events)
     echoes = history.echoes_of(records)

@@ -107,7 +107,7 @@ class Line:
                     await commit(message, metadata=_OWNER, timeout=seconds)
 
     async def _at_next_commit(self, action: Callable[[], None]) -> None:
-        """Do something before the next commit is passed on; wait for it a while."""
+        """Do something before the next commit is passed on. Wait for it a while."""
         done = threading.Event()
 
         def look(chunk: bytes) -> None:

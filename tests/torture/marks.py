@@ -137,7 +137,7 @@ def new_state(id: str, mark: Mark, *, name: str, start_time: int) -> FlowState:
 
 
 def add(state: FlowState, mark: Mark, *, fresh: bool = False) -> None:
-    """Leave the mark in a state, as `changes` does; `fresh` takes out all others, which only whole marks may."""
+    """Leave the mark in a state, as `changes` does. `fresh` takes out all others, which only whole marks may."""
     changes = changes_of(mark, id=state.flow_id)
     if fresh:
         state.cache, state.events_triggered = {}, {}
@@ -200,7 +200,7 @@ def look_at(state: FlowState, id: str, *, name: str, start_time: int, ordered: b
 
 @dataclass(frozen=True)
 class Glance:
-    """What a summary shows of a flow state; native documents do not tell their steps, nor unknown keys unasked."""
+    """What a summary shows of a flow state. Native documents do not tell their steps, nor unknown keys unasked."""
 
     status: str
     blocked_on: str | None

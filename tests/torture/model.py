@@ -224,7 +224,7 @@ class Event:
         return any(case.effect is nothing and case.required(state) for case in self.cases)
 
     def on(self, state: State) -> State | None:
-        """Return the state after it; None if it cannot happen now, or changes nothing."""
+        """Return the state after it, or None if it cannot happen now, or changes nothing."""
         for case in self.cases:
             if case.effect is not nothing and case.required(state):
                 return case.effect(state)

@@ -100,7 +100,7 @@ class ConflictsWithNobody(Planted):
 
 
 class ForgetsVersions(Planted):
-    """Saves on top of a version that is gone replace whatever is there; to forget one that is there does no harm."""
+    """Saves on top of a version that is gone replace whatever is there. To forget one that is there does no harm."""
 
     async def save(self, id: str, state: FlowState, *, if_version: Any = UNSET, timeout: float | None = None) -> None:
         try:

@@ -34,7 +34,7 @@ _CALM: Final = 0.3  # seconds until what was on its way has arrived or is lost
 
 
 async def torture(plan: Plan, *, seconds: float, rounds: int = 1, say: Any = lambda line: None) -> Report:
-    """Run rounds until the time is up, at least so many; return the report.
+    """Run rounds until the time is up, at least so many. Return the report.
 
     Args:
         plan: What happens.

@@ -43,7 +43,7 @@ class Server:
         self._emulator.stop()
 
     async def crash_and_lose_everything(self, history: History) -> tuple[float, float]:
-        """Kill it in the middle of the traffic, and start it empty; return when it was killed."""
+        """Kill it in the middle of the traffic, and start it empty. Return when it was killed."""
         began = now()
         await asyncio.to_thread(self._emulator.kill)
         ended = now()

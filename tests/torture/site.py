@@ -64,5 +64,5 @@ class Site:
         return new_state(id, mark, name=self.flow_name(id), start_time=self.start_time(id))
 
     def look_at(self, state: FlowState, id: str) -> Look:
-        """Return how a state looks; raises TornError if it is not whole."""
+        """Return how a state looks. Raise TornError if it is not whole."""
         return look_at(state, id, name=self.flow_name(id), start_time=self.start_time(id), ordered=not self.native)

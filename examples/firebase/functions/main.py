@@ -55,7 +55,7 @@ async def publish(run: Run, topic: str) -> str:
 
 @https_fn.on_call()
 def start(request: https_fn.CallableRequest) -> str:
-    """Start a run for the user who calls; return its id."""
+    """Start a run for the user who calls. Return its id."""
     uid = _user(request)
     return flows.blocking.start(publish, request.data["topic"], extra={"owner": uid}).id
 

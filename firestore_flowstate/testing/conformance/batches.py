@@ -86,7 +86,7 @@ class BatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_saves_all_but_those_that_fail(self, store: VersionedFlowStateStore) -> None:
-        """The error names each id that failed and why; every other state is stored."""
+        """The error names each id that failed and why. Every other state is stored."""
         unstorable = started()
         unstorable.input = object()
         states: dict[Any, Any] = {"a": started(), "b": unstorable, "c/d": started(), "e": "no state", "f": started()}
@@ -100,7 +100,7 @@ class BatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_refuses_invalid_ids_by_name(self, store: VersionedFlowStateStore) -> None:
-        """An id that cannot name a document fails by itself; `delete_many` deletes the others."""
+        """An id that cannot name a document fails by itself. `delete_many` deletes the others."""
         await store.save_many({"a": started(), "b": started()})
         with pytest.raises(FlowStateBatchError) as failure:
             await store.load_many(["a", "", "b"])

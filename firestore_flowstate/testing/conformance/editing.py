@@ -134,7 +134,7 @@ class EditingTests(Suite):
     async def test_modify_writes_whatever_was_changed(
         self, store: VersionedFlowStateStore, change: Callable[[FlowState], None]
     ) -> None:
-        """A function may make the same changes; the state that is returned is the stored one."""
+        """A function may make the same changes. The state that is returned is the stored one."""
         expected = _to_edit()
         await store.save("id", expected)
         change(expected)

@@ -88,7 +88,7 @@ class ExpireAfterTests(ExpiringSuite):
     async def test_the_time_of_its_own_is_kept_until_a_write_says_otherwise(
         self, store: VersionedFlowStateStore, version: str
     ) -> None:
-        """The write that ends the flow uses that time, whatever it knows of the state; so do later writes."""
+        """The write that ends the flow uses that time, whatever it knows of the state. So do later writes."""
         state, own = started(), timedelta(days=7)
         await store.save("id", state, expire_after=own)
         given: Any = state.version

@@ -148,7 +148,7 @@ class FilterTests(Suite):
     async def test_where_tells_types_apart(
         self, store: VersionedFlowStateStore, asked: Any, expected: list[str]
     ) -> None:
-        """Numbers are equal by value. A boolean is not a number, nor is a text; null and lists equal nothing."""
+        """Numbers are equal by value. A boolean is not a number, nor is a text. Null and lists equal nothing."""
         values = {
             "text": "1", "int": 1, "float": 1.0, "true": True, "false": False, "zero": 0, "null": None, "empty": "",
             "list": [1], "map": {"a": 1}, "odd": "naïve 🙂", "large": 2**53 + 1, "near": 2**53, "NaN": float("nan"),

@@ -89,7 +89,7 @@ class ListingTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("limit", [1, 3, 10, 19])
     async def test_orders_starts_by_their_value(self, store: FlowStateStore, limit: int) -> None:
-        """Whole numbers and floats are one order; negative, tiny and huge starts are in it, across pages too."""
+        """Whole numbers and floats are one order. Negative, tiny and huge starts are in it, across pages too."""
         starts = [(f"id-{place:02}", start) for place, start in enumerate(ODD_STARTS)]
         await fill(store, starts)
         expected = [id for id, _ in sorted(starts, key=lambda item: (item[1], item[0]), reverse=True)]

@@ -32,7 +32,7 @@ def flat(found: Iterable[Iterable[str]]) -> list[str]:
 
 
 def flow_ids(states: Sequence[FlowState]) -> list[str]:
-    """Return the flow id of each state; in tests of lists that is the id which the state is stored under."""
+    """Return the flow id of each state. In tests of lists that is the id which the state is stored under."""
     return [state.flow_id for state in states]
 
 

@@ -48,7 +48,7 @@ class PartialWriteTests(Suite):
 
     @pytest.mark.asyncio
     async def test_each_parameter_replaces_its_field(self, store: VersionedFlowStateStore) -> None:
-        """Cache and events merge by key; operation, blocked step, executions and trace context are replaced."""
+        """Cache and events merge by key. Operation, blocked step, executions and trace context are replaced."""
         state = with_everywhere(1)
         state.executions = [FlowStateExecution(trace_ids=["old"])]
         await store.save("id", state)
@@ -73,7 +73,7 @@ class PartialWriteTests(Suite):
 
     @pytest.mark.asyncio
     async def test_none_is_a_value(self, store: VersionedFlowStateStore) -> None:
-        """None unblocks, and makes the trace context null; not given leaves both."""
+        """None unblocks, and makes the trace context null. A field that is not given stays."""
         state = started()
         state.blocked_on_step, state.trace_context = BlockedOnStep(name="wait"), "trace"
         await store.save("id", state)

@@ -103,7 +103,7 @@ class TypedFieldTests(Suite):
     async def test_what_a_field_holds_is_stored_whatever_is_said_to_be_set(
         self, store: VersionedFlowStateStore, write: str
     ) -> None:
-        """`model_construct` takes the set of fields from its caller; a value that is there counts all the same."""
+        """`model_construct` takes the set of fields from its caller. A value that is there counts all the same."""
         await store.save("id", FlowState.start())
         state = full()
         for model in models_of(state).values():

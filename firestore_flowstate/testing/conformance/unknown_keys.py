@@ -61,7 +61,7 @@ class UnknownKeyTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("value", SCALARS.values(), ids=SCALARS)
     async def test_extra_sets_a_scalar_exactly(self, store: VersionedFlowStateStore, value: Any) -> None:
-        """The scalar is loaded with its type, and all else is as it was; with a version and without."""
+        """The scalar is loaded with its type, and all else is as it was, with a version and without."""
         state = with_everywhere({"list": [None, 1.0]})
         state.other = value
         await store.save("id", state)
@@ -200,7 +200,7 @@ class UnknownKeyTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("by", ["edit", "modify"])
     async def test_unknown_keys_of_an_edit(self, store: VersionedFlowStateStore, by: str) -> None:
-        """Lists find scalars that an edit has set, changed or removed; so do loads any other change of unknown keys."""
+        """Lists find scalars that an edit has set, changed or removed. So do loads any other change of unknown keys."""
         state = started()
         state.a, state.b, state.c, state.d, state.e = 1, "b", True, {"x": 1}, 1
         await store.save("id", state)

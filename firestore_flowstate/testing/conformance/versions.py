@@ -25,7 +25,7 @@ WRITES: Final[dict[str, Callable[[VersionedFlowStateStore, Any], Awaitable[objec
 
 
 class VersionTests(Suite):
-    """Versions and compare-and-swap: save, create, delete; update has a suite of its own."""
+    """Versions and compare-and-swap: save, create, delete. Update has a suite of its own."""
 
     @pytest.mark.asyncio
     async def test_a_new_state_has_no_version(self, store: VersionedFlowStateStore) -> None:

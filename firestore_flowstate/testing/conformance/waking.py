@@ -48,7 +48,7 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_is_what_has_come_earliest_first(self, store: VersionedFlowStateStore) -> None:
-        """States up to the moment and with it, compared by value and not by type; ties go by the bytes of the id."""
+        """It returns states up to the moment and at it, by value and not by type. Ties go by the bytes of the id."""
         moments = {"z": 1, "B": 2, "a": 2.0, "é": 2, "🙂": 2, "\uff5e": 2, "past": -1.5, "later": 2.5, "zero": 0}
         await save_waking(store, moments)
 
@@ -58,7 +58,7 @@ class DueTests(Suite):
 
     @pytest.mark.asyncio
     async def test_due_without_a_moment_is_due_now(self, store: VersionedFlowStateStore) -> None:
-        """None stands for now; a datetime with a time zone is a moment too."""
+        """None stands for now. A datetime with a time zone is a moment too."""
         now = datetime.now(timezone.utc)
         hour = 3_600_000
         await save_waking(store, {"past": time.time() * 1000 - hour, "future": time.time_ns() // 1_000_000 + hour})

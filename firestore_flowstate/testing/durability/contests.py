@@ -79,7 +79,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_step_that_outlasts_the_lease_is_recorded(self, store: VersionedFlowStateStore) -> None:
-        """The step blocks the loop, so that nothing extends the lease; nobody else wants the run."""
+        """The step blocks the loop, so that nothing extends the lease. Nobody else wants the run."""
         journal = Journal()
         host = Host(store, journal)
 
@@ -96,7 +96,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_no_step_begins_past_a_lease_that_others_have(self, store: VersionedFlowStateStore) -> None:
-        """Before a step begins, a write extends the lease; by its conflict the driver learns that another has it."""
+        """Before a step begins, a write extends the lease. By its conflict the driver learns that another has it."""
         journal = Journal()
         stale, fresh = Host(store, journal), Host(store, journal, seconds=PAST_THE_LEASE)
         hold = asyncio.Event()

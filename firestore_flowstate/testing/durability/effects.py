@@ -40,7 +40,7 @@ async def work(value: Any, pause: float = 0.0, *, fails: int = 0, once: bool = F
 
 
 def saw(run: Run, key: str, value: Any, *, ordered: bool = True, timeout: bool = False) -> Any:
-    """Note that the function has got the result of a key; return it."""
+    """Note that the function has got the result of a key. Return it."""
     owner = run._drive.token
     _store(run).journal.note("saw", run.id, key=key, value=short(value), owner=owner, ordered=ordered, timeout=timeout)
     return value

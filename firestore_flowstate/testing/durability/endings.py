@@ -40,7 +40,7 @@ class EndingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_value_that_the_store_refuses_changes_nothing_else(self, store: VersionedFlowStateStore) -> None:
-        """The run fails and names the step; the other results of the same commit are stored."""
+        """The run fails and names the step. The other results of the same commit are stored."""
         journal = Journal()
         host = Host(store, journal)
 

@@ -40,7 +40,7 @@ class Version:
 
     @property
     def ended(self) -> str | None:
-        """How the run has ended in this version; None: it goes on."""
+        """How the run has ended in this version, or None if it goes on."""
         return self.record.get("ended") if self.content["done"] or self.content["error"] else None
 
 

@@ -88,7 +88,7 @@ class Host:
         self.flows._engine.flows.update(FLOWS._engine.flows)
 
     def drive(self, id: str, *, budget: float | None = None) -> asyncio.Task[str]:
-        """Begin to drive the run; return the task, whose result is how the drive ended."""
+        """Begin to drive the run. Return the task, whose result is how the drive ended."""
         return asyncio.ensure_future(self.flows.drive(id, budget=budget))
 
     async def answer(self, id: str, key: str, value: Any) -> None:
