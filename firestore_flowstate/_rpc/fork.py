@@ -28,7 +28,9 @@ _THREADS: Final = Path("/proc/self/task")
 _OF_GRPC: Final = ("event_engine", "grpc_", "lifeguard", "timer_manager")
 _OF_GRPC_AIO: Final = "_poll_wrapper"  # in the name that Python gives grpc.aio's thread
 _LOCK_SECONDS: Final = 5.0  # for which a fork waits for imports and for channels that are being opened
-_QUIET_SECONDS: Final = 0.25  # for which a fork waits for grpc's threads after a channel of ours was closed
+_QUIET_SECONDS: Final = 1.0  # for which a fork waits for grpc's threads after a channel of ours was closed: it takes
+# milliseconds, but on a machine whose processors five times as many threads want, 0.25 s has not been enough
+_COLLECTED_SECONDS: Final = 0.25  # for which it waits after a collection of garbage, if no channel of ours was closed
 _PATIENCE_SECONDS: Final = 0.02  # for which it waits for them in any case: other code's channels may be closing
 
 
@@ -58,10 +60,11 @@ class _Fork:
         for user in list(self.users):
             user.quiesce()
         patience = monotonic() + _PATIENCE_SECONDS
+        after_collecting = _QUIET_SECONDS if self.quiet_at > monotonic() else _COLLECTED_SECONDS
         self.spoils = _what_runs(until=max(self.quiet_at, patience)) if "grpc" in sys.modules else None
         if self.spoils is not None:
             gc.collect()  # before Python 3.11 a cancelled call of grpc.aio is in a cycle, and keeps its channel
-            self.spoils = _what_runs(until=monotonic() + _QUIET_SECONDS)
+            self.spoils = _what_runs(until=monotonic() + after_collecting)
 
     def in_parent(self) -> None:
         if self.locked:
