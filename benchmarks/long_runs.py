@@ -105,8 +105,8 @@ async def measure_long_runs() -> None:
         runs = LongRuns(store)
         ratios = [await runs.walk(f"long-{number}") for number in range(RUNS)]
         at_most(f"CPU of a durable step of 2 KB about the {STEPS:,}th, times the 10th", Spread.of(ratios), TIMES_STEP)
-        turns = [(*await runs.replay("long-0"), await runs.load("long-0")) for _ in range(REPLAYS)]
-    replays, steps, loads = zip(*turns, strict=True)
+        rounds = [(*await runs.replay("long-0"), await runs.load("long-0")) for _ in range(REPLAYS)]
+    replays, steps, loads = zip(*rounds, strict=True)
     what = f"load, claim and replay of {STEPS:,} durable steps of 2 KB, times a load of the state"
     at_most(f"{what}, CPU", cpu_ratio(replays, loads), TIMES_LOAD)
     at_most(f"{what}, time", wall_ratio(replays, loads), TIMES_LOAD)

@@ -27,15 +27,15 @@ WARM_UP = several(100, quick=3)
 MILLISECONDS = 10  # the target: from sending a change to its yield
 
 
-def change(settings: FlowStateSettings, turns: Any) -> None:
+def change(settings: FlowStateSettings, numbers: Any) -> None:
     """Change a flow for each number that comes, and tell when it was sent and answered."""
 
     async def write() -> None:
         async with FirestoreFlowStateStore(settings) as store:
-            while (flow := await asyncio.to_thread(turns.recv)) is not None:
+            while (flow := await asyncio.to_thread(numbers.recv)) is not None:
                 sent = time.monotonic()
                 await store.update(f"id-{flow}", extra={"sent": sent})
-                turns.send((sent, time.monotonic()))
+                numbers.send((sent, time.monotonic()))
 
     asyncio.run(write())
 

@@ -219,7 +219,7 @@ class TestOnARunningLoop:
         await asyncio.to_thread(store.close)
 
     async def test_to_thread(self, flow_state_store: FirestoreFlowStateStore) -> None:
-        """On a thread beside the loop it works, while the loop uses the wrapped store."""
+        """The blocking store works on a thread beside the loop, while the loop uses the wrapped store."""
         store = SyncFlowStateStore(flow_state_store)
         await flow_state_store.save("a", FlowState.start(flow_id="a"))
         loaded, awaited = await asyncio.gather(asyncio.to_thread(store.load, "a"), flow_state_store.load("a"))

@@ -249,7 +249,7 @@ def test_cancel_what_is_driven(
 def test_misuse(
     here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, says: str
 ) -> None:
-    """One line that says what to do."""
+    """The error is one line that says what to do."""
     monkeypatch.syspath_prepend(HERE)
     outcome = here(*arguments)
 

@@ -112,7 +112,7 @@ def test_list_what_is_due(
 
 
 def test_list_as_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """All that a summary has, one object a line, under the names that it has in JSON."""
+    """Each line is an object with all that a summary has, under the names that it has in JSON."""
     found = json.loads(here("list", "--json", "--status", "failed").out)
 
     assert found.pop("updatedAt").endswith("Z")

@@ -152,7 +152,7 @@ def test_migrate_reports_what_failed(here: Callable[..., Outcome], store: SyncFl
 def test_migrate_decrypts_only_if_it_is_told(
     here: Callable[..., Outcome], flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With keys in the environment the native layout needs --decrypt, in place and as copies, dry or not."""
+    """If there are keys in the environment, the native layout needs --decrypt, in place and as copies, dry or not."""
     monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"a": KEYS["a"]}))
     monkeypatch.setenv("FLOWSTATE_REQUIRE_ENCRYPTION", "true")
     keyed = flow_state_settings.model_copy(update={"keys": {"a": KEYS["a"]}})
@@ -199,7 +199,7 @@ def test_rewrap(
     flow_state_settings: FlowStateSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After it the new key alone reads everything. Before it the old one is needed."""
+    """The new key alone reads everything afterwards. Before it the old one is needed."""
     both, new = json.dumps(KEYS), json.dumps({"b": KEYS["b"]})
     monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"a": KEYS["a"]}))
 

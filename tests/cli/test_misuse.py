@@ -145,7 +145,7 @@ def test_a_host_that_cannot_be_reached(here: Callable[..., Outcome], given: list
      "resume id --step s --json 1", "retry id"],
 )  # fmt: skip
 def test_every_command_looks_for_the_host(here: Callable[..., Outcome], command: str) -> None:
-    """One that cannot be reached is named by all of them, and at once."""
+    """All of them name a host that cannot be reached, and at once."""
     start = time.monotonic()
     outcome = here(*command.split(), "--emulator-host", "127.0.0.1:9")
 

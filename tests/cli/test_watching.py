@@ -68,7 +68,7 @@ def test_watch_what_is_not_there_yet(flowstate: Processes, store: SyncFlowStateS
 
 
 def test_watch_the_list(flowstate: Processes, store: SyncFlowStateStore) -> None:
-    """Without a terminal to draw on it prints a line for each flow that changes."""
+    """The command prints a line for each flow that changes, if there is no terminal to draw on."""
     process = flowstate.start("watch", "--name", "checkout")
     following = lines(process)
     seen = [following() for _ in range(3)]

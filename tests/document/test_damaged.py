@@ -142,7 +142,7 @@ async def test_list_can_skip_damaged_documents(raw: RawCollection, store: Firest
 
 
 async def test_iterate_skips_if_it_is_told_to(raw: RawCollection, store: FirestoreFlowStateStore) -> None:
-    """Without on_error="skip" the first damaged document ends it."""
+    """The first damaged document ends the iteration without on_error="skip"."""
     states = [state async for state in store.iterate(FlowStateQuery(limit=50, on_error="skip"))]
     with pytest.raises(FlowStateDecodeError):
         await anext_of(store)

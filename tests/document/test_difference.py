@@ -103,7 +103,7 @@ def test_only_what_changed_is_named() -> None:
     ],
 )
 def test_each_field_is_named_alone(field: str, value: Any) -> None:
-    """Of the fields that a partial write can replace, those that changed are named. Null is a value."""
+    """The fields that changed are named, of those that a partial write can replace. Null is a value."""
     change = _difference(lambda state: setattr(state, field, value))
     expected = {field} if field != "executions" else set()  # which were empty before
 
@@ -158,7 +158,7 @@ def test_python_equality_is_not_enough(before: Any, after: Any) -> None:
 
 
 def test_presence_is_a_difference() -> None:
-    """From null to absent is a change of the entry."""
+    """An entry whose value goes from null to absent has changed."""
     state = FlowState.start()
     state.cache = {"step": CacheEntry(value=None)}
     snapshot = Snapshot(state)

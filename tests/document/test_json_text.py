@@ -105,7 +105,7 @@ def test_text_has_no_spaces() -> None:
     "value", [{"a": [1.5, "é", False]}, {"a": None}, {"a": float("nan")}, 2**64, "\ud800"], ids=repr
 )
 def test_text_is_json_that_others_read(value: Any) -> None:
-    """Whichever encoder took the value, the standard library reads the text."""
+    """The standard library reads the text, whichever encoder took the value."""
     assert exactly(value) == exactly(json.loads(encode(value, "value")))
 
 

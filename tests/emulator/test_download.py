@@ -112,7 +112,7 @@ def test_what_is_there_is_not_fetched_again(server: JarServer, cache: Path) -> N
 
 
 def test_a_wrong_checksum_keeps_nothing(server: JarServer, cache: Path) -> None:
-    """Both checksums are named."""
+    """The error names both checksums, and no file is left."""
     server.body = JAR[::-1]
     found = hashlib.sha256(server.body).hexdigest()
 

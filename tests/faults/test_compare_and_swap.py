@@ -62,7 +62,7 @@ async def test_a_conflict_tells_both_versions(direct: Store, layout: str, others
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 async def test_a_conflict_with_nothing(direct: Store, write: Write) -> None:
-    """Of a state that was deleted no version is found. A partial write says that there is no state."""
+    """The conflict has no found version if the state was deleted. A partial write says that there is no state."""
     read = a_state("id")
     await direct.save("id", read)
     await others_delete(direct, "id")

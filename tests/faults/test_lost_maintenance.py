@@ -104,7 +104,7 @@ async def _loaded(store: Store) -> dict[str, object]:
 
 @pytest.mark.parametrize("many", [Store.save_many, Store.delete_many], ids=["save_many", "delete_many"])
 async def test_many(direct: Store, troubled: Store, proxy: TcpProxy, many: Callable[..., Awaitable[None]]) -> None:
-    """Of a batch each id is looked into by itself, and none of them is an error."""
+    """Each id of a batch is looked into by itself, and none of them is an error."""
     await direct.save_many({id: a_state(id) for id in IDS})
     states = {id: a_state(id) for id in IDS}
     for state in states.values():

@@ -48,7 +48,7 @@ def test_every_method_is_covered() -> None:
 @pytest.mark.parametrize("given", ["call", "settings"])
 @pytest.mark.parametrize("trouble", ["down", "hung"])
 async def test_ends_in_time(troubled: Store, direct: Store, proxy: TcpProxy, given: str, trouble: str) -> None:
-    """With Firestore down or hung each method fails within its timeout and 10%, from the call or the settings."""
+    """Each method fails within its timeout and 10%, of the call or the settings, if Firestore is down or hung."""
     for name in METHODS:
         await direct.save(name.replace(" ", "-"), a_state(name))
     await troubled.load("any")

@@ -142,7 +142,7 @@ async def test_removing_from_a_native_document(direct: Store, troubled: Store, p
 
 @pytest.mark.parametrize("write", [UPDATE_VERSION, SAVE_VERSION, SAVE], ids=str)
 async def test_much_on_top(direct: Store, troubled: Store, proxy: TcpProxy, write: Write) -> None:
-    """Of a write under many others the outcome is found, if it has a base. Of a blind one it may be unknown."""
+    """The outcome of a write under many others is found, if it has a base. That of a blind write may be unknown."""
     read = a_state("id")
     await direct.save("id", read)
 

@@ -172,7 +172,7 @@ async def test_steps_that_end_together_are_written_together(metered: FirestoreFl
 
 @pytest.mark.timeout(180)  # ten thousand states are written first, on a machine that may be busy
 async def test_runs_that_wait_cost_nothing(metered: FirestoreFlowStateStore, meter: Meter) -> None:
-    """Ten thousand need no task, no timer and less than 10 bytes each, and a worker is billed one read a look."""
+    """Ten thousand such runs need neither tasks nor timers, and under 10 bytes each. A look of a worker is one read."""
     await (await waiting(metered, meter)).drive("x")
     suspended = await metered.load("x")
     assert suspended is not None

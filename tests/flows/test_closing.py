@@ -338,7 +338,7 @@ async def test_operations_other_than_steps_take_no_options(flows: Flows) -> None
 
 
 async def test_a_step_at_most_once_cannot_wait(flows: Flows) -> None:
-    """Nor can a step inside of it."""
+    """A step inside of it cannot wait either."""
 
     @flows.flow
     async def once(run: Run) -> None:

@@ -43,7 +43,7 @@ def three_steps(flows: Flows) -> None:
 async def test_a_write_whose_reply_is_lost_is_looked_for(
     flows: Flows, store: CountingStore, fault: Fault, number: int
 ) -> None:
-    """Whether it was committed or not, the run goes on, and each step runs once."""
+    """The run goes on whether the write was committed or not, and each step runs once."""
     three_steps(flows)
     store.faults[number] = fault
 

@@ -165,7 +165,7 @@ async def test_runs_in_parallel_with_answers_and_children(store: FirestoreFlowSt
 
 
 async def test_a_run_of_2000_steps() -> None:
-    """In sequence they take one write each, and one more."""
+    """The steps, in sequence, take one write each, and one more."""
     store = CountingStore(MemoryFlowStateStore())
     flows = Flows(store)
 

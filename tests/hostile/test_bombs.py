@@ -88,7 +88,7 @@ def _names(count: int = 60_000) -> list[str]:
 
 
 def test_bombs() -> None:
-    """In a process that reads them all, none takes more than some seconds, nor all of them more than some memory."""
+    """A process that reads them all takes at most some seconds for each, and some memory for all of them."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(
         [sys.executable, __file__], capture_output=True, text=True, timeout=100, check=False, env=environment

@@ -213,7 +213,7 @@ async def test_envelopes_that_are_none(flows: Flows, envelope: Any) -> None:
 
 
 async def test_duplicates_at_once(flows: Flows, begun: Counter[str]) -> None:
-    """Of twenty deliveries of one task one drives, and the others find it busy. A late one finds the end."""
+    """One of twenty deliveries of a task drives, and the others find it busy. A late one finds the end."""
     http = client(flows.app(verify=None))
     await flows.start("slow", 1, id="x")
     answers = await asyncio.gather(*(http.post("/drive", json={"id": "x"}) for _ in range(20)))

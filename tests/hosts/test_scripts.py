@@ -59,7 +59,7 @@ def test_the_client(host_environment: dict[str, str]) -> None:
 
 
 def test_loops_and_threads(host_environment: dict[str, str]) -> None:
-    """One store: asyncio.run again and again, 16 threads with a loop each, close, and use again."""
+    """One store serves asyncio.run again and again, 16 threads with a loop each, a close, and calls after it."""
     code = """
     async def step(name):
         await store.modify("a", lambda state: state.cache.update({name: CacheEntry(value=1)}))

@@ -152,7 +152,7 @@ async def test_a_page_of_one_query_is_of_now(flow_state_store: FirestoreFlowStat
 async def test_a_state_that_never_rests_is_always_shown_once(
     moves: Moves, monkeypatch: pytest.MonkeyPatch, listing: Listing
 ) -> None:
-    """While a writer moves it back and forth as fast as it can, on an emulator with time to show what it has stored."""
+    """It is while a writer moves it as fast as it can, on an emulator with time to show what it has stored."""
     monkeypatch.setattr(read_time, "_EMULATOR_SETTLES", 0.1)
     await moves.begin(0)
     resting = asyncio.Event()

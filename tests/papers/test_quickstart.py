@@ -22,7 +22,7 @@ def test_runs_on_the_emulator_that_is_named(firestore_emulator: Emulator) -> Non
 
 
 def test_starts_an_emulator_if_none_is_named() -> None:
-    """Without FIRESTORE_EMULATOR_HOST it brings its own and stops it again."""
+    """The quickstart starts an emulator without FIRESTORE_EMULATOR_HOST, and stops it again."""
     ran = run(FIRESTORE_EMULATOR_HOST="")
 
     assert (0, "") == (ran.returncode, ran.stderr)
@@ -31,7 +31,7 @@ def test_starts_an_emulator_if_none_is_named() -> None:
 
 
 def test_says_what_is_missing(tmp_path: Path) -> None:
-    """Without an emulator on the machine it says so in a line, and no stack trace."""
+    """The quickstart says in a line that the machine has no emulator, without a stack trace."""
     ran = run(FIRESTORE_EMULATOR_HOST="", FIRESTORE_EMULATOR_BINARY_PATH=str(tmp_path / "no.jar"))
 
     assert 1 == ran.returncode

@@ -58,10 +58,10 @@ class Schedule:
         chosen = actors[0]
         if len(actors) > 1:
             chosen = actors[self._choices.pop(0) % len(actors)] if self._choices else actors[-1]
-        turns = self._waiting.pop(chosen)
-        turns.pop(0).set_result(None)
-        if turns:
-            self._waiting[chosen] = turns
+        calls = self._waiting.pop(chosen)
+        calls.pop(0).set_result(None)
+        if calls:
+            self._waiting[chosen] = calls
 
 
 class GatedConnection:

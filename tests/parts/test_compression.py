@@ -13,7 +13,7 @@ def packed(text: bytes) -> bytes:
 
 
 def test_what_compresses_beyond_measure_is_never_a_bomb() -> None:
-    """However many values of one letter a state has, they are stored so that a reader takes them for honest."""
+    """A state may have many values of one letter: they are stored so that readers do not refuse them."""
     text = b'"' + b"x" * (64 * 2**20) + b'"'
     stored = packed(text)
     count = MAX_VALUE_BYTES // len(text) + 1
@@ -23,7 +23,7 @@ def test_what_compresses_beyond_measure_is_never_a_bomb() -> None:
 
 
 def test_small_values_compress_as_far_as_they_go() -> None:
-    """Nobody can make a bomb of what a log has room for."""
+    """A log does not have room for enough small values to be a bomb."""
     text = b'"' + b"x" * 60_000 + b'"'
 
     assert len(packed(text)) < len(text) / 500

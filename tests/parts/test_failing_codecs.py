@@ -98,7 +98,7 @@ def causes(error: BaseException) -> list[BaseException]:
 @pytest.mark.parametrize("bad", [_raise, lambda data: None, lambda data: 5, lambda data: "text"])
 @pytest.mark.parametrize("name", WRITES)
 async def test_a_codec_that_cannot_encode(flow_state_settings: FlowStateSettings, name: str, bad: Any) -> None:
-    """Nothing is written. The error names the flow, the place and the codec."""
+    """Nothing is written. The error names the flow, the path and the codec."""
     codec = Codec()
     async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"codecs": [codec]})) as store:
         state = FlowState.start()

@@ -9,6 +9,7 @@ slow down the whole queue.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 from collections import Counter
@@ -313,13 +314,13 @@ def post_to(apps: dict[str, Any]) -> Deliver:
         host: httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), timeout=60)
         for host, app in apps.items()
     }
-    turns = iter(range(10**9))
+    numbers = itertools.count()
 
     async def deliver(task: Task) -> int:
         request = task.http_request
         host = httpx.URL(request.url).host
         if host == "any":
-            host = list(clients)[next(turns) % len(clients)]
+            host = list(clients)[next(numbers) % len(clients)]
         answer = await clients[host].post(request.url, content=request.body, headers=dict(request.headers))
         return answer.status_code
 

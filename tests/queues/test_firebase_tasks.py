@@ -123,7 +123,7 @@ class TestTheEmulator:
         assert due.timestamp() <= received[1][0]
 
     async def test_a_queue_is_looked_at(self, tasks: FirebaseTasks, app: firebase_admin.App) -> None:
-        """One that the emulator does not have is an error, and so is an emulator that is away."""
+        """A queue that the emulator does not have is an error, and so is an emulator that is away."""
         await tasks.check()
         with pytest.raises(DispatchError, match=r"There is no queue projects/demo-tasks/.*/queues/other"):
             await FirebaseTasks("other", app=app).check()

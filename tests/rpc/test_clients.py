@@ -212,7 +212,7 @@ def test_credentials_and_endpoint_are_the_clients() -> None:
 
 
 def test_the_usual_endpoint_follows_the_universe() -> None:
-    """Without an endpoint, it is Firestore's in the universe of the credentials."""
+    """The endpoint is Firestore's in the universe of the credentials, if none is given."""
 
     class Elsewhere(google.auth.credentials.AnonymousCredentials):  # type: ignore[misc]  # google.auth is untyped
         universe_domain = "example.test"

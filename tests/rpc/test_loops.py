@@ -225,18 +225,18 @@ async def test_loops_that_close_each_other(settings: FlowStateSettings) -> None:
     """Loops that bind, call and close at their own times neither wait for each other nor break each other's calls."""
     connection = Connection(settings)
 
-    async def turn() -> None:
+    async def use() -> None:
         await connection.bind()
         await get(connection)
         await get(connection)
         await connection.close()
 
-    def turns() -> None:
+    def use_often() -> None:
         for _ in range(10):
-            asyncio.run(turn())
+            asyncio.run(use())
 
     started = time.monotonic()
-    await asyncio.gather(*(asyncio.to_thread(turns) for _ in range(4)))
+    await asyncio.gather(*(asyncio.to_thread(use_often) for _ in range(4)))
 
     assert time.monotonic() - started < 30
 

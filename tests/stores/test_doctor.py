@@ -198,7 +198,7 @@ def test_a_moment_that_no_clock_shows_is_late_or_in_the_future(moment: float, ki
 @pytest.mark.parametrize(("status", "days", "kinds"), [("running", 4, ["late_run"]), ("running", 2, []),
                                                        ("blocked", 4, []), ("done", 4, [])])  # fmt: skip
 def test_a_running_flow_is_written_now_and_then(status: str, days: int, kinds: list[str]) -> None:
-    """One that was not for three days has nobody who runs it. One that waits may do so for ever."""
+    """A running flow that nobody wrote for three days has nobody who runs it. One that waits may do so for ever."""
     state = started()
     state.executions = [FlowStateExecution(trace_ids=[])]
     if status == "blocked":

@@ -74,7 +74,7 @@ def test_threads_with_loops_of_their_own_lose_nothing() -> None:
 
 
 def test_threads_that_create_agree_on_one() -> None:
-    """Of many that create one id, one succeeds."""
+    """One of many threads that create one id succeeds."""
     store = MemoryFlowStateStore()
 
     def create(name: str) -> str | None:

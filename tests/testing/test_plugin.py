@@ -54,7 +54,7 @@ def _pytest(folder: Path, test: str, *options: str, environment: dict[str, str])
 
 
 def test_an_app_is_tested_with_one_line(tmp_path: Path, firestore_emulator: Emulator) -> None:
-    """One fixture in a test file and nothing to configure. Each test has a collection of its own."""
+    """A test needs one fixture, and nothing is to be configured. Each test has a collection of its own."""
     test = ASYNC_TEST + ASYNC_TEST.replace("test_my_flow", "test_another_flow") + SYNC_TEST
     ran = _pytest(tmp_path, test, "-o", "asyncio_mode=auto", environment=dict(firestore_emulator.environment))
 

@@ -227,7 +227,7 @@ class EditingTests(Suite):
 
     @pytest.mark.asyncio
     async def test_refuses_to_write_back_what_cannot_be_stored(self, store: VersionedFlowStateStore) -> None:
-        """A value without a JSON form is refused with its place, and the rest of the edit is not written either."""
+        """A value without a JSON form is refused with its path, and the rest of the edit is not written either."""
         await store.save("id", started())
         for name, value in (("step", CacheEntry(value=object())), ("no entry", 5)):
             with pytest.raises(FlowStateEncodeError, match=name) as refusal:

@@ -229,7 +229,7 @@ class FilterTests(Suite):
 
     @pytest.mark.asyncio
     async def test_a_token_is_bound_to_its_filters(self, store: VersionedFlowStateStore) -> None:
-        """A token of other filters is refused, since its place is one in another list."""
+        """A token of other filters is refused, since it stands for a place in another list."""
         await store.save_many(_population())
         queries = [replace(query, limit=1) for query, _ in QUERIES]
         tokens = {place: (await store.list(query)).continuation_token for place, query in enumerate(queries)}

@@ -204,7 +204,7 @@ class PartialWriteTests(Suite):
     async def test_refuses_what_cannot_be_stored(
         self, store: VersionedFlowStateStore, parameters: dict[str, Any]
     ) -> None:
-        """A wrong type, or a value without a JSON form, is refused with its place, and nothing is written."""
+        """A wrong type, or a value without a JSON form, is refused with its path, and nothing is written."""
         state = with_steps("step")
         await store.save("id", state)
         with pytest.raises(FlowStateEncodeError) as refusal:

@@ -100,7 +100,7 @@ class VersionTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
     async def test_writes_to_the_stored_version(self, store: VersionedFlowStateStore, write: Any) -> None:
-        """With the stored version a write succeeds."""
+        """A write on top of the stored version succeeds."""
         state = started()
         await store.save("id", state)
         await write(store, state.version)
@@ -111,7 +111,7 @@ class VersionTests(Suite):
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
     async def test_refuses_a_version_that_was_overwritten(self, store: VersionedFlowStateStore, write: Any) -> None:
-        """With an older version a write is a conflict that tells both versions, and writes nothing."""
+        """A write on top of an older version is a conflict that tells both versions, and writes nothing."""
         state = started()
         await store.save("id", state)
         old = state.version
@@ -222,7 +222,7 @@ class VersionTests(Suite):
 
     @pytest.mark.asyncio
     async def test_deleting_what_is_not_there_does_nothing(self, store: VersionedFlowStateStore) -> None:
-        """Without a version, deleting twice is not an error."""
+        """Deleting twice without a version is not an error."""
         await store.delete("id")
         await store.save("id", started())
         await store.delete("id")

@@ -79,7 +79,7 @@ class WatchTests(Suite):
 
     @pytest.mark.asyncio
     async def test_watch_tells_of_its_own_flow_only(self, store: VersionedFlowStateStore) -> None:
-        """Of many watches at once each yields its own flow, and to close one does not disturb the others."""
+        """Each of many watches at once yields its own flow, and closing one does not disturb the others."""
         ids = [f"id-{number}" for number in range(8)]
         watches = {id: store.watch(id) for id in ids}
         for id in ids:

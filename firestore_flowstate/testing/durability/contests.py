@@ -151,7 +151,7 @@ class ContestTests(Suite):
 
     @pytest.mark.asyncio
     async def test_one_of_two_claims(self, store: VersionedFlowStateStore) -> None:
-        """Both have seen the run free."""
+        """Both claims have seen the run free, and one of them is refused."""
         journal = Journal()
         one, two = Host(store, journal), Host(store, journal)
         await one.flows.start(racing, 1.0, id="x")

@@ -99,10 +99,10 @@ class _Run:
 
     def _owners_take_turns(self) -> Iterator[str]:
         owners = [each.owner for each in self.versions if each.owner is not None]
-        turns = [owner for place, owner in enumerate(owners) if place == 0 or owners[place - 1] != owner]
-        for owner, count in Counter(turns).items():
+        stretches = [owner for place, owner in enumerate(owners) if place == 0 or owners[place - 1] != owner]
+        for owner, count in Counter(stretches).items():
             if count > 1:
-                yield f"3: {owner} writes again after another owner has: {turns}"
+                yield f"3: {owner} writes again after another owner has: {stretches}"
         for one, next in pairwise(self.versions):
             if one.ended is not None and next.ended is None and next.write["how"] != "edit":
                 yield f"3: the end of the run ({one.ended}) is taken back"
