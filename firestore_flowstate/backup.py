@@ -245,13 +245,18 @@ def _naming_lines(error: FlowStateBatchError, batch: _Batch, read: int, wrong: F
 def _naming_line(error: FlowStateError, number: int, *, imported: int, dry_run: bool) -> FlowStateError:
     """Return the error of a line with its number, and with what becomes of the lines before it."""
     kind = InvalidFlowIdError if isinstance(error, InvalidFlowIdError) else FlowStateDecodeError
-    states = "1 flow state" if imported == 1 else f"{imported} flow states"
-    were = "was" if imported == 1 else "were"
-    before = "would be" if dry_run else were
+    states = "1 flow state" if imported == 1 else f"{imported:,} flow states"
+    done = "would be imported" if dry_run else f"{'was' if imported == 1 else 'were'} imported"
     text = str(error).rstrip(".")
+    if imported:
+        then = (
+            f"{states} of the lines before it {done}, and nothing of it or after it: correct it, and import everything "
+            f"again or go on from line {number}."
+        )
+    else:
+        then = f"Nothing {'would be' if dry_run else 'was'} imported: correct it, and import everything again."
     return kind(
-        f"line {number}: {text}. {states} of the lines before it {before} imported, and nothing of it or after it: "
-        f"correct it, and import everything again or go on from line {number}.",
+        f"line {number}: {text}. {then}",
         flow_id=error.flow_id,
     )
 

@@ -50,7 +50,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     )
     fields = {"orphans": found.orphans, "deleted": found.deleted, "young": found.young}
     report(
-        f"{done}, {found.young:,} younger than an hour stay",
+        f"{done}, {found.young:,} younger than an hour {'stays' if found.young == 1 else 'stay'}",
         {**fields, "unreadable": list(found.unreadable), "dryRun": dry_run},
         as_json=as_json,
     )
@@ -185,7 +185,7 @@ def migrate(to_collection: str | None, to_layout: str, decrypt: bool, dry_run: b
     failed = {id: str(error) for id, error in found.failed.items()}
     done = "would be migrated" if dry_run else "migrated"
     report(
-        f"{counted(found.migrated)} {done}, {found.unchanged:,} as they should be, {len(failed):,} failed",
+        f"{counted(found.migrated)} {done}, {_unchanged(found.unchanged)}, {len(failed):,} failed",
         {"migrated": found.migrated, "unchanged": found.unchanged, "failed": failed, "dryRun": dry_run},
         as_json=as_json,
     )
@@ -214,9 +214,13 @@ def rewrap(as_json: bool) -> int:
     settings = given_settings()
     done = run(rewrap_them(settings))
     fields = {"rewrapped": done.rewrapped, "unchanged": done.unchanged, "native": list(done.native)}
-    report(f"{counted(done.rewrapped)} stored anew, {done.unchanged:,} as they should be", fields, as_json=as_json)
+    report(f"{counted(done.rewrapped)} stored anew, {_unchanged(done.unchanged)}", fields, as_json=as_json)
     if not settings.keys or not done.native:
         return 0
     for id in () if as_json else done.native:
         say(f"{shown(id)} is native, so that nothing of it is encrypted: flowstate migrate encrypts it")
     return 1
+
+
+def _unchanged(number: int) -> str:
+    return f"{number:,} as {'it' if number == 1 else 'they'} should be"

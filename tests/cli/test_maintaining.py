@@ -173,6 +173,19 @@ def test_migrate_decrypts_only_if_it_is_told(
         assert story() == plain.load_many(story())
 
 
+@pytest.mark.parametrize(("number", "kept"), [(1, "1 as it should be"), (2, "2 as they should be")])
+def test_counts_in_words(here: Callable[..., Outcome], store: SyncFlowStateStore, number: int, kept: str) -> None:
+    """One is told in the singular, by each command that counts."""
+    store.delete_many(list(story())[number:])
+    states = f"{number} flow state{'' if number == 1 else 's'}"
+
+    assert Outcome(0, f"0 flow states migrated, {kept}, 0 failed\n", "") == here("migrate", "--yes")
+    assert Outcome(0, f"0 flow states stored anew, {kept}\n", "") == here("rewrap")
+    assert f"{states} exported\n" == here("export", "-").err
+    assert f"{states} deleted" in here("purge", "--older-than", "0s", "--yes").out
+    assert Outcome(0, "0 flow states stored anew, 0 as they should be\n", "") == here("rewrap")
+
+
 def test_rewrap_reports_native_documents(
     here: Callable[..., Outcome],
     store: SyncFlowStateStore,
@@ -220,8 +233,8 @@ def test_gc(flowstate: Processes, here: Callable[..., Outcome], flow_state_setti
     """Parts that a save may be about to refer to are left alone."""
     RawCollection(flow_state_settings).write("gone/flowstate-parts/part", {"data": {"bytesValue": ""}})
 
-    assert Outcome(0, "0 parts would be deleted, 1 younger than an hour stay\n", "") == here("gc", "--dry-run")
-    assert Outcome(0, "0 parts deleted, 1 younger than an hour stay\n", "") == flowstate("gc")
+    assert Outcome(0, "0 parts would be deleted, 1 younger than an hour stays\n", "") == here("gc", "--dry-run")
+    assert Outcome(0, "0 parts deleted, 1 younger than an hour stays\n", "") == flowstate("gc")
     assert {"orphans": 0, "deleted": 0, "young": 1, "unreadable": [], "dryRun": False} == json.loads(
         here("gc", "--json").out
     )

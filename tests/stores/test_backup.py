@@ -283,6 +283,24 @@ async def test_lines_that_cannot_be_stored_are_named(flow_state_settings: FlowSt
         assert await native.load("good") is not None
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        (0, "Nothing was imported: "),
+        (1, "1 flow state of the lines before it was imported, and "),
+        (2, "2 flow states of the lines before it were imported, and "),
+    ],
+)
+async def test_a_wrong_line_says_what_was_imported(before: int, said: str, dry_run: bool) -> None:
+    """In words for none, one and several; a dry run says what would be."""
+    lines = [to_line(f"id-{place}", started(place)) for place in range(before)]
+    with pytest.raises(FlowStateDecodeError) as raised:
+        await import_states(MemoryFlowStateStore(), [*lines, "{"], dry_run=dry_run)
+
+    assert (said.replace("was", "would be").replace("were", "would be") if dry_run else said) in str(raised.value)
+
+
 @pytest.mark.parametrize("before", [0, 3, 400, 500])
 @pytest.mark.parametrize("wrong", ["{", GOOD.replace('"id":"good"', '"id":"a/b"')], ids=["line", "id"])
 async def test_what_comes_before_a_wrong_line_is_imported(before: int, wrong: str) -> None:
@@ -294,7 +312,8 @@ async def test_what_comes_before_a_wrong_line_is_imported(before: int, wrong: st
 
     assert before == await store.count()
     assert str(raised.value).startswith(f"line {before + 1}: ")
-    assert f" {before} flow states of the lines before it were imported, and nothing of it or " in str(raised.value)
+    states = f"{before} flow states of the lines before it were imported, and nothing of it or"
+    assert f" {states if before else 'Nothing was imported:'} " in str(raised.value)
     assert ImportReport(imported=500, expired=0) == await import_states(store, lines)
     assert 500 == await store.count()
 
