@@ -12,18 +12,41 @@ import enum
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, time, timedelta, timezone
 from fractions import Fraction
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AliasChoices, BaseModel, PlainSerializer, RootModel, Secret, SecretBytes, SecretStr, WrapSerializer
+from pydantic import (
+    BaseModel,
+    PlainSerializer,
+    RootModel,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    TypeAdapter,
+    WrapSerializer,
+)
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from .._error_texts import shown_key, shown_path
+from .._error_texts import shown_key
 from ..errors import FlowStateEncodeError, shown
 from ..models import WireModel
+from .model_fields import (
+    check_read,
+    has_asterisks,
+    has_models,
+    has_secrets,
+    is_default,
+    keys_read,
+    put,
+    read_by,
+    serializers_inside,
+    serializers_of,
+    unstorable,
+    when_used,
+)
 from .wire import to_wire
 
 MAX_DEPTH: Final = 200  # containers, one inside another: pydantic_core goes no deeper
@@ -42,7 +65,7 @@ def plain(value: Any, path: str) -> Any:
     try:
         return _form(value, path, 0, None)
     except _WithoutFormError as error:
-        raise _unstorable(
+        raise unstorable(
             error.path, f"of type {type(error.value).__qualname__}, which has no JSON form that keeps all of it"
         ) from None
 
@@ -82,6 +105,7 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
         if isinstance(value, BaseModel) or hasattr(kind, "__pydantic_fields__"):
             return _model_form(value, path, depth)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            config = getattr(kind, "__pydantic_config__", config)
             return {
                 field.name: _form(attribute(value, field.name, path), f"{path}.{field.name}", depth + 1, config)
                 for field in dataclasses.fields(value)
@@ -97,12 +121,12 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
         raise
     except Exception as error:  # of a method of the application's; RecursionError: the stack was deep before
         what = f"of type {kind.__qualname__}, of which a method fails ({shown(error, 200)})"
-        raise _unstorable(path, what) from error
+        raise unstorable(path, what) from error
 
 
 def _integer(value: int, path: str) -> int:
     if not -_TOO_LARGE_INTEGER < value < _TOO_LARGE_INTEGER:
-        raise _unstorable(
+        raise unstorable(
             path, f"an integer of more than {MAX_INTEGER_DIGITS:,} digits, which Python does not read back"
         )
     return int.__int__(value)
@@ -110,7 +134,7 @@ def _integer(value: int, path: str) -> int:
 
 def _check_depth(depth: int, path: str) -> None:
     if depth >= MAX_DEPTH:
-        raise _unstorable(path, f"nested more than {MAX_DEPTH} deep, or inside itself")
+        raise unstorable(path, f"nested more than {MAX_DEPTH} deep, or inside itself")
 
 
 def _object_form(value: Mapping[Any, Any], path: str, depth: int, config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -119,7 +143,7 @@ def _object_form(value: Mapping[Any, Any], path: str, depth: int, config: Mappin
         member_path = f"{path}[{shown_key(key)}]"
         name = _key(key, member_path, config)
         if name in members:
-            raise _unstorable(member_path, f"under a key that is {shown(name)} in JSON, as another key is")
+            raise unstorable(member_path, f"under a key that is {shown(name)} in JSON, as another key is")
         members[name] = _form(value[key], member_path, depth + 1, config)
     return members
 
@@ -128,57 +152,64 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
     """Return the JSON form of a pydantic model or dataclass: each field under the name that it is read by."""
     model = type(value)
     config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) or {}
-    for serializer in model.__pydantic_decorators__.model_serializers.values():
-        return _form(_dumped(value, serializer.info.when_used, path), path, depth + 1, config)
+    fields, decorators = model.__pydantic_fields__, model.__pydantic_decorators__
+    if own := list(decorators.model_serializers.values()):
+        return _form(_dumped(value, own[-1].info.when_used, path), path, depth + 1, config)
     if isinstance(value, RootModel):
         return _field_form(value, "root", path, depth, config)
     form: dict[str, Any] = {}
-    for name, field in model.__pydantic_fields__.items():
+    for name, field in fields.items():
         member_path = f"{path}.{name}"
         member = attribute(value, name, path)
         exclude_if = getattr(field, "exclude_if", None)
         excluded = field.exclude or (exclude_if is not None and exclude_if(member))
         if not excluded:
-            place = _read_by(name, field, config, member_path)
-            _put(form, place, _field_form(value, name, member_path, depth + len(place) - 1, config), member_path)
-        elif member is not field.default and member != field.default:
-            raise _unstorable(member_path, "a field that its model excludes from dumps, whose value would be lost")
-    if config.get("extra", "ignore") == "ignore":  # others would keep computed fields as unknown keys, or refuse them
-        for name in model.__pydantic_decorators__.computed_fields.keys() - form.keys():  # a field may be read by it
-            form[name] = _form(getattr(value, name), f"{path}.{name}", depth + 1, config)
+            place = read_by(name, field, config, member_path)
+            put(form, place, _field_form(value, name, member_path, depth + len(place) - 1, config), member_path)
+        elif not is_default(member, field, value.__dict__):
+            raise unstorable(member_path, "a field that its model excludes from dumps, whose value would be lost")
+    if decorators.computed_fields and config.get("extra", "ignore") == "ignore":  # others would keep it, or refuse it
+        taken = keys_read(fields, config)
+        for name, computed in decorators.computed_fields.items():
+            if (key := computed.info.alias or name) not in taken:
+                form[key] = _form(getattr(value, name), f"{path}.{name}", depth + 1, config)
     extra = getattr(value, "__pydantic_extra__", None) or {}
     for name in extra:
         if name in form:
-            raise _unstorable(f"{path}.{name}", "an unknown key with the name of a field")
-    return {**form, **_object_form(extra, path, depth, config)}
+            raise unstorable(f"{path}.{name}", "an unknown key with the name of a field")
+    form.update(_object_form(extra, path, depth, config))
+    check_read(form, fields, config, path)
+    return form
 
 
 def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[str, Any]) -> Any:
     """Return the JSON form of a field, by the serializer that the model has for it if it has one."""
-    model = type(value)
+    field, member = type(value).__pydantic_fields__[name], getattr(value, name)
     own = [
-        serializer.info.when_used
-        for serializer in model.__pydantic_decorators__.field_serializers.values()
+        (serializer.cls_var_name, serializer.info)
+        for serializer in type(value).__pydantic_decorators__.field_serializers.values()
         if name in serializer.info.fields or "*" in serializer.info.fields
     ]
     if own:
-        return _form(_dumped(value, own[-1], path, name=name), path, depth + 1, config)
-    member = getattr(value, name)
-    declared = [
-        serializer.when_used
-        for serializer in model.__pydantic_fields__[name].metadata
-        if isinstance(serializer, PlainSerializer)
-        or (isinstance(serializer, WrapSerializer) and not _has_models(member))
-    ]
-    if declared:
-        dumped = _dumped(value, declared[-1], path, name=name, as_any=False)
+        method, info = own[-1]
+        if info.mode == "wrap" and has_models(member):
+            wrap = WrapSerializer(getattr(value, method), when_used=info.when_used)
+            return _form(_wrapped(member, wrap, path, depth, config), path, depth + 1, config)
+        return _form(_dumped(value, info.when_used, path, name=name), path, depth + 1, config)
+    if declared := serializers_of(field):
+        if isinstance(declared[-1], WrapSerializer) and has_models(member):
+            return _form(_wrapped(member, declared[-1], path, depth, config), path, depth + 1, config)
+        dumped = _dumped(value, when_used(declared[-1]), path, name=name, as_any=False)
         return _form(dumped, path, depth + 1, config)
+    inside = list(serializers_inside(field.annotation))
+    if inside and all(when_used(serializer) == "always" for serializer in inside) and not has_models(member):
+        return _form(_dumped(value, "always", path, name=name, as_any=False), path, depth + 1, config)
     try:
         return _form(member, path, depth + 1, config)
     except _WithoutFormError as error:  # the annotation of the field may have a serializer for it, such as list[Array]
         if isinstance(error.value, (re.Pattern, Iterator)):  # its flags would be lost, or it would be used up
             raise
-        for as_any in (True,) if _has_models(member) else (True, False):
+        for as_any in (True,) if has_models(member) else (True, False):
             try:
                 dumped = _dumped(value, "json", path, name=name, as_any=as_any)
                 return _form(dumped, path, depth + 1, config)
@@ -187,16 +218,7 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
         raise
 
 
-def _has_models(value: Any) -> bool:
-    """Return whether a value is a model or dataclass, or has one inside: the type of a field may declare less of it."""
-    if isinstance(value, Mapping):
-        return any(map(_has_models, value.values()))
-    if isinstance(value, (list, tuple, AbstractSet, deque)):
-        return any(map(_has_models, value))
-    return isinstance(value, BaseModel) or dataclasses.is_dataclass(value)
-
-
-def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None, as_any: bool = True) -> Any:
+def _dumped(value: Any, used: str, path: str, *, name: str | None = None, as_any: bool = True) -> Any:
     """Return what a model's own serializer makes of the model, or of one field of it.
 
     With `as_any` pydantic goes by the types of the values. Otherwise it goes by the type that the field declares and
@@ -205,40 +227,40 @@ def _dumped(value: Any, when_used: str, path: str, *, name: str | None = None, a
     try:
         dumped = type(value).__pydantic_serializer__.to_python(
             value,
-            mode="python" if when_used == "always" else "json",
+            mode="python" if used == "always" else "json",
             by_alias=True,
             include=None if name is None or isinstance(value, RootModel) else {name},
             serialize_as_any=as_any,
             warnings=False,
         )
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
-        raise _unstorable(path, f"its model's serializer fails ({shown(error, 200)})") from error
-    return dumped if name is None or isinstance(value, RootModel) else next(iter(dumped.values()))
+        raise unstorable(path, f"its model's serializer fails ({shown(error, 200)})") from error
+    found = dumped if name is None or isinstance(value, RootModel) else next(iter(dumped.values()))
+    if used != "always" and has_asterisks(found) and has_secrets(value if name is None else getattr(value, name)):
+        raise unstorable(path, "a secret, which its model's serializer hides: let it return what is to be stored")
+    return found
 
 
-def _read_by(name: str, field: Any, config: Mapping[str, Any], path: str) -> Sequence[str]:
-    """Return the keys under which validation finds a field: several for an AliasPath, one inside the other."""
-    alias = None if config.get("validate_by_alias") is False else field.validation_alias
-    if isinstance(alias, AliasChoices):
-        alias = next((choice for choice in alias.choices if isinstance(choice, str)), alias.choices[0])
-    if isinstance(alias, str):
-        return (alias,)
-    if alias is None or config.get("validate_by_name") or config.get("populate_by_name"):
-        return (name,)
-    if not all(isinstance(key, str) for key in alias.path):
-        raise _unstorable(path, "a field that its model reads out of a list, by an AliasPath with an index")
-    return tuple(map(str, alias.path))
+def _wrapped(value: Any, serializer: WrapSerializer, path: str, depth: int, config: Mapping[str, Any]) -> Any:
+    """Return what a serializer around that of the type makes of a value with models, each of which is stored whole."""
+    refused: list[Exception] = []
 
+    def whole(member: Any) -> Any:
+        try:
+            return _form(member, path, depth + 1, config)
+        except (FlowStateEncodeError, _WithoutFormError) as error:
+            refused.append(error)
+            raise
 
-def _put(form: dict[str, Any], keys: Sequence[str], value: Any, path: str) -> None:
-    """Put a value under the keys, one inside the other."""
-    for key in keys[:-1]:
-        form = form.setdefault(key, {})
-        if not isinstance(form, dict):
-            raise _unstorable(path, f"under a key in {key!r}, which another field of its model is stored under")
-    if keys[-1] in form and form[keys[-1]] != value:
-        raise _unstorable(path, f"under the key {keys[-1]!r}, which another field of its model is stored under")
-    form[keys[-1]] = value
+    inside = PlainSerializer(whole)
+    try:
+        # The member of a union keeps its serializer, which the one around it would replace.
+        adapter = TypeAdapter(Annotated[Annotated[Any, inside] | None, serializer])
+        return adapter.dump_python(value, mode="python" if serializer.when_used == "always" else "json", warnings=False)
+    except Exception as error:
+        if refused:
+            raise refused[-1] from None
+        raise unstorable(path, f"its model's serializer fails ({shown(error, 200)})") from error
 
 
 def attribute(value: Any, name: str, path: str) -> Any:
@@ -246,7 +268,7 @@ def attribute(value: Any, name: str, path: str) -> Any:
     try:
         return getattr(value, name)
     except AttributeError:
-        raise _unstorable(f"{path}.{name}", f"missing in the {type(value).__qualname__}") from None
+        raise unstorable(f"{path}.{name}", f"missing in the {type(value).__qualname__}") from None
 
 
 def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> str:
@@ -259,7 +281,7 @@ def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> st
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise _unstorable(
+        raise unstorable(
             path, "bytes that are not UTF-8, in a model whose ser_json_bytes and val_json_bytes are not 'base64'"
         ) from None
 
@@ -267,7 +289,7 @@ def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> st
 def _scalar_form(value: Any, path: str) -> Any:
     """Return the text of a time, id, decimal, path, address or the like, from which pydantic reads it back."""
     if isinstance(value, (Secret, SecretStr, SecretBytes)):
-        raise _unstorable(path, "a secret, which its JSON form would hide: store what get_secret_value() returns")
+        raise unstorable(path, "a secret, which its JSON form would hide: store what get_secret_value() returns")
     if hasattr(value, "__fspath__"):
         return _text(str(value), path)
     if isinstance(value, (datetime, time)):
@@ -302,7 +324,7 @@ def _in_whole_minutes(value: datetime | time, path: str) -> datetime | time:
         return value
     if offset is not None and isinstance(value, datetime):
         return value.astimezone(timezone.utc)
-    raise _unstorable(path, "a time whose zone has no offset of whole minutes, which its text cannot hold")
+    raise unstorable(path, "a time whose zone has no offset of whole minutes, which its text cannot hold")
 
 
 def _firestore_form(value: Any) -> Any:
@@ -339,22 +361,18 @@ def _key(key: Any, member_path: str, config: Mapping[str, Any] | None) -> str:
     if isinstance(key, str):
         return _text(key, member_path)
     if config is None:
-        raise _unstorable(member_path, f"under a key of type {type(key).__qualname__}; JSON keys are strings")
+        raise unstorable(member_path, f"under a key of type {type(key).__qualname__}; JSON keys are strings")
     form = _form(key, member_path, 0, config)
     if isinstance(form, str):
         return form
     if isinstance(form, (dict, list)):
-        raise _unstorable(member_path, f"under a key of type {type(key).__qualname__}, which is not a scalar")
+        raise unstorable(member_path, f"under a key of type {type(key).__qualname__}, which is not a scalar")
     return str(form).lower() if isinstance(form, bool) else str(form)
 
 
 def _text(text: str, path: str) -> str:
     if _SURROGATE_PAIR.search(text):
-        raise _unstorable(
+        raise unstorable(
             path, "text with two surrogates that JSON would join to one character: decode it as UTF-16 first"
         )
     return str.__str__(text)  # for an enumeration and other subclasses this is the text itself
-
-
-def _unstorable(path: str, what: str) -> FlowStateEncodeError:
-    return FlowStateEncodeError(f"Cannot store {shown_path(path)}: {what}.", path=path)

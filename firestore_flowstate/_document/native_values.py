@@ -18,6 +18,7 @@ from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, shown
 from ..models import WireModel
 from .json_forms import attribute, plain
+from .model_fields import is_of_pydantic
 from .wire import to_wire
 
 MAX_DEPTH: Final = 20  # https://firebase.google.com/docs/firestore/quotas: depth of maps and arrays
@@ -196,7 +197,7 @@ def _write_any_other(target: Value, value: Any, path: str, depth: int, names: in
         _write_array(target, value, path, depth, names)
     elif isinstance(value, enum.Enum):
         write_value(target, value.value, path, depth, names=names)
-    elif dataclasses.is_dataclass(value) and not (isinstance(value, type) or hasattr(value, "__pydantic_fields__")):
+    elif dataclasses.is_dataclass(value) and not (isinstance(value, type) or is_of_pydantic(value)):
         fields = {field.name: attribute(value, field.name, path) for field in dataclasses.fields(value)}
         _write_map(target, fields, path, depth, names)
     elif not _write_firestore_type(target, value, path, names):

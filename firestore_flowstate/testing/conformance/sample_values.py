@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from ...models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
+from .sample_models import MODEL_FORMS, MODEL_LOST, MODEL_READ_BACK
 
 MEAN_TIME: Final = timedelta(minutes=9, seconds=21)  # the offset of Paris until 1911
 
@@ -216,6 +217,7 @@ FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
     "path": (PurePosixPath("/a/b"), "/a/b"),
     "timedelta": (timedelta(days=1, microseconds=1), "P1DT0.000001S"),
     "date": (date(1815, 12, 10), "1815-12-10"),
+    **MODEL_FORMS,
 }
 """Values, and the JSON that they are stored as."""
 
@@ -233,6 +235,7 @@ LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "alias with an index": (_Listed.model_validate({"all": [1]}), ".first"),
     "time of a zone without an offset": ({"a": time(12, tzinfo=_Zone(None))}, '["a"]'),
     "time of local mean time": ({"a": time(12, tzinfo=_Zone(MEAN_TIME))}, '["a"]'),
+    **MODEL_LOST,
 }
 """Values of which JSON would lose something, and the path inside of each to what would be lost."""
 
@@ -364,5 +367,6 @@ READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "bytes": (b"\xff\xfe\x00", bytes),
     "text": ("text 🙂", str),
     "infinity": ([float("inf"), 1.0], list[float]),
+    **MODEL_READ_BACK,
 }
 """Values, and the types to read them back as."""

@@ -1,0 +1,155 @@
+"""The fields of pydantic models and dataclasses: by which keys validation finds one, and who serializes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, get_args
+
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    EncodedBytes,
+    EncodedStr,
+    PlainSerializer,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    WrapSerializer,
+)
+from pydantic_core import PydanticUndefined
+
+from .._error_texts import shown_path
+from ..errors import FlowStateEncodeError
+
+_SERIALIZERS: Final = (PlainSerializer, WrapSerializer, EncodedBytes, EncodedStr)
+
+
+def unstorable(path: str, what: str) -> FlowStateEncodeError:
+    """Return the error of a value that cannot be stored; `what` says what it is."""
+    return FlowStateEncodeError(f"Cannot store {shown_path(path)}: {what}.", path=path)
+
+
+def is_of_pydantic(value: Any) -> bool:
+    """Return whether a dataclass is one of pydantic's, or has a configuration for it: it is stored as models are."""
+    return hasattr(value, "__pydantic_fields__") or hasattr(value, "__pydantic_config__")
+
+
+def serializers_of(field: Any) -> list[Any]:
+    """Return the serializers that the annotation of a field has for the whole field, innermost first."""
+    return [serializer for serializer in field.metadata if isinstance(serializer, _SERIALIZERS)]
+
+
+def serializers_inside(annotation: Any, above: tuple[Any, ...] = ()) -> Iterator[Any]:
+    """Yield the serializers inside of an annotation, such as that of the members in ``list[Base64Bytes]``."""
+    if hasattr(annotation, "__value__") and annotation not in above:  # a type alias, which may have itself inside
+        yield from serializers_inside(annotation.__value__, (*above, annotation))
+    yield from (found for found in getattr(annotation, "__metadata__", ()) if isinstance(found, _SERIALIZERS))
+    for argument in get_args(annotation):
+        yield from serializers_inside(argument, above)
+
+
+def when_used(serializer: Any) -> str:
+    """Return when a serializer is used, "always" or for JSON alone, in pydantic's words."""
+    return str(getattr(serializer, "when_used", "always"))
+
+
+def is_default(value: Any, field: Any, others: Mapping[str, Any]) -> bool:
+    """Return whether a field has its default; `others` are the model's fields, for a factory that asks for them."""
+    default = field.get_default(call_default_factory=True, validated_data=dict(others))
+    return value is default or (type(value) is type(default) and bool(value == default))
+
+
+def has_models(value: Any) -> bool:
+    """Return whether a value is a model or dataclass, or has one inside: the type of a field may declare less of it."""
+    return any(isinstance(part, BaseModel) or dataclasses.is_dataclass(part) for part in _parts(value))
+
+
+def has_secrets(value: Any) -> bool:
+    """Return whether a value is a secret of pydantic's, or has one inside, also in the fields of a model."""
+    return any(isinstance(part, (Secret, SecretStr, SecretBytes)) for part in _parts(value, of_models=True))
+
+
+def has_asterisks(dumped: Any) -> bool:
+    """Return whether a text in what a serializer returned is of asterisks alone, as pydantic dumps a secret."""
+    return any(isinstance(part, str) and part != "" and set(part) == {"*"} for part in _parts(dumped))
+
+
+def _parts(value: Any, *, of_models: bool = False) -> Iterator[Any]:
+    """Yield a value and what its containers hold, and with `of_models` its models; nothing twice, and no cycle."""
+    seen: dict[int, Any] = {}  # the values too, so that no other comes to have the id of one
+    left = [value]
+    while left:
+        part = left.pop()
+        yield part
+        if isinstance(part, (str, bytes, int, float)) or part is None or id(part) in seen:
+            continue
+        seen[id(part)] = part
+        if isinstance(part, Mapping):
+            left.extend(part.values())
+        elif isinstance(part, (list, tuple, AbstractSet, deque)):
+            left.extend(part)
+        elif of_models and (isinstance(part, BaseModel) or dataclasses.is_dataclass(part)):
+            left.extend(getattr(part, "__dict__", {}).values())
+            left.extend((getattr(part, "__pydantic_extra__", None) or {}).values())
+
+
+def read_by(name: str, field: Any, config: Mapping[str, Any], path: str) -> Sequence[str]:
+    """Return the keys under which validation finds a field: several for an AliasPath, one inside the other."""
+    choices = _choices(field, config)
+    alias = next((choice for choice in choices if isinstance(choice, str)), choices[0] if choices else None)
+    if isinstance(alias, str):
+        return (alias,)
+    if alias is None or _is_read_by_name(config):
+        return (name,)
+    if not all(isinstance(key, str) for key in alias.path):
+        raise unstorable(path, "a field that its model reads out of a list, by an AliasPath with an index")
+    return tuple(map(str, alias.path))
+
+
+def keys_read(fields: Mapping[str, Any], config: Mapping[str, Any]) -> set[str]:
+    """Return the keys of an object that validation looks at for any field."""
+    keys: set[str] = set()
+    for name, field in fields.items():
+        choices = _choices(field, config)
+        keys.update(choice if isinstance(choice, str) else str(choice.path[0]) for choice in choices)
+        if not choices or _is_read_by_name(config):
+            keys.add(name)
+    return keys
+
+
+def check_read(form: dict[str, Any], fields: Mapping[str, Any], config: Mapping[str, Any], path: str) -> None:
+    """Raise FlowStateEncodeError if validation would find a field in the form by an AliasPath to what is another's."""
+    for name, field in fields.items():
+        choices = _choices(field, config)
+        texts = [place for place, choice in enumerate(choices) if isinstance(choice, str)]
+        first = texts[0] if texts else len(choices) if _is_read_by_name(config) else 0  # what the field is stored under
+        for choice in choices[:first]:
+            if isinstance(choice, AliasPath) and choice.search_dict_for_path(form) is not PydanticUndefined:
+                raise unstorable(f"{path}.{name}", "a field that its model would read out of another, by an AliasPath")
+
+
+def _choices(field: Any, config: Mapping[str, Any]) -> list[str | AliasPath]:
+    """Return the aliases that validation tries, in their order."""
+    alias = None if config.get("validate_by_alias") is False else field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return list(alias.choices)
+    return [] if alias is None else [alias]
+
+
+def _is_read_by_name(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("validate_by_name") or config.get("populate_by_name"))
+
+
+def put(form: dict[str, Any], keys: Sequence[str], value: Any, path: str) -> None:
+    """Put a value under the keys, one inside the other."""
+    for key in keys[:-1]:
+        form = form.setdefault(key, {})
+        if not isinstance(form, dict):
+            raise unstorable(path, f"under a key in {key!r}, which another field of its model is stored under")
+    if keys[-1] in form and form[keys[-1]] != value:
+        raise unstorable(path, f"under the key {keys[-1]!r}, which another field of its model is stored under")
+    form[keys[-1]] = value

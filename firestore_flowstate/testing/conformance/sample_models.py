@@ -1,0 +1,200 @@
+"""Models whose own declarations say how they are written and read: serializers, aliases, defaults, configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Final, Union
+
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    Base64Bytes,
+    Base64Str,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    WrapSerializer,
+    computed_field,
+    field_serializer,
+    field_validator,
+    model_serializer,
+)
+
+
+class _Animal(BaseModel):
+    legs: int = 4
+
+
+class _Cat(_Animal):
+    lives: int = 9
+
+
+def _unwrapped(value: Any) -> Any:
+    return value["wrapped"] if isinstance(value, dict) else value
+
+
+def _wrap(value: Any, handler: Callable[[Any], Any]) -> Any:
+    return {"wrapped": handler(value)}
+
+
+class _Wrapped(BaseModel):
+    """Its fields have serializers around those of their types, which declare less than their values have."""
+
+    by_annotation: Annotated[_Animal, WrapSerializer(_wrap), BeforeValidator(_unwrapped)]
+    by_method: list[_Animal] = []
+
+    @field_serializer("by_method", mode="wrap")
+    def _dump(self, value: Any, handler: Callable[[Any], Any]) -> Any:
+        return _wrap(value, handler)
+
+    @field_validator("by_method", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        return _unwrapped(value)
+
+
+_Hexadecimal = Annotated[
+    int,
+    PlainSerializer(lambda number: f"0x{number:x}"),
+    BeforeValidator(lambda value: int(value, 16) if isinstance(value, str) else value),
+]
+
+
+class _Inside(BaseModel):
+    """The serializers are inside of the types of its fields."""
+
+    perhaps: _Hexadecimal | None = None
+    many: dict[str, tuple[_Hexadecimal, ...]] = {}
+
+
+class _Base64(BaseModel):
+    data: Base64Bytes
+    text: Base64Str
+    more: list[Base64Bytes] = []
+
+
+@dataclasses.dataclass
+class _Configured:
+    """A dataclass of the standard library with a configuration of its own."""
+
+    __pydantic_config__: ClassVar = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
+
+    data: bytes
+
+
+class _Around(BaseModel):
+    inside: _Configured
+
+
+class _Kept(BaseModel):
+    """What it excludes from dumps has its default, which a factory makes."""
+
+    history: list[int] = Field(default_factory=list, exclude=True)
+    number: Any = Field(default=1, exclude=True)
+
+
+class _Spelled(BaseModel):
+    model_config = ConfigDict(alias_generator=str.upper)
+
+    of_python: int = 0
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def double(self) -> int:
+        return 2 * self.of_python
+
+
+class _NamedAsChoice(BaseModel):
+    """A computed field has the name by which another field is read."""
+
+    at: int = Field(default=0, validation_alias=AliasChoices(AliasPath("place", "at"), "at"))
+    hidden: int = Field(default=0, alias="seen", exclude=True)
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def place(self) -> dict[str, int]:
+        return {"at": 7}
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def seen(self) -> int:
+        return 7
+
+
+class _ReadOutOfAnother(BaseModel):
+    many: list[int] = []
+    first: int = Field(default=0, validation_alias=AliasChoices(AliasPath("many", 0), "first"))
+
+
+class _Parent(BaseModel):
+    number: int
+
+    @model_serializer(mode="wrap")
+    def _of_parent(self, handler: Callable[[Any], Any]) -> Any:
+        return {**handler(self), "by": "parent"}
+
+
+class _Child(_Parent):
+    @model_serializer(mode="wrap", when_used="json")
+    def _of_child(self, handler: Callable[[Any], Any]) -> Any:
+        return {**handler(self), "by": "child"}
+
+
+class _Hiding(BaseModel):
+    password: SecretStr
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _dump(self, handler: Callable[[Any], Any]) -> Any:
+        return handler(self)
+
+
+class _Telling(BaseModel):
+    password: SecretStr
+
+    @field_serializer("password", when_used="json")
+    def _dump(self, value: SecretStr) -> str:
+        return value.get_secret_value()
+
+
+class _Beside(BaseModel):
+    many: list[Union[_Hexadecimal, SecretStr]]  # noqa: UP007  # Python 3.10 does not join an Annotated by |
+
+
+MODEL_FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
+    "serializers around models of subclasses": (
+        _Wrapped(by_annotation=_Cat(lives=1), by_method=[_Cat(lives=2)]),
+        {"by_annotation": {"wrapped": {"legs": 4, "lives": 1}}, "by_method": {"wrapped": [{"legs": 4, "lives": 2}]}},
+    ),
+    "serializers inside of types": (
+        _Inside(perhaps=255, many={"a": (1, 2)}),
+        {"perhaps": "0xff", "many": {"a": ["0x1", "0x2"]}},
+    ),
+    "computed field with a generated alias": (_Spelled.model_validate({"OF_PYTHON": 1}), {"OF_PYTHON": 1, "DOUBLE": 2}),
+    "serializer of a subclass": (_Child(number=1), {"number": 1, "by": "child"}),
+    "secret that its serializer tells": (_Telling(password=SecretStr("pw")), {"password": "pw"}),
+}
+"""Models, and the JSON that they are stored as."""
+
+MODEL_LOST: Final[Mapping[str, tuple[Any, str]]] = {
+    "excluded list": (_Kept(history=[1]), ".history"),
+    "excluded value that is only equal to the default": (_Kept(number=True), ".number"),
+    "field that would be read out of another": (_ReadOutOfAnother(many=[5], first=1), ".first"),
+    "secret that its serializer hides": ({"a": _Hiding(password=SecretStr("pw"))}, '["a"]'),
+    "secret beside what a serializer writes": (_Beside(many=[1, SecretStr("pw")]), ".many[1]"),
+}
+"""Models of which JSON would lose something, and the path inside of each to what would be lost."""
+
+MODEL_READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
+    "model with serializers around those of its types": (_Wrapped(by_annotation=_Animal()), _Wrapped),
+    "model with serializers inside of its types": (_Inside(perhaps=255, many={"a": (1, 2)}), _Inside),
+    "model with texts in base64": (_Base64(data=b"aGk=", text="aGk=", more=[b"aGk="]), _Base64),
+    "dataclass with a configuration": (_Configured(b"\xff"), _Configured),
+    "dataclass with a configuration in a model": (_Around(inside=_Configured(b"ab")), _Around),
+    "model with an excluded list": (_Kept(), _Kept),
+    "model with a computed field named as a choice": (_NamedAsChoice(at=1), _NamedAsChoice),
+}
+"""Models, and the types to read them back as."""
