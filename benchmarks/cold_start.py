@@ -5,7 +5,7 @@
 Every figure is of a fresh interpreter; the contenders of a round take turns, and only ratios within a round are
 compared. `bare` is an interpreter that does nothing, `pydantic` defines one small model, `grpc` is the import of
 grpc.aio. `AsyncClient` saves a state of size S as native maps, `store` and `blocking` the same state: on the emulator,
-and with what stands in production's place, where both look for credentials, get a token and connect by TLS.
+and with what stands in production's place: there both look for credentials, get a token and connect by TLS.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class LongRuns:
         self.claimed = spent()
         for index in range(STEPS):
             await run.step(f"step-{index}", self._give, index)
-            if not run.is_replaying:  # it takes as long as a third of a replayed step
+            if not run.is_replaying:  # reading the clock takes a third as long as replaying a step
                 self.marks.append(time.process_time())
         self._reached.set()
         while True:

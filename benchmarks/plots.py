@@ -23,7 +23,7 @@ def draw(lines: Sequence[Mapping[str, Any]], folder: Path = FOLDER) -> None:
 
 
 def _svg(lines: Sequence[Mapping[str, Any]]) -> str:
-    import matplotlib as mpl  # which takes its time to import, and is needed by --readme alone
+    import matplotlib as mpl  # here, since it takes long to import and only --readme needs it
     from matplotlib.figure import Figure
 
     plain = {"text.color": _TEXT, "axes.edgecolor": _TEXT, "axes.labelcolor": _TEXT} | {

@@ -1,7 +1,7 @@
 """What stands in production's place on this machine: Firestore behind TLS, and the metadata server that gives tokens.
 
-Google's own libraries look for both where the environment says. The token is any; nobody checks it. Firestore answers
-commits alone, at once.
+Variables of the environment lead Google's own libraries to both. The token is any text, which nobody checks. This
+Firestore answers commits alone, at once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def production() -> Iterator[dict[str, str]]:
         firestore.start()
         try:
             yield {
-                "HOME": folder,  # where no credentials of gcloud are
+                "HOME": folder,  # a folder without credentials of gcloud
                 "GCE_METADATA_HOST": where,
                 "GCE_METADATA_IP": where,
                 "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(roots),

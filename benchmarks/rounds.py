@@ -108,7 +108,7 @@ async def mean_cost(operation: Operation, first: int, count: int, in_flight: int
         for index in range(first + offset, first + count, in_flight):
             await operation(index)
 
-    gc.collect()  # no contender pays for garbage of another; collections while it runs count as its own
+    gc.collect()  # no contender pays for the garbage of another, and each pays for its own
     began = spent()
     await asyncio.gather(*(worker(offset) for offset in range(min(in_flight, count))))
     cost = since(began)

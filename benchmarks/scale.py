@@ -40,7 +40,7 @@ DAY: Final = 86_400  # seconds
 
 SHARDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 500)
 WRITES_A_FLOW: Final = (2, 12, 102)  # a create and an end, with no, 10 and 100 steps between
-FLOWS: Final = (100, 1_000, 10_000, 100_000)  # started a second
+FLOWS: Final = (100, 1_000, 10_000, 100_000)  # flows started a second
 WAKES: Final = (10, 100, 400, 1_000, 10_000)  # runs woken a second
 WAITING: Final = 1_000_000  # runs that wait for the same moment
 QUEUES: Final = (1, 2, 3, 8, 25)
@@ -97,8 +97,8 @@ def read_page(by_shard: Sequence[Sequence[int]], start: int, limit: int) -> Aske
         limit: How many flows it has; whatever is left over tells that there is another page.
     """
     shards = range(len(by_shard))
-    fetched = [bisect_left(places, start) for places in by_shard]  # up to where each shard was read
-    ready: list[list[int]] = [[] for _ in by_shard]  # what of it was not taken yet
+    fetched = [bisect_left(places, start) for places in by_shard]  # the index up to which each shard was read
+    ready: list[list[int]] = [[] for _ in by_shard]  # the states of each shard that were read and not taken yet
     ended = [False] * len(by_shard)
     queries = documents = billed = rounds = taken = 0
 
@@ -115,7 +115,7 @@ def read_page(by_shard: Sequence[Sequence[int]], start: int, limit: int) -> Aske
 
     while (missing := limit - taken) > 0:
         dry = [shard for shard in shards if not ready[shard] and not ended[shard]]
-        if dry:  # and with them those that run dry before the page is full
+        if dry:  # and with them the shards that run dry before the page is full
             before_last = sorted(place for places in ready for place in places)[: missing - 1]
             if missing > 1:
                 last = before_last[-1] if len(before_last) == missing - 1 else math.inf

@@ -103,7 +103,7 @@ async def flows_over(
     """
     notes = Notes(application.dispatcher if application is not None else None)
     if application is None:
-        assert settings is not None  # noqa: S101  # one of the two says where the flow states are
+        assert settings is not None  # noqa: S101  # settings are given if no application is
         async with opened(settings) as store:
             yield Flows(store, dispatcher=notes), notes
         return
@@ -141,7 +141,7 @@ def _named(text: str) -> object:
         raise MisusedError(f"{module} is the path of a file: name the module, as in {meant}:{name}")
     if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
         raise MisusedError(f"{text!r} is not MODULE:NAME, such as shop.app:flows")
-    warn_of_misspelt_variables()  # which the application's own store does not read either
+    warn_of_misspelt_variables()  # the application's own store does not read them either
     if "" not in sys.path:  # as python -m has it: the application lies in the current directory
         sys.path.insert(0, "")
     try:
@@ -160,7 +160,7 @@ def _named(text: str) -> object:
 
 
 def _place(error: BaseException) -> str:
-    """Return where an import failed: the last line of the application, though a library may have raised the error."""
+    """Return the last line of the application at which an import failed, though a library may have raised the error."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({_shortest(error.filename)}:{error.lineno})"
     libraries = tuple(f"{path}{os.sep}" for path in {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])})

@@ -23,10 +23,10 @@ from .output import counted, say, shown, tell
 from .parameters import pause
 from .running import run
 
-_OVERDUE: Final = timedelta(seconds=10)  # as of `Flows.sweep`: what is due for less is left to its dispatcher
+_OVERDUE: Final = timedelta(seconds=10)  # as in `Flows.sweep`: what is due for less is left to its dispatcher
 _PAGE: Final = 300  # summaries of one query, the most that a store gives
-_LINE: Final = "flowstate: %(message)s"  # as of what else the command says of trouble
-_AT_ONCE: Final = 16  # runs driven at a time, as of `Flows.worker`
+_LINE: Final = "flowstate: %(message)s"  # the form of all that the command says of trouble
+_AT_ONCE: Final = 16  # runs driven at a time, as in `Flows.worker`
 
 
 @click.command()
@@ -111,7 +111,7 @@ async def _drive_what_is_due(flows: Flows, limit: int) -> Counter[str]:
             try:
                 outcomes[await flows.drive(id)] += 1
             except UnknownFlowError:
-                return  # another application's
+                return  # it is a run of another application
 
     before, after = datetime.now(timezone.utc) - _OVERDUE, None
     while outcomes.total() < limit:
@@ -153,7 +153,7 @@ async def _work(flows: Flows, at_once: int, poll: float) -> None:
         async with flows, flows.worker(at_once=at_once, poll=poll):
             say("the worker looks for runs that are due")
             await asyncio.get_running_loop().create_future()
-    except asyncio.CancelledError:  # by a signal, which is how a worker ends
+    except asyncio.CancelledError:  # a signal cancels, and that is how a worker ends
         say("the worker has ended")
     finally:
         await close_store(flows)

@@ -31,7 +31,7 @@ def indexes(keys: Sequence[str], format: Literal["firebase", "terraform"], unsha
     It has the composite indexes, the fields without an index and the TTL policies, as firestore.indexes.json or as
     Terraform resources. Firestore is not called.
     """
-    from ..indexes import index_file  # here, since it loads the types of documents, which --help need not wait for
+    from ..indexes import index_file  # here, since it loads the types of documents, for which --help need not wait
 
     need_output()
     text = index_file(given_settings(), where=keys, format=format, unsharded_too=unsharded_too)

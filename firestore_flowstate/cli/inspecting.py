@@ -195,7 +195,7 @@ def doctor(as_json: bool, application: Flows | None) -> int:
 
 async def _examine(application: Flows | None, settings: FlowStateSettings | None, *, as_json: bool) -> int:
     if application is None:
-        assert settings is not None  # noqa: S101  # one of the two says where the flow states are
+        assert settings is not None  # noqa: S101  # settings are given if no application is
         async with opened(settings) as store:
             return await _print_findings(store, None, as_json=as_json)
     if not isinstance(application.store, FirestoreFlowStateStore):

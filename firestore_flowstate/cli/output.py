@@ -178,7 +178,7 @@ def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False)
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
-        redirect_stdout=is_terminal(sys.stdout),  # a result goes above the bar, or where it was sent
+        redirect_stdout=is_terminal(sys.stdout),  # a result goes above the bar, unless it was sent elsewhere
         disable=not is_terminal(sys.stderr),
     ) as bar:
         task = bar.add_task(what, total=total)

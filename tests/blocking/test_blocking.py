@@ -259,7 +259,7 @@ class TestThreads:
         assert 1 == len(loop_threads())
 
     def test_functions_run_where_the_call_is(self, store: SyncFlowStateStore) -> None:
-        """What is passed to modify runs on the caller's thread, where the blocking store may be used."""
+        """What is passed to modify runs on the caller's thread, and may use the blocking store."""
         store.save("a", FlowState.start())
         store.save("b", FlowState.start(name="from b"))
         seen = []

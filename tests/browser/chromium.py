@@ -21,7 +21,7 @@ async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=program,
-            chromium_sandbox=False,  # which root cannot have
+            chromium_sandbox=False,  # root cannot have one
             args=["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"],
             env={
                 **os.environ,

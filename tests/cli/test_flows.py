@@ -302,7 +302,7 @@ def test_an_answer_that_does_not_fit(flowstate: Processes, here: Callable[..., O
 
 
 def test_an_answer_that_was_forgotten(flowstate: Processes, here: Callable[..., Outcome]) -> None:
-    """It is null, as JSON has it, and the error says where to give one."""
+    """It is null, as JSON has it, and the error says how to give one."""
     start(flowstate, "order-6", {"number": 6})
     code, out, err = here("resume", "order-6")
 

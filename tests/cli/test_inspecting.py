@@ -393,7 +393,7 @@ def test_doctor(
     store: SyncFlowStateStore,
     flow_state_settings: FlowStateSettings,
 ) -> None:
-    """It says where it looks and what it finds. Finding something is exit code 1."""
+    """It says which collection it examines, and what it finds. Finding something is exit code 1."""
     where = (
         f"{flow_state_settings.collection} in {flow_state_settings.project} "
         f"on the emulator {flow_state_settings.emulator_host}\n"

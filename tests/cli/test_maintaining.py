@@ -64,7 +64,7 @@ def test_purge_goes_on_after_it_was_killed(
     def hold_the_third_page(chunk: bytes) -> None:
         nonlocal named
         named += chunk.count(b"/id-")
-        if named > 250:  # two pages of 100 and the cursors behind them, and some of the third
+        if named > 250:  # ids: two pages of 100, the cursors behind them, and some of the third
             proxy.hold()
 
     proxy.on_request(hold_the_third_page)

@@ -28,7 +28,7 @@ def test_this_machine_has_an_emulator() -> None:
 
 
 def test_the_cloud_cli_is_found_through_a_link(bare_machine: Path) -> None:
-    """The jar lies beside the SDK's own gcloud, wherever PATH links to it from."""
+    """The jar lies beside the SDK's own gcloud, whatever link on PATH leads to it."""
     write_java(bare_machine / "bin")
     jar = write_jar(bare_machine / "sdk" / COMPONENT)
     gcloud = write_program(bare_machine / "sdk" / "bin" / "gcloud", "exit 1")
@@ -38,7 +38,7 @@ def test_the_cloud_cli_is_found_through_a_link(bare_machine: Path) -> None:
 
 
 def test_a_wrapper_of_gcloud_is_asked_for_its_root(bare_machine: Path) -> None:
-    """A gcloud that stands outside the SDK, as snap and some package managers have it, knows where that is."""
+    """A gcloud that stands outside the SDK, as snap and some package managers have it, knows the SDK's folder."""
     write_java(bare_machine / "bin")
     jar = write_jar(bare_machine / "sdk" / COMPONENT)
     asked = "info --format=value(installation.sdk_root)"
@@ -181,7 +181,7 @@ def test_a_java_that_is_too_old_is_named(bare_machine: Path, programs: Programs)
 
 
 def test_a_java_that_only_pretends_is_named(bare_machine: Path) -> None:
-    """MacOS has a java on PATH which only says where to get one."""
+    """MacOS has a java on PATH which only says how to get one."""
     java = write_program(bare_machine / "bin" / "java", 'echo "Unable to locate a Java Runtime." >&2', "exit 1")
     write_jar(bare_machine / ".cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar")
 

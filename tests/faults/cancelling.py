@@ -15,7 +15,7 @@ from tests.faults.writes import Store
 from tests.rpc.tcp_proxy import TcpProxy
 
 CANCELLED: Final = "cancelled"
-SECONDS: Final = 5.0  # for what was cancelled to end, on a machine that is busy
+SECONDS: Final = 5.0  # that what was cancelled may take to end, on a machine that is busy
 
 
 def turns() -> Iterator[int]:

@@ -283,7 +283,7 @@ async def test_a_timeout_around_a_call(store: Store, proxy: TcpProxy, direct: St
             began = time.monotonic()
             with pytest.raises(asyncio.TimeoutError) as error:
                 await timeout(write.run(store, "id", read, 1))
-            assert time.monotonic() - began < 5.0  # of 30
+            assert time.monotonic() - began < 5.0  # of the timeout of 30 s
             assert not isinstance(error.value, StoreUnavailableError)
             with pytest.raises(DeadlineError):
                 await timeout(store.load("id", timeout=0.01))

@@ -23,7 +23,7 @@ from tests.faults.writes import MARK, Store, a_state, incompressible
 from tests.rpc.tcp_proxy import TcpProxy
 
 LARGE: Final = incompressible(600_000)  # into a part, in several commits if a request has 256 KiB
-WAITING: Final = ("blocking.py", "_waiting.py", "loop_thread.py", "contextlib.py")  # where a thread waits for a loop
+WAITING: Final = ("blocking.py", "_waiting.py", "loop_thread.py", "contextlib.py")  # in these a thread waits for a loop
 Blocking = Callable[[SyncFlowStateStore, FlowState], object]
 
 
@@ -97,7 +97,7 @@ def test_an_interrupt(flow_state_settings: FlowStateSettings, proxy: TcpProxy, c
     assert {True, False} == outcomes
 
 
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # those of the lines before the loop has it
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # those that no loop had yet
 @pytest.mark.parametrize(("call", "value"), WRITES.values(), ids=WRITES)
 def test_an_interrupt_at_any_line(flow_state_settings: FlowStateSettings, call: Blocking, value: Any) -> None:
     """It may come at any line of the waiting. A trace function aims it, since a signal cannot be aimed so."""
@@ -190,7 +190,7 @@ def _interrupted_at(count: int, call: Callable[[], object]) -> bool:
 
 
 def _is_dropping(frame: FrameType | None) -> bool:
-    """Return whether it is called by a finalizer, where Python ignores what is raised."""
+    """Return whether a finalizer calls it: Python ignores what finalizers raise."""
     while frame is not None:
         if frame.f_code.co_name == "__del__":
             return True

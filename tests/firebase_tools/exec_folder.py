@@ -1,7 +1,7 @@
 """Writes the folder that `make firebase-exec` runs firebase-tools in: `exec_folder.py FOLDER`.
 
 It is the project's own firebase.json with what it names, but on a free port, since firebase-tools takes no other
-one when its port is taken; and a jar around the emulator's jar, wherever that comes from: firebase-tools runs
+one when its port is taken; and a jar around the emulator's jar, from whatever tool that is: firebase-tools runs
 `java -jar`, and the Google Cloud CLI's jar names no main class.
 """
 

@@ -129,7 +129,7 @@ async def live(job: Job) -> None:
 
 async def _end_with(parent: int) -> None:
     """Have this process end when the nursery ends."""
-    while os.getppid() == parent:  # noqa: ASYNC110  # nobody tells
+    while os.getppid() == parent:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0.5)
     os._exit(2)
 

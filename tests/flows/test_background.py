@@ -50,7 +50,7 @@ async def test_a_drive_that_cannot_reach_the_store_is_tried_again(
     await store.store.update("x", events_triggered={"a": 7})
     out_of_reach.failures = 3
     await flows._engine.dispatch("x", 1)
-    while out_of_reach.failures:  # noqa: ASYNC110  # nothing tells
+    while out_of_reach.failures:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0.001)
 
     assert 7 == await flows.result("x", timeout=5)
@@ -73,7 +73,7 @@ async def test_closing_forgets_what_was_to_be_tried_again(store: CountingStore) 
     await blocked(out_of_reach, "x")
     out_of_reach.failures = 1
     await flows._engine.dispatch("x", 1)
-    while out_of_reach.failures:  # noqa: ASYNC110  # nothing tells
+    while out_of_reach.failures:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0.001)
     await asyncio.sleep(0)
     timers = flows._engine.dispatcher._timers  # type: ignore[attr-defined]  # of the dispatcher in this process

@@ -74,7 +74,7 @@ async def test_a_driver_that_was_taken_over_records_nothing(flows: Flows, store:
     writes = len(store.writes)
     drive.poke()
     await asyncio.wait_for(cancelled.wait(), 5)
-    while "x" in flows._engine.drives:  # noqa: ASYNC110  # nothing tells
+    while "x" in flows._engine.drives:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0.001)
 
     assert writes == len(store.writes)
@@ -177,7 +177,7 @@ async def test_a_child_whose_parent_a_blind_save_drops_still_knocks(
         return await run.child("child", child, id="y")
 
     await flows.start(parent, id="x")
-    while (await store.load("y")) is None:  # noqa: ASYNC110  # nothing tells
+    while (await store.load("y")) is None:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0.001)
     await blocked(store, "y")
     await blocked(store, "x")

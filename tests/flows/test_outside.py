@@ -250,7 +250,7 @@ async def test_a_cancelled_run_cancels_a_long_chain_of_children(flows: Flows, st
 
     await flows.start(nested, 250, id="x250")
     for depth in range(251):
-        while await store.load(f"x{depth}") is None:  # noqa: ASYNC110  # nobody tells
+        while await store.load(f"x{depth}") is None:  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0.01)
         await blocked(store, f"x{depth}")
     await flows.cancel("x250")

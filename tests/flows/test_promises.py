@@ -135,7 +135,7 @@ async def test_a_run_is_not_suspended_while_any_look_at_its_child_is_under_way(
         await asyncio.sleep(0)
     drive.waits.look_at_child(drive.waits.open["child"])
     drive.waits.look_at_child(drive.waits.open["child"])
-    while looks < 2:  # noqa: ASYNC110  # nobody tells
+    while looks < 2:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0)
     for _ in range(100):
         await asyncio.sleep(0)
@@ -251,7 +251,7 @@ async def test_a_task_group_of_which_two_fail_goes_on_after_one_retry(flows: Flo
 
     @flows.flow
     async def grouped(run: Run) -> int:
-        group = getattr(asyncio, "TaskGroup")()  # noqa: B009  # which the types of Python 3.10 have not
+        group = getattr(asyncio, "TaskGroup")()  # noqa: B009  # the types of Python 3.10 do not have it
         async with group:
             tasks = [group.create_task(run.step("item", fragile, number)) for number in range(3)]
         return sum(task.result() for task in tasks)

@@ -168,15 +168,15 @@ async def test_a_run_that_is_taken_over_is_a_recovery_and_a_lost_lease(
             return await run.step("wait", wait)
 
     await first.start("work", id="x")
-    while "x" not in first._engine.drives or not first._engine.drives["x"].flights:  # noqa: ASYNC110  # nothing tells
+    while "x" not in first._engine.drives or not first._engine.drives["x"].flights:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0)
     await store.update("x", extra={"wakeAt": 1})
     taking_over = asyncio.ensure_future(second.drive("x"))
-    while "x" not in second._engine.drives:  # noqa: ASYNC110  # nothing tells
+    while "x" not in second._engine.drives:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0)
     goes_on.set()
     assert "done" == await taking_over
-    while "x" in first._engine.drives:  # noqa: ASYNC110  # nothing tells
+    while "x" in first._engine.drives:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0)
     found = measured(reader)
     await first.close()

@@ -106,11 +106,11 @@ class Torture:
             self.counts["server killed"] += 1
         wrong = await self._calm(flows, actors)
         self.is_over = True
-        await keeper  # which must not leave a process behind that it has just started
+        await keeper  # it must not leave a process behind that it has just started
         for pid in self.pids:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-            while pid and not self.nursery.has_ended(pid):  # noqa: ASYNC110  # nobody tells
+            while pid and not self.nursery.has_ended(pid):  # noqa: ASYNC110  # no event tells of it
                 await asyncio.sleep(0.01)
         self.pids = [0] * _WORKERS
         return [*wrong, *await self._judge(flows, journal, restored=number % 3 == 1)]
@@ -205,7 +205,7 @@ class Torture:
             left = {id for id, state in states.items() if ended_of(state) is None or record_of(state).todo}
             if not left and self.may_retry:  # one that was seen to have ended may have been retried since
                 self.may_retry, turn, left = False, self.turns, set(self.begun)
-                while self.turns < turn + 2 and not actors[1].done():  # noqa: ASYNC110  # nobody tells
+                while self.turns < turn + 2 and not actors[1].done():  # noqa: ASYNC110  # no event tells of it
                     await asyncio.sleep(0.02)
         actors[1].cancel()
         return [f"{id} does not end" for id in sorted(left)]

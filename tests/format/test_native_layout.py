@@ -166,7 +166,7 @@ async def test_what_was_loaded_from_genkit_is_written_as_genkit_wrote_it(
         await store.save("by-us", loaded)
 
     expected = fields(written)
-    expected.setdefault("cache", {})  # which Genkit JS leaves out by mistake, and cannot read without
+    expected.setdefault("cache", {})  # Genkit JS leaves it out by mistake, and cannot read a document without it
     assert same(expected) == same(fields(collection.read("by-us")))
 
 

@@ -60,7 +60,7 @@ def test_datetimes_are_written_to_the_microsecond(moment: datetime) -> None:
     target = Value()
     try:
         write_value(target, moment, "input", names=5)
-    except FlowStateEncodeError:  # the first and last hours of all, which UTC has not
+    except FlowStateEncodeError:  # the first and last hours of the calendar, which UTC does not have
         assert moment.year in (1, 9999)
         return
 

@@ -1,4 +1,4 @@
-"""Unknown keys by themselves in Firestore: where they are stored, what they cost, in every layout."""
+"""Unknown keys by themselves in Firestore: how they are stored and what they cost, in every layout."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ LATE = {
     "testing": (1, "pytest is loaded when its suites are asked for"),
     "testing.plugin": (6, "it is loaded in every run of an environment, also in those that test something else"),
 }
-"""Where imports stand inside functions: how many, and why. `flows` and `cli` have lists of their own to keep."""
+"""How many imports inside functions a room has, and why. `flows` and `cli` have lists of their own to keep."""
 
 
 WHOLES = ("flows.driving.Drive", "flows.run.Run", "flows.flows.Flows", "flows.blocking.BlockingFlows")
@@ -444,7 +444,7 @@ def test_testing_can_be_imported_without_pytest() -> None:
 
 
 def test_each_test_has_its_folder_and_each_folder_its_line() -> None:
-    """tests/README.md says which test goes where. A package can have modules of the names that others have."""
+    """Each folder has a line in tests/README.md. A package can have modules of the names that others have."""
     tests = Path(__file__).parents[1]
     folders = {path.parent for path in tests.rglob("test_*.py")}
     listed = re.findall(r"^\| \[`([a-z_]+)/`\]", (tests / "README.md").read_text(), re.MULTILINE)

@@ -103,13 +103,13 @@ def test_the_reference_keeps_to_the_words() -> None:
 
 CODE = sorted(
     module
-    for pattern in ("*.py", "_*/*.py")
-    for module in (PROJECT / "firestore_flowstate").glob(pattern)
-    if module.parent.name != "__pycache__"
+    for folder in ("firestore_flowstate", "tests", "benchmarks", "examples")
+    for module in (PROJECT / folder).rglob("*.py")
+    if module != Path(__file__)
 )
 PLACES_IN_CODE = re.compile(
     r"^ *where: |where (?:a page ended|a watch gets its items|flow states are kept|from\.|it stands in the order"
-    r"|the page before ended|to\.|to go on)",
+    r"|the page before ended|to\.|to go on)|exec, start, download, where",
     re.IGNORECASE,
 )
 
@@ -117,15 +117,27 @@ PLACES_IN_CODE = re.compile(
 def said_in(module: Path) -> list[str]:
     """Return the lines of the docstrings and comments of a module, without code in them."""
     lines: list[str] = []
+    before = tokenize.NEWLINE
     for token in tokenize.generate_tokens(io.StringIO(module.read_text()).readline):
-        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and '"""' in token.string[:4]):
+        is_statement = before in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and is_statement):
             lines += re.sub(r"`+[^`]*`+", "", token.string).splitlines()
+        if token.type not in (tokenize.COMMENT, tokenize.NL):
+            before = token.type
     return lines
 
 
 @pytest.mark.parametrize("module", CODE, ids=lambda module: str(module.relative_to(PROJECT)))
-def test_the_rooms_of_the_store_keep_to_the_words(module: Path) -> None:
-    """Their docstrings and comments say "if" and "when". The places that are named stay."""
+def test_the_code_keeps_to_the_words(module: Path) -> None:
+    """Its docstrings and comments say "if" and "when", in tests and benchmarks too. The places that are named stay."""
     found = [line for line in said_in(module) if re.search(SHUNNED[0][0], PLACES_IN_CODE.sub("", line), re.IGNORECASE)]
 
     assert [] == found, "write if, or when"
+
+
+def test_a_forbidden_word_in_code_is_found(tmp_path: Path) -> None:
+    """It is found in a docstring and in a comment, and not in a string or in code."""
+    module = tmp_path / "module.py"
+    module.write_text('"""A where here."""\n\nwhere = """where"""\n# There, where.\n')
+
+    assert ['"""A where here."""', "# There, where."] == said_in(module)

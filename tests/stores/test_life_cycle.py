@@ -87,7 +87,7 @@ def test_a_store_in_memory_is_neither_pickled_nor_copied(take: object) -> None:
 
 @pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
 async def test_a_store_that_is_sent_elsewhere_lists_there(flow_state_settings: FlowStateSettings, take: object) -> None:
-    """Another process has imported nothing yet, whatever the store has used where it was pickled."""
+    """Another process has imported nothing yet, whatever the store had used when it was pickled."""
     async with FirestoreFlowStateStore(flow_state_settings) as store:
         await store.list()
         taken = take(store)  # type: ignore[operator]  # each can be called

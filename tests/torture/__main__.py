@@ -24,7 +24,7 @@ def main() -> int:
     began = time.monotonic()
 
     def say(line: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True)  # it is a program
+        print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True)  # a program prints
 
     say(f"seed {seed}")
     try:
