@@ -2,7 +2,7 @@
 
     python benchmarks/backup_at_scale.py [STATES]
 
-Saves that many states (100,000) of three steps of 100 bytes in a fresh emulator, from a process of its own; exports
+It saves that many states (100,000) of three steps of 100 bytes in a fresh emulator, from another process. It exports
 them to a file, imports the file into another collection, and compares what is there with each line. The peak of
 resident memory since the start is shown at every tenth: if it stands still, memory does not grow with the number of
 states. The emulator walks over the whole collection for each page of a list, and takes most of the time of an export.

@@ -3,7 +3,7 @@
     python benchmarks/bulk.py
 
 States of size S. `plain` is Google's client with native maps, one document after the other, as a loop with `await` in
-it does; `one by one` is our store used in that way. All figures are for one state.
+it does. `one by one` is our store used in that way. All figures are for one state.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/codecs.py
 
 Two kinds of text: the cache of our states (half structure, half words that do not repeat themselves), and prose, the
-language reference that Python carries with it. What calls of language models hold lies between; a conversation that
+language reference that Python carries with it. What calls of language models hold lies between. A conversation that
 each step repeats compresses better than both.
 """
 
@@ -30,7 +30,7 @@ else:
 
 _LENGTHS: Final = (1_000, 2_000, 4_096, 16_000, 64_000, 500_000)
 _LEVELS: Final = (-1, 1, 2, 3, 6, 9)
-_TABLES: Final = ((12, 7), (13, 6), (13, 7), (14, 6), (14, 7))  # hash_log and min_match; the third is the store's
+_TABLES: Final = ((12, 7), (13, 6), (13, 7), (14, 6), (14, 7))  # hash_log and min_match. The third is the store's
 _SECONDS: Final = several(30) / 1_000
 _ROUNDS: Final = several(7)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/cold_start.py
 
-Every figure is of a fresh interpreter; the contenders of a round take turns, and only ratios within a round are
+Every figure is of a fresh interpreter. The contenders of a round take turns, and only ratios within a round are
 compared. `bare` is an interpreter that does nothing, `pydantic` defines one small model, `grpc` is the import of
 grpc.aio. `AsyncClient` saves a state of size S as native maps, `store` and `blocking` the same state: on the emulator,
 and with what stands in production's place: there both look for credentials, get a token and connect by TLS.

@@ -4,7 +4,7 @@
 
 For each state there is one CommitRequest and one GetDocumentRequest, serialized beforehand. The document has one
 field: the whole state as one JSON string, uncompressed. So the floor pays for grpc and for the bytes of the state,
-and for nothing else; no client in Python can be cheaper and keep the same text.
+and for nothing else. No client in Python can be cheaper and keep the same text.
 
 `CompressingFloor` begins with the state as a dict and ends with one: orjson, zstd as the store has it, one bytes field,
 and the same stub. It neither checks a value nor keeps what orjson loses.

@@ -6,7 +6,7 @@
 *Durable step* is `await run.step(...)`, one after the other: each is recorded before the next begins. *Bare update* is
 `store.update(id, cache={key: entry}, if_version=version)` with the same results, on the same store. DBOS keeps its
 steps in SQLite, and in a PostgreSQL of its own if that is installed. The processor time of PostgreSQL is not counted,
-nor is that of Firestore's emulator; SQLite works in the process that is measured.
+nor is that of Firestore's emulator. SQLite works in the process that is measured.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 `direct` is a store inside `async with store`, `default` the same without it, `blocking` the default behind
 SyncFlowStateStore. They take turns call by call, one call at a time, so that each is as long on a busy machine as the
-others; states are of size S.
+others. States are of size S.
 """
 
 from __future__ import annotations

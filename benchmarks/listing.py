@@ -3,8 +3,8 @@
     python benchmarks/listing.py
 
 A page has 100 flow states, newest start first. The plain client asks for the same page as an app would without a
-store, `order_by("startTime", DESCENDING).limit(100)`, and makes a dict of each document. One page at a time; bytes are
-what TCP carries both ways for one page, counted by a forwarder in a pass of its own.
+store, `order_by("startTime", DESCENDING).limit(100)`, and makes a dict of each document. One page is
+asked for at a time. Bytes are what TCP carries both ways for one page, counted by a forwarder in a pass of its own.
 """
 
 from __future__ import annotations

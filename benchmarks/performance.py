@@ -28,7 +28,7 @@ def write_page(figures: Mapping[str, Sequence[Figure]], benchmarks: Mapping[str,
 
     Args:
         figures: By benchmark.
-        benchmarks: What each benchmark measures, in the order of the page; others have no table.
+        benchmarks: What each benchmark measures, in the order of the page. Others have no table.
     """
     before, begin, old, end, after = _parted(PAGE)
     tables = _tables(old) | {

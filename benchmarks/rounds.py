@@ -29,7 +29,7 @@ class Cost:
     """What an operation cost on average.
 
     Attributes:
-        cpu: Seconds of processor time of this process, all its threads together; the server's are not in it.
+        cpu: Seconds of processor time of this process, all its threads together. The server's are not in it.
         wall: Seconds until it ended, the others in flight at the same time.
     """
 
@@ -82,7 +82,7 @@ async def take_turns(
         contenders: The operation of each contender, by its name.
         rounds: How many rounds.
         seconds: About how much processor time a contender has in a round.
-        in_flight: How many operations of a contender run at once; so many it does in a round, however long they take.
+        in_flight: How many operations of a contender run at once. So many it does in a round, however long they take.
     """
     done = dict.fromkeys(contenders, 0)
     counts = {}

@@ -3,7 +3,7 @@
     python benchmarks/save_load.py [S] [M] [L]
 
 `floor`, `compressing` and `plain` are what their modules say. `direct` is our store inside `async with store`,
-`default` the same store without it, so each call hops to a background loop; `uncompressed` is `direct` with a
+`default` the same store without it, so each call hops to a background loop. `uncompressed` is `direct` with a
 `compress_over` that nothing exceeds. Loads give whole states, every value decoded.
 """
 

@@ -32,7 +32,7 @@ RAMP_MINUTES: Final = 5  # after each such number of minutes: Firestore's rule 5
 
 DISPATCHES: Final = 500  # a second, of a queue of Cloud Tasks
 WAKE_READS: Final = 1  # of a wake-up after which a run waits again or ends: the drive loads the run,
-WAKE_WRITES: Final = 2  # it claims the run, and suspends or ends it; each sets wakeAt
+WAKE_WRITES: Final = 2  # it claims the run, and suspends or ends it. Each sets wakeAt
 READ_PRICE: Final = 0.06 / 100_000  # dollars a read, in the multi-region nam5
 WRITE_PRICE: Final = 0.18 / 100_000
 TASK_PRICE: Final = 2 * 0.40 / 1_000_000  # dollars a task: its creation and its delivery are an operation each
@@ -94,7 +94,7 @@ def read_page(by_shard: Sequence[Sequence[int]], start: int, limit: int) -> Aske
     Args:
         by_shard: The places in the list of the flows in each shard, in order.
         start: The place that the page begins at.
-        limit: How many flows it has; whatever is left over tells that there is another page.
+        limit: How many flows it has. Whatever is left over tells that there is another page.
     """
     shards = range(len(by_shard))
     fetched = [bisect_left(places, start) for places in by_shard]  # the index up to which each shard was read

@@ -7,7 +7,7 @@ and outgrows the 1 MiB of a document at about the five hundredth. Every hundred 
 it reads the document and writes its steps back as one compressed segment, in a part of its own once there are enough.
 So a step is reported twice: as most steps are, by the median, and with its share of compaction, by the mean over whole
 hundreds. Processor time is that of this process. Bytes are what TCP carries both ways, counted by a forwarder that
-stands between the store and the emulator; that walk is not timed.
+stands between the store and the emulator. That walk is not timed.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def report_full_saves(counted: Walk, whole: dict[str, int]) -> None:
     print(f"\n{FULL_SAVES} steps: {steps / 1e6:.2f} MB on the wire, compactions included. Full saves after each:")
     for name, size in whole.items():
         what = f"full saves ({name}) of {FULL_SAVES} steps, {size / 1e6:.1f} MB, times the bytes of updates"
-        if name == "ours":  # it is the text that is compared; how far it can be compressed is another matter
+        if name == "ours":  # it is the text that is compared. How far it can be compressed is another matter
             shown(what, size / steps)
         else:
             at_least(what, size / steps, TIMES_FULL_SAVES)

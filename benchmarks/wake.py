@@ -4,7 +4,7 @@
 
 1,000 runs sleep until one moment. Four processes with a worker each, as `flowstate worker` is, look for what is due, as
 they always do: nobody tells them. A run then does one step and ends. Its wake delay is from the moment to the step.
-A claim is lost if another process claimed the run between the load and the claim; a load is in vain if the run was
+A claim is lost if another process claimed the run between the load and the claim. A load is in vain if the run was
 driven by another already. All processes and the emulator share the machine, so that runs a second are the machine's.
 """
 

@@ -2,7 +2,7 @@
 
     python examples/worker.py fork
 
-Parent and children use the same store. After a fork each process connects for itself; a spawned one loads this
+Parent and children use the same store. After a fork each process connects for itself. A spawned one loads this
 module anew.
 """
 

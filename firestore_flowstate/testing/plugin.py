@@ -53,7 +53,7 @@ pytest.register_assert_rewrite("firestore_flowstate.testing.conformance", "fires
 def firestore_emulator() -> Iterator[Emulator]:
     """The Firestore emulator that FIRESTORE_EMULATOR_HOST names, or one of this session's own.
 
-    Its ``host`` is ``host:port``; its ``environment`` is for code that finds the emulator by variables. If the machine
+    Its ``host`` is ``host:port``. Its ``environment`` is for code that finds the emulator by variables. If the machine
     has no emulator, the tests that ask for it fail, and say how to get it: skipped tests prove nothing.
     """
     from ..emulator import start_emulator

@@ -82,13 +82,13 @@ async def simulate(
         assert simulation.error is None
 
     When nothing else can happen, the clock moves to the end of the next sleep, timeout of a wait or pause before an
-    attempt; `Run.now` shows it. ``asyncio.sleep`` and the timeouts of steps take real time. An interrupt with a timeout
+    attempt. `Run.now` shows it. ``asyncio.sleep`` and the timeouts of steps take real time. An interrupt with a timeout
     that has no answer here times out.
 
     Args:
         flow: The flow.
         input: Its input.
-        answers: The answers by the key of the interrupt; for an interrupt of a child the key is ``CHILD:KEY``.
+        answers: The answers by the key of the interrupt. For an interrupt of a child the key is ``CHILD:KEY``.
         crash_before_write: The number of a write, from 1. The process dies before it, and another one goes on.
         crash_after_write: The number of a write, from 1. The process dies after it, and another one goes on.
         store: The store that keeps the run; None: one in memory.

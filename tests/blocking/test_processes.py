@@ -43,7 +43,7 @@ def child(function):
 
 
 def command(code: str, before: str = "") -> list[str]:
-    # Python warns of any fork beside threads; that the children work is what these tests show.
+    # Python warns of any fork beside threads. That the children work is what these tests show.
     no_fork_warning = "ignore:This process:DeprecationWarning"
     return [*STRICT_PYTHON, "-W", no_fork_warning, "-c", textwrap.dedent(before) + PREAMBLE + textwrap.dedent(code)]
 

@@ -80,7 +80,7 @@ class Job:
         settings: The settings of its store.
         journal: The file of the journal.
         zero: The `zero` of its clock.
-        runs: The name of the sample by the id of the run; it starts those that are not there.
+        runs: The name of the sample by the id of the run. It starts those that are not there.
         ahead: The `ahead` of its clock.
         die_at: The number of the write at which it dies; None: at none.
         after: Whether it dies after the write. If not, it dies before it.

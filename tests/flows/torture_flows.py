@@ -1,7 +1,7 @@
 """`make torture-flows`: runs of all samples, driven by processes that are killed, stopped and cut off.
 
 Three workers, each behind a proxy of its own, drive what is due. They die of SIGKILL at any moment and at their writes,
-are stopped beyond their leases, lose connections and replies; the server hangs, and is killed and comes back. Runs are
+are stopped beyond their leases, lose connections and replies. The server hangs, and is killed and comes back. Runs are
 started, answered, cancelled and retried meanwhile. After each round every invariant is judged from the journal.
 """
 
@@ -232,7 +232,7 @@ async def torture(seed: int, *, seconds: float, runs: int, round_seconds: float)
     """Do rounds until the time is up. Return what there was.
 
     Raises:
-        AssertionError: Something is wrong; the message says what, and the seed.
+        AssertionError: Something is wrong. The message says what, and the seed.
     """
     torture = Torture(seed, runs=runs, seconds=round_seconds)
     began, number = time.monotonic(), 0

@@ -1,7 +1,7 @@
 """Writes golden documents: `python -m tests.format.generate FOLDER [FORM...]`, by default of all stored forms.
 
 The folder tests/data/format-v1 was written by it once and is fixed: every later version must read what is there.
-A form that is new gets its file; a file that is there already is left as it is.
+A form that is new gets its file. A file that is there already is left as it is.
 """
 
 from __future__ import annotations

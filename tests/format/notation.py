@@ -1,6 +1,6 @@
 """A notation of raw documents that a test can spell out whole, with their exact value types.
 
-Strings, integers, doubles, booleans, nulls, arrays and maps are written as Python has them; `Time`, `Packed` and
+Strings, integers, doubles, booleans, nulls, arrays and maps are written as Python has them. `Time`, `Packed` and
 `Long` stand for what else there is. What differs from run to run is normalised by rule, never left out: ids by
 the order they come in, times by what they follow from, packed bytes by the text that is in them.
 """

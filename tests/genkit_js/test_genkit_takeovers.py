@@ -89,7 +89,7 @@ def started_there(genkit: Genkit) -> str:
 async def test_python_goes_on_with_what_sleeps(trip: Trip, genkit: Genkit, sleeps: int) -> None:
     """Python does so when the task of Genkit JS comes. That blocks on nap-1 in the first sleep, on nap-2 in the second.
 
-    Steps that it has recorded are not run again; its falsy results are None, since it keeps them as empty.
+    Steps that it has recorded are not run again. Its falsy results are None, since it keeps them as empty.
     """
     id = started_there(genkit)
     if sleeps == 2:

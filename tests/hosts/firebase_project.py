@@ -98,7 +98,7 @@ def served(
             server.wait()
         yield Project(emulator, servers)
         for server in servers.values():
-            server.terminate()  # all at once; each is waited for afterwards
+            server.terminate()  # all at once. Each is waited for afterwards
 
 
 def unsigned_token(uid: str) -> str:

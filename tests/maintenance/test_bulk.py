@@ -85,7 +85,7 @@ async def test_few_requests_are_under_way_at_once(flow_state_store: FirestoreFlo
 async def test_a_batch_is_one_moment(flow_state_store: FirestoreFlowStateStore) -> None:
     """All of a batch is there at the time that it was stored, and nothing of it a microsecond before.
 
-    Readers of Firestore see one moment; the emulator lets those that come during a commit see half of it.
+    Readers of Firestore see one moment. The emulator lets those that come during a commit see half of it.
     """
     store = flow_state_store
     collection, _ = await store._begin()

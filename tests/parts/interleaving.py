@@ -15,7 +15,7 @@ _CALLS = ("commit", "get", "batch_get", "run_query")
 class Schedule:
     """Lets the calls of two actors through, one at a time, by a sequence of choices.
 
-    When both wait the next choice decides; when one has ended the other goes on.
+    When both wait the next choice decides. When one has ended the other goes on.
     """
 
     def __init__(self, choices: Sequence[int]) -> None:

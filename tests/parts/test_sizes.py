@@ -112,7 +112,7 @@ async def test_a_native_state_of_a_byte_too_many_is_never_sent(native_settings: 
         assert error.value.limit == MAX_DOCUMENT_BYTES
         assert error.value.path == "cache['more']"
         assert error.value.flow_id == "flow"
-        assert took < 1.0  # it takes milliseconds, and a busy machine up to 1 s; a request would take its deadline
+        assert took < 1.0  # it takes milliseconds, and a busy machine up to 1 s. A request would take its deadline
         loaded = await store.load("flow")
         assert loaded is not None
         assert len(loaded.cache["more"].value) == rest

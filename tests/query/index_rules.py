@@ -3,7 +3,7 @@
 What Firestore makes by itself, and what a definition means:
 
 - Every field has a single-field index in either direction, for queries of one collection, unless an override of the
-  field or of a map around it says otherwise; a composite index may have a field that has no index by itself.
+  field or of a map around it says otherwise. A composite index may have a field that has no index by itself.
   https://firebase.google.com/docs/firestore/query-data/index-overview#single-field_indexes
 - Every index ends with the name of the document, in the direction of the field before.
   https://firebase.google.com/docs/firestore/query-data/index-overview#index_definition_and_structure

@@ -82,13 +82,13 @@ class CloudTasksServer:
         clock: The time that it goes by.
 
     Attributes:
-        created: The tasks by their names; of a name that was used again, the last one.
+        created: The tasks by their names. A name that was used again has the last one.
         ended: When the last delivery of a task has succeeded, in seconds.
         counts: How many tasks have had a name.
         queues: The states of the queues that can be looked at, by their names.
         calls: The names of the tasks that calls were to create.
         deliveries: How often a task was delivered.
-        statuses: How often a handler has answered by a status; 504 is an answer that did not come.
+        statuses: How often a handler has answered by a status. 504 is an answer that did not come.
         at_work: How many deliveries wait for their answer.
     """
 

@@ -301,7 +301,7 @@ async def test_a_run_takes_a_task_for_each_of_its_wake_times(kind: str) -> None:
 async def test_an_unkind_queue() -> None:
     """It has duplicates, delays, lost answers, refusals and cut deliveries. Each run ends right, each step runs once.
 
-    There is one task for each wake time, however often and by however many it is asked for; a delivery that finds the
+    There is one task for each wake time, however often and by however many it is asked for. A delivery that finds the
     run busy asks for one more, at the end of the lease.
     """
     faults = Faults(duplicates=0.5, late=0.3, refusals=[14, 8, 13, 14, 10], deadline=0.25, slowdown=0.02)

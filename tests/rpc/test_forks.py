@@ -58,7 +58,7 @@ def twice():
 
 WARNINGS = (
     "-Werror",
-    # Python warns of any fork beside threads; that the children work is what these tests show.
+    # Python warns of any fork beside threads. That the children work is what these tests show.
     "-Wignore:This process:DeprecationWarning",
     f"-W{OLD_PYTHONS}",
 )

@@ -263,7 +263,7 @@ def test_states_can_be_copied_and_pickled(state: FlowState) -> None:
 def test_reads_what_genkit_loads(path: Path) -> None:
     """What Genkit JS returned for its own documents comes through the models unchanged."""
     loaded = json.loads(path.read_text())["loadedByGenkit"]
-    if "loadError" in loaded:  # a document that Genkit wrote and cannot read; ours is tested with the native layout
+    if "loadError" in loaded:  # a document that Genkit wrote and cannot read. Ours is tested with the native layout
         assert "cache-missing" == path.stem
         return
 

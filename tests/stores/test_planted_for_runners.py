@@ -334,7 +334,7 @@ def test_random_operations_come_upon_a_fault(
     assert rules <= _RULES
     monkeypatch.setattr(expected, "_PATIENCE_SECONDS", PATIENCE)
     machine = settings(
-        max_examples=2_000,  # the first that fails is the last; it is one of the first 200 as a rule
+        max_examples=2_000,  # the first that fails is the last. It is one of the first 200 as a rule
         stateful_step_count=30,
         deadline=None,
         derandomize=True,

@@ -2,5 +2,5 @@
 
 `plan` draws operations and faults from a seed, `actors` and `faults` do them, `history` records what was asked and
 answered, and `checking` looks whether one order of the operations explains all of it. `model` says what an operation
-does to a flow state; it shares no code with the package.
+does to a flow state. It shares no code with the package.
 """

@@ -19,7 +19,7 @@ class Verdict:
     Attributes:
         ends: Each flow state after the round.
         events: How many events were explained.
-        late: Flow states that can be explained only by a request that came late, once more; see `History.echoes_of`.
+        late: Flow states that can be explained only by a request that came late, once more. See `History.echoes_of`.
         wrong: What cannot be explained.
     """
 

@@ -47,7 +47,7 @@ def linearize(events: Sequence[Event], start: State, *, budget: int = _BUDGET) -
     """Return an order in which the certain events, and any of the others, lead from answer to answer.
 
     Raises:
-        NoOrderError: There is none; the message shows how far the best one came.
+        NoOrderError: There is none. The message shows how far the best one came.
         UndecidedError: The budget was too small.
     """
     return _Search(events, start).run(budget)

@@ -105,7 +105,7 @@ async def iterate(asker: Asker, operation: Operation) -> str:
 def tell(asker: Asker, walk: Walk) -> None:
     """Record of which flow states a walk tells that they were not there.
 
-    A flow state between two that one page shows was not there when the page was read; one between the last of a page
+    A flow state between two that one page shows was not there when the page was read. One between the last of a page
     and the first of the next was not there when one of them was.
 
     Raises:

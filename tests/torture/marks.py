@@ -39,7 +39,7 @@ class Mark:
     """What a write leaves, told from its text alone.
 
     Attributes:
-        text: The name of the step that the write caches; no other write has it.
+        text: The name of the step that the write caches. No other write has it.
     """
 
     text: str

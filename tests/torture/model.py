@@ -207,7 +207,7 @@ class Event:
         what: What it was, for people.
         began: When it was called.
         ended: When it returned; for ever if nothing tells when it took effect.
-        cases: What it may have done; the first that is possible is taken.
+        cases: What it may have done. The first that is possible is taken.
         certain: Whether it has taken effect for sure. If not, it may or may not have.
         mark: What it leaves.
     """

@@ -43,7 +43,7 @@ async def torture(plan: Plan, *, seconds: float, rounds: int = 1, say: Any = lam
         say: Called with a line after each round.
 
     Raises:
-        WrongError: Something was wrong; the message says what, and how to run it again.
+        WrongError: Something was wrong. The message says what, and how to run it again.
     """
     began = now()
     report = Report(seed=plan.seed)

@@ -1,6 +1,6 @@
 """Sample flows of many shapes, whose possible ends are known.
 
-All take as their input how many seconds an hour is. A simulation sleeps for hours in no time; processes that are really
+All take as their input how many seconds an hour is. A simulation sleeps for hours in no time. Processes that are really
 killed need shorter hours.
 """
 
