@@ -22,7 +22,7 @@ from ..settings import FlowStateSettings
 from .applications import application_settings, close_store, flows_option, look_for_store
 from .connecting import opened
 from .options import MisusedError, confirm, confirmation_option, given_settings, need_output, store_options
-from .output import about, counted, place, progress_bar, say, shown, tell, tell_json, when, zone
+from .output import about, collection_of, counted, progress_bar, say, shown, tell, tell_json, when, zone
 from .running import run
 from .timeline import Happening, print_timeline, timeline
 
@@ -156,7 +156,7 @@ def delete(ids: Sequence[str], yes: bool) -> None:
     """
     settings = given_settings()
     what = counted(len(ids)) if len(ids) > 1 else f"the flow state {ids[0]!r}"
-    confirm(f"Delete {what} of {place(settings)}?", yes=yes)
+    confirm(f"Delete {what} of {collection_of(settings)}?", yes=yes)
 
     async def delete_them() -> Sequence[str]:
         async with opened(settings) as store:
@@ -187,7 +187,7 @@ def doctor(as_json: bool, application: Flows | None) -> int:
     """
     settings = application_settings(application)
     if settings is not None:
-        say(place(settings))
+        say(collection_of(settings))
     found = run(_examine(application, settings, as_json=as_json))
     say(f"{counted(found, 'finding')}" if found else "nothing is wrong")
     return 1 if found else 0
@@ -202,7 +202,7 @@ async def _examine(application: Flows | None, settings: FlowStateSettings | None
         raise MisusedError(
             f"the application keeps its runs in a {type(application.store).__name__}: doctor examines Firestore alone"
         )
-    say(place(application.store.settings))
+    say(collection_of(application.store.settings))
     try:
         await look_for_store(application)
         return await _print_findings(application.store, application, as_json=as_json)

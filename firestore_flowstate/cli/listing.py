@@ -17,7 +17,7 @@ from ..query import MAX_LIMIT, FlowStateQuery
 from ..settings import FlowStateSettings
 from .connecting import opened
 from .options import MisusedError, filter_options, given_query, given_settings, need_output, store_options
-from .output import place, print_table, say, shown, tell, tell_json
+from .output import collection_of, print_table, say, shown, tell, tell_json
 from .running import run
 
 _Order = tuple[Callable[[FlowStateSummary], Any], bool]  # what to sort by, and whether the greatest comes first
@@ -70,7 +70,7 @@ def list_command(limit: int, token: str | None, due: bool, as_json: bool, sort: 
         print_table(summaries, due=due)
     else:
         what = "nothing is due" if due else "no flow states" if query == FlowStateQuery() else "no flow state matches"
-        say(f"{what}: looked at {place(settings)}")
+        say(f"{what}: looked at {collection_of(settings)}")
     if token is not None:
         say(f"There are more: --token {token}")
     if behind:

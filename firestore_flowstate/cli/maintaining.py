@@ -24,7 +24,7 @@ from .options import (
     given_settings,
     store_options,
 )
-from .output import about, counted, place, progress_bar, report, say, shown, tell
+from .output import about, collection_of, counted, progress_bar, report, say, shown, tell
 from .parameters import duration, spelled
 from .running import run
 
@@ -82,7 +82,7 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
     if not dry_run:
         only = "" if query == type(query)() else " that match"
         age = f"neither started nor written for {spelled(older_than)}"
-        confirm(f"Delete the flow states of {place(settings)}{only}, {age}?", yes=yes)
+        confirm(f"Delete the flow states of {collection_of(settings)}{only}, {age}?", yes=yes)
 
     async def purge_them() -> PurgeReport:
         async with opened(settings) as store:
@@ -172,7 +172,11 @@ def migrate(to_collection: str | None, to_layout: str, decrypt: bool, dry_run: b
         )
     target = given_settings(changes, named={"collection": "--to-collection", "layout": "--to-layout"})
     if (to_collection is None or decrypt) and not dry_run:
-        what = f"Rewrite the flow states of {place(source)}" if to_collection is None else f"Copy to {place(target)}"
+        what = (
+            f"Rewrite the flow states of {collection_of(source)}"
+            if to_collection is None
+            else f"Copy to {collection_of(target)}"
+        )
         clear = ", decrypted: whoever may read the database reads them" if decrypt else ""
         confirm(f"{what} in the {to_layout} layout{clear}?", yes=yes)
 

@@ -38,12 +38,12 @@ _WARNED: Final = "firestore_flowstate.warned"
 _FILTERS: Final = "firestore_flowstate.filters"
 
 
-def _option(place: str, name: str, help: str, **attributes: Any) -> Callable[[Command], Command]:
-    """Return an option whose value is kept in `place` of click's context, with those of others."""
+def _option(group: str, name: str, help: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Return an option whose value click's context keeps under the name of a group, with those of others."""
 
     def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None and value != ():
-            ctx.meta.setdefault(place, {})[param.name] = value
+            ctx.meta.setdefault(group, {})[param.name] = value
 
     return click.option(name, help=help, expose_value=False, callback=keep, **attributes)
 

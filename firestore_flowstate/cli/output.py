@@ -160,7 +160,7 @@ def counted(number: int, what: str = "flow state") -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def place(settings: FlowStateSettings) -> str:
+def collection_of(settings: FlowStateSettings) -> str:
     """Return in words which collection the settings name, in which database."""
     emulator = f" on the emulator {settings.emulator_host}" if settings.emulator_host else ""
     database = "" if settings.database == "(default)" else f", database {settings.database}"

@@ -158,7 +158,7 @@ def test_operation_stays_queryable() -> None:
 
 
 def test_the_pinned_jar_is_the_one_of_firebase_tools(firebase_tools: Path) -> None:
-    """Its address and its checksum are those of firebase-tools, whose source its makers trust."""
+    """Its address and checksum are those in firebase-tools: a source that its makers trust."""
     listed = firebase_tools / "node_modules/firebase-tools/lib/emulator/downloadableEmulatorInfo.json"
     theirs = json.loads(listed.read_text())["firestore"]
 

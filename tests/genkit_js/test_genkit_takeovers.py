@@ -87,7 +87,7 @@ def started_there(genkit: Genkit) -> str:
 
 @pytest.mark.parametrize("sleeps", [1, 2])
 async def test_python_goes_on_with_what_sleeps(trip: Trip, genkit: Genkit, sleeps: int) -> None:
-    """Python does so when the task of Genkit JS comes. That blocks on nap-1 in the first sleep, on nap-2 in the second.
+    """It does so when the task of Genkit JS comes. A run there blocks on nap-1 in its first sleep, then on nap-2.
 
     Steps that it has recorded are not run again. Its falsy results are None, since it keeps them as empty.
     """

@@ -142,7 +142,7 @@ class TestProduction:
 
     @pytest.fixture
     def hanging(self) -> Event:
-        """An event that ends the waiting of a queue that does not answer."""
+        """An event that is set, but for a queue that does not answer."""
         hanging = Event()
         hanging.set()
         return hanging
