@@ -82,7 +82,11 @@ async def sleep(seconds: float) -> None:
     if abs(monotonic() - time.monotonic()) < _FROZEN_SECONDS:
         await asyncio.sleep(seconds)
     else:
-        await asyncio.get_running_loop().run_in_executor(None, threading.Event().wait, seconds)
+        cancelled = threading.Event()
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, cancelled.wait, seconds)
+        finally:
+            cancelled.set()  # otherwise the thread would wait on, and the loop for it when it ends
 
 
 @dataclass
