@@ -16,19 +16,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, time, timedelta, timezone
 from fractions import Fraction
-from typing import Annotated, Any, Final
+from inspect import signature
+from typing import Any, Final
 
 from pydantic import (
     BaseModel,
-    PlainSerializer,
     RootModel,
     Secret,
     SecretBytes,
     SecretStr,
-    TypeAdapter,
     WrapSerializer,
 )
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, to_jsonable_python
 
 from .._error_texts import shown_key
 from ..errors import FlowStateEncodeError, shown
@@ -194,7 +193,7 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
         method, info = own[-1]
         if info.mode == "wrap" and has_models(member):
             wrap = WrapSerializer(getattr(value, method), when_used=info.when_used)
-            return _form(_wrapped(member, wrap, path, depth, config), path, depth + 1, config)
+            return _form(_wrapped(member, wrap, path, depth, config, name=name), path, depth + 1, config)
         return _form(_dumped(value, info.when_used, path, name=name), path, depth + 1, config)
     if declared := serializers_of(field):
         if isinstance(declared[-1], WrapSerializer) and has_models(member):
@@ -241,8 +240,13 @@ def _dumped(value: Any, used: str, path: str, *, name: str | None = None, as_any
     return found
 
 
-def _wrapped(value: Any, serializer: WrapSerializer, path: str, depth: int, config: Mapping[str, Any]) -> Any:
-    """Return what a serializer around that of the type makes of a value with models, each of which is stored whole."""
+def _wrapped(
+    value: Any, serializer: WrapSerializer, path: str, depth: int, config: Mapping[str, Any], *, name: str | None = None
+) -> Any:
+    """Return what a serializer around that of the type makes of a value with models, each of which is stored whole.
+
+    With `name` it is a method for the field of that name, which it may ask for.
+    """
     refused: list[Exception] = []
 
     def whole(member: Any) -> Any:
@@ -252,11 +256,20 @@ def _wrapped(value: Any, serializer: WrapSerializer, path: str, depth: int, conf
             refused.append(error)
             raise
 
-    inside = PlainSerializer(whole)
+    def of_field(_: object, *arguments: Any) -> Any:
+        return serializer.func(*arguments)
+
+    has_info = len(signature(serializer.func).parameters) > 2
+    around = core_schema.wrap_serializer_function_ser_schema(
+        serializer.func if name is None else of_field, is_field_serializer=name is not None, info_arg=has_info
+    )
+    inside = core_schema.any_schema(serialization=core_schema.plain_serializer_function_ser_schema(whole))
+    # A nullable one keeps its serializer, which the one around it would replace.
+    field = core_schema.typed_dict_field(core_schema.nullable_schema(inside, serialization=around))
+    mode = "python" if serializer.when_used == "always" else "json"
     try:
-        # The member of a union keeps its serializer, which the one around it would replace.
-        adapter = TypeAdapter(Annotated[Annotated[Any, inside] | None, serializer])
-        return adapter.dump_python(value, mode="python" if serializer.when_used == "always" else "json", warnings=False)
+        schema = core_schema.typed_dict_schema({name or "": field})
+        return SchemaSerializer(schema).to_python({name or "": value}, mode=mode, warnings=False)[name or ""]
     except Exception as error:
         if refused:
             raise refused[-1] from None

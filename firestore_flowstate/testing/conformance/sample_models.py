@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FieldSerializationInfo,
     PlainSerializer,
     SecretStr,
     WrapSerializer,
@@ -48,8 +49,8 @@ class _Wrapped(BaseModel):
     by_method: list[_Animal] = []
 
     @field_serializer("by_method", mode="wrap")
-    def _dump(self, value: Any, handler: Callable[[Any], Any]) -> Any:
-        return _wrap(value, handler)
+    def _dump(self, value: Any, handler: Callable[[Any], Any], info: FieldSerializationInfo) -> Any:
+        return {"wrapped": handler(value), "field": info.field_name}
 
     @field_validator("by_method", mode="before")
     @classmethod
@@ -167,7 +168,10 @@ class _Beside(BaseModel):
 MODEL_FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
     "serializers around models of subclasses": (
         _Wrapped(by_annotation=_Cat(lives=1), by_method=[_Cat(lives=2)]),
-        {"by_annotation": {"wrapped": {"legs": 4, "lives": 1}}, "by_method": {"wrapped": [{"legs": 4, "lives": 2}]}},
+        {
+            "by_annotation": {"wrapped": {"legs": 4, "lives": 1}},
+            "by_method": {"wrapped": [{"legs": 4, "lives": 2}], "field": "by_method"},
+        },
     ),
     "serializers inside of types": (
         _Inside(perhaps=255, many={"a": (1, 2)}),
