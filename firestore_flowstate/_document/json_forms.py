@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, time, timedelta, timezone
 from fractions import Fraction
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any, Final
 
 from pydantic import (
@@ -256,10 +256,11 @@ def _wrapped(
             refused.append(error)
             raise
 
-    def of_field(_: object, *arguments: Any) -> Any:
-        return serializer.func(*arguments)
+    def of_field(_: object, *given: Any) -> Any:
+        return serializer.func(*given)
 
-    has_info = len(signature(serializer.func).parameters) > 2
+    arguments = signature(serializer.func).parameters.values()
+    has_info = sum(argument.default is Parameter.empty for argument in arguments) > 2  # as pydantic counts them
     around = core_schema.wrap_serializer_function_ser_schema(
         serializer.func if name is None else of_field, is_field_serializer=name is not None, info_arg=has_info
     )
