@@ -143,7 +143,7 @@ def _emulator(options: argparse.Namespace, *, attach: bool) -> Emulator:
 def _download(options: argparse.Namespace) -> int:
     with _progress() as progress:
         jar = download_emulator(Source(url=options.url, sha256=options.sha256.lower()), progress=progress)
-    print(jar)
+    _tell(str(jar))
     return 0
 
 
@@ -153,8 +153,8 @@ def _where(options: argparse.Namespace) -> int:
         print(f"host  {start_emulator().host} ({HOST_VARIABLE})")
         return 0
     installation = find_emulator()
-    print(f"java  {installation.java} ({check_java(installation.java)})")
-    print(f"jar   {installation.jar} ({installation.source})")
+    _tell(f"java  {installation.java} ({check_java(installation.java)})")
+    _tell(f"jar   {installation.jar} ({installation.source})")
     return 0
 
 
@@ -189,6 +189,14 @@ def _figures() -> Callable[[int, int | None], None]:
 
 def _leave(signum: int, frame: object) -> NoReturn:
     raise SystemExit(128 + signum)
+
+
+def _tell(line: str) -> None:
+    """Print a line with a path to standard output, whose encoding may lack a character of it."""
+    try:
+        print(line)
+    except UnicodeEncodeError:
+        print(line.encode("ascii", "backslashreplace").decode())
 
 
 def _say(message: str) -> None:

@@ -179,6 +179,17 @@ def test_where_prints_what_would_be_used(programs: Programs) -> None:
     assert f"jar   {found.jar} ({found.source})" == jar
 
 
+def test_where_prints_a_path_that_the_encoding_lacks(programs: Programs, tmp_path: Path) -> None:
+    """It is escaped, and a UnicodeEncodeError does not end the command."""
+    jar = tmp_path / "ö→.jar"
+    jar.symlink_to(find_emulator().jar)
+
+    code, out, err = programs.run(*MODULE, "where", FIRESTORE_EMULATOR_BINARY_PATH=str(jar), PYTHONIOENCODING="ascii")
+
+    said = f"jar   {tmp_path}/\\xf6\\u2192.jar (FIRESTORE_EMULATOR_BINARY_PATH)"
+    assert (0, said, "") == (code, out.splitlines()[-1], err)
+
+
 def test_where_prints_the_emulator_that_is_named(programs: Programs, emulator: Emulator) -> None:
     """Neither Java nor a jar is looked for."""
     assert (0, f"host  {emulator.host} (FIRESTORE_EMULATOR_HOST)\n", "") == programs.run(
