@@ -6,28 +6,22 @@ whose value is of a subclass it keeps only what the declared type has.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import enum
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import datetime, time, timedelta, timezone
-from fractions import Fraction
 from inspect import Parameter, signature
 from typing import Any, Final
 
 from pydantic import (
     BaseModel,
     RootModel,
-    Secret,
-    SecretBytes,
-    SecretStr,
     WrapSerializer,
 )
-from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, to_jsonable_python
+from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
 
 from .._error_texts import shown_key
 from ..errors import FlowStateEncodeError, shown
@@ -46,13 +40,10 @@ from .model_fields import (
     unstorable,
     when_used,
 )
+from .scalar_forms import WithoutFormError, bytes_form, firestore_form, integer_form, scalar_form, text_form
 from .wire import to_wire
 
 MAX_DEPTH: Final = 200  # containers, one inside another: pydantic_core goes no deeper
-MAX_INTEGER_DIGITS: Final = 4300  # Python's default limit for reading an integer from text
-
-_TOO_LARGE_INTEGER: Final = 10**MAX_INTEGER_DIGITS
-_SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def plain(value: Any, path: str) -> Any:
@@ -63,19 +54,10 @@ def plain(value: Any, path: str) -> Any:
     """
     try:
         return _form(value, path, 0, None)
-    except _WithoutFormError as error:
+    except WithoutFormError as error:
         raise unstorable(
             error.path, f"of type {type(error.value).__qualname__}, which has no JSON form that keeps all of it"
         ) from None
-
-
-class _WithoutFormError(Exception):
-    """A value is of a type without a JSON form; the model that it is in may know one."""
-
-    def __init__(self, value: Any, path: str) -> None:
-        super().__init__(path)
-        self.value = value
-        self.path = path
 
 
 def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -> Any:
@@ -87,13 +69,13 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
         if isinstance(value, enum.Enum):
             return _form(value.value, path, depth, config)
         if isinstance(value, str):
-            return _text(value, path)
+            return text_form(value, path)
         if isinstance(value, int):
-            return _integer(value, path)
+            return integer_form(value, path)
         if isinstance(value, float):
             return float.__float__(value)
         if isinstance(value, (bytes, bytearray, memoryview)):
-            return _bytes_form(bytes(value), path, config)
+            return bytes_form(bytes(value), path, config)
         _check_depth(depth, path)
         if isinstance(value, WireModel):
             return _form(to_wire(value), path, depth, None)
@@ -113,22 +95,14 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
             # The type of the field reads a set back. Outside of a model nothing would, and a list claims an order.
             members = [_form(member, f"{path}[{index}]", depth + 1, config) for index, member in enumerate(value)]
             return sorted(members, key=json.dumps) if isinstance(value, AbstractSet) else members
-        if (of_firestore := _firestore_form(value)) is not None:
+        if (of_firestore := firestore_form(value)) is not None:
             return _form(of_firestore, path, depth, config)
-        return _scalar_form(value, path)
-    except (FlowStateEncodeError, _WithoutFormError):
+        return scalar_form(value, path)
+    except (FlowStateEncodeError, WithoutFormError):
         raise
     except Exception as error:  # of a method of the application's; RecursionError: the stack was deep before
         what = f"of type {kind.__qualname__}, of which a method fails ({shown(error, 200)})"
         raise unstorable(path, what) from error
-
-
-def _integer(value: int, path: str) -> int:
-    if not -_TOO_LARGE_INTEGER < value < _TOO_LARGE_INTEGER:
-        raise unstorable(
-            path, f"an integer of more than {MAX_INTEGER_DIGITS:,} digits, which Python does not read back"
-        )
-    return int.__int__(value)
 
 
 def _check_depth(depth: int, path: str) -> None:
@@ -205,14 +179,14 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
         return _form(_dumped(value, "always", path, name=name, as_any=False), path, depth + 1, config)
     try:
         return _form(member, path, depth + 1, config)
-    except _WithoutFormError as error:  # the annotation of the field may have a serializer for it, such as list[Array]
+    except WithoutFormError as error:  # the annotation of the field may have a serializer for it, such as list[Array]
         if isinstance(error.value, (re.Pattern, Iterator)):  # its flags would be lost, or it would be used up
             raise
         for as_any in (True,) if has_models(member) else (True, False):
             try:
                 dumped = _dumped(value, "json", path, name=name, as_any=as_any)
                 return _form(dumped, path, depth + 1, config)
-            except (FlowStateEncodeError, _WithoutFormError):
+            except (FlowStateEncodeError, WithoutFormError):
                 continue
         raise
 
@@ -252,7 +226,7 @@ def _wrapped(
     def whole(member: Any) -> Any:
         try:
             return _form(member, path, depth + 1, config)
-        except (FlowStateEncodeError, _WithoutFormError) as error:
+        except (FlowStateEncodeError, WithoutFormError) as error:
             refused.append(error)
             raise
 
@@ -285,95 +259,10 @@ def attribute(value: Any, name: str, path: str) -> Any:
         raise unstorable(f"{path}.{name}", f"missing in the {type(value).__qualname__}") from None
 
 
-def _bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> str:
-    """Return bytes as text: in base64, or within a model in the form that the model reads back."""
-    how = "base64" if config is None else config.get("ser_json_bytes", "utf8")
-    if how == "base64":
-        return base64.b64encode(value).decode()
-    if how == "hex":
-        return value.hex()
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise unstorable(
-            path, "bytes that are not UTF-8, in a model whose ser_json_bytes and val_json_bytes are not 'base64'"
-        ) from None
-
-
-def _scalar_form(value: Any, path: str) -> Any:
-    """Return the text of a time, id, decimal, path, address or the like, from which pydantic reads it back."""
-    if isinstance(value, (Secret, SecretStr, SecretBytes)):
-        raise unstorable(path, "a secret, which its JSON form would hide: store what get_secret_value() returns")
-    if hasattr(value, "__fspath__"):
-        return _text(str(value), path)
-    if isinstance(value, (datetime, time)):
-        value = _in_whole_minutes(value, path)
-    if getattr(value, "nanosecond", 0):  # a time of pandas: pydantic would cut it to microseconds
-        return str(value.isoformat())
-    if isinstance(value, (Iterable, re.Pattern)):  # the text of a pattern leaves out its flags
-        form = None if not hasattr(value, "hosts") else str(value)  # an IP network is iterable too, and has a text
-    elif isinstance(value, Fraction):  # pydantic before 2.14 has no form for it outside of a model
-        form = str(value)
-    elif isinstance(value, complex):
-        form = str(value).strip("()")  # pydantic leaves out a real part of -0.0
-    else:
-        try:
-            form = to_jsonable_python(value)
-        except (PydanticSerializationError, ValueError, RecursionError):
-            form = None
-    if not isinstance(form, str):
-        raise _WithoutFormError(value, path)
-    return form
-
-
-def _in_whole_minutes(value: datetime | time, path: str) -> datetime | time:
-    """Return the time with an offset of whole minutes, which is all that its text can hold.
-
-    A datetime with another offset, such as one of local mean time, comes back in UTC.
-    """
-    if value.tzinfo is None:
-        return value
-    offset = value.utcoffset()
-    if offset is not None and offset % timedelta(minutes=1) == timedelta():
-        return value
-    if offset is not None and isinstance(value, datetime):
-        return value.astimezone(timezone.utc)
-    raise unstorable(path, "a time whose zone has no offset of whole minutes, which its text cannot hold")
-
-
-def _firestore_form(value: Any) -> Any:
-    """Return the JSON form of a value of Firestore's own types: time, geo point, reference, vector."""
-    if not type(value).__module__.startswith(("google.cloud.firestore", "google.api_core", "proto.")):
-        return None
-    if hasattr(value, "nanosecond"):
-        return _time_form(value)
-    if hasattr(value, "latitude") and hasattr(value, "longitude"):
-        return {"latitude": value.latitude, "longitude": value.longitude}
-    if hasattr(value, "path") and hasattr(value, "parent"):
-        return value.path
-    if hasattr(value, "to_map_value"):
-        return list(value)
-    return None
-
-
-def _time_form(moment: Any) -> str:
-    """Return a time with nanoseconds in RFC 3339.
-
-    Times that are equal get the same text. A copy of such a time has 0 as its `nanosecond`, so its microseconds count.
-    """
-    try:
-        utc = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
-    except OverflowError:  # before the year 1 or after 9999 in UTC
-        return str(moment.isoformat())
-    nanos = moment.nanosecond or moment.microsecond * 1000
-    digits = f"{nanos // 1000:06}" if nanos % 1000 == 0 else f"{nanos:09}"
-    return f"{utc.year:04}-{utc.month:02}-{utc.day:02}T{utc.hour:02}:{utc.minute:02}:{utc.second:02}.{digits}Z"
-
-
 def _key(key: Any, member_path: str, config: Mapping[str, Any] | None) -> str:
     """Return the key as a string. Inside a model other scalars are taken too, as pydantic writes and reads them."""
     if isinstance(key, str):
-        return _text(key, member_path)
+        return text_form(key, member_path)
     if config is None:
         raise unstorable(member_path, f"under a key of type {type(key).__qualname__}; JSON keys are strings")
     form = _form(key, member_path, 0, config)
@@ -382,11 +271,3 @@ def _key(key: Any, member_path: str, config: Mapping[str, Any] | None) -> str:
     if isinstance(form, (dict, list)):
         raise unstorable(member_path, f"under a key of type {type(key).__qualname__}, which is not a scalar")
     return str(form).lower() if isinstance(form, bool) else str(form)
-
-
-def _text(text: str, path: str) -> str:
-    if _SURROGATE_PAIR.search(text):
-        raise unstorable(
-            path, "text with two surrogates that JSON would join to one character: decode it as UTF-16 first"
-        )
-    return str.__str__(text)  # for an enumeration and other subclasses this is the text itself
