@@ -28,9 +28,8 @@ from ..errors import FlowStateEncodeError, shown
 from ..models import WireModel
 from .model_fields import (
     check_read,
-    has_asterisks,
+    has_hidden,
     has_models,
-    has_secrets,
     is_default,
     keys_read,
     put,
@@ -44,6 +43,8 @@ from .scalar_forms import WithoutFormError, bytes_form, firestore_form, integer_
 from .wire import to_wire
 
 MAX_DEPTH: Final = 200  # containers, one inside another: pydantic_core goes no deeper
+
+_ANYTHING: Final = SchemaSerializer(core_schema.any_schema())
 
 
 def plain(value: Any, path: str) -> Any:
@@ -175,7 +176,7 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
         dumped = _dumped(value, when_used(declared[-1]), path, name=name, as_any=False)
         return _form(dumped, path, depth + 1, config)
     inside = list(serializers_inside(field.annotation))
-    if inside and all(when_used(serializer) == "always" for serializer in inside) and not has_models(member):
+    if inside and not any(when_used(serializer).startswith("json") for serializer in inside) and not has_models(member):
         return _form(_dumped(value, "always", path, name=name, as_any=False), path, depth + 1, config)
     try:
         return _form(member, path, depth + 1, config)
@@ -209,7 +210,7 @@ def _dumped(value: Any, used: str, path: str, *, name: str | None = None, as_any
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise unstorable(path, f"its model's serializer fails ({shown(error, 200)})") from error
     found = dumped if name is None or isinstance(value, RootModel) else next(iter(dumped.values()))
-    if used != "always" and has_asterisks(found) and has_secrets(value if name is None else getattr(value, name)):
+    if used != "always" and has_hidden(found, value if name is None else getattr(value, name)):
         raise unstorable(path, "a secret, which its model's serializer hides: let it return what is to be stored")
     return found
 
@@ -219,16 +220,23 @@ def _wrapped(
 ) -> Any:
     """Return what a serializer around that of the type makes of a value with models, each of which is stored whole.
 
+    It gets Python values, as pydantic would give it, if their JSON form is that of the models; otherwise that form.
     With `name` it is a method for the field of that name, which it may ask for.
     """
     refused: list[Exception] = []
+    mode = "json" if serializer.when_used.startswith("json") else "python"
 
     def whole(member: Any) -> Any:
         try:
-            return _form(member, path, depth + 1, config)
+            form = _form(member, path, depth + 1, config)
         except (FlowStateEncodeError, WithoutFormError) as error:
             refused.append(error)
             raise
+        try:
+            dumped = _ANYTHING.to_python(member, mode=mode, by_alias=True, serialize_as_any=True, warnings=False)
+            return dumped if form == _form(dumped, path, depth + 1, config) else form
+        except Exception:  # noqa: BLE001  # of a model's own serializer: the form does without it
+            return form
 
     def of_field(_: object, *given: Any) -> Any:
         return serializer.func(*given)
@@ -241,10 +249,11 @@ def _wrapped(
     inside = core_schema.any_schema(serialization=core_schema.plain_serializer_function_ser_schema(whole))
     # A nullable one keeps its serializer, which the one around it would replace.
     field = core_schema.typed_dict_field(core_schema.nullable_schema(inside, serialization=around))
-    mode = "python" if serializer.when_used == "always" else "json"
     try:
         schema = core_schema.typed_dict_schema({name or "": field})
-        return SchemaSerializer(schema).to_python({name or "": value}, mode=mode, warnings=False)[name or ""]
+        serializer_of_it = SchemaSerializer(schema)
+        dumped = serializer_of_it.to_python({name or "": value}, mode=mode, by_alias=True, warnings=False)
+        return dumped[name or ""]
     except Exception as error:
         if refused:
             raise refused[-1] from None

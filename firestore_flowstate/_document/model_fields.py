@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from pydantic import (
     AliasChoices,
@@ -21,6 +21,7 @@ from pydantic import (
     WrapSerializer,
 )
 from pydantic_core import PydanticUndefined
+from typing_extensions import is_typeddict
 
 from .._error_texts import shown_path
 from ..errors import FlowStateEncodeError
@@ -45,11 +46,25 @@ def serializers_of(field: Any) -> list[Any]:
 
 def serializers_inside(annotation: Any, above: tuple[Any, ...] = ()) -> Iterator[Any]:
     """Yield the serializers inside of an annotation, such as that of the members in ``list[Base64Bytes]``."""
-    if hasattr(annotation, "__value__") and annotation not in above:  # a type alias, which may have itself inside
-        yield from serializers_inside(annotation.__value__, (*above, annotation))
+    for part in _hints(annotation) if annotation not in above else ():  # which may have the annotation itself inside
+        yield from serializers_inside(part, (*above, annotation))
     yield from (found for found in getattr(annotation, "__metadata__", ()) if isinstance(found, _SERIALIZERS))
     for argument in get_args(annotation):
         yield from serializers_inside(argument, above)
+
+
+def _hints(annotation: Any) -> Iterable[Any]:
+    """Return what an alias or a NewType stands for, or the types of the members of a TypedDict or NamedTuple."""
+    for attribute in ("__value__", "__supertype__"):  # of a type alias, of a NewType
+        if hasattr(annotation, attribute):
+            return (getattr(annotation, attribute),)
+    kind = get_origin(annotation) or annotation
+    if not (is_typeddict(kind) or (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"))):
+        return ()
+    try:
+        return get_type_hints(kind, include_extras=True).values()
+    except (NameError, TypeError, AttributeError):  # names of a function, which pydantic finds in the stack
+        return getattr(kind, "__annotations__", {}).values()
 
 
 def when_used(serializer: Any) -> str:
@@ -60,7 +75,11 @@ def when_used(serializer: Any) -> str:
 def is_default(value: Any, field: Any, others: Mapping[str, Any]) -> bool:
     """Return whether a field has its default; `others` are the model's fields, for a factory that asks for them."""
     default = field.get_default(call_default_factory=True, validated_data=dict(others))
-    return value is default or (type(value) is type(default) and bool(value == default))
+    if value is default or type(value) is type(default):
+        return value is default or bool(value == default)
+    # Pydantic does not validate a default, so that 0 may be that of a float. A field of any type keeps them apart.
+    is_one_kind = field.annotation is not Any and isinstance(value, bool) == isinstance(default, bool)
+    return is_one_kind and bool(value == default)
 
 
 def has_models(value: Any) -> bool:
@@ -68,14 +87,11 @@ def has_models(value: Any) -> bool:
     return any(isinstance(part, BaseModel) or dataclasses.is_dataclass(part) for part in _parts(value))
 
 
-def has_secrets(value: Any) -> bool:
-    """Return whether a value is a secret of pydantic's, or has one inside, also in the fields of a model."""
-    return any(isinstance(part, (Secret, SecretStr, SecretBytes)) for part in _parts(value, of_models=True))
-
-
-def has_asterisks(dumped: Any) -> bool:
-    """Return whether a text in what a serializer returned is of asterisks alone, as pydantic dumps a secret."""
-    return any(isinstance(part, str) and part != "" and set(part) == {"*"} for part in _parts(dumped))
+def has_hidden(dumped: Any, value: Any) -> bool:
+    """Return whether a text in what a serializer returned stands for a secret of the value, and is not the secret."""
+    secrets = [part for part in _parts(value, of_models=True) if isinstance(part, (Secret, SecretStr, SecretBytes))]
+    hidden = {str(secret) for secret in secrets if str(secret) not in ("", secret.get_secret_value())}
+    return any(isinstance(part, str) and part in hidden for part in _parts(dumped))
 
 
 def _parts(value: Any, *, of_models: bool = False) -> Iterator[Any]:
@@ -122,14 +138,19 @@ def keys_read(fields: Mapping[str, Any], config: Mapping[str, Any]) -> set[str]:
 
 
 def check_read(form: dict[str, Any], fields: Mapping[str, Any], config: Mapping[str, Any], path: str) -> None:
-    """Raise FlowStateEncodeError if validation would find a field in the form by an AliasPath to what is another's."""
+    """Raise FlowStateEncodeError if validation would find another value for a field in the form, by an AliasPath."""
     for name, field in fields.items():
         choices = _choices(field, config)
         texts = [place for place, choice in enumerate(choices) if isinstance(choice, str)]
         first = texts[0] if texts else len(choices) if _is_read_by_name(config) else 0  # what the field is stored under
+        stored = form.get(str(choices[first]) if texts else name, PydanticUndefined)
         for choice in choices[:first]:
-            if isinstance(choice, AliasPath) and choice.search_dict_for_path(form) is not PydanticUndefined:
-                raise unstorable(f"{path}.{name}", "a field that its model would read out of another, by an AliasPath")
+            if isinstance(choice, AliasPath):
+                found = choice.search_dict_for_path(form)
+                if found is not PydanticUndefined and repr(found) != repr(stored):
+                    raise unstorable(
+                        f"{path}.{name}", "a field that its model would read out of another, by an AliasPath"
+                    )
 
 
 def _choices(field: Any, config: Mapping[str, Any]) -> list[str | AliasPath]:

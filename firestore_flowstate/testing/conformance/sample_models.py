@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Final, Union
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, Union
 
 from pydantic import (
     AliasChoices,
@@ -17,6 +19,7 @@ from pydantic import (
     Field,
     FieldSerializationInfo,
     PlainSerializer,
+    Secret,
     SecretStr,
     WrapSerializer,
     computed_field,
@@ -24,6 +27,7 @@ from pydantic import (
     field_validator,
     model_serializer,
 )
+from typing_extensions import TypedDict
 
 
 class _Animal(BaseModel):
@@ -58,6 +62,25 @@ class _Wrapped(BaseModel):
         return _unwrapped(value)
 
 
+class _Price(BaseModel):
+    amount: Decimal
+
+
+class _Doubled(BaseModel):
+    """Its serializer goes on with the Python values that the serializer of the type gives."""
+
+    price: _Price
+
+    @field_serializer("price", mode="wrap")
+    def _dump(self, value: Any, handler: Callable[[Any], Any]) -> Any:
+        return {"doubled": 2 * handler(value)["amount"]}
+
+    @field_validator("price", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        return {"amount": Decimal(value["doubled"]) / 2} if isinstance(value, dict) else value
+
+
 _Hexadecimal = Annotated[
     int,
     PlainSerializer(lambda number: f"0x{number:x}"),
@@ -72,10 +95,22 @@ class _Inside(BaseModel):
     many: dict[str, tuple[_Hexadecimal, ...]] = {}
 
 
+class _Typed(TypedDict, total=False):
+    data: Base64Bytes
+    below: list["_Typed"]  # noqa: UP037  # pydantic's message about 3.10 and 3.11 wants the text
+
+
+class _Named(NamedTuple):
+    data: Base64Bytes
+    number: int = 0
+
+
 class _Base64(BaseModel):
     data: Base64Bytes
     text: Base64Str
     more: list[Base64Bytes] = []
+    typed: _Typed = {}
+    named: _Named | None = None
 
 
 @dataclasses.dataclass
@@ -96,6 +131,12 @@ class _Kept(BaseModel):
 
     history: list[int] = Field(default_factory=list, exclude=True)
     number: Any = Field(default=1, exclude=True)
+
+
+class _Unchecked(BaseModel):
+    """What it excludes from dumps has its default, which pydantic does not make to be of the type of the field."""
+
+    share: float = Field(default=0, exclude=True)
 
 
 class _Spelled(BaseModel):
@@ -153,8 +194,24 @@ class _Hiding(BaseModel):
         return handler(self)
 
 
+class _Day(Secret[date]):
+    """A secret that shows itself in a way of its own."""
+
+    def _display(self) -> str:
+        return "****-**-**"
+
+
+class _HidingDay(BaseModel):
+    day: _Day
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _dump(self, handler: Callable[[Any], Any]) -> Any:
+        return handler(self)
+
+
 class _Telling(BaseModel):
     password: SecretStr
+    stars: str = "***"
 
     @field_serializer("password", when_used="json")
     def _dump(self, value: SecretStr) -> str:
@@ -179,15 +236,19 @@ MODEL_FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
     ),
     "computed field with a generated alias": (_Spelled.model_validate({"OF_PYTHON": 1}), {"OF_PYTHON": 1, "DOUBLE": 2}),
     "serializer of a subclass": (_Child(number=1), {"number": 1, "by": "child"}),
-    "secret that its serializer tells": (_Telling(password=SecretStr("pw")), {"password": "pw"}),
+    "secret that its serializer tells, beside asterisks": (
+        _Telling(password=SecretStr("pw")),
+        {"password": "pw", "stars": "***"},
+    ),
 }
 """Models, and the JSON that they are stored as."""
 
 MODEL_LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "excluded list": (_Kept(history=[1]), ".history"),
     "excluded value that is only equal to the default": (_Kept(number=True), ".number"),
-    "field that would be read out of another": (_ReadOutOfAnother(many=[5], first=1), ".first"),
+    "field that would be read out of another": (_ReadOutOfAnother(many=[5]).model_copy(update={"first": 1}), ".first"),
     "secret that its serializer hides": ({"a": _Hiding(password=SecretStr("pw"))}, '["a"]'),
+    "secret with a display of its own, hidden": ({"a": _HidingDay(day=_Day(date(1815, 12, 10)))}, '["a"]'),
     "secret beside what a serializer writes": (_Beside(many=[1, SecretStr("pw")]), ".many[1]"),
 }
 """Models of which JSON would lose something, and the path inside of each to what would be lost."""
@@ -196,6 +257,23 @@ MODEL_READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "model with serializers around those of its types": (_Wrapped(by_annotation=_Animal()), _Wrapped),
     "model with serializers inside of its types": (_Inside(perhaps=255, many={"a": (1, 2)}), _Inside),
     "model with texts in base64": (_Base64(data=b"aGk=", text="aGk=", more=[b"aGk="]), _Base64),
+    "model with a TypedDict and named tuples in base64": (
+        _Base64.model_validate(
+            {
+                "data": b"aGk=",
+                "text": "aGk=",
+                "typed": {"data": b"aGk=", "below": [{"data": b"aGk="}]},
+                "named": (b"aGk=", 1),
+            }
+        ),
+        _Base64,
+    ),
+    "model whose serializer goes on with Python values": (
+        _Doubled(price=_Price(amount=Decimal("1.5"))),
+        _Doubled,
+    ),
+    "model with an excluded number": (_Unchecked(share=0.0), _Unchecked),
+    "model with a field that is the same in another": (_ReadOutOfAnother(many=[5]), _ReadOutOfAnother),
     "dataclass with a configuration": (_Configured(b"\xff"), _Configured),
     "dataclass with a configuration in a model": (_Around(inside=_Configured(b"ab")), _Around),
     "model with an excluded list": (_Kept(), _Kept),
