@@ -51,7 +51,7 @@ def to_line(id: str, state: FlowState) -> str:
     try:
         encoded = encode_state(state)
     except FlowStateEncodeError as error:
-        raise with_flow_id(error, id) from None
+        raise with_flow_id(error, id) from error.__cause__
     fields = dict(encoded.fields)
     # Sorted, since documents do not keep the order of the unknown keys.
     unknown = {name: fields.pop(name) for name in sorted(fields.keys() - _SCHEMA)}

@@ -159,7 +159,7 @@ class Records:
             try:
                 encoded = apply(change, found.encoded)
             except FlowStateEncodeError as error:
-                raise with_flow_id(error, id) from None
+                raise with_flow_id(error, id) from error.__cause__
             kept = None if change.names_expiry else found
             return self._write(id, encoded, keeping_expiry_of=kept, payload=found.payload)
 
@@ -211,7 +211,7 @@ def without_steps(id: str, encoded: EncodedState) -> FlowState:
         shown = decode_state(encoded.without_steps(), flow_id=id)
         check_head(shown)
     except FlowStateEncodeError as error:
-        raise with_flow_id(error, id) from None
+        raise with_flow_id(error, id) from error.__cause__
     except FlowStateDecodeError as error:
         raise FlowStateEncodeError(f"Nothing was written: {error}", flow_id=id) from None
     return shown

@@ -324,7 +324,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         try:
             encoded = encode_state(check_state(id, state))
         except FlowStateEncodeError as error:
-            raise with_flow_id(error, id) from None
+            raise with_flow_id(error, id) from error.__cause__
         self._records.save(id, encoded, if_version=if_version).stamp(state)
 
     def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
@@ -335,7 +335,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         try:
             difference = before.difference(state)
         except FlowStateEncodeError as error:
-            raise with_flow_id(error, id) from None
+            raise with_flow_id(error, id) from error.__cause__
         if isinstance(difference, Change) and not difference.unset & read.payload:
             try:
                 self._update(id, difference, if_version=read.version).stamp(state)

@@ -140,8 +140,9 @@ class WireModel(BaseModel):
         # In model_fields_set an unknown key counts as the field of that name.
         if name in self.model_fields_set and name not in (self.model_extra or ()):
             return True
-        absent = self._defaults_of_genkit.get(name, UNSET)
-        return self.__dict__[name] is not absent and bool(self.__dict__[name] != absent)
+        value, absent = self.__dict__[name], self._defaults_of_genkit.get(name, UNSET)
+        # Only what is of the default's type is compared: the `==` of others, such as arrays, may fail.
+        return value is not absent and (type(value) is not type(absent) or bool(value != absent))
 
 
 class CacheEntry(WireModel):

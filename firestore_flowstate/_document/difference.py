@@ -24,7 +24,7 @@ from .encoded_state import (
 )
 from .head import EXPIRE_AFTER, own_duration, own_duration_of
 from .json_text import encode
-from .wire import by_step, not_a, places_in, sound, sound_cache, sound_state
+from .wire import by_step, not_a, places_in, sound, sound_cache, sound_state, taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Change:
                 expire_after=expire_after,
             )
         except FlowStateEncodeError as error:
-            raise with_flow_id(error, id) from None
+            raise with_flow_id(error, id) from error.__cause__
 
     @property
     def unset(self) -> frozenset[str]:
@@ -127,7 +127,9 @@ class Change:
         object.__setattr__(self, "events_triggered", by_step(self.events_triggered, "events_triggered"))
         if not isinstance(self.extra, Mapping):
             raise not_a("a mapping by key", "extra", self.extra)
-        object.__setattr__(self, "extra", {exact(key): exact(value) for key, value in self.extra.items()})
+        object.__setattr__(
+            self, "extra", {exact(key): exact(value) for key, value in taken(self.extra, "extra").items()}
+        )
         if not isinstance(own := own_duration_of(self.expire_after), Unset):
             object.__setattr__(self, "extra", {**self.extra, EXPIRE_AFTER: own})
         for key, value in self.extra.items():

@@ -134,7 +134,7 @@ def check_state(id: str, state: object) -> FlowState:
     try:
         return sound_state(state)
     except FlowStateEncodeError as error:
-        raise with_flow_id(error, id) from None
+        raise with_flow_id(error, id) from error.__cause__
 
 
 def sound_state(state: FlowState) -> FlowState:
@@ -198,6 +198,8 @@ def _wire_of(value: object, model: type[WireModel], path: str) -> dict[str, Any]
             value = model.model_validate(value)
         except (ValidationError, RecursionError):
             raise not_a(f"a {model.__name__}", path, value) from None
+        except Exception as error:  # of a mapping of the application's
+            raise _failing(value, path, error) from error
     if not isinstance(value, model):
         raise not_a(f"a {model.__name__}", path, value)
     try:
@@ -244,6 +246,7 @@ def by_step(mapping: object, name: str) -> dict[str, Any]:
         return dict(mapping)
     if not isinstance(mapping, Mapping):
         raise not_a("a mapping by name of step", name, mapping)
+    mapping = taken(mapping, name)
     path_of = in_cache if name == "cache" else in_events
     for step in mapping:
         if not isinstance(step, str):
@@ -253,6 +256,19 @@ def by_step(mapping: object, name: str) -> dict[str, Any]:
     if len(steps) < len(items):
         raise FlowStateEncodeError(f"Cannot store {name}: two of its names are the same text.", path=name)
     return steps
+
+
+def taken(mapping: Mapping[Any, Any], path: str) -> dict[Any, Any]:
+    """Return what a mapping holds, or raise FlowStateEncodeError if a method of it fails, with that error as cause."""
+    try:
+        return {key: mapping[key] for key in mapping}
+    except Exception as error:  # of the application's
+        raise _failing(mapping, path, error) from error
+
+
+def _failing(value: object, path: str, error: Exception) -> FlowStateEncodeError:
+    what = f"of type {type(value).__qualname__}, of which a method fails ({shown(error, 200)})"
+    return FlowStateEncodeError(f"Cannot store {path}: {what}.", path=path)
 
 
 def _path_to(path: str, loc: tuple[int | str, ...]) -> str:

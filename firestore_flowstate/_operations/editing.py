@@ -107,7 +107,7 @@ async def write_difference(
     try:
         difference = before.difference(state)
     except FlowStateEncodeError as error:
-        raise with_flow_id(error, id) from None
+        raise with_flow_id(error, id) from error.__cause__
     if difference is None:
         return
     # A key that is removed from the head appears again if the payload has it too: then the whole state is written.

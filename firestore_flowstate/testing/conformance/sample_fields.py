@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
+from .sample_values import RaisingMapping
 from .states import A_START
 
 
@@ -17,6 +18,15 @@ class TextApart(str):
     __slots__ = ()
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+
+class Incomparable:
+    """A value of which `==` fails, as the truth of what that of an array returns does."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError
 
 
 class Word(str, enum.Enum):
@@ -96,6 +106,8 @@ ODD_VALUES: Final[Mapping[str, Any]] = {
     "2**70": 2**70,
     "a model": Operation(name="operation"),
     "an entry": CacheEntry(value=1),
+    "a mapping whose methods fail": RaisingMapping(),
+    "a value whose == fails": Incomparable(),
 }
 """Values that an application without a type checker may put into any field."""
 

@@ -27,6 +27,7 @@ from .sample_fields import (
     full,
     models_of,
 )
+from .sample_values import RaisingMapping
 from .suite import Suite
 
 
@@ -34,13 +35,15 @@ class TypedFieldTests(Suite):
     """A field has a value of its type, or nothing is written."""
 
     @pytest.mark.asyncio
-    @pytest.mark.parametrize("write", ["save", "save_many", "edit"])
+    @pytest.mark.parametrize("write", ["save", "create", "save_many", "edit"])
     @pytest.mark.parametrize("place", PLACES)
     async def test_what_is_stored_can_be_loaded(self, store: VersionedFlowStateStore, place: str, write: str) -> None:
         """A value of a wrong type is stored as one of the right type, or refused with its path."""
         await store.save("id", full())
-        before = exactly(await store.load("id"))
+        before = exactly(None if write == "create" else await store.load("id"))
         for kind, value in ODD_VALUES.items():
+            if write == "create":
+                await store.delete("id")
             try:
                 if write == "edit":
                     async with store.edit("id") as state:
@@ -48,7 +51,10 @@ class TypedFieldTests(Suite):
                 else:
                     state = full()
                     PLACES[place](state, value)
-                    await (store.save("id", state) if write == "save" else store.save_many({"id": state}))
+                    if write == "save_many":
+                        await store.save_many({"id": state})
+                    else:
+                        await (store.save if write == "save" else store.create)("id", state)
             except FlowStateEncodeError as refusal:
                 _check(refusal, kind)
                 assert before == exactly(await store.load("id")), kind
@@ -124,6 +130,20 @@ class TypedFieldTests(Suite):
             kept = ("flowId", "name", "input", "startTime")
             expected, found = ({k: v for k, v in dumped.items() if k not in kept} for dumped in (expected, found))
         assert exactly(expected) == exactly(found)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("name", ["cache", "events_triggered", "extra"])
+    async def test_an_update_with_a_mapping_whose_methods_fail(self, store: VersionedFlowStateStore, name: str) -> None:
+        """It is refused, with the path and the error of the method as the cause."""
+        await store.save("id", full())
+        before = exactly(await store.load("id"))
+        named: dict[str, Any] = {name: RaisingMapping()}
+        with pytest.raises(FlowStateEncodeError) as refusal:
+            await store.update("id", **named)
+
+        assert (name, "id") == (refusal.value.path, refusal.value.flow_id)
+        assert isinstance(refusal.value.__cause__, RuntimeError)
+        assert before == exactly(await store.load("id"))
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", ["save", "update"])
