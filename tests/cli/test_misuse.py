@@ -233,7 +233,7 @@ def test_libraries_keep_their_warnings_to_themselves(
         warnings.warn("Deploy a TTL policy", FlowStateWarning, stacklevel=1)
         return "here"
 
-    monkeypatch.setattr(inspecting, "place", warn)
+    monkeypatch.setattr(inspecting, "collection_of", warn)
 
     assert "flowstate: warning: Deploy a TTL policy\nhere\nnothing is wrong\n" == here("doctor").err
 

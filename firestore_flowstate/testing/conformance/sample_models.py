@@ -117,7 +117,7 @@ class _Base64(BaseModel):
 class _Configured:
     """A dataclass of the standard library with a configuration of its own."""
 
-    __pydantic_config__: ClassVar = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex")
 
     data: bytes
 
