@@ -73,7 +73,7 @@ async def export_states(
 
     Each state is exported as it is at its turn. A state that is first written during the export may be in it or not.
     States that lists cannot see are not exported: `flowstate doctor` finds them. A Firestore store reads each document
-    once.
+    once; by status, native ones among others of another status twice.
 
     Args:
         store: Where from.

@@ -37,7 +37,7 @@ async def list_summaries(collection: Collection, query: FlowStateQuery, deadline
     fields = summary_mask(query.where)
     scope = scope_of_pages(collection, query)
     page = await pages_of(collection, query, fields=fields).next(_limit(collection, query), deadline)
-    documents = await whole(collection, page, deadline, mask=fields)
+    documents = [one.document for one in page.found]
     summaries, errors = [], []
     references = collection.reference_of
     for document in documents:
@@ -59,7 +59,7 @@ async def count(collection: Collection, query: FlowStateQuery, deadline: Deadlin
     The server counts them. If the query asks for a status, it cannot count native documents, which have no such field:
     these are looked at one by one.
     """
-    sources = streams(collection, query, after=None, fields=None, deadline=deadline)
+    sources = streams(collection, query, after=None, fields=(), deadline=deadline)
     counted = [source.count() for source in sources if source.native_statuses is None]
     by_status = query.status is not None and collection.settings.shards == 1
     # The count by the field `status` includes native documents with an unknown key of that name. They are counted by
@@ -248,14 +248,12 @@ def scope_of_pages(collection: Collection, query: FlowStateQuery) -> str:
     return scope_of(f"{collection.settings.database}/{collection.path}", query)
 
 
-async def whole(
-    collection: Collection, page: Page, deadline: Deadline, *, mask: Sequence[str] | None = None
-) -> list[StoredDocument]:
+async def whole(collection: Collection, page: Page, deadline: Deadline) -> list[StoredDocument]:
     """Return the documents of a page. Those that were found by the fields of a projection alone are read first."""
     names = [one.document.name for one in page.found if one.partial]
     read: Mapping[str, Document] = {}
     if names:
-        read = await collection.connection.batch_get(names, deadline=deadline, mask=mask, read_time=page.read_time)
+        read = await collection.connection.batch_get(names, deadline=deadline, read_time=page.read_time)
     whole = {name: StoredDocument(document) for name, document in read.items()}
     documents = (whole.get(one.document.name) if one.partial else one.document for one in page.found)
     return [document for document in documents if document is not None]

@@ -75,6 +75,7 @@ class Stream:
     ready: deque[Found] = field(default_factory=deque)
     ended: bool = False
     _least: int = 1
+    _all_match: bool = True
 
     async def fill(self, count: int) -> None:
         """Fetch documents until so many are ready or there are no more."""
@@ -125,11 +126,23 @@ class Stream:
             native_done=None if asked is None else sorted({done for status in asked for done in _may_be_done(status)}),
         )
 
+    def _mask(self) -> Sequence[str] | None:
+        """Return the field paths to read; None: all.
+
+        A query for native documents by status finds those of other statuses too. After a fetch with such a one it reads
+        no more than tells the status, since a flow may have a megabyte, and what is shown is read a second time.
+        """
+        if self.native_statuses is None:
+            return self.fields
+        if self.fields is not None:
+            return list(dict.fromkeys((*self.fields, *NATIVE_STATUS)))
+        return None if self._all_match else NATIVE_STATUS
+
     async def _fetch(self, wanted: int) -> None:
         collection = self.collection
-        native = self.native_statuses is not None
         count = max(wanted, self._least)
-        fields = NATIVE_STATUS if native else self.fields
+        fields = self._mask()
+        partial = self.fields is None and fields is not None
         structured = self.structured(count, fields)
 
         async def ask(at: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
@@ -144,11 +157,14 @@ class Stream:
         for document in map(StoredDocument, documents):
             self.after = Position(document.start_time, document.id)
             if self.takes(document, now):
-                self.ready.append(Found(position=self.after, key=order(*self.after), document=document, partial=native))
+                self.ready.append(
+                    Found(position=self.after, key=order(*self.after), document=document, partial=partial)
+                )
                 kept += 1
-        if kept < len(documents):
+        self._all_match = kept == len(documents)
+        if not self._all_match:
             # If some are left out, many may be. Asking for twice as many each time takes a logarithm of round trips.
-            most = _MOST_WHOLE if self.fields is None and not native else _MOST
+            most = _MOST_WHOLE if self._mask() is None else _MOST
             self._least = max(self._least, min(2 * count, most))
 
     def takes(self, document: StoredDocument, now: datetime) -> bool:

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
+from firestore_flowstate import (
+    BlockedOnStep,
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateQuery,
+    FlowStateSettings,
+)
 from firestore_flowstate._rpc.concurrency import gather_or_cancel
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
@@ -50,6 +57,14 @@ async def export(store: FirestoreFlowStateStore) -> int:
 
 async def iterate(store: FirestoreFlowStateStore) -> int:
     return len([state async for state in store.iterate(FlowStateQuery(limit=20))])
+
+
+async def export_by(store: FirestoreFlowStateStore, query: FlowStateQuery) -> int:
+    return len([line async for line in export_states(store, query)])
+
+
+async def iterate_by(store: FirestoreFlowStateStore, query: FlowStateQuery) -> int:
+    return len([state async for state in store.iterate(query)])
 
 
 async def doctor(store: FirestoreFlowStateStore) -> int:
@@ -119,6 +134,37 @@ async def test_an_export_reads_each_part_once(
         assert 2 == await export(store)
         assert parts >= 3
         assert Bill(reads=2 + parts) == meter.take()
+
+
+async def test_native_documents_by_status_are_billed_once(flow_state_settings: FlowStateSettings, meter: Meter) -> None:
+    """They are read whole while all that are found have the status, and one read tells that no others have it.
+
+    After one of another status a list asks for twice as many, and for no more of them than tells the status.
+    """
+    settings = flow_state_settings.model_copy(update={"layout": "native", "emulator_host": meter.host})
+    scheduled = FlowStateQuery(status="scheduled", limit=20)
+    async with FirestoreFlowStateStore(settings) as store:
+        await store.save_many({f"id-{place:03}": started(place) for place in range(STATES)})
+        meter.take()
+        bills = []
+        for walk in (
+            iterate_by(store, scheduled),
+            export_by(store, scheduled),
+            store.list(scheduled),
+            store.list_summaries(scheduled),
+        ):
+            await walk
+            bills.append(meter.take().reads)
+        await store.update("id-220", blocked_on_step=BlockedOnStep(name="wait"))
+        meter.take()
+        for call in (store.list, store.list_summaries):
+            await call(scheduled)
+            bills.append(meter.take().reads)
+
+    serialized = 1  # that there are none
+    assert [STATES + serialized, STATES + serialized, 21 + serialized, 21 + serialized] == bills[:4]
+    # The first 21 were read whole, with the one that waits among them; then twice as many, in one round trip.
+    assert [21 + 42 + serialized] * 2 == bills[4:]
 
 
 DUE_FORMS: dict[str, dict[str, Any]] = {
