@@ -30,6 +30,7 @@ from .model_fields import (
     check_read,
     has_hidden,
     has_models,
+    has_nulled,
     is_default,
     keys_read,
     put,
@@ -201,7 +202,7 @@ def _dumped(value: Any, used: str, path: str, *, name: str | None = None, as_any
     try:
         dumped = type(value).__pydantic_serializer__.to_python(
             value,
-            mode="python" if used == "always" else "json",
+            mode="json" if used.startswith("json") else "python",
             by_alias=True,
             include=None if name is None or isinstance(value, RootModel) else {name},
             serialize_as_any=as_any,
@@ -210,8 +211,12 @@ def _dumped(value: Any, used: str, path: str, *, name: str | None = None, as_any
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise unstorable(path, f"its model's serializer fails ({shown(error, 200)})") from error
     found = dumped if name is None or isinstance(value, RootModel) else next(iter(dumped.values()))
-    if used != "always" and has_hidden(found, value if name is None else getattr(value, name)):
-        raise unstorable(path, "a secret, which its model's serializer hides: let it return what is to be stored")
+    if used.startswith("json"):
+        whole = value if name is None else getattr(value, name)
+        if has_hidden(found, whole):
+            raise unstorable(path, "a secret, which its model's serializer hides: let it return what is to be stored")
+        if has_nulled(found, whole):
+            raise unstorable(path, "a NaN or infinity, which its model's JSON has as null: see ser_json_inf_nan")
     return found
 
 

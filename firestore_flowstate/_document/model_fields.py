@@ -6,6 +6,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from math import isfinite
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from pydantic import (
@@ -92,6 +93,18 @@ def has_hidden(dumped: Any, value: Any) -> bool:
     secrets = [part for part in _parts(value, of_models=True) if isinstance(part, (Secret, SecretStr, SecretBytes))]
     hidden = {str(secret) for secret in secrets if str(secret) not in ("", secret.get_secret_value())}
     return any(isinstance(part, str) and part in hidden for part in _parts(dumped))
+
+
+def has_nulled(dumped: Any, value: Any) -> bool:
+    """Return whether a serializer has returned null for a NaN or infinity of the value, as pydantic does in JSON."""
+
+    def counted(parts: Iterable[Any]) -> tuple[int, int]:
+        kinds = [part is None for part in parts if part is None or (isinstance(part, float) and not isfinite(part))]
+        return sum(kinds), len(kinds) - sum(kinds)
+
+    nulls, numbers = counted(_parts(dumped))
+    nulls_before, numbers_before = counted(_parts(value, of_models=True))
+    return numbers < numbers_before and nulls > nulls_before
 
 
 def _parts(value: Any, *, of_models: bool = False) -> Iterator[Any]:

@@ -209,6 +209,15 @@ class _HidingDay(BaseModel):
         return handler(self)
 
 
+class _Measured(BaseModel):
+    """Its numbers have serializers, of which those for JSON alone go by pydantic's JSON, which has no infinity."""
+
+    perhaps: Annotated[
+        list[float] | None, WrapSerializer(lambda value, handler: handler(value), when_used="unless-none")
+    ]
+    in_json: Annotated[list[float], WrapSerializer(lambda value, handler: handler(value), when_used="json")] = []
+
+
 class _Telling(BaseModel):
     password: SecretStr
     stars: str = "***"
@@ -249,6 +258,7 @@ MODEL_LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "field that would be read out of another": (_ReadOutOfAnother(many=[5]).model_copy(update={"first": 1}), ".first"),
     "secret that its serializer hides": ({"a": _Hiding(password=SecretStr("pw"))}, '["a"]'),
     "secret with a display of its own, hidden": ({"a": _HidingDay(day=_Day(date(1815, 12, 10)))}, '["a"]'),
+    "infinity of which a serializer for JSON makes null": (_Measured(perhaps=[], in_json=[float("inf")]), ".in_json"),
     "secret beside what a serializer writes": (_Beside(many=[1, SecretStr("pw")]), ".many[1]"),
 }
 """Models of which JSON would lose something, and the path inside of each to what would be lost."""
@@ -272,6 +282,7 @@ MODEL_READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
         _Doubled(price=_Price(amount=Decimal("1.5"))),
         _Doubled,
     ),
+    "model with a serializer of all but null": (_Measured(perhaps=[float("inf")], in_json=[1.5]), _Measured),
     "model with an excluded number": (_Unchecked(share=0.0), _Unchecked),
     "model with a field that is the same in another": (_ReadOutOfAnother(many=[5]), _ReadOutOfAnother),
     "dataclass with a configuration": (_Configured(b"\xff"), _Configured),
