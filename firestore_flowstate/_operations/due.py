@@ -118,8 +118,13 @@ class _Source:
             self._least = min(2 * count, MAX_LIMIT)
 
     def _summary(self, document: StoredDocument, now: datetime) -> FlowStateSummary | None:
-        """Return the summary; None if the state has expired, or its head cannot be read, which gives a warning."""
+        """Return the summary; None if the state has expired, or its head cannot be read, which gives a warning.
+
+        None too for a native document that was found by its shard: that is an unknown key of its own.
+        """
         collection, expire_at = self.collection, document.expire_at
+        if self.shard is not None and document.is_native:
+            return None
         if expire_at is not None and expire_at <= now:
             collection.missing_ttl.saw(expire_at, now, path=collection.path)
             return None
