@@ -55,7 +55,10 @@ def serializers_inside(annotation: Any, above: tuple[Any, ...] = ()) -> Iterator
 
 
 def _hints(annotation: Any) -> Iterable[Any]:
-    """Return what an alias or a NewType stands for, or the types of the members of a TypedDict or NamedTuple."""
+    """Return what an alias or a NewType stands for, or the types of the members of a TypedDict or NamedTuple.
+
+    Pydantic before 2.14 does not go by the types of the members of a NamedTuple when it serializes one.
+    """
     for attribute in ("__value__", "__supertype__"):  # of a type alias, of a NewType
         if hasattr(annotation, attribute):
             return (getattr(annotation, attribute),)
