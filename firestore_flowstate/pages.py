@@ -26,7 +26,7 @@ class FlowStateSummary(BaseModel):
             replaces is counted twice, until the next save or until the whole log is compacted.
         size_bytes: About how many bytes of JSON the state has. `update` does not know how large the values are that it
             replaces, so they count beside the new ones: steps until the log is compacted, everything else until the
-            next save. `edit` and `modify` have read the state, and count exactly.
+            next save. `edit` and `modify` have read the state, and count what they change exactly.
         last_end_time: When the last execution ended, in milliseconds since the epoch.
         error_line: The first line of the error; None under encryption.
         updated_at: When the state was last written, in UTC.

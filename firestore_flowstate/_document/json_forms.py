@@ -212,10 +212,9 @@ def _dumped(value: Any, used: str, path: str, *, name: str | None = None, as_any
         raise unstorable(path, f"its model's serializer fails ({shown(error, 200)})") from error
     found = dumped if name is None or isinstance(value, RootModel) else next(iter(dumped.values()))
     if used.startswith("json"):
-        whole = value if name is None else getattr(value, name)
-        if has_hidden(found, whole):
+        if has_hidden(found, value if name is None else getattr(value, name)):
             raise unstorable(path, "a secret, which its model's serializer hides: let it return what is to be stored")
-        if has_nulled(found, whole):
+        if has_nulled(found, value, name):
             raise unstorable(path, "a NaN or infinity, which its model's JSON has as null: see ser_json_inf_nan")
     return found
 

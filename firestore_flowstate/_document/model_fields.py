@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -98,16 +99,33 @@ def has_hidden(dumped: Any, value: Any) -> bool:
     return any(isinstance(part, str) and part in hidden for part in _parts(dumped))
 
 
-def has_nulled(dumped: Any, value: Any) -> bool:
-    """Return whether a serializer has returned null for a NaN or infinity of the value, as pydantic does in JSON."""
+def has_nulled(dumped: Any, model: Any, name: str | None) -> bool:
+    """Return whether a serializer has put null for a NaN or infinity, as pydantic does in JSON, which is not read back.
 
-    def counted(parts: Iterable[Any]) -> tuple[int, int]:
-        kinds = [part is None for part in parts if part is None or (isinstance(part, float) and not isfinite(part))]
-        return sum(kinds), len(kinds) - sum(kinds)
+    Args:
+        dumped: What the serializer returned.
+        model: The model.
+        name: The field that it serialized; None: the whole model.
+    """
+    value = model if name is None else getattr(model, name)
+    (nulls, numbers), (nulls_before, numbers_before) = _lacking_in_json(dumped), _lacking_in_json(value)
+    if numbers >= numbers_before or nulls <= nulls_before:
+        return False
+    validator = type(model).__pydantic_validator__
+    try:
+        if name is None:
+            read = validator.validate_python(dumped)
+        else:
+            read = getattr(validator.validate_assignment(copy.copy(model), name, dumped), name)
+    except Exception:  # noqa: BLE001  # of pydantic's or of a validator of the application's
+        return True
+    return _lacking_in_json(read) != (nulls_before, numbers_before)
 
-    nulls, numbers = counted(_parts(dumped))
-    nulls_before, numbers_before = counted(_parts(value, of_models=True))
-    return numbers < numbers_before and nulls > nulls_before
+
+def _lacking_in_json(value: Any) -> tuple[int, int]:
+    """Return how many nulls a value has inside, and how many NaN and infinities, of which JSON makes nulls."""
+    parts = list(_parts(value, of_models=True))
+    return sum(part is None for part in parts), sum(isinstance(part, float) and not isfinite(part) for part in parts)
 
 
 def _parts(value: Any, *, of_models: bool = False) -> Iterator[Any]:

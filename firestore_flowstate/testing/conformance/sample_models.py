@@ -212,6 +212,21 @@ class _Measured(BaseModel):
     in_json: Annotated[list[float], WrapSerializer(lambda value, handler: handler(value), when_used="json")] = []
 
 
+class _Unmeasured(BaseModel):
+    """It has null for infinity in JSON, and reads it back."""
+
+    number: float = 1.0
+
+    @field_serializer("number", when_used="json")
+    def _dump(self, value: float) -> float | None:
+        return None if value == float("inf") else value
+
+    @field_validator("number", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        return float("inf") if value is None else value
+
+
 class _Telling(BaseModel):
     password: SecretStr
     stars: str = "***"
@@ -276,6 +291,7 @@ MODEL_READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
         _Doubled,
     ),
     "model with a serializer of all but null": (_Measured(perhaps=[float("inf")], in_json=[1.5]), _Measured),
+    "model with null for infinity": (_Unmeasured(number=float("inf")), _Unmeasured),
     "model with an excluded number": (_Unchecked(share=0.0), _Unchecked),
     "model with a field that is the same in another": (_ReadOutOfAnother(many=[5]), _ReadOutOfAnother),
     "dataclass with a configuration": (_Configured(b"\xff"), _Configured),
