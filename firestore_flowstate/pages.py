@@ -15,6 +15,9 @@ from .models import FlowState, FlowStatus
 class FlowStateSummary(BaseModel):
     """What a list shows of a flow state; no payload was read for it.
 
+    A native document has no summary that a projection could read: its `step_count` and `size_bytes` are 0, and `extra`
+    has wakeAt and the keys that the query asks for by `where`.
+
     Attributes:
         id: The id it is stored under.
         flow_id: The flow's own id.

@@ -74,7 +74,7 @@ def summary_of(document: StoredDocument, *, reference_of: ReferenceOf, where: It
             blocked_on=_optional(_map(fields, "blockedOnStep"), "name", "string_value"),
             step_count=_optional(summary, "steps", "integer_value") or 0,
             size_bytes=_optional(summary, "bytes", "integer_value") or 0,
-            last_end_time=_optional(summary, "lastEnd", *_NUMBER),
+            last_end_time=_native_last_end(fields) if native else _optional(summary, "lastEnd", *_NUMBER),
             error_line=_native_error(fields) if native else _optional(summary, "errorLine", "string_value"),
             updated_at=document.updated.as_datetime(),
             expire_at=document.expire_at,
@@ -99,6 +99,15 @@ def _status(fields: Mapping[str, Value]) -> FlowStatus:
 def _native_error(fields: Mapping[str, Value]) -> str | None:
     text = _optional(_map(_map(fields, "operation"), "result"), "error", "string_value")
     return None if text is None else first_line(text)
+
+
+def _native_last_end(fields: Mapping[str, Value]) -> int | float | None:
+    """Return when the last execution ended; None too if that is damaged, since no query goes by it."""
+    executions = fields["executions"].array_value.values if "executions" in fields else ()
+    last = executions[-1].map_value.fields if executions else {}
+    kind = last["endTime"].WhichOneof("value_type") if "endTime" in last else None
+    end: int | float | None = getattr(last["endTime"], kind) if kind in _NUMBER else None
+    return end
 
 
 def _required(fields: Mapping[str, Value], name: str, *kinds: str) -> Any:

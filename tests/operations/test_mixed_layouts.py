@@ -8,10 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings, FlowStateWarning
+from firestore_flowstate import (
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateExecution,
+    FlowStateSettings,
+    FlowStateWarning,
+)
 from firestore_flowstate.testing.conformance.filtering import QUERIES
 from firestore_flowstate.testing.conformance.filtering import _population as population
 from firestore_flowstate.testing.conformance.paging import flat, pages
+from firestore_flowstate.testing.conformance.states import with_steps
 
 
 @pytest.mark.parametrize("native_of_three", [1, 3], ids=["mixed", "native"])
@@ -36,6 +44,23 @@ async def test_every_combination_of_filters_finds_what_matches(
             assert len(expected) == await store.count(query), query
             summaries = (await store.list_summaries(replace(query, limit=300))).summaries
             assert expected == [summary.id for summary in summaries], query
+
+
+async def test_a_summary_of_a_native_document_shows_what_its_fields_say(
+    flow_state_settings: FlowStateSettings,
+) -> None:
+    """When it last ended is among its fields. Its steps and its bytes are not: only a whole read could count them."""
+    native_settings = flow_state_settings.model_copy(update={"layout": "native"})
+    async with FirestoreFlowStateStore(native_settings) as native:
+        state = with_steps("a", "b")
+        state.executions = [FlowStateExecution(start_time=1, end_time=end, trace_ids=[]) for end in (2, 4.5)]
+        await native.save("ended", state)
+        state.executions.append(FlowStateExecution(start_time=5, trace_ids=[]))
+        await native.save("goes on", state)
+        summaries = {summary.id: summary for summary in (await native.list_summaries()).summaries}
+
+    assert {"ended": 4.5, "goes on": None} == {id: summary.last_end_time for id, summary in summaries.items()}
+    assert (0, 0) == (summaries["ended"].step_count, summaries["ended"].size_bytes)
 
 
 MEETS: dict[str, Callable[[FirestoreFlowStateStore], Awaitable[object]]] = {
