@@ -24,7 +24,7 @@ NPM_OPTIONS = --no-package-lock --ignore-scripts --no-audit --no-fund --no-updat
 	--fetch-timeout=60000 --fetch-retries=5
 
 .DELETE_ON_ERROR:
-.PHONY: help demo docs site set-up test check test-all bench torture torture-flows release firebase-exec firebase-tools genkit-js browser find-emulator clean
+.PHONY: help demo docs site set-up test check test-all test-lowest bench torture torture-flows release firebase-exec firebase-tools genkit-js browser find-emulator clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,6 +55,9 @@ bench: $(READY) find-emulator ## all benchmarks; BENCH="save_load steps" for som
 test-all: ## all tests, on every Python from 3.10 that is installed
 	@MAKE="$(MAKE)" tests/on_every_python
 
+test-lowest: ## all tests, with the lowest versions that pyproject.toml allows, on Python 3.10 or 3.11
+	@MAKE="$(MAKE)" tests/on_lowest_versions
+
 torture: $(READY) find-emulator ## everything at once, while connections break and the server is killed, for SECONDS
 	@$(RUN) -m tests.torture --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
@@ -80,7 +83,7 @@ find-emulator: $(READY)
 	@$(EMULATOR) where
 
 clean: ## remove what the targets above have made
-	rm -rf .venv .venv-3.* $(FIREBASE_TOOLS) $(GENKIT_JS) $(BROWSER) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.* .venv-lowest $(FIREBASE_TOOLS) $(GENKIT_JS) $(BROWSER) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'

@@ -170,6 +170,9 @@ def collection_of(settings: FlowStateSettings) -> str:
 @contextmanager
 def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a progress bar, if standard error is a terminal; yield the function that is told how many are done."""
+    if not is_terminal(sys.stderr):  # rich before 14.3 ends a bar that it does not show by an empty line
+        yield lambda done: None
+        return
     amount = DownloadColumn() if in_bytes else MofNCompleteColumn()
     with Progress(
         TextColumn("{task.description}"),
@@ -179,7 +182,6 @@ def progress_bar(what: str, total: int | None = None, *, in_bytes: bool = False)
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=is_terminal(sys.stdout),  # a result goes above the bar, unless it was sent elsewhere
-        disable=not is_terminal(sys.stderr),
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
