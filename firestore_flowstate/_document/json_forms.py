@@ -141,7 +141,7 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
         if not excluded:
             place = read_by(name, field, config, member_path)
             put(form, place, _field_form(value, name, member_path, depth + len(place) - 1, config), member_path)
-        elif not is_default(member, field, value.__dict__):
+        elif not is_default(member, field, {other: getattr(value, other, None) for other in fields}):
             raise unstorable(member_path, "a field that its model excludes from dumps, whose value would be lost")
     if decorators.computed_fields and config.get("extra", "ignore") == "ignore":  # others would keep it, or refuse it
         taken = keys_read(fields, config)
@@ -176,9 +176,14 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
             return _form(_wrapped(member, declared[-1], path, depth, config), path, depth + 1, config)
         dumped = _dumped(value, when_used(declared[-1]), path, name=name, as_any=False)
         return _form(dumped, path, depth + 1, config)
-    inside = list(serializers_inside(field.annotation))
+    model: Any = type(value)
+    inside = serializers_inside(model, name)
     if inside and not any(when_used(serializer).startswith("json") for serializer in inside) and not has_models(member):
-        return _form(_dumped(value, "always", path, name=name, as_any=False), path, depth + 1, config)
+        try:
+            dumped = _dumped(value, "always", path, name=name, as_any=False)
+        except FlowStateEncodeError:  # a set cannot hold a list or a dict that the serializer of its members returns
+            dumped = _dumped(value, "json", path, name=name, as_any=False)
+        return _form(dumped, path, depth + 1, config)
     try:
         return _form(member, path, depth + 1, config)
     except WithoutFormError as error:  # the annotation of the field may have a serializer for it, such as list[Array]

@@ -7,6 +7,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
@@ -22,7 +23,7 @@ from pydantic import (
     SecretStr,
     WrapSerializer,
 )
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_json
 from typing_extensions import is_typeddict
 
 from .._error_texts import shown_path
@@ -46,13 +47,22 @@ def serializers_of(field: Any) -> list[Any]:
     return [serializer for serializer in field.metadata if isinstance(serializer, _SERIALIZERS)]
 
 
-def serializers_inside(annotation: Any, above: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """Yield the serializers inside of an annotation, such as that of the members in ``list[Base64Bytes]``."""
-    for part in _hints(annotation) if annotation not in above else ():  # which may have the annotation itself inside
-        yield from serializers_inside(part, (*above, annotation))
-    yield from (found for found in getattr(annotation, "__metadata__", ()) if isinstance(found, _SERIALIZERS))
-    for argument in get_args(annotation):
-        yield from serializers_inside(argument, above)
+@lru_cache(maxsize=1024)  # fields: a list of models asks for the same ones again and again
+def serializers_inside(model: type[Any], name: str) -> tuple[Any, ...]:
+    """Return the serializers inside of the annotation of a model's field, such as that in ``list[Base64Bytes]``."""
+    return tuple(_serializers_in(model.__pydantic_fields__[name].annotation))
+
+
+def _serializers_in(annotation: Any) -> Iterator[Any]:
+    opened: list[Any] = []  # so that none is opened twice: they may have each other, or themselves, inside
+    left = [annotation]
+    while left:
+        part = left.pop()
+        yield from (found for found in getattr(part, "__metadata__", ()) if isinstance(found, _SERIALIZERS))
+        left.extend(get_args(part))
+        if part not in opened and (hints := tuple(_hints(part))):
+            opened.append(part)
+            left.extend(hints)
 
 
 def _hints(annotation: Any) -> Iterable[Any]:
@@ -111,15 +121,22 @@ def has_nulled(dumped: Any, model: Any, name: str | None) -> bool:
     (nulls, numbers), (nulls_before, numbers_before) = _lacking_in_json(dumped), _lacking_in_json(value)
     if numbers >= numbers_before or nulls <= nulls_before:
         return False
-    validator = type(model).__pydantic_validator__
     try:
-        if name is None:
-            read = validator.validate_python(dumped)
-        else:
-            read = getattr(validator.validate_assignment(copy.copy(model), name, dumped), name)
+        read = _read(dumped, model, name)
     except Exception:  # noqa: BLE001  # of pydantic's or of a validator of the application's
         return True
     return _lacking_in_json(read) != (nulls_before, numbers_before)
+
+
+def _read(dumped: Any, model: Any, name: str | None) -> Any:
+    """Return what a model, or a field of one, is read as, which also a strict one reads out of the forms of JSON."""
+    validator, fields = type(model).__pydantic_validator__, type(model).__pydantic_fields__
+    if name is None:
+        return validator.validate_json(to_json(dumped, inf_nan_mode="constants"))
+    if not fields[name].frozen:
+        return getattr(validator.validate_assignment(copy.copy(model), name, dumped, strict=False), name)
+    values = {**{other: getattr(model, other) for other in fields}, name: dumped}
+    return getattr(validator.validate_python(values, strict=False, by_alias=False, by_name=True), name)
 
 
 def _lacking_in_json(value: Any) -> tuple[int, int]:
@@ -143,7 +160,11 @@ def _parts(value: Any, *, of_models: bool = False) -> Iterator[Any]:
         elif isinstance(part, (list, tuple, AbstractSet, deque)):
             left.extend(part)
         elif of_models and (isinstance(part, BaseModel) or dataclasses.is_dataclass(part)):
-            left.extend(getattr(part, "__dict__", {}).values())
+            own = getattr(part, "__dict__", {})
+            left.extend(own.values())
+            if dataclasses.is_dataclass(part):  # a field may be a slot
+                slots = {field.name for field in dataclasses.fields(part)} - own.keys()
+                left.extend(getattr(part, name) for name in slots if hasattr(part, name))
             left.extend((getattr(part, "__pydantic_extra__", None) or {}).values())
 
 

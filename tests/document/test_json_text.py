@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
+from typing_extensions import TypedDict
 
 from firestore_flowstate import CacheEntry, FlowStateEncodeError
 from firestore_flowstate._document.json_forms import MAX_DEPTH
@@ -234,3 +235,14 @@ def test_what_is_not_json_is_a_value_error(text: bytes) -> None:
     """Damaged text never gives another exception, however deep."""
     with pytest.raises(ValueError):
         decode(text)
+
+
+def test_types_that_have_one_another_inside_are_looked_into_once() -> None:
+    """A field has 25 types of dicts, each with the next one twice: there are 33 million ways through them."""
+    typed_dict: Any = TypedDict
+    kind: Any = int
+    for number in range(25):
+        kind = typed_dict(f"Pair{number}", {"left": kind, "right": kind}, total=False)
+    model = create_model("Pairs", pair=(kind, ...))
+
+    assert encode(model(pair={"left": {}}), "input") == b'{"pair":{"left":{}}}'

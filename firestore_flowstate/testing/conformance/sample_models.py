@@ -27,6 +27,7 @@ from pydantic import (
     field_validator,
     model_serializer,
 )
+from pydantic import dataclasses as pydantic_dataclasses
 from typing_extensions import TypedDict
 
 
@@ -40,6 +41,18 @@ class _Cat(_Animal):
 
 def _unwrapped(value: Any) -> Any:
     return value["wrapped"] if isinstance(value, dict) else value
+
+
+def _only(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
+
+
+def _or_infinity(value: Any) -> Any:
+    return float("inf") if value is None else value
+
+
+def _or_null(value: float) -> float | None:
+    return None if value == float("inf") else value
 
 
 def _wrap(value: Any, handler: Callable[[Any], Any]) -> Any:
@@ -227,6 +240,61 @@ class _Unmeasured(BaseModel):
         return float("inf") if value is None else value
 
 
+class _Strict(BaseModel):
+    """It has null for infinity in JSON, in a field that takes no list in Python, and in one that nobody may set."""
+
+    model_config = ConfigDict(strict=True)
+
+    pair: tuple[date, Annotated[float, BeforeValidator(_or_infinity)]]
+    number: Annotated[float, BeforeValidator(_or_infinity)] = Field(default=1.0, frozen=True)
+
+    @field_serializer("pair", when_used="json")
+    def _dump_pair(self, value: tuple[date, float]) -> Any:
+        return [value[0].isoformat(), _or_null(value[1])]
+
+    @field_serializer("number", when_used="json")
+    def _dump(self, value: float) -> float | None:
+        return _or_null(value)
+
+
+class _StrictWhole(BaseModel):
+    """It has null for infinity, and a serializer for all of it."""
+
+    model_config = ConfigDict(strict=True)
+
+    day: date
+    number: Annotated[float, BeforeValidator(_or_infinity)]
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _dump(self, handler: Callable[[Any], Any]) -> Any:
+        return handler(self)
+
+
+@pydantic_dataclasses.dataclass(slots=True)
+class _Slots:
+    number: int
+    hidden: list[int] = Field(default_factory=list, exclude=True)
+
+
+@dataclasses.dataclass(slots=True)
+class _SecretSlot:
+    password: SecretStr
+
+
+class _HidingSlot(BaseModel):
+    slot: _SecretSlot
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _dump(self, handler: Callable[[Any], Any]) -> Any:
+        return handler(self)
+
+
+class _Members(BaseModel):
+    """The members of its set are written as what no set can hold."""
+
+    numbers: set[Annotated[int, PlainSerializer(lambda value: [value]), BeforeValidator(_only)]]
+
+
 class _Telling(BaseModel):
     password: SecretStr
     stars: str = "***"
@@ -267,6 +335,7 @@ MODEL_LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "field that would be read out of another": (_ReadOutOfAnother(many=[5]).model_copy(update={"first": 1}), ".first"),
     "secret that its serializer hides": ({"a": _Hiding(password=SecretStr("pw"))}, '["a"]'),
     "secret with a display of its own, hidden": ({"a": _HidingDay(day=_Day(date(1815, 12, 10)))}, '["a"]'),
+    "secret in a slot that a serializer hides": ({"a": _HidingSlot(slot=_SecretSlot(SecretStr("pw")))}, '["a"]'),
     "infinity of which a serializer for JSON makes null": (_Measured(perhaps=[], in_json=[float("inf")]), ".in_json"),
     "secret beside what a serializer writes": (_Beside(many=[1, SecretStr("pw")]), ".many[1]"),
 }
@@ -292,6 +361,16 @@ MODEL_READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     ),
     "model with a serializer of all but null": (_Measured(perhaps=[float("inf")], in_json=[1.5]), _Measured),
     "model with null for infinity": (_Unmeasured(number=float("inf")), _Unmeasured),
+    "strict model with null for infinity": (
+        _Strict(pair=(date(1815, 12, 10), float("inf")), number=float("inf")),
+        _Strict,
+    ),
+    "strict model with null for infinity, serialized by itself": (
+        _StrictWhole(day=date(1815, 12, 10), number=float("inf")),
+        _StrictWhole,
+    ),
+    "model with a set whose members are written as lists": (_Members(numbers={1, 2}), _Members),
+    "dataclass with slots and an excluded list": (_Slots(1), _Slots),
     "model with an excluded number": (_Unchecked(share=0.0), _Unchecked),
     "model with a field that is the same in another": (_ReadOutOfAnother(many=[5]), _ReadOutOfAnother),
     "dataclass with a configuration": (_Configured(b"\xff"), _Configured),
