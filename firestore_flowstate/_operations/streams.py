@@ -140,8 +140,9 @@ class Stream:
 
     async def _fetch(self, wanted: int) -> None:
         collection = self.collection
-        count = max(wanted, self._least)
         fields = self._mask()
+        # What was learnt from parts of documents does not go for whole ones, each of which may have a megabyte.
+        count = max(wanted, self._least if fields is not None else min(self._least, _MOST_WHOLE))
         partial = self.fields is None and fields is not None
         structured = self.structured(count, fields)
 

@@ -16,6 +16,7 @@ from firestore_flowstate import (
     FlowStateQuery,
     FlowStateSettings,
 )
+from firestore_flowstate._operations.streams import streams
 from firestore_flowstate._rpc.concurrency import gather_or_cancel
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
@@ -165,6 +166,26 @@ async def test_native_documents_by_status_are_billed_once(flow_state_settings: F
     assert [STATES + serialized, STATES + serialized, 21 + serialized, 21 + serialized] == bills[:4]
     # The first 21 were read whole, with the one that waits among them; then twice as many, in one round trip.
     assert [21 + 42 + serialized] * 2 == bills[4:]
+
+
+async def test_whole_documents_are_read_by_the_hundred_after_parts_of_more(
+    flow_state_settings: FlowStateSettings,
+) -> None:
+    """After one of another status parts of 202 are asked for, which all have it, and then whole ones again."""
+    settings = flow_state_settings.model_copy(update={"layout": "native"})
+    async with FirestoreFlowStateStore(settings) as store:
+        await store.save_many({f"id-{place:03}": started(place) for place in range(2 * STATES)})
+        await store.update("id-450", blocked_on_step=BlockedOnStep(name="wait"))
+        collection = store._collection
+        assert collection is not None
+        query = FlowStateQuery(status="scheduled")
+        _, native = streams(collection, query, after=None, fields=None, deadline=collection.deadline(None))
+        fetched = []
+        for count in (101, 1):
+            await native.fill(count)
+            fetched.append([native.pop().partial for _ in range(len(native.ready))])
+
+    assert [[False] * 100 + [True] * 202, [False] * 100] == fetched
 
 
 DUE_FORMS: dict[str, dict[str, Any]] = {
