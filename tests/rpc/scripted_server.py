@@ -95,7 +95,10 @@ class ScriptedServer:
                 self._opening.notify_all()
             return self.check(request, context)
         with self._lock:
-            metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+            metadata: dict[str, str] = {}
+            for key, value in context.invocation_metadata():
+                if isinstance(value, str):  # values of the same key are joined, as HTTP has it
+                    metadata[key] = f"{metadata[key]}, {value}" if key in metadata else value
             self.calls.append(Call(method, request, metadata, context.time_remaining()))
             answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return answer(request, context)

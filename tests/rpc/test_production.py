@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import inspect
 import os
 import subprocess
 import time
@@ -17,6 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from google.auth.transport.grpc import AuthMetadataPlugin
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState
 from firestore_flowstate._rpc.connection import Connection
@@ -104,7 +106,11 @@ async def test_calls_carry_token_and_quota_project(
     [call] = production.calls
     assert "Bearer secret" == call.metadata["authorization"]
     assert "payer" == call.metadata["x-goog-user-project"]
-    assert call.metadata["x-goog-api-client"].startswith("firestore-flowstate/")
+    mine, *others = call.metadata["x-goog-api-client"].split(", ")
+    assert mine.startswith("firestore-flowstate/")
+    # An older google.auth tells of the credentials too, and cannot be told not to.
+    suppresses = "suppress_metrics_header" in inspect.signature(AuthMetadataPlugin).parameters
+    assert ([] if suppresses else ["cred-type/u"]) == others
     assert "projects/p/databases/(default)" == call.metadata["google-cloud-resource-prefix"]
     assert not connection.is_emulator
 
