@@ -44,7 +44,7 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _only(value: Any) -> Any:
-    return value[0] if isinstance(value, list) else value
+    return value["only"] if isinstance(value, dict) else value
 
 
 def _or_infinity(value: Any) -> Any:
@@ -292,7 +292,7 @@ class _HidingSlot(BaseModel):
 class _Members(BaseModel):
     """The members of its set are written as what no set can hold."""
 
-    numbers: set[Annotated[int, PlainSerializer(lambda value: [value]), BeforeValidator(_only)]]
+    numbers: set[Annotated[int, PlainSerializer(lambda value: {"only": value}), BeforeValidator(_only)]]
 
 
 class _Telling(BaseModel):
@@ -369,7 +369,7 @@ MODEL_READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
         _StrictWhole(day=date(1815, 12, 10), number=float("inf")),
         _StrictWhole,
     ),
-    "model with a set whose members are written as lists": (_Members(numbers={1, 2}), _Members),
+    "model with a set whose members are written as objects": (_Members(numbers={1, 2}), _Members),
     "dataclass with slots and an excluded list": (_Slots(1), _Slots),
     "model with an excluded number": (_Unchecked(share=0.0), _Unchecked),
     "model with a field that is the same in another": (_ReadOutOfAnother(many=[5]), _ReadOutOfAnother),
