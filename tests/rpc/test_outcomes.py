@@ -80,8 +80,11 @@ async def test_no_exception_of_grpc_leaves_a_read(
     if (kind, code) == ("get", "NOT_FOUND"):
         assert await read(to_server, kind) is None
         return
-    with pytest.raises(BackendError) as error:
-        await read(to_server, kind, seconds=0.6)  # 0.6 s, since a busy machine answers the first attempt late
+    for seconds in (0.6, 6.0):  # a busy machine may answer the first attempt later than 0.6 s
+        with pytest.raises(BackendError) as error:
+            await read(to_server, kind, seconds=seconds)
+        if code in str(error.value.__cause__):
+            break
     assert code in str(error.value.__cause__)
     assert code in str(error.value)
     assert DATABASE in str(error.value)
