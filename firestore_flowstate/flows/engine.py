@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
@@ -52,6 +53,8 @@ class Engine:
         values: What turns values into JSON and back.
         flows: The flows that this process knows, by name.
         drives: The drives that go on in this process, by the id of the run.
+        claiming: The ids of the runs that this process is claiming, by a key for each claim, until the drive is in
+            `drives`.
         wakers: What to call when this process has written to a run, by the id of the run.
         drives_here: Drives a claimed run in this process; None: the dispatcher is one that others share.
         is_closing: Whether the runs that are driven here are being handed over.
@@ -72,6 +75,7 @@ class Engine:
     values: Values = field(default_factory=Values)
     flows: dict[str, Flow[Any, Any]] = field(default_factory=dict)
     drives: dict[str, Drive] = field(default_factory=dict)
+    claiming: dict[object, str] = field(default_factory=dict)
     wakers: dict[str, set[Callable[[], None]]] = field(default_factory=dict)
     leftovers: set[asyncio.Task[Any]] = field(default_factory=set)
     parked: set[asyncio.Future[None]] = field(default_factory=set)
@@ -110,8 +114,23 @@ class Engine:
         if self._process != os.getpid():
             self._process, self._pool = os.getpid(), None
             self.drives.clear()
+            self.claiming.clear()
             self.wakers.clear()
             self.leftovers.clear()
+
+    @contextmanager
+    def claims(self, id: str) -> Iterator[None]:
+        """Note within this context that the process is claiming the run."""
+        key = object()
+        self.claiming[key] = id
+        try:
+            yield
+        finally:
+            self.claiming.pop(key, None)
+
+    def has(self, id: str) -> bool:
+        """Return whether this process drives the run, or is claiming it."""
+        return id in self.drives or id in list(self.claiming.values())
 
     def moved(self, id: str) -> None:
         """Tell those who wait in this process that it has written to the run."""

@@ -27,8 +27,8 @@ MOST_BYTES: Final = 10 * 1024 * 1024
 RESERVED: Final = frozenset({"drive", "sweep", "health"})
 """Names of flows whose address would be one of the application's own routes."""
 
-_CLAIM_SECONDS: Final = 0.5
-"""The most that passes between a claim of this process that is stored and the beginning of its drive."""
+_LOOKS: Final = 2
+"""How many looks in a row must find no drive of this process: a task that was begun runs by the second."""
 _LOOK_SECONDS: Final = 0.02
 """How often it is looked whether a drive of this process goes on."""
 
@@ -143,14 +143,13 @@ async def _continue(flows: Flows, name: str, kind: str, id: str, message: dict[s
 
 async def _drive(flows: Flows, id: str, budget: float) -> None:
     """Drive the run; if the dispatcher in this process was the first to begin a drive of it, await that one."""
-    monotonic = flows._engine.clock.monotonic
-    by = monotonic() + budget
+    engine = flows._engine
+    by = engine.clock.monotonic() + budget
     if await flows.drive(id, budget=budget) != "busy":
         return
-    claimed_by = min(by, monotonic() + _CLAIM_SECONDS)
-    while monotonic() < (by if id in flows._engine.drives else claimed_by):
-        if id in flows._engine.drives:
-            claimed_by = 0.0  # once it has gone, it has ended
+    looks = 0  # in a row that found nothing: one may fall between a claim and the beginning of its drive
+    while looks < _LOOKS and engine.clock.monotonic() < by:
+        looks = 0 if engine.has(id) else looks + 1
         await asyncio.sleep(_LOOK_SECONDS)
 
 

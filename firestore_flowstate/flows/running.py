@@ -25,7 +25,8 @@ async def drive(engine: Engine, id: str, *, budget: float | None = None) -> Driv
     Raises:
         UnknownFlowError: This process does not know the flow of the run. Nothing was claimed.
     """
-    taken = await take(engine, id)
+    with engine.claims(id):
+        taken = await take(engine, id)
     return await drive_claimed(engine, taken, budget=budget) if isinstance(taken, Claim) else taken
 
 

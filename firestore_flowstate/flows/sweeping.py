@@ -161,7 +161,8 @@ class Worker:
     async def _take(self, id: str) -> Claim | DriveOutcome | None:
         taken = None
         try:
-            taken = await take(self._engine, id)
+            with self._engine.claims(id):
+                taken = await take(self._engine, id)
         finally:
             self._claims -= 1
             self._is_free.set()

@@ -82,6 +82,38 @@ async def test_envelopes(http: httpx.AsyncClient) -> None:
     assert done(id, "Python") == state.json()
 
 
+class RepliesLate(FirestoreFlowStateStore):
+    """A store whose replies to partial writes, such as claims, come 0.8 s late."""
+
+    async def update(self, id: str, **changes: Any) -> str:
+        version = await super().update(id, **changes)
+        await asyncio.sleep(0.8)
+        return version
+
+
+async def test_an_answer_awaits_a_drive_whose_claim_is_known_late(native: FirestoreFlowStateStore) -> None:
+    """Six runs, since chance decides whether the request or the dispatcher of the process is the first to claim one."""
+    async with RepliesLate(native.settings) as late:
+        flows = Flows(late)
+
+        @flows.flow
+        async def order(run: Run, input: None) -> str:
+            return (await run.interrupt("approval", Approval)).by
+
+        app = flows.app(verify=None, genkit=True)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://flows.test") as http:
+
+            async def order_and_approve() -> Any:
+                started = await http.post("/order", json={"start": {"input": None}})
+                resume = {"flowId": started.json()["name"], "payload": {"by": "ada"}}
+                return (await http.post("/order", json={"resume": resume})).json()["done"]
+
+            answers = await asyncio.gather(*(order_and_approve() for _ in range(6)))
+        await flows.close()
+
+    assert [True] * 6 == answers
+
+
 async def test_a_client_in_genkit_js(url: str, genkit: Genkit) -> None:
     """The code of Genkit JS sends the envelopes, and reads the operations by its own schema."""
 
