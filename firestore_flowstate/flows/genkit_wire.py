@@ -145,10 +145,11 @@ async def _drive(flows: Flows, id: str, budget: float) -> None:
     """Drive the run; if the dispatcher in this process was the first to begin a drive of it, await that one."""
     engine = flows._engine
     by = engine.clock.monotonic() + budget
-    if await flows.drive(id, budget=budget) != "busy":
-        return
-    looks = 0  # in a row that found nothing: one may fall between a claim and the beginning of its drive
-    while looks < _LOOKS and engine.clock.monotonic() < by:
+    outcome = await flows.drive(id, budget=budget)
+    # How often in a row no drive was found. One look may fall between a claim and the beginning of its drive. A run
+    # that has ended may be driven here all the same: Genkit JS, which claims nothing, may have stored that end.
+    looks = 0 if outcome == "busy" else _LOOKS
+    while (engine.has(id) or looks < _LOOKS) and engine.clock.monotonic() < by:
         looks = 0 if engine.has(id) else looks + 1
         await asyncio.sleep(_LOOK_SECONDS)
 

@@ -199,6 +199,27 @@ async def test_two_languages_at_once(trip: Trip, genkit: Genkit) -> None:
     assert operation == stored
 
 
+async def test_an_answer_awaits_the_drive_of_its_process(trip: Trip, genkit: Genkit) -> None:
+    """It does so even if Genkit JS, which claims nothing, has stored an end meanwhile."""
+    id = (await trip.send(start={"input": {}}))["name"]
+    for step in ("nap", "nap-1"):
+        await trip.wake(id, step)
+    trip.may_end.clear()
+    await trip.flows.resume(id, {"by": "ada"})
+    driving = asyncio.ensure_future(trip.flows.drive(id))
+    while "last" not in trip.begun:  # noqa: ASYNC110  # the flow fills it
+        await asyncio.sleep(0.01)
+    there = genkit.call("trip", {"runScheduled": {"flowId": id}})
+    answering = asyncio.ensure_future(trip.send(runScheduled={"flowId": id}))
+    _, waits = await asyncio.wait([answering], timeout=1)
+    trip.may_end.set()
+
+    assert "Genkit JS" == there["result"]["response"]["last"]
+    assert {answering} == waits
+    assert "Python" == (await answering)["result"]["response"]["last"]
+    await driving
+
+
 @pytest.mark.parametrize("has_ended", [True, False])
 async def test_what_waited_for_other_runs(native: FirestoreFlowStateStore, genkit: Genkit, has_ended: bool) -> None:
     """What `waitFor` has waited for is read by a step of its name. Nothing stored tells of one that still waits.
