@@ -49,6 +49,11 @@ def conflict(id: str, *, expected: str | None, found: str | None) -> FlowStateCo
     )
 
 
+def method_fails(value: object, error: Exception) -> str:
+    """Return what is wrong with a value of a type of the application's, of which a method has raised this error."""
+    return f"of type {type(value).__qualname__}, of which a method fails ({shown(error, 200)})"
+
+
 def exists(id: str) -> FlowStateExistsError:
     """Return the error of a create of a flow state that is there already."""
     return FlowStateExistsError(

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema
 
-from .._error_texts import shown_key
+from .._error_texts import method_fails, shown_key
 from ..errors import FlowStateEncodeError, shown
 from ..models import WireModel
 from .model_fields import (
@@ -103,8 +103,7 @@ def _form(value: Any, path: str, depth: int, config: Mapping[str, Any] | None) -
     except (FlowStateEncodeError, WithoutFormError):
         raise
     except Exception as error:  # of a method of the application's; RecursionError: the stack was deep before
-        what = f"of type {kind.__qualname__}, of which a method fails ({shown(error, 200)})"
-        raise unstorable(path, what) from error
+        raise unstorable(path, method_fails(value, error)) from error
 
 
 def _check_depth(depth: int, path: str) -> None:

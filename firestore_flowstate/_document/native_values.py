@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
-from .._error_texts import shown_key
+from .._error_texts import method_fails, shown_key
 from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserved, utf8_bytes
 from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, shown
@@ -180,8 +180,7 @@ def _write_other(target: Value, value: Any, path: str, depth: int, names: int) -
     except FlowStateEncodeError:
         raise
     except Exception as error:  # raised by a method of a type of the application's
-        what = f"of type {type(value).__qualname__}, of which a method fails ({shown(error, 200)})"
-        raise _unstorable(path, what) from error
+        raise _unstorable(path, method_fails(value, error)) from error
 
 
 def _write_any_other(target: Value, value: Any, path: str, depth: int, names: int) -> None:

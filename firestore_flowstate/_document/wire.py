@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from .._error_texts import in_cache, in_events, in_model, with_flow_id
+from .._error_texts import in_cache, in_events, in_model, method_fails, with_flow_id
 from .._limits import exact, utf8_bytes
 from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
@@ -267,8 +267,7 @@ def taken(mapping: Mapping[Any, Any], path: str) -> dict[Any, Any]:
 
 
 def _failing(value: object, path: str, error: Exception) -> FlowStateEncodeError:
-    what = f"of type {type(value).__qualname__}, of which a method fails ({shown(error, 200)})"
-    return FlowStateEncodeError(f"Cannot store {path}: {what}.", path=path)
+    return FlowStateEncodeError(f"Cannot store {path}: {method_fails(value, error)}.", path=path)
 
 
 def _path_to(path: str, loc: tuple[int | str, ...]) -> str:
