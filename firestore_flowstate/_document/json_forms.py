@@ -33,6 +33,7 @@ from .model_fields import (
     has_nulled,
     is_default,
     keys_read,
+    left_out,
     put,
     read_by,
     serializers_inside,
@@ -182,6 +183,8 @@ def _field_form(value: Any, name: str, path: str, depth: int, config: Mapping[st
             dumped = _dumped(value, "always", path, name=name, as_any=False)
         except FlowStateEncodeError:  # a set cannot hold a list or a dict that the serializer of its members returns
             dumped = _dumped(value, "json", path, name=name, as_any=False)
+        if lost := left_out(model, name, member, dumped, path):
+            raise unstorable(lost, "under a key that its TypedDict does not declare, which pydantic would leave out")
         return _form(dumped, path, depth + 1, config)
     try:
         return _form(member, path, depth + 1, config)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import isfinite
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     AliasChoices,
@@ -24,9 +25,9 @@ from pydantic import (
     WrapSerializer,
 )
 from pydantic_core import PydanticUndefined, to_json
-from typing_extensions import is_typeddict
+from typing_extensions import NotRequired, ReadOnly, Required, is_typeddict
 
-from .._error_texts import shown_path
+from .._error_texts import shown_key, shown_path
 from ..errors import FlowStateEncodeError
 
 _SERIALIZERS: Final = (PlainSerializer, WrapSerializer, EncodedBytes, EncodedStr)
@@ -70,16 +71,95 @@ def _hints(annotation: Any) -> Iterable[Any]:
 
     Pydantic before 2.14 does not go by the types of the members of a NamedTuple when it serializes one.
     """
-    for attribute in ("__value__", "__supertype__"):  # of a type alias, of a NewType
-        if hasattr(annotation, attribute):
-            return (getattr(annotation, attribute),)
+    return _stands_for(annotation) or _types_of_members(annotation).values()
+
+
+def _stands_for(annotation: Any) -> tuple[Any, ...]:
+    """Return what a type alias or a NewType stands for, as one member; empty: it is neither."""
+    attributes = ("__value__", "__supertype__")
+    return tuple(getattr(annotation, attribute) for attribute in attributes if hasattr(annotation, attribute))[:1]
+
+
+def _types_of_members(annotation: Any) -> Mapping[str, Any]:
+    """Return the types of the members of a TypedDict or NamedTuple, by their names; empty: it is neither."""
     kind = get_origin(annotation) or annotation
     if not (is_typeddict(kind) or (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"))):
-        return ()
+        return {}
     try:
-        return get_type_hints(kind, include_extras=True).values()
+        return get_type_hints(kind, include_extras=True)
     except (NameError, TypeError, AttributeError):  # names of a function, which pydantic finds in the stack
-        return getattr(kind, "__annotations__", {}).values()
+        own: Mapping[str, Any] = getattr(kind, "__annotations__", {})
+        return own
+
+
+def left_out(model: type[Any], name: str, value: Any, dumped: Any, path: str) -> str | None:
+    """Return the path of a key that pydantic has left out, since the TypedDict that it is in does not declare it.
+
+    Args:
+        model: The model.
+        name: The field.
+        value: Its value, without models.
+        dumped: What pydantic has made of the value, by the type that the field declares.
+        path: The path of the value.
+
+    Returns:
+        None if nothing was left out.
+    """
+    return _left_out([model.__pydantic_fields__[name].annotation], value, dumped, path)
+
+
+def _left_out(annotations: Sequence[Any], value: Any, dumped: Any, path: str) -> str | None:
+    """Do what `left_out` does; the value is of one of the annotations."""
+    kinds = _kinds(annotations)
+    inside: list[tuple[Sequence[Any], Any, Any, str]] = []
+    if isinstance(value, Mapping) and isinstance(dumped, dict):
+        typed = [_types_of_members(kind) for kind in kinds if is_typeddict(get_origin(kind) or kind)]
+        if typed and len(dumped) < len(value):
+            return f"{path}[{shown_key(next((key for key in value if key not in dumped), None))}]"
+        others = [get_args(kind)[1] for kind in kinds if _is_of(kind, Mapping) and len(get_args(kind)) == 2]
+        for key in value.keys() & dumped.keys():
+            types = [*(types[key] for types in typed if key in types), *others]
+            inside.append((types, value[key], dumped[key], f"{path}[{shown_key(key)}]"))
+    elif isinstance(value, (list, tuple, deque)) and isinstance(dumped, (list, tuple, deque)):
+        for place, (one, dumped_one) in enumerate(zip(value, dumped, strict=False)):
+            types = [kind for kind in map(partial(_type_at, place), kinds) if kind is not None]
+            inside.append((types, one, dumped_one, f"{path}[{place}]"))
+    found = (_left_out(*one) for one in inside if one[0])
+    return next((path for path in found if path is not None), None)
+
+
+def _kinds(annotations: Sequence[Any]) -> list[Any]:
+    """Return the types that the annotations stand for, without those that have a serializer for the whole of them."""
+    kinds: list[Any] = []
+    left = list(annotations)
+    while left:
+        part = left.pop()
+        if any(isinstance(found, _SERIALIZERS) for found in getattr(part, "__metadata__", ())) or part in kinds:
+            continue
+        if stands_for := _stands_for(part):
+            left.extend(stands_for)
+        elif get_origin(part) in (Union, UnionType):
+            left.extend(get_args(part))
+        elif get_origin(part) in (Annotated, Required, NotRequired, ReadOnly):
+            left.append(get_args(part)[0])
+        else:
+            kinds.append(part)
+    return kinds
+
+
+def _type_at(place: int, kind: Any) -> Any:
+    """Return the type of the member at that place of a sequence; None: the kind does not tell, or is not a sequence."""
+    types = tuple(_types_of_members(kind).values()) or get_args(kind)
+    if not _is_of(kind, tuple):
+        return types[0] if types and _is_of(kind, Collection) and not _is_of(kind, Mapping) else None
+    if len(types) == 2 and types[1] is Ellipsis:
+        return types[0]
+    return types[place] if place < len(types) else None
+
+
+def _is_of(kind: Any, base: type[Any]) -> bool:
+    kind = get_origin(kind) or kind
+    return isinstance(kind, type) and issubclass(kind, base)
 
 
 def when_used(serializer: Any) -> str:

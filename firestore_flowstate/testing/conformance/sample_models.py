@@ -337,6 +337,10 @@ MODEL_LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "secret with a display of its own, hidden": ({"a": _HidingDay(day=_Day(date(1815, 12, 10)))}, '["a"]'),
     "secret in a slot that a serializer hides": ({"a": _HidingSlot(slot=_SecretSlot(SecretStr("pw")))}, '["a"]'),
     "infinity of which a serializer for JSON makes null": (_Measured(perhaps=[], in_json=[float("inf")]), ".in_json"),
+    "key that a TypedDict with a serializer inside does not declare": (
+        _Base64(data=b"aGk=", text="aGk=").model_copy(update={"typed": {"below": [{"data": b"hi", "other": 1}]}}),
+        '.typed["below"][0]["other"]',
+    ),
     "secret beside what a serializer writes": (_Beside(many=[1, SecretStr("pw")]), ".many[1]"),
 }
 """Models of which JSON would lose something, and the path inside of each to what would be lost."""
