@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firestore_flowstate._rpc.messages import CommitRequest, CommitResponse, Timestamp, WriteResult
+from firestore_flowstate._rpc.messages import CommitRequest, CommitResponse, Timestamp
 
 _ANSWERS: Final = {
     "/computeMetadata/v1/project/project-id": "demo-benchmarks",
@@ -85,9 +85,11 @@ class _Firestore(grpc.GenericRpcHandler):  # type: ignore[misc]  # as above
 
 def _committed(request: bytes, _: object) -> bytes:
     now = Timestamp(seconds=1_700_000_000)
-    results = [WriteResult(update_time=now) for _ in CommitRequest.FromString(request).writes]
-    reply: bytes = CommitResponse(write_results=results, commit_time=now).SerializeToString()
-    return reply
+    reply = CommitResponse(commit_time=now)
+    for _ in CommitRequest.FromString(request).writes:
+        reply.write_results.add(update_time=now)
+    serialized: bytes = reply.SerializeToString()
+    return serialized
 
 
 def _certificate() -> tuple[bytes, bytes]:

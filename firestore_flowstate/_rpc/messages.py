@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     # The classes are built of descriptors when this module is imported; no stubs describe Firestore's.
     from google.protobuf.timestamp_pb2 import Timestamp
-    from google.protobuf.wrappers_pb2 import Int32Value, Int64Value
+    from google.protobuf.wrappers_pb2 import Int32Value
 
-    ArrayValue: TypeAlias = Any
     BatchGetDocumentsRequest: TypeAlias = Any
     BatchGetDocumentsResponse: TypeAlias = Any
     CommitRequest: TypeAlias = Any
@@ -28,12 +27,9 @@ if TYPE_CHECKING:
     Cursor: TypeAlias = Any
     Document: TypeAlias = Any
     DocumentMask: TypeAlias = Any
-    DocumentTransform: TypeAlias = Any
-    FieldTransform: TypeAlias = Any
     GetDocumentRequest: TypeAlias = Any
     ListenRequest: TypeAlias = Any
     ListenResponse: TypeAlias = Any
-    MapValue: TypeAlias = Any
     Precondition: TypeAlias = Any
     RunAggregationQueryRequest: TypeAlias = Any
     RunAggregationQueryResponse: TypeAlias = Any
@@ -44,7 +40,6 @@ if TYPE_CHECKING:
     Target: TypeAlias = Any
     Value: TypeAlias = Any
     Write: TypeAlias = Any
-    WriteResult: TypeAlias = Any
 else:
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
     from google.protobuf.descriptor_pool import DescriptorPool
@@ -69,7 +64,6 @@ else:
                 setattr(message, nested.name, _with_nested(nested))
         return message
 
-    ArrayValue = _message("google.firestore.v1.ArrayValue")
     BatchGetDocumentsRequest = _message("google.firestore.v1.BatchGetDocumentsRequest")
     BatchGetDocumentsResponse = _message("google.firestore.v1.BatchGetDocumentsResponse")
     CommitRequest = _message("google.firestore.v1.CommitRequest")
@@ -77,14 +71,10 @@ else:
     Cursor = _message("google.firestore.v1.Cursor")
     Document = _message("google.firestore.v1.Document")
     DocumentMask = _message("google.firestore.v1.DocumentMask")
-    DocumentTransform = _message("google.firestore.v1.DocumentTransform")
-    FieldTransform = _message("google.firestore.v1.DocumentTransform.FieldTransform")
     GetDocumentRequest = _message("google.firestore.v1.GetDocumentRequest")
     Int32Value = _message("google.protobuf.Int32Value")
-    Int64Value = _message("google.protobuf.Int64Value")
     ListenRequest = _message("google.firestore.v1.ListenRequest")
     ListenResponse = _message("google.firestore.v1.ListenResponse")
-    MapValue = _message("google.firestore.v1.MapValue")
     Precondition = _message("google.firestore.v1.Precondition")
     RunAggregationQueryRequest = _message("google.firestore.v1.RunAggregationQueryRequest")
     RunAggregationQueryResponse = _message("google.firestore.v1.RunAggregationQueryResponse")
@@ -96,10 +86,8 @@ else:
     Timestamp = _message("google.protobuf.Timestamp")
     Value = _message("google.firestore.v1.Value")
     Write = _message("google.firestore.v1.Write")
-    WriteResult = _message("google.firestore.v1.WriteResult")
 
 __all__ = [
-    "ArrayValue",
     "BatchGetDocumentsRequest",
     "BatchGetDocumentsResponse",
     "CommitRequest",
@@ -107,14 +95,10 @@ __all__ = [
     "Cursor",
     "Document",
     "DocumentMask",
-    "DocumentTransform",
-    "FieldTransform",
     "GetDocumentRequest",
     "Int32Value",
-    "Int64Value",
     "ListenRequest",
     "ListenResponse",
-    "MapValue",
     "Precondition",
     "RunAggregationQueryRequest",
     "RunAggregationQueryResponse",
@@ -126,7 +110,6 @@ __all__ = [
     "Timestamp",
     "Value",
     "Write",
-    "WriteResult",
     "rest_form",
 ]
 

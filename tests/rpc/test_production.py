@@ -177,8 +177,10 @@ def answer_commit(request: bytes, _: object) -> list[bytes]:
 
     commit = messages.CommitRequest.FromString(request)
     now = messages.Timestamp(seconds=1_700_000_000)
-    results = [messages.WriteResult(update_time=now) for _ in commit.writes]
-    return [messages.CommitResponse(write_results=results, commit_time=now).SerializeToString()]
+    reply = messages.CommitResponse(commit_time=now)
+    for _ in commit.writes:
+        reply.write_results.add(update_time=now)
+    return [reply.SerializeToString()]
 
 
 async def test_tokens_that_never_come(
