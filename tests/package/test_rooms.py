@@ -25,7 +25,8 @@ FLOORS = ("_collection", "_commit", "_operations")  # above `_document`, `_query
 LOWEST = ("_limits", "_error_texts", "_version")  # all rooms may import these
 PUBLIC = ("errors", "models", "pages", "query", "store", "unset", "codecs", *LOWEST)
 READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: one of firebase_admin
-OF_GOOGLE = ("_rpc", "integrations", "flows.cloud_tasks", "flows.firebase", "flows.dispatch.session", "flows.oidc")
+OF_GOOGLE = ("_rpc", "flows.cloud_tasks", "flows.firebase", "flows.dispatch.session", "flows.oidc")
+OUTER = ("flows", "testing", "cli")  # built on the stores, of public names only
 GOOGLES_OWN_SWITCHES = "_rpc.target"  # of client certificates, which Google's libraries take from there alone
 
 
@@ -121,6 +122,13 @@ def test_modules_are_found() -> None:
     """A wrong folder would make every test below pass."""
     assert {"", "models", "memory", "_document.head", "_rpc.connection", "testing.plugin"} <= set(map(_name, MODULES))
     assert any(found.imported == "firestore_flowstate.models.FlowState" for found in _all_imports())
+
+
+def test_rooms_are_found() -> None:
+    """A room that is not there would make a rule about it pass."""
+    ruled = {*PURE, *FLOORS, *LOWEST, *PUBLIC, *READS_THE_ENVIRONMENT, *OF_GOOGLE, GOOGLES_OWN_SWITCHES, *LATE, *OUTER}
+
+    assert set() == ruled - set(map(_name, MODULES))
 
 
 def test_grpc_is_touched_in_one_room() -> None:
@@ -314,7 +322,7 @@ def test_versions_are_made_in_one_place() -> None:
     assert {"testing.durability.history"} == makers  # a version of its own
 
 
-@pytest.mark.parametrize("room", ["flows", "testing", "cli", "integrations"])
+@pytest.mark.parametrize("room", OUTER)
 def test_outer_rooms_use_public_names_only(room: str) -> None:
     """What is built on the stores could be built by anybody."""
     for found in _all_imports():
@@ -325,9 +333,9 @@ def test_outer_rooms_use_public_names_only(room: str) -> None:
 
 
 def test_nothing_imports_outer_rooms() -> None:
-    """The package works without its command line, its integrations and its tests."""
+    """The package works without its command line and its tests."""
     for found in _all_imports():
-        for room in ("testing", "cli", "integrations"):
+        for room in ("testing", "cli"):
             if not _is_in(found.module, room):
                 assert not _is_in(_inside(found) or "", room), found
 
