@@ -45,7 +45,7 @@ def test_descriptors_are_those_of_google() -> None:
 
 
 def test_every_message_is_used() -> None:
-    """A class is here because the package makes it, reads it or names it in a type. The rest stays in the descriptors."""
+    """A class is made for what the package uses. The descriptors have the rest, and protobuf makes it when it is met."""
     package = KEPT.parents[1]
     trees = [ast.parse(path.read_text()) for path in package.rglob("*.py")]
     imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
