@@ -45,7 +45,7 @@ def test_descriptors_are_those_of_google() -> None:
 
 
 def test_every_message_is_used() -> None:
-    """A class is made for what the package uses. The descriptors have the rest, and protobuf makes it when it is met."""
+    """A class is made for what the package uses. The descriptors have the rest, and protobuf makes it when asked."""
     package = KEPT.parents[1]
     trees = [ast.parse(path.read_text()) for path in package.rglob("*.py")]
     imports = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
