@@ -25,7 +25,7 @@ from .unset import Unset
 
 
 @dataclass(frozen=True)
-class StoredAs:
+class RecordedAs:
     """What a state knows of the record that it was read from or written to, without keeping it.
 
     Attributes:
@@ -70,7 +70,7 @@ class Record:
 
     def stamp(self, state: FlowState) -> None:
         """Note on the state that it is this version."""
-        state._note_stored(StoredAs(self.version, self.summary.updated_at, self.summary.expire_at))
+        state._note_stored(RecordedAs(self.version, self.summary.updated_at, self.summary.expire_at))
 
 
 class Records:

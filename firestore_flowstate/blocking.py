@@ -210,7 +210,7 @@ class SyncFlowStateStore:
     def _inside(self, name: str, manager: AbstractAsyncContextManager[_Result]) -> Iterator[_Result]:
         """Enter and leave the context manager on the loop. The block in between runs on the calling thread."""
         with self._thread_for(name) as thread:
-            inside = _Inside(manager)
+            inside = _Entered(manager)
             task = RemoteTask(thread, inside.drop)
             try:
                 value = task.step(inside.enter)
@@ -244,7 +244,7 @@ class SyncFlowStateStore:
                 task.end()
 
 
-class _Inside(Generic[_Result]):
+class _Entered(Generic[_Result]):
     """A context manager that is entered and left on the loop. Only there is it known whether it is entered now."""
 
     def __init__(self, manager: AbstractAsyncContextManager[_Result]) -> None:

@@ -127,7 +127,7 @@ class Version:
     def of(cls, state: FlowState, path: str) -> Version | None:
         """Return the version that the state was last loaded or stored as; None if it was not at this path."""
         noted = state._noted()
-        return noted.known if isinstance(noted, StoredAs) and noted.path == path else None
+        return noted.known if isinstance(noted, KnownDocument) and noted.path == path else None
 
     def is_of(self, document: StoredDocument) -> bool:
         """Return whether the document is this version, also if maintenance has packed it anew since."""
@@ -155,7 +155,7 @@ class Version:
             history: The revisions that a write on top of it is to remember, oldest first.
         """
         assert self.part_refs is not None  # noqa: S101  # the whole state was read or written, and its references too
-        state._note_stored(StoredAs(self, path, tuple(history[-MAX_IDS:])))
+        state._note_stored(KnownDocument(self, path, tuple(history[-MAX_IDS:])))
         return state
 
     def to_text(self, path: str) -> VersionText:
@@ -251,7 +251,7 @@ class VersionText(str):
 
 
 @dataclass(frozen=True)
-class StoredAs:
+class KnownDocument:
     """What a state knows of the document that it was read from or written to.
 
     Attributes:
@@ -283,7 +283,7 @@ class StoredAs:
 def history_of(state: FlowState) -> tuple[str, ...]:
     """Return the revisions that a write on top of the state is to remember, oldest first."""
     noted = state._noted()
-    return noted.history if isinstance(noted, StoredAs) else ()
+    return noted.history if isinstance(noted, KnownDocument) else ()
 
 
 def check_of(path: str, fields: Sequence[object]) -> int:

@@ -32,7 +32,7 @@ _TOO_LATE_TO_DOUBT: Final = 0.05  # seconds
 _TIMES_THE_LAST: Final = 3.0  # times what the last attempt took
 
 
-class Absent(Exception):  # noqa: N818  # an outcome, as in `outcome`
+class NoDocument(Exception):  # noqa: N818  # an outcome, as in `outcome`
     """No document has the name that was asked for."""
 
 
@@ -74,7 +74,7 @@ async def read(
     The arguments are those of `send`, and `flow_id`, the flow state that errors are to name.
 
     Raises:
-        Absent: The document of a GetDocument is not there.
+        NoDocument: The document of a GetDocument is not there.
         BackendError: The call failed.
     """
     database = link.target.database_name
@@ -82,7 +82,7 @@ async def read(
         return await send(link, method, request.SerializeToString(), route, deadline=deadline, again=read_again)
     except CallFailed as failure:
         if failure.code == "NOT_FOUND" and method == "GetDocument" and not is_about_database(failure):
-            raise Absent from failure
+            raise NoDocument from failure
         raise public_error(failure, what=method, database=database, flow_id=flow_id) from failure
     except Exhausted as end:
         raise exhausted_error(end, deadline=deadline, what=method, database=database, flow_id=flow_id) from end.failure

@@ -12,7 +12,7 @@ from ..errors import BackendError, DeadlineError, StoreUnavailableError
 from ..settings import FlowStateSettings
 from . import fork
 from .call_errors import exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
-from .calling import Absent, parsed, read, send, serialized_commit
+from .calling import NoDocument, parsed, read, send, serialized_commit
 from .concurrency import SharedWork
 from .deadline import Deadline
 from .link import Link
@@ -162,7 +162,7 @@ class Connection:
         request = GetDocumentRequest(name=name, mask=_mask(mask), read_time=read_time)
         try:
             [reply] = await read(link, "GetDocument", request, ("name", name), deadline=deadline, flow_id=flow_id)
-        except Absent:
+        except NoDocument:
             return None
         return parsed(Document, reply)
 

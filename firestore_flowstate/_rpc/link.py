@@ -14,7 +14,7 @@ from ..errors import FlowStateError, StoreUnavailableError
 from . import fork
 from .channel import Channel, grpc_metadata, open_channel, open_channel_of, routing
 from .concurrency import on_thread
-from .listener import Listener, Streams, taking_off
+from .listen_stream import ListenStream, Streams, taking_off
 from .loop_thread import LoopStoppedError, LoopThread, call_threadsafe
 from .outcome import CHANNEL_CLOSED, CallFailed
 from .target import Target
@@ -116,17 +116,17 @@ class Link:
             return taking_off(self._streams.add(channel, watched), watched)
         background, channel = self._background or self._start_background()
 
-        async def add() -> Listener:
+        async def add() -> ListenStream:
             return self._streams.add(channel, watched)
 
         try:
-            listener = await background.run(add())
+            stream = await background.run(add())
         except LoopStoppedError as stopped:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from stopped
         except asyncio.CancelledError:  # the target may be on a stream already
             call_threadsafe(background.loop, partial(self._streams.drop, background.loop, watched))
             raise
-        return taking_off(listener, watched)
+        return taking_off(stream, watched)
 
     def bind(self) -> None:
         """Open a channel on the running loop, over which its calls go from now on. Bindings are counted."""

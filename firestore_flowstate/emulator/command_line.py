@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NoReturn
 
 from ..errors import EmulatorError
-from .download import PINNED, Source, download_emulator
+from .download import PINNED, Jar, download_emulator
 from .execution import run_command
 from .finding import check_java, find_emulator
 from .running import HOST_VARIABLE, Emulator, start_emulator
@@ -142,7 +142,7 @@ def _emulator(options: argparse.Namespace, *, attach: bool) -> Emulator:
 
 def _download(options: argparse.Namespace) -> int:
     with _progress() as progress:
-        jar = download_emulator(Source(url=options.url, sha256=options.sha256.lower()), progress=progress)
+        jar = download_emulator(Jar(url=options.url, sha256=options.sha256.lower()), progress=progress)
     _tell(str(jar))
     return 0
 

@@ -29,7 +29,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Source:
+class Jar:
     """A jar to fetch.
 
     Attributes:
@@ -43,14 +43,14 @@ class Source:
 
 # The address that firebase-tools 14.27.0 fetches its emulator from, and the checksum that it demands: both are in its
 # downloadableEmulatorInfo.json.
-PINNED: Final = Source(
+PINNED: Final = Jar(
     url="https://storage.googleapis.com/firebase-preview-drop/emulator/cloud-firestore-emulator-v1.19.8.jar",
     sha256="9d43599ed6151199e8d604dc87fac51218e49e5f3a48519b1ae560bbe5e3382d",
 )
 
 
 def download_emulator(
-    source: Source = PINNED, *, progress: Callable[[int, int | None], None] = lambda done, total: None
+    source: Jar = PINNED, *, progress: Callable[[int, int | None], None] = lambda done, total: None
 ) -> Path:
     """Return the path of the jar in the cache folder; fetch the jar if it is not there yet.
 
@@ -82,7 +82,7 @@ def download_emulator(
     return jar
 
 
-def _name(source: Source) -> str:
+def _name(source: Jar) -> str:
     address = urlsplit(source.url)
     name = address.path.rpartition("/")[2]
     if address.scheme not in ("http", "https") or not is_jar_name(name):
@@ -95,7 +95,7 @@ def _name(source: Source) -> str:
     return name
 
 
-def _fetch(source: Source, *, into: IO[bytes], progress: Callable[[int, int | None], None]) -> None:
+def _fetch(source: Jar, *, into: IO[bytes], progress: Callable[[int, int | None], None]) -> None:
     digest = hashlib.sha256()
     done = 0
     try:

@@ -20,8 +20,8 @@ async def may_begin(drive: Drive, key: str | None = None) -> None:
         drive: The drive.
         key: The key of the step, which a drive after a recovery announces; None: what begins is not a step.
     """
-    if drive.attempts is not None and key is not None:
-        await drive.attempts.announce(key)
+    if drive.announcement is not None and key is not None:
+        await drive.announcement.announce(key)
     while True:
         if not drive.may_go_on:
             await drive.park()
@@ -39,7 +39,7 @@ def begin_intent(drive: Drive, key: str) -> None:
     drive.checkpoint.note_record(needed=True)
 
 
-class Attempts:
+class Announcement:
     """The keys of the steps that are about to begin, which a drive after a recovery writes once, before its first step.
 
     If such drives die again and again, the run fails, and its error names these steps.

@@ -13,7 +13,7 @@ from firestore_flowstate import UNSET, FlowState, FlowStateError, Unset
 from .flow import Flow
 from .flows import Flows
 from .handle import FlowHandle
-from .loop_thread import LoopThreads
+from .loop_thread import FlowsThreads
 from .run import JsonScalar
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class BlockingFlows:
 
     def __init__(self, flows: Flows) -> None:
         self._flows = flows
-        self._threads = LoopThreads()
+        self._threads = FlowsThreads()
 
     @overload
     def start(

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from firestore_flowstate import CacheEntry, FlowStateDecodeError, FlowStateEncodeError
 
 from . import children
-from .beginning import Attempts
+from .beginning import Announcement
 from .budget import Budget
 from .checkpoint import Checkpoint
 from .course import Course, is_idle
@@ -78,7 +78,7 @@ class Drive:
         self.checkpoint = Checkpoint(engine, image, token, lease, self)
         self.waits = Waits(self, children.look)
         self.flights: dict[str, InFlight] = {}
-        self.attempts = Attempts(self) if image.record.recoveries else None
+        self.announcement = Announcement(self) if image.record.recoveries else None
         self.is_replaying = bool(image.cache)
         self.late_calls = 0
         self._next_number = max(numbers, default=0) + 1

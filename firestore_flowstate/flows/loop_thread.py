@@ -16,7 +16,7 @@ _STOP_SECONDS: Final = 10.0
 """How long the end of the thread is awaited: tasks on it have 1 s after they were cancelled."""
 
 
-class LoopThread:
+class FlowsThread:
     """An event loop on a thread, which runs coroutines for threads that block until they are done."""
 
     def __init__(self) -> None:
@@ -48,18 +48,18 @@ class LoopThread:
         self._end()
 
 
-class LoopThreads:
+class FlowsThreads:
     """The loop thread of each process: a forked child has none of its parent's threads."""
 
     def __init__(self) -> None:
-        self._by_process: dict[int, LoopThread] = {}
+        self._by_process: dict[int, FlowsThread] = {}
 
-    def here(self) -> LoopThread:
+    def here(self) -> FlowsThread:
         """Return the loop thread of this process; begin it if there is none."""
         pid = os.getpid()
         thread = self._by_process.get(pid)
         if thread is None:
-            new = LoopThread()
+            new = FlowsThread()
             thread = self._by_process.setdefault(pid, new)  # without a lock, which a child might find taken for ever
             if thread is not new:
                 new.stop()

@@ -49,7 +49,7 @@ def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step
         kind = jsonschema.validators.validator_for(form, default=jsonschema.Draft202012Validator)
         # With an empty registry nothing is fetched, whatever a stored schema refers to: it is input.
         formats = jsonschema.FormatChecker(formats=())
-        formats.checks(_AS_MODELS_HAVE_THEM)(lambda value: not isinstance(value, _Base64))
+        formats.checks(_AS_MODELS_HAVE_THEM)(lambda value: not isinstance(value, _Base64Text))
         validator = kind(form, registry=referencing.Registry(), format_checker=formats)
         problem = jsonschema.exceptions.best_match(validator.iter_errors(_marked(payload, given)))
     except (ValueError, referencing.exceptions.Unresolvable, jsonschema.exceptions.SchemaError) as error:
@@ -63,7 +63,7 @@ def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step
         )
 
 
-class _Base64(str):
+class _Base64Text(str):
     """The form of bytes that were given in a plain container, or alone."""
 
     __slots__ = ()
@@ -72,7 +72,7 @@ class _Base64(str):
 def _marked(form: Any, given: Any) -> Any:
     """Return the JSON form with the texts that stand for bytes of plain containers known as such."""
     if isinstance(given, (bytes, bytearray, memoryview)):
-        return _Base64(form)
+        return _Base64Text(form)
     if isinstance(given, Mapping) and isinstance(form, dict) and len(given) == len(form):
         return {key: _marked(inside, one) for (key, inside), one in zip(form.items(), given.values(), strict=True)}
     if isinstance(given, Sequence) and isinstance(form, list) and len(given) == len(form):

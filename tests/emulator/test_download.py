@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from firestore_flowstate.emulator import find_emulator
-from firestore_flowstate.emulator.download import Source, download_emulator
+from firestore_flowstate.emulator.download import Jar, download_emulator
 from firestore_flowstate.errors import EmulatorError
 from tests.emulator.child_processes import Programs, eventually
 from tests.emulator.fake_machine import write_java
@@ -37,8 +37,8 @@ class JarServer(ThreadingHTTPServer):
         self.hold.set()
 
     @property
-    def source(self) -> Source:
-        return Source(url=f"http://127.0.0.1:{self.server_port}/{NAME}", sha256=hashlib.sha256(JAR).hexdigest())
+    def source(self) -> Jar:
+        return Jar(url=f"http://127.0.0.1:{self.server_port}/{NAME}", sha256=hashlib.sha256(JAR).hexdigest())
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -80,7 +80,7 @@ def download(server: JarServer, *options: str) -> tuple[str, ...]:
     return (*MODULE, "download", "--url", server.source.url, "--sha256", server.source.sha256, *options)
 
 
-def failure(source: Source) -> str:
+def failure(source: Jar) -> str:
     with pytest.raises(EmulatorError) as caught:
         download_emulator(source)
     return str(caught.value)
@@ -151,7 +151,7 @@ def test_a_server_that_is_not_there_keeps_nothing(cache: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/{NAME}"
 
-    message = failure(Source(url=url, sha256="0" * 64))
+    message = failure(Jar(url=url, sha256="0" * 64))
 
     assert message.startswith(f"Cannot fetch {url}: [Errno ")
     assert "Connection refused" in message
@@ -176,7 +176,7 @@ def test_a_folder_that_cannot_be_written_is_named(server: JarServer, cache: Path
 )
 def test_a_source_must_make_sense(cache: Path, url: str, sha256: str, said: str) -> None:
     """A source is a web address, whose name is one under which the jar is found again."""
-    assert said in failure(Source(url=url, sha256=sha256))
+    assert said in failure(Jar(url=url, sha256=sha256))
 
 
 def test_the_command_prints_the_jar_and_shows_progress(server: JarServer, cache: Path, programs: Programs) -> None:

@@ -18,7 +18,7 @@ from firestore_flowstate import (
     FlowStatus,
     Operation,
 )
-from firestore_flowstate._memory_records import StoredAs
+from firestore_flowstate._memory_records import RecordedAs
 from firestore_flowstate.doctor import Finding, examine, late_run
 from firestore_flowstate.testing.conformance.states import started, with_everywhere
 from tests.support.damage import drop, put, sound, sound_native
@@ -205,6 +205,6 @@ def test_a_running_flow_is_written_now_and_then(status: str, days: int, kinds: l
         state.blocked_on_step = BlockedOnStep(name="step")
     state.operation.done = status == "done"
     now = datetime.now(timezone.utc)
-    state._note_stored(StoredAs("version", updated_at=now - timedelta(days=days), expire_at=None))
+    state._note_stored(RecordedAs("version", updated_at=now - timedelta(days=days), expire_at=None))
 
     assert kinds == [finding.kind for finding in late_run("id", state, now)]

@@ -24,11 +24,11 @@ from firestore_flowstate import (
     FlowStatus,
     Operation,
 )
-from firestore_flowstate._memory_records import StoredAs
+from firestore_flowstate._memory_records import RecordedAs
 from firestore_flowstate.testing import exactly, flow_state_dicts, flow_states, same_state
 from firestore_flowstate.testing.conformance.states import VARIANTS, WIRE
 
-AS_VERSION = StoredAs("version", datetime(2026, 1, 1, tzinfo=timezone.utc), None)
+AS_VERSION = RecordedAs("version", datetime(2026, 1, 1, tzinfo=timezone.utc), None)
 GOLDEN = sorted((Path(__file__).parents[1] / "data" / "genkit-js").glob("*.json"))
 
 

@@ -11,7 +11,7 @@ from .journal import Event
 
 
 @dataclass(frozen=True)
-class Version:
+class RunVersion:
     """What a run was from one write to the next.
 
     Attributes:
@@ -45,7 +45,7 @@ class Version:
 
 
 @dataclass
-class History:
+class RunHistory:
     """A run as the journal tells it.
 
     Attributes:
@@ -57,7 +57,7 @@ class History:
 
     run: str
     events: Sequence[tuple[int, Event]]
-    versions: list[Version] = field(default_factory=list)
+    versions: list[RunVersion] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     def of(self, what: str) -> Iterator[tuple[int, Event]]:
@@ -65,7 +65,7 @@ class History:
         return ((place, event) for place, event in self.events if event["what"] == what)
 
 
-def histories(events: Sequence[Event], *, restored: bool = False) -> list[History]:
+def histories(events: Sequence[Event], *, restored: bool = False) -> list[RunHistory]:
     """Return the history of each run.
 
     Args:
@@ -87,8 +87,8 @@ class _Write:
     may_be_committed: bool = True
 
 
-def _history(run: str, lines: Sequence[tuple[int, Event]], *, restored: bool) -> History:
-    history = History(run, lines)
+def _history(run: str, lines: Sequence[tuple[int, Event]], *, restored: bool) -> RunHistory:
+    history = RunHistory(run, lines)
     writes: dict[str, _Write] = {}
     loads: dict[str, tuple[int, Mapping[str, Any]]] = {}
     for place, event in lines:
@@ -111,7 +111,7 @@ def _what(write: _Write) -> str:
 
 
 def _chain(
-    history: History,
+    history: RunHistory,
     writes: Sequence[_Write],
     loads: Mapping[str, tuple[int, Mapping[str, Any]]],
     *,
@@ -125,7 +125,7 @@ def _chain(
         on.setdefault(write.event["on"], []).append(write)
     told = {write.version for write in writes if write.version is not None}
     unexplained = {version: load for version, load in loads.items() if version not in told}
-    last: Version | None = None
+    last: RunVersion | None = None
     here: str | None = None
     copies: set[str] = set()
     while True:
@@ -165,14 +165,14 @@ def _chain(
         history.wrong.append(f"the version {version} is on none of the versions before")
 
 
-def _copy(last: Version, loads: Mapping[str, tuple[int, Mapping[str, Any]]]) -> str | None:
+def _copy(last: RunVersion, loads: Mapping[str, tuple[int, Mapping[str, Any]]]) -> str | None:
     """Return the version under which the same content was loaded later."""
     content = _compared(last.content)
     return next((version for version, (_, loaded) in loads.items() if _compared(loaded) == content), None)
 
 
 def _untold(
-    last: Version | None, candidates: Sequence[_Write], loads: Mapping[str, tuple[int, Mapping[str, Any]]]
+    last: RunVersion | None, candidates: Sequence[_Write], loads: Mapping[str, tuple[int, Mapping[str, Any]]]
 ) -> tuple[_Write, str] | None:
     """Return the write that was committed though nobody was told, and the version under which it was loaded later."""
     for write in candidates:
@@ -189,7 +189,7 @@ def _compared(content: Mapping[str, Any]) -> str:
     return json.dumps({**content, "cache": cache}, sort_keys=True)
 
 
-def _content(last: Version | None, write: Event) -> dict[str, Any]:
+def _content(last: RunVersion | None, write: Event) -> dict[str, Any]:
     if "content" in write:
         return dict(write["content"])
     assert last is not None, "an update is on a version"
@@ -200,7 +200,7 @@ def _content(last: Version | None, write: Event) -> dict[str, Any]:
     return content
 
 
-def _version(last: Version | None, write: Event, version: str, at: int) -> Version:
+def _version(last: RunVersion | None, write: Event, version: str, at: int) -> RunVersion:
     content = _content(last, write)
     before: Mapping[str, Any] = {} if last is None else last.record
     record = content["record"]
@@ -209,7 +209,7 @@ def _version(last: Version | None, write: Event, version: str, at: int) -> Versi
     is_final = owner is None and record.get("last") is not None and record.get("last") != before.get("last")
     if is_final:
         owner = record["last"]
-    return Version(version, content, write, at, owner, claims, is_final)
+    return RunVersion(version, content, write, at, owner, claims, is_final)
 
 
 def is_from_outside(write: Event) -> bool:

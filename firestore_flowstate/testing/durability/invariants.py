@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from .history import History, Version, histories
+from .history import RunHistory, RunVersion, histories
 from .journal import Event
 
 
@@ -49,7 +49,7 @@ class _Run:
     A retry begins a new life of the run. What may happen only once may happen once in each life.
     """
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: RunHistory) -> None:
         self.history = history
         self.versions = history.versions
         self.begins = list(history.of("begin"))
@@ -110,8 +110,8 @@ class _Run:
         if any(count > 1 for count in ends.values()):
             yield f"3: the run ends {max(ends.values())} times"
 
-    def _changes_of(self, what: str) -> Iterator[Version]:
-        before: Version | None = None
+    def _changes_of(self, what: str) -> Iterator[RunVersion]:
+        before: RunVersion | None = None
         for each in self.versions:
             if getattr(each, what) is not None and (
                 before is None or getattr(before, what) is None or each.is_final or each.claims
@@ -221,7 +221,7 @@ class _Run:
 
     # What several of the rules ask
 
-    def _written_by(self, owner: str, *, before: int) -> Iterator[Version]:
+    def _written_by(self, owner: str, *, before: int) -> Iterator[RunVersion]:
         return (each for each in self.versions if each.owner == owner and each.at < before)
 
     def _recorded(self, key: str, owner: str) -> Mapping[str, Any] | None:

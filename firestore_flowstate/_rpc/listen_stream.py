@@ -31,7 +31,7 @@ _HEALTHY_SECONDS: Final = 10.0  # after which a failure does not count as a repe
 _KINDS: Final = ("NO_CHANGE", "ADD", "REMOVE", "CURRENT", "RESET")
 
 
-class Listener:
+class ListenStream:
     """A stream of Listen on a channel. It is made and used on the channel's loop.
 
     Args:
@@ -49,7 +49,7 @@ class Listener:
         database: str,
         metadata: Metadata,
         check: ListenCheck | None,
-        ended: Callable[[Listener], None],
+        ended: Callable[[ListenStream], None],
     ) -> None:
         self._channel = channel
         self._database = database
@@ -314,42 +314,42 @@ class Streams:
         self._database = database
         self._is_emulator = is_emulator
         self._metadata = (*metadata, routing("database", database))
-        self._by_loop: dict[asyncio.AbstractEventLoop, list[Listener]] = {}
+        self._by_loop: dict[asyncio.AbstractEventLoop, list[ListenStream]] = {}
 
-    def add(self, channel: Channel, watched: Watched) -> Listener:
+    def add(self, channel: Channel, watched: Watched) -> ListenStream:
         """Put a target on the first stream of the running loop that has room for it, or on a new one."""
         streams = self._by_loop.setdefault(asyncio.get_running_loop(), [])
-        listener = next((stream for stream in streams if stream.has_room), None)
-        if listener is None:
+        stream = next((stream for stream in streams if stream.has_room), None)
+        if stream is None:
             database, metadata = self._database, self._metadata
             check = ListenCheck(channel, database=database, metadata=metadata) if self._is_emulator else None
-            listener = Listener(channel, database=database, metadata=metadata, check=check, ended=self._ended)
-            streams.append(listener)
-        listener.add(watched)
-        return listener
+            stream = ListenStream(channel, database=database, metadata=metadata, check=check, ended=self._ended)
+            streams.append(stream)
+        stream.add(watched)
+        return stream
 
     def drop(self, loop: asyncio.AbstractEventLoop, watched: Watched) -> None:
         """Take a target off whichever stream of a loop it is on; to be called on that loop.
 
         Its watcher is told that it has lost its stream: it may wait for that stream by now.
         """
-        for listener in list(self._by_loop.get(loop, [])):
-            listener.remove(watched)
+        for stream in list(self._by_loop.get(loop, [])):
+            stream.remove(watched)
         watched.lose()
 
     def end(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the streams of a loop for good; to be called on it."""
-        for listener in list(self._by_loop.get(loop, [])):
-            listener.end(CallFailed("CANCELLED", STORE_CLOSED))
+        for stream in list(self._by_loop.get(loop, [])):
+            stream.end(CallFailed("CANCELLED", STORE_CLOSED))
 
-    def _ended(self, listener: Listener) -> None:
-        streams = self._by_loop.get(listener.loop, [])
-        if listener in streams:
-            streams.remove(listener)
+    def _ended(self, stream: ListenStream) -> None:
+        streams = self._by_loop.get(stream.loop, [])
+        if stream in streams:
+            streams.remove(stream)
         if not streams:
-            self._by_loop.pop(listener.loop, None)
+            self._by_loop.pop(stream.loop, None)
 
 
-def taking_off(listener: Listener, watched: Watched) -> Callable[[], object]:
+def taking_off(stream: ListenStream, watched: Watched) -> Callable[[], object]:
     """Return a function that takes a target off its stream soon. The garbage collector may call it, on any thread."""
-    return partial(call_threadsafe, listener.loop, partial(listener.remove, watched))
+    return partial(call_threadsafe, stream.loop, partial(stream.remove, watched))
