@@ -119,7 +119,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
             BackendError: Firestore does not answer, or refuses the read.
         """
         collection, deadline = await self._begin(timeout, is_first=True)
-        await collection.get("flowstate-ping", deadline, mask=["flowId"])
+        await collection.get("flowstate-ping", deadline, mask=_document.stored_document.EXISTENCE)
 
     @override
     async def save(

@@ -10,16 +10,13 @@ from typing import Final, Literal, get_args
 
 from ._error_texts import in_extra
 from ._limits import EPOCH, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, utf8_bytes
+from ._own_fields import OWN_NAMES, SUMMARY_EXTRA
 from .errors import FlowStateEncodeError, InvalidQueryError, shown
-from .models import FlowState, FlowStatus
+from .models import FlowStatus
 from .unset import Unset
 
 MAX_LIMIT: Final = 300  # states: a page of whole states is held in memory, and each may have a megabyte and more
-SUMMARY_EXTRA: Final = "summary.extra."
-"""The path of the unknown keys in the summary of a head, which repeats them so that a projection can ask for all."""
 MAX_KEY_BYTES: Final = MAX_NAME_BYTES - len(SUMMARY_EXTRA)
-OWN_NAMES: Final = frozenset({*FlowState.wire_names.values(), "status", "shard", "expireAt", "summary", "_flowstate"})
-"""Names of a document's own fields in either layout. An unknown key of such a name cannot be a field of it."""
 _STATUSES: Final = get_args(FlowStatus)
 _SCALARS: Final = frozenset(
     {"limit", "continuation_token", "name", "status", "blocked_on", "started_after", "started_before", "on_error"}

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from .._own_fields import PAYLOAD
 from .._rpc.messages import Document
 from .json_text import encode
 from .log import Entries, merge
 from .payload import DocumentContext, check_together, unpacked_size
-from .root import PAYLOAD, Root
+from .root import Root
 from .stored_document import StoredDocument
 from .stored_values import (
     MAX_IDS,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from .._own_fields import HEAD_FIELDS, NATIVE_FIELDS, PAYLOAD
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from .encoded_state import EncodedState, encode_state, state_from_wire
@@ -13,7 +14,7 @@ from .log import merge_unpacked, packed_values
 from .native import encode_native_state, read_native
 from .native_values import ReferenceOf, read_value
 from .payload import DocumentContext, Payloads
-from .root import HEAD_FIELDS, NATIVE_FIELDS, Root
+from .root import Root
 from .stored_document import LayoutName, StoredDocument
 from .stored_values import bytes_of
 
@@ -87,7 +88,7 @@ def read_state(
         if name not in HEAD_FIELDS or name in ("flowId", "name", "startTime")
     }
     if clash := NATIVE_FIELDS & wire.keys():
-        raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and _flowstate: two writers mixed layouts")
+        raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and {PAYLOAD}: two writers mixed layouts")
     packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
     unpacked = context.unpack_each(packed + packed_values(root.unique_log, resolved))
     values = {name: next(unpacked) for name in root.values}

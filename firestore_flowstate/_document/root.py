@@ -10,19 +10,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .._limits import Moment, moment_of
+from .._own_fields import PAYLOAD
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from .log import covered_by, distinct
 from .stored_values import MAX_STATE_PARTS, PartRef, Segment, Stored
 
 VERSION: Final = 1  # of the format
-PAYLOAD: Final = "_flowstate"
 VALUES: Final[tuple[str, ...]] = ("input", "operation", "executions", "blockedOnStep", "traceContext", "extra")
 """The payload values beside the log."""
-NATIVE_FIELDS: Final = frozenset({"input", "cache", "eventsTriggered", "operation", "executions", "traceContext"})
-HEAD_FIELDS: Final = frozenset(
-    {"flowId", "name", "startTime", "status", "blockedOnStep", "shard", "expireAt", "summary", PAYLOAD}
-)
 
 
 @dataclass(frozen=True, kw_only=True)

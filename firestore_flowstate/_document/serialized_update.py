@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from .._limits import new_id, quoted
+from .._own_fields import PAYLOAD, SUMMARY_EXTRA
 from .._rpc.messages import Document
 from ..errors import FlowStateEncodeError
 from ..unset import Unset
@@ -16,7 +17,6 @@ from .encoded_state import refuse_in_place
 from .head import EXPIRY, StatusInputs, check_blocked, write_expiry
 from .json_text import encode
 from .payload import DocumentContext, Payloads
-from .root import PAYLOAD
 from .serialized import text_of_cache, text_of_events, write_blocked, write_extra, write_summary
 from .stored_values import PartRef, Segment, Spill, Stored, bytes_of, part_count, write_segment, write_stored
 from .version import Version
@@ -129,7 +129,7 @@ def write_update(
     if change.extra:
         write_extra(fields, change.set_extra)
         for path in map(quoted, change.extra):
-            mask += [path, f"summary.extra.{path}"]
+            mask += [path, f"{SUMMARY_EXTRA}{path}"]
     if not isinstance(expire_at, Unset):
         write_expiry(fields, expire_at)
         mask.append(EXPIRY)

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Final, Literal, TypeAlias
 
 from .._limits import Moment, document_size, moment_of
+from .._own_fields import PAYLOAD
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStatus
@@ -14,7 +15,7 @@ from ..unset import UNSET, Unset
 from .head import EXPIRE_AFTER, EXPIRY, WAKE_AT, StatusInputs, expire_after_in, expires_at, has_expired, owns_expiry
 from .native_values import number_of
 from .payload import DocumentContext
-from .root import PAYLOAD, VALUES, Root, check_layout, read_root, reference_fields, refs_in
+from .root import VALUES, Root, check_layout, read_root, reference_fields, refs_in
 from .stored_values import PartRef
 
 LayoutName = Literal["serialized", "native"]

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from .._document.head import EXPIRY, WAKE_AT
-from .._document.root import PAYLOAD
 from .._document.stored_values import DATA, PARTS
 from .._limits import field_path
+from .._own_fields import PAYLOAD
 from ..query import FlowStateQuery
 
 Direction = Literal["ASCENDING", "DESCENDING"]

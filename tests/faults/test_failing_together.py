@@ -13,9 +13,9 @@ import pytest
 
 from firestore_flowstate import AccessDeniedError, CacheEntry, FlowStateSettings
 from firestore_flowstate._document.payload import DocumentContext, Payloads
-from firestore_flowstate._document.root import PAYLOAD
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.stored_values import PartRef, write_stored
+from firestore_flowstate._own_fields import PAYLOAD
 from firestore_flowstate._rpc.messages import (
     BatchGetDocumentsResponse,
     Document,

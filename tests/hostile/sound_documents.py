@@ -24,10 +24,10 @@ from firestore_flowstate._document.builtin_codecs import Keyring
 from firestore_flowstate._document.difference import Change
 from firestore_flowstate._document.native import write_native
 from firestore_flowstate._document.payload import DocumentContext, Payloads
-from firestore_flowstate._document.root import PAYLOAD
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.serialized_update import pack_update
 from firestore_flowstate._document.stored_values import Spill, write_part, write_segment, write_stored
+from firestore_flowstate._own_fields import PAYLOAD
 from firestore_flowstate._rpc.messages import Document
 from firestore_flowstate.testing import strategies
 

@@ -16,6 +16,9 @@ from typing import NamedTuple
 import pytest
 
 import firestore_flowstate
+from firestore_flowstate import FlowState
+from firestore_flowstate._document.head import EXPIRY
+from firestore_flowstate._own_fields import OWN_NAMES
 
 PACKAGE = Path(firestore_flowstate.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -23,7 +26,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PURE = ("_document", "_query")
 FLOORS = ("_collection", "_commit", "_operations")  # above `_document`, `_query` and `_rpc`, the lowest first
 LOWEST = ("_limits", "_error_texts", "_version")  # all rooms may import these
-PUBLIC = ("errors", "models", "pages", "query", "store", "unset", "codecs", *LOWEST)
+KNOW_THE_FORMAT = ("_document", "_query", "query")
+PUBLIC = ("errors", "models", "pages", "query", "store", "unset", "codecs", "_own_fields", *LOWEST)
 READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: one of firebase_admin
 OF_GOOGLE = ("_rpc", "flows.cloud_tasks", "flows.firebase", "flows.dispatch.session", "flows.oidc")
 OUTER = ("flows", "testing", "cli")  # built on the stores, of public names only
@@ -296,10 +300,21 @@ def _names_of_fields(path: Path) -> Iterator[str]:
             yield f"{path.name}:{node.lineno}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("room", FLOORS)
+@pytest.mark.parametrize("room", [*FLOORS, "firestore", "memory", "_signals"])
 def test_only_the_format_knows_names_of_fields(room: str) -> None:
     """Operations hold documents, versions and states: a change of the format stays in its room and in the query's."""
-    assert [] == [found for path in (PACKAGE / room).glob("*.py") for found in _names_of_fields(path)]
+    paths = [path for path in MODULES if _is_in(_name(path), room)]
+
+    assert paths
+    assert [] == [found for path in paths for found in _names_of_fields(path)]
+
+
+def test_own_names_are_listed_once() -> None:
+    """They are those of the wire and those of a head. Only the format and queries go by the list."""
+    assert {*FlowState.wire_names.values(), "status", "shard", EXPIRY, "summary", "_flowstate"} == OWN_NAMES
+    for found in _all_imports():
+        if _is_in(_inside(found) or "", "_own_fields"):
+            assert _is_in(found.module, *KNOW_THE_FORMAT), found
 
 
 def test_inner_rooms_have_no_two_files_of_one_name() -> None:
