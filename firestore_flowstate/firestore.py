@@ -401,15 +401,15 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     async def migrate(
         self,
-        target: FirestoreFlowStateStore,
+        destination: FirestoreFlowStateStore,
         *,
         dry_run: bool = False,
         decrypt: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> MigrateReport:
-        """Bring every flow state of this collection to the target's collection, in the target's layout.
+        """Bring every flow state of this collection to the destination's collection, in the destination's layout.
 
-        The target may be the same collection with another layout or more shards: then documents are rewritten in
+        The destination may be the same collection with another layout or more shards: then documents are rewritten in
         place. Each is written by compare-and-swap, so flows may run meanwhile. Another call does what is left.
 
         ::
@@ -418,27 +418,27 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
                 report = await store.migrate(archive, dry_run=True)
 
         Args:
-            target: A store on the other collection, with the settings that new documents are to have.
+            destination: A store on the other collection, with the settings that new documents are to have.
             dry_run: Write nothing; report what would be written and what could not be.
-            decrypt: Must be True if this store has keys and the target has none (a native one never has): what is
+            decrypt: Must be True if this store has keys and the destination has none (a native one never has): what is
                 encrypted here will be in the clear there.
             progress: Called after each state with the number so far.
 
         Raises:
-            ValueError: The target has no keys, this store has, and `decrypt` is False.
+            ValueError: The destination has no keys, this store has, and `decrypt` is False.
         """
-        given: object = target
+        given: object = destination
         if not isinstance(given, FirestoreFlowStateStore):
-            raise TypeError(f"target is a FirestoreFlowStateStore, not {shown(target)}")
+            raise TypeError(f"destination is a FirestoreFlowStateStore, not {shown(destination)}")
         check_progress(progress)
-        if self._settings.keys and not target.settings.keys and not decrypt:
+        if self._settings.keys and not destination.settings.keys and not decrypt:
             raise ValueError(
-                "The source has keys and the target has none, so what is encrypted would be stored in the clear: "
-                "give the target keys, or say decrypt=True."
+                "The source has keys and the destination has none, so what is encrypted would be stored in the clear: "
+                "give the destination keys, or say decrypt=True."
             )
         source, _ = await self._begin()
-        destination, _ = await target._begin()
-        return await _operations.migrating.migrate(source, destination, dry_run=dry_run, progress=progress)
+        there, _ = await destination._begin()
+        return await _operations.migrating.migrate(source, there, dry_run=dry_run, progress=progress)
 
     async def rewrap(self, *, progress: Callable[[int], None] | None = None) -> RewrapReport:
         """Store every value anew that is not stored as the settings say now: above all, encrypt with the current key.

@@ -54,7 +54,7 @@ class MigrateReport:
     """What `migrate` did.
 
     Attributes:
-        migrated: How many flow states were written to the target, or would be in a dry run.
+        migrated: How many flow states were written to the destination, or would be in a dry run.
         unchanged: How many flow states were there already as they should be.
         failed: The errors of those that could not be migrated, by their ids. They are stored as before.
     """

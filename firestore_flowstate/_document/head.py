@@ -311,11 +311,11 @@ def write_number(value: Value, number: float) -> None:
         value.integer_value = number
 
 
-def write_scalar(target: Value, value: Any) -> None:
+def write_scalar(message: Value, value: Any) -> None:
     """Fill a value with a scalar that queries can ask for."""
     if isinstance(value, bool):
-        target.boolean_value = value
+        message.boolean_value = value
     elif isinstance(value, str):
-        target.string_value = value
+        message.string_value = value
     else:
-        write_number(target, value)
+        write_number(message, value)

@@ -28,11 +28,11 @@ ReferenceOf: TypeAlias = Callable[[str], Any]
 _ADVICE: Final = 'The serialized layout (layout="serialized") holds any JSON.'
 
 
-def write_value(target: Value, value: Any, path: str, depth: int = 0, *, names: int) -> None:
+def write_value(message: Value, value: Any, path: str, depth: int = 0, *, names: int) -> None:
     """Fill a protobuf value.
 
     Args:
-        target: The value to fill.
+        message: The protobuf value to fill.
         value: What to store.
         path: Its path in the flow state, for errors.
         depth: How many maps and arrays it is in.
@@ -43,23 +43,23 @@ def write_value(target: Value, value: Any, path: str, depth: int = 0, *, names: 
     """
     kind = type(value)
     if kind is str:
-        _write_text(target, value, path)
+        _write_text(message, value, path)
     elif value is None:
-        target.null_value = 0
+        message.null_value = 0
     elif kind is bool:
-        target.boolean_value = value
+        message.boolean_value = value
     elif kind is int:
         if not is_int64(value):
             raise _unstorable(path, f"the integer {shown(value, 40)} has more than 64 bits")
-        target.integer_value = value
+        message.integer_value = value
     elif kind is float:
-        target.double_value = value
+        message.double_value = value
     elif kind is dict:
-        _write_map(target, value, path, depth, names)
+        _write_map(message, value, path, depth, names)
     elif kind is list:
-        _write_array(target, value, path, depth, names)
+        _write_array(message, value, path, depth, names)
     else:
-        _write_other(target, value, path, depth, names)
+        _write_other(message, value, path, depth, names)
 
 
 def read_value(value: Value, reference_of: ReferenceOf) -> Any:
@@ -143,29 +143,29 @@ def down_to(key: str, path: str, names: int) -> int:
     return down
 
 
-def _write_text(target: Value, text: str, path: str) -> None:
+def _write_text(message: Value, text: str, path: str) -> None:
     try:
-        target.string_value = text
+        message.string_value = text
     except (UnicodeEncodeError, ValueError):
         raise _unstorable(path, "text contains a lone surrogate") from None
 
 
-def _write_map(target: Value, mapping: Mapping[Any, Any], path: str, depth: int, names: int) -> None:
+def _write_map(message: Value, mapping: Mapping[Any, Any], path: str, depth: int, names: int) -> None:
     if depth >= MAX_DEPTH:
         raise _unstorable(path, f"nested more than {MAX_DEPTH} deep")
-    target.map_value.SetInParent()
-    fields = target.map_value.fields
+    message.map_value.SetInParent()
+    fields = message.map_value.fields
     for key, member in mapping.items():
         member_path = f"{path}[{shown_key(key)}]"
         down = down_to(check_key(key, member_path), member_path, names)
         write_value(fields[key], member, member_path, depth + 1, names=down)
 
 
-def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str, depth: int, names: int) -> None:
+def _write_array(message: Value, members: list[Any] | tuple[Any, ...], path: str, depth: int, names: int) -> None:
     if depth >= MAX_DEPTH:
         raise _unstorable(path, f"nested more than {MAX_DEPTH} deep")
-    target.array_value.SetInParent()
-    values = target.array_value.values
+    message.array_value.SetInParent()
+    values = message.array_value.values
     for index, member in enumerate(members):
         member_path = f"{path}[{index}]"
         added = values.add()
@@ -174,45 +174,45 @@ def _write_array(target: Value, members: list[Any] | tuple[Any, ...], path: str,
             raise _unstorable(member_path, "an array directly inside an array")
 
 
-def _write_other(target: Value, value: Any, path: str, depth: int, names: int) -> None:
+def _write_other(message: Value, value: Any, path: str, depth: int, names: int) -> None:
     try:
-        _write_any_other(target, value, path, depth, names)
+        _write_any_other(message, value, path, depth, names)
     except FlowStateEncodeError:
         raise
     except Exception as error:  # raised by a method of a type of the application's
         raise _unstorable(path, method_fails(value, error)) from error
 
 
-def _write_any_other(target: Value, value: Any, path: str, depth: int, names: int) -> None:
+def _write_any_other(message: Value, value: Any, path: str, depth: int, names: int) -> None:
     if isinstance(value, datetime):
-        _write_timestamp(target, value, path)
+        _write_timestamp(message, value, path)
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        target.bytes_value = bytes(value)
+        message.bytes_value = bytes(value)
     elif isinstance(value, WireModel):
-        _write_map(target, to_wire(value), path, depth, names)
+        _write_map(message, to_wire(value), path, depth, names)
     elif isinstance(value, Mapping):
-        _write_map(target, value, path, depth, names)
+        _write_map(message, value, path, depth, names)
     elif isinstance(value, (list, tuple)):
-        _write_array(target, value, path, depth, names)
+        _write_array(message, value, path, depth, names)
     elif isinstance(value, enum.Enum):
-        write_value(target, value.value, path, depth, names=names)
+        write_value(message, value.value, path, depth, names=names)
     elif dataclasses.is_dataclass(value) and not (isinstance(value, type) or is_of_pydantic(value)):
         fields = {field.name: attribute(value, field.name, path) for field in dataclasses.fields(value)}
-        _write_map(target, fields, path, depth, names)
-    elif not _write_firestore_type(target, value, path, names):
-        write_value(target, plain(value, path), path, depth, names=names)
+        _write_map(message, fields, path, depth, names)
+    elif not _write_firestore_type(message, value, path, names):
+        write_value(message, plain(value, path), path, depth, names=names)
 
 
-def _write_firestore_type(target: Value, value: Any, path: str, names: int) -> bool:
+def _write_firestore_type(message: Value, value: Any, path: str, names: int) -> bool:
     if not type(value).__module__.startswith("google.cloud.firestore"):
         return False
     if hasattr(value, "_document_path"):  # a reference of either client
-        target.reference_value = value._document_path  # the resource name has no public name
+        message.reference_value = value._document_path  # the resource name has no public name
     elif hasattr(value, "latitude"):
-        target.geo_point_value.latitude = value.latitude
-        target.geo_point_value.longitude = value.longitude
+        message.geo_point_value.latitude = value.latitude
+        message.geo_point_value.longitude = value.longitude
     elif hasattr(value, "to_map_value"):
-        fields = target.map_value.fields
+        fields = message.map_value.fields
         for key, member in value.to_map_value().items():  # `_write_map` would refuse its key, which Firestore reserves
             write_value(fields[key], member, key, names=down_to(key, path, names))
     else:
@@ -220,7 +220,7 @@ def _write_firestore_type(target: Value, value: Any, path: str, names: int) -> b
     return True
 
 
-def _write_timestamp(target: Value, moment: datetime, path: str) -> None:
+def _write_timestamp(message: Value, moment: datetime, path: str) -> None:
     # Computed in whole numbers, here and below: the methods of DatetimeWithNanoseconds compute in floats, and are off
     # by up to a second before 1970 and after 2255.
     since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)) - EPOCH
@@ -232,8 +232,8 @@ def _write_timestamp(target: Value, moment: datetime, path: str) -> None:
         from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 
         nanos = moment.nanosecond if isinstance(moment, DatetimeWithNanoseconds) else 0
-    target.timestamp_value.seconds = seconds
-    target.timestamp_value.nanos = nanos or since.microseconds * 1000
+    message.timestamp_value.seconds = seconds
+    message.timestamp_value.nanos = nanos or since.microseconds * 1000
 
 
 def _read_timestamp(timestamp: Timestamp) -> datetime:

@@ -23,16 +23,16 @@ _TRIES: Final = 100  # of one state, while others write it
 
 
 async def migrate(
-    source: Collection, target: Collection, *, dry_run: bool, progress: Callable[[int], None] | None
+    source: Collection, destination: Collection, *, dry_run: bool, progress: Callable[[int], None] | None
 ) -> MigrateReport:
-    """Bring every live flow state of the source to the target, in the target's layout.
+    """Bring every live flow state of the source to the destination, in the destination's layout.
 
-    If both are the same collection, documents that are in the target's layout and shard already are left alone. If not,
-    a state that the target has in a later version stays as it is there. Another call does what is left to do.
+    If both are the same collection, documents that are in the destination's layout and shard already are left alone.
+    If not, a state that the destination has in a later version stays as it is there. Another call does what is left.
     """
     # No warning of mixed layouts: a migration ends a mixture, or its caller wants one.
-    source, target = (replace(one, mixing=MixedLayoutsWarning()) for one in (source, target))
-    in_place = source.documents == target.documents and source.path == target.path
+    source, destination = (replace(one, mixing=MixedLayoutsWarning()) for one in (source, destination))
+    in_place = source.documents == destination.documents and source.path == destination.path
     migrated = unchanged = seen = 0
     failed: dict[str, FlowStateError] = {}
 
@@ -41,9 +41,9 @@ async def migrate(
         id = document.id
         try:
             if in_place:
-                moved = await _convert(source, target, id, document, dry_run=dry_run)
+                moved = await _convert(source, destination, id, document, dry_run=dry_run)
             else:
-                moved = await _copy(source, target, id, document, dry_run=dry_run)
+                moved = await _copy(source, destination, id, document, dry_run=dry_run)
         except StoreUnavailableError:
             raise
         except FlowStateError as error:
@@ -60,23 +60,23 @@ async def migrate(
 
 
 async def _convert(
-    source: Collection, target: Collection, id: str, document: StoredDocument | None, *, dry_run: bool
+    source: Collection, destination: Collection, id: str, document: StoredDocument | None, *, dry_run: bool
 ) -> bool:
-    """Rewrite a document in the target's layout and shard; return whether that was needed.
+    """Rewrite a document in the destination's layout and shard; return whether that was needed.
 
-    The source reads it, since it has the keys and codecs of what is stored. The target need not have them.
+    The source reads it, since it has the keys and codecs of what is stored. The destination need not have them.
     """
     for _ in range(_TRIES):
-        if document is None or not document.is_live() or _is_as_wanted(target, document):
+        if document is None or not document.is_live() or _is_as_wanted(destination, document):
             return False
         state = await state_of(source, document, source.deadline(None))
         if state is None:
             return False
         if dry_run:
-            pending_write(target, id, state, expected=Anything())  # raises if it could not be stored so
+            pending_write(destination, id, state, expected=Anything())  # raises if it could not be stored so
             return True
         try:
-            await _save(target, id, state, base=_version(target, id, state), expires_like=state)
+            await _save(destination, id, state, base=_version(destination, id, state), expires_like=state)
         except Conflict as conflicting:
             document = conflicting.document  # as it is now, so that the next try needs no read
         else:
@@ -84,22 +84,24 @@ async def _convert(
     raise _too_busy(id)
 
 
-async def _copy(source: Collection, target: Collection, id: str, document: StoredDocument, *, dry_run: bool) -> bool:
+async def _copy(
+    source: Collection, destination: Collection, id: str, document: StoredDocument, *, dry_run: bool
+) -> bool:
     """Write a state to another collection; return whether that was needed."""
     state = await state_of(source, document, source.deadline(None))
     if state is None:
         return False
     for _ in range(_TRIES):
-        there = await load(target, id, target.deadline(None))
+        there = await load(destination, id, destination.deadline(None))
         if there is not None and _is_later(there, state):
             return False
         if dry_run:
-            pending_write(target, id, state, expected=Anything())
+            pending_write(destination, id, state, expected=Anything())
             return True
         try:
             copy = state.model_copy(deep=True)
-            base = None if there is None else _version(target, id, there)
-            await _save(target, id, copy, base=base, expires_like=state)
+            base = None if there is None else _version(destination, id, there)
+            await _save(destination, id, copy, base=base, expires_like=state)
         except Conflict:
             continue
         return True
@@ -107,27 +109,27 @@ async def _copy(source: Collection, target: Collection, id: str, document: Store
 
 
 async def _save(
-    target: Collection, id: str, state: FlowState, *, base: Version | None, expires_like: FlowState
+    destination: Collection, id: str, state: FlowState, *, base: Version | None, expires_like: FlowState
 ) -> None:
     await save(
-        target,
+        destination,
         id,
         state,
         expected=Absent() if base is None else Exactly(base),
-        layout=target.settings.layout,
+        layout=destination.settings.layout,
         expire_at=expires_like.expire_at,
-        deadline=target.deadline(None),
+        deadline=destination.deadline(None),
     )
 
 
-def _is_as_wanted(target: Collection, document: StoredDocument) -> bool:
-    if document.layout != target.settings.layout:
+def _is_as_wanted(destination: Collection, document: StoredDocument) -> bool:
+    if document.layout != destination.settings.layout:
         return False
-    return document.is_native or document.shard == target.shard_of(document.id)
+    return document.is_native or document.shard == destination.shard_of(document.id)
 
 
 def _is_later(there: FlowState, state: FlowState) -> bool:
-    """Return whether the target's state was written after the source's was: by an earlier run, or by a live flow."""
+    """Return whether the destination's state was written after the source's was: by another run, or by a live flow."""
     return there.updated_at is not None and state.updated_at is not None and there.updated_at >= state.updated_at
 
 

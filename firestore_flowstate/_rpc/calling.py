@@ -63,7 +63,7 @@ async def send(
     trace = sys.modules.get("opentelemetry.trace")  # there if the application has imported it: this package never does
     if trace is None:
         return await call
-    return await traced(call, trace, method=method, database=link.target.database_name)
+    return await traced(call, trace, method=method, database=link.database.name)
 
 
 async def read(
@@ -77,7 +77,7 @@ async def read(
         NoDocument: The document of a GetDocument is not there.
         BackendError: The call failed.
     """
-    database = link.target.database_name
+    database = link.database.name
     try:
         return await send(link, method, request.SerializeToString(), route, deadline=deadline, again=read_again)
     except CallFailed as failure:

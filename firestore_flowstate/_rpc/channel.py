@@ -13,9 +13,9 @@ import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 import grpc.aio  # type: ignore[import-untyped]  # as above
 
 from . import fork
+from .database import Database, Metadata
 from .deadline import timeout_for_grpc
 from .outcome import CHANNEL_CLOSED, CallFailed
-from .target import Metadata, Target
 
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
 _UNARY: Final = ("Commit", "GetDocument")
@@ -176,16 +176,16 @@ async def _each_of(stream: Any, take: Callable[[bytes], None]) -> None:
         del stream
 
 
-def open_channel(target: Target) -> Channel:
+def open_channel(database: Database) -> Channel:
     """Return a channel of our own on the running loop. The connection is made by its first call."""
-    if target.is_emulator:
+    if database.is_emulator:
         options = _OPTIONS + _trying_for(_CONNECT_SECONDS_HERE)
-        channel = grpc.aio.insecure_channel(target.endpoint, options=options)
+        channel = grpc.aio.insecure_channel(database.endpoint, options=options)
         return Channel(channel, owned=True, connect_seconds=_CONNECT_SECONDS_HERE)
     from .credentials import channel_credentials  # it imports google.auth, which production alone needs
 
     channel = grpc.aio.secure_channel(
-        target.endpoint, channel_credentials(target), options=_OPTIONS + _trying_for(_CONNECT_SECONDS) + _KEEPALIVE
+        database.endpoint, channel_credentials(database), options=_OPTIONS + _trying_for(_CONNECT_SECONDS) + _KEEPALIVE
     )
     return Channel(channel, owned=True)
 

@@ -19,13 +19,13 @@ from google.cloud.firestore_v1.vector import Vector
 
 from ..errors import FlowStateError
 from ..settings import FlowStateSettings
-from .target import Target, emulator_target, production_target
+from .database import Database, emulator_database, production_database
 
-__all__ = ["DatetimeWithNanoseconds", "GeoPoint", "Vector", "is_customized", "reference", "target_of_client"]
+__all__ = ["DatetimeWithNanoseconds", "GeoPoint", "Vector", "database_of_client", "is_customized", "reference"]
 
 
-def target_of_client(settings: FlowStateSettings, client: Any) -> Target:
-    """Return the target of a Client, AsyncClient or firebase_admin App. What the client names wins over the settings.
+def database_of_client(settings: FlowStateSettings, client: Any) -> Database:
+    """Return the database of a Client, AsyncClient or firebase_admin App. What the client names wins over the settings.
 
     Raises:
         FlowStateError: The client is of another kind, or a synchronous one with a transport of its own, which
@@ -38,9 +38,9 @@ def target_of_client(settings: FlowStateSettings, client: Any) -> Target:
             raise FlowStateError(
                 "the Client passed has a transport of its own, which is synchronous: pass an AsyncClient instead"
             )
-        return _target_of_firestore_client(client)
+        return _database_of_firestore_client(client)
     if all(hasattr(client, name) for name in ("project_id", "credential", "options")):
-        return _target_of_app(settings, client)
+        return _database_of_app(settings, client)
     raise FlowStateError(
         "client must be a google.cloud.firestore AsyncClient or Client or a firebase_admin App, "
         f"not {type(client).__name__}"
@@ -64,17 +64,17 @@ def is_customized(client: Any) -> bool:
     return api is not None and getattr(api, "transport", None) is not getattr(client, "_transport", None)
 
 
-def _target_of_firestore_client(client: Any) -> Target:
+def _database_of_firestore_client(client: Any) -> Database:
     if client._emulator_host:
         host = client._emulator_host.removeprefix("http://").rstrip("/")
-        return Target(project=client.project, database=client._database, endpoint=host, is_emulator=True)
+        return Database(project=client.project, id=client._database, endpoint=host, is_emulator=True)
     if client._emulator_host is not None:
         raise FlowStateError(
             "the client passed was made with FIRESTORE_EMULATOR_HOST set to nothing, which leaves it without "
             "credentials and without an address: unset the variable, or name an emulator"
         )
     options = client._client_options
-    return production_target(
+    return production_database(
         project=client.project,
         database=client._database,
         endpoint=getattr(options, "api_endpoint", None),
@@ -82,10 +82,10 @@ def _target_of_firestore_client(client: Any) -> Target:
     )
 
 
-def _target_of_app(settings: FlowStateSettings, app: Any) -> Target:
+def _database_of_app(settings: FlowStateSettings, app: Any) -> Database:
     if settings.emulator_host is not None:
-        return emulator_target(settings, settings.emulator_host, project=_named_by_app(app) or settings.project)
-    return production_target(
+        return emulator_database(settings, settings.emulator_host, project=_named_by_app(app) or settings.project)
+    return production_database(
         project=app.project_id or settings.project,
         database=settings.database,
         endpoint=settings.endpoint,

@@ -14,6 +14,7 @@ from . import fork
 from .call_errors import exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
 from .calling import NoDocument, parsed, read, send, serialized_commit
 from .concurrency import SharedWork
+from .database import database_of_settings
 from .deadline import Deadline
 from .link import Link
 from .messages import (
@@ -44,7 +45,6 @@ from .outcome import (
     is_ambiguous,
     means,
 )
-from .target import target_of_settings
 from .watched import Watched, Watching
 
 
@@ -83,13 +83,13 @@ class Connection:
             BackendError: Nothing names a project.
             DeadlineError: The deadline passed first.
         """
-        return self.known_documents() or (await self._make_link(deadline)).target.documents
+        return self.known_documents() or (await self._make_link(deadline)).database.documents
 
     def known_documents(self) -> str | None:
         """Return what `documents` does if this process has called that before, else None."""
         _check_loop()
         link = self._links.get(os.getpid())
-        return None if link is None else link.target.documents
+        return None if link is None else link.database.documents
 
     @property
     def is_linked(self) -> bool:
@@ -100,7 +100,7 @@ class Connection:
     def is_emulator(self) -> bool:
         """Whether the database is an emulator's, which takes requests of at most 4 MiB. Known after `documents`."""
         link = self._links.get(os.getpid())
-        return link.target.is_emulator if link is not None else self._settings.emulator_host is not None
+        return link.database.is_emulator if link is not None else self._settings.emulator_host is not None
 
     async def commit(
         self, writes: Sequence[Write | bytes], *, deadline: Deadline, flow_id: str | None
@@ -121,7 +121,7 @@ class Connection:
             BackendError: The writes were not applied, for any other reason.
         """
         link = self._links.get(os.getpid()) or await self._make_link(deadline)
-        database = link.target.database_name
+        database = link.database.name
         request = serialized_commit(database, writes)
         try:
             [reply] = await send(link, "Commit", request, ("database", database), deadline=deadline, again=commit_again)
@@ -179,7 +179,7 @@ class Connection:
         if not names:
             return {}
         link = self._links.get(os.getpid()) or await self._make_link(deadline)
-        database = link.target.database_name
+        database = link.database.name
         request = BatchGetDocumentsRequest(database=database, documents=names, mask=_mask(mask), read_time=read_time)
         replies = await read(
             link, "BatchGetDocuments", request, ("database", database), deadline=deadline, flow_id=flow_id
@@ -193,7 +193,7 @@ class Connection:
         The time is later than that of every commit that the server has answered before.
         """
         link = self._links.get(os.getpid()) or await self._make_link(deadline)
-        database = link.target.database_name
+        database = link.database.name
         request = BatchGetDocumentsRequest(database=database, documents=[name], mask=_mask([]))
         replies = await read(
             link, "BatchGetDocuments", request, ("database", database), deadline=deadline, flow_id=None
@@ -302,7 +302,7 @@ class Connection:
     def _database(self) -> str:
         """Return the resource name of the database for an error. Another thread may have closed the connection."""
         link = self._links.get(os.getpid())
-        return "the database" if link is None else link.target.database_name
+        return "the database" if link is None else link.database.name
 
     async def _make_link(self, deadline: Deadline) -> Link:
         pid = os.getpid()
@@ -322,10 +322,10 @@ class Connection:
 
     def _link_to_database(self) -> Link:
         if self._client is None and self._settings.emulator_host is not None:
-            return Link(target_of_settings(self._settings))
+            return Link(database_of_settings(self._settings))
         with fork.held_off():  # google.auth takes as long to import as grpc, and the emulator does not need it
-            from .credentials import target_with_credentials
-        return Link(target_with_credentials(self._settings, self._client), client=self._client)
+            from .credentials import database_with_credentials
+        return Link(database_with_credentials(self._settings, self._client), client=self._client)
 
 
 def _check_loop() -> None:

@@ -14,28 +14,28 @@ from ..errors import FlowStateError, StoreUnavailableError
 from . import fork
 from .channel import Channel, grpc_metadata, open_channel, open_channel_of, routing
 from .concurrency import on_thread
+from .database import Database
 from .listen_stream import ListenStream, Streams, taking_off
 from .loop_thread import LoopStoppedError, LoopThread, call_threadsafe
 from .outcome import CHANNEL_CLOSED, CallFailed
-from .target import Target
 from .watched import Watched
 
 _QUIESCE_SECONDS: Final = 2.0  # in which other loops are to close their channels
 
 
 class Link:
-    """The channels to a target in the process that makes this object.
+    """The channels to a database in the process that makes this object.
 
     Loops that are bound have channels of their own. The calls of all other loops go over that of a background thread.
 
     Args:
-        target: The database to call.
+        database: The database to call.
         client: The client that the caller passed. The channel of an AsyncClient serves the loop that it belongs to.
     """
 
-    def __init__(self, target: Target, *, client: Any = None) -> None:
-        self.target = target
-        self._metadata = target.metadata()
+    def __init__(self, database: Database, *, client: Any = None) -> None:
+        self.database = database
+        self._metadata = database.metadata()
         self._client = client
         self._client_is_customized = False
         if client is not None:
@@ -47,8 +47,8 @@ class Link:
         self._bindings: dict[asyncio.AbstractEventLoop, int] = {}
         self._background: tuple[LoopThread, Channel] | None = None
         self._in_background: set[object] = set()  # one object for each call under way over the background loop
-        self._streams = Streams(target.database_name, self._metadata, is_emulator=target.is_emulator)
-        self._database_metadata = grpc_metadata((*self._metadata, routing("database", target.database_name)))
+        self._streams = Streams(database.name, self._metadata, is_emulator=database.is_emulator)
+        self._database_metadata = grpc_metadata((*self._metadata, routing("database", database.name)))
         self._is_closed = False
         self._lock = threading.Lock()
 
@@ -227,7 +227,7 @@ class Link:
             return channel
         if loop in self._bindings:
             with fork.opening(self):
-                channel = self._bound[loop] = open_channel(self.target)
+                channel = self._bound[loop] = open_channel(self.database)
         return channel
 
     def _channel_of_client(self, loop: asyncio.AbstractEventLoop) -> Channel | None:
@@ -251,7 +251,7 @@ class Link:
                 thread = LoopThread("firestore-flowstate")
 
                 async def open_here() -> Channel:
-                    return open_channel(self.target)
+                    return open_channel(self.database)
 
                 self._background = (thread, thread.wait(open_here()))
             return self._background

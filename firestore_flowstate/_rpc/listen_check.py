@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from .channel import Channel
+from .database import Metadata
 from .deadline import monotonic, sleep
 from .messages import (
     BatchGetDocumentsRequest,
@@ -24,7 +25,6 @@ from .messages import (
     RunQueryResponse,
 )
 from .outcome import CallFailed
-from .target import Metadata
 from .watched import Versions, Watched, versions_of
 
 CHECK_REASON: Final = ("x-goog-request-reason", "check-listen")

@@ -15,12 +15,12 @@ import grpc  # type: ignore[import-untyped]  # grpcio has no types of its own
 from google.protobuf.message import DecodeError
 
 from .channel import Channel, routing
+from .database import Metadata
 from .deadline import monotonic, sleep
 from .listen_check import ListenCheck
 from .loop_thread import call_threadsafe
 from .messages import ListenRequest, ListenResponse
 from .outcome import STORE_CLOSED, CallFailed, read_again
-from .target import Metadata
 from .watched import Watched
 
 MAX_TARGETS: Final = 100  # what Firestore's own clients put on one stream at most

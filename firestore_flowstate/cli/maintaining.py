@@ -170,18 +170,18 @@ def migrate(to_collection: str | None, to_layout: str, decrypt: bool, dry_run: b
             "FLOWSTATE_KEYS is set, and native documents are not encrypted: give --decrypt to store what is encrypted "
             "in the clear"
         )
-    target = given_settings(changes, named={"collection": "--to-collection", "layout": "--to-layout"})
+    destination = given_settings(changes, named={"collection": "--to-collection", "layout": "--to-layout"})
     if (to_collection is None or decrypt) and not dry_run:
         what = (
             f"Rewrite the flow states of {collection_of(source)}"
             if to_collection is None
-            else f"Copy to {collection_of(target)}"
+            else f"Copy to {collection_of(destination)}"
         )
         clear = ", decrypted: whoever may read the database reads them" if decrypt else ""
         confirm(f"{what} in the {to_layout} layout{clear}?", yes=yes)
 
     async def migrate_them() -> MigrateReport:
-        async with opened(source) as old, opened(target) as new:
+        async with opened(source) as old, opened(destination) as new:
             with progress_bar("flow states", await about(old)) as progress:
                 return await old.migrate(new, dry_run=dry_run, decrypt=decrypt, progress=progress)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from firestore_flowstate import CacheEntry, FlowStateExecution, FlowStateSettings, Operation
+from firestore_flowstate._rpc.database import Metadata
 from firestore_flowstate._rpc.link import Link
-from firestore_flowstate._rpc.target import Metadata
 from tests.faults.writes import Store, a_state, incompressible
 
 STEPS = 1_000  # of the long flow, whose log has then been compacted and moved into parts

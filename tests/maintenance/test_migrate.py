@@ -85,31 +85,36 @@ async def test_what_native_cannot_hold_is_reported(flow_state_settings: FlowStat
 
 async def test_to_another_collection(flow_state_settings: FlowStateSettings) -> None:
     """States are copied. A second run copies only what was written since, and never over what is newer there."""
-    source, target = store_of(flow_state_settings, layout="native"), store_of(flow_state_settings, collection="moved")
-    async with source, target:
+    source, destination = (
+        store_of(flow_state_settings, layout="native"),
+        store_of(flow_state_settings, collection="moved"),
+    )
+    async with source, destination:
         states = {f"id-{i}": flow(i) for i in range(10)}
         await source.save_many(states)
-        assert 10 == (await source.migrate(target)).migrated
-        assert states == await target.load_many(states)
+        assert 10 == (await source.migrate(destination)).migrated
+        assert states == await destination.load_many(states)
         await source.update("id-3", cache={"later": CacheEntry(value=3)})
-        await target.update("id-4", cache={"resumed there": CacheEntry(value=4)})
+        await destination.update("id-4", cache={"resumed there": CacheEntry(value=4)})
 
-        report = await source.migrate(target)
+        report = await source.migrate(destination)
         assert (1, 9, {}) == (report.migrated, report.unchanged, report.failed)
-        assert ["first", "empty", "later"] == sorted((await _load(target, "id-3")).cache, key="first empty later".find)
-        assert "resumed there" in (await _load(target, "id-4")).cache
+        assert ["first", "empty", "later"] == sorted(
+            (await _load(destination, "id-3")).cache, key="first empty later".find
+        )
+        assert "resumed there" in (await _load(destination, "id-4")).cache
 
 
 async def test_to_another_project(flow_state_settings: FlowStateSettings) -> None:
     """If only the database differs, the states are copied too."""
     source = store_of(flow_state_settings, layout="native")
-    target = store_of(flow_state_settings, project=f"{flow_state_settings.project}-2")
-    async with source, target:
+    destination = store_of(flow_state_settings, project=f"{flow_state_settings.project}-2")
+    async with source, destination:
         states = {f"id-{i}": flow(i) for i in range(3)}
         await source.save_many(states)
 
-        assert 3 == (await source.migrate(target)).migrated
-        assert states == await target.load_many(states)
+        assert 3 == (await source.migrate(destination)).migrated
+        assert states == await destination.load_many(states)
         assert [False, False, False] == await layouts(source)
 
 

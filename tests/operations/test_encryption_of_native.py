@@ -162,16 +162,16 @@ async def test_migrate_decrypts_only_if_it_is_told(
     """A dry run refuses as well. Told so, it decrypts everything, in place too."""
     async with (
         store_of(flow_state_settings, keys=KEYS, require_encryption=True) as source,
-        store_of(flow_state_settings, **changes) as target,
+        store_of(flow_state_settings, **changes) as destination,
     ):
         state = flow()
         await source.save("flow", state)
         for dry_run in (True, False):
             with pytest.raises(ValueError, match="decrypt=True"):
-                await source.migrate(target, dry_run=dry_run)
+                await source.migrate(destination, dry_run=dry_run)
         assert "s3cret" not in str(RawCollection(flow_state_settings).read("flow"))
-        report = await source.migrate(target, decrypt=True)
+        report = await source.migrate(destination, decrypt=True)
 
         assert (1, {}) == (report.migrated, report.failed)
-        assert exactly(state) == exactly(await target.load("flow"))
-    assert "s3cret" in str(RawCollection(target.settings).read("flow"))
+        assert exactly(state) == exactly(await destination.load("flow"))
+    assert "s3cret" in str(RawCollection(destination.settings).read("flow"))

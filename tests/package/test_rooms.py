@@ -31,7 +31,7 @@ PUBLIC = ("errors", "models", "pages", "query", "store", "unset", "codecs", "_ow
 READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: one of firebase_admin
 OF_GOOGLE = ("_rpc", "flows.cloud_tasks", "flows.firebase", "flows.dispatch.session", "flows.oidc")
 OUTER = ("flows", "testing", "cli")  # built on the stores, of public names only
-GOOGLES_OWN_SWITCHES = "_rpc.target"  # of client certificates, which Google's libraries take from there alone
+GOOGLES_OWN_SWITCHES = "_rpc.database"  # of client certificates, which Google's libraries take from there alone
 
 
 LATE = {
@@ -45,7 +45,7 @@ LATE = {
     "_rpc.channel": (1, "as above"),
     "_rpc.link": (1, "as above"),
     "_rpc.credentials": (1, "as above"),
-    "_rpc.target": (2, "as above"),
+    "_rpc.database": (2, "as above"),
     "_document.native_values": (4, "as above: values that JSON has not"),
     "_rpc.messages": (1, "protobuf's JSON, for those who look at a document as it is stored"),
     "_rpc.fork": (1, "a process without grpc is forked without it"),

@@ -158,9 +158,9 @@ async def _gc(store: Store, scene: Scene) -> None:
 
 
 async def _migrate(store: Store, scene: Scene) -> None:
-    target = Store(store.settings.model_copy(update={"shards": 3, "write_shards": None}))
-    target._connection = store._connection
-    await store.migrate(target)
+    destination = Store(store.settings.model_copy(update={"shards": 3, "write_shards": None}))
+    destination._connection = store._connection
+    await store.migrate(destination)
 
 
 def _step_of(size: int) -> dict[str, CacheEntry]:

@@ -19,10 +19,10 @@ from google.cloud.firestore_v1.services.firestore.transports import (
     FirestoreGrpcTransport,
 )
 
-from firestore_flowstate._rpc.client import target_of_client
+from firestore_flowstate._rpc.client import database_of_client
 from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.database import database_of_settings
 from firestore_flowstate._rpc.deadline import Deadline
-from firestore_flowstate._rpc.target import target_of_settings
 from firestore_flowstate.emulator import Emulator
 from firestore_flowstate.errors import AccessDeniedError, BackendError, FlowStateError
 from firestore_flowstate.settings import FlowStateSettings
@@ -206,16 +206,16 @@ def test_credentials_and_endpoint_are_the_clients() -> None:
     options = {"api_endpoint": "firestore.test", "quota_project_id": "payer"}
     credentials = google.oauth2.credentials.Credentials("token")
     client = AsyncClient(project="p", database="d", credentials=credentials, client_options=options)
-    target = target_of_client(FlowStateSettings(project="other", endpoint="elsewhere"), client)
+    database = database_of_client(FlowStateSettings(project="other", endpoint="elsewhere"), client)
 
     assert ("p", "d", "firestore.test:443", False) == (
-        target.project,
-        target.database,
-        target.endpoint,
-        target.is_emulator,
+        database.project,
+        database.id,
+        database.endpoint,
+        database.is_emulator,
     )
-    assert target.credentials is client._credentials
-    assert "payer" == target.credentials.quota_project_id
+    assert database.credentials is client._credentials
+    assert "payer" == database.credentials.quota_project_id
 
 
 def test_the_usual_endpoint_follows_the_universe() -> None:
@@ -224,8 +224,8 @@ def test_the_usual_endpoint_follows_the_universe() -> None:
     class Elsewhere(google.auth.credentials.AnonymousCredentials):  # type: ignore[misc]  # google.auth is untyped
         universe_domain = "example.test"
 
-    usual = target_of_client(FlowStateSettings(), AsyncClient(project="p", credentials=SOMEBODY))
-    elsewhere = target_of_client(FlowStateSettings(), AsyncClient(project="p", credentials=Elsewhere()))
+    usual = database_of_client(FlowStateSettings(), AsyncClient(project="p", credentials=SOMEBODY))
+    elsewhere = database_of_client(FlowStateSettings(), AsyncClient(project="p", credentials=Elsewhere()))
 
     assert "firestore.googleapis.com:443" == usual.endpoint
     assert "firestore.example.test:443" == elsewhere.endpoint
@@ -255,11 +255,11 @@ async def test_an_app_without_a_project(host: str, monkeypatch: pytest.MonkeyPat
 async def test_an_app_brings_its_credentials() -> None:
     """In production the app's credentials and project are used, with the database and endpoint of the settings."""
     app = firebase_admin.initialize_app(SOMEBODY, options={"projectId": "theirs"}, name="with-credentials")
-    target = target_of_client(FlowStateSettings(project="ours", database="d", endpoint="firestore.test:444"), app)
+    database = database_of_client(FlowStateSettings(project="ours", database="d", endpoint="firestore.test:444"), app)
     firebase_admin.delete_app(app)
 
-    assert ("theirs", "d", "firestore.test:444") == (target.project, target.database, target.endpoint)
-    assert target.credentials is SOMEBODY
+    assert ("theirs", "d", "firestore.test:444") == (database.project, database.id, database.endpoint)
+    assert database.credentials is SOMEBODY
 
 
 @pytest.mark.parametrize("client", ["client", 1, object(), FirestoreAsyncClient])
@@ -329,4 +329,4 @@ def test_own_credentials_sign_their_own_tokens(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("google.auth.default", lambda **_: (ServiceAccount(), "p"))
 
-    assert "self-signed True" == target_of_settings(FlowStateSettings()).credentials
+    assert "self-signed True" == database_of_settings(FlowStateSettings()).credentials

@@ -23,54 +23,54 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class Database:
     """A database, its address, and the credentials to show there.
 
     Attributes:
-        project: The id of the project.
-        database: The id of the database.
+        project: The id of its project.
+        id: Its id.
         endpoint: ``host:port``.
         is_emulator: Whether the endpoint is an emulator: no TLS, and a fixed token in place of credentials.
         credentials: google.auth credentials; None on the emulator.
         certificate: The client certificate to show and its key, both in PEM, if the environment asks for one.
-        database_name: The resource name of the database.
-        documents: The resource name that the names of all documents start with.
+        name: Its resource name.
+        documents: The resource name that the names of all its documents start with.
     """
 
     project: str
-    database: str
+    id: str
     endpoint: str
     is_emulator: bool = False
     credentials: Any = field(default=None, repr=False)
     certificate: tuple[bytes, bytes] | None = field(default=None, repr=False)
-    database_name: str = field(init=False, repr=False)
+    name: str = field(init=False, repr=False)
     documents: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "database_name", f"projects/{self.project}/databases/{self.database}")
-        object.__setattr__(self, "documents", f"{self.database_name}/documents")
+        object.__setattr__(self, "name", f"projects/{self.project}/databases/{self.id}")
+        object.__setattr__(self, "documents", f"{self.name}/documents")
 
     def metadata(self) -> Metadata:
         """Return the metadata that every call carries, apart from the routing header."""
         client = f"firestore-flowstate/{__version__} gl-python/{platform.python_version()} grpc/{grpc.__version__}"
-        metadata = (("google-cloud-resource-prefix", self.database_name), ("x-goog-api-client", client))
+        metadata = (("google-cloud-resource-prefix", self.name), ("x-goog-api-client", client))
         # The emulator's owner passes all security rules, as credentials do in production.
         return (*metadata, ("authorization", "Bearer owner")) if self.is_emulator else metadata
 
 
-def target_of_settings(settings: FlowStateSettings) -> Target:
-    """Return the target that the settings and the environment name. It blocks while google.auth looks for credentials.
+def database_of_settings(settings: FlowStateSettings) -> Database:
+    """Return the database that the settings and the environment name. Blocks while google.auth looks for credentials.
 
     Raises:
         BackendError: Nothing names a project.
         google.auth.exceptions.GoogleAuthError: There are no credentials, or they cannot be read.
     """
     if settings.emulator_host is not None:
-        return emulator_target(settings, settings.emulator_host, project=settings.project)
+        return emulator_database(settings, settings.emulator_host, project=settings.project)
     import google.auth  # for production alone
 
     credentials, project = google.auth.default(scopes=SCOPES)
-    return production_target(
+    return production_database(
         project=settings.project or project,
         database=settings.database,
         endpoint=settings.endpoint,
@@ -78,13 +78,13 @@ def target_of_settings(settings: FlowStateSettings) -> Target:
     )
 
 
-def emulator_target(settings: FlowStateSettings, host: str, *, project: str | None) -> Target:
-    """Return the target for an emulator, which needs no credentials and takes any project."""
-    return Target(project=project or _EMULATOR_PROJECT, database=settings.database, endpoint=host, is_emulator=True)
+def emulator_database(settings: FlowStateSettings, host: str, *, project: str | None) -> Database:
+    """Return a database of an emulator, which needs no credentials and takes any project."""
+    return Database(project=project or _EMULATOR_PROJECT, id=settings.database, endpoint=host, is_emulator=True)
 
 
-def production_target(*, project: str | None, database: str, endpoint: str | None, credentials: Any) -> Target:
-    """Return the target for Firestore itself, or for what stands at `endpoint` in its place.
+def production_database(*, project: str | None, database: str, endpoint: str | None, credentials: Any) -> Database:
+    """Return a database of Firestore itself, or for what stands at `endpoint` in its place.
 
     Raises:
         BackendError: The project is not known.
@@ -97,9 +97,9 @@ def production_target(*, project: str | None, database: str, endpoint: str | Non
         )
     certificate = _client_certificate()
     host = endpoint or _usual_host(credentials, with_certificate=certificate is not None)
-    return Target(
+    return Database(
         project=project,
-        database=database,
+        id=database,
         endpoint=host if ":" in host else f"{host}:443",
         credentials=credentials,
         certificate=certificate,
