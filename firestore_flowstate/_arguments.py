@@ -105,7 +105,7 @@ async def changed(change: ChangeFunction, state: FlowState, *, collection: objec
     return result
 
 
-def refuse_nested(ids: Iterable[str], *, collection: object) -> None:
+def forbid_nested(ids: Iterable[str], *, collection: object) -> None:
     """Raise FlowStateError if one of the flow states is about to be written inside the function of its own `modify`.
 
     That write would make `modify` find a conflict at every attempt.
@@ -125,7 +125,7 @@ def refuse_nested(ids: Iterable[str], *, collection: object) -> None:
 def carried(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function bound to the call of `modify` that is running now, if there is one.
 
-    `refuse_nested` then finds that call on another thread too, which does not have this thread's context.
+    `forbid_nested` then finds that call on another thread too, which does not have this thread's context.
     """
     call = _INNERMOST.get()
 

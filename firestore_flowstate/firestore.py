@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from typing_extensions import override
 
 from . import _collection, _commit, _document, _operations
-from ._arguments import check_change, check_progress, check_states, check_timeout, check_version, refuse_nested
+from ._arguments import check_change, check_progress, check_states, check_timeout, check_version, forbid_nested
 from ._document.difference import Change
 from ._document.encoded_state import detached
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
@@ -487,7 +487,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         collection = self._collection
         if collection is None or collection.connection is not connection or collection.documents != documents:
             collection = self._collection = _collection.collection.collection_of(connection, self._settings, documents)
-        refuse_nested(writes, collection=collection.name(""))
+        forbid_nested(writes, collection=collection.name(""))
         return collection, deadline
 
     async def _connected(self, deadline: Deadline) -> Connection:

@@ -13,7 +13,7 @@ from typing import NoReturn, TypeVar
 
 from typing_extensions import override
 
-from ._arguments import ChangeFunction, changed, check_change, check_states, check_timeout, check_version, refuse_nested
+from ._arguments import ChangeFunction, changed, check_change, check_states, check_timeout, check_version, forbid_nested
 from ._document.difference import Change, Snapshot
 from ._document.encoded_state import encode_state
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
@@ -133,7 +133,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         check_timeout(timeout)
         check_states(states)
-        refuse_nested(states, collection=self._name)
+        forbid_nested(states, collection=self._name)
         _each(states, lambda key: self._save(key, states[key]), "saved")
 
     @override
@@ -178,7 +178,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         own = own_duration_of(expire_after)
         check_timeout(timeout)
         id = check_flow_id(id)
-        refuse_nested([id], collection=self._name)
+        forbid_nested([id], collection=self._name)
         record, before, state = self._load_to_change(id)
         if not isinstance(own, Unset):
             setattr(state, EXPIRE_AFTER, own)
@@ -197,7 +197,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         check_timeout(timeout)
         id = check_flow_id(id)
         check_change(change, attempts)
-        refuse_nested([id], collection=self._name)
+        forbid_nested([id], collection=self._name)
         left = attempts
         while True:
             record, before, state = self._load_to_change(id)
@@ -223,7 +223,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:
         check_timeout(timeout)
         ids = check_flow_ids(ids)
-        refuse_nested(ids, collection=self._name)
+        forbid_nested(ids, collection=self._name)
         _each(ids, self._delete, "deleted")
 
     @override
@@ -320,7 +320,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     def _save(self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET) -> None:
         id = check_flow_id(id)
-        refuse_nested([id], collection=self._name)
+        forbid_nested([id], collection=self._name)
         try:
             encoded = encode_state(check_state(id, state))
         except FlowStateEncodeError as error:
@@ -328,7 +328,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         self._records.save(id, encoded, if_version=if_version).stamp(state)
 
     def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
-        refuse_nested([id], collection=self._name)
+        forbid_nested([id], collection=self._name)
         return self._records.update(id, change, if_version=if_version)
 
     def _write_difference(self, id: str, read: Record, before: Snapshot, state: FlowState) -> None:
@@ -346,7 +346,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     def _delete(self, id: str, *, if_version: str | Unset = UNSET) -> None:
         id = check_flow_id(id)
-        refuse_nested([id], collection=self._name)
+        forbid_nested([id], collection=self._name)
         self._records.delete(id, if_version=if_version)
 
 

@@ -15,16 +15,16 @@ from ..query import check_extra
 from ..unset import UNSET, Unset
 from .encoded_state import (
     EncodedState,
+    check_storable,
     detached,
     encode_cache,
     encode_events,
     encode_field,
     encode_state,
-    refuse_in_place,
 )
 from .head import EXPIRE_AFTER, own_duration, own_duration_of
 from .json_text import encode
-from .wire import by_step, not_a, places_in, sound, sound_cache, sound_state, taken
+from .wire import by_step, field_values_by_path, not_a, sound, sound_cache, sound_state, taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +115,10 @@ class Change:
         """Return the flow's own duration after the write, in milliseconds; `base` is that before it."""
         return own_duration(self.extra) if EXPIRE_AFTER in self.extra else base
 
-    def places(self) -> Iterator[tuple[str, Any]]:
+    def values_by_path(self) -> Iterator[tuple[str, Any]]:
         """Yield each value that it sets, with its path as an application would write it."""
         for name in ("cache", "events_triggered", "operation", "blocked_on_step", "executions"):
-            yield from places_in(getattr(self, name), name, name)
+            yield from field_values_by_path(getattr(self, name), name, name)
         for key, value in self.set_extra.items():
             yield in_extra(key), value
 
@@ -246,7 +246,7 @@ def apply(change: Change, encoded: EncodedState) -> EncodedState:
         fields.update({key: encode(value, in_extra(key)) for key, value in change.set_extra.items()})
         cache, events = encode_cache(change.cache), encode_events(change.events_triggered)
     except FlowStateEncodeError:
-        refuse_in_place(change.places())
+        check_storable(change.values_by_path())
         raise
     removed, unset = set(change.remove), change.unset
     kept = {step: text for step, text in encoded.cache.items() if step not in removed}

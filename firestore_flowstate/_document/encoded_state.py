@@ -14,7 +14,7 @@ from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState, WireModel
 from .json_forms import MAX_DEPTH, plain
 from .json_text import decode, encode
-from .wire import executions_to_wire, places, to_wire, unknown_of
+from .wire import executions_to_wire, to_wire, unknown_of, values_by_path
 
 _BY_STEP: Final = ("cache", "events_triggered")
 
@@ -63,7 +63,7 @@ def encode_state(state: FlowState) -> EncodedState:
             fields[key] = encode(value, key)
         cache, events = encode_cache(state.cache), encode_events(state.events_triggered)
     except FlowStateEncodeError:
-        refuse_in_place(places(state))
+        check_storable(values_by_path(state))
         raise
     return EncodedState(fields=fields, cache=cache, events=events)
 
@@ -76,7 +76,7 @@ def decode_state(encoded: EncodedState, *, flow_id: str) -> FlowState:
     return state_from_wire(wire, flow_id=flow_id)
 
 
-def refuse_in_place(values: Iterable[tuple[str, Any]]) -> None:
+def check_storable(values: Iterable[tuple[str, Any]]) -> None:
     """Encode the values, so that an error has the path that comes with the value: the one an application would write.
 
     Called after a failure, since the paths within the wire form have other names.

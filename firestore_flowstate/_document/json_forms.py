@@ -234,14 +234,14 @@ def _wrapped(
     It gets Python values, as pydantic would give it, if their JSON form is that of the models; otherwise that form.
     With `name` it is a method for the field of that name, which it may ask for.
     """
-    refused: list[Exception] = []
+    failures: list[Exception] = []
     mode = "json" if serializer.when_used.startswith("json") else "python"
 
     def whole(member: Any) -> Any:
         try:
             form = _form(member, path, depth + 1, config)
         except (FlowStateEncodeError, WithoutFormError) as error:
-            refused.append(error)
+            failures.append(error)
             raise
         try:
             dumped = _ANYTHING.to_python(member, mode=mode, by_alias=True, serialize_as_any=True, warnings=False)
@@ -266,8 +266,8 @@ def _wrapped(
         dumped = serializer_of_it.to_python({name or "": value}, mode=mode, by_alias=True, warnings=False)
         return dumped[name or ""]
     except Exception as error:
-        if refused:
-            raise refused[-1] from None
+        if failures:
+            raise failures[-1] from None
         raise unstorable(path, f"its model's serializer fails ({shown(error, 200)})") from error
 
 

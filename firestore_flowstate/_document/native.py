@@ -13,11 +13,11 @@ from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
-from .encoded_state import EncodedState, refuse_in_place, state_from_wire
+from .encoded_state import EncodedState, check_storable, state_from_wire
 from .head import EXPIRY, owns_expiry, write_expiry
 from .native_values import ReferenceOf, check_key, down_to, read_value, same_fields, write_value
 from .stored_document import StoredDocument
-from .wire import places, to_wire
+from .wire import to_wire, values_by_path
 
 _LARGEST: Final = ("cache", "eventsTriggered")
 
@@ -31,7 +31,7 @@ def write_native(fields: Any, state: FlowState) -> None:
     try:
         _write_native(fields, state)
     except FlowStateEncodeError:
-        refuse_in_place(places(state))  # if no layout can hold the value, the error is to say that
+        check_storable(values_by_path(state))  # if no layout can hold the value, the error is to say that
         raise
 
 
@@ -93,7 +93,7 @@ def write_change(document: Document, change: Change) -> list[str]:
     try:
         return _write_change(document, change)
     except FlowStateEncodeError:
-        refuse_in_place(change.places())  # as in write_native
+        check_storable(change.values_by_path())  # as in write_native
         raise
 
 

@@ -10,7 +10,7 @@ from .._limits import MAX_DOCUMENT_BYTES, document_size, new_id, size_at_most
 from .._rpc.messages import Document
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
-from .encoded_state import refuse_in_place
+from .encoded_state import check_storable
 from .head import check_head, error_line, last_end_time, queryable, write_expiry, write_number, write_scalar
 from .json_forms import plain
 from .json_text import encode
@@ -18,7 +18,7 @@ from .payload import DocumentContext
 from .root import VERSION
 from .stored_values import MAX_IDS, Segment, Spill, Stored, Written, write_log, write_stored
 from .version import Version, history_of
-from .wire import executions_to_wire, places, to_wire
+from .wire import executions_to_wire, to_wire, values_by_path
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
 _AROUND_VALUES: Final = 4096  # bytes: more than a payload of one segment has beside its values (names, references, ids)
@@ -55,7 +55,7 @@ def write_state(
             texts["extra"] = encode(extra, "extra")
         set_text, events_text = text_of_cache(state.cache), text_of_events(state.events_triggered)
     except FlowStateEncodeError:
-        refuse_in_place(places(state))
+        check_storable(values_by_path(state))
         raise
     write_expiry(head, expire_at)
     write_summary(

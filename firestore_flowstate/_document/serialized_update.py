@@ -13,7 +13,7 @@ from .._rpc.messages import Document
 from ..errors import FlowStateEncodeError
 from ..unset import Unset
 from .difference import Change
-from .encoded_state import refuse_in_place
+from .encoded_state import check_storable
 from .head import EXPIRY, StatusInputs, check_blocked, write_expiry
 from .json_text import encode
 from .payload import DocumentContext, Payloads
@@ -67,7 +67,7 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
         texts = _texts(change)
         replaced = {name: encode(value, name) for name, value in _replaced(change).items()}
     except FlowStateEncodeError:
-        refuse_in_place(change.places())
+        check_storable(change.values_by_path())
         raise
     stored = {name: spill.move_if_large("log", context.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
     values = {name: spill.move_if_large(name, context.pack(text, name)) for name, text in replaced.items()}

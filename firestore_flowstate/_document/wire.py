@@ -90,27 +90,27 @@ def executions_to_wire(executions: Iterable[FlowStateExecution]) -> list[dict[st
     return list(map(to_wire, executions))
 
 
-def places(model: WireModel, path: str = "") -> Iterator[tuple[str, Any]]:
+def values_by_path(model: WireModel, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what a model holds in each field and unknown key, with its path as an application would write it."""
     for name in model.wire_names:
         if model.has(name):
-            yield from places_in(model.__dict__[name], name, f"{path}.{name}".removeprefix("."))
+            yield from field_values_by_path(model.__dict__[name], name, f"{path}.{name}".removeprefix("."))
     for key, value in (model.model_extra or {}).items():
         yield in_model(path, key) if path else key, value
 
 
-def places_in(value: Any, name: str, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield the values in a field of that name, each with its path, as `places` does; nothing if it is UNSET."""
+def field_values_by_path(value: Any, name: str, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values in a field of that name, as `values_by_path` does; nothing if it is UNSET."""
     if isinstance(value, Unset):
         return
     if isinstance(value, WireModel):
-        yield from places(value, path)
+        yield from values_by_path(value, path)
     elif name == "executions":
         for index, execution in enumerate(value):
-            yield from places(execution, f"executions[{index}]")
+            yield from values_by_path(execution, f"executions[{index}]")
     elif name == "cache":
         for step, entry in value.items():
-            yield from places(entry, in_cache(step))
+            yield from values_by_path(entry, in_cache(step))
     elif name == "events_triggered":
         for step, payload in value.items():
             yield in_events(step), payload

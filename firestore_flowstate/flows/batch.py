@@ -98,8 +98,8 @@ def _closed(image: Image, ending: Final, *, now: int) -> Sequence[FlowStateExecu
     return closed(image.executions, now=now, waits=dropped)
 
 
-def refused_key(error: FlowStateEncodeError, batch: Batch) -> str | None:
-    """Return the key of the entry or scalar that the store refuses; None: it refuses the result of the run itself."""
+def unstorable_key(error: FlowStateEncodeError, batch: Batch) -> str | None:
+    """Return the key of the entry or scalar that the store cannot hold; None: it is the result of the run itself."""
     path = error.path or ""
     if path in batch.progress:
         return path

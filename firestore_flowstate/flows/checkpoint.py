@@ -28,7 +28,7 @@ from firestore_flowstate import (
     FlowStateNotFoundError,
 )
 
-from .batch import Batch, changes_of, refused_key
+from .batch import Batch, changes_of, unstorable_key
 from .carrying import carried
 from .engine import Engine
 from .final import DriveOutcome, Final
@@ -222,7 +222,7 @@ class Checkpoint:
         """Try until the write is committed, the lease is lost, or `final` says that the drive does not end."""
         async with self._lock:
             by, pause = self._engine.clock.monotonic() + PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
-            was_refused = False
+            was_unstorable = False
             while self.outcome is None:
                 if self._engine.clock.monotonic() > by:
                     self.abandon()
@@ -238,19 +238,19 @@ class Checkpoint:
                     await self._send(ending)
                 except FlowStateEncodeError as error:
                     in_hand = self._in_commit.size
-                    final = self._refused(error)
-                    if was_refused and self._in_commit.size == in_hand:
+                    final = self._unstorable(error)
+                    if was_unstorable and self._in_commit.size == in_hand:
                         # The stored state itself leaves no room for the end: load it again, in case somebody has made
                         # it smaller. The pause lets other tasks of this loop go on.
                         await asyncio.sleep(pause)
                         pause = min(2 * pause, _LAST_PAUSE_SECONDS)
                         await self._rebase(by=by)
-                    was_refused = True
+                    was_unstorable = True
                 except (FlowStateConflictError, FlowStateNotFoundError):
                     await self._rebase(by=by)
                 except BackendError as error:
                     if type(error) is BackendError and not self._in_commit.is_empty:  # refused: another try is as well
-                        final = self._refused(FlowStateEncodeError(str(error)))
+                        final = self._unstorable(FlowStateEncodeError(str(error)))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LAST_PAUSE_SECONDS)
                     await self._rebase(by=by)
@@ -293,12 +293,12 @@ class Checkpoint:
             self._disarm()
             self._listener.over()
 
-    def _refused(self, error: FlowStateEncodeError) -> Callable[[], Final]:
-        """Take the entry or scalar that the store refuses out of the commit; return what gives the run's last write."""
-        key = refused_key(error, self._in_commit)
+    def _unstorable(self, error: FlowStateEncodeError) -> Callable[[], Final]:
+        """Take the entry or scalar that cannot be stored out of the commit; return what gives the run's last write."""
+        key = unstorable_key(error, self._in_commit)
         if key is not None and self._in_commit.entries.pop(key, None) is None:
             self._in_commit.progress.pop(key, None)
-        return self._listener.refused(key, error)
+        return self._listener.unstorable(key, error)
 
     async def _rebase(self, *, by: float) -> None:
         """Load the run; if it is still ours, let the next write be on top of the version that was loaded."""

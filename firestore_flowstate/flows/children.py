@@ -14,7 +14,7 @@ from .engine import LOG
 from .entries import error_entry, order_of, result_entry
 from .record import Wait, ended_of, parent_of
 from .starting import Start, create
-from .waiting import OpenWait, Waits, may_go_on, refuse_at_most_once, result_of
+from .waiting import OpenWait, Waits, forbid_at_most_once, may_go_on, result_of
 
 if TYPE_CHECKING:
     from .driving import Drive
@@ -33,7 +33,7 @@ async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Uns
     """
     await called.begin()
     drive = called.drive
-    refuse_at_most_once(called, key)
+    forbid_at_most_once(called, key)
     entry = drive.recorded(key, "child")
     if entry is not None:
         await drive.gate.pass_through(order_of(entry))

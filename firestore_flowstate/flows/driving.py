@@ -20,7 +20,7 @@ from .beginning import Announcement
 from .budget import Budget
 from .checkpoint import Checkpoint
 from .course import Course, is_idle
-from .ending import End, cancelled_end, refused_end
+from .ending import End, cancelled_end, unstorable_end
 from .engine import LOG, Engine
 from .entries import error_of, failed, is_of_genkit, kind_of, order_of, sum_of
 from .errors import FlowCodeChangedError
@@ -259,7 +259,7 @@ class Drive:
     def fail(self, error: FlowStateEncodeError, key: str | None = None) -> None:
         """Have the run end as failed, since the result of the key has no JSON form."""
         if self.end is None:
-            self.end, self.closing = refused_end(key, error), "ending"
+            self.end, self.closing = unstorable_end(key, error), "ending"
         self.moved()
 
     def moved(self) -> None:
@@ -279,11 +279,11 @@ class Drive:
             self.closing, self.end = "cancelling", cancelled_end(reason)
         self.moved()
 
-    def refused(self, key: str | None, error: FlowStateEncodeError) -> Callable[[], Final]:
-        """Have the run end as failed, since the store refuses a result; return what gives its last write."""
-        end = self.end = refused_end(key, error)
+    def unstorable(self, key: str | None, error: FlowStateEncodeError) -> Callable[[], Final]:
+        """Have the run end as failed, since a result cannot be stored; return what gives its last write."""
+        end = self.end = unstorable_end(key, error)
         self.closing = "ending"
-        if key is None:  # what is refused may be the key of a step, which the record has in these too
+        if key is None:  # what cannot be stored may be the key of a step, which the record has in these too
             self.image.record.retries, self.image.record.intents = {}, []
         return lambda: end.final(self.image, self.token, now=self.engine.clock.now())
 

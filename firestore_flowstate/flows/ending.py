@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .driving import Drive
 
 
-_MOST_OF_A_REFUSAL: Constant = 1000
-"""How many characters are stored of why a result was refused: the state may be nearly full."""
+_MOST_OF_A_REASON: Constant = 1000
+"""How many characters are stored of why a result cannot be stored: the state may be nearly full."""
 
 _RECORD: Constant = 'operation["metadata"]'
 """The beginning of the path of what a native document cannot hold in the record, such as the key of a wait."""
@@ -83,7 +83,7 @@ def time_is_up() -> str:
     return "the time of the run is up"
 
 
-def refused_end(key: str | None, error: FlowStateEncodeError) -> End:
+def unstorable_end(key: str | None, error: FlowStateEncodeError) -> End:
     """Return how a run ends that has a value which cannot be stored."""
     if key is not None:
         what = f"The result of the step {key!r}"
@@ -92,7 +92,7 @@ def refused_end(key: str | None, error: FlowStateEncodeError) -> End:
     else:
         what = "The result of the run"
     text = f"FlowStateEncodeError: {what} cannot be stored: {error}"
-    return End("failed", FlowResult(error=text[:_MOST_OF_A_REFUSAL]), error)
+    return End("failed", FlowResult(error=text[:_MOST_OF_A_REASON]), error)
 
 
 def given_up_end(recoveries: int, trying: list[str]) -> End:

@@ -24,8 +24,8 @@ class Listener(Protocol):
         """Take that others want the run cancelled, for this reason."""
         ...
 
-    def refused(self, key: str | None, error: FlowStateEncodeError) -> Callable[[], Final]:
-        """Take that the store refuses the result of the key, or of the run; return what gives the run's last write."""
+    def unstorable(self, key: str | None, error: FlowStateEncodeError) -> Callable[[], Final]:
+        """Take that the result of the key, or of the run, cannot be stored; return what gives the run's last write."""
         ...
 
     def over(self) -> None:

@@ -228,7 +228,7 @@ async def wait(
     """
     await called.begin()
     drive = called.drive
-    refuse_at_most_once(called, key)
+    forbid_at_most_once(called, key)
     entry = drive.recorded(key, kind)
     if entry is not None:
         await drive.gate.pass_through(order_of(entry))
@@ -268,8 +268,8 @@ async def may_go_on(drive: Drive) -> None:
         await drive.park()
 
 
-def refuse_at_most_once(called: Called, key: str) -> None:
-    """Refuse a wait inside of a step with ``at_most_once``: after a wait the step would have to begin again.
+def forbid_at_most_once(called: Called, key: str) -> None:
+    """Forbid a wait inside of a step with ``at_most_once``: after a wait the step would have to begin again.
 
     Raises:
         ValueError: The scope of the call is such a step.

@@ -85,7 +85,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
             self._run(self._store.save(id, state, if_version=version))
             self._wrote(id, state, state.version, payload=payload_keys(state))
         else:
-            self._refused(FlowStateConflictError, self._store.save(id, state, if_version=version))
+            self._fails(FlowStateConflictError, self._store.save(id, state, if_version=version))
 
     @rule(id=ids, state=few_states, expire_after=durations)
     def create(self, id: str, state: FlowState, expire_after: timedelta | Unset | None) -> None:
@@ -93,7 +93,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         state.flow_id = id
         expected = copy.deepcopy(state)
         if id in self._states:
-            self._refused(FlowStateExistsError, self._store.create(id, state, expire_after=expire_after))
+            self._fails(FlowStateExistsError, self._store.create(id, state, expire_after=expire_after))
             assert exactly(expected) == exactly(state)
         else:
             self._run(self._store.create(id, state, expire_after=expire_after))
@@ -130,11 +130,11 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         if id not in self._states:
             # A text that was never a version of this state may be refused without a look at what is stored.
             never = choice is not None and self._all_versions.get(given["if_version"]) != id
-            self._refused((FlowStateNotFoundError, FlowStateConflictError) if never else FlowStateNotFoundError, call)
+            self._fails((FlowStateNotFoundError, FlowStateConflictError) if never else FlowStateNotFoundError, call)
         elif choice is not None and given["if_version"] != self._versions[id]:
-            self._refused(FlowStateConflictError, call)
+            self._fails(FlowStateConflictError, call)
         elif self._cannot_be_taken_out(id, extra):
-            self._refused(FlowStateEncodeError, call)
+            self._fails(FlowStateEncodeError, call)
         else:
             try:
                 version = self._run(call)
@@ -186,7 +186,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
                 state.name, state.start_time = new.name, new.start_time
 
         if id not in self._states:
-            self._refused(FlowStateNotFoundError, self._change(id, rewrite, by))
+            self._fails(FlowStateNotFoundError, self._change(id, rewrite, by))
             return
         expected = copy.deepcopy(self._states[id])
         rewrite(expected)
@@ -208,7 +208,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
         elif (version := self._version(id, choice)) == self._versions.get(id):
             self._run(self._store.delete(id, if_version=version))
         else:
-            self._refused(FlowStateConflictError, self._store.delete(id, if_version=version))
+            self._fails(FlowStateConflictError, self._store.delete(id, if_version=version))
             return
         self._gone(id)
 
@@ -380,7 +380,7 @@ class FlowStateStoreMachine(RuleBasedStateMachine):
     async def _iterated(self, query: FlowStateQuery) -> list[FlowState]:
         return [state async for state in self._store.iterate(query)]
 
-    def _refused(self, error: type[FlowStateError] | tuple[type[FlowStateError], ...], call: Awaitable[object]) -> None:
+    def _fails(self, error: type[FlowStateError] | tuple[type[FlowStateError], ...], call: Awaitable[object]) -> None:
         try:
             self._run(call)
         except error:
