@@ -227,11 +227,9 @@ def _write_timestamp(message: Value, moment: datetime, path: str) -> None:
     seconds = since.days * 86_400 + since.seconds
     if seconds not in SECONDS:
         raise _unstorable(path, f"{moment.isoformat()} is not of the years 1 to 9999 in UTC")
-    nanos = 0
-    if type(moment) is not datetime:
-        from google.api_core.datetime_helpers import DatetimeWithNanoseconds
-
-        nanos = moment.nanosecond if isinstance(moment, DatetimeWithNanoseconds) else 0
+    given: Any = moment
+    exact = type(moment) is not datetime and isinstance(moment, _datetime_with_nanoseconds())
+    nanos = given.nanosecond if exact else 0
     message.timestamp_value.seconds = seconds
     message.timestamp_value.nanos = nanos or since.microseconds * 1000
 
@@ -239,12 +237,16 @@ def _write_timestamp(message: Value, moment: datetime, path: str) -> None:
 def _read_timestamp(timestamp: Timestamp) -> datetime:
     if timestamp.seconds not in SECONDS or timestamp.nanos not in NANOS:
         raise FlowStateDecodeError("a timestamp is not of the years 1 to 9999")
-    from google.api_core.datetime_helpers import DatetimeWithNanoseconds
-
     moment = EPOCH + timedelta(seconds=timestamp.seconds)
     date_and_time = moment.timetuple()[:6]
-    exact: datetime = DatetimeWithNanoseconds(*date_and_time, nanosecond=timestamp.nanos, tzinfo=timezone.utc)  # type: ignore[no-untyped-call]  # google's
+    exact: datetime = _datetime_with_nanoseconds()(*date_and_time, nanosecond=timestamp.nanos, tzinfo=timezone.utc)
     return exact
+
+
+def _datetime_with_nanoseconds() -> Any:
+    from google.api_core.datetime_helpers import DatetimeWithNanoseconds
+
+    return DatetimeWithNanoseconds
 
 
 def _read_map(value: Value, reference_of: ReferenceOf) -> Any:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from firestore_flowstate import CacheEntry, FlowStateError
 
@@ -86,8 +86,6 @@ def _storable(text: str) -> str:
 def arguments_sum(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
     """Return the CRC-32 of the arguments as JSON with sorted keys, or None if they have no JSON form."""
     try:
-        from pydantic_core import from_json
-
         plain = from_json(to_json([list(args), dict(kwargs)], by_alias=True, inf_nan_mode="constants"))
         return zlib.crc32(to_json(_sorted(plain), inf_nan_mode="constants"))
     except Exception:  # noqa: BLE001  # whatever a serializer of the application raises: it is never an error

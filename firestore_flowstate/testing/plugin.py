@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import firestore_flowstate  # which imports a store when its name is first used
+
 if TYPE_CHECKING:
     from typing import Protocol
 
@@ -57,11 +59,10 @@ def firestore_emulator() -> Iterator[Emulator]:
     has no emulator, the tests that ask for it fail, and say how to get it: skipped tests prove nothing.
     """
     from ..emulator import start_emulator
-    from ..errors import EmulatorError
 
     try:
         emulator = start_emulator()
-    except EmulatorError as error:
+    except firestore_flowstate.EmulatorError as error:
         pytest.fail(str(error), pytrace=False)
     with emulator:
         yield emulator
@@ -74,11 +75,9 @@ def flow_state_settings(firestore_emulator: Emulator) -> FlowStateSettings:
     To test with other settings, override the fixture:
     ``flow_state_settings.model_copy(update={"layout": "native"})``.
     """
-    from ..settings import FlowStateSettings
-
     fresh = uuid.uuid4().hex[:12]
     # A project whose name begins with demo- cannot be a real one, whatever credentials are at hand.
-    return FlowStateSettings(
+    return firestore_flowstate.FlowStateSettings(
         project=f"demo-{fresh}", collection=f"flows-{fresh}", emulator_host=firestore_emulator.host
     )
 
@@ -91,9 +90,7 @@ def flow_state_store(flow_state_settings: FlowStateSettings) -> Iterator[Firesto
     """
     import asyncio
 
-    from ..firestore import FirestoreFlowStateStore
-
-    store = FirestoreFlowStateStore(flow_state_settings)
+    store = firestore_flowstate.FirestoreFlowStateStore(flow_state_settings)
     yield store
     # On a thread of its own: whether this thread has an event loop, and whose it is, differs between pytest plugins.
     closing = threading.Thread(target=lambda: asyncio.run(store.close()))
