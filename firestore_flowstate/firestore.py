@@ -34,8 +34,7 @@ from .unset import UNSET, Unset
 if TYPE_CHECKING:
     from ._collection.collection import Collection
     from ._commit.conflict import Conflict
-    from ._commit.pending_write import Expectation
-    from ._document.version import Version
+    from ._document.version import Expectation, Version
     from ._rpc.connection import Connection
 
 _Value = TypeVar("_Value")
@@ -528,10 +527,10 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     def _expected(self, id: str, if_version: str | Unset | None) -> Expectation:
         if isinstance(if_version, Unset):
-            return _commit.pending_write.Anything()
+            return _document.version.Anything()
         if if_version is None:
-            return _commit.pending_write.Absent()
-        return _commit.pending_write.Exactly(self._version(id, if_version))
+            return _document.version.Absent()
+        return _document.version.Exactly(self._version(id, if_version))
 
     def _version(self, id: str, text: str) -> Version:
         version = _document.version.Version.from_text(text, f"{self._settings.collection}/{id}")

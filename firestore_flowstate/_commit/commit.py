@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from .._collection.collection import Collection
 from .._document.stored_document import EXPIRY_ALONE, StoredDocument
-from .._document.version import Version
+from .._document.version import Absent, Anything, Exactly, Version
 from .._error_texts import exists, not_found, outcome_unknown
 from .._rpc.deadline import Backoff, Deadline, monotonic
 from .._rpc.messages import Precondition
@@ -24,7 +24,7 @@ from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
 from .conflict import Conflict, conflict_with, found_version, withdraw
 from .history import History, HistoryEnded, history_since
-from .pending_write import Absent, Anything, CommitResult, Exactly, PendingWrite, if_updated_at, part_names_of, send
+from .pending_write import CommitResult, PendingWrite, if_updated_at, part_names_of, send
 
 
 @dataclass(kw_only=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 from .._collection.collection import Collection
 from .._document.head import EXPIRY
 from .._document.root import Root
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import PART_BYTES, PartRef, part_ids, write_part, write_part_expiry
-from .._document.version import Version
+from .._document.version import Absent, Anything, Exactly, Expectation
 from .._limits import Moment, moment_of
 from .._rpc.concurrency import for_each
 from .._rpc.deadline import Backoff, Deadline
@@ -21,31 +21,6 @@ from .._rpc.outcome import Ambiguous
 
 _BATCHES_AT_ONCE = 3  # batches of parts: up to 30 MiB on the way
 _PER_WRITE = 16  # bytes: more than protobuf puts around a write in a request
-
-
-@dataclass(frozen=True)
-class Anything:
-    """A flow state or none: the write replaces or deletes whatever is stored."""
-
-
-@dataclass(frozen=True)
-class Absent:
-    """No flow state, or one that has expired."""
-
-
-@dataclass(frozen=True)
-class Exactly:
-    """One version of the flow state, also as maintenance has packed it anew since.
-
-    Attributes:
-        version: The version.
-    """
-
-    version: Version
-
-
-Expectation: TypeAlias = Anything | Absent | Exactly
-"""What a write expects to find in place of what it writes."""
 
 
 def expect(write: Write, expected: Expectation) -> Write:

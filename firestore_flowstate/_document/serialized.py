@@ -17,7 +17,7 @@ from .json_text import encode
 from .payload import DocumentContext
 from .root import VERSION
 from .stored_values import MAX_IDS, Segment, Spill, Stored, Written, write_log, write_stored
-from .version import Version, history_of
+from .version import Absent, Exactly, Expectation, Version, history_of
 from .wire import executions_to_wire, to_wire, values_by_path
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
@@ -30,8 +30,7 @@ def write_state(
     state: FlowState,
     context: DocumentContext,
     *,
-    base: Version | None,
-    create: bool,
+    expected: Expectation,
     expire_at: datetime | None,
 ) -> Written:
     """Fill a document with the whole state, its log in one segment. Values that are too large for it are left to parts.
@@ -40,8 +39,7 @@ def write_state(
         document: The document to fill. Its name is not set here.
         state: What to store.
         context: The context of the document.
-        base: The version it is to replace, whose revisions it then remembers; None: whatever is there.
-        create: Whether it creates the document.
+        expected: What the write expects to replace. If that is a version, the document remembers its revisions.
         expire_at: When the state expires; None: it does not.
 
     Raises:
@@ -67,6 +65,7 @@ def write_state(
         encrypted=context.payloads.keyring is not None,
     )
     id = new_id()
+    base = expected.version if isinstance(expected, Exactly) else None
     head_bytes = size_at_most(context.path, document)
     spill = Spill(room=ROOT_BYTES - head_bytes)
     values: dict[str, Stored] = {name: context.pack(text, name) for name, text in texts.items()}
@@ -80,7 +79,7 @@ def write_state(
     segment = Segment(
         id=id, set=values.pop("log.set", None), events=values.pop("log.events", None), ids=history(state, base)
     )
-    created = id if create else base.created if base is not None else None
+    created = id if isinstance(expected, Absent) else None if base is None else base.created
     payload = head["_flowstate"].map_value.fields
     write_payload(payload, values, [segment], parts=spill.count, created=created)
     if head_bytes + min(value_bytes, ROOT_BYTES) + _AROUND_VALUES > MAX_DOCUMENT_BYTES:

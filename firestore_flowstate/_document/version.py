@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from zlib import crc32
 
 import orjson
@@ -223,6 +223,31 @@ class Version:
             RecursionError,
         ):  # AttributeError: it is not a text
             return None
+
+
+@dataclass(frozen=True)
+class Anything:
+    """A flow state or none: the write replaces or deletes whatever is stored."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """No flow state, or one that has expired."""
+
+
+@dataclass(frozen=True)
+class Exactly:
+    """One version of the flow state, also as maintenance has packed it anew since.
+
+    Attributes:
+        version: The version.
+    """
+
+    version: Version
+
+
+Expectation: TypeAlias = Anything | Absent | Exactly
+"""What a write expects to find in place of what it writes."""
 
 
 class VersionText(str):

@@ -10,10 +10,11 @@ from typing import Final, NamedTuple, TypeVar
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit_write
 from .._commit.conflict import Conflict
-from .._commit.pending_write import Anything, CommitResult, PendingWrite
+from .._commit.pending_write import CommitResult, PendingWrite
 from .._document.head import StatusInputs
 from .._document.stored_document import PART_COUNT, StoredDocument
 from .._document.stored_values import Written
+from .._document.version import Anything
 from .._document.wire import check_state
 from .._error_texts import batch as batch_error
 from .._limits import check_flow_id, moment_of

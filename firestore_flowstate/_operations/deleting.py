@@ -12,19 +12,10 @@ from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
 from .._commit.conflict import Conflict, conflict_with
 from .._commit.history import history_since
-from .._commit.pending_write import (
-    Anything,
-    Exactly,
-    Expectation,
-    PendingWrite,
-    expect,
-    if_updated_at,
-    part_names_of,
-    send,
-)
+from .._commit.pending_write import PendingWrite, expect, if_updated_at, part_names_of, send
 from .._document.stored_document import AGE, EXISTENCE, PART_COUNT, StoredDocument
 from .._document.stored_values import PARTS
-from .._document.version import Version
+from .._document.version import Anything, Exactly, Expectation, Version
 from .._limits import Moment
 from .._rpc.concurrency import for_each
 from .._rpc.deadline import Deadline

@@ -5,11 +5,10 @@ from __future__ import annotations
 from .._arguments import ChangeFunction, changed
 from .._collection.collection import Collection
 from .._commit.conflict import Conflict
-from .._commit.pending_write import Exactly
 from .._document.difference import Change, Snapshot
 from .._document.layouts import LAYOUTS
 from .._document.stored_document import StoredDocument
-from .._document.version import Version, history_of
+from .._document.version import Exactly, Version, history_of
 from .._error_texts import conflict, not_found, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
 from ..errors import FlowStateEncodeError, FlowStateNotFoundError

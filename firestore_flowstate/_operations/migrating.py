@@ -8,9 +8,8 @@ from typing import Final
 
 from .._collection.collection import Collection, MixedLayoutsWarning
 from .._commit.conflict import Conflict
-from .._commit.pending_write import Absent, Anything, Exactly
 from .._document.stored_document import StoredDocument
-from .._document.version import Version
+from .._document.version import Absent, Anything, Exactly, Version
 from .._rpc.concurrency import for_each
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState

@@ -7,24 +7,14 @@ from datetime import datetime
 
 from .._collection.collection import Collection
 from .._commit.commit import commit_write
-from .._commit.pending_write import (
-    Absent,
-    Anything,
-    CommitResult,
-    Exactly,
-    Expectation,
-    PendingWrite,
-    expect,
-    part_names_of,
-    parts_of,
-)
+from .._commit.pending_write import CommitResult, PendingWrite, expect, part_names_of, parts_of
 from .._document.head import StatusInputs, own_duration
 from .._document.native import is_written, write_native_document
 from .._document.payload import NATIVE_IN_THE_CLEAR
 from .._document.serialized import history, write_state
 from .._document.stored_document import LayoutName, StoredDocument
 from .._document.stored_values import Written
-from .._document.version import Version
+from .._document.version import Absent, Anything, Exactly, Expectation, Version
 from .._document.wire import check_state
 from .._error_texts import with_flow_id
 from .._rpc.deadline import Deadline
@@ -147,10 +137,8 @@ def _serialized_write(
     collection.mixing.about_to_serialize(path=collection.path)
     root = Write()
     root.update.name = collection.name(id)
-    base = expected.version if isinstance(expected, Exactly) else None
-    create = isinstance(expected, Absent)
     try:
-        written = write_state(root.update, state, collection.context(id), base=base, create=create, expire_at=expire_at)
+        written = write_state(root.update, state, collection.context(id), expected=expected, expire_at=expire_at)
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
     pending = PendingWrite(

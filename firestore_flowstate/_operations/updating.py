@@ -9,7 +9,7 @@ from datetime import datetime
 from .._collection.collection import Collection
 from .._commit.commit import commit_write
 from .._commit.conflict import Conflict
-from .._commit.pending_write import CommitResult, Exactly, PendingWrite, expect, part_names_of, parts_of
+from .._commit.pending_write import CommitResult, PendingWrite, expect, part_names_of, parts_of
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.head import EXPIRE_AFTER
@@ -17,7 +17,7 @@ from .._document.native import is_changed, write_native_change
 from .._document.serialized_update import Update, pack_update, unremovable, write_transforms, write_update
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import PartRef, part_count
-from .._document.version import Version
+from .._document.version import Exactly, Version
 from .._error_texts import not_found, not_removable, unreadable, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
 from .._rpc.messages import Write

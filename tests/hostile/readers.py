@@ -20,7 +20,7 @@ from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.stored_document import StoredDocument
 from firestore_flowstate._document.stored_values import PartRef, resolve, write_part
 from firestore_flowstate._document.summary import contradictions, hidden, summary_of
-from firestore_flowstate._document.version import Version
+from firestore_flowstate._document.version import Exactly, Version
 from firestore_flowstate._operations.reading import decode, state_of_whole
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.messages import Document
@@ -102,7 +102,7 @@ def _is_same(state: FlowState, other: FlowState) -> None:
 def _again(state: FlowState, version: Version) -> None:
     """Write the state on top of itself, and read that."""
     again = Stored(Document(), {})
-    written = write_state(again.root, state, _CONTEXT, base=version, create=False, expire_at=state.expire_at)
+    written = write_state(again.root, state, _CONTEXT, expected=Exactly(version), expire_at=state.expire_at)
     for ref, data in written.parts:
         for index, name in enumerate(ref.part_names()):
             write_part(again.parts.setdefault(name, Document()), data, index)

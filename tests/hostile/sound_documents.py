@@ -27,6 +27,7 @@ from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.serialized_update import pack_update
 from firestore_flowstate._document.stored_values import Spill, write_part, write_segment, write_stored
+from firestore_flowstate._document.version import Absent, Anything
 from firestore_flowstate._own_fields import PAYLOAD
 from firestore_flowstate._rpc.messages import Document
 from firestore_flowstate.testing import strategies
@@ -139,7 +140,7 @@ def _serialized(draw: st.DrawFn, state: FlowState) -> Stored:
     )
     context = DocumentContext(path=f"{COLLECTION}/{ID}", payloads=payloads)
     document = Document()
-    is_create = draw(st.booleans())
+    expected = Absent() if draw(st.booleans()) else Anything()
     changes = [
         Change(
             cache=draw(st.dictionaries(strategies.step_names(), strategies.cache_entries(), max_size=2)),
@@ -150,7 +151,7 @@ def _serialized(draw: st.DrawFn, state: FlowState) -> Stored:
     moved = draw(st.lists(st.sampled_from(["input", "operation", "executions"]), max_size=2, unique=True))
     counts = [draw(st.integers(1, 3)) for _ in moved]
     with _of_no_chance():
-        write_state(document, state, context, base=None, create=is_create, expire_at=None)
+        write_state(document, state, context, expected=expected, expire_at=None)
         document.update_time.seconds = 1_795_336_740
         log = document.fields[PAYLOAD].map_value.fields["log"].array_value.values
         for change in changes:
