@@ -20,6 +20,8 @@ from .errors import (
     shown,
 )
 
+NOT_UTF8: Final = "contains a lone surrogate, which UTF-8 cannot hold"
+"""What is wrong with a text that `is_utf8` refuses, as what is said of it."""
 _SHOWN_OF_BATCH: Final = 3
 _LONGEST_END: Final = 100  # characters of each end of a path in the text of an error
 _STEPS: Final = re.compile(r'\["(?:[^"\\]|\\.){0,500}"\]|\[[^\]\[]{0,100}\]|\.?[^.\[]+|.', re.DOTALL)

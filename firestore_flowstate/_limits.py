@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from ._error_texts import NOT_UTF8
 from .errors import InvalidFlowIdError, shown
 
 MAX_NAME_BYTES: Final = 1500  # of UTF-8: Firestore's limit for an id, and for the name of a field
@@ -40,6 +41,8 @@ Document: TypeAlias = Any
 Value: TypeAlias = Any
 """Messages of protobuf. They are Any here, so that this module does not import protobuf."""
 
+MIN_INTEGER: Final = -(2**63)  # Firestore's integers are signed ones of 64 bits
+MAX_INTEGER: Final = 2**63 - 1
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # after EPOCH: the years 1 to 9999, which a Timestamp holds
 NANOS: Final = range(1_000_000_000)
@@ -104,8 +107,13 @@ def is_reserved(name: str) -> bool:
     return _RESERVED.fullmatch(name) is not None
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether UTF-8 can hold the text: it cannot hold a lone surrogate, which is half of a character."""
+    return text.isascii() or utf8_bytes(text) is not None
+
+
 def utf8_bytes(text: str) -> int | None:
-    """Return how many bytes the text has in UTF-8, or None if it has a lone surrogate, which UTF-8 cannot hold."""
+    """Return how many bytes the text has in UTF-8, or None if it has a lone surrogate."""
     try:
         return len(text.encode())
     except UnicodeEncodeError:
@@ -145,7 +153,7 @@ def _broken_rule(name: str) -> str | None:
         return "matches __.*__, which Firestore reserves"
     size = utf8_bytes(name)
     if size is None:
-        return "contains a lone surrogate, so it is not valid UTF-8"
+        return NOT_UTF8
     if size > MAX_NAME_BYTES:
         return f"has {size:,} bytes of UTF-8, more than Firestore's {MAX_NAME_BYTES:,}"
     return None
@@ -231,4 +239,4 @@ def is_int64(number: int) -> bool:
 
     Compared, since `in range(...)` tries the numbers one by one for an instance of a subclass of int.
     """
-    return -(2**63) <= number < 2**63
+    return MIN_INTEGER <= number <= MAX_INTEGER

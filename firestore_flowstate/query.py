@@ -8,8 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._error_texts import in_extra
-from ._limits import EPOCH, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_QUERIED_BYTES, exact, is_int64, is_reserved, utf8_bytes
+from ._error_texts import NOT_UTF8, in_extra
+from ._limits import (
+    EPOCH,
+    MAX_NAME_BYTES,
+    MAX_PATH_BYTES,
+    MAX_QUERIED_BYTES,
+    exact,
+    is_int64,
+    is_reserved,
+    is_utf8,
+    utf8_bytes,
+)
 from ._own_fields import OWN_NAMES, SUMMARY_EXTRA
 from .errors import FlowStateEncodeError, InvalidQueryError, shown
 from .models import FlowStatus
@@ -153,8 +163,8 @@ def check_extra(key: object, value: object) -> None:
         )
     if not is_queryable_name(key) or len(f"{SUMMARY_EXTRA}{key}".encode()) > MAX_PATH_BYTES:
         raise FlowStateEncodeError(
-            f"Cannot store {path}: no field of a document that is set by itself can have that name; it is empty, "
-            f"reserved, not UTF-8 or too long. save() and edit() take any key.",
+            f"Cannot store {path}: no field of a document that is set by itself can have that name: it is empty, "
+            f"reserved or too long, or {NOT_UTF8}. save() and edit() take any key.",
             path=path,
         )
     if not isinstance(value, Unset) and not is_queryable_value(value):
@@ -182,8 +192,8 @@ def _one_or_several(status: object) -> FlowStatus | tuple[FlowStatus, ...] | Non
 def _check_text(label: str, value: object) -> None:
     if not isinstance(value, str):
         raise InvalidQueryError(f"{label} is a string, not {type(value).__name__}: {shown(value)}")
-    if utf8_bytes(value) is None:
-        raise InvalidQueryError(f"{label} contains a lone surrogate, which no query can carry")
+    if not is_utf8(value):
+        raise InvalidQueryError(f"{label} {NOT_UTF8}")
 
 
 def _check_asked(label: str, value: str) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from .._limits import is_int64, utf8_bytes
+from .._error_texts import NOT_UTF8
+from .._limits import is_int64, is_utf8
 from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, FlowState, FlowStateExecution, FlowStatus, Operation
 from ..query import is_queryable_name, is_queryable_value
@@ -126,10 +127,8 @@ def first_line(error: str) -> str:
 
 
 def _check_text(path: str, text: str) -> None:
-    if utf8_bytes(text) is None:
-        raise FlowStateEncodeError(
-            f"Cannot store {path}: a lone surrogate, which a string that queries see cannot have.", path=path
-        )
+    if not is_utf8(text):
+        raise FlowStateEncodeError(f"Cannot store {path}, which queries see: it {NOT_UTF8}.", path=path)
 
 
 def expiry(

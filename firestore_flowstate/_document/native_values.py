@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
 
-from .._error_texts import method_fails, shown_key
+from .._error_texts import NOT_UTF8, method_fails, shown_key
 from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserved, utf8_bytes
 from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, shown
@@ -123,7 +123,7 @@ def check_key(key: object, path: str) -> str:
         raise _unstorable(path, f"the key {key!r:.80} matches __.*__, which Firestore reserves")
     size = utf8_bytes(key)
     if size is None:
-        raise _unstorable(path, f"the key {key!r:.80} contains a lone surrogate")
+        raise _unstorable(path, f"the key {key!r:.80} {NOT_UTF8}")
     if size > MAX_NAME_BYTES:
         raise _unstorable(path, f"the key {key!r:.80} has {size:,} bytes, more than {MAX_NAME_BYTES:,}")
     return key
@@ -147,7 +147,7 @@ def _write_text(message: Value, text: str, path: str) -> None:
     try:
         message.string_value = text
     except (UnicodeEncodeError, ValueError):
-        raise _unstorable(path, "text contains a lone surrogate") from None
+        raise _unstorable(path, f"its text {NOT_UTF8}") from None
 
 
 def _write_map(message: Value, mapping: Mapping[Any, Any], path: str, depth: int, names: int) -> None:

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from .._error_texts import in_cache, in_events, in_model, method_fails, with_flow_id
-from .._limits import exact, utf8_bytes
+from .._error_texts import NOT_UTF8, in_cache, in_events, in_model, method_fails, with_flow_id
+from .._limits import exact, is_utf8
 from ..errors import FlowStateEncodeError, shown
 from ..models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
 from ..unset import Unset
@@ -80,8 +80,8 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
             raise FlowStateEncodeError(
                 f"Cannot store {key}: it is the wire name of {type(model).__name__}.{name}, set that.", path=name
             )
-        if utf8_bytes(key) is None:
-            raise FlowStateEncodeError(f"Cannot store the unknown key {key!r:.100}: a lone surrogate.", path=key)
+        if not is_utf8(key):
+            raise FlowStateEncodeError(f"Cannot store the unknown key {key!r:.100}: it {NOT_UTF8}.", path=key)
     return unknown
 
 

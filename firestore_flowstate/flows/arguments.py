@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from firestore_flowstate import InvalidFlowIdError, SyncFlowStateStore
+from firestore_flowstate._limits import is_utf8
 from firestore_flowstate.errors import shown
 
 from .flow import Flow
-from .keys import is_utf8
 from .retry import Retry
 
 _ASKED_OF_A_STORE = ("create", "load", "update", "due")
@@ -59,7 +59,7 @@ def check_text(text: Any, name: str) -> None:
 
     Raises:
         TypeError: What is given is not text.
-        ValueError: The text is empty, or has half of a surrogate pair, which UTF-8 cannot hold.
+        ValueError: The text is empty, or has a lone surrogate, which UTF-8 cannot hold.
     """
     if text is None:
         return

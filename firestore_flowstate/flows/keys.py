@@ -6,13 +6,12 @@ A key is counted when a method of the run is called, in the scope that it is cal
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
+from firestore_flowstate._error_texts import NOT_UTF8
+from firestore_flowstate._limits import is_reserved, is_utf8
 from firestore_flowstate.errors import shown
-
-_RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 
 
 class Scope:
@@ -57,26 +56,19 @@ class Scope:
         return [self.key_for(name) for _ in range(count)]
 
 
-def is_utf8(text: str) -> bool:
-    """Return whether UTF-8 can hold the text: it cannot hold half of a surrogate pair."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def check_name(name: str) -> None:
     """Refuse what cannot be the name of a step.
 
     Raises:
         TypeError: The name is not text.
-        ValueError: The name is empty, has a slash or half of a surrogate pair, or is one that Firestore reserves.
+        ValueError: The name is empty, has a slash or a lone surrogate, or is one that Firestore reserves.
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a step is text, not {shown(name, 80)}: the name comes first, then the function")
-    if not name or "/" in name or (name[0] == "_" and _RESERVED.fullmatch(name)):
+    if not name or "/" in name or is_reserved(name):
         raise ValueError(
             f"{name!r} cannot be the name of a step: a name is not empty, has no slash, which stands between a step "
             "and what is inside it, and is not of the form __x__, which Firestore reserves"
         )
     if not is_utf8(name):
-        raise ValueError(
-            f"{shown(name)} cannot be the name of a step: it has half of a surrogate pair, which UTF-8 cannot hold"
-        )
+        raise ValueError(f"{shown(name)} cannot be the name of a step: it {NOT_UTF8}")

@@ -15,13 +15,12 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
 from firestore_flowstate import FlowState, FlowStateDecodeError, Operation
+from firestore_flowstate._limits import MAX_INTEGER, MIN_INTEGER
 
 from .values import fit_error
 
 _CLOCKS_DIFFER_MILLISECONDS: Final = 60_000
 """A claim that is later than this from now was stored by a wrong clock, which is not to decide when a run is woken."""
-_FIRST_MOMENT: Final = -(2**63)  # the least integer that Firestore holds
-_LAST_MOMENT: Final = 2**63 - 1  # the largest
 
 _Part = TypeVar("_Part")
 _CAMEL: Final = ConfigDict(alias_generator=to_camel)
@@ -227,7 +226,7 @@ def wake_in(extra: Mapping[str, Any]) -> int | None:
     value = extra.get("wakeAt")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # NaN
         return None
-    return int(min(max(value, _FIRST_MOMENT), _LAST_MOMENT))
+    return int(min(max(value, MIN_INTEGER), MAX_INTEGER))
 
 
 def wake_now(state: FlowState, now: int) -> int:

@@ -98,7 +98,7 @@ class Run:
         Raises:
             StepFailedError: The function raised an error, and there are no more attempts. It is built from the record.
             FlowCodeChangedError: What is recorded under the key is of another kind, or of other arguments.
-            ValueError: The name is empty, has a slash or half of a surrogate pair, or has the form ``__x__``.
+            ValueError: The name is empty, has a slash or a lone surrogate, or has the form ``__x__``.
             TypeError: `fn` cannot be called.
         """
         check_function(fn, name)

@@ -362,12 +362,32 @@ def test_versions_are_made_in_one_place() -> None:
 
 @pytest.mark.parametrize("room", OUTER)
 def test_outer_rooms_use_public_names_only(room: str) -> None:
-    """What is built on the stores could be built by anybody."""
+    """What is built on the stores could be built by anybody. Durable flows know Firestore's limits as all rooms do."""
     for found in _all_imports():
         inside = _inside(found)
         if inside is not None and _is_in(found.module, room) and not _is_in(inside, room):
+            if room == "flows" and _is_in(inside, *LOWEST):
+                continue
             parts = inside.removesuffix("__version__").split(".")
             assert not any(part.startswith("_") for part in parts), found
+
+
+def test_surrogates_have_one_check_and_one_wording() -> None:
+    """`is_utf8` finds them, and NOT_UTF8 says so. In values of native documents protobuf finds them."""
+    spelled = [
+        f"{_name(path)}:{node.lineno}"
+        for path in MODULES
+        for tree in [ast.parse(path.read_text())]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value not in _docstrings(tree) and "surrogate" in str(node.value)
+        if not _is_in(_name(path), "testing")
+    ]
+
+    assert ["_document.scalar_forms", "_error_texts"] == sorted(one.partition(":")[0] for one in spelled)  # of a pair
+
+
+def _docstrings(tree: ast.AST) -> set[object]:
+    return {node.value.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and hasattr(node.value, "value")}
 
 
 def test_nothing_imports_outer_rooms() -> None:
