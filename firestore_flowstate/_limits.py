@@ -82,6 +82,11 @@ def check_flow_id(id: str) -> str:
     return text
 
 
+def is_flow_id(id: object) -> bool:
+    """Return whether it is a text that can name a document."""
+    return isinstance(id, str) and _broken_rule(str.__str__(id)) is None
+
+
 def check_flow_ids(ids: Iterable[str]) -> list[str]:
     """Return the ids of a call for many, as they were given.
 

@@ -17,6 +17,7 @@ from .._limits import EPOCH, MAX_NAME_BYTES, NANOS, SECONDS, is_int64, is_reserv
 from .._rpc.messages import Timestamp, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, shown
 from ..models import WireModel
+from .head import write_scalar
 from .json_forms import attribute, plain
 from .model_fields import is_of_pydantic
 from .wire import to_wire
@@ -46,14 +47,10 @@ def write_value(message: Value, value: Any, path: str, depth: int = 0, *, names:
         _write_text(message, value, path)
     elif value is None:
         message.null_value = 0
-    elif kind is bool:
-        message.boolean_value = value
-    elif kind is int:
-        if not is_int64(value):
+    elif kind is bool or kind is int or kind is float:
+        if kind is int and not is_int64(value):
             raise _unstorable(path, f"the integer {shown(value, 40)} has more than 64 bits")
-        message.integer_value = value
-    elif kind is float:
-        message.double_value = value
+        write_scalar(message, value)
     elif kind is dict:
         _write_map(message, value, path, depth, names)
     elif kind is list:

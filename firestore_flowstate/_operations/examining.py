@@ -13,11 +13,11 @@ from .._collection.collection import LATEST_DELETION, Collection
 from .._document.stored_document import EXISTENCE, EXPIRY_ALONE, LayoutName, StoredDocument
 from .._document.stored_values import part_count
 from .._document.summary import contradictions, hidden
-from .._limits import check_flow_id
+from .._limits import is_flow_id
 from .._query.structured import due_structured_query, structured_query
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Cursor, Int32Value, StructuredQuery, Timestamp, rest_form
-from ..errors import FlowStateDecodeError, InvalidFlowIdError, MissingIndexError
+from ..errors import FlowStateDecodeError, MissingIndexError
 from ..models import FlowState
 from ..query import FlowStateQuery
 from ..reports import Finding
@@ -210,18 +210,10 @@ async def ids_beginning_with(collection: Collection, prefix: str, limit: int, de
 
 async def absent(collection: Collection, ids: Iterable[str], deadline: Deadline) -> list[str]:
     """Return the ids under which nothing is stored. Expired states count as stored until they are deleted."""
-    names = {collection.name(id): id for id in dict.fromkeys(ids) if _is_id(id)}
+    names = {collection.name(id): id for id in dict.fromkeys(ids) if is_flow_id(id)}
     asked = list(names)
     for start in range(0, len(asked), _AT_ONCE):
         batch = asked[start : start + _AT_ONCE]
         for name in await collection.connection.batch_get(batch, deadline=deadline, mask=EXISTENCE):
             del names[name]
     return list(names.values())
-
-
-def _is_id(id: str) -> bool:
-    try:
-        check_flow_id(id)
-    except InvalidFlowIdError:
-        return False
-    return True

@@ -9,8 +9,8 @@ import json
 import math
 from typing import Final, NamedTuple
 
-from .._limits import check_flow_id, is_int64
-from ..errors import InvalidContinuationTokenError, InvalidFlowIdError
+from .._limits import is_flow_id, is_int64
+from ..errors import InvalidContinuationTokenError
 from ..query import FlowStateQuery, milliseconds
 
 _VERSION: Final = 1  # of the form of tokens
@@ -70,7 +70,7 @@ def from_token(token: str, scope: str) -> Position:
             f"The continuation token is of version {fields[0]!r:.20}; this version of the package knows {_VERSION}. "
             "Start again from the first page, or upgrade."
         )
-    if len(fields) != _FIELDS or not _is_start(fields[2]) or not _is_id(fields[3]):
+    if len(fields) != _FIELDS or not _is_start(fields[2]) or not is_flow_id(fields[3]):
         raise _damaged(token)
     if fields[1] != scope:
         raise InvalidContinuationTokenError(
@@ -84,14 +84,6 @@ def _is_start(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return type(value) is int and is_int64(value)
-
-
-def _is_id(value: object) -> bool:
-    try:
-        check_flow_id(value)  # type: ignore[arg-type]  # to be found out
-    except InvalidFlowIdError:
-        return False
-    return True
 
 
 def _check(body: bytes) -> bytes:
