@@ -15,16 +15,15 @@ from typing import Final, Protocol
 
 from .._collection.collection import Collection
 from .._document.stored_document import EXPIRY_ALONE, StoredDocument
-from .._document.version import Absent, Anything, Exactly, Version
+from .._document.version import Absent, Anything, AsRead, Exactly, Expectation, Version
 from .._error_texts import exists, not_found, outcome_unknown
 from .._rpc.deadline import Backoff, Deadline, monotonic
-from .._rpc.messages import Precondition
 from .._rpc.outcome import Ambiguous, Meaning, Refused, means
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
 from .conflict import Conflict, conflict_with, found_version, withdraw
 from .history import History, HistoryEnded, history_since
-from .pending_write import CommitResult, PendingWrite, if_updated_at, part_names_of, send
+from .pending_write import CommitResult, PendingWrite, expected_update_time, part_names_of, send
 
 
 @dataclass(kw_only=True)
@@ -183,11 +182,12 @@ class StateJudge:
     def __init__(self, collection: Collection, pending: PendingWrite, deadline: Deadline) -> None:
         self.deadline = deadline
         self._collection = collection
-        self._pending = pending
+        self._pending = pending  # what was sent last: on a later attempt it expects the document that was found
+        self._expected = pending.expected
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult:
         """Return the result, or the write to send again."""
-        expected = self._pending.expected
+        expected = self._expected
         if stored is not None and self._remembers_ours(stored):
             return self._result(stored)  # row 1
         if isinstance(expected, Exactly):
@@ -196,13 +196,13 @@ class StateJudge:
             return self._result(ours)  # rows 11, 13, 14
         if isinstance(expected, Absent):
             if stored is None:
-                return self._again(Precondition(exists=False))  # row 12
+                return self._again(Absent())  # row 12
             if stored.is_live():
                 found = found_version(self._collection, stored)
                 raise Conflict(exists(self._pending.id), stored, found)  # row 9
             return self._on_top_of(stored)  # row 10
         if stored is None or attempts.lost is None:
-            return self._again(None)  # rows 14, 15: a blind write is refused only if its parts have vanished
+            return self._again(Anything())  # rows 14, 15: a blind write is refused only if its parts have vanished
         return self._on_top_of(stored)  # row 13
 
     def conflicting(self, stored: StoredDocument | None, version: Version) -> Conflict:
@@ -235,7 +235,7 @@ class StateJudge:
         def is_ours(stored: StoredDocument) -> bool:
             return self._remembers_ours(stored) or self._pending.makes(stored, None)
 
-        if isinstance(self._pending.expected, Anything) and present is not None and self._pending.makes(present, None):
+        if isinstance(self._expected, Anything) and present is not None and self._pending.makes(present, None):
             return present  # it is what was to be stored, whoever has stored it
         return await (await self._history(attempts)).last_of(is_ours, present)
 
@@ -270,8 +270,8 @@ class StateJudge:
             return CommitResult(updated=updated.just_before())
         return CommitResult(updated=updated, root=root)
 
-    def _again(self, precondition: Precondition | None) -> PendingWrite:
-        self._pending = self._pending.under(precondition)
+    def _again(self, expected: Expectation) -> PendingWrite:
+        self._pending = replace(self._pending, expected=expected)
         return self._pending
 
     def _on_top_of(self, stored: StoredDocument) -> PendingWrite:
@@ -282,13 +282,13 @@ class StateJudge:
             pending = pending.fit(root)
         elif root is not None and pending.replaces:
             pending = replace(pending, gone=part_names_of(self._collection, pending.id, root.refs))
-        self._pending = replace(pending, onto=root).under(if_updated_at(stored.updated))
+        self._pending = replace(pending, onto=root, expected=AsRead(stored.updated))
         return self._pending
 
-    async def _found(self, parts: Sequence[str]) -> list[str]:
+    async def _found(self, parts: Sequence[str]) -> tuple[str, ...]:
         """Return those of the parts that are stored. Of a damaged state some may be missing, and cannot be kept."""
         found = await self._collection.connection.batch_get(parts, deadline=self.deadline, mask=EXPIRY_ALONE)
-        return [part for part in parts if part in found]
+        return tuple(part for part in parts if part in found)
 
 
 async def _send(collection: Collection, pending: PendingWrite, judge: Judge) -> CommitResult | Ambiguous | Refused:
@@ -307,16 +307,16 @@ async def _send(collection: Collection, pending: PendingWrite, judge: Judge) -> 
 
 def _may_be_of_others(refusal: Refused, pending: PendingWrite) -> bool:
     """Return whether other writers may be the reason of the refusal, or the write itself if it was stored before."""
-    condition = pending.root.current_document.WhichOneof("condition_type")
     if means(refusal.code, Meaning.PRECONDITION):
-        return condition is not None or bool(pending.parts)  # otherwise it asked for nothing that others could change
+        # A write that expects nothing and has no parts asks for nothing that others could change.
+        return not isinstance(pending.expected, Anything) or bool(pending.parts)
     # Firestore calls a precondition invalid if its update_time is later than that of the document, as it is if the
     # document was deleted and restored.
-    return refusal.code == "INVALID_ARGUMENT" and condition == "update_time"
+    return refusal.code == "INVALID_ARGUMENT" and expected_update_time(pending.expected) is not None
 
 
 def _is_about_the_write(refusal: Refused, pending: PendingWrite | None, stored: StoredDocument | None) -> bool:
     """Return whether the write is invalid in itself: it was refused, and the document has the expected update_time."""
     if refusal.code != "INVALID_ARGUMENT" or pending is None or stored is None:
         return False
-    return bool(pending.root.current_document.update_time == stored.message.update_time)
+    return expected_update_time(pending.expected) == stored.updated

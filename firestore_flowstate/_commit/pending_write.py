@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from .._document.head import EXPIRY
 from .._document.root import Root
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import PART_BYTES, PartRef, part_ids, write_part, write_part_expiry
-from .._document.version import Absent, Anything, Exactly, Expectation
+from .._document.version import Absent, AsRead, Exactly, Expectation
 from .._limits import Moment, moment_of
 from .._rpc.concurrency import for_each
 from .._rpc.deadline import Backoff, Deadline
@@ -23,13 +23,19 @@ _BATCHES_AT_ONCE = 3  # batches of parts: up to 30 MiB on the way
 _PER_WRITE = 16  # bytes: more than protobuf puts around a write in a request
 
 
-def expect(write: Write, expected: Expectation) -> Write:
-    """Return the write of a root, with the precondition that Firestore is to check."""
+def if_expected(expected: Expectation) -> Precondition | None:
+    """Return the precondition that Firestore is to check; None: the write takes whatever is stored."""
     if isinstance(expected, Absent):
-        write.current_document.exists = False
-    elif isinstance(expected, Exactly):
-        write.current_document.CopyFrom(if_updated_at(expected.version.updated))
-    return write
+        return Precondition(exists=False)
+    updated = expected_update_time(expected)
+    return None if updated is None else if_updated_at(updated)
+
+
+def expected_update_time(expected: Expectation) -> Moment | None:
+    """Return the update_time that the root must have; None: it may have any, or must not be there."""
+    if isinstance(expected, Exactly):
+        return expected.version.updated
+    return expected.updated if isinstance(expected, AsRead) else None
 
 
 def if_updated_at(updated: Moment) -> Precondition:
@@ -66,13 +72,12 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class PendingWrite:
-    """A write of one flow state, ready to be sent; the same bytes on every attempt.
+    """A write of one flow state, ready to be sent; nothing changes it.
 
     Attributes:
         id: The flow state.
-        root: The write of the root document, with the precondition that Firestore checks. Nobody changes it.
-        serialized_root: The same write, serialized as it is sent.
-        expected: What the judge of states expects to be stored. Maintenance goes by its precondition alone.
+        write: The write of the root document, serialized; its precondition follows from `expected`.
+        expected: What it expects to be stored.
         revision: The revision that it makes; empty in the native layout.
         replaces: Whether it replaces or deletes the whole document.
         parts: The parts that it adds.
@@ -88,35 +93,27 @@ class PendingWrite:
     """
 
     id: str
-    root: Write
-    expected: Expectation = field(default_factory=Anything)
+    write: bytes
+    expected: Expectation
     revision: str
     replaces: bool
-    parts: Sequence[Part] = ()
-    gone: Sequence[str] = ()
-    stay: Sequence[str] = ()
+    parts: tuple[Part, ...] = ()
+    gone: tuple[str, ...] = ()
+    stay: tuple[str, ...] = ()
     makes: Callable[[StoredDocument, StoredDocument | None], bool] = field(default=lambda stored, base: False)
     expire_at: datetime | None = None
     fit: Callable[[Root], PendingWrite] | None = None
     onto: Root | None = None
-    serialized_root: bytes = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        # Serialized once: protobuf serializes a message each time that its size is asked for.
-        object.__setattr__(self, "serialized_root", self.root.SerializeToString())
 
     def size(self) -> int:
         """Return about how many bytes all its writes take."""
-        return size_of(self.serialized_root) + sum(part.size() for part in self.parts)
+        return size_of(self.write) + sum(part.size() for part in self.parts)
 
-    def under(self, precondition: Precondition | None) -> PendingWrite:
-        """Return the write with another precondition; None: without one."""
-        root = Write()
-        root.CopyFrom(self.root)
-        root.ClearField("current_document")
-        if precondition is not None:
-            root.current_document.CopyFrom(precondition)
-        return replace(self, root=root)
+    def conditional_write(self) -> bytes:
+        """Return the write of the root document with its precondition, serialized as it is sent."""
+        precondition = if_expected(self.expected)
+        # Messages that are serialized one after the other are read as one, with the fields of both.
+        return self.write if precondition is None else self.write + _serialized_condition(precondition)
 
     def batches(self, limit: int) -> list[list[Write | bytes]]:
         """Return the commits that the write takes, in order. The last has the root, and all that must change with it.
@@ -128,17 +125,18 @@ class PendingWrite:
         Args:
             limit: How many bytes a batch may have.
         """
+        root = self.conditional_write()
         if not (self.parts or self.stay or self.gone):
-            return [[self.serialized_root]]
+            return [[root]]
         others = [*(_expiry(name, self.expire_at) for name in self.stay), *(Write(delete=name) for name in self.gone)]
         if not self.parts:
-            return [[self.serialized_root, *others]]
+            return [[root, *others]]
         parts = [part.write(self.expire_at) for part in self.parts]
         touches = [_expiry(part.name, self.expire_at) for part in self.parts]
-        *ahead, last = _split(parts, limit, first=sum(map(size_of, [self.serialized_root, *others, *touches])))
+        *ahead, last = _split(parts, limit, first=sum(map(size_of, [root, *others, *touches])))
         for part in (part for batch in ahead for part in batch):
             write_part_expiry(part.update, None)
-        return [*ahead, [self.serialized_root, *last, *touches[: len(parts) - len(last)], *others]]
+        return [*ahead, [root, *last, *touches[: len(parts) - len(last)], *others]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,18 +171,18 @@ async def send(collection: Collection, pending: PendingWrite, deadline: Deadline
     return _result(pending, reply)
 
 
-def parts_of(collection: Collection, id: str, values: Iterable[tuple[PartRef, bytes]]) -> list[Part]:
+def parts_of(collection: Collection, id: str, values: Iterable[tuple[PartRef, bytes]]) -> tuple[Part, ...]:
     """Return the parts of values; these are given as references, each with its bytes."""
-    return [
+    return tuple(
         Part(name=collection.part_name(id, name), data=data, index=index)
         for ref, data in values
         for index, name in enumerate(ref.part_names())
-    ]
+    )
 
 
-def part_names_of(collection: Collection, id: str, refs: Iterable[PartRef]) -> list[str]:
+def part_names_of(collection: Collection, id: str, refs: Iterable[PartRef]) -> tuple[str, ...]:
     """Return the resource names of the parts of references."""
-    return [collection.part_name(id, part) for part in part_ids(refs)]
+    return tuple(collection.part_name(id, part) for part in part_ids(refs))
 
 
 def repacking(
@@ -204,12 +202,13 @@ def repacking(
         moved: The references to its new parts, each with their bytes.
         gone: The references whose parts it deletes.
     """
-    write = Write(current_document=if_updated_at(stored.updated))
+    write = Write()
     write.update.name = stored.name
     write.update_mask.field_paths.extend(fill(write.update))
     return PendingWrite(
         id=stored.id,
-        root=write,
+        write=write.SerializeToString(),
+        expected=AsRead(stored.updated),
         revision=stored.revision,
         replaces=False,
         parts=parts_of(collection, stored.id, moved),
@@ -221,6 +220,11 @@ def repacking(
 def size_of(write: Write | bytes) -> int:
     """Return the bytes a write takes in a request."""
     return (len(write) if isinstance(write, bytes) else int(write.ByteSize())) + _PER_WRITE
+
+
+def _serialized_condition(precondition: Precondition) -> bytes:
+    serialized: bytes = Write(current_document=precondition).SerializeToString()
+    return serialized
 
 
 def _split(parts: Sequence[Write], limit: int, *, first: int) -> list[list[Write]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeAlias
@@ -14,9 +14,8 @@ from zlib import crc32
 import orjson
 
 from .._limits import EPOCH, NANOS, SECONDS, Moment, is_int64
-from .._rpc.messages import Value
 from ..models import FlowState
-from .head import EXPIRE_AFTER, StatusInputs, expire_after_in, has_expired, own_duration, owns_expiry
+from .head import EXPIRE_AFTER, StatusInputs, has_expired, own_duration
 from .root import Root
 from .stored_document import LayoutName, StoredDocument
 from .stored_values import MAX_IDS, PartRef, Written
@@ -89,22 +88,24 @@ class Version:
     @classmethod
     def of_save(
         cls,
-        fields: Mapping[str, Value],
         written: Written | None,
         *,
         updated: Moment,
         status_inputs: StatusInputs,
         expire_at: datetime | None,
+        owns_expiry: bool,
+        expire_after: float | None,
         root: Root | None,
     ) -> Version:
         """Return the version of a state that was stored whole.
 
         Args:
-            fields: The fields of its document, as they were sent.
             written: What the document was filled with; None: it is native.
             updated: The update_time that the commit gave it.
             status_inputs: What its status followed from when it was encoded.
             expire_at: When it expires; None: it does not.
+            owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
+            expire_after: Its flow's own duration until it expires, in milliseconds; None if it has none.
             root: Its root as it was found stored, if the reply was lost; None: it is stored as it was written.
         """
         found = root or written
@@ -118,9 +119,9 @@ class Version:
             part_refs=() if found is None else found.refs,
             created=None if written is None else written.created,
             expires=None if expire_at is None else expire_at.timestamp(),
-            owns_expiry=written is None and owns_expiry(fields),
+            owns_expiry=owns_expiry,
             has_extra=written is not None and written.has_extra,
-            expire_after=expire_after_in(fields),
+            expire_after=expire_after,
         )
 
     @classmethod
@@ -246,7 +247,18 @@ class Exactly:
     version: Version
 
 
-Expectation: TypeAlias = Anything | Absent | Exactly
+@dataclass(frozen=True)
+class AsRead:
+    """A document that nobody has written since it was read.
+
+    Attributes:
+        updated: The update_time that it had.
+    """
+
+    updated: Moment
+
+
+Expectation: TypeAlias = Anything | Absent | Exactly | AsRead
 """What a write expects to find in place of what it writes."""
 
 

@@ -10,10 +10,8 @@ from typing import Final, NamedTuple, TypeVar
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit_write
 from .._commit.conflict import Conflict
-from .._commit.pending_write import CommitResult, PendingWrite
-from .._document.head import StatusInputs
+from .._commit.pending_write import CommitResult
 from .._document.stored_document import PART_COUNT, StoredDocument
-from .._document.stored_values import Written
 from .._document.version import Anything
 from .._document.wire import check_state
 from .._error_texts import batch as batch_error
@@ -26,7 +24,7 @@ from ..models import FlowState
 from ..unset import UNSET
 from .deleting import delete, delete_documents
 from .reading import state_of, states_of_whole
-from .saving import layout_of, pending_write, stamp
+from .saving import WholeWrite, encode_whole, layout_of, stamp
 
 _BATCH: Final = 100  # documents in one commit or read
 _BATCH_BYTES: Final = 1024 * 1024  # of the writes of one commit: a batch that fails is tried state by state
@@ -38,10 +36,8 @@ _Item = TypeVar("_Item")
 class _Save(NamedTuple):
     id: str
     state: FlowState
-    pending: PendingWrite
-    written: Written | None
+    whole: WholeWrite
     size: int  # bytes of its writes
-    status_inputs: StatusInputs  # of the state when it was encoded
 
 
 async def save_many(
@@ -71,7 +67,7 @@ async def save_many(
         try:
             id = check_flow_id(key)
             sound = check_state(id, state if contents is None else contents[key])
-            pending, written = pending_write(
+            whole = encode_whole(
                 collection,
                 id,
                 sound,
@@ -82,7 +78,7 @@ async def save_many(
         except FlowStateError as error:
             errors[id] = error
         else:
-            saves.append(_Save(id, state, pending, written, pending.size(), StatusInputs.of(sound)))
+            saves.append(_Save(id, state, whole, whole.pending.size()))
     alone = [save for save in saves if _is_large(save)]
     small = _batches([save for save in saves if not _is_large(save)], lambda save: save.size)
     deadline = deadline.plus(sum(save.size for save in saves) / 2**20)
@@ -90,7 +86,7 @@ async def save_many(
     async def one(save: _Save, *, sent_at: float | None = None, lost: Ambiguous | None = None) -> None:
         sent_before = None if sent_at is None else Attempts(began=sent_at, lost=lost)
         try:
-            result = await commit_write(collection, save.pending, deadline, attempts=sent_before)
+            result = await commit_write(collection, save.whole.pending, deadline, attempts=sent_before)
         except Conflict as conflicting:
             errors[save.id] = conflicting.error
         except Refused as refusal:
@@ -104,7 +100,7 @@ async def save_many(
         sent_at = monotonic()
         try:
             reply = await collection.connection.commit(
-                [save.pending.serialized_root for save in batch], deadline=deadline, flow_id=None
+                [save.whole.pending.conditional_write() for save in batch], deadline=deadline, flow_id=None
             )
         except Ambiguous as lost:
             # Each root is looked at: it tells whether its write was stored.
@@ -200,11 +196,11 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
 
 
 def _is_large(save: _Save) -> bool:
-    return bool(save.pending.parts) or save.size > _BATCH_BYTES
+    return bool(save.whole.pending.parts) or save.size > _BATCH_BYTES
 
 
 def _stamp(save: _Save, path: str, result: CommitResult) -> None:
-    stamp(save.state, path, result, save.written, status_inputs=save.status_inputs, pending=save.pending)
+    stamp(save.state, path, result, save.whole)
 
 
 def _checked(ids: Iterable[str], errors: dict[str, FlowStateError]) -> list[str]:

@@ -12,10 +12,10 @@ from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
 from .._commit.conflict import Conflict, conflict_with
 from .._commit.history import history_since
-from .._commit.pending_write import PendingWrite, expect, if_updated_at, part_names_of, send
+from .._commit.pending_write import PendingWrite, if_updated_at, part_names_of, send
 from .._document.stored_document import AGE, EXISTENCE, PART_COUNT, StoredDocument
 from .._document.stored_values import PARTS
-from .._document.version import Anything, Exactly, Expectation, Version
+from .._document.version import AsRead, Exactly, Version
 from .._limits import Moment
 from .._rpc.concurrency import for_each
 from .._rpc.deadline import Deadline
@@ -120,8 +120,7 @@ class _VersionDeletionJudge:
         if not stored.is_live():
             raise self._conflicting(stored)  # row 21
         parts = part_names_of(self._collection, self._id, stored.refs)
-        precondition = if_updated_at(stored.updated)
-        return _deletion(self._collection, self._id, parts, Exactly(self._version)).under(precondition)  # row 19
+        return _deletion(self._collection, self._id, parts, AsRead(stored.updated))  # row 19
 
     async def _was_deleted(self, present: StoredDocument | None, attempts: Attempts) -> bool:
         """Return whether the version was deleted, by us or by another writer: nothing tells which."""
@@ -154,21 +153,21 @@ async def part_names(collection: Collection, id: str, deadline: Deadline) -> lis
     return [document.name.rpartition("/")[2] for document in documents]
 
 
-async def _parts(collection: Collection, id: str, deadline: Deadline, count: int) -> list[str]:
+async def _parts(collection: Collection, id: str, deadline: Deadline, count: int) -> tuple[str, ...]:
     """Return the resource names of every part below a flow state. If `count` is 0, no query is made."""
     names = await part_names(collection, id, deadline) if count > 0 else []
-    return [collection.part_name(id, name) for name in names]
+    return tuple(collection.part_name(id, name) for name in names)
 
 
 async def _deletion_of(collection: Collection, id: str, document: StoredDocument, deadline: Deadline) -> PendingWrite:
     """Return the deletion of a document as it was read, with its parts if it counts any."""
-    pending = _deletion(collection, id, await _parts(collection, id, deadline, document.part_count), Anything())
-    return pending.under(if_updated_at(document.updated))
+    parts = await _parts(collection, id, deadline, document.part_count)
+    return _deletion(collection, id, parts, AsRead(document.updated))
 
 
-def _deletion(collection: Collection, id: str, parts: list[str], expected: Expectation) -> PendingWrite:
-    root = expect(Write(delete=collection.name(id)), expected)
-    return PendingWrite(id=id, root=root, expected=expected, revision="", replaces=True, gone=parts)
+def _deletion(collection: Collection, id: str, parts: tuple[str, ...], expected: Exactly | AsRead) -> PendingWrite:
+    write = Write(delete=collection.name(id)).SerializeToString()
+    return PendingWrite(id=id, write=write, expected=expected, revision="", replaces=True, gone=parts)
 
 
 class Deletion(Protocol):

@@ -15,7 +15,7 @@ from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState
 from ..reports import MigrateReport
 from .reading import load, scan, state_of
-from .saving import pending_write, save
+from .saving import encode_whole, save
 
 _AT_ONCE: Final = 8  # states
 _TRIES: Final = 100  # of one state, while others write it
@@ -72,7 +72,7 @@ async def _convert(
         if state is None:
             return False
         if dry_run:
-            pending_write(destination, id, state, expected=Anything())  # raises if it could not be stored so
+            encode_whole(destination, id, state, expected=Anything())  # raises if it could not be stored so
             return True
         try:
             await _save(destination, id, state, base=_version(destination, id, state), expires_like=state)
@@ -95,7 +95,7 @@ async def _copy(
         if there is not None and _is_later(there, state):
             return False
         if dry_run:
-            pending_write(destination, id, state, expected=Anything())
+            encode_whole(destination, id, state, expected=Anything())
             return True
         try:
             copy = state.model_copy(deep=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .._collection.collection import Collection
 from .._commit.commit import commit_write
-from .._commit.pending_write import CommitResult, PendingWrite, expect, part_names_of, parts_of
-from .._document.head import StatusInputs, own_duration
+from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
+from .._document.head import StatusInputs, expire_after_in, own_duration, owns_expiry
 from .._document.native import is_written, write_native_document
 from .._document.payload import NATIVE_IN_THE_CLEAR
 from .._document.serialized import history, write_state
@@ -24,6 +24,25 @@ from ..errors import FlowStateEncodeError
 from ..models import FlowState
 from ..unset import UNSET, Unset
 from .reading import confirm
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeWrite:
+    """The write of a whole state, and what its document tells of the version that it makes.
+
+    Attributes:
+        pending: The write.
+        written: What the document is filled with; None: it is native.
+        status_inputs: What its status follows from.
+        owns_expiry: Whether ``expireAt`` of a native document is an unknown key of the state.
+        expire_after: The flow's own duration until it expires, in milliseconds; None if it has none.
+    """
+
+    pending: PendingWrite
+    written: Written | None
+    status_inputs: StatusInputs
+    owns_expiry: bool
+    expire_after: int | float | None
 
 
 async def save(
@@ -66,7 +85,8 @@ async def save(
         expected = Exactly(base)
     if layout is None and not isinstance(expected, Absent):
         layout = layout_of(collection, id, state, base)
-    pending, written = pending_write(collection, id, sound, expected=expected, layout=layout, expire_at=expire_at)
+    whole = encode_whole(collection, id, sound, expected=expected, layout=layout, expire_at=expire_at)
+    pending = whole.pending
     if base is not None and base.part_refs is not None:
         pending = replace(pending, gone=part_names_of(collection, id, base.part_refs))
     elif base is not None or (pending.parts and isinstance(expected, Anything)):
@@ -76,7 +96,7 @@ async def save(
         result = await commit_write(collection, pending, deadline)
     except Refused as refusal:
         raise collection.connection.refused_error(refusal, flow_id=id) from refusal
-    stamp(state, path, result, written, status_inputs=StatusInputs.of(sound), pending=pending)
+    stamp(state, path, result, whole)
 
 
 def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> LayoutName | None:
@@ -91,7 +111,7 @@ def layout_of(collection: Collection, id: str, state: FlowState, base: Version |
     return base.layout
 
 
-def pending_write(
+def encode_whole(
     collection: Collection,
     id: str,
     state: FlowState,
@@ -99,31 +119,25 @@ def pending_write(
     expected: Expectation,
     layout: LayoutName | None = None,
     expire_at: datetime | Unset | None = UNSET,
-) -> tuple[PendingWrite, Written | None]:
-    """Return the write of a whole state, and for the serialized layout what its document was filled with."""
+) -> WholeWrite:
+    """Encode a whole state; return the write of it."""
     if isinstance(expire_at, Unset):
         expire_at = collection.expire_at(state.status, own_duration(state.model_extra or {}))
     if (layout or collection.settings.layout) == "native":
-        return _native_write(collection, id, state, expected=expected, expire_at=expire_at), None
+        return _native_write(collection, id, state, expected=expected, expire_at=expire_at)
     return _serialized_write(collection, id, state, expected=expected, expire_at=expire_at)
 
 
-def stamp(
-    state: FlowState,
-    path: str,
-    result: CommitResult,
-    written: Written | None,
-    *,
-    status_inputs: StatusInputs,
-    pending: PendingWrite,
-) -> None:
+def stamp(state: FlowState, path: str, result: CommitResult, whole: WholeWrite) -> None:
     """Note on a state that was stored whole the version that it got."""
+    pending, written = whole.pending, whole.written
     version = Version.of_save(
-        pending.root.update.fields,
         written,
         updated=result.updated,
-        status_inputs=status_inputs,
+        status_inputs=whole.status_inputs,
         expire_at=pending.expire_at,
+        owns_expiry=whole.owns_expiry,
+        expire_after=whole.expire_after,
         root=result.root,
     )
     base = pending.expected.version if isinstance(pending.expected, Exactly) else None
@@ -132,50 +146,63 @@ def stamp(
 
 def _serialized_write(
     collection: Collection, id: str, state: FlowState, *, expected: Expectation, expire_at: datetime | None
-) -> tuple[PendingWrite, Written]:
+) -> WholeWrite:
     """Return the write of a whole state in the serialized layout."""
     collection.mixing.about_to_serialize(path=collection.path)
-    root = Write()
-    root.update.name = collection.name(id)
+    write = Write()
+    write.update.name = collection.name(id)
     try:
-        written = write_state(root.update, state, collection.context(id), expected=expected, expire_at=expire_at)
+        written = write_state(write.update, state, collection.context(id), expected=expected, expire_at=expire_at)
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
     pending = PendingWrite(
         id=id,
-        root=expect(root, expected),
+        write=write.SerializeToString(),
         expected=expected,
         revision=written.revision,
         replaces=True,
         parts=parts_of(collection, id, written.parts),
         expire_at=expire_at,
     )
-    return pending, written
+    return WholeWrite(
+        pending=pending,
+        written=written,
+        status_inputs=StatusInputs.of(state),
+        owns_expiry=False,
+        expire_after=expire_after_in(write.update.fields),
+    )
 
 
 def _native_write(
     collection: Collection, id: str, state: FlowState, *, expected: Expectation, expire_at: datetime | None
-) -> PendingWrite:
+) -> WholeWrite:
     """Return the write of a whole state in the native layout."""
-    root = Write()
-    root.update.name = collection.name(id)
+    write = Write()
+    write.update.name = collection.name(id)
     try:
         check_may_be_plain(collection)
-        expire_at = write_native_document(root.update, state, collection.path_of(id), expire_at)
+        expire_at = write_native_document(write.update, state, collection.path_of(id), expire_at)
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
 
     def makes(stored: StoredDocument, base: StoredDocument | None) -> bool:
-        return is_written(stored, root.update)
+        return is_written(stored, write.update)
 
-    return PendingWrite(
+    pending = PendingWrite(
         id=id,
-        root=expect(root, expected),
+        write=write.SerializeToString(),
         expected=expected,
         revision="",
         replaces=True,
         makes=makes,
         expire_at=expire_at,
+    )
+    return WholeWrite(
+        pending=pending,
+        written=None,
+        status_inputs=StatusInputs.of(state),
+        owns_expiry=owns_expiry(write.update.fields),
+        expire_after=expire_after_in(write.update.fields),
     )
 
 
@@ -185,6 +212,6 @@ def check_may_be_plain(collection: Collection) -> None:
         raise FlowStateEncodeError(f"Nothing was written: {NATIVE_IN_THE_CLEAR}.")
 
 
-async def _stored_parts(collection: Collection, id: str, deadline: Deadline) -> list[str]:
+async def _stored_parts(collection: Collection, id: str, deadline: Deadline) -> tuple[str, ...]:
     document = await collection.get(id, deadline)
-    return [] if document is None else part_names_of(collection, id, document.refs)
+    return () if document is None else part_names_of(collection, id, document.refs)

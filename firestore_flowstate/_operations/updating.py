@@ -9,7 +9,7 @@ from datetime import datetime
 from .._collection.collection import Collection
 from .._commit.commit import commit_write
 from .._commit.conflict import Conflict
-from .._commit.pending_write import CommitResult, PendingWrite, expect, part_names_of, parts_of
+from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.head import EXPIRE_AFTER
@@ -225,20 +225,20 @@ def _pending_write(
     refs: Sequence[PartRef],
 ) -> PendingWrite:
     """Return the write of an update on top of a version whose root refers to these parts."""
-    root = expect(Write(), Exactly(base))
-    root.update.name = collection.name(id)
-    mask = write_update(root.update, packed, collection.payloads, base, expire_at)
-    root.update_mask.field_paths.extend(mask)
-    root.update_mask.SetInParent()
+    write = Write()
+    write.update.name = collection.name(id)
+    mask = write_update(write.update, packed, collection.payloads, base, expire_at)
+    write.update_mask.field_paths.extend(mask)
+    write.update_mask.SetInParent()
     gone = packed.gone(refs)
-    write_transforms(root.update_transforms, packed, gone)
+    write_transforms(write.update_transforms, packed, gone)
     expires = base.expire_at() if isinstance(expire_at, Unset) else expire_at
-    stay = list[str]()
+    stay: tuple[str, ...] = ()
     if packed.change.names_expiry and (expires is not None or base.expires is not None):
         stay = part_names_of(collection, id, [ref for ref in refs if ref not in gone])
     return PendingWrite(
         id=id,
-        root=root,
+        write=write.SerializeToString(),
         expected=Exactly(base),
         revision=packed.segment.id,
         replaces=False,
@@ -285,8 +285,8 @@ def _version_after(
 async def _update_native(
     collection: Collection, id: str, change: Change, *, base: Version, deadline: Deadline
 ) -> Version:
-    root = expect(Write(), Exactly(base))
-    root.update.name = collection.name(id)
+    write = Write()
+    write.update.name = collection.name(id)
     status_inputs = base.status_inputs.after(change.operation, change.blocked_on_step, change.executions)
     expires = base.expires
     expire_at: datetime | Unset | None = UNSET
@@ -294,14 +294,16 @@ async def _update_native(
     if change.names_expiry and not base.owns_expiry:
         expire_at = collection.expire_at(status_inputs.status, own)
         expires = None if expire_at is None else expire_at.timestamp()
-    mask = write_native_change(root.update, change, collection.path_of(id), expire_at)
-    root.update_mask.field_paths.extend(mask)
-    root.update_mask.SetInParent()
+    mask = write_native_change(write.update, change, collection.path_of(id), expire_at)
+    write.update_mask.field_paths.extend(mask)
+    write.update_mask.SetInParent()
 
     def makes(stored: StoredDocument, base: StoredDocument | None) -> bool:
-        return base is not None and is_changed(stored, base, root.update, mask)
+        return base is not None and is_changed(stored, base, write.update, mask)
 
-    pending = PendingWrite(id=id, root=root, expected=Exactly(base), revision="", replaces=False, makes=makes)
+    pending = PendingWrite(
+        id=id, write=write.SerializeToString(), expected=Exactly(base), revision="", replaces=False, makes=makes
+    )
     try:
         result = await commit_write(collection, pending, deadline)
     except Refused as refusal:
