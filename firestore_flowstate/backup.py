@@ -75,6 +75,11 @@ async def export_states(
     States that lists cannot see are not exported: `flowstate doctor` finds them. A Firestore store reads each document
     once; by status, native ones among others of another status twice.
 
+    ::
+
+        async for line in export_states(store, FlowStateQuery(status="done")):
+            print(line, end="")
+
     Args:
         store: Where from.
         query: Which states; None: all. Its `limit` and `on_error` are passed over.
@@ -109,6 +114,14 @@ async def export_states(
 def export_line(id: str, state: FlowState) -> str:
     r"""Return the line, with its "\n", of one flow state under its id.
 
+    ::
+
+        line = export_line("order-17", state)
+
+    Args:
+        id: The id.
+        state: The state. Its expiry is exported with it.
+
     Raises:
         FlowStateEncodeError: A value has no JSON form; `path` names it.
     """
@@ -127,6 +140,10 @@ async def import_states(
 
     If a line is wrong, the states of all lines before it are stored, and nothing of it or after it: correct it, and go
     on from there, or import everything once more.
+
+    ::
+
+        report = await import_states(store, [export_line("order-18", state)], expiry="renew")
 
     Args:
         store: Where to.

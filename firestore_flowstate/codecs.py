@@ -32,9 +32,17 @@ class PayloadCodec(Protocol):
     name: str
 
     def encode(self, data: bytes, /) -> bytes:
-        """Return what to store for the data. Raise any exception if it cannot: FlowStateEncodeError keeps it."""
+        """Return what to store for the data. Raise any exception if it cannot: FlowStateEncodeError keeps it.
+
+        Args:
+            data: The JSON of a payload value, which is not compressed yet, or what the codec before has made of it.
+        """
         ...
 
     def decode(self, data: bytes, /) -> bytes:
-        """Return the data of what was stored. Raise any exception if it cannot: FlowStateDecodeError keeps it."""
+        """Return the data of what was stored. Raise any exception if it cannot: FlowStateDecodeError keeps it.
+
+        Args:
+            data: What `encode` has returned, perhaps in another process and by an earlier release of the application.
+        """
         ...

@@ -26,7 +26,19 @@ class Copies:
         self._is_over = False
 
     def note(self, state: FlowState, copier: Copier) -> None:
-        """Note how to make copies of a state. It does nothing after `of`: a task may have kept the context."""
+        """Note how to make copies of a state, as a store does at each load while copies are collected.
+
+        It does nothing after `of`: a task may have kept the context.
+
+        ::
+
+            if (copies := COLLECTED.get()) is not None:
+                copies.note(state, lambda: state.model_copy(deep=True))
+
+        Args:
+            state: The state that the load returns.
+            copier: Returns a copy of it, at each call another one.
+        """
         if not self._is_over:
             self._copiers.append((state, copier))
 
@@ -34,6 +46,16 @@ class Copies:
         """Return what makes copies of a state, and forget all others; None: its store does not tell.
 
         Some library may have kept the context of the load, and with it this object.
+
+        ::
+
+            with collecting_copies() as copies:
+                state = await store.load("order-17")
+            copier = copies.of(state)
+            another = None if copier is None else copier()
+
+        Args:
+            state: What a load in the block has returned, that object itself.
         """
         self._is_over = True
         copiers, self._copiers = self._copiers, []

@@ -15,7 +15,7 @@ from .firestore import FirestoreFlowStateStore
 from .models import FlowState
 from .reports import Finding
 
-__all__ = ["Finding", "Look", "examine", "late_run", "spelled"]
+__all__ = ["Finding", "Look", "examine", "late_run", "passed_since", "spelled"]
 
 Look: TypeAlias = Callable[[str, FlowState, datetime], Iterable[Finding]]
 """Returns what is wrong with a stored flow, from its id, its state and the server's time."""
@@ -57,6 +57,11 @@ async def examine(
 def late_run(id: str, state: FlowState, now: datetime) -> Iterator[Finding]:
     """Yield a finding if it seems that nobody looks after a flow that should go on.
 
+    ::
+
+        for finding in late_run("order-17", state, datetime.now(timezone.utc)):
+            print(finding.message)
+
     Args:
         id: Its id.
         state: Its state, as it was loaded.
@@ -84,6 +89,10 @@ def late_run(id: str, state: FlowState, now: datetime) -> Iterator[Finding]:
 def passed_since(moment: float, now: datetime) -> timedelta:
     """Return how much time has passed since a moment, or as much of it as a timedelta holds.
 
+    ::
+
+        age = passed_since(state.start_time, datetime.now(timezone.utc))
+
     Args:
         moment: Milliseconds since the epoch.
         now: The present.
@@ -93,7 +102,15 @@ def passed_since(moment: float, now: datetime) -> timedelta:
 
 
 def spelled(passed: timedelta) -> str:
-    """Return a duration as text, in minutes, hours or days, such as "5 hours"."""
+    """Return a duration as text, in minutes, hours or days.
+
+    ::
+
+        assert spelled(timedelta(hours=5)) == "5 hours"
+
+    Args:
+        passed: The duration. Below two hours it is told in minutes, below two days in hours.
+    """
     minutes = passed / timedelta(minutes=1)
     if minutes < 120:
         return f"{minutes:.0f} minutes"

@@ -86,7 +86,16 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     @classmethod
     def from_app(cls, app: Any, settings: FlowStateSettings | None = None) -> FirestoreFlowStateStore:
-        """Return a store on the project and with the credentials of a firebase_admin App."""
+        """Return a store on the project and with the credentials of a firebase_admin App.
+
+        ::
+
+            store = FirestoreFlowStateStore.from_app(app, FlowStateSettings(collection="flows"))
+
+        Args:
+            app: What `firebase_admin.initialize_app` has returned. It stays the caller's: `close` does not delete it.
+            settings: Which collection, and how to store; None: settings from the environment.
+        """
         return cls(settings, client=app)
 
     @property
@@ -110,6 +119,10 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     async def ping(self, *, timeout: float | None = None) -> None:
         """Return if Firestore answers and the collection may be read. It costs one read.
+
+        ::
+
+            await store.ping(timeout=5)
 
         Args:
             timeout: Seconds, retries included; None: those of the settings.
@@ -356,6 +369,9 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
         Args:
             dry_run: Delete nothing; report what would be deleted.
+
+        Raises:
+            BackendError: Firestore cannot be reached, or refuses. What was deleted before stays deleted: call it again.
         """
         collection, _ = await self._begin()
         return await _operations.orphans.collect(collection, dry_run=dry_run)

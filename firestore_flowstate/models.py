@@ -272,6 +272,10 @@ class FlowState(WireModel):
     def start(cls, *, name: str | None = None, input: Any | Unset = UNSET, flow_id: str | None = None) -> FlowState:
         """Return the state of a flow that starts now: nothing cached, not blocked, not done.
 
+        ::
+
+            state = FlowState.start(name="publish", input="rivers")
+
         Args:
             name: The name of the flow; left out if None.
             input: What the flow starts with; left out if it is not given, and null if it is None.
@@ -334,6 +338,10 @@ class FlowState(WireModel):
     def event_value(self, step: str, *, as_: Any) -> Any:
         """Return the payload of the event that resumed the flow at a step, as a type.
 
+        ::
+
+            is_approved = state.event_value("approve", as_=bool)
+
         Args:
             step: The name of the step.
             as_: A type, as for `cache_value`.
@@ -350,6 +358,10 @@ class FlowState(WireModel):
     def input_value(self, *, as_: Any) -> Any: ...
     def input_value(self, *, as_: Any) -> Any:
         """Return the input as a type. An absent input is read as None.
+
+        ::
+
+            topic = state.input_value(as_=str)
 
         Args:
             as_: A type, as for `cache_value`.

@@ -71,6 +71,14 @@ class Emulator:
     def reset(self, project: str = DEFAULT_PROJECT, database: str = "(default)") -> None:
         """Delete all documents of one database.
 
+        ::
+
+            emulator.reset("demo-shop")
+
+        Args:
+            project: The project of the database.
+            database: The database.
+
         Raises:
             EmulatorError: The emulator does not answer, or refuses.
         """

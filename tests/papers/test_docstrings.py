@@ -8,11 +8,13 @@ import bz2
 import inspect
 import re
 import textwrap
-from datetime import date, timedelta
+from collections.abc import Callable
+from datetime import date, timedelta, timezone
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import firebase_admin
 import griffe
 import pytest
 from pydantic import BaseModel
@@ -29,7 +31,9 @@ from firestore_flowstate import (
     SyncFlowStateStore,
     VersionedFlowStateStore,
     backup,
+    copies,
     doctor,
+    emulator,
     indexes,
     inspection,
 )
@@ -42,6 +46,11 @@ METHODS = [
 ]
 STORES = [FirestoreFlowStateStore, MemoryFlowStateStore, SyncFlowStateStore]
 EXAMPLE = re.compile(r"^::\n\n((?:    .*\n|\n)+)", re.MULTILINE)
+
+
+PUBLIC = (firestore_flowstate, backup, copies, doctor, emulator, indexes, inspection)
+PYDANTICS = ".model_post_init"  # what a model must have for pydantic, which nobody else calls
+EXAMPLE_IN_TEXT = re.compile(r"::\n\n((?:    .*\n|\n)+)", re.MULTILINE)
 
 
 def example_of(contract: type, name: str) -> str:
@@ -102,19 +111,57 @@ async def test_an_example_runs(
     assert ("order-17 5\n" if name == "due" else "") == capsys.readouterr().out
 
 
-def other_examples() -> dict[str, str]:
-    """Return the code in the docstrings of what is public beside the methods of the contract, by its name."""
+def documented_beside_the_contract() -> dict[str, object]:
+    """Return what is public beside the methods of the contract, by its name."""
     documented: dict[str, object] = {}
-    for module in (firestore_flowstate, backup, doctor, indexes, inspection):
-        documented[module.__name__] = module
+    for module in PUBLIC:
+        if module is not emulator:  # which tells of a command line, too
+            documented[module.__name__] = module
         for name in getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")]):
             value = getattr(module, name)
-            if not isinstance(value, ModuleType):
-                documented[name] = value
+            if isinstance(value, ModuleType) or not (hasattr(module, "__all__") or is_of(module, value)):
+                continue
+            documented[name] = value
             for member, one in vars(value).items() if inspect.isclass(value) else ():
                 if not member.startswith("_") and member not in vars(VersionedFlowStateStore):
                     documented[f"{name}.{member}"] = one
-    docstrings = {name: inspect.getdoc(value) or "" for name, value in documented.items()}
+    return documented
+
+
+def is_of(module: ModuleType, value: object) -> bool:
+    """Return whether the module itself defines the value."""
+    return getattr(value, "__module__", None) == module.__name__
+
+
+def functions_beside_the_contract() -> dict[str, Callable[..., object]]:
+    """Return those that are functions of this package and take arguments, by their names."""
+    found = {}
+    for name, value in documented_beside_the_contract().items():
+        function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+        if inspect.isfunction(function) and function.__module__.startswith("firestore_flowstate"):
+            function = inspect.unwrap(function)
+            if set(inspect.signature(function).parameters) - {"self", "cls"} and not name.endswith(PYDANTICS):
+                found[name] = function
+    return found
+
+
+@pytest.mark.parametrize(("name", "function"), functions_beside_the_contract().items())
+def test_a_docstring_beside_the_contract_tells_all(name: str, function: Callable[..., object]) -> None:
+    """It has each argument, an example, and the errors of a call that is sent or that raises one by itself."""
+    docstring = inspect.getdoc(function) or ""
+    arguments = [one for one in inspect.signature(function).parameters if one not in ("self", "cls")]
+    [tree] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    raises = isinstance(tree, ast.AsyncFunctionDef) or any(isinstance(node, ast.Raise) for node in ast.walk(tree))
+    of_class = inspect.getdoc(getattr(firestore_flowstate, name.partition(".")[0], None)) or ""
+
+    assert [] == [one for one in arguments if not re.search(rf"^    {one}: ", docstring, re.MULTILINE)]
+    assert not raises or "\nRaises:\n" in docstring
+    assert EXAMPLE_IN_TEXT.search(f"{docstring}\n") or f"def {function.__name__}(" in of_class
+
+
+def other_examples() -> dict[str, str]:
+    """Return the code in the docstrings of what is public beside the methods of the contract, by its name."""
+    docstrings = {name: inspect.getdoc(value) or "" for name, value in documented_beside_the_contract().items()}
     return {
         name: textwrap.dedent("\n".join(EXAMPLE_IN_TEXT.findall(f"{text}\n")))
         for name, text in docstrings.items()
@@ -122,7 +169,6 @@ def other_examples() -> dict[str, str]:
     }
 
 
-EXAMPLE_IN_TEXT = re.compile(r"::\n\n((?:    .*\n|\n)+)", re.MULTILINE)
 OTHERS = other_examples()
 
 
@@ -142,6 +188,7 @@ async def test_an_example_beside_the_contract_runs(
     monkeypatch.chdir(tmp_path)
     state = FlowState.start(name="publish", input="rivers")
     state.cache["plan"] = CacheEntry(value={"rivers": ["Spree"]})
+    state.events_triggered["approve"] = True
     state.cache["days"] = CacheEntry(value=["2026-11-28"])
     is_blocking = "await" not in OTHERS[name] and "async" not in OTHERS[name]
     code = f"{'' if is_blocking else 'async '}def example():\n{textwrap.indent(OTHERS[name], '    ')}"
@@ -149,9 +196,10 @@ async def test_an_example_beside_the_contract_runs(
         await store.save("order-17", state)
         names: dict[str, Any] = {"store": store, "state": state, "Plan": Plan, "date": date, "bz2": bz2}
         names |= {one: getattr(firestore_flowstate, one) for one in firestore_flowstate.__all__}
-        names["timedelta"] = timedelta
-        for module in (backup, doctor, indexes, inspection):
+        names |= {"timedelta": timedelta, "timezone": timezone, "app": object.__new__(firebase_admin.App)}
+        for module in PUBLIC[1:]:
             names |= vars(module)
+        names["emulator"] = emulator.start_emulator()  # which is the one of the tests
         exec(compile(ast.parse(code), str(Path(__file__)), "exec"), names)  # noqa: S102  # our own docstrings
         if is_blocking:
             await asyncio.to_thread(names["example"])
