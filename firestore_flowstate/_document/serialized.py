@@ -17,7 +17,7 @@ from .json_text import encode
 from .payload import DocumentContext
 from .root import VERSION
 from .stored_values import MAX_IDS, Segment, Spill, Stored, Written, write_log, write_stored
-from .version import Absent, Exactly, Expectation, Version, history_of
+from .version import Absent, Exactly, Expectation, Version, remembered_revisions
 from .wire import executions_to_wire, to_wire, values_by_path
 
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
@@ -77,7 +77,10 @@ def write_state(
     if value_bytes > spill.room:
         values = spill.move_largest(values)
     segment = Segment(
-        id=id, set=values.pop("log.set", None), events=values.pop("log.events", None), ids=history(state, base)
+        id=id,
+        set=values.pop("log.set", None),
+        events=values.pop("log.events", None),
+        ids=revisions_to_remember(state, base),
     )
     created = id if isinstance(expected, Absent) else None if base is None else base.created
     payload = head["_flowstate"].map_value.fields
@@ -93,11 +96,11 @@ def write_state(
     )
 
 
-def history(state: FlowState, base: Version | None) -> tuple[str, ...]:
+def revisions_to_remember(state: FlowState, base: Version | None) -> tuple[str, ...]:
     """Return the revisions that a write of the whole state on top of a version can remember, oldest first."""
     if base is None or not base.revision:
         return ()
-    known = history_of(state)
+    known = remembered_revisions(state)
     return known[-MAX_IDS:] if known[-1:] == (base.revision,) else (base.revision,)
 
 

@@ -147,16 +147,16 @@ class Version:
         """Return whether the state counts as absent by now."""
         return has_expired(self.expire_at(), datetime.now(timezone.utc))
 
-    def stamp(self, state: FlowState, path: str, *, history: Sequence[str]) -> FlowState:
+    def stamp(self, state: FlowState, path: str, *, revisions: Sequence[str]) -> FlowState:
         """Note on the state that it is stored at the path as this version; return the state.
 
         Args:
             state: The state.
             path: The path of its document.
-            history: The revisions that a write on top of it is to remember, oldest first.
+            revisions: The revisions that a write on top of it is to remember, oldest first.
         """
         assert self.part_refs is not None  # noqa: S101  # the whole state was read or written, and its references too
-        state._note_stored(KnownDocument(self, path, tuple(history[-MAX_IDS:])))
+        state._note_stored(KnownDocument(self, path, tuple(revisions[-MAX_IDS:])))
         return state
 
     def to_text(self, path: str) -> VersionText:
@@ -294,12 +294,12 @@ class KnownDocument:
     Attributes:
         known: Its version, with its parts.
         path: Its path.
-        history: The revisions that a write on top of it is to remember, oldest first; at most 64.
+        revisions: The revisions that a write on top of it is to remember, oldest first; at most 64.
     """
 
     known: Version
     path: str
-    history: tuple[str, ...]
+    revisions: tuple[str, ...]
 
     @property
     def version(self) -> str:
@@ -317,10 +317,10 @@ class KnownDocument:
         return self.known.expire_at()
 
 
-def history_of(state: FlowState) -> tuple[str, ...]:
+def remembered_revisions(state: FlowState) -> tuple[str, ...]:
     """Return the revisions that a write on top of the state is to remember, oldest first."""
     noted = state._noted()
-    return noted.history if isinstance(noted, KnownDocument) else ()
+    return noted.revisions if isinstance(noted, KnownDocument) else ()
 
 
 def check_of(path: str, fields: Sequence[object]) -> int:

@@ -8,7 +8,7 @@ from .._commit.conflict import Conflict
 from .._document.difference import Change, Snapshot
 from .._document.layouts import LAYOUTS
 from .._document.stored_document import StoredDocument
-from .._document.version import Exactly, Version, history_of
+from .._document.version import Exactly, Version, remembered_revisions
 from .._error_texts import conflict, not_found, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
 from ..errors import FlowStateEncodeError, FlowStateNotFoundError
@@ -112,8 +112,8 @@ async def write_difference(
     # A key that is removed from the head appears again if the payload has it too: then the whole state is written.
     if isinstance(difference, Change) and not (difference.unset and base.has_extra):
         version = await update(collection, id, difference, base=base, deadline=deadline)
-        history = (*history_of(state), version.revision) if version.revision else ()
-        version.stamp(state, collection.path_of(id), history=history)
+        revisions = (*remembered_revisions(state), version.revision) if version.revision else ()
+        version.stamp(state, collection.path_of(id), revisions=revisions)
     else:
         await save(collection, id, state, expected=Exactly(base), layout=base.layout, deadline=deadline)
 

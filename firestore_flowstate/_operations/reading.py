@@ -145,7 +145,7 @@ def decode(collection: Collection, document: StoredDocument, resolved: Mapping[s
     collection.mixing.met_native |= document.is_native
     state = layout.read_state(document, resolved, context, collection.reference_of)
     version = Version.of_document(document, StatusInputs.of(state))
-    version.stamp(state, context.path, history=document.revisions)
+    version.stamp(state, context.path, revisions=document.revisions)
     if (copies := COLLECTED.get()) is not None:
         copies.note(state, partial(decode, collection, document, resolved))
     return state

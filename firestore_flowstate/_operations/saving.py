@@ -11,7 +11,7 @@ from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, p
 from .._document.head import StatusInputs, expire_after_in, own_duration, owns_expiry
 from .._document.native import is_written, write_native_document
 from .._document.payload import NATIVE_IN_THE_CLEAR
-from .._document.serialized import history, write_state
+from .._document.serialized import revisions_to_remember, write_state
 from .._document.stored_document import LayoutName, StoredDocument
 from .._document.stored_values import Written
 from .._document.version import Absent, Anything, Exactly, Expectation, Version
@@ -141,7 +141,8 @@ def stamp(state: FlowState, path: str, result: CommitResult, whole: WholeWrite) 
         root=result.root,
     )
     base = pending.expected.version if isinstance(pending.expected, Exactly) else None
-    version.stamp(state, path, history=() if written is None else (*history(state, base), written.revision))
+    revisions = () if written is None else (*revisions_to_remember(state, base), written.revision)
+    version.stamp(state, path, revisions=revisions)
 
 
 def _serialized_write(
