@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,41 +17,9 @@ from .head import EXPIRY, StatusInputs, check_blocked, write_expiry
 from .json_text import encode
 from .payload import DocumentContext, Payloads
 from .serialized import text_of_cache, text_of_events, write_blocked, write_extra, write_summary
-from .stored_values import PartRef, Segment, Spill, Stored, bytes_of, part_count, write_segment, write_stored
-from .version import Version
+from .stored_values import Segment, Spill, Stored, bytes_of, write_stored
+from .update import Update
 from .wire import executions_to_wire, to_wire
-
-
-@dataclass(frozen=True, kw_only=True)
-class Update:
-    """A partial write, ready to be sent on top of any version of the serialized layout.
-
-    Attributes:
-        segment: What it adds to the log.
-        values: The payload values that it replaces whole, packed.
-        parts: The references to the parts that it adds, each with their bytes.
-        size: About how many bytes of JSON it adds.
-        change: The change that it was packed from.
-    """
-
-    segment: Segment
-    values: dict[str, Stored]
-    parts: Sequence[tuple[PartRef, bytes]]
-    size: int
-    change: Change
-
-    def status_inputs_after(self, base: StatusInputs) -> StatusInputs:
-        """Return what the status follows from after this write; `base` is that before it."""
-        change = self.change
-        return base.after(change.operation, change.blocked_on_step, change.executions)
-
-    def gone(self, refs: Iterable[PartRef]) -> list[PartRef]:
-        """Return those of the references whose values it replaces: their parts go with the write."""
-        return [ref for ref in refs if ref.field in self.values]
-
-    def refs_after(self, refs: Iterable[PartRef]) -> tuple[PartRef, ...]:
-        """Return the references of the root after this write; `refs` are those before it."""
-        return (*(ref for ref in refs if ref.field not in self.values), *(ref for ref, _ in self.parts))
 
 
 def pack_update(change: Change, context: DocumentContext) -> Update:
@@ -72,11 +39,12 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
     stored = {name: spill.move_if_large("log", context.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
     values = {name: spill.move_if_large(name, context.pack(text, name)) for name, text in replaced.items()}
     return Update(
+        change=change,
+        revision=id,
         segment=Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events")),
         values=values,
         parts=spill.moved,
         size=sum(map(len, texts.values())) + sum(map(len, replaced.values())) + _extra_size(change),
-        change=change,
     )
 
 
@@ -93,7 +61,7 @@ def _texts(change: Change) -> dict[str, bytes]:
 
 
 def write_update(
-    document: Document, update: Update, payloads: Payloads, base: Version, expire_at: datetime | Unset | None
+    document: Document, update: Update, payloads: Payloads, base: StatusInputs, expire_at: datetime | Unset | None
 ) -> list[str]:
     """Fill a document with the fields that the update replaces; return the field paths of its mask.
 
@@ -101,7 +69,7 @@ def write_update(
         document: The document to fill.
         update: What to write.
         payloads: How values are packed: of an encrypted state the head says less.
-        base: The version that it goes on top of.
+        base: What the status of the version that it goes on top of follows from.
         expire_at: When the state expires from now on; UNSET: as before.
     """
     change, fields = update.change, document.fields
@@ -110,7 +78,7 @@ def write_update(
         write_stored(fields[PAYLOAD].map_value.fields[name], stored)
         mask.append(f"{PAYLOAD}.{name}")
     if change.names_status:
-        fields["status"].string_value = update.status_inputs_after(base.status_inputs).status
+        fields["status"].string_value = update.status_inputs_after(base).status
         mask.append("status")
     if not isinstance(change.blocked_on_step, Unset):
         write_blocked(fields, change.blocked_on_step)
@@ -136,32 +104,6 @@ def write_update(
     return mask
 
 
-def write_transforms(transforms: Any, update: Update, gone: Iterable[PartRef]) -> None:
-    """Add the transforms of the root: append the segment to the log, and add to the counts.
-
-    Firestore returns their results in this order: log, weight, parts, steps, bytes.
-
-    Args:
-        transforms: The transforms of the write.
-        update: What to write.
-        gone: The references that the update replaces.
-    """
-    write_segment(_transform(transforms, "log").append_missing_elements.values.add(), update.segment)
-    more = part_count(ref for ref, _ in update.parts) - part_count(gone)
-    steps = update.change.new_steps
-    if steps is None:
-        steps = len(update.change.cache) - len(tuple(update.change.remove))
-    _transform(transforms, "weight").increment.integer_value = update.segment.weight()
-    _transform(transforms, "parts").increment.integer_value = more
-    for name, by in (
-        ("steps", steps),
-        ("bytes", update.size if update.change.new_bytes is None else update.change.new_bytes),
-    ):
-        transform = transforms.add()
-        transform.field_path = f"summary.{name}"
-        transform.increment.integer_value = by
-
-
 def unremovable(change: Change, extra: Stored, resolved: Mapping[str, bytes], context: DocumentContext) -> list[str]:
     """Return the keys that a change is to remove and that the payload has too, so that they would appear again.
 
@@ -180,12 +122,6 @@ def unremovable(change: Change, extra: Stored, resolved: Mapping[str, bytes], co
 
 def _extra_size(change: Change) -> int:
     return len(encode(set_keys, "extra")) if change.extra and (set_keys := change.set_extra) else 0
-
-
-def _transform(transforms: Any, name: str) -> Any:
-    transform = transforms.add()
-    transform.field_path = f"{PAYLOAD}.{name}"
-    return transform
 
 
 def _replaced(change: Change) -> dict[str, Any]:

@@ -149,6 +149,13 @@ class StoredDocument:
         """Every reference to parts; none if it is native or damaged."""
         return () if self.root is None else self.root.refs
 
+    @property
+    def known_refs(self) -> tuple[PartRef, ...] | None:
+        """Every reference to parts, as `refs` has them; None if it has some and was read without its log."""
+        if self.is_native or self.has_log:
+            return self.refs
+        return () if self.part_count <= 0 else None
+
     def read_refs(self) -> tuple[PartRef, ...]:
         """Return every reference to parts.
 

@@ -5,24 +5,46 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, get_args
 from zlib import crc32
 
 import orjson
 
 from .._limits import EPOCH, NANOS, SECONDS, Moment, is_int64
 from ..models import FlowState
+from ..unset import Unset
 from .head import EXPIRE_AFTER, StatusInputs, has_expired, own_duration
 from .root import Root
 from .stored_document import LayoutName, StoredDocument
 from .stored_values import MAX_IDS, PartRef, Written
+from .update import Update
 
 _FORMAT: Final = 1  # of the text
 _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
 _LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
+_IN_9999: Final = 253_370_764_800.0  # seconds since the epoch: long after any write
+_BY_LETTER: Final[Mapping[str, LayoutName]] = {name[0]: name for name in get_args(LayoutName)}
+
+
+class Compacted(NamedTuple):
+    """What a compaction has made of a root.
+
+    Attributes:
+        revision: The revision of the root, which no compaction changes.
+        updated: Its update_time.
+        weight: The weight of its log.
+        part_count: How many parts it counts.
+        part_refs: Its references to parts.
+    """
+
+    revision: str
+    updated: Moment
+    weight: int
+    part_count: int
+    part_refs: tuple[PartRef, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,25 +86,20 @@ class Version:
     @classmethod
     def of_document(cls, document: StoredDocument, status_inputs: StatusInputs) -> Version:
         """Return the version of a document. It has no revision if the document was read by the mask `UPDATE_BASE`."""
-        part_count = document.part_count
         expire_at = document.expire_at
-        if document.has_log or document.is_native:
-            part_refs: tuple[PartRef, ...] | None = document.refs
-        else:
-            part_refs = () if part_count <= 0 else None
         return cls(
             updated=document.updated,
             revision=document.revision,
             layout=document.layout,
             status_inputs=status_inputs,
             weight=document.weight,
-            part_count=part_count,
+            part_count=document.part_count,
             created=document.created,
             expires=None if expire_at is None else expire_at.timestamp(),
             owns_expiry=document.owns_expiry,
             expire_after=document.expire_after,
             has_extra=document.has_extra,
-            part_refs=part_refs,
+            part_refs=document.known_refs,
         )
 
     @classmethod
@@ -129,6 +146,78 @@ class Version:
         """Return the version that the state was last loaded or stored as; None if it was not at this path."""
         noted = state._noted()
         return noted.known if isinstance(noted, KnownDocument) and noted.path == path else None
+
+    def after_update(
+        self,
+        update: Update,
+        *,
+        updated: Moment,
+        expire_at: datetime | Unset | None,
+        refs: Sequence[PartRef],
+        transforms: Sequence[Any],
+        rebased: Root | None,
+        root: Root | None,
+    ) -> Version:
+        """Return the version that an update makes of this one.
+
+        Args:
+            update: What was written.
+            updated: The update_time that the commit gave it.
+            expire_at: When it expires; UNSET: as before.
+            refs: The references of its root to parts, as far as they were known when the update was sent.
+            transforms: What Firestore returned for the transforms; empty if the reply was lost.
+            rebased: The root that the update was put on top of, if maintenance had changed it since; None: it had not.
+            root: The root after the update as it was found stored, if the reply was lost.
+        """
+        base = self
+        after: tuple[PartRef, ...] | None
+        if rebased is not None:
+            refs = rebased.refs
+            base = replace(self, weight=rebased.weight, part_count=rebased.part_count, part_refs=rebased.refs)
+        if root is not None:
+            weight, count, after = root.weight, root.part_count, root.refs
+        else:
+            weight, count = update.counts_after(base.weight, base.part_count, refs=refs, results=transforms)
+            after = None if base.part_refs is None else update.refs_after(base.part_refs)
+        if isinstance(expire_at, Unset):
+            expires = base.expires
+        else:
+            expires = None if expire_at is None else expire_at.timestamp()
+        return replace(
+            base,
+            updated=updated,
+            revision=update.revision,
+            status_inputs=update.status_inputs_after(base.status_inputs),
+            weight=weight,
+            part_count=count,
+            part_refs=after,
+            expires=expires,
+            expire_after=update.change.own_duration_after(base.expire_after),
+        )
+
+    def after_compaction(self, compacted: Compacted | None) -> Version:
+        """Return this version as it was compacted; itself if it was not, or if another one was."""
+        if compacted is None or compacted.revision != self.revision:
+            return self
+        return replace(
+            self,
+            updated=compacted.updated,
+            weight=compacted.weight,
+            part_count=compacted.part_count,
+            part_refs=compacted.part_refs,
+        )
+
+    def with_revision_of(self, other: Version) -> Version:
+        """Return this version with the revision of another text of it, since it was read without its log."""
+        return replace(self, revision=other.revision)
+
+    def without_parts(self) -> Version:
+        """Return this version as one that has no parts."""
+        return replace(self, part_refs=())
+
+    def as_if_it_expired(self) -> Version:
+        """Return this version as one that expires at some time, in the year 9999 if it does not."""
+        return self if self.expires is not None else replace(self, expires=_IN_9999)
 
     def is_of(self, document: StoredDocument) -> bool:
         """Return whether the document is this version, also if maintenance has packed it anew since."""
@@ -202,7 +291,7 @@ class Version:
             return cls(
                 updated=Moment(_within(SECONDS, seconds), _within(NANOS, nanos)),
                 revision=_text(revision),
-                layout="native" if layout == "n" else "serialized",
+                layout=(told := _BY_LETTER.get(layout, "serialized")),
                 status_inputs=StatusInputs(
                     "failed" if "f" in flags else "done" if "d" in flags else "", "b" in flags, "x" in flags
                 ),
@@ -211,7 +300,7 @@ class Version:
                 created=None if created is None else _text(created),
                 expires=None if expires is None else _finite(expires),
                 expire_after=None if own is None else _number(own),
-                owns_expiry="o" in flags,
+                owns_expiry="o" in flags and told == "native",
                 has_extra="e" in flags,
                 part_refs=() if parts <= 0 else None,
                 is_hearsay=True,
@@ -219,10 +308,10 @@ class Version:
         except (
             ValueError,
             TypeError,
-            AttributeError,
+            AttributeError,  # it is not a text
             OverflowError,
             RecursionError,
-        ):  # AttributeError: it is not a text
+        ):
             return None
 
 

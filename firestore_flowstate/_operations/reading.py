@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -219,7 +218,7 @@ async def confirm(collection: Collection, id: str, base: Version, deadline: Dead
     """
     found = await read_base(collection, id, deadline)
     if found is not None and found.version.updated == base.updated:
-        return found._replace(version=replace(found.version, revision=base.revision))
+        return found._replace(version=found.version.with_revision_of(base))
     version = await confirm_whole(collection, id, base, deadline)  # maintenance may have changed the update_time
     return UpdateBase(version, version.part_refs or ())
 
@@ -232,7 +231,7 @@ async def confirm_whole(collection: Collection, id: str, base: Version, deadline
     """
     document = await collection.get(id, deadline)
     if document is None or document.root is None or not base.is_of(document):
-        return replace(base, part_refs=())
+        return base.without_parts()
     try:
         return _version(collection, document)
     except FlowStateDecodeError as error:

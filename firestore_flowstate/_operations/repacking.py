@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
 from .._commit.pending_write import CommitResult, PendingWrite, repacking
-from .._document.compaction import compact_log, is_current, joinable, rewrap_root, write_compacted, write_rewrapped
-from .._document.head import StatusInputs
+from .._document.compaction import (
+    CompactedLog,
+    compact_log,
+    is_current,
+    joinable,
+    rewrap_root,
+    write_compacted,
+    write_rewrapped,
+)
+from .._document.root import Root
 from .._document.stored_document import StoredDocument
-from .._document.version import Version
+from .._document.version import Compacted
 from .._error_texts import unreadable, with_flow_id
 from .._rpc.concurrency import for_each
 from .._rpc.deadline import Deadline
@@ -28,8 +35,8 @@ _AT_ONCE: Final = 4  # states
 _REWRAP_TRIES: Final = 20  # of one state, while others write it
 
 
-async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent: bool = False) -> Version | None:
-    """Compact the log of a flow state; return the version it has then, or None if it was not compacted.
+async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent: bool = False) -> Compacted | None:
+    """Compact the log of a flow state; return what its root is then, or None if it was not compacted.
 
     Args:
         collection: The collection.
@@ -53,7 +60,7 @@ async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent
         if isinstance(error, FlowStateEncodeError):  # nested deeper than is ever written
             raise with_flow_id(error, id) from error.__cause__
         raise
-    return None if result is None else judge.version(result)
+    return None if result is None else judge.compacted(result)
 
 
 class _CompactionJudge:
@@ -67,7 +74,7 @@ class _CompactionJudge:
         self._collection = collection
         self._id = id
         self._tries = tries
-        self._made: Version | None = None  # the version of the last write, without its update_time
+        self._made: tuple[Root, CompactedLog] | None = None  # the root and the log of the last write
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | None:
         """Return the write that compacts what is stored."""
@@ -79,12 +86,7 @@ class _CompactionJudge:
         if resolved is None:
             return None  # the root was replaced meanwhile, with its parts
         compacted = compact_log(root, resolved, self._collection.context(self._id))
-        self._made = replace(
-            Version.of_document(stored, StatusInputs("", blocked=False, executed=False)),
-            weight=compacted.weight(),
-            part_count=compacted.part_count(root),
-            part_refs=compacted.refs(root),
-        )
+        self._made = root, compacted
         return repacking(  # row 22
             self._collection,
             stored,
@@ -93,10 +95,11 @@ class _CompactionJudge:
             gone=compacted.gone,
         )
 
-    def version(self, result: CommitResult) -> Version:
-        """Return the version that the compaction has made, given the result of its commit."""
+    def compacted(self, result: CommitResult) -> Compacted:
+        """Return what the compaction has made of the root, given the result of its commit."""
         assert self._made is not None  # noqa: S101  # `judge` has made the write that was committed
-        return replace(self._made, updated=result.updated)
+        root, log = self._made
+        return Compacted(root.revision, result.updated, log.weight(), log.part_count(root), log.refs(root))
 
 
 async def rewrap(collection: Collection, *, progress: Callable[[int], None] | None) -> RewrapReport:

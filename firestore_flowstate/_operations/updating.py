@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from .._collection.collection import Collection
@@ -14,9 +13,10 @@ from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.head import EXPIRE_AFTER
 from .._document.native import is_changed, write_native_change
-from .._document.serialized_update import Update, pack_update, unremovable, write_transforms, write_update
+from .._document.serialized_update import pack_update, unremovable, write_update
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import PartRef, part_count
+from .._document.update import Update
 from .._document.version import Exactly, Version
 from .._error_texts import not_found, not_removable, unreadable, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
@@ -28,7 +28,6 @@ from .reading import confirm, confirm_whole, fetch, read_base
 from .repacking import compact
 from .saving import check_may_be_plain
 
-_IN_9999 = 253_370_764_800.0  # seconds since the epoch: long after any write
 _COMPACTIONS = 6  # how often a full root is compacted before an update gives up
 
 
@@ -97,8 +96,7 @@ async def _expire_with_parts(
         if not whole.part_refs:
             return version
         # As if it had expired at some time, or else its parts would be passed over: they had no expiry to take away.
-        whole = replace(whole, expires=_IN_9999 if whole.expires is None else whole.expires)
-        return await update(collection, id, again, base=whole, deadline=deadline)
+        return await update(collection, id, again, base=whole.as_if_it_expired(), deadline=deadline)
     except (Conflict, FlowStateError):
         return version
 
@@ -196,15 +194,7 @@ async def _update_serialized(
             await compact(collection, id, deadline, urgent=True)
     version = _version_after(packed, result, base, refs, expire_at)
     if base.weight < COMPACT_WEIGHT <= version.weight or version.weight > 2 * COMPACT_WEIGHT:
-        compacted = await compact(collection, id, deadline)
-        if compacted is not None and compacted.revision == version.revision:
-            return replace(
-                version,
-                updated=compacted.updated,
-                weight=compacted.weight,
-                part_count=compacted.part_count,
-                part_refs=compacted.part_refs,
-            )
+        return version.after_compaction(await compact(collection, id, deadline))
     return version
 
 
@@ -227,11 +217,11 @@ def _pending_write(
     """Return the write of an update on top of a version whose root refers to these parts."""
     write = Write()
     write.update.name = collection.name(id)
-    mask = write_update(write.update, packed, collection.payloads, base, expire_at)
+    mask = write_update(write.update, packed, collection.payloads, base.status_inputs, expire_at)
     write.update_mask.field_paths.extend(mask)
     write.update_mask.SetInParent()
     gone = packed.gone(refs)
-    write_transforms(write.update_transforms, packed, gone)
+    packed.write_transforms(write.update_transforms, gone)
     expires = base.expire_at() if isinstance(expire_at, Unset) else expire_at
     stay: tuple[str, ...] = ()
     if packed.change.names_expiry and (expires is not None or base.expires is not None):
@@ -240,7 +230,7 @@ def _pending_write(
         id=id,
         write=write.SerializeToString(),
         expected=Exactly(base),
-        revision=packed.segment.id,
+        revision=packed.revision,
         replaces=False,
         parts=parts_of(collection, id, packed.parts),
         gone=part_names_of(collection, id, gone),
@@ -253,32 +243,14 @@ def _pending_write(
 def _version_after(
     packed: Update, result: CommitResult, base: Version, refs: Sequence[PartRef], expire_at: datetime | Unset | None
 ) -> Version:
-    if result.rebased is not None:
-        refs = result.rebased.refs
-        base = replace(base, weight=result.rebased.weight, part_count=result.rebased.part_count, part_refs=refs)
-    after = None if base.part_refs is None else packed.refs_after(base.part_refs)
-    if len(result.transforms) > 2:
-        weight, count = result.transforms[1].integer_value, result.transforms[2].integer_value
-    elif result.root is not None:
-        weight, count, after = result.root.weight, result.root.part_count, result.root.refs
-    else:
-        weight = base.weight + packed.segment.weight()
-        count = base.part_count + part_count(ref for ref, _ in packed.parts) - part_count(packed.gone(refs))
-    if isinstance(expire_at, Unset):
-        expires = base.expires
-    else:
-        expires = None if expire_at is None else expire_at.timestamp()
-    return replace(
-        base,
+    return base.after_update(
+        packed,
         updated=result.updated,
-        revision=packed.segment.id,
-        status_inputs=packed.status_inputs_after(base.status_inputs),
-        weight=weight,
-        part_count=count,
-        part_refs=after,
-        expires=expires,
-        expire_after=packed.change.own_duration_after(base.expire_after),
-        owns_expiry=False,
+        expire_at=expire_at,
+        refs=refs,
+        transforms=result.transforms,
+        rebased=result.rebased,
+        root=result.root,
     )
 
 
@@ -287,13 +259,11 @@ async def _update_native(
 ) -> Version:
     write = Write()
     write.update.name = collection.name(id)
-    status_inputs = base.status_inputs.after(change.operation, change.blocked_on_step, change.executions)
-    expires = base.expires
+    packed = Update(change=change)
     expire_at: datetime | Unset | None = UNSET
-    own = change.own_duration_after(base.expire_after)
     if change.names_expiry and not base.owns_expiry:
-        expire_at = collection.expire_at(status_inputs.status, own)
-        expires = None if expire_at is None else expire_at.timestamp()
+        own = change.own_duration_after(base.expire_after)
+        expire_at = collection.expire_at(packed.status_inputs_after(base.status_inputs).status, own)
     mask = write_native_change(write.update, change, collection.path_of(id), expire_at)
     write.update_mask.field_paths.extend(mask)
     write.update_mask.SetInParent()
@@ -308,4 +278,4 @@ async def _update_native(
         result = await commit_write(collection, pending, deadline)
     except Refused as refusal:
         raise collection.connection.refused_error(refusal, flow_id=id) from refusal
-    return replace(base, updated=result.updated, status_inputs=status_inputs, expires=expires, expire_after=own)
+    return _version_after(packed, result, base, (), expire_at)

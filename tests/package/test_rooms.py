@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 import firestore_flowstate
 from firestore_flowstate import FlowState
 from firestore_flowstate._document.head import EXPIRY
+from firestore_flowstate._document.version import Version
 from firestore_flowstate._own_fields import OWN_NAMES
 
 PACKAGE = Path(firestore_flowstate.__file__).parent
@@ -358,6 +360,23 @@ def test_versions_are_made_in_one_place() -> None:
     }
 
     assert set() == makers  # the class makes itself, in its own methods
+
+
+def _derivations_of_versions(path: Path) -> Iterator[str]:
+    """Yield the lines in which a module makes a version of another, or reads what a partial write has made of one."""
+    names = {field.name for field in dataclasses.fields(Version)}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "replace":
+            if names & {keyword.arg for keyword in node.keywords}:
+                yield f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("transforms"):
+            yield f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_only_the_format_derives_a_version(room: str) -> None:
+    """An update or a compaction says what it did; what a version is after that is decided in its module."""
+    assert [] == [found for path in (PACKAGE / room).glob("*.py") for found in _derivations_of_versions(path)]
 
 
 @pytest.mark.parametrize("room", OUTER)

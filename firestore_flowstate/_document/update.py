@@ -1,0 +1,92 @@
+"""A partial write that is packed, in either layout: what it makes of the version that it is put on top of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._own_fields import PAYLOAD
+from .difference import Change
+from .head import StatusInputs
+from .stored_values import PartRef, Segment, Stored, part_count, write_segment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """A partial write, ready to be sent on top of any version of its layout.
+
+    Attributes:
+        change: The change that it was packed from.
+        revision: The revision that it makes; empty in the native layout, which has none.
+        segment: What it adds to the log; None in the native layout, which has no log.
+        values: The payload values that it replaces whole, packed.
+        parts: The references to the parts that it adds, each with their bytes.
+        size: About how many bytes of JSON it adds.
+    """
+
+    change: Change
+    revision: str = ""
+    segment: Segment | None = None
+    values: Mapping[str, Stored] = field(default_factory=dict)
+    parts: Sequence[tuple[PartRef, bytes]] = ()
+    size: int = 0
+
+    def status_inputs_after(self, base: StatusInputs) -> StatusInputs:
+        """Return what the status follows from after this write; `base` is that before it."""
+        change = self.change
+        return base.after(change.operation, change.blocked_on_step, change.executions)
+
+    def gone(self, refs: Iterable[PartRef]) -> list[PartRef]:
+        """Return those of the references whose values it replaces: their parts go with the write."""
+        return [ref for ref in refs if ref.field in self.values]
+
+    def refs_after(self, refs: Iterable[PartRef]) -> tuple[PartRef, ...]:
+        """Return the references of the root after this write; `refs` are those before it."""
+        return (*(ref for ref in refs if ref.field not in self.values), *(ref for ref, _ in self.parts))
+
+    def write_transforms(self, transforms: Any, gone: Iterable[PartRef]) -> None:
+        """Add the transforms of the root, if it has a log: append the segment to that, and add to the counts.
+
+        Firestore returns their results in this order: log, weight, parts, steps, bytes. `counts_after` reads them.
+
+        Args:
+            transforms: The transforms of the write.
+            gone: The references that the update replaces.
+        """
+        if self.segment is None:
+            return
+        change = self.change
+        write_segment(_transform(transforms, "log").append_missing_elements.values.add(), self.segment)
+        more = part_count(ref for ref, _ in self.parts) - part_count(gone)
+        steps = change.new_steps
+        if steps is None:
+            steps = len(change.cache) - len(tuple(change.remove))
+        _transform(transforms, "weight").increment.integer_value = self.segment.weight()
+        _transform(transforms, "parts").increment.integer_value = more
+        for name, by in (("steps", steps), ("bytes", self.size if change.new_bytes is None else change.new_bytes)):
+            transform = transforms.add()
+            transform.field_path = f"summary.{name}"
+            transform.increment.integer_value = by
+
+    def counts_after(
+        self, weight: int, parts: int, *, refs: Iterable[PartRef], results: Sequence[Any]
+    ) -> tuple[int, int]:
+        """Return the weight of the log and the count of parts after this write.
+
+        Args:
+            weight: The weight before it.
+            parts: The count of parts before it.
+            refs: The references of the root before it.
+            results: What Firestore returned for the transforms; empty if the reply was lost, or if there were none.
+        """
+        if len(results) > 2:
+            return results[1].integer_value, results[2].integer_value
+        weight += 0 if self.segment is None else self.segment.weight()
+        return weight, parts + part_count(ref for ref, _ in self.parts) - part_count(self.gone(refs))
+
+
+def _transform(transforms: Any, name: str) -> Any:
+    transform = transforms.add()
+    transform.field_path = f"{PAYLOAD}.{name}"
+    return transform
