@@ -12,7 +12,7 @@ from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
 from .._commit.conflict import Conflict, conflict_with
 from .._commit.history import history_since
-from .._commit.pending_write import PendingWrite, if_updated_at, part_names_of, send
+from .._commit.pending_write import CommitResult, PendingWrite, if_updated_at, part_names_of
 from .._document.stored_document import AGE, EXISTENCE, PART_COUNT, StoredDocument
 from .._document.stored_values import PARTS
 from .._document.version import AsRead, Exactly, Version
@@ -134,14 +134,22 @@ class _VersionDeletionJudge:
         return Conflict(conflict_with(self._collection, self._id, self._version, stored), stored)
 
 
-async def delete_as_read(collection: Collection, id: str, document: StoredDocument, *, deadline: Deadline) -> None:
-    """Delete a document as it was read, with its parts.
+class _PurgeJudge:
+    """Judges the deletion of a document as it was read."""
 
-    Raises:
-        Refused: The document was written since.
-        Ambiguous: The reply was lost.
-    """
-    await send(collection, await _deletion_of(collection, id, document, deadline), deadline)
+    mask: Final = EXISTENCE
+    is_maintenance: Final = False
+
+    def __init__(self, first: PendingWrite, document: StoredDocument, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self._first = first
+        self._document = document
+
+    async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult | None:
+        """Return the same deletion again, unless somebody has written or deleted the document since."""
+        if stored is None:  # rows 25, 27
+            return None if attempts.lost is None else CommitResult(updated=self._document.updated)
+        return self._first if stored.updated == self._document.updated else None  # rows 26, 27
 
 
 async def part_names(collection: Collection, id: str, deadline: Deadline) -> list[str]:
@@ -252,12 +260,13 @@ async def _delete(collection: Collection, documents: list[StoredDocument]) -> li
     async def one(document: StoredDocument, *, lost: Ambiguous | None) -> None:
         id = document.id
         try:
-            await delete_as_read(collection, id, document, deadline=deadline)
-        except (Refused, Ambiguous) as failure:
-            lost = failure if isinstance(failure, Ambiguous) else lost
-            # If a reply was lost and the document is gone, it counts as deleted here: nothing tells who has deleted it.
-            if lost is None or await collection.get(id, deadline, mask=EXISTENCE) is not None:
-                stayed.add(id)
+            first = await _deletion_of(collection, id, document, deadline)
+            judge = _PurgeJudge(first, document, deadline)
+            deleted = await commit(collection, id, judge, first=first, attempts=Attempts(lost=lost))
+        except Refused:
+            deleted = None
+        if deleted is None:
+            stayed.add(id)
 
     await delete_documents(collection, documents, deadline, one)
     return [document for document in documents if document.id not in stayed]

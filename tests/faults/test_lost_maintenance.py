@@ -10,7 +10,7 @@ import pytest
 
 from firestore_flowstate import CacheEntry, FlowStateSettings
 from firestore_flowstate._operations.orphans import collect
-from tests.faults.commits import lose_reply
+from tests.faults.commits import lose_reply, lose_request
 from tests.faults.writes import Store, a_state, in_layout, incompressible
 from tests.rpc.tcp_proxy import TcpProxy
 
@@ -46,6 +46,21 @@ async def test_purge(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
     purging = troubled.purge(older_than=timedelta(0))
     report = await lost(direct, proxy, purging, root=IDS[-1], id=IDS[-1])
     assert (5, 5) == (report, report.unfinished)
+    assert 0 == await direct.count()
+
+
+async def test_purge_of_a_state_with_parts_whose_request_is_lost(
+    direct: Store, troubled: Store, proxy: TcpProxy
+) -> None:
+    """It is deleted by another attempt, and counted."""
+    state = a_state("large")
+    state.cache["large"] = CacheEntry(value=incompressible(2_000_000))
+    await direct.save("large", state)
+    await troubled.load("any")
+
+    report = await lose_request(proxy, troubled.purge(older_than=timedelta(0)), root="large")
+
+    assert 1 == report
     assert 0 == await direct.count()
 
 

@@ -350,6 +350,30 @@ def test_no_two_classes_have_one_name() -> None:
     assert set() == {name for name, times in classes.items() if times > 1}
 
 
+COMMITS = {
+    "_commit.pending_write": ("send", "_write_ahead"),  # what the loop sends, and the parts before it
+    "_commit.conflict": ("withdraw",),  # parts of a write that was not stored, under a condition on the root
+    "_operations.bulk": ("save_many",),  # up to 100 at once; each goes through the loop if that fails
+    "_operations.deleting": ("delete_documents",),  # the same for delete_many and purge
+    "_operations.orphans": ("_delete",),  # parts that no root names, under a condition on the root
+}
+"""Who sends a commit. docs/architecture.md ("Committing a write") says why these do, and why it is safe."""
+
+
+def test_commits_are_sent_by_one_loop() -> None:
+    """Only it knows what to do if a reply is lost. The others need no answer, or hand what they sent to it."""
+    senders = {
+        (_name(path), function.name)
+        for path in MODULES
+        for function in ast.parse(path.read_text()).body
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("connection.commit")
+    }
+
+    assert {(room, function) for room, functions in COMMITS.items() for function in functions} == senders
+
+
 def test_versions_are_made_in_one_place() -> None:
     """What a version has is decided once, whoever reads or writes a document."""
     makers = {
