@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ._commit.conflict import Conflict
     from ._document.version import Expectation, Version
     from ._rpc.connection import Connection
-
-_Value = TypeVar("_Value")
 
 
 class FirestoreFlowStateStore(VersionedFlowStateStore):
@@ -76,8 +74,10 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         self._client = client
         self._connecting: SharedWork[Connection] = SharedWork()
         self._importing: SharedWork[None] = SharedWork()
-        self._has_imported_all = False
-        self._connection: Connection | None = None
+        # How far this process has come, in the order in which `_begin` goes. After these the connection is linked: the
+        # database and its credentials are looked up, in a forked child again.
+        self._connection: Connection | None = None  # the first operations are imported, and with them grpc
+        self._has_imported_all = False  # the other operations too, which no load, save and update waits for
         self._collection: Collection | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -171,7 +171,9 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         self, id: str, state: FlowState, if_version: str | Unset | None, timeout: float | None
     ) -> Conflict | None:
         """Store the whole state; return the conflict if another writer was first."""
-        content = self._as_it_is(check_state(id, state))
+        content = check_state(id, state)
+        if self._waits_first(is_first=True):
+            content = detached(content)
         collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
         expected = self._expected(id, if_version)
         try:
@@ -216,7 +218,8 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
             trace_context=trace_context,
             extra=extra,
             expire_after=expire_after,
-            is_detached=isinstance(if_version, Unset) or not self._is_linked,  # without a version, a read comes first
+            # Without a version, a read comes first.
+            is_detached=isinstance(if_version, Unset) or self._waits_first(is_first=True),
         )
         collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
         base = None if isinstance(if_version, Unset) else self._version(id, if_version)
@@ -340,8 +343,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         check_states(states)
         states = dict(states)
-        # Copied before the rest is imported: the caller may change the states meanwhile.
-        contents = self._as_it_is(states) if self._has_imported_all else detached(states)
+        contents = detached(states) if self._waits_first(is_first=False) else states
         collection, deadline = await self._begin(timeout, writes=states)
         await _operations.bulk.save_many(collection, states, deadline, contents=contents)
 
@@ -481,7 +483,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         """Begin a call: return the collection, and the deadline that the call has from now on.
 
         Every method begins with it. So do `backup`, `doctor` and `inspection`, which may use `_operations` afterwards.
-        All modules of this package may call it, and nobody else.
+        All modules of this package may call it, and its tests, and nobody else.
 
         Args:
             timeout: Seconds that the call may take; None: those of the settings.
@@ -513,9 +515,9 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     def _connect(self) -> Connection:
         """Import the code that calls Firestore, with grpc and protobuf, and return the connection. Runs on a thread.
 
-        This is the one place of the store that imports these. It takes 0.1 s, for which no event loop should stand
-        still, and which a process that never calls Firestore should not spend. A process without grpc can be forked in
-        any way.
+        Of the operations it imports the first ones. `_import_all` imports the others, when a call needs one of them. It
+        takes 0.1 s, for which no event loop should stand still, and which a process that never calls Firestore should
+        not spend. A process without grpc can be forked in any way.
         """
         with fork.held_off():
             _operations.import_first()
@@ -532,14 +534,13 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
             _operations.import_all()
             self._has_imported_all = True
 
-    def _as_it_is(self, value: _Value) -> _Value:
-        """Return the value to encode: a copy if the store has to connect first, since it may be changed meanwhile."""
-        return value if self._is_linked else detached(value)
+    def _waits_first(self, *, is_first: bool) -> bool:
+        """Return whether `_begin` waits for an import or the connection, so that the caller may change its arguments.
 
-    @property
-    def _is_linked(self) -> bool:
-        """Whether this process is connected, so that a call encodes its arguments before it waits for anything."""
-        return self._connection is not None and self._connection.is_linked
+        They are copied then. Otherwise a call encodes them before it waits for anything.
+        """
+        connection = self._connection
+        return connection is None or not connection.is_linked or not (is_first or self._has_imported_all)
 
     def _expected(self, id: str, if_version: str | Unset | None) -> Expectation:
         if isinstance(if_version, Unset):
