@@ -23,7 +23,7 @@ from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..unset import UNSET
 from .conflict import Conflict, conflict_with, found_version, withdraw
 from .history import History, HistoryEnded, history_since
-from .pending_write import CommitResult, PendingWrite, expected_update_time, part_names_of, send
+from .pending_write import CommitResult, PendingWrite, commit_batches, expected_update_time, part_names_of
 
 
 @dataclass(kw_only=True)
@@ -101,7 +101,7 @@ async def commit(
     while True:
         try:
             if pending is not None:
-                outcome = await _send(collection, pending, judge)
+                outcome = await _attempt(collection, pending, judge)
                 if isinstance(outcome, CommitResult):
                     return outcome
                 refused = outcome if isinstance(outcome, Refused) else None
@@ -291,10 +291,10 @@ class StateJudge:
         return tuple(part for part in parts if part in found)
 
 
-async def _send(collection: Collection, pending: PendingWrite, judge: Judge) -> CommitResult | Ambiguous | Refused:
+async def _attempt(collection: Collection, pending: PendingWrite, judge: Judge) -> CommitResult | Ambiguous | Refused:
     """Send the write once; return how that ended. Raise Refused if no other writer can be the reason of a refusal."""
     try:
-        return await send(collection, pending, judge.deadline)
+        return await commit_batches(collection, pending, judge.deadline)
     except Ambiguous as lost:
         return lost
     except Refused as refusal:

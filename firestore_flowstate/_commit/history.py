@@ -155,9 +155,9 @@ class History:
         return next((document for document in new if is_ours(document)), None)
 
     async def _as_of(self, micros: int) -> StoredDocument | None:
-        at = Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+        read_time = Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
         try:
-            return await self.collection.get(self.id, self.deadline, read_time=at)
+            return await self.collection.get(self.id, self.deadline, read_time=read_time)
         except StoreUnavailableError:
             raise
         except BackendError as error:  # the time is too long ago

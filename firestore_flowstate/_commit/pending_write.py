@@ -156,8 +156,8 @@ class CommitResult:
     root: Root | None = None
 
 
-async def send(collection: Collection, pending: PendingWrite, deadline: Deadline) -> CommitResult:
-    """Commit the write once.
+async def commit_batches(collection: Collection, pending: PendingWrite, deadline: Deadline) -> CommitResult:
+    """Commit the batches of the write once, those of parts first.
 
     Raises:
         Refused: The write was not stored. Parts of it may have been.

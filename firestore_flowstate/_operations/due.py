@@ -101,9 +101,9 @@ class _Source:
             shard=self.shard,
         )
 
-        async def ask(at: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
+        async def ask(read_time: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
             return await collection.connection.run_query_at(
-                collection.parent, structured, deadline=self.deadline, read_time=at
+                collection.parent, structured, deadline=self.deadline, read_time=read_time
             )
 
         documents = (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)

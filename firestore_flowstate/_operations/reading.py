@@ -179,9 +179,9 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
     document = await collection.get(id, deadline)
     if document is None:
         return None
-    at = Timestamp(seconds=document.updated.seconds, nanos=document.updated.nanos)
+    read_time = Timestamp(seconds=document.updated.seconds, nanos=document.updated.nanos)
     # Read as of the update_time of the root: all its parts were there at that time.
-    resolved = await fetch(collection, id, document.read_refs(), deadline, read_time=at)
+    resolved = await fetch(collection, id, document.read_refs(), deadline, read_time=read_time)
     if resolved is None:
         raise FlowStateDecodeError("parts that it refers to are missing")
     return decode(collection, document, resolved)

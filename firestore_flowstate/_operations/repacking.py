@@ -166,7 +166,7 @@ class _RewrapJudge:
                 "when it is quieter.",
                 flow_id=self._id,
             )  # row 24
-        pending = await _pending_write(self._collection, self._id, stored)
+        pending = await _rewrap_write(self._collection, self._id, stored)
         if pending is None:
             return None if attempts.lost is None else CommitResult(updated=stored.updated)  # row 23
         self._tries += 1
@@ -174,7 +174,7 @@ class _RewrapJudge:
         return pending  # row 22
 
 
-async def _pending_write(collection: Collection, id: str, document: StoredDocument) -> PendingWrite | None:
+async def _rewrap_write(collection: Collection, id: str, document: StoredDocument) -> PendingWrite | None:
     """Return the write that packs a document again; None if it is packed as it should be, or was replaced meanwhile."""
     context = collection.context(id)
     try:

@@ -93,9 +93,9 @@ class Stream:
             collection.collection_id, self.query, limit=None, shard=self.shard, native_by_status=native_by_status
         )
 
-        async def ask(at: Timestamp | None) -> tuple[int, Timestamp | None]:
+        async def ask(read_time: Timestamp | None) -> tuple[int, Timestamp | None]:
             return await collection.connection.count(
-                collection.parent, structured, deadline=self.deadline, read_time=at
+                collection.parent, structured, deadline=self.deadline, read_time=read_time
             )
 
         return (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)
@@ -146,9 +146,9 @@ class Stream:
         partial = self.fields is None and fields is not None
         structured = self.structured(count, fields)
 
-        async def ask(at: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
+        async def ask(read_time: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
             return await collection.connection.run_query_at(
-                collection.parent, structured, deadline=self.deadline, read_time=at
+                collection.parent, structured, deadline=self.deadline, read_time=read_time
             )
 
         documents = (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)

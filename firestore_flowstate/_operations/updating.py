@@ -182,7 +182,7 @@ async def _update_serialized(
         own = packed.change.own_duration_after(base.expire_after)
         expire_at = collection.expire_at(packed.status_inputs_after(base.status_inputs).status, own)
     refs = base.part_refs if base.part_refs is not None else replaceable or ()
-    pending = _pending_write(collection, id, packed, base, expire_at, refs)
+    pending = _update_write(collection, id, packed, base, expire_at, refs)
     for compactions in range(_COMPACTIONS + 1):
         try:
             result = await commit_write(collection, pending, deadline)
@@ -206,7 +206,7 @@ def _lacks_parts(collection: Collection, change: Change, base: Version) -> bool:
     return base.expires is not None or own is not None or collection.settings.expire_after is not None
 
 
-def _pending_write(
+def _update_write(
     collection: Collection,
     id: str,
     packed: Update,
@@ -236,7 +236,7 @@ def _pending_write(
         gone=part_names_of(collection, id, gone),
         stay=stay,
         expire_at=expires,
-        fit=lambda root: _pending_write(collection, id, packed, base, expire_at, root.refs),
+        fit=lambda root: _update_write(collection, id, packed, base, expire_at, root.refs),
     )
 
 

@@ -36,7 +36,7 @@ class NoDocument(Exception):  # noqa: N818  # an outcome, as in `outcome`
     """No document has the name that was asked for."""
 
 
-async def send(
+async def call(
     link: Link,
     method: str,
     request: bytes,
@@ -59,11 +59,11 @@ async def send(
         CallFailed: An attempt failed in a way that `again` does not allow.
         Exhausted: The deadline is too near for another attempt.
     """
-    call = until(deadline, partial(link.call, method, request, link.metadata_of(*route)), again=again)
+    attempts = repeat(deadline, partial(link.call, method, request, link.metadata_of(*route)), again=again)
     trace = sys.modules.get("opentelemetry.trace")  # there if the application has imported it: this package never does
     if trace is None:
-        return await call
-    return await traced(call, trace, method=method, database=link.database.name)
+        return await attempts
+    return await traced(attempts, trace, method=method, database=link.database.name)
 
 
 async def read(
@@ -71,7 +71,7 @@ async def read(
 ) -> list[bytes]:
     """Return the server's messages to a request that changes nothing, tried again until the deadline.
 
-    The arguments are those of `send`, and `flow_id`, the flow state that errors are to name.
+    The arguments are those of `call`, and `flow_id`, the flow state that errors are to name.
 
     Raises:
         NoDocument: The document of a GetDocument is not there.
@@ -79,7 +79,7 @@ async def read(
     """
     database = link.database.name
     try:
-        return await send(link, method, request.SerializeToString(), route, deadline=deadline, again=read_again)
+        return await call(link, method, request.SerializeToString(), route, deadline=deadline, again=read_again)
     except CallFailed as failure:
         if failure.code == "NOT_FOUND" and method == "GetDocument" and not is_about_database(failure):
             raise NoDocument from failure
@@ -123,7 +123,7 @@ def _varint(number: int) -> bytes:
     return bytes(groups)
 
 
-async def until(
+async def repeat(
     deadline: Deadline, attempt: Callable[[float], Awaitable[_Result]], *, again: Callable[[CallFailed], bool]
 ) -> _Result:
     """Return what `attempt` returns, called again with growing pauses for as long as `again` and the deadline allow.

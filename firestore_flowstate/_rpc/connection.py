@@ -12,7 +12,7 @@ from ..errors import BackendError, DeadlineError, StoreUnavailableError
 from ..settings import FlowStateSettings
 from . import fork
 from .call_errors import exhausted_error, is_about_database, no_loop_error, public_error, unanswered_error
-from .calling import NoDocument, parsed, read, send, serialized_commit
+from .calling import NoDocument, call, parsed, read, serialized_commit
 from .concurrency import SharedWork
 from .database import database_of_settings
 from .deadline import Deadline
@@ -124,7 +124,7 @@ class Connection:
         database = link.database.name
         request = serialized_commit(database, writes)
         try:
-            [reply] = await send(link, "Commit", request, ("database", database), deadline=deadline, again=commit_again)
+            [reply] = await call(link, "Commit", request, ("database", database), deadline=deadline, again=commit_again)
         except CallFailed as failure:
             if is_ambiguous(failure):
                 raise Ambiguous(str(failure)) from failure

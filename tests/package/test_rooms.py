@@ -351,7 +351,7 @@ def test_no_two_classes_have_one_name() -> None:
 
 
 COMMITS = {
-    "_commit.pending_write": ("send", "_write_ahead"),  # what the loop sends, and the parts before it
+    "_commit.pending_write": ("commit_batches", "_write_ahead"),  # what the loop sends, and the parts before it
     "_commit.conflict": ("withdraw",),  # parts of a write that was not stored, under a condition on the root
     "_operations.bulk": ("save_many",),  # up to 100 at once; each goes through the loop if that fails
     "_operations.deleting": ("delete_documents",),  # the same for delete_many and purge
