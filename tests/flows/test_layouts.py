@@ -62,14 +62,14 @@ OPERATIONS: dict[str, Callable[[Run, str], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_a_name_that_utf8_cannot_hold_is_refused_at_once(store: FirestoreFlowStateStore, operation: str) -> None:
-    """Half of a surrogate pair is refused by the same error in each layout, whatever is named so."""
+    """A lone surrogate is refused by the same error in each layout, whatever is named so."""
     flows = Flows(store)
 
     @flows.flow
     async def named(run: Run) -> None:
         await OPERATIONS[operation](run, "\ud800")
 
-    with pytest.raises(FlowFailedError, match=r"ValueError: '\\ud800' cannot be the name of a step: it has half of a"):
+    with pytest.raises(FlowFailedError, match=r"ValueError: '\\ud800' cannot be the name of a step: it contains a lone"):
         await asyncio.wait_for(flows.run(named, id="x"), 10)
     await flows.close()
 
