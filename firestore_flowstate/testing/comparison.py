@@ -22,6 +22,10 @@ def same_state(one: FlowState, other: FlowState) -> bool:
 
         state = FlowState.start(name="publish", input=1)
         assert not same_state(state, state.model_copy(update={"input": 1.0}))
+
+    Args:
+        one: A flow state.
+        other: Another one.
     """
     return bool(exactly(one) == exactly(other))
 
@@ -34,6 +38,9 @@ def exactly(value: Any) -> Any:
     ::
 
         assert exactly([1, True]) == ["int 1", "bool True"]
+
+    Args:
+        value: The flow state, or the value.
     """
     if isinstance(value, FlowState):
         form = {key: exactly(part) for key, part in value.model_dump(by_alias=True).items()}

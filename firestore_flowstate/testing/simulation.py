@@ -55,7 +55,11 @@ class Simulation:
     repeated: Sequence[str] = ()
 
     def ends_as(self, other: Simulation) -> str | None:
-        """Return in words how the two end differently, or None if they end alike."""
+        """Return in words how the two end differently, or None if they end alike.
+
+        Args:
+            other: A simulation of the same flow, such as one without crashes.
+        """
         mine, others = self._end(), other._end()
         return None if mine == others else f"{mine}\n  instead of\n{others}"
 
