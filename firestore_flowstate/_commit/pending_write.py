@@ -125,18 +125,18 @@ class PendingWrite:
         Args:
             limit: How many bytes a batch may have.
         """
-        root = self.conditional_write()
+        write = self.conditional_write()
         if not (self.parts or self.stay or self.gone):
-            return [[root]]
+            return [[write]]
         others = [*(_expiry(name, self.expire_at) for name in self.stay), *(Write(delete=name) for name in self.gone)]
         if not self.parts:
-            return [[root, *others]]
+            return [[write, *others]]
         parts = [part.write(self.expire_at) for part in self.parts]
         touches = [_expiry(part.name, self.expire_at) for part in self.parts]
-        *ahead, last = _split(parts, limit, first=sum(map(size_of, [root, *others, *touches])))
+        *ahead, last = _split(parts, limit, first=sum(map(size_of, [write, *others, *touches])))
         for part in (part for batch in ahead for part in batch):
             write_part_expiry(part.update, None)
-        return [*ahead, [root, *last, *touches[: len(parts) - len(last)], *others]]
+        return [*ahead, [write, *last, *touches[: len(parts) - len(last)], *others]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,8 +139,8 @@ def _model_form(value: Any, path: str, depth: int) -> Any:
         exclude_if = getattr(field, "exclude_if", None)
         excluded = field.exclude or (exclude_if is not None and exclude_if(member))
         if not excluded:
-            place = read_by(name, field, config, member_path)
-            put(form, place, _field_form(value, name, member_path, depth + len(place) - 1, config), member_path)
+            keys = read_by(name, field, config, member_path)
+            put(form, keys, _field_form(value, name, member_path, depth + len(keys) - 1, config), member_path)
         elif not is_default(member, field, {other: getattr(value, other, None) for other in fields}):
             raise unstorable(member_path, "a field that its model excludes from dumps, whose value would be lost")
     if decorators.computed_fields and config.get("extra", "ignore") == "ignore":  # others would keep it, or refuse it

@@ -121,9 +121,9 @@ def _left_out(annotations: Sequence[Any], value: Any, dumped: Any, path: str) ->
             types = [*(types[key] for types in typed if key in types), *others]
             inside.append((types, value[key], dumped[key], f"{path}[{shown_key(key)}]"))
     elif isinstance(value, (list, tuple, deque)) and isinstance(dumped, (list, tuple, deque)):
-        for place, (one, dumped_one) in enumerate(zip(value, dumped, strict=False)):
-            types = [kind for kind in map(partial(_type_at, place), kinds) if kind is not None]
-            inside.append((types, one, dumped_one, f"{path}[{place}]"))
+        for index, (one, dumped_one) in enumerate(zip(value, dumped, strict=False)):
+            types = [kind for kind in map(partial(_type_at, index), kinds) if kind is not None]
+            inside.append((types, one, dumped_one, f"{path}[{index}]"))
     found = (_left_out(*one) for one in inside if one[0])
     return next((path for path in found if path is not None), None)
 
@@ -147,14 +147,14 @@ def _kinds(annotations: Sequence[Any]) -> list[Any]:
     return kinds
 
 
-def _type_at(place: int, kind: Any) -> Any:
-    """Return the type of the member at that place of a sequence; None: the kind does not tell, or is not a sequence."""
+def _type_at(index: int, kind: Any) -> Any:
+    """Return the type of the member at that index of a sequence; None: the kind does not tell, or is not a sequence."""
     types = tuple(_types_of_members(kind).values()) or get_args(kind)
     if not _is_of(kind, tuple):
         return types[0] if types and _is_of(kind, Collection) and not _is_of(kind, Mapping) else None
     if len(types) == 2 and types[1] is Ellipsis:
         return types[0]
-    return types[place] if place < len(types) else None
+    return types[index] if index < len(types) else None
 
 
 def _is_of(kind: Any, base: type[Any]) -> bool:
@@ -276,7 +276,7 @@ def check_read(form: dict[str, Any], fields: Mapping[str, Any], config: Mapping[
     """Raise FlowStateEncodeError if validation would find another value for a field in the form, by an AliasPath."""
     for name, field in fields.items():
         choices = _choices(field, config)
-        texts = [place for place, choice in enumerate(choices) if isinstance(choice, str)]
+        texts = [index for index, choice in enumerate(choices) if isinstance(choice, str)]
         first = texts[0] if texts else len(choices) if _is_read_by_name(config) else 0  # what the field is stored under
         stored = form.get(str(choices[first]) if texts else name, PydanticUndefined)
         for choice in choices[:first]:

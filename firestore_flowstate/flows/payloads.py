@@ -57,9 +57,9 @@ def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step
             f"The schema that the run {id!r} stores for {step!r} cannot be used: {error}", flow_id=id, step=step
         ) from error
     if problem is not None:
-        place = "".join(f"{part}: " for part in ["/".join(map(str, problem.absolute_path))] if part)
+        path = "".join(f"{part}: " for part in ["/".join(map(str, problem.absolute_path))] if part)
         raise InvalidPayloadError(
-            f"The answer to {step!r} of the run {id!r} does not fit: {place}{_reason(problem)}", flow_id=id, step=step
+            f"The answer to {step!r} of the run {id!r} does not fit: {path}{_reason(problem)}", flow_id=id, step=step
         )
 
 
