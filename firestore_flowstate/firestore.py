@@ -521,7 +521,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         """
         with fork.held_off():
             _operations.import_first()
-            if self._settings.layout == "native":
+            if _document.layouts.LAYOUTS[self._settings.layout].is_genkits:
                 from ._rpc import client  # noqa: F401  # native documents hold its types; the import takes 0.2 s
             from ._rpc.connection import Connection
 

@@ -11,6 +11,7 @@ from zlib import crc32
 
 from .._document.builtin_codecs import Keyring
 from .._document.head import expiry
+from .._document.layouts import Layout
 from .._document.payload import DocumentContext, Payloads
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import PARTS
@@ -63,15 +64,15 @@ class MixedLayoutsWarning:
     If Genkit JS uses the collection, it cannot read that one.
 
     Attributes:
-        met_native: Whether the store has met a native document.
+        met_genkits: Whether the store has met a document that Genkit JS reads.
     """
 
-    met_native: bool = False
+    met_genkits: bool = False
     _warned: bool = False
 
-    def about_to_serialize(self, *, path: str) -> None:
-        """Note that a document is about to be written whole to the collection with this path."""
-        if self._warned or not self.met_native:
+    def about_to_write(self, layout: Layout, *, path: str) -> None:
+        """Note that a document is about to be written whole, in this layout, to the collection with this path."""
+        if self._warned or layout.is_genkits or not self.met_genkits:
             return
         self._warned = True
         warnings.warn(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import ValidationError
 
@@ -71,6 +71,30 @@ class StatusInputs(NamedTuple):
         if self.blocked:
             return "blocked"
         return "running" if self.executed else "scheduled"
+
+
+class Shown(NamedTuple):
+    """What a summary shows of a document beside the fields that both layouts have.
+
+    Attributes:
+        status: What the flow does.
+        step_count: How many steps are in the cache; 0 if the layout does not tell.
+        size_bytes: About how many bytes of JSON the state has; 0 if the layout does not tell.
+        last_end_time: When the last execution ended, in milliseconds since the epoch; None: there is none.
+        error_line: The first line of the error that ended the flow; None: there is none, or it is encrypted.
+        extra: The unknown keys, as far as a projection without their names shows them.
+    """
+
+    status: FlowStatus
+    last_end_time: int | float | None
+    error_line: str | None
+    step_count: int = 0
+    size_bytes: int = 0
+    extra: Mapping[str, Value] = {}  # nobody changes it
+
+
+Reason: TypeAlias = tuple[Literal["hidden", "native"], str]
+"""Why lists do not show a document: the kind of the finding, and its message."""
 
 
 def check_head(state: FlowState) -> None:
@@ -318,3 +342,44 @@ def write_scalar(message: Value, value: Any) -> None:
         message.string_value = value
     else:
         write_number(message, value)
+
+
+def write_blocked(head: Any, blocked: BlockedOnStep | None) -> None:
+    """Write the readable part of the blocked step."""
+    if blocked is None:
+        head["blockedOnStep"].null_value = 0
+    else:
+        head["blockedOnStep"].map_value.fields["name"].string_value = blocked.name
+
+
+def write_summary(
+    head: Any,
+    *,
+    steps: int | None = None,
+    size: int | None = None,
+    executions: Sequence[FlowStateExecution] = (),
+    operation: Operation | None = None,
+    encrypted: bool,
+) -> None:
+    """Write what summaries show, as far as it is given."""
+    end = last_end_time(executions)
+    line = None if operation is None or encrypted else error_line(operation)
+    if (steps, size, end, line) == (None, None, None, None):
+        return  # to name the summary would give the head a value without a type, which Firestore refuses
+    summary = head["summary"].map_value.fields
+    if steps is not None:
+        summary["steps"].integer_value = steps
+    if size is not None:
+        summary["bytes"].integer_value = size
+    if end is not None:
+        write_number(summary["lastEnd"], end)
+    if line is not None:
+        summary["errorLine"].string_value = line
+
+
+def write_extra(head: Any, shown: Mapping[str, str | int | float | bool]) -> None:
+    """Write the unknown keys of the head."""
+    for key, value in shown.items():
+        write_scalar(head[key], value)
+        # Repeated in the summary, all of which a projection can ask for without knowing the keys.
+        write_scalar(head["summary"].map_value.fields["extra"].map_value.fields[key], value)

@@ -1,103 +1,133 @@
-"""The two layouts as objects: how each encodes a state, and how a state is read out of a document of either."""
+"""The layouts: what each knows of how a document holds a state, so that nobody else asks which one it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import ClassVar, Final, Protocol
 
-from .._own_fields import HEAD_FIELDS, NATIVE_FIELDS, PAYLOAD
-from ..errors import FlowStateDecodeError
+from .._rpc.messages import Document
 from ..models import FlowState
-from .encoded_state import EncodedState, encode_state, state_from_wire
-from .log import merge_unpacked, packed_values
-from .native import encode_native_state, read_native
-from .native_values import ReferenceOf, read_value
+from ..unset import Unset
+from .difference import Change
+from .encoded_state import EncodedState
+from .head import Reason, Shown, StatusInputs
+from .native import NativeLayout
+from .native_values import ReferenceOf
 from .payload import DocumentContext, Payloads
-from .root import Root
+from .serialized import SerializedLayout
 from .stored_document import LayoutName, StoredDocument
-from .stored_values import bytes_of
-
-Reader: TypeAlias = Callable[[StoredDocument, Mapping[str, bytes], DocumentContext, ReferenceOf], FlowState]
-"""A function that takes a whole document, the bytes of each reference to parts by its name, the document's context, and
-a function that makes DocumentReferences. It returns the flow state, or raises FlowStateDecodeError."""
-
-_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # extra has "name" if the name is null
+from .update import Update
+from .version import Expectation, Written
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(Protocol):
     """How documents hold states.
 
     Attributes:
-        check_readable: Raises FlowStateDecodeError if the settings require encryption and the layout has none.
-        read_state: Reads a state.
-        encode: Encodes a state. Two values have the same text if and only if this layout stores them alike.
+        name: Its name, as settings and versions have it.
+        packs_values: Whether codecs pack its values: so they can be encrypted, and rewrapped with another key.
+        has_log: Whether a document keeps its steps as a log, which can be compacted.
+        has_head: Whether a document has fields with its status and its shard, by which queries find it.
+        is_genkits: Whether Genkit JS reads it, and Firestore's own types are its values.
     """
 
-    check_readable: Callable[[Payloads], None]
-    read_state: Reader
-    encode: Callable[[FlowState], EncodedState]
+    name: ClassVar[LayoutName]
+    packs_values: ClassVar[bool]
+    has_log: ClassVar[bool]
+    has_head: ClassVar[bool]
+    is_genkits: ClassVar[bool]
+
+    def check_readable(self, payloads: Payloads) -> None:
+        """Raise FlowStateDecodeError if the settings require encryption and the layout has none."""
+
+    def read_state(
+        self,
+        document: StoredDocument,
+        resolved: Mapping[str, bytes],
+        context: DocumentContext,
+        reference_of: ReferenceOf,
+    ) -> FlowState:
+        """Return the state of a document.
+
+        Args:
+            document: The document, whole.
+            resolved: The bytes of each of its references to parts, by the name of that.
+            context: The context of the document.
+            reference_of: Makes DocumentReferences.
+
+        Raises:
+            FlowStateDecodeError: A value cannot be read; the text says which.
+        """
+
+    def encode(self, state: FlowState) -> EncodedState:
+        """Encode a state. Two values have the same text if and only if this layout stores them alike."""
+
+    def write_state(
+        self,
+        document: Document,
+        state: FlowState,
+        context: DocumentContext,
+        *,
+        expected: Expectation,
+        expire_at: datetime | None,
+    ) -> Written:
+        """Fill a document with a whole state.
+
+        Args:
+            document: The document to fill. Its name is not set here.
+            state: What to store.
+            context: The context of the document.
+            expected: What the write expects to replace.
+            expire_at: When the state expires; None: it does not.
+
+        Raises:
+            FlowStateEncodeError: A value cannot be stored, or the settings require encryption and the layout has none.
+            FlowStateTooLargeError: The state is larger than the layout can hold.
+        """
+
+    def pack_update(self, change: Change, context: DocumentContext) -> Update:
+        """Pack what a change names. Raises what `write_state` raises, as far as that is known by now."""
+
+    def write_update(
+        self, document: Document, update: Update, base: StatusInputs, expire_at: datetime | Unset | None
+    ) -> list[str]:
+        """Fill a document with the fields that an update replaces; return the field paths of its mask.
+
+        Args:
+            document: The document to fill.
+            update: What to write, as `pack_update` has returned it.
+            base: What the status of the version that it goes on top of follows from.
+            expire_at: When the state expires from now on; UNSET: as before.
+
+        Raises:
+            FlowStateEncodeError: A value cannot be stored.
+        """
+
+    def has_made(
+        self, document: Document, mask: Sequence[str] | None, stored: StoredDocument, base: StoredDocument | None
+    ) -> bool:
+        """Return whether a write has made a stored document, if the layout has no revision to tell by.
+
+        Args:
+            document: The document of the write.
+            mask: The mask of the write; None: it replaces the whole document.
+            stored: The document that is stored.
+            base: The document before that; None if the write replaces whatever is stored.
+        """
+
+    def read_shown(self, document: StoredDocument) -> Shown:
+        """Return what a summary shows of a document, whole or read by `summary.summary_mask`.
+
+        Raises:
+            FlowStateDecodeError: A field is damaged; the text names it.
+        """
+
+    def hidden_by_shard(self, document: StoredDocument, shards: int) -> Reason | None:
+        """Return why lists over so many shards, more than one, do not show a document; None if they do."""
+
+    def contradictions(self, document: StoredDocument, state: FlowState) -> Iterator[str]:
+        """Yield a message for each field of a document that queries go by and that differs from its state."""
 
 
-def layout_of(document: StoredDocument) -> Layout:
-    """Return the layout of a document."""
-    return LAYOUTS[document.layout]
-
-
-def _read_serialized(
-    document: StoredDocument, resolved: Mapping[str, bytes], context: DocumentContext, reference_of: ReferenceOf
-) -> FlowState:
-    return read_state(document.read_root(), resolved, context, flow_id=document.id, native=reference_of)
-
-
-def _read_native(
-    document: StoredDocument, resolved: Mapping[str, bytes], context: DocumentContext, reference_of: ReferenceOf
-) -> FlowState:
-    return read_native(document.message, flow_id=document.id, reference_of=reference_of)
-
-
-LAYOUTS: Final[Mapping[LayoutName, Layout]] = {
-    "serialized": Layout(
-        check_readable=lambda payloads: None,  # whether a value is encrypted is seen when it is unpacked
-        read_state=_read_serialized,
-        encode=encode_state,
-    ),
-    "native": Layout(check_readable=Payloads.check_native, read_state=_read_native, encode=encode_native_state),
-}
-
-
-def read_state(
-    root: Root, resolved: Mapping[str, bytes], context: DocumentContext, *, flow_id: str, native: ReferenceOf
-) -> FlowState:
-    """Return the flow state of a root and its parts.
-
-    Args:
-        root: The root.
-        resolved: The bytes of each reference, by its name.
-        context: The context of the document.
-        flow_id: The id it is stored under.
-        native: Makes DocumentReferences, of values that others have put into the head.
-
-    Raises:
-        FlowStateDecodeError: A value cannot be read; the text says which.
-    """
-    wire: dict[str, Any] = {
-        name: read_value(value, native)
-        for name, value in root.head.items()
-        if name not in HEAD_FIELDS or name in ("flowId", "name", "startTime")
-    }
-    if clash := NATIVE_FIELDS & wire.keys():
-        raise FlowStateDecodeError(f"it has both {', '.join(sorted(clash))} and {PAYLOAD}: two writers mixed layouts")
-    packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
-    unpacked = context.unpack_each(packed + packed_values(root.unique_log, resolved))
-    values = {name: next(unpacked) for name in root.values}
-    extra = values.pop("extra", {})
-    if not isinstance(extra, dict):
-        raise FlowStateDecodeError("extra is not an object")
-    if taken := _NOT_UNKNOWN & extra.keys():
-        raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
-    merged = merge_unpacked(root.unique_log, unpacked)
-    # For an unknown key in both the head wins: a partial write sets the key there, and leaves the payload as it is.
-    wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
-    return state_from_wire(wire, flow_id=flow_id)
+LAYOUTS: Final[Mapping[LayoutName, Layout]] = {"serialized": SerializedLayout(), "native": NativeLayout()}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from .._error_texts import in_cache, in_events, in_extra
 from .._limits import MAX_DOCUMENT_BYTES, MAX_PATH_BYTES, document_size, quoted, unquoted, value_size
@@ -14,12 +14,159 @@ from ..models import FlowState, WireModel
 from ..unset import Unset
 from .difference import Change
 from .encoded_state import EncodedState, check_storable, state_from_wire
-from .head import EXPIRY, owns_expiry, write_expiry
-from .native_values import ReferenceOf, check_key, down_to, read_value, same_fields, write_value
-from .stored_document import StoredDocument
+from .head import EXPIRY, Reason, Shown, StatusInputs, expire_after_in, first_line, owns_expiry, write_expiry
+from .native_values import (
+    NUMBER,
+    ReferenceOf,
+    check_key,
+    down_to,
+    field_of,
+    map_field,
+    read_value,
+    required_field,
+    same_fields,
+    write_value,
+)
+from .payload import NATIVE_IN_THE_CLEAR, DocumentContext, Payloads
+from .stored_document import LayoutName, StoredDocument
+from .update import Update
+from .version import Expectation, Written
 from .wire import to_wire, values_by_path
 
 _LARGEST: Final = ("cache", "eventsTriggered")
+
+
+class NativeLayout:
+    """The native layout; `layouts.Layout` says what each method does."""
+
+    name: ClassVar[LayoutName] = "native"
+    packs_values: ClassVar = False
+    has_log: ClassVar = False
+    has_head: ClassVar = False
+    is_genkits: ClassVar = True
+
+    def check_readable(self, payloads: Payloads) -> None:
+        """Raise FlowStateDecodeError if the settings require encryption."""
+        payloads.check_native()
+
+    def read_state(
+        self,
+        document: StoredDocument,
+        resolved: Mapping[str, bytes],
+        context: DocumentContext,
+        reference_of: ReferenceOf,
+    ) -> FlowState:
+        """Return the state of a document."""
+        return read_native(document.message, flow_id=document.id, reference_of=reference_of)
+
+    def encode(self, state: FlowState) -> EncodedState:
+        """Return the state, encoded as Firestore keeps it. So a time differs from its text, as in no JSON.
+
+        Raises:
+            FlowStateEncodeError: Firestore cannot hold a value.
+        """
+        document = Document()
+        write_native(document.fields, state)
+        stored = {name: value.SerializeToString(deterministic=True) for name, value in document.fields.items()}
+        del stored["cache"], stored["eventsTriggered"]
+        cache, events = (document.fields[name].map_value.fields for name in ("cache", "eventsTriggered"))
+        return EncodedState(
+            fields=stored,
+            cache={step: cache[step].SerializeToString(deterministic=True) for step in state.cache},
+            events={step: events[step].SerializeToString(deterministic=True) for step in state.events_triggered},
+        )
+
+    def write_state(
+        self,
+        document: Document,
+        state: FlowState,
+        context: DocumentContext,
+        *,
+        expected: Expectation,
+        expire_at: datetime | None,
+    ) -> Written:
+        """Fill a document with a state and its expiry, unless the state has a key ``expireAt``."""
+        _check_may_be_plain(context.payloads)
+        write_native(document.fields, state)
+        has_own = owns_expiry(document.fields)
+        if has_own:
+            expire_at = None
+        write_expiry(document.fields, expire_at)
+        _check_size(context.path, document.fields)
+        return Written(
+            layout="native", expire_at=expire_at, owns_expiry=has_own, expire_after=expire_after_in(document.fields)
+        )
+
+    def pack_update(self, change: Change, context: DocumentContext) -> Update:
+        """Return what a change names. Its values are written as they are, and nothing is packed."""
+        _check_may_be_plain(context.payloads)
+        return Update(change=change, context=context)
+
+    def write_update(
+        self, document: Document, update: Update, base: StatusInputs, expire_at: datetime | Unset | None
+    ) -> list[str]:
+        """Fill a document with what an update names and with the expiry; return the mask."""
+        mask = write_change(document, update.change)
+        if not isinstance(expire_at, Unset):
+            write_expiry(document.fields, expire_at)
+            mask.append(EXPIRY)
+        # If the fields of the write alone are too large, the document would be too.
+        _check_size(update.context.path, document.fields)
+        return mask
+
+    def has_made(
+        self, document: Document, mask: Sequence[str] | None, stored: StoredDocument, base: StoredDocument | None
+    ) -> bool:
+        """Return whether a write has made the stored document. Native documents have no revision to tell by."""
+        if mask is None:
+            return same_fields(stored.fields, document.fields)
+        return base is not None and same_fields(stored.fields, changed_fields(base.fields, document.fields, mask))
+
+    def read_shown(self, document: StoredDocument) -> Shown:
+        """Return what a summary shows. There is no count of steps and bytes."""
+        fields = document.fields
+        required_field(map_field(fields, "operation"), "name", "string_value")
+        error = field_of(map_field(map_field(fields, "operation"), "result"), "error", "string_value")
+        return Shown(
+            status=document.native_status,
+            last_end_time=_last_end_time(fields),
+            error_line=None if error is None else first_line(error),
+        )
+
+    def hidden_by_shard(self, document: StoredDocument, shards: int) -> Reason | None:
+        """Return why lists over several shards do not show the document: it has no shard."""
+        return (
+            "native",
+            f"A native document, which carries no shard: no list over {shards} shards shows it. Migrate it.",
+        )
+
+    def contradictions(self, document: StoredDocument, state: FlowState) -> Iterator[str]:
+        """Yield a message if filters by status cannot find the document."""
+        if "done" not in map_field(document.fields, "operation"):
+            yield (
+                "operation.done is missing, by which filters by status find native documents: this one is in no such "
+                f"list, and the flow is {state.status}. Save it again."
+            )
+
+
+def _check_may_be_plain(payloads: Payloads) -> None:
+    """Raise FlowStateEncodeError if the settings require encryption, which native documents do not have."""
+    if payloads.require_encryption:
+        raise FlowStateEncodeError(f"Nothing was written: {NATIVE_IN_THE_CLEAR}.")
+
+
+def read_native(document: Document, *, flow_id: str, reference_of: ReferenceOf) -> FlowState:
+    """Return the flow state of a native document, also of one that Genkit JS has written and cannot read.
+
+    Raises:
+        FlowStateDecodeError: It does not match Genkit's schema.
+    """
+    own = document.fields.keys() - (set() if owns_expiry(document.fields) else {EXPIRY})
+    wire = {name: read_value(value, reference_of) for name, value in document.fields.items() if name in own}
+    # Genkit's client drops a map whose entries are all undefined.
+    wire.setdefault("cache", {})
+    wire.setdefault("eventsTriggered", {})
+    return state_from_wire(wire, flow_id=flow_id)
 
 
 def write_native(fields: Any, state: FlowState) -> None:
@@ -50,38 +197,6 @@ def _write_native(fields: Any, state: FlowState) -> None:
                 "Choose another key, or the serialized layout.",
                 path=name,
             )
-
-
-def encode_native_state(state: FlowState) -> EncodedState:
-    """Return the state, encoded as Firestore keeps it. So a time differs from its text, which JSON does not tell apart.
-
-    Raises:
-        FlowStateEncodeError: Firestore cannot hold a value.
-    """
-    document = Document()
-    write_native(document.fields, state)
-    stored = {name: value.SerializeToString(deterministic=True) for name, value in document.fields.items()}
-    del stored["cache"], stored["eventsTriggered"]
-    cache, events = (document.fields[name].map_value.fields for name in ("cache", "eventsTriggered"))
-    return EncodedState(
-        fields=stored,
-        cache={step: cache[step].SerializeToString(deterministic=True) for step in state.cache},
-        events={step: events[step].SerializeToString(deterministic=True) for step in state.events_triggered},
-    )
-
-
-def read_native(document: Document, *, flow_id: str, reference_of: ReferenceOf) -> FlowState:
-    """Return the flow state of a native document, also of one that Genkit JS has written and cannot read.
-
-    Raises:
-        FlowStateDecodeError: It does not match Genkit's schema.
-    """
-    own = document.fields.keys() - (set() if owns_expiry(document.fields) else {EXPIRY})
-    wire = {name: read_value(value, reference_of) for name, value in document.fields.items() if name in own}
-    # Genkit's client drops a map whose entries are all undefined.
-    wire.setdefault("cache", {})
-    wire.setdefault("eventsTriggered", {})
-    return state_from_wire(wire, flow_id=flow_id)
 
 
 def write_change(document: Document, change: Change) -> list[str]:
@@ -118,52 +233,6 @@ def _write_change(document: Document, change: Change) -> list[str]:
         if not isinstance(scalar, Unset):
             write_value(document.fields[key], scalar, in_extra(key), names=len(key.encode()))
     return list(mask)
-
-
-def write_native_document(
-    document: Document, state: FlowState, path: str, expire_at: datetime | None
-) -> datetime | None:
-    """Fill a document with a state and its expiry; return that expiry, or None if the state has a key ``expireAt``.
-
-    Args:
-        document: The document to fill.
-        state: What to store.
-        path: The path of the document relative to the database.
-        expire_at: When the state expires; None: it does not.
-
-    Raises:
-        FlowStateEncodeError: Firestore cannot hold a value.
-        FlowStateTooLargeError: It is more than a document may have.
-    """
-    write_native(document.fields, state)
-    if owns_expiry(document.fields):
-        expire_at = None
-    write_expiry(document.fields, expire_at)
-    _check_size(path, document.fields)
-    return expire_at
-
-
-def write_native_change(document: Document, change: Change, path: str, expire_at: datetime | Unset | None) -> list[str]:
-    """Fill a document with what a partial write names and with the expiry; return the mask.
-
-    Arguments and errors are those of `write_native_document`. An `expire_at` of UNSET leaves the expiry as it was.
-    """
-    mask = write_change(document, change)
-    if not isinstance(expire_at, Unset):
-        write_expiry(document.fields, expire_at)
-        mask.append(EXPIRY)
-    _check_size(path, document.fields)  # if the fields of the write alone are too large, the document would be too
-    return mask
-
-
-def is_written(stored: StoredDocument, document: Document) -> bool:
-    """Return whether the stored document is what a whole write stores. Native documents have no revision to tell by."""
-    return same_fields(stored.fields, document.fields)
-
-
-def is_changed(stored: StoredDocument, base: StoredDocument, document: Document, mask: Sequence[str]) -> bool:
-    """Return whether the stored document is what a partial write with this mask makes of `base`, the one before it."""
-    return same_fields(stored.fields, changed_fields(base.fields, document.fields, mask))
 
 
 def changed_fields(fields: Mapping[str, Value], written: Mapping[str, Value], mask: Sequence[str]) -> dict[str, Value]:
@@ -222,6 +291,15 @@ def _entry_wire(entry: WireModel) -> dict[str, Any]:
 def _without_nulls(model: WireModel, but: Sequence[str] = ("input", "blockedOnStep")) -> dict[str, Any]:
     nullable = {alias for alias in model.wire_names.values() if alias not in but}
     return {name: value for name, value in to_wire(model).items() if value is not None or name not in nullable}
+
+
+def _last_end_time(fields: Mapping[str, Value]) -> int | float | None:
+    """Return when the last execution ended; None too if that is damaged, since no query goes by it."""
+    executions = fields["executions"].array_value.values if "executions" in fields else ()
+    last = executions[-1].map_value.fields if executions else {}
+    kind = last["endTime"].WhichOneof("value_type") if "endTime" in last else None
+    end: int | float | None = getattr(last["endTime"], kind) if kind in NUMBER else None
+    return end
 
 
 def _map_of(document: Document, name: str) -> Any:

@@ -263,9 +263,41 @@ def _unstorable(path: str, what: str) -> FlowStateEncodeError:
     return FlowStateEncodeError(f"Cannot store {path} in the native layout: {what}. {_ADVICE}", path=path)
 
 
+NUMBER: Final = ("integer_value", "double_value")
+"""The kinds of values that are numbers."""
+
+
 def number_of(value: Value) -> int | float:
     """Return a number in its exact type."""
     number: int | float = (
         value.double_value if value.WhichOneof("value_type") == "double_value" else value.integer_value
     )
     return number
+
+
+def required_field(fields: Mapping[str, Value], name: str, *kinds: str) -> Any:
+    """Return the value of a field of one of these kinds, as `field_of` does; FlowStateDecodeError if it is missing."""
+    value = field_of(fields, name, *kinds)
+    if value is None:
+        raise FlowStateDecodeError(f"its {name} is missing")
+    return value
+
+
+def field_of(fields: Mapping[str, Value], name: str, *kinds: str) -> Any:
+    """Return the value of a field of one of these kinds; None if it is missing or null.
+
+    Raises:
+        FlowStateDecodeError: It is of another kind; the text says which.
+    """
+    kind = fields[name].WhichOneof("value_type") if name in fields else "null_value"
+    if kind == "null_value":
+        return None
+    if kind not in kinds:
+        raise FlowStateDecodeError(f"its {name} has the type {kind}")
+    return getattr(fields[name], kind)
+
+
+def map_field(fields: Mapping[str, Value], name: str) -> Mapping[str, Value]:
+    """Return the fields of a map; none if it is missing or null. FlowStateDecodeError: it is of another kind."""
+    value = field_of(fields, name, "map_value")
+    return {} if value is None else value.fields

@@ -1,6 +1,6 @@
 """The root document of the serialized layout, version 1, taken apart as it is stored.
 
-docs/format.md describes each field. Values stay packed here: `serialized` writes them, and `layouts` unpacks them.
+docs/format.md describes each field. Values stay packed here: `serialized` writes them, and unpacks them.
 """
 
 from __future__ import annotations

@@ -1,158 +1,226 @@
-"""Writing the serialized layout: a readable head, every value as packed JSON, the cache and events as a log."""
+"""The serialized layout: a readable head, every value as packed JSON, the cache and events as a log."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final, get_args
 
 from .._limits import MAX_DOCUMENT_BYTES, document_size, new_id, size_at_most
-from .._rpc.messages import Document
-from ..errors import FlowStateEncodeError, FlowStateTooLargeError
-from ..models import BlockedOnStep, FlowState, FlowStateExecution, Operation
-from .encoded_state import check_storable
-from .head import check_head, error_line, last_end_time, queryable, write_expiry, write_number, write_scalar
+from .._own_fields import HEAD_FIELDS, NATIVE_FIELDS, PAYLOAD
+from .._rpc.messages import Document, Value
+from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
+from ..models import FlowState, FlowStatus
+from .encoded_state import check_storable, encode_state, state_from_wire
+from .head import (
+    EXPIRY,
+    Reason,
+    Shown,
+    check_head,
+    expire_after_in,
+    queryable,
+    write_blocked,
+    write_expiry,
+    write_extra,
+    write_number,
+    write_summary,
+)
 from .json_forms import plain
 from .json_text import encode
-from .payload import DocumentContext
+from .log import merge_unpacked, packed_values
+from .native_values import NUMBER, ReferenceOf, field_of, map_field, read_value, required_field
+from .payload import DocumentContext, Payloads
 from .root import VERSION
-from .stored_values import MAX_IDS, Segment, Spill, Stored, Written, write_log, write_stored
-from .version import Absent, Exactly, Expectation, Version, remembered_revisions
-from .wire import executions_to_wire, to_wire, values_by_path
+from .serialized_update import pack_update, write_update
+from .stored_document import LayoutName, StoredDocument
+from .stored_values import Segment, Spill, Stored, bytes_of, write_log, write_stored
+from .version import Absent, Exactly, Expectation, Written, revisions_to_remember
+from .wire import cache_to_wire, executions_to_wire, to_wire, values_by_path
 
+_NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # extra has "name" if the name is null
+_STATUSES: Final = get_args(FlowStatus)
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
 _AROUND_VALUES: Final = 4096  # bytes: more than a payload of one segment has beside its values (names, references, ids)
 ROOT_BYTES: Final = 512 * 1024  # what a saved root may have: the rest up to 1 MiB is room for steps of updates
 
 
-def write_state(
-    document: Document,
-    state: FlowState,
-    context: DocumentContext,
-    *,
-    expected: Expectation,
-    expire_at: datetime | None,
-) -> Written:
-    """Fill a document with the whole state, its log in one segment. Values that are too large for it are left to parts.
+class SerializedLayout:
+    """The serialized layout; `layouts.Layout` says what each method does."""
 
-    Args:
-        document: The document to fill. Its name is not set here.
-        state: What to store.
-        context: The context of the document.
-        expected: What the write expects to replace. If that is a version, the document remembers its revisions.
-        expire_at: When the state expires; None: it does not.
+    name: ClassVar[LayoutName] = "serialized"
+    packs_values: ClassVar = True
+    has_log: ClassVar = True
+    has_head: ClassVar = True
+    is_genkits: ClassVar = False
 
-    Raises:
-        FlowStateEncodeError: A value cannot be stored.
-        FlowStateTooLargeError: The state cannot be stored; nothing was sent.
-    """
-    head, extra = _write_head(document, state, context)
-    try:
-        texts = {name: encode(value, name) for name, value in _values_wire(state).items()}
-        if extra:
-            texts["extra"] = encode(extra, "extra")
-        set_text, events_text = text_of_cache(state.cache), text_of_events(state.events_triggered)
-    except FlowStateEncodeError:
-        check_storable(values_by_path(state))
-        raise
-    write_expiry(head, expire_at)
-    write_summary(
-        head,
-        steps=len(state.cache),
-        size=sum(map(len, texts.values())) + len(set_text) + len(events_text),
-        executions=state.executions,
-        operation=state.operation,
-        encrypted=context.payloads.keyring is not None,
-    )
-    id = new_id()
-    base = expected.version if isinstance(expected, Exactly) else None
-    head_bytes = size_at_most(context.path, document)
-    spill = Spill(room=ROOT_BYTES - head_bytes)
-    values: dict[str, Stored] = {name: context.pack(text, name) for name, text in texts.items()}
-    if state.cache:
-        values["log.set"] = context.pack(set_text, f"log.{id}.set")
-    if state.events_triggered:
-        values["log.events"] = context.pack(events_text, f"log.{id}.events")
-    value_bytes = sum([len(stored) for stored in values.values() if isinstance(stored, bytes)])
-    if value_bytes > spill.room:
-        values = spill.move_largest(values)
-    segment = Segment(
-        id=id,
-        set=values.pop("log.set", None),
-        events=values.pop("log.events", None),
-        ids=revisions_to_remember(state, base),
-    )
-    created = id if isinstance(expected, Absent) else None if base is None else base.created
-    payload = head["_flowstate"].map_value.fields
-    write_payload(payload, values, [segment], parts=spill.count, created=created)
-    if head_bytes + min(value_bytes, ROOT_BYTES) + _AROUND_VALUES > MAX_DOCUMENT_BYTES:
-        _check_size(context.path, head)
-    return Written(
-        revision=id,
-        weight=segment.weight(),
-        parts=spill.moved,
-        created=created,
-        has_extra="extra" in values,
-    )
+    encode = staticmethod(encode_state)
+    pack_update = staticmethod(pack_update)
+    write_update = staticmethod(write_update)
+
+    def check_readable(self, payloads: Payloads) -> None:
+        """Do nothing: whether a value is encrypted is seen when it is unpacked."""
+
+    def read_state(
+        self,
+        document: StoredDocument,
+        resolved: Mapping[str, bytes],
+        context: DocumentContext,
+        reference_of: ReferenceOf,
+    ) -> FlowState:
+        """Return the state of a root and its parts.
+
+        `reference_of` makes the DocumentReferences of values that others have put into the head.
+        """
+        root = document.read_root()
+        wire: dict[str, Any] = {
+            name: read_value(value, reference_of)
+            for name, value in root.head.items()
+            if name not in HEAD_FIELDS or name in ("flowId", "name", "startTime")
+        }
+        if clash := NATIVE_FIELDS & wire.keys():
+            raise FlowStateDecodeError(
+                f"it has both {', '.join(sorted(clash))} and {PAYLOAD}: two writers mixed layouts"
+            )
+        packed = [(name, bytes_of(stored, resolved)) for name, stored in root.values.items()]
+        unpacked = context.unpack_each(packed + packed_values(root.unique_log, resolved))
+        values = {name: next(unpacked) for name in root.values}
+        extra = values.pop("extra", {})
+        if not isinstance(extra, dict):
+            raise FlowStateDecodeError("extra is not an object")
+        if taken := _NOT_UNKNOWN & extra.keys():
+            raise FlowStateDecodeError(f"extra has {', '.join(sorted(taken))}, which have a place of their own")
+        merged = merge_unpacked(root.unique_log, unpacked)
+        # For an unknown key in both the head wins: a partial write sets the key there, and leaves the payload as it is.
+        wire = {**extra, **wire, **values, "cache": merged.set, "eventsTriggered": merged.events}
+        return state_from_wire(wire, flow_id=document.id)
+
+    def write_state(
+        self,
+        document: Document,
+        state: FlowState,
+        context: DocumentContext,
+        *,
+        expected: Expectation,
+        expire_at: datetime | None,
+    ) -> Written:
+        """Fill a document with a state, its log in one segment. Values that are too large for it are left to parts.
+
+        Args:
+            document: The document to fill. Its name is not set here.
+            state: What to store.
+            context: The context of the document.
+            expected: What the write expects to replace. If that is a version, the document remembers its revisions.
+            expire_at: When the state expires; None: it does not.
+
+        Raises:
+            FlowStateEncodeError: A value cannot be stored.
+            FlowStateTooLargeError: The state cannot be stored; nothing was sent.
+        """
+        head, extra = _write_head(document, state, context)
+        try:
+            texts = {name: encode(value, name) for name, value in _values_wire(state).items()}
+            if extra:
+                texts["extra"] = encode(extra, "extra")
+            set_text = encode(cache_to_wire(state.cache), "cache")
+            events_text = encode(dict(state.events_triggered), "events_triggered")
+        except FlowStateEncodeError:
+            check_storable(values_by_path(state))
+            raise
+        write_expiry(head, expire_at)
+        write_summary(
+            head,
+            steps=len(state.cache),
+            size=sum(map(len, texts.values())) + len(set_text) + len(events_text),
+            executions=state.executions,
+            operation=state.operation,
+            encrypted=context.payloads.keyring is not None,
+        )
+        id = new_id()
+        base = expected.version if isinstance(expected, Exactly) else None
+        head_bytes = size_at_most(context.path, document)
+        spill = Spill(room=ROOT_BYTES - head_bytes)
+        values: dict[str, Stored] = {name: context.pack(text, name) for name, text in texts.items()}
+        if state.cache:
+            values["log.set"] = context.pack(set_text, f"log.{id}.set")
+        if state.events_triggered:
+            values["log.events"] = context.pack(events_text, f"log.{id}.events")
+        value_bytes = sum([len(stored) for stored in values.values() if isinstance(stored, bytes)])
+        if value_bytes > spill.room:
+            values = spill.move_largest(values)
+        segment = Segment(
+            id=id,
+            set=values.pop("log.set", None),
+            events=values.pop("log.events", None),
+            ids=revisions_to_remember(state, base),
+        )
+        created = id if isinstance(expected, Absent) else None if base is None else base.created
+        payload = head["_flowstate"].map_value.fields
+        write_payload(payload, values, [segment], parts=spill.count, created=created)
+        if head_bytes + min(value_bytes, ROOT_BYTES) + _AROUND_VALUES > MAX_DOCUMENT_BYTES:
+            _check_size(context.path, head)
+        return Written(
+            layout="serialized",
+            expire_at=expire_at,
+            expire_after=expire_after_in(head),
+            revision=id,
+            weight=segment.weight(),
+            parts=spill.moved,
+            created=created,
+            has_extra="extra" in values,
+        )
+
+    def has_made(
+        self, document: Document, mask: Sequence[str] | None, stored: StoredDocument, base: StoredDocument | None
+    ) -> bool:
+        """Return False: a document tells by its revisions who has made it."""
+        return False
+
+    def read_shown(self, document: StoredDocument) -> Shown:
+        """Return what the head shows in a summary."""
+        fields = document.fields
+        summary = map_field(fields, "summary")
+        return Shown(
+            status=_status(fields),
+            step_count=field_of(summary, "steps", "integer_value") or 0,
+            size_bytes=field_of(summary, "bytes", "integer_value") or 0,
+            last_end_time=field_of(summary, "lastEnd", *NUMBER),
+            error_line=field_of(summary, "errorLine", "string_value"),
+            extra=map_field(summary, "extra"),
+        )
+
+    def hidden_by_shard(self, document: StoredDocument, shards: int) -> Reason | None:
+        """Return why lists over several shards do not show the document; None if they do."""
+        fields = document.fields
+        if "shard" not in fields or fields["shard"].WhichOneof("value_type") != "integer_value":
+            return (
+                "hidden",
+                f"shard is missing or is not an integer, so no list over {shards} shards shows it. Save it again.",
+            )
+        number = fields["shard"].integer_value
+        if 0 <= number < shards:
+            return None
+        return "hidden", f"It is in shard {number}, which no list over {shards} shards asks. Migrate, or raise shards."
+
+    def contradictions(self, document: StoredDocument, state: FlowState) -> Iterator[str]:
+        """Yield a message for each field of the head that differs from the state. Filters go by the head."""
+        fields = document.fields
+        if EXPIRY in fields and document.expire_at is None:
+            yield "expireAt is not a timestamp, so that the state never expires. Save it again."
+        status = fields["status"].string_value if "status" in fields else None
+        if status != state.status:
+            told = f"says {status!r}" if status in get_args(FlowStatus) else "is missing, or is not one"
+            yield f"status {told}, and the flow is {state.status}: filters go by the head. Save it again."
+        blocked = fields["blockedOnStep"].map_value.fields if "blockedOnStep" in fields else {}
+        name = blocked["name"].string_value if "name" in blocked else None
+        if name != (None if state.blocked_on_step is None else state.blocked_on_step.name):
+            yield f"blockedOnStep says {name!r}, which is not the step that the flow waits for. Save it again."
 
 
-def revisions_to_remember(state: FlowState, base: Version | None) -> tuple[str, ...]:
-    """Return the revisions that a write of the whole state on top of a version can remember, oldest first."""
-    if base is None or not base.revision:
-        return ()
-    known = remembered_revisions(state)
-    return known[-MAX_IDS:] if known[-1:] == (base.revision,) else (base.revision,)
-
-
-def text_of_cache(cache: Mapping[str, Any]) -> bytes:
-    """Return the JSON of cache entries by step.
-
-    Raises:
-        FlowStateEncodeError: An entry cannot be stored.
-    """
-    return encode({step: to_wire(entry) for step, entry in cache.items()}, "cache")
-
-
-def text_of_events(events: Mapping[str, Any]) -> bytes:
-    """Return the JSON of events by step.
-
-    Raises:
-        FlowStateEncodeError: A payload cannot be stored.
-    """
-    return encode(dict(events), "events_triggered")
-
-
-def write_blocked(head: Any, blocked: BlockedOnStep | None) -> None:
-    """Write the readable part of the blocked step."""
-    if blocked is None:
-        head["blockedOnStep"].null_value = 0
-    else:
-        head["blockedOnStep"].map_value.fields["name"].string_value = blocked.name
-
-
-def write_summary(
-    head: Any,
-    *,
-    steps: int | None = None,
-    size: int | None = None,
-    executions: Sequence[FlowStateExecution] = (),
-    operation: Operation | None = None,
-    encrypted: bool,
-) -> None:
-    """Write what summaries show, as far as it is given."""
-    end = last_end_time(executions)
-    line = None if operation is None or encrypted else error_line(operation)
-    if (steps, size, end, line) == (None, None, None, None):
-        return  # to name the summary would give the head a value without a type, which Firestore refuses
-    summary = head["summary"].map_value.fields
-    if steps is not None:
-        summary["steps"].integer_value = steps
-    if size is not None:
-        summary["bytes"].integer_value = size
-    if end is not None:
-        write_number(summary["lastEnd"], end)
-    if line is not None:
-        summary["errorLine"].string_value = line
+def _status(fields: Mapping[str, Value]) -> FlowStatus:
+    status: FlowStatus = required_field(fields, "status", "string_value")
+    if status not in _STATUSES:
+        raise FlowStateDecodeError(f"its status is {status!r:.80}")
+    return status
 
 
 def _values_wire(state: FlowState) -> dict[str, Any]:
@@ -192,14 +260,6 @@ def _unknown(unknown: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     values = {key: value if type(value) in _PLAIN else plain(value, key) for key, value in unknown.items()}
     shown = queryable(values)
     return shown, {key: value for key, value in values.items() if key not in shown}
-
-
-def write_extra(head: Any, shown: Mapping[str, str | int | float | bool]) -> None:
-    """Write the unknown keys of the head."""
-    for key, value in shown.items():
-        write_scalar(head[key], value)
-        # Repeated in the summary, all of which a projection can ask for without knowing the keys.
-        write_scalar(head["summary"].map_value.fields["extra"].map_value.fields[key], value)
 
 
 def _check_size(path: str, fields: Any) -> None:

@@ -13,13 +13,12 @@ from ..errors import FlowStateEncodeError
 from ..unset import Unset
 from .difference import Change
 from .encoded_state import check_storable
-from .head import EXPIRY, StatusInputs, check_blocked, write_expiry
+from .head import EXPIRY, StatusInputs, check_blocked, write_blocked, write_expiry, write_extra, write_summary
 from .json_text import encode
-from .payload import DocumentContext, Payloads
-from .serialized import text_of_cache, text_of_events, write_blocked, write_extra, write_summary
+from .payload import DocumentContext
 from .stored_values import Segment, Spill, Stored, bytes_of, write_stored
 from .update import Update
-from .wire import executions_to_wire, to_wire
+from .wire import cache_to_wire, executions_to_wire, to_wire
 
 
 def pack_update(change: Change, context: DocumentContext) -> Update:
@@ -40,6 +39,7 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
     values = {name: spill.move_if_large(name, context.pack(text, name)) for name, text in replaced.items()}
     return Update(
         change=change,
+        context=context,
         revision=id,
         segment=Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events")),
         values=values,
@@ -52,23 +52,22 @@ def _texts(change: Change) -> dict[str, bytes]:
     """Return the JSON of what a change adds to the log."""
     texts: dict[str, bytes] = {}
     if change.cache:
-        texts["set"] = text_of_cache(change.cache)
+        texts["set"] = encode(cache_to_wire(change.cache), "cache")
     if change.remove:
         texts["del"] = encode(list(change.remove), "remove")
     if change.events_triggered:
-        texts["events"] = text_of_events(change.events_triggered)
+        texts["events"] = encode(dict(change.events_triggered), "events_triggered")
     return texts
 
 
 def write_update(
-    document: Document, update: Update, payloads: Payloads, base: StatusInputs, expire_at: datetime | Unset | None
+    document: Document, update: Update, base: StatusInputs, expire_at: datetime | Unset | None
 ) -> list[str]:
     """Fill a document with the fields that the update replaces; return the field paths of its mask.
 
     Args:
         document: The document to fill.
         update: What to write.
-        payloads: How values are packed: of an encrypted state the head says less.
         base: What the status of the version that it goes on top of follows from.
         expire_at: When the state expires from now on; UNSET: as before.
     """
@@ -88,7 +87,7 @@ def write_update(
             fields,
             executions=() if isinstance(change.executions, Unset) else change.executions,
             operation=None if isinstance(change.operation, Unset) else change.operation,
-            encrypted=payloads.keyring is not None,
+            encrypted=update.context.payloads.keyring is not None,  # then the head says less
         )
     if not isinstance(change.executions, Unset):
         mask.append("summary.lastEnd")

@@ -62,14 +62,15 @@ class StoredDocument:
 
     Attributes:
         message: The protobuf message.
-        is_native: Whether it is in the native layout.
+        layout: How it holds its state.
     """
 
-    __slots__ = ("_root", "is_native", "message")
+    __slots__ = ("_is_native", "_root", "layout", "message")
 
     def __init__(self, message: Document) -> None:
         self.message = message
-        self.is_native = PAYLOAD not in message.fields
+        self._is_native = PAYLOAD not in message.fields
+        self.layout: LayoutName = "native" if self._is_native else "serialized"
         self._root: Root | Unset | None = UNSET
 
     @property
@@ -93,11 +94,6 @@ class StoredDocument:
         return moment_of(self.message.create_time)
 
     @property
-    def layout(self) -> LayoutName:
-        """How it holds its state."""
-        return "native" if self.is_native else "serialized"
-
-    @property
     def fields(self) -> Mapping[str, Value]:
         """Its fields, for the format's room alone."""
         return self.message.fields  # type: ignore[no-any-return]  # protobuf's messages are untyped
@@ -105,14 +101,14 @@ class StoredDocument:
     @property
     def payload(self) -> Mapping[str, Value]:
         """The fields of the payload; empty if it is native. For the format's room alone."""
-        return {} if self.is_native else self.message.fields[PAYLOAD].map_value.fields
+        return {} if self._is_native else self.message.fields[PAYLOAD].map_value.fields
 
     @property
     def root(self) -> Root | None:
         """The serialized document taken apart, once; None if it is native or damaged."""
         if isinstance(self._root, Unset):
             try:
-                self._root = None if self.is_native else read_root(self.message)
+                self._root = None if self._is_native else read_root(self.message)
             except FlowStateDecodeError:
                 self._root = None
         return self._root
@@ -152,7 +148,7 @@ class StoredDocument:
     @property
     def known_refs(self) -> tuple[PartRef, ...] | None:
         """Every reference to parts, as `refs` has them; None if it has some and was read without its log."""
-        if self.is_native or self.has_log:
+        if self._is_native or self.has_log:
             return self.refs
         return () if self.part_count <= 0 else None
 
@@ -162,7 +158,7 @@ class StoredDocument:
         Raises:
             FlowStateDecodeError: It is damaged, so that they are not known.
         """
-        return () if self.is_native else self.read_root().refs
+        return () if self._is_native else self.read_root().refs
 
     def replaceable(self) -> list[PartRef]:
         """Return the references of values outside the log, also if the document was read by the mask `UPDATE_BASE`.
@@ -170,7 +166,7 @@ class StoredDocument:
         Raises:
             FlowStateDecodeError: One is damaged.
         """
-        return [] if self.is_native else refs_in(self.message, VALUES)
+        return [] if self._is_native else refs_in(self.message, VALUES)
 
     @property
     def part_count(self) -> int:
@@ -205,7 +201,7 @@ class StoredDocument:
     @property
     def owns_expiry(self) -> bool:
         """Whether ``expireAt`` is an unknown key of a native state."""
-        return self.is_native and owns_expiry(self.message.fields)
+        return self._is_native and owns_expiry(self.message.fields)
 
     @property
     def expire_after(self) -> int | float | None:
@@ -237,7 +233,9 @@ class StoredDocument:
         Raises:
             FlowStateDecodeError: Its executions cannot be read.
         """
-        return native_status_inputs(self.message) if self.is_native else serialized_status_inputs(self.message, context)
+        return (
+            native_status_inputs(self.message) if self._is_native else serialized_status_inputs(self.message, context)
+        )
 
     @property
     def native_status(self) -> FlowStatus:
@@ -247,7 +245,7 @@ class StoredDocument:
     @property
     def has_ended(self) -> bool:
         """Whether the flow is done or has failed, also if read by the mask `AGE`."""
-        if self.is_native:
+        if self._is_native:
             return bool(native_status_inputs(self.message).ended)
         return bool(_ended(self.message))
 

@@ -169,35 +169,6 @@ def bytes_of(stored: Stored, resolved: Mapping[str, bytes]) -> bytes:
     return resolved[stored.name] if isinstance(stored, PartRef) else stored
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """What a document was filled with.
-
-    Attributes:
-        revision: The id of the segment that was written.
-        weight: The weight of the log in the root.
-        parts: The references to its parts, each with their bytes.
-        created: The id of the create that made the document; None if it is not known.
-        has_extra: Whether the payload has unknown keys.
-    """
-
-    revision: str
-    weight: int
-    parts: Sequence[tuple[PartRef, bytes]]
-    created: str | None
-    has_extra: bool
-
-    @property
-    def refs(self) -> tuple[PartRef, ...]:
-        """Every reference to parts."""
-        return tuple(ref for ref, _ in self.parts)
-
-    @property
-    def part_count(self) -> int:
-        """How many parts it refers to."""
-        return part_count(self.refs)
-
-
 def write_stored(value: Value, stored: Stored) -> None:
     """Fill a protobuf value with a packed payload value or a reference."""
     if isinstance(stored, PartRef):

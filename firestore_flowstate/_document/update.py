@@ -9,6 +9,7 @@ from typing import Any
 from .._own_fields import PAYLOAD
 from .difference import Change
 from .head import StatusInputs
+from .payload import DocumentContext
 from .stored_values import PartRef, Segment, Stored, part_count, write_segment
 
 
@@ -18,6 +19,7 @@ class Update:
 
     Attributes:
         change: The change that it was packed from.
+        context: The context of the document that it was packed for.
         revision: The revision that it makes; empty in the native layout, which has none.
         segment: What it adds to the log; None in the native layout, which has no log.
         values: The payload values that it replaces whole, packed.
@@ -26,6 +28,7 @@ class Update:
     """
 
     change: Change
+    context: DocumentContext
     revision: str = ""
     segment: Segment | None = None
     values: Mapping[str, Stored] = field(default_factory=dict)

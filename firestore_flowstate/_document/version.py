@@ -19,7 +19,7 @@ from ..unset import Unset
 from .head import EXPIRE_AFTER, StatusInputs, has_expired, own_duration
 from .root import Root
 from .stored_document import LayoutName, StoredDocument
-from .stored_values import MAX_IDS, PartRef, Written
+from .stored_values import MAX_IDS, PartRef, part_count
 from .update import Update
 
 _FORMAT: Final = 1  # of the text
@@ -27,6 +27,43 @@ _FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
 _LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
 _IN_9999: Final = 253_370_764_800.0  # seconds since the epoch: long after any write
 _BY_LETTER: Final[Mapping[str, LayoutName]] = {name[0]: name for name in get_args(LayoutName)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a document was filled with, in either layout: its version follows from that.
+
+    Attributes:
+        layout: How it holds the state.
+        expire_at: When the state expires; None: it does not.
+        revision: The revision that it has; empty in the native layout, which has none.
+        weight: The weight of the log in the root.
+        parts: The references to its parts, each with their bytes.
+        created: The id of the create that made the document; None if it is not known.
+        has_extra: Whether the payload has unknown keys.
+        owns_expiry: Whether ``expireAt`` is an unknown key of a native state.
+        expire_after: The flow's own duration until it expires, in milliseconds; None if it has none.
+    """
+
+    layout: LayoutName
+    expire_at: datetime | None
+    revision: str = ""
+    weight: int = 0
+    parts: Sequence[tuple[PartRef, bytes]] = ()
+    created: str | None = None
+    has_extra: bool = False
+    owns_expiry: bool = False
+    expire_after: int | float | None = None
+
+    @property
+    def refs(self) -> tuple[PartRef, ...]:
+        """Every reference to parts."""
+        return tuple(ref for ref, _ in self.parts)
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it refers to."""
+        return part_count(self.refs)
 
 
 class Compacted(NamedTuple):
@@ -105,40 +142,34 @@ class Version:
     @classmethod
     def of_save(
         cls,
-        written: Written | None,
+        written: Written,
         *,
         updated: Moment,
         status_inputs: StatusInputs,
-        expire_at: datetime | None,
-        owns_expiry: bool,
-        expire_after: float | None,
         root: Root | None,
     ) -> Version:
         """Return the version of a state that was stored whole.
 
         Args:
-            written: What the document was filled with; None: it is native.
+            written: What its document was filled with.
             updated: The update_time that the commit gave it.
             status_inputs: What its status followed from when it was encoded.
-            expire_at: When it expires; None: it does not.
-            owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
-            expire_after: Its flow's own duration until it expires, in milliseconds; None if it has none.
             root: Its root as it was found stored, if the reply was lost; None: it is stored as it was written.
         """
         found = root or written
         return cls(
             updated=updated,
-            revision="" if written is None else written.revision,
-            layout="native" if written is None else "serialized",
+            revision=written.revision,
+            layout=written.layout,
             status_inputs=status_inputs,
-            weight=0 if found is None else found.weight,
-            part_count=0 if found is None else found.part_count,
-            part_refs=() if found is None else found.refs,
-            created=None if written is None else written.created,
-            expires=None if expire_at is None else expire_at.timestamp(),
-            owns_expiry=owns_expiry,
-            has_extra=written is not None and written.has_extra,
-            expire_after=expire_after,
+            weight=found.weight,
+            part_count=found.part_count,
+            part_refs=found.refs,
+            created=written.created,
+            expires=None if written.expire_at is None else written.expire_at.timestamp(),
+            owns_expiry=written.owns_expiry,
+            has_extra=written.has_extra,
+            expire_after=written.expire_after,
         )
 
     @classmethod
@@ -302,7 +333,7 @@ class Version:
                 expire_after=None if own is None else _number(own),
                 owns_expiry="o" in flags and told == "native",
                 has_extra="e" in flags,
-                part_refs=() if parts <= 0 else None,
+                part_refs=() if parts <= 0 or told == "native" else None,
                 is_hearsay=True,
             )
         except (
@@ -410,6 +441,14 @@ def remembered_revisions(state: FlowState) -> tuple[str, ...]:
     """Return the revisions that a write on top of the state is to remember, oldest first."""
     noted = state._noted()
     return noted.revisions if isinstance(noted, KnownDocument) else ()
+
+
+def revisions_to_remember(state: FlowState, base: Version | None) -> tuple[str, ...]:
+    """Return the revisions that a write of the whole state on top of a version can remember, oldest first."""
+    if base is None or not base.revision:
+        return ()
+    known = remembered_revisions(state)
+    return known[-MAX_IDS:] if known[-1:] == (base.revision,) else (base.revision,)
 
 
 def check_of(path: str, fields: Sequence[object]) -> int:

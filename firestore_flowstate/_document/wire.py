@@ -85,6 +85,11 @@ def unknown_of(model: WireModel) -> Mapping[str, Any]:
     return unknown
 
 
+def cache_to_wire(cache: Mapping[str, CacheEntry]) -> dict[str, Any]:
+    """Return the entries of a cache by step in wire form."""
+    return {step: to_wire(entry) for step, entry in cache.items()}
+
+
 def executions_to_wire(executions: Iterable[FlowStateExecution]) -> list[dict[str, Any]]:
     """Return the executions in wire form."""
     return list(map(to_wire, executions))

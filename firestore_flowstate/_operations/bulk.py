@@ -24,7 +24,7 @@ from ..models import FlowState
 from ..unset import UNSET
 from .deleting import delete, delete_documents
 from .reading import state_of, states_of_whole
-from .saving import WholeWrite, encode_whole, layout_of, stamp
+from .saving import WholeWrite, encode_whole, layout_to_write, stamp
 
 _BATCH: Final = 100  # documents in one commit or read
 _BATCH_BYTES: Final = 1024 * 1024  # of the writes of one commit: a batch that fails is tried state by state
@@ -72,7 +72,7 @@ async def save_many(
                 id,
                 sound,
                 expected=Anything(),
-                layout=layout_of(collection, id, state),
+                layout=layout_to_write(collection, id, state, Anything()),
                 expire_at=UNSET if expire_at is None else expire_at[key],
             )
         except FlowStateError as error:

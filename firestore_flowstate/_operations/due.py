@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from .._collection.collection import Collection
+from .._document.layouts import LAYOUTS
 from .._document.stored_document import StoredDocument
 from .._document.summary import SUMMARY, summary_of
 from .._query.matching import Due, DueQuery
@@ -123,7 +124,7 @@ class _Source:
         None too for a native document that was found by its shard: that is an unknown key of its own.
         """
         collection, expire_at = self.collection, document.expire_at
-        if self.shard is not None and document.is_native:
+        if self.shard is not None and not LAYOUTS[document.layout].has_head:
             return None
         if expire_at is not None and expire_at <= now:
             collection.missing_ttl.saw(expire_at, now, path=collection.path)

@@ -101,8 +101,7 @@ async def write_difference(
     collection: Collection, id: str, before: Snapshot, state: FlowState, deadline: Deadline
 ) -> None:
     """Write what was changed of a state since the snapshot. Afterwards the state has the version that was stored."""
-    base = Version.of(state, collection.path_of(id))
-    assert base is not None  # noqa: S101  # it was loaded from here
+    base = _base(collection, id, state)
     try:
         difference = before.difference(state)
     except FlowStateEncodeError as error:
@@ -120,8 +119,14 @@ async def write_difference(
 
 def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:
     """Return a snapshot of the state, in which values differ if the layout of its document stores them differently."""
+    return Snapshot(state, LAYOUTS[_base(collection, id, state).layout].encode)
+
+
+def _base(collection: Collection, id: str, state: FlowState) -> Version:
+    """Return the version that a state was loaded as."""
     base = Version.of(state, collection.path_of(id))
-    return Snapshot(state, LAYOUTS["serialized" if base is None else base.layout].encode)
+    assert base is not None  # noqa: S101  # it was loaded from here
+    return base
 
 
 async def _latest(

@@ -10,9 +10,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from .._collection.collection import LATEST_DELETION, Collection
+from .._document.layouts import LAYOUTS
 from .._document.stored_document import EXISTENCE, EXPIRY_ALONE, LayoutName, StoredDocument
 from .._document.stored_values import part_count
-from .._document.summary import contradictions, hidden
+from .._document.summary import hidden
 from .._limits import is_flow_id
 from .._query.structured import due_structured_query, structured_query
 from .._rpc.deadline import Deadline
@@ -99,10 +100,10 @@ async def _missing_indexes(collection: Collection, clock: ServerClock) -> AsyncI
 async def _of_document(
     collection: Collection, document: StoredDocument, now: datetime, look: Look
 ) -> AsyncIterator[Finding]:
-    id = document.id
+    id, layout = document.id, LAYOUTS[document.layout]
     for kind, message in hidden(document, collection.settings.shards):
         yield Finding(kind=kind, id=id, message=message)
-    if collection.settings.keys and document.is_native:
+    if collection.settings.keys and not layout.packs_values:
         yield Finding(
             kind="native",
             id=id,
@@ -118,7 +119,7 @@ async def _of_document(
         return
     if state is None:  # deleted meanwhile
         return
-    for message in contradictions(document, state):
+    for message in layout.contradictions(document, state):
         yield Finding(kind="head", id=id, message=message)
     if document.is_live():
         for finding in look(id, state, now):

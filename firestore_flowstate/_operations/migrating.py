@@ -8,6 +8,7 @@ from typing import Final
 
 from .._collection.collection import Collection, MixedLayoutsWarning
 from .._commit.conflict import Conflict
+from .._document.layouts import LAYOUTS
 from .._document.stored_document import StoredDocument
 from .._document.version import Absent, Anything, Exactly, Version
 from .._rpc.concurrency import for_each
@@ -72,7 +73,7 @@ async def _convert(
         if state is None:
             return False
         if dry_run:
-            encode_whole(destination, id, state, expected=Anything())  # raises if it could not be stored so
+            _check_storable(destination, id, state)
             return True
         try:
             await _save(destination, id, state, base=_version(destination, id, state), expires_like=state)
@@ -95,7 +96,7 @@ async def _copy(
         if there is not None and _is_later(there, state):
             return False
         if dry_run:
-            encode_whole(destination, id, state, expected=Anything())
+            _check_storable(destination, id, state)
             return True
         try:
             copy = state.model_copy(deep=True)
@@ -121,10 +122,15 @@ async def _save(
     )
 
 
+def _check_storable(destination: Collection, id: str, state: FlowState) -> None:
+    """Raise what a save would raise if the destination could not store the state."""
+    encode_whole(destination, id, state, expected=Anything(), layout=destination.settings.layout)
+
+
 def _is_as_wanted(destination: Collection, document: StoredDocument) -> bool:
     if document.layout != destination.settings.layout:
         return False
-    return document.is_native or document.shard == destination.shard_of(document.id)
+    return not LAYOUTS[document.layout].has_head or document.shard == destination.shard_of(document.id)
 
 
 def _is_later(there: FlowState, state: FlowState) -> bool:

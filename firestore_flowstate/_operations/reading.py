@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from .._collection.collection import Collection
 from .._document.head import StatusInputs
-from .._document.layouts import layout_of
+from .._document.layouts import LAYOUTS
 from .._document.stored_document import UPDATE_BASE, StoredDocument
 from .._document.stored_values import PARTS, PartRef, part_ids, resolve
 from .._document.version import Version
@@ -104,9 +104,10 @@ def states_of_whole(
 
 def check_readable(collection: Collection, document: StoredDocument) -> None:
     """Raise FlowStateDecodeError if the settings forbid to read a document of its layout. Its values are not needed."""
-    collection.mixing.met_native |= document.is_native
+    layout = LAYOUTS[document.layout]
+    collection.mixing.met_genkits |= layout.is_genkits
     try:
-        layout_of(document).check_readable(collection.payloads)
+        layout.check_readable(collection.payloads)
     except FlowStateDecodeError as error:
         raise unreadable(error, document.id) from error
 
@@ -139,9 +140,9 @@ def decode(collection: Collection, document: StoredDocument, resolved: Mapping[s
     Raises:
         FlowStateDecodeError: It cannot be read; the text says why.
     """
-    context, layout = collection.context(document.id), layout_of(document)
+    context, layout = collection.context(document.id), LAYOUTS[document.layout]
     layout.check_readable(collection.payloads)
-    collection.mixing.met_native |= document.is_native
+    collection.mixing.met_genkits |= layout.is_genkits
     state = layout.read_state(document, resolved, context, collection.reference_of)
     version = Version.of_document(document, StatusInputs.of(state))
     version.stamp(state, context.path, revisions=document.revisions)

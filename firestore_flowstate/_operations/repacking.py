@@ -17,6 +17,7 @@ from .._document.compaction import (
     write_compacted,
     write_rewrapped,
 )
+from .._document.layouts import LAYOUTS
 from .._document.root import Root
 from .._document.stored_document import StoredDocument
 from .._document.version import Compacted
@@ -79,7 +80,7 @@ class _CompactionJudge:
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | None:
         """Return the write that compacts what is stored."""
         self._tries -= 1
-        if self._tries < 0 or stored is None or stored.is_native:
+        if self._tries < 0 or stored is None or not LAYOUTS[stored.layout].has_log:
             return None  # rows 22, 24
         root = stored.read_root()
         resolved = await fetch(self._collection, self._id, joinable(root), self.deadline)
@@ -121,8 +122,9 @@ async def rewrap(collection: Collection, *, progress: Callable[[int], None] | No
             progress(seen)
 
     async for page in scan(collection, page=20):
-        native += [document.id for document in page if document.is_native]
-        await for_each([document for document in page if not document.is_native], one, at_once=_AT_ONCE)
+        packed = [document for document in page if LAYOUTS[document.layout].packs_values]
+        native += [document.id for document in page if not LAYOUTS[document.layout].packs_values]
+        await for_each(packed, one, at_once=_AT_ONCE)
     return RewrapReport(rewrapped=done, unchanged=seen - done, native=native)
 
 
@@ -158,7 +160,7 @@ class _RewrapJudge:
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult | None:
         """Return the write that packs again what is stored."""
-        if stored is None or stored.is_native:
+        if stored is None or not LAYOUTS[stored.layout].packs_values:
             return None  # row 22
         if self._tries == _REWRAP_TRIES:
             raise BackendError(

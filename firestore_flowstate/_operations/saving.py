@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from .._collection.collection import Collection
 from .._commit.commit import commit_write
 from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
-from .._document.head import StatusInputs, expire_after_in, own_duration, owns_expiry
-from .._document.native import is_written, write_native_document
-from .._document.payload import NATIVE_IN_THE_CLEAR
-from .._document.serialized import revisions_to_remember, write_state
-from .._document.stored_document import LayoutName, StoredDocument
-from .._document.stored_values import Written
-from .._document.version import Absent, Anything, Exactly, Expectation, Version
+from .._document.head import StatusInputs, own_duration
+from .._document.layouts import LAYOUTS
+from .._document.stored_document import LayoutName
+from .._document.version import Absent, Anything, Exactly, Expectation, Version, Written, revisions_to_remember
 from .._document.wire import check_state
 from .._error_texts import with_flow_id
 from .._rpc.deadline import Deadline
@@ -32,17 +30,13 @@ class WholeWrite:
 
     Attributes:
         pending: The write.
-        written: What the document is filled with; None: it is native.
+        written: What the document is filled with.
         status_inputs: What its status follows from.
-        owns_expiry: Whether ``expireAt`` of a native document is an unknown key of the state.
-        expire_after: The flow's own duration until it expires, in milliseconds; None if it has none.
     """
 
     pending: PendingWrite
-    written: Written | None
+    written: Written
     status_inputs: StatusInputs
-    owns_expiry: bool
-    expire_after: int | float | None
 
 
 async def save(
@@ -64,8 +58,7 @@ async def save(
         state: The state. It gets the version.
         content: A copy of the state from the time of the call, which is what is stored; None: `state` is.
         expected: What the write expects to be stored.
-        layout: The layout to write; None: the layout of the version that is expected or of the document that the state
-            was read from, and for a new document that of the settings.
+        layout: The layout to write; None: the one that `layout_to_write` returns.
         expire_at: When it expires; UNSET: as the settings say.
         deadline: When to give up.
 
@@ -83,8 +76,8 @@ async def save(
         elif base.is_hearsay and base.layout != collection.settings.layout:  # a lie would store it in the clear
             base, _ = await confirm(collection, id, base, deadline)
         expected = Exactly(base)
-    if layout is None and not isinstance(expected, Absent):
-        layout = layout_of(collection, id, state, base)
+    if layout is None:
+        layout = layout_to_write(collection, id, state, expected)
     whole = encode_whole(collection, id, sound, expected=expected, layout=layout, expire_at=expire_at)
     pending = whole.pending
     if base is not None and base.part_refs is not None:
@@ -99,15 +92,19 @@ async def save(
     stamp(state, path, result, whole)
 
 
-def layout_of(collection: Collection, id: str, state: FlowState, base: Version | None = None) -> LayoutName | None:
-    """Return the layout of the base, or of the document that the state was read from or written to.
+def layout_to_write(collection: Collection, id: str, state: FlowState, expected: Expectation) -> LayoutName:
+    """Return the layout in which a whole state is written.
 
-    None: there is no such document, or it is native and the settings require encryption, so that a save encrypts it.
+    That is the layout of the version that is expected, or else of the document that the state was read from or written
+    to. For a new document it is that of the settings, and so it is if the settings require encryption and the document
+    has none: then the save encrypts it.
     """
-    if base is None:
-        base = Version.of(state, collection.path_of(id))
-    if base is None or (base.layout == "native" and collection.settings.require_encryption):
-        return None
+    settings = collection.settings
+    if isinstance(expected, Absent):
+        return settings.layout
+    base = expected.version if isinstance(expected, Exactly) else Version.of(state, collection.path_of(id))
+    if base is None or (settings.require_encryption and not LAYOUTS[base.layout].packs_values):
+        return settings.layout
     return base.layout
 
 
@@ -117,43 +114,19 @@ def encode_whole(
     state: FlowState,
     *,
     expected: Expectation,
-    layout: LayoutName | None = None,
+    layout: LayoutName,
     expire_at: datetime | Unset | None = UNSET,
 ) -> WholeWrite:
-    """Encode a whole state; return the write of it."""
+    """Encode a whole state in a layout; return the write of it."""
     if isinstance(expire_at, Unset):
         expire_at = collection.expire_at(state.status, own_duration(state.model_extra or {}))
-    if (layout or collection.settings.layout) == "native":
-        return _native_write(collection, id, state, expected=expected, expire_at=expire_at)
-    return _serialized_write(collection, id, state, expected=expected, expire_at=expire_at)
-
-
-def stamp(state: FlowState, path: str, result: CommitResult, whole: WholeWrite) -> None:
-    """Note on a state that was stored whole the version that it got."""
-    pending, written = whole.pending, whole.written
-    version = Version.of_save(
-        written,
-        updated=result.updated,
-        status_inputs=whole.status_inputs,
-        expire_at=pending.expire_at,
-        owns_expiry=whole.owns_expiry,
-        expire_after=whole.expire_after,
-        root=result.root,
-    )
-    base = pending.expected.version if isinstance(pending.expected, Exactly) else None
-    revisions = () if written is None else (*revisions_to_remember(state, base), written.revision)
-    version.stamp(state, path, revisions=revisions)
-
-
-def _serialized_write(
-    collection: Collection, id: str, state: FlowState, *, expected: Expectation, expire_at: datetime | None
-) -> WholeWrite:
-    """Return the write of a whole state in the serialized layout."""
-    collection.mixing.about_to_serialize(path=collection.path)
+    written_as = LAYOUTS[layout]
+    collection.mixing.about_to_write(written_as, path=collection.path)
     write = Write()
     write.update.name = collection.name(id)
+    context = collection.context(id)
     try:
-        written = write_state(write.update, state, collection.context(id), expected=expected, expire_at=expire_at)
+        written = written_as.write_state(write.update, state, context, expected=expected, expire_at=expire_at)
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
     pending = PendingWrite(
@@ -163,54 +136,21 @@ def _serialized_write(
         revision=written.revision,
         replaces=True,
         parts=parts_of(collection, id, written.parts),
-        expire_at=expire_at,
+        makes=partial(written_as.has_made, write.update, None),
+        expire_at=written.expire_at,
     )
-    return WholeWrite(
-        pending=pending,
-        written=written,
-        status_inputs=StatusInputs.of(state),
-        owns_expiry=False,
-        expire_after=expire_after_in(write.update.fields),
+    return WholeWrite(pending=pending, written=written, status_inputs=StatusInputs.of(state))
+
+
+def stamp(state: FlowState, path: str, result: CommitResult, whole: WholeWrite) -> None:
+    """Note on a state that was stored whole the version that it got."""
+    version = Version.of_save(
+        whole.written, updated=result.updated, status_inputs=whole.status_inputs, root=result.root
     )
-
-
-def _native_write(
-    collection: Collection, id: str, state: FlowState, *, expected: Expectation, expire_at: datetime | None
-) -> WholeWrite:
-    """Return the write of a whole state in the native layout."""
-    write = Write()
-    write.update.name = collection.name(id)
-    try:
-        check_may_be_plain(collection)
-        expire_at = write_native_document(write.update, state, collection.path_of(id), expire_at)
-    except FlowStateEncodeError as error:
-        raise with_flow_id(error, id) from error.__cause__
-
-    def makes(stored: StoredDocument, base: StoredDocument | None) -> bool:
-        return is_written(stored, write.update)
-
-    pending = PendingWrite(
-        id=id,
-        write=write.SerializeToString(),
-        expected=expected,
-        revision="",
-        replaces=True,
-        makes=makes,
-        expire_at=expire_at,
-    )
-    return WholeWrite(
-        pending=pending,
-        written=None,
-        status_inputs=StatusInputs.of(state),
-        owns_expiry=owns_expiry(write.update.fields),
-        expire_after=expire_after_in(write.update.fields),
-    )
-
-
-def check_may_be_plain(collection: Collection) -> None:
-    """Raise FlowStateEncodeError if the settings require encryption, which native documents do not have."""
-    if collection.payloads.require_encryption:
-        raise FlowStateEncodeError(f"Nothing was written: {NATIVE_IN_THE_CLEAR}.")
+    expected = whole.pending.expected
+    base = expected.version if isinstance(expected, Exactly) else None
+    revisions = (*revisions_to_remember(state, base), version.revision) if version.revision else ()
+    version.stamp(state, path, revisions=revisions)
 
 
 async def _stored_parts(collection: Collection, id: str, deadline: Deadline) -> tuple[str, ...]:

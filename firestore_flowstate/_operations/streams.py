@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from .._collection.collection import Collection
+from .._document.layouts import LAYOUTS
 from .._document.stored_document import NATIVE_STATUS, StoredDocument
 from .._query.matching import order
 from .._query.structured import structured_query
@@ -174,10 +175,11 @@ class Stream:
         if expire_at is not None and expire_at <= now:
             self.collection.missing_ttl.saw(expire_at, now, path=self.collection.path)
             return False
+        has_head = LAYOUTS[document.layout].has_head
         if self.native_statuses is None:
             # If a native document was found by `status` or `shard`, it has an unknown key of that name: not its status.
-            return not document.is_native or (self.query.status is None and self.shard is None)
-        return document.is_native and document.native_status in self.native_statuses
+            return has_head or (self.query.status is None and self.shard is None)
+        return not has_head and document.native_status in self.native_statuses
 
 
 def streams(

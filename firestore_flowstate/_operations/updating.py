@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from .._collection.collection import Collection
 from .._commit.commit import commit_write
 from .._commit.conflict import Conflict
-from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
+from .._commit.pending_write import PendingWrite, part_names_of, parts_of
 from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.head import EXPIRE_AFTER
-from .._document.native import is_changed, write_native_change
-from .._document.serialized_update import pack_update, unremovable, write_update
-from .._document.stored_document import StoredDocument
+from .._document.layouts import LAYOUTS
+from .._document.serialized_update import unremovable
 from .._document.stored_values import PartRef, part_count
 from .._document.update import Update
 from .._document.version import Exactly, Version
@@ -26,7 +26,6 @@ from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateError,
 from ..unset import UNSET, Unset
 from .reading import confirm, confirm_whole, fetch, read_base
 from .repacking import compact
-from .saving import check_may_be_plain
 
 _COMPACTIONS = 6  # how often a full root is compacted before an update gives up
 
@@ -59,19 +58,16 @@ async def update(
     if base.is_hearsay and (is_foreign or _would_expire_as_told(collection, change, base)):
         base, replaceable = await confirm(collection, id, base, deadline)
     try:
-        if base.layout == "native":
-            check_may_be_plain(collection)
-            return await _update_native(collection, id, change, base=base, deadline=deadline)
         if base.has_extra and change.unset:
             await _check_removable(collection, id, change, deadline)
-        packed = pack_update(change, collection.context(id))
+        packed = LAYOUTS[base.layout].pack_update(change, collection.context(id))
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
     if replaceable is None and not _lacks_parts(collection, change, base) and _relies_on_parts(packed, base):
         base, replaceable = await confirm(collection, id, base, deadline)
     if _lacks_parts(collection, change, base):
         base = await confirm_whole(collection, id, base, deadline)  # all its parts are named: their expiry changes too
-    version = await _update_serialized(collection, id, packed, base=base, replaceable=replaceable, deadline=deadline)
+    version = await _update_packed(collection, id, packed, base=base, replaceable=replaceable, deadline=deadline)
     if base.is_hearsay and change.names_expiry and _has_hidden_parts(packed, base, version):
         return await _expire_with_parts(collection, id, change, version, deadline)
     return version
@@ -168,7 +164,7 @@ def _has_hidden_parts(packed: Update, base: Version, version: Version) -> bool:
     return base.part_refs == () and version.part_count > part_count(ref for ref, _ in packed.parts)
 
 
-async def _update_serialized(
+async def _update_packed(
     collection: Collection,
     id: str,
     packed: Update,
@@ -178,7 +174,7 @@ async def _update_serialized(
     deadline: Deadline,
 ) -> Version:
     expire_at: datetime | Unset | None = UNSET
-    if packed.change.names_expiry:
+    if packed.change.names_expiry and not base.owns_expiry:
         own = packed.change.own_duration_after(base.expire_after)
         expire_at = collection.expire_at(packed.status_inputs_after(base.status_inputs).status, own)
     refs = base.part_refs if base.part_refs is not None else replaceable or ()
@@ -188,11 +184,20 @@ async def _update_serialized(
             result = await commit_write(collection, pending, deadline)
             break
         except Refused as refusal:
-            if refusal.code != "INVALID_ARGUMENT" or compactions == _COMPACTIONS:
+            may_be_full = refusal.code == "INVALID_ARGUMENT" and LAYOUTS[base.layout].has_log
+            if not may_be_full or compactions == _COMPACTIONS:
                 raise collection.connection.refused_error(refusal, flow_id=id) from refusal
             # The root is full. Compaction changes no revision, so the version stays valid.
             await compact(collection, id, deadline, urgent=True)
-    version = _version_after(packed, result, base, refs, expire_at)
+    version = base.after_update(
+        packed,
+        updated=result.updated,
+        expire_at=expire_at,
+        refs=refs,
+        transforms=result.transforms,
+        rebased=result.rebased,
+        root=result.root,
+    )
     if base.weight < COMPACT_WEIGHT <= version.weight or version.weight > 2 * COMPACT_WEIGHT:
         return version.after_compaction(await compact(collection, id, deadline))
     return version
@@ -215,9 +220,13 @@ def _update_write(
     refs: Sequence[PartRef],
 ) -> PendingWrite:
     """Return the write of an update on top of a version whose root refers to these parts."""
+    layout = LAYOUTS[base.layout]
     write = Write()
     write.update.name = collection.name(id)
-    mask = write_update(write.update, packed, collection.payloads, base.status_inputs, expire_at)
+    try:
+        mask = layout.write_update(write.update, packed, base.status_inputs, expire_at)
+    except FlowStateEncodeError as error:
+        raise with_flow_id(error, id) from error.__cause__
     write.update_mask.field_paths.extend(mask)
     write.update_mask.SetInParent()
     gone = packed.gone(refs)
@@ -235,47 +244,7 @@ def _update_write(
         parts=parts_of(collection, id, packed.parts),
         gone=part_names_of(collection, id, gone),
         stay=stay,
+        makes=partial(layout.has_made, write.update, mask),
         expire_at=expires,
         fit=lambda root: _update_write(collection, id, packed, base, expire_at, root.refs),
     )
-
-
-def _version_after(
-    packed: Update, result: CommitResult, base: Version, refs: Sequence[PartRef], expire_at: datetime | Unset | None
-) -> Version:
-    return base.after_update(
-        packed,
-        updated=result.updated,
-        expire_at=expire_at,
-        refs=refs,
-        transforms=result.transforms,
-        rebased=result.rebased,
-        root=result.root,
-    )
-
-
-async def _update_native(
-    collection: Collection, id: str, change: Change, *, base: Version, deadline: Deadline
-) -> Version:
-    write = Write()
-    write.update.name = collection.name(id)
-    packed = Update(change=change)
-    expire_at: datetime | Unset | None = UNSET
-    if change.names_expiry and not base.owns_expiry:
-        own = change.own_duration_after(base.expire_after)
-        expire_at = collection.expire_at(packed.status_inputs_after(base.status_inputs).status, own)
-    mask = write_native_change(write.update, change, collection.path_of(id), expire_at)
-    write.update_mask.field_paths.extend(mask)
-    write.update_mask.SetInParent()
-
-    def makes(stored: StoredDocument, base: StoredDocument | None) -> bool:
-        return base is not None and is_changed(stored, base, write.update, mask)
-
-    pending = PendingWrite(
-        id=id, write=write.SerializeToString(), expected=Exactly(base), revision="", replaces=False, makes=makes
-    )
-    try:
-        result = await commit_write(collection, pending, deadline)
-    except Refused as refusal:
-        raise collection.connection.refused_error(refusal, flow_id=id) from refusal
-    return _version_after(packed, result, base, (), expire_at)

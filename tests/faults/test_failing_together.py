@@ -13,7 +13,7 @@ import pytest
 
 from firestore_flowstate import AccessDeniedError, CacheEntry, FlowStateSettings
 from firestore_flowstate._document.payload import DocumentContext, Payloads
-from firestore_flowstate._document.serialized import write_state
+from firestore_flowstate._document.serialized import SerializedLayout
 from firestore_flowstate._document.stored_values import PartRef, write_stored
 from firestore_flowstate._document.version import Absent
 from firestore_flowstate._own_fields import PAYLOAD
@@ -79,7 +79,7 @@ def _root_of_many_parts() -> Answer:
     """Answer with a state whose input is in more parts than one read asks for."""
     root = Document(name="projects/demo-scripted/databases/(default)/documents/genkit-flows/id")
     context = DocumentContext(path="genkit-flows/id", payloads=Payloads(compress_over=2**40))
-    write_state(root, a_state("id"), context, expected=Absent(), expire_at=None)
+    SerializedLayout().write_state(root, a_state("id"), context, expected=Absent(), expire_at=None)
     write_stored(root.fields[PAYLOAD].map_value.fields["input"], PartRef("input", "part", 200, 5))
     return reply(root)
 

@@ -14,12 +14,12 @@ from firestore_flowstate._commit.conflict import found_version
 from firestore_flowstate._document.compaction import compact_log, is_current, joinable, rewrap_root
 from firestore_flowstate._document.difference import Snapshot
 from firestore_flowstate._document.encoded_state import encode_state
+from firestore_flowstate._document.layouts import LAYOUTS
 from firestore_flowstate._document.native import write_native
 from firestore_flowstate._document.root import read_root
-from firestore_flowstate._document.serialized import write_state
 from firestore_flowstate._document.stored_document import StoredDocument
 from firestore_flowstate._document.stored_values import PartRef, resolve, write_part
-from firestore_flowstate._document.summary import contradictions, hidden, summary_of
+from firestore_flowstate._document.summary import hidden, summary_of
 from firestore_flowstate._document.version import Exactly, Version
 from firestore_flowstate._operations.reading import decode, state_of_whole
 from firestore_flowstate._rpc.connection import Connection
@@ -61,7 +61,7 @@ def look_at(stored: Stored) -> None:
     document.name = _COLLECTION.name(ID)
     for step in _steps(stored):
         _unless(step, FlowStateDecodeError)
-    if not StoredDocument(document).is_native:
+    if StoredDocument(document).layout == "serialized":
         _unless(lambda: _compact(stored), FlowStateDecodeError, FlowStateEncodeError)
         _unless(lambda: _rewrap(stored), FlowStateDecodeError)
 
@@ -80,7 +80,8 @@ def _steps(stored: Stored) -> Iterator[Callable[[], object]]:
 
 def use(stored: Stored, state: FlowState) -> None:
     """Show, copy, compare and write a state that was read: it can be stored again, or is refused for its values."""
-    list(contradictions(StoredDocument(stored.root), state))
+    document = StoredDocument(stored.root)
+    list(LAYOUTS[document.layout].contradictions(document, state))
     assert repr(state)
     copied = state.model_copy(deep=True)
     assert state.model_dump(by_alias=True).keys() == copied.model_dump(by_alias=True).keys()
@@ -102,7 +103,9 @@ def _is_same(state: FlowState, other: FlowState) -> None:
 def _again(state: FlowState, version: Version) -> None:
     """Write the state on top of itself, and read that."""
     again = Stored(Document(), {})
-    written = write_state(again.root, state, _CONTEXT, expected=Exactly(version), expire_at=state.expire_at)
+    written = LAYOUTS["serialized"].write_state(
+        again.root, state, _CONTEXT, expected=Exactly(version), expire_at=state.expire_at
+    )
     for ref, data in written.parts:
         for index, name in enumerate(ref.part_names()):
             write_part(again.parts.setdefault(name, Document()), data, index)

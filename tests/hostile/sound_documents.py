@@ -24,7 +24,7 @@ from firestore_flowstate._document.builtin_codecs import Keyring
 from firestore_flowstate._document.difference import Change
 from firestore_flowstate._document.native import write_native
 from firestore_flowstate._document.payload import DocumentContext, Payloads
-from firestore_flowstate._document.serialized import write_state
+from firestore_flowstate._document.serialized import SerializedLayout
 from firestore_flowstate._document.serialized_update import pack_update
 from firestore_flowstate._document.stored_values import Spill, write_part, write_segment, write_stored
 from firestore_flowstate._document.version import Absent, Anything
@@ -151,7 +151,7 @@ def _serialized(draw: st.DrawFn, state: FlowState) -> Stored:
     moved = draw(st.lists(st.sampled_from(["input", "operation", "executions"]), max_size=2, unique=True))
     counts = [draw(st.integers(1, 3)) for _ in moved]
     with _of_no_chance():
-        write_state(document, state, context, expected=expected, expire_at=None)
+        SerializedLayout().write_state(document, state, context, expected=expected, expire_at=None)
         document.update_time.seconds = 1_795_336_740
         log = document.fields[PAYLOAD].map_value.fields["log"].array_value.values
         for change in changes:

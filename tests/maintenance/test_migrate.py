@@ -36,7 +36,7 @@ async def layouts(store: FirestoreFlowStateStore) -> list[bool]:
     from firestore_flowstate._operations.reading import scan
 
     collection, _ = await store._begin()
-    return [not document.is_native async for page in scan(collection) for document in page]
+    return [document.layout == "serialized" async for page in scan(collection) for document in page]
 
 
 async def test_in_place_and_back(flow_state_settings: FlowStateSettings) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 
 import firestore_flowstate
 from firestore_flowstate import FlowState
 from firestore_flowstate._document.head import EXPIRY
+from firestore_flowstate._document.stored_document import LayoutName
 from firestore_flowstate._document.version import Version
 from firestore_flowstate._own_fields import OWN_NAMES
 
@@ -401,6 +402,38 @@ def _derivations_of_versions(path: Path) -> Iterator[str]:
 def test_only_the_format_derives_a_version(room: str) -> None:
     """An update or a compaction says what it did; what a version is after that is decided in its module."""
     assert [] == [found for path in (PACKAGE / room).glob("*.py") for found in _derivations_of_versions(path)]
+
+
+def _branches_on_the_layout(path: Path) -> Iterator[str]:
+    """Yield the lines in which a module asks which layout it has before it, or takes one of them by its name."""
+    names = set(get_args(LayoutName))
+    for node in ast.walk(ast.parse(path.read_text())):
+        asked: list[ast.expr] = []
+        if isinstance(node, ast.Compare):
+            asked = [node.left, *node.comparators]
+        elif isinstance(node, ast.Subscript):
+            asked = [*ast.walk(node.slice)]  # type: ignore[list-item]  # expressions, and what these are made of
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            asked = [inside for inside in ast.walk(node) if isinstance(inside, ast.Name)]
+        named = any(isinstance(one, ast.Constant) and one.value in names for one in asked)
+        of_a_class = any(isinstance(one, ast.Name) and one.id.endswith("Layout") for one in asked)
+        if named or of_a_class or getattr(node, "attr", None) in ("is_native", "is_serialized"):
+            yield f"{path.name}:{node.lineno}: {ast.unparse(node)}"  # type: ignore[attr-defined]  # all of these have one
+
+
+@pytest.mark.parametrize("room", [*FLOORS, "firestore"])
+def test_layouts_are_asked_and_not_told_apart(room: str) -> None:
+    """What differs between the layouts is a method or an attribute of theirs; `_document.layouts.Layout` has all."""
+    paths = [path for path in MODULES if _is_in(_name(path), room)]
+
+    assert [] == [found for path in paths for found in _branches_on_the_layout(path)]
+
+
+def test_a_layout_is_code_of_its_own() -> None:
+    """Neither knows the other, and of the rooms above none knows one of them."""
+    for found in _all_imports():
+        if _is_in(_inside(found) or "", "_document.native", "_document.serialized"):
+            assert _is_in(found.module, "_document.layouts"), found
 
 
 @pytest.mark.parametrize("room", OUTER)
