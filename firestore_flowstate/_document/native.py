@@ -60,7 +60,9 @@ class NativeLayout:
         return read_native(document.message, flow_id=document.id, reference_of=reference_of)
 
     def encode(self, state: FlowState) -> EncodedState:
-        """Return the state, encoded as Firestore keeps it. So a time differs from its text, as in no JSON.
+        """Return the state, encoded as Firestore keeps it.
+
+        So a time differs from its text, which JSON does not tell apart.
 
         Raises:
             FlowStateEncodeError: Firestore cannot hold a value.
