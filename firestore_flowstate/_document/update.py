@@ -42,10 +42,12 @@ class Update:
 
     def gone(self, refs: Iterable[PartRef]) -> list[PartRef]:
         """Return those of the references whose values it replaces: their parts go with the write."""
-        return [ref for ref in refs if ref.field in self.values]
+        return [ref for ref in refs if ref.field in self.values] if self.values else []
 
     def refs_after(self, refs: Iterable[PartRef]) -> tuple[PartRef, ...]:
         """Return the references of the root after this write; `refs` are those before it."""
+        if not (self.values or self.parts):
+            return tuple(refs)
         return (*(ref for ref in refs if ref.field not in self.values), *(ref for ref, _ in self.parts))
 
     def write_transforms(self, transforms: Any, gone: Iterable[PartRef]) -> None:
@@ -85,8 +87,10 @@ class Update:
         """
         if len(results) > 2:
             return results[1].integer_value, results[2].integer_value
-        weight += 0 if self.segment is None else self.segment.weight()
-        return weight, parts + part_count(ref for ref, _ in self.parts) - part_count(self.gone(refs))
+        if self.segment is None:
+            return weight, parts
+        more = part_count(ref for ref, _ in self.parts) - part_count(self.gone(refs))
+        return weight + self.segment.weight(), parts + more
 
 
 def _transform(transforms: Any, name: str) -> Any:

@@ -58,12 +58,12 @@ class Written:
     @property
     def refs(self) -> tuple[PartRef, ...]:
         """Every reference to parts."""
-        return tuple(ref for ref, _ in self.parts)
+        return tuple(ref for ref, _ in self.parts) if self.parts else ()
 
     @property
     def part_count(self) -> int:
         """How many parts it refers to."""
-        return part_count(self.refs)
+        return part_count(self.refs) if self.parts else 0
 
 
 class Compacted(NamedTuple):

@@ -135,7 +135,7 @@ def encode_whole(
         expected=expected,
         revision=written.revision,
         replaces=True,
-        parts=parts_of(collection, id, written.parts),
+        parts=parts_of(collection, id, written.parts) if written.parts else (),
         makes=partial(written_as.has_made, write.update, None),
         expire_at=written.expire_at,
     )

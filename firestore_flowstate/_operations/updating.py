@@ -63,9 +63,11 @@ async def update(
         packed = LAYOUTS[base.layout].pack_update(change, collection.context(id))
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
-    if replaceable is None and not _lacks_parts(collection, change, base) and _relies_on_parts(packed, base):
+    lacks_parts = _lacks_parts(collection, change, base)
+    if replaceable is None and not lacks_parts and _relies_on_parts(packed, base):
         base, replaceable = await confirm(collection, id, base, deadline)
-    if _lacks_parts(collection, change, base):
+        lacks_parts = _lacks_parts(collection, change, base)
+    if lacks_parts:
         base = await confirm_whole(collection, id, base, deadline)  # all its parts are named: their expiry changes too
     version = await _update_packed(collection, id, packed, base=base, replaceable=replaceable, deadline=deadline)
     if base.is_hearsay and change.names_expiry and _has_hidden_parts(packed, base, version):
@@ -229,7 +231,7 @@ def _update_write(
         raise with_flow_id(error, id) from error.__cause__
     write.update_mask.field_paths.extend(mask)
     write.update_mask.SetInParent()
-    gone = packed.gone(refs)
+    gone = packed.gone(refs) if refs else []
     packed.write_transforms(write.update_transforms, gone)
     expires = base.expire_at() if isinstance(expire_at, Unset) else expire_at
     stay: tuple[str, ...] = ()
@@ -241,8 +243,8 @@ def _update_write(
         expected=Exactly(base),
         revision=packed.revision,
         replaces=False,
-        parts=parts_of(collection, id, packed.parts),
-        gone=part_names_of(collection, id, gone),
+        parts=parts_of(collection, id, packed.parts) if packed.parts else (),
+        gone=part_names_of(collection, id, gone) if gone else (),
         stay=stay,
         makes=partial(layout.has_made, write.update, mask),
         expire_at=expires,
