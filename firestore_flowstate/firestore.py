@@ -418,7 +418,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     async def migrate(
         self,
-        destination: FirestoreFlowStateStore,
+        target: FirestoreFlowStateStore,
         *,
         dry_run: bool = False,
         decrypt: bool = False,
@@ -435,7 +435,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
                 report = await store.migrate(archive, dry_run=True)
 
         Args:
-            destination: A store on the other collection, with the settings that new documents are to have.
+            target: A store on the other collection, with the settings that new documents are to have.
             dry_run: Write nothing; report what would be written and what could not be.
             decrypt: Must be True if this store has keys and the destination has none (a native one never has): what is
                 encrypted here will be in the clear there.
@@ -444,17 +444,17 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         Raises:
             ValueError: The destination has no keys, this store has, and `decrypt` is False.
         """
-        given: object = destination
+        given: object = target
         if not isinstance(given, FirestoreFlowStateStore):
-            raise TypeError(f"destination is a FirestoreFlowStateStore, not {shown(destination)}")
+            raise TypeError(f"target is a FirestoreFlowStateStore, not {shown(target)}")
         check_progress(progress)
-        if self._settings.keys and not destination.settings.keys and not decrypt:
+        if self._settings.keys and not target.settings.keys and not decrypt:
             raise ValueError(
                 "The source has keys and the destination has none, so what is encrypted would be stored in the clear: "
                 "give the destination keys, or say decrypt=True."
             )
         source, _ = await self._begin()
-        there, _ = await destination._begin()
+        there, _ = await target._begin()
         return await _operations.migrating.migrate(source, there, dry_run=dry_run, progress=progress)
 
     async def rewrap(self, *, progress: Callable[[int], None] | None = None) -> RewrapReport:

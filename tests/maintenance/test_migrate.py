@@ -92,7 +92,7 @@ async def test_to_another_collection(flow_state_settings: FlowStateSettings) -> 
     async with source, destination:
         states = {f"id-{i}": flow(i) for i in range(10)}
         await source.save_many(states)
-        assert 10 == (await source.migrate(destination)).migrated
+        assert 10 == (await source.migrate(target=destination)).migrated
         assert states == await destination.load_many(states)
         await source.update("id-3", cache={"later": CacheEntry(value=3)})
         await destination.update("id-4", cache={"resumed there": CacheEntry(value=4)})
