@@ -152,14 +152,14 @@ def wakes_after_the_end(patch: pytest.MonkeyPatch) -> None:
 
 def a_refusal_takes_all_along(patch: pytest.MonkeyPatch) -> None:
     """Results that came together with a value that is refused are dropped with it."""
-    refused = Checkpoint._refused
+    unstorable = Checkpoint._unstorable
 
     def drop(self: Checkpoint, error: Any) -> Any:
-        final = refused(self, error)
+        final = unstorable(self, error)
         self._in_commit = Batch()
         return final
 
-    patch.setattr(Checkpoint, "_refused", drop)
+    patch.setattr(Checkpoint, "_unstorable", drop)
 
 
 def each_sweep_has_its_name(patch: pytest.MonkeyPatch) -> None:
