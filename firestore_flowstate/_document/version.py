@@ -333,7 +333,7 @@ class Version:
                 expire_after=None if own is None else _number(own),
                 owns_expiry="o" in flags and told == "native",
                 has_extra="e" in flags,
-                part_refs=() if parts <= 0 or told == "native" else None,
+                part_refs=() if parts <= 0 else None,
                 is_hearsay=True,
             )
         except (

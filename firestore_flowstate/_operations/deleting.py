@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from typing import Final, Protocol
 
 from .._collection.collection import Collection
@@ -210,7 +209,11 @@ async def delete_documents(
         except (Ambiguous, Refused, FlowStateError) as failure:
             lost = failure if isinstance(failure, Ambiguous) else None
             others.extend(simple)
-    await for_each(others, partial(one, lost=lost), at_once=_AT_ONCE)
+
+    async def each(document: StoredDocument) -> None:
+        await one(document, lost=lost if document.part_count <= 0 else None)  # those with parts were not in the commit
+
+    await for_each(others, each, at_once=_AT_ONCE)
 
 
 async def purge(

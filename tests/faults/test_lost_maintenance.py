@@ -9,7 +9,10 @@ from typing import Final
 import pytest
 
 from firestore_flowstate import CacheEntry, FlowStateSettings
+from firestore_flowstate._document.stored_document import PART_COUNT, StoredDocument
+from firestore_flowstate._operations.deleting import delete_documents
 from firestore_flowstate._operations.orphans import collect
+from firestore_flowstate._rpc.outcome import Ambiguous
 from tests.faults.commits import lose_reply, lose_request
 from tests.faults.writes import Store, a_state, in_layout, incompressible
 from tests.rpc.tcp_proxy import TcpProxy
@@ -62,6 +65,25 @@ async def test_purge_of_a_state_with_parts_whose_request_is_lost(
 
     assert 1 == report
     assert 0 == await direct.count()
+
+
+async def test_a_lost_reply_tells_of_what_was_sent(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
+    """A state with parts is deleted by itself. What became of the others' commit says nothing of it."""
+    large = a_state("large")
+    large.cache["large"] = CacheEntry(value=incompressible(2_000_000))
+    await direct.save_many({"large": large, "small": a_state("small")})
+    collection, _ = await troubled._begin()
+    documents = await collection.get_each(["large", "small"], collection.deadline(None), mask=PART_COUNT)
+    told: dict[str, bool] = {}
+
+    async def one(document: StoredDocument, *, lost: Ambiguous | None) -> None:
+        told[document.id] = lost is not None
+
+    await lost(
+        direct, proxy, delete_documents(collection, documents, collection.deadline(None), one), root="small", id="small"
+    )
+
+    assert {"large": False, "small": True} == told
 
 
 async def test_rewrap(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
