@@ -232,11 +232,7 @@ class History:
             cases = (attempt.success,)
             if attempt.or_else is not None and any(t.meets(record) for t in (*self.troubles, *self.kills)):
                 cases = (attempt.or_else, attempt.success)
-            # What a server is given again after a kill has a new create_time. A deletion whose request was lost with
-            # the server takes such a document for one that was created after the deletion.
-            is_deletion = attempt.success == Case(anything, remove) and record.line != _SERVER
-            certain = not (is_deletion and any(kill.meets(record) for kill in self.kills))
-            return Event(what=what, began=began, ended=ended, cases=cases, certain=certain, mark=attempt.mark)
+            return Event(what=what, began=began, ended=ended, cases=cases, mark=attempt.mark)
         if record.outcome == "unavailable":
             return None
         if record.outcome == "refused" and not forgotten:
