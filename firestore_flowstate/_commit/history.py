@@ -20,6 +20,7 @@ from .._rpc.deadline import Deadline, monotonic
 from .._rpc.messages import Timestamp
 from ..errors import BackendError, StoreUnavailableError
 
+_AN_HOUR: Final = 3_600_000_000  # microseconds for which Firestore answers
 _STEPS: Final = 50  # versions that are looked at one by one before the history counts as too long
 # Versions that are looked at one by one before the time is halved instead. If eight or fewer lie in between, that takes
 # two or three reads more than there are versions, while halving a second down to a microsecond takes 20.
@@ -97,6 +98,23 @@ class History:
                 following = found
                 high = middle if found is None else _micros(found.updated)
         return Successor(version=version, document=following)
+
+    async def check_has(self, document: StoredDocument) -> None:
+        """Raise HistoryEnded unless Firestore can tell of a document that was read before.
+
+        A server that was given its documents by an import has none of their history, and gives them new create times,
+        so that each looks as if it had been deleted and created again.
+
+        Args:
+            document: The document, which was read in the past half hour.
+
+        Raises:
+            HistoryEnded: The history does not have it.
+            BackendError: Firestore could not be asked.
+        """
+        found = await self._as_of(max(_micros(document.updated), self.until - _AN_HOUR // 2))
+        if found is None or found.created_at != document.created_at:
+            raise HistoryEnded
 
     async def last_of(
         self, is_ours: Callable[[StoredDocument], bool], present: StoredDocument | None

@@ -15,7 +15,6 @@ from .._commit.pending_write import CommitResult, PendingWrite, if_updated_at, p
 from .._document.stored_document import AGE, EXISTENCE, PART_COUNT, StoredDocument
 from .._document.stored_values import PARTS
 from .._document.version import AsRead, Exactly, Version
-from .._limits import Moment
 from .._rpc.concurrency import for_each
 from .._rpc.deadline import Deadline
 from .._rpc.messages import StructuredQuery, Write
@@ -49,8 +48,7 @@ async def delete(
     Raises:
         StoreUnavailableError: Firestore could not be reached, or the outcome cannot be known.
     """
-    created = None if sent_for is None else sent_for.created_at
-    judge = _DeletionJudge(collection, id, deadline, created=created)
+    judge = _DeletionJudge(collection, id, deadline, sent_for=sent_for)
     try:
         await commit(collection, id, judge, attempts=Attempts(lost=lost))
     except Refused as refusal:
@@ -81,20 +79,22 @@ class _DeletionJudge:
     mask: Final = PART_COUNT
     is_maintenance: Final = False
 
-    def __init__(self, collection: Collection, id: str, deadline: Deadline, *, created: Moment | None) -> None:
+    def __init__(self, collection: Collection, id: str, deadline: Deadline, *, sent_for: StoredDocument | None) -> None:
         self.deadline = deadline
         self._collection = collection
         self._id = id
-        self._created = created  # the create_time of the document whose deletion was sent last
+        self._sent_for = sent_for  # the document whose deletion was sent last
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | None:
         """Return the deletion of the stored document, unless that was created after a deletion that was sent."""
         if stored is None:
             return None  # row 17
-        created = stored.created_at
-        if attempts.lost is not None and self._created is not None and created > self._created:
+        before = self._sent_for
+        if attempts.lost is not None and before is not None and stored.created_at > before.created_at:
+            history = await history_since(self._collection, self._id, attempts.began, self.deadline)
+            await history.check_has(before)  # row 16
             return None  # row 17: the document was deleted, and created again since our deletion was sent
-        self._created = created
+        self._sent_for = stored
         return await _deletion_of(self._collection, self._id, stored, self.deadline)  # row 18
 
 

@@ -6,7 +6,7 @@ import asyncio
 import http.client
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Final
@@ -64,17 +64,26 @@ class Server:
             for line in lines:
                 line.proxy.hold()
             await asyncio.sleep(_SETTLING)
-            with tempfile.TemporaryDirectory() as folder:
-                await asyncio.to_thread(self._export, Path(folder))
-                await asyncio.to_thread(self._emulator.kill)
+
+            def refuse() -> None:
                 for line in lines:
                     line.proxy.refuse()
                     line.proxy.let_pass()
-                await self._start_again()
-                await asyncio.to_thread(self._import, Path(folder))
+
+            await self.restore(refuse)
             for line in lines:
                 line.proxy.listen()
             history.kills.append(Trouble(None, began, now()))
+
+    async def restore(self, when_killed: Callable[[], None] | None = None) -> None:
+        """Kill it, and start it again with the documents that it had."""
+        with tempfile.TemporaryDirectory() as folder:
+            await asyncio.to_thread(self._export, Path(folder))
+            await asyncio.to_thread(self._emulator.kill)
+            if when_killed is not None:
+                when_killed()
+            await self._start_again()
+            await asyncio.to_thread(self._import, Path(folder))
 
     async def _start_again(self) -> None:
         port = self._emulator.port
