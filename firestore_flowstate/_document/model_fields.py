@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
 from math import isfinite
-from types import UnionType
+from types import SimpleNamespace, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
@@ -77,7 +78,17 @@ def _hints(annotation: Any) -> Iterable[Any]:
 def _stands_for(annotation: Any) -> tuple[Any, ...]:
     """Return what a type alias or a NewType stands for, as one member; empty: it is neither."""
     attributes = ("__value__", "__supertype__")
-    return tuple(getattr(annotation, attribute) for attribute in attributes if hasattr(annotation, attribute))[:1]
+    found = [getattr(annotation, attribute) for attribute in attributes if hasattr(annotation, attribute)]
+    return tuple(_resolved(kind, annotation.__module__) for kind in found[:1])
+
+
+def _resolved(kind: Any, module: str) -> Any:
+    """Return a type whose names in texts, as in ``list["Plan"]``, are taken from the module, as pydantic does."""
+    holder = SimpleNamespace(__annotations__={"kind": kind})
+    try:
+        return get_type_hints(holder, vars(sys.modules[module]), include_extras=True)["kind"]
+    except (KeyError, NameError, TypeError, AttributeError):  # names of a function, or of a module that is gone
+        return kind
 
 
 def _types_of_members(annotation: Any) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ from pydantic import (
     model_serializer,
 )
 from pydantic import dataclasses as pydantic_dataclasses
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 
 class _Animal(BaseModel):
@@ -113,11 +113,15 @@ class _Typed(TypedDict, total=False):
     below: list[_Typed]
 
 
+_Tree = TypeAliasType("_Tree", 'dict[str, "_Tree"] | list[_Tree] | Base64Bytes')
+
+
 class _Base64(BaseModel):
     data: Base64Bytes
     text: Base64Str
     more: list[Base64Bytes] = []
     typed: _Typed = {}
+    tree: _Tree = {}
 
 
 @dataclasses.dataclass
@@ -349,6 +353,10 @@ MODEL_READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "model with serializers around those of its types": (_Wrapped(by_annotation=_Animal()), _Wrapped),
     "model with serializers inside of its types": (_Inside(perhaps=255, many={"a": (1, 2)}), _Inside),
     "model with texts in base64": (_Base64(data=b"aGk=", text="aGk=", more=[b"aGk="]), _Base64),
+    "model with an alias whose value is a text": (
+        _Base64.model_validate({"data": b"aGk=", "text": "aGk=", "tree": {"a": [b"aGk=", {"b": b"aGk="}]}}),
+        _Base64,
+    ),
     "model with a TypedDict in base64": (
         _Base64.model_validate(
             {
