@@ -26,7 +26,7 @@ async def chromium() -> AsyncIterator[Browser]:
             env={
                 **os.environ,
                 "LD_LIBRARY_PATH": str(UNPACKED / "al2023" / "lib"),  # libnss3 and libnspr4, which a bare system lacks
-                "FONTCONFIG_PATH": str(UNPACKED / "fonts"),
+                "FONTCONFIG_FILE": str(UNPACKED / "fonts.conf"),
             },
         )
         yield browser
