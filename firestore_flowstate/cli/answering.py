@@ -14,9 +14,9 @@ from ..flows import Flows, InvalidPayloadError
 from ..flows.record import ended_of, is_owned, open_interrupts, record_of
 from ..models import FlowState
 from .applications import Notes, application_settings, flows_option, flows_over
+from .interruptible import run
 from .options import MisusedError, store_options
 from .output import shown, tell
-from .running import run
 
 
 @click.command()

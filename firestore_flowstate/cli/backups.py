@@ -18,6 +18,7 @@ from ..errors import FlowStateError, InvalidFlowIdError
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
 from .connecting import opened
+from .interruptible import in_thread, run
 from .options import (
     MisusedError,
     as_json_option,
@@ -29,7 +30,6 @@ from .options import (
     store_options,
 )
 from .output import about, counted, progress_bar, report, say, shown
-from .running import in_thread, run
 
 _STANDARD: Final = "-"
 _AT_ONCE: Final = 1024 * 1024  # bytes of a file that are read in one go, on another thread

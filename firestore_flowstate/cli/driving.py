@@ -17,11 +17,11 @@ from ..models import FlowState
 from ..unset import UNSET
 from .answering import json_argument
 from .applications import close_store, flow_named, flows_named, flows_option, look_for_store
+from .interruptible import run
 from .logs import logged
 from .options import MisusedError
 from .output import counted, say, shown, tell
 from .parameters import pause
-from .running import run
 
 _OVERDUE: Final = timedelta(seconds=10)  # as in `Flows.sweep`: what is due for less is left to its dispatcher
 _PAGE: Final = 300  # summaries of one query, the most that a store gives

@@ -21,9 +21,9 @@ from ..models import FlowState
 from ..settings import FlowStateSettings
 from .applications import application_settings, close_store, flows_option, look_for_store
 from .connecting import opened
+from .interruptible import run
 from .options import MisusedError, confirm, confirmation_option, given_settings, need_output, store_options
 from .output import about, collection_of, counted, progress_bar, say, shown, tell, tell_json, when, zone
-from .running import run
 from .timeline import Happening, print_timeline, timeline
 
 _SHOWN: Final = 5  # ids with the same beginning that an error names: it stays one line

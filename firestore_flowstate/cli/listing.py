@@ -16,9 +16,9 @@ from ..pages import FlowStateSummary
 from ..query import MAX_LIMIT, FlowStateQuery
 from ..settings import FlowStateSettings
 from .connecting import opened
+from .interruptible import run
 from .options import MisusedError, filter_options, given_query, given_settings, need_output, store_options
 from .output import collection_of, print_table, say, shown, tell, tell_json
-from .running import run
 
 _Order = tuple[Callable[[FlowStateSummary], Any], bool]  # what to sort by, and whether the greatest comes first
 _ORDERS: Final[dict[str, _Order]] = {

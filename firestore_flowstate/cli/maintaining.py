@@ -13,6 +13,7 @@ from ..reports import GcReport, MigrateReport, PurgeReport, RewrapReport
 from ..settings import FlowStateSettings
 from ..unset import UNSET
 from .connecting import opened
+from .interruptible import run
 from .options import (
     MisusedError,
     as_json_option,
@@ -26,7 +27,6 @@ from .options import (
 )
 from .output import about, collection_of, counted, progress_bar, report, say, shown, tell
 from .parameters import duration, spelled
-from .running import run
 
 
 @click.command()

@@ -18,9 +18,9 @@ from ..pages import FlowStateSummary
 from ..query import FlowStateQuery
 from ..settings import FlowStateSettings
 from .connecting import opened
+from .interruptible import run
 from .options import MisusedError, filter_options, given_query, given_settings, need_output, store_options
 from .output import is_terminal, shown, table_of, tell, tell_json
-from .running import run
 
 _ENDED = ("done", "failed")
 

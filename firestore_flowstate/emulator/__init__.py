@@ -10,7 +10,7 @@ On the command line, with FIRESTORE_EMULATOR_HOST set for the command::
     python -m firestore_flowstate.emulator exec -- COMMAND...
 """
 
+from .emulator import Emulator, start_emulator
 from .finding import Installation, find_emulator
-from .running import Emulator, start_emulator
 
 __all__ = ["Emulator", "Installation", "find_emulator", "start_emulator"]

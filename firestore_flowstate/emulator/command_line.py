@@ -12,9 +12,9 @@ from typing import Final, NoReturn
 
 from ..errors import EmulatorError
 from .download import PINNED, Jar, download_emulator
+from .emulator import HOST_VARIABLE, Emulator, start_emulator
 from .execution import run_command
 from .finding import check_java, find_emulator
-from .running import HOST_VARIABLE, Emulator, start_emulator
 
 _FAILED: Final = 1
 

@@ -12,8 +12,8 @@ from firestore_flowstate import UNSET, FlowState, FlowStateError, Unset
 
 from .flow import Flow
 from .flows import Flows
+from .flows_thread import FlowsThreads
 from .handle import FlowHandle
-from .loop_thread import FlowsThreads
 from .run import JsonScalar
 
 T = TypeVar("T")

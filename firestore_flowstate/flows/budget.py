@@ -8,7 +8,7 @@ from typing import Final
 from firestore_flowstate.errors import shown
 
 from .clock import Clock
-from .options import seconds
+from .step_options import seconds
 
 _LEAST_MARGIN_SECONDS: Final = 5.0
 _MOST_MARGIN_SECONDS: Final = 60.0

@@ -23,9 +23,9 @@ from firestore_flowstate.errors import shown
 
 from .arguments import check_named, check_text
 from .clock import SystemClock
-from .dispatch.calling import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
+from .dispatch.queue_calls import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
 from .dispatch.queues import check_state, unseen_queue
-from .dispatch.waking import next_hop, task_name
+from .dispatch.wake_names import next_hop, task_name
 from .errors import DispatchError
 
 __all__ = ["CloudTasks"]

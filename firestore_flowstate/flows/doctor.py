@@ -16,9 +16,9 @@ from firestore_flowstate import FirestoreFlowStateStore, FlowState
 from firestore_flowstate.doctor import Finding, late_run, passed_since, spelled
 from firestore_flowstate.doctor import examine as examine_store
 
-from .due import claimable_at, look_at
 from .errors import DispatchError
 from .flows import Flows
+from .readiness import claimable_at, look_at
 from .record import ended_of, is_run, record_of, wake_at
 
 __all__ = ["examine"]

@@ -28,11 +28,11 @@ from .final import DriveOutcome, Final
 from .flow import Flow
 from .gate import Gate
 from .image import Image
+from .json_round_trip import fit_error
 from .keys import Scope
 from .lease import Lease
 from .run import Run
 from .stepping import InFlight
-from .values import fit_error
 from .waiting import Waits
 
 

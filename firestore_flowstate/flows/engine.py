@@ -17,13 +17,13 @@ from firestore_flowstate.errors import shown
 
 from .clock import Clock
 from .dispatch import Dispatcher
-from .dispatch.waking import early_name, wake_name
+from .dispatch.wake_names import early_name, wake_name
 from .errors import UnknownFlowError
 from .flow import Flow
+from .json_round_trip import Values
 from .lease import Claim
 from .retry import Retry
 from .telemetry import Telemetry
-from .values import Values
 
 if TYPE_CHECKING:
     from .driving import Drive

@@ -23,10 +23,10 @@ from typing import Any, Final
 
 from .arguments import check_named
 from .clock import SystemClock
-from .dispatch.calling import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
+from .dispatch.queue_calls import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
 from .dispatch.queues import check_state, unseen_queue
 from .dispatch.session import QueueSession
-from .dispatch.waking import next_hop, task_name
+from .dispatch.wake_names import next_hop, task_name
 from .engine import LOG
 from .errors import DispatchError
 

@@ -12,7 +12,7 @@ from firestore_flowstate import UNSET, FlowStateEncodeError, Unset
 from firestore_flowstate.errors import shown
 
 from .errors import InvalidPayloadError
-from .values import Values, fit_error, is_async, parameter_type
+from .json_round_trip import Values, fit_error, is_async, parameter_type
 
 Input = TypeVar("Input", contravariant=True)  # the public names have no suffix
 Result = TypeVar("Result", covariant=True)  # as above

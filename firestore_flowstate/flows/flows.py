@@ -26,7 +26,6 @@ from .flow import Flow, own_name
 from .foreground import run
 from .handle import FlowHandle
 from .open_telemetry import OpenTelemetry
-from .options import milliseconds, seconds
 from .preparing import prepared
 from .resuming import resume
 from .retry import Retry
@@ -35,6 +34,7 @@ from .run import JsonScalar, Run
 from .running import drive
 from .signals import Termination
 from .starting import create_or_join
+from .step_options import milliseconds, seconds
 from .sweeping import sweep, worker
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from firestore_flowstate import BlockedOnStep, CacheEntry, FlowState, FlowStateE
 from firestore_flowstate.copies import Copier
 
 from .entries import order_of, value_of
+from .json_round_trip import ANYTHING, Values
 from .record import Inbox, RunRecord, inbox_of, metadata_of, parent_of, record_of
-from .values import ANYTHING, Values
 
 
 @dataclass

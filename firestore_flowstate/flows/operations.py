@@ -13,8 +13,8 @@ from . import children
 from .arguments import check_flow, check_id
 from .calls import Called
 from .entries import order_of, result_entry
-from .options import milliseconds
 from .scalars import scalars
+from .step_options import milliseconds
 from .waiting import may_go_on, wait
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from firestore_flowstate import FlowStateError
 
 from .errors import InvalidPayloadError
-from .values import exact_json
+from .json_round_trip import exact_json
 
 _LONGEST: Final = 100
 """How many characters of a value an error has."""

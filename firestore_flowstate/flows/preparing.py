@@ -13,8 +13,8 @@ from .arguments import check_id
 from .engine import Engine
 from .errors import UnknownFlowError
 from .flow import Flow
-from .options import milliseconds
 from .starting import Start
+from .step_options import milliseconds
 
 
 def prepared(

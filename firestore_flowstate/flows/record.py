@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from firestore_flowstate import FlowState, FlowStateDecodeError, Operation
 from firestore_flowstate._limits import MAX_INTEGER, MIN_INTEGER
 
-from .values import fit_error
+from .json_round_trip import fit_error
 
 _CLOCKS_DIFFER_MILLISECONDS: Final = 60_000
 """A claim that is later than this from now was stored by a wrong clock, which is not to decide when a run is woken."""

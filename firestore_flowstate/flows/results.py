@@ -13,8 +13,8 @@ from firestore_flowstate import FlowResult, FlowState, FlowStateDecodeError, Flo
 
 from .engine import Engine
 from .errors import FlowCancelledError, FlowFailedError
+from .json_round_trip import fit_error
 from .record import Ended, ended_of
-from .values import fit_error
 
 _FIRST_POLL_SECONDS: Final = 0.1
 """The pause before a store that cannot be watched is read again; it doubles while nothing has changed."""

@@ -14,11 +14,12 @@ from firestore_flowstate import (
 from firestore_flowstate.errors import shown
 
 from .arguments import check_text
-from .due import look_at
 from .engine import Engine
 from .errors import NotWaitingError
+from .json_round_trip import is_same
 from .keys import check_name
 from .payloads import check_payload
+from .readiness import look_at
 from .record import (
     Inbox,
     RunRecord,
@@ -31,7 +32,6 @@ from .record import (
     wake_at,
     wake_now,
 )
-from .values import is_same
 
 _NAMED: Final = 10
 """How many interrupts an error names."""

@@ -18,8 +18,8 @@ from .context import uuid_in
 from .entries import arguments_sum
 from .flow import Flow
 from .mapping import map_items
-from .options import StepOptions
 from .retry import Retry
+from .step_options import StepOptions
 from .stepping import StepCall, step
 
 if TYPE_CHECKING:

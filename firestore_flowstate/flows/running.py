@@ -9,13 +9,13 @@ from firestore_flowstate.copies import collecting_copies
 from .budget import Budget
 from .claiming import claim, claimed_already, new_token
 from .driving import Drive
-from .due import claimable_at, look_at
 from .ending import End
 from .engine import LOG, Engine
 from .final import DriveOutcome, Final
 from .image import image_of
 from .knocking import finish_todo
 from .lease import Claim
+from .readiness import claimable_at, look_at
 from .record import ended_of, record_of
 
 

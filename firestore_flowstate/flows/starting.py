@@ -19,14 +19,14 @@ from firestore_flowstate import (
 )
 
 from .claiming import claimed_record, new_token
-from .due import look_at
 from .engine import LOG, Engine
 from .flow import Flow
 from .image import image_of
+from .json_round_trip import is_same
 from .lease import Claim, Lease
+from .readiness import look_at
 from .record import Inbox, RunRecord, ended_of, metadata_of, record_of, wake_at, wake_now
 from .scalars import parent_scalar, scalars
-from .values import is_same
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from .carrying import carried
 from .context import HERE, Here, Step
 from .engine import LOG
 from .entries import attempts_in_words, error_entry, error_record, failed, message_of, order_of, result_entry
+from .json_round_trip import is_async
 from .keys import Scope
-from .options import StepOptions
-from .values import is_async
+from .step_options import StepOptions
 from .waiting import wait_until
 
 if TYPE_CHECKING:

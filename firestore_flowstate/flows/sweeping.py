@@ -13,7 +13,7 @@ from zlib import crc32
 from firestore_flowstate import BackendError, FlowStateError, FlowStateSummary
 
 from .closing import end_in_time
-from .dispatch.waking import sweep_name
+from .dispatch.wake_names import sweep_name
 from .engine import LOG, Engine
 from .final import DriveOutcome
 from .lease import Claim

@@ -17,8 +17,8 @@ from firestore_flowstate import CacheEntry
 from .calls import Called
 from .clock import Timer
 from .entries import error_entry, order_of, result_entry
+from .json_round_trip import fit_error
 from .record import Wait, WaitKind
-from .values import fit_error
 
 if TYPE_CHECKING:
     from .driving import Drive

@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 
 from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
 from firestore_flowstate.flows import Flows, Run
-from firestore_flowstate.flows.values import Values, exact_json, parsed_json, plain_json
+from firestore_flowstate.flows.json_round_trip import Values, exact_json, parsed_json, plain_json
 from firestore_flowstate.testing import crash_everywhere
 from tests.flows.decorators import passed_on
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from firestore_flowstate.emulator import Emulator
 from firestore_flowstate.flows import Flows, Run
-from firestore_flowstate.flows.due import claimable_at
+from firestore_flowstate.flows.readiness import claimable_at
 from firestore_flowstate.flows.record import RunRecord
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_fence import abandoned
@@ -21,7 +21,7 @@ from tests.flows.test_fence import abandoned
 LEASE = 60_000
 RECKON = """
 import json
-from firestore_flowstate.flows.due import claimable_at
+from firestore_flowstate.flows.readiness import claimable_at
 from firestore_flowstate.flows.record import RunRecord
 print(json.dumps([claimable_at("x", RunRecord(recoveries=k), 0, lease=60_000) for k in range(12)]))
 """

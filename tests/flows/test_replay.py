@@ -16,7 +16,7 @@ from firestore_flowstate.copies import collecting_copies
 from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run, current_run
 from firestore_flowstate.flows.gate import Gate
 from firestore_flowstate.flows.image import image_of
-from firestore_flowstate.flows.values import Values
+from firestore_flowstate.flows.json_round_trip import Values
 from firestore_flowstate.testing import Simulation, simulate
 
 flows = Flows(MemoryFlowStateStore())

@@ -335,12 +335,26 @@ def test_own_names_are_listed_once() -> None:
             assert _is_in(found.module, *KNOW_THE_FORMAT), found
 
 
-def test_inner_rooms_have_no_two_files_of_one_name() -> None:
-    """A name leads to one file, also if a module beside the rooms might have it."""
-    rooms = ("_document", "_query", "_rpc", *FLOORS)
-    files = Counter(path.name for room in (*rooms, "") for path in (PACKAGE / room).glob("*.py"))
+TWO_SIDES = {
+    "__init__.py": "what a room offers",
+    "__main__.py": "what `python -m` runs",
+    "blocking.py": "a facade for code without an event loop, of the store and of flows",
+    "doctor.py": "what doctor looks at, in the store and in flows",
+    "driving.py": "a drive, and the commands for it",
+    "editing.py": "an operation, and its suite",
+    "errors.py": "the errors, of the store and of flows",
+    "listing.py": "an operation, the commands for it, and its suite",
+    "suite.py": "the base of the suites, of stores and of flows",
+    "watching.py": "an operation, the command for it, and its suite",
+}
+"""The file names that several rooms have, and the one thing that each stands for."""
 
-    assert {"__init__.py"} == {name for name, times in files.items() if times > 1}
+
+def test_no_two_files_have_one_name() -> None:
+    """A name leads to one thing, wherever in the package a reader meets it."""
+    files = Counter(path.name for path in MODULES)
+
+    assert set(TWO_SIDES) == {name for name, times in files.items() if times > 1}
 
 
 def test_no_two_classes_have_one_name() -> None:

@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from firestore_flowstate.flows.dispatch import calling
+from firestore_flowstate.flows.dispatch import queue_calls
 
 
 async def test_a_call_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token, a connection and an answer may each be late. The last attempt has its time, and no more."""
-    monkeypatch.setattr(calling, "CALL_SECONDS", 0.05)
-    threads, over, began = calling.CallThreads(), threading.Event(), threading.Event()
+    monkeypatch.setattr(queue_calls, "CALL_SECONDS", 0.05)
+    threads, over, began = queue_calls.CallThreads(), threading.Event(), threading.Event()
 
     def hang(left: float) -> None:
         began.set()
@@ -29,7 +29,7 @@ async def test_a_call_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPa
 
 async def test_what_a_call_returns_and_raises_comes_through() -> None:
     """Results and errors come as they are."""
-    threads = calling.CallThreads()
+    threads = queue_calls.CallThreads()
     try:
         assert 0 < await threads.call(lambda left: left, seconds=5) <= 5
         with pytest.raises(ZeroDivisionError):

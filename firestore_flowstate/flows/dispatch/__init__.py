@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .in_process import InProcess
 from .protocol import Dispatcher
-from .waking import early_name, next_hop, sweep_name, task_name, wake_name
+from .wake_names import early_name, next_hop, sweep_name, task_name, wake_name
 
 __all__ = ["Dispatcher", "InProcess", "early_name", "next_hop", "sweep_name", "task_name", "wake_name"]

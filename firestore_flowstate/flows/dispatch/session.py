@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from .calling import CALL_SECONDS
+from .queue_calls import CALL_SECONDS
 
 
 class QueueSession:

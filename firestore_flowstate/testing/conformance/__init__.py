@@ -13,7 +13,6 @@ test cannot be overridden: a store that fails one does not keep the contract.
 
 from __future__ import annotations
 
-from .arguments import ArgumentTests
 from .batches import BatchTests
 from .contract import ExpiringFlowStateStoreTests, FlowStateStoreTests, VersionedFlowStateStoreTests
 from .editing import EditingTests
@@ -31,6 +30,7 @@ from .values import ValueTests
 from .versions import VersionTests
 from .waking import DueTests
 from .watching import WatchTests
+from .wrong_arguments import ArgumentTests
 
 __all__ = [
     "ArgumentTests",

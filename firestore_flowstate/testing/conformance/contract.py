@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .arguments import ArgumentTests
 from .batches import BatchTests
 from .editing import EditingTests
 from .expire_after import ExpireAfterTests
@@ -19,6 +18,7 @@ from .values import ValueTests
 from .versions import VersionTests
 from .waking import DueTests
 from .watching import WatchTests
+from .wrong_arguments import ArgumentTests
 
 
 class FlowStateStoreTests(KeepingTests, IdTests, ListingTests):

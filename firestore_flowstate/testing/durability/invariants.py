@@ -24,8 +24,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from .history import RunHistory, RunVersion, histories
 from .journal import Event
+from .run_history import RunHistory, RunVersion, histories
 
 
 def violations(events: Sequence[Event], *, restored: bool = False) -> list[str]:
