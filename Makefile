@@ -41,7 +41,7 @@ site: $(READY) ## the documentation as pages, in build/site/html
 set-up: $(READY) firebase-tools genkit-js browser ## all that a bare checkout lacks for `make test`; faster by make --jobs=4
 
 test: $(READY) find-emulator firebase-tools genkit-js browser ## all tests, on the emulator
-	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## what CI runs: lint, format, types, all tests
 	$(RUN) -m ruff check
