@@ -254,7 +254,10 @@ class StateJudge:
         return following if is_ours else None
 
     async def _history(self, attempts: Attempts) -> History:
-        return await history_since(self._collection, self._pending.id, attempts.began, self.deadline)
+        last_sent = None if attempts.lost is None else attempts.lost.sent_at
+        return await history_since(
+            self._collection, self._pending.id, attempts.began, self.deadline, last_sent=last_sent
+        )
 
     def _remembers_ours(self, stored: StoredDocument) -> bool:
         return stored.has_seen(self._pending.revision)

@@ -56,6 +56,7 @@ class History:
         id: The flow state.
         deadline: When to give up.
         since: A time that is not later than the first sending, in microseconds since the epoch.
+        last_sent: A time that is not later than the last sending, in microseconds since the epoch.
         until: The time of the present, in microseconds since the epoch.
     """
 
@@ -63,6 +64,7 @@ class History:
     id: str
     deadline: Deadline
     since: int
+    last_sent: int
     until: int
 
     async def successor(
@@ -160,15 +162,13 @@ class History:
     async def _probe(self, is_ours: Callable[[StoredDocument], bool], absent: int) -> StoredDocument | None:
         """Return a version that is ours, if one is seen at a time between the beginning and a time of absence.
 
-        Most of the times that are tried lie near the beginning, since a write arrives soon after it was sent. This
-        takes about 40 reads for a second, and 50 for ten. It tells a create whose request was lost from one that was
-        stored and then deleted by others. Otherwise the create would undo that deletion, or its outcome would be
-        unknown (tests/faults/test_lost_replies.py).
+        Most of the times that are tried lie near the first sending, and near the last, since a write arrives soon
+        after it was sent. This takes about 40 reads for a second, and 50 for ten, for each of the two. It tells a
+        create whose request was lost from one that was stored and then deleted by others. Otherwise the create would
+        undo that deletion, or its outcome would be unknown (tests/faults/test_lost_replies.py).
         """
-        first = math.log(1_000, _PROBE_GROWTH)  # a millisecond
-        last = math.log(max(absent - self.since, 1_001), _PROBE_GROWTH)
-        times = [self.since + round(_PROBE_GROWTH ** (first + i)) for i in range(math.ceil(last - first))]
-        seen = await for_each((micros for micros in times if micros < absent), self._as_of, at_once=_PROBES_AT_ONCE)
+        times = sorted({*_times_after(self.since, absent), *_times_after(self.last_sent, absent)})
+        seen = await for_each(times, self._as_of, at_once=_PROBES_AT_ONCE)
         new = (d for d in seen if d is not None and _micros(d.updated) >= self.since)
         return next((document for document in new if is_ours(document)), None)
 
@@ -182,7 +182,9 @@ class History:
             raise HistoryEnded from error
 
 
-async def history_since(collection: Collection, id: str, began: float, deadline: Deadline) -> History:
+async def history_since(
+    collection: Collection, id: str, began: float, deadline: Deadline, *, last_sent: float | None = None
+) -> History:
     """Return the history of a flow state up to the present.
 
     Args:
@@ -190,14 +192,28 @@ async def history_since(collection: Collection, id: str, began: float, deadline:
         id: The flow state.
         began: Since when, by `monotonic`.
         deadline: When to give up.
+        last_sent: When the write was sent last, by `monotonic`; None: at `began`.
 
     Raises:
         BackendError: Firestore could not be asked.
     """
-    now = moment_of(await collection.connection.time_of(collection.name(id), deadline=deadline))
-    passed = math.ceil((monotonic() - began) * 1_000_000)
-    until = _micros(now)
-    return History(collection=collection, id=id, deadline=deadline, since=until - passed - _MARGIN, until=until)
+    until = _micros(moment_of(await collection.connection.time_of(collection.name(id), deadline=deadline)))
+    now = monotonic()
+
+    def before(time: float) -> int:
+        return until - math.ceil((now - time) * 1_000_000) - _MARGIN
+
+    since = before(began)
+    last = since if last_sent is None else max(since, before(last_sent))
+    return History(collection=collection, id=id, deadline=deadline, since=since, last_sent=last, until=until)
+
+
+def _times_after(micros: int, end: int) -> list[int]:
+    """Return times after one and before another, at distances that grow from a millisecond on."""
+    first = math.log(1_000, _PROBE_GROWTH)  # a millisecond
+    last = math.log(max(end - micros, 1_001), _PROBE_GROWTH)
+    times = (micros + round(_PROBE_GROWTH ** (first + i)) for i in range(math.ceil(last - first)))
+    return [time for time in times if time < end]
 
 
 def _micros(moment: Moment) -> int:

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from .._version import __version__
 from ..errors import BackendError
 from .call_errors import exhausted_error, is_about_database, public_error
-from .deadline import Deadline, sleep
+from .deadline import Deadline, monotonic, sleep
 from .link import Link
 from .messages import CommitRequest, Write
 from .outcome import CallFailed, Exhausted, is_ambiguous, read_again
@@ -146,9 +146,11 @@ async def repeat(
         if remaining <= too_late:
             raise Exhausted(attempts, failure) from failure
         attempts += 1
+        began = monotonic()
         try:
             return await attempt(_attempt_seconds(remaining))
         except CallFailed as failed:
+            failed.began = began
             if not again(failed):
                 raise
             # Keep the failure of an earlier attempt if this one failed only because the time was up: it says more.

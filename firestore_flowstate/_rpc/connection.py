@@ -15,7 +15,7 @@ from .call_errors import exhausted_error, is_about_database, no_loop_error, publ
 from .calling import NoDocument, call, parsed, read, serialized_commit
 from .concurrency import SharedWork
 from .database import database_of_settings
-from .deadline import Deadline
+from .deadline import Deadline, monotonic
 from .link import Link
 from .messages import (
     BatchGetDocumentsRequest,
@@ -123,11 +123,12 @@ class Connection:
         link = self._links.get(os.getpid()) or await self._make_link(deadline)
         database = link.database.name
         request = serialized_commit(database, writes)
+        began = monotonic()
         try:
             [reply] = await call(link, "Commit", request, ("database", database), deadline=deadline, again=commit_again)
         except CallFailed as failure:
             if is_ambiguous(failure):
-                raise Ambiguous(str(failure)) from failure
+                raise Ambiguous(str(failure), sent_at=failure.began or began) from failure
             if is_about_size(failure) or (means(failure.code, Meaning.REFUSED) and not is_about_database(failure)):
                 raise Refused(failure.code, failure.message) from failure
             raise public_error(failure, what="commit", database=database, flow_id=flow_id) from failure
@@ -138,7 +139,7 @@ class Connection:
         try:
             return parsed(CommitResponse, reply)
         except BackendError as error:  # a server has answered, and nobody can read what
-            raise Ambiguous(str(error)) from error
+            raise Ambiguous(str(error), sent_at=began) from error
 
     async def get(
         self,

@@ -75,6 +75,7 @@ class CallFailed(Exception):  # noqa: N818  # an outcome to judge; what is an er
         code: The name of the grpc status, such as "UNAVAILABLE".
         message: What the server, or grpc itself, said.
         details: The google.rpc details of the status, serialized; empty if there were none.
+        began: When the attempt began, by `monotonic`; None until `repeat` has noted it.
     """
 
     def __init__(self, code: str, message: str, *, details: bytes = b"") -> None:
@@ -82,6 +83,7 @@ class CallFailed(Exception):  # noqa: N818  # an outcome to judge; what is an er
         self.code = code
         self.message = message
         self.details = details
+        self.began: float | None = None
 
 
 class Refused(Exception):  # noqa: N818  # as above
@@ -100,7 +102,15 @@ class Refused(Exception):  # noqa: N818  # as above
 
 
 class Ambiguous(Exception):  # noqa: N818  # as above
-    """The commit was sent, and whether it was applied is not known. The cause is kept."""
+    """The commit was sent, and whether it was applied is not known. The cause is kept.
+
+    Attributes:
+        sent_at: When it was sent, or a little before, by `monotonic`. Attempts that failed to connect came earlier.
+    """
+
+    def __init__(self, message: str, *, sent_at: float) -> None:
+        super().__init__(message)
+        self.sent_at = sent_at
 
 
 class Exhausted(Exception):  # noqa: N818  # as above

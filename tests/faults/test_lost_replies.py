@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import pytest
 
-from tests.faults.commits import lose_reply, lose_request
+from tests.faults.commits import lose_reply, lose_request, on_commit
 from tests.faults.writes import (
     CREATE,
     SAVE_NEW,
@@ -32,6 +33,7 @@ from tests.faults.writes import (
     others_update_delete_and_create,
     outcome_of,
 )
+from tests.rpc.tcp_proxy import TcpProxy
 
 Others = Callable[[Store, str], Awaitable[None]]
 Outcomes = Mapping[str, tuple[str, str]]
@@ -183,6 +185,27 @@ async def test_a_lost_delete(lose, write: Write, layout: str) -> None:  # type: 
         expected["others_update_delete_and_create"] = ("stored", "theirs")
 
     assert {name: expected[name] for name in outcomes} == outcomes
+
+
+@pytest.mark.parametrize("write", [write for write in WRITES if write.creates], ids=str)
+async def test_a_reply_lost_long_after_a_request(direct: Store, troubled: Store, proxy: TcpProxy, write: Write) -> None:
+    """A write that is sent again after a while, is stored then and deleted by others, is not stored once more."""
+    id, read = "id", a_state("id")
+    await troubled.load(id)  # so that there is a connection to cut
+
+    async def is_stored() -> bool:
+        return await direct.load(id) is not None
+
+    lost = on_commit(proxy, id, proxy.refuse)
+    writing = asyncio.ensure_future(outcome_of(write.run(troubled, id, read, 1)))
+    await lost
+    await asyncio.sleep(1.0)
+    again = lose_reply(proxy, writing, root=id, is_stored=is_stored, then=partial(others_delete, direct, id))
+    losing = asyncio.ensure_future(again)
+    await asyncio.sleep(0)  # it looks for the commit from now on
+    proxy.listen()
+
+    assert ("stored", "gone") == (await losing, await marks(direct, id))
 
 
 @pytest.mark.parametrize("write", [write for write in WRITES if not write.deletes], ids=str)

@@ -20,7 +20,7 @@ from firestore_flowstate._document.stored_document import StoredDocument
 from firestore_flowstate._operations.deleting import part_names
 from firestore_flowstate._operations.reading import state_of_whole
 from firestore_flowstate._rpc.calling import serialized_commit
-from firestore_flowstate._rpc.deadline import Deadline
+from firestore_flowstate._rpc.deadline import Deadline, monotonic
 from firestore_flowstate._rpc.messages import Document, StructuredQuery, Timestamp
 from firestore_flowstate._rpc.outcome import Ambiguous
 from firestore_flowstate.testing import exactly
@@ -140,7 +140,7 @@ async def test_lost_replies_are_looked_into(flow_state_store: FirestoreFlowState
         what = lost.pop(0) if lost else ""
         reply = None if what == "request" else await commit(writes, **options)
         if what:
-            raise Ambiguous(what)
+            raise Ambiguous(what, sent_at=monotonic())
         return reply
 
     connection.commit = losing  # type: ignore[method-assign]  # what the connection says of a cut
