@@ -55,10 +55,8 @@ def _explain(history: History, records: Sequence[Record], start: State, key: str
     for choice in (likely, events, [*events, *echoes]):
         try:
             found = linearize(choice, start)
-        except NoOrderError as error:
-            problem = problem or error
-        except UndecidedError as error:
-            problem = UndecidedError(f"{problem}\nWith what else may have happened: {error}") if problem else error
+        except (NoOrderError, UndecidedError) as error:
+            problem = type(error)(f"{problem}\nWith what else may have happened: {error}") if problem else error
         else:
             verdict.events += len(found.order)
             if any(event in echoes for event in found.order):
