@@ -201,9 +201,10 @@ class StateJudge:
                 found = found_version(self._collection, stored)
                 raise Conflict(exists(self._pending.id), stored, found)  # row 9
             return self._on_top_of(stored)  # row 10
-        if stored is None or attempts.lost is None:
-            return self._again(Anything())  # rows 14, 15: a blind write is refused only if its parts have vanished
-        return self._on_top_of(stored)  # row 13
+        if attempts.lost is None:
+            return self._again(Anything())  # row 15: a blind write is refused only if its parts have vanished
+        # What was sent before may still arrive, and others may write on top of that: this must not undo it.
+        return self._again(Absent()) if stored is None else self._on_top_of(stored)  # rows 13, 14
 
     def conflicting(self, stored: StoredDocument | None, version: Version) -> Conflict:
         """Return the conflict of a write on a version: another one is stored, or none, or one that has expired."""

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.commits import whole_commits
 from tests.faults.writes import (
     CREATE,
+    SAVE_FIRST,
     SAVE_NEW,
     WRITES,
     Store,
@@ -87,6 +88,31 @@ async def test_a_duplicate_that_comes_first(
     assert "stored" == await outcome_of(write.run(troubled, id, read, 1))
     assert "OK" == statuses[0]
     assert "ours" == await marks(direct, id)
+
+
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_save_that_comes_while_it_is_sent_again(
+    direct: Store, troubled: Store, proxy: TcpProxy, send: Send, layout: str
+) -> None:
+    """A save expects, when it is sent again, what was found since: it does not undo what others put on top of it."""
+    id = "id"
+    lost: list[bytes] = []
+    statuses: list[str] = []
+    await troubled.load(id)
+    loop = asyncio.get_running_loop()
+
+    def be_late(chunk: bytes) -> None:
+        found = whole_commits(chunk)
+        if found and not lost:
+            lost.extend(found)
+            proxy.cut()
+        elif found and not statuses:
+            statuses.extend(map(send, lost))
+            asyncio.run_coroutine_threadsafe(others_update(in_layout(direct, layout), id), loop).result()
+
+    proxy.on_request(be_late)
+    assert "stored" == await outcome_of(SAVE_FIRST.run(in_layout(troubled, layout), id, a_state(id), 1))
+    assert (["OK"], "ours theirs") == (statuses, await marks(direct, id))
 
 
 @pytest.mark.parametrize("write", [CREATE, SAVE_NEW], ids=str)
