@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
@@ -12,7 +13,7 @@ import click
 
 from ..errors import FlowStateError
 from ..flows import Flow, Flows, InvalidPayloadError, UnknownFlowError
-from ..flows.record import ended_of, record_of
+from ..flows.record import ended_of, is_owned, record_of, wake_at
 from ..models import FlowState
 from ..unset import UNSET
 from .answering import json_argument
@@ -20,7 +21,7 @@ from .applications import close_store, flow_named, flows_named, flows_option, lo
 from .interruptible import run
 from .logs import logged
 from .options import MisusedError
-from .output import counted, say, shown, tell
+from .output import counted, say, shown, tell, when
 from .parameters import pause
 
 _OVERDUE: Final = timedelta(seconds=10)  # as in `Flows.sweep`: what is due for less is left to its dispatcher
@@ -49,8 +50,19 @@ def start(flow: str, input: str | None, id: str | None) -> int:
     elif state.blocked_on_step is not None:
         say(shown(f"waits for {state.blocked_on_step.name}"))
     else:
-        say("the dispatcher wakes it")
+        say(_what_is_next(state, has_dispatcher=found.home.dispatcher is not None))
     return 1 if how in ("failed", "cancelled") else 0
+
+
+def _what_is_next(state: FlowState, *, has_dispatcher: bool) -> str:
+    """Return what happens to a run that goes on, and waits for no step."""
+    if is_owned(state, record_of(state)):
+        return "it is being driven"
+    if has_dispatcher:
+        return "the dispatcher wakes it"
+    begins = wake_at(state)  # a run without a dispatcher is left alone if it was started with a delay
+    until = "" if begins is None else f" from {when(begins)} on"
+    return f"it has not begun: a worker or a sweep drives it{until}"
 
 
 async def _start(flow: Flow[Any, Any], input: Any, id: str | None) -> FlowState:
@@ -58,17 +70,26 @@ async def _start(flow: Flow[Any, Any], input: Any, id: str | None) -> FlowState:
     try:
         await look_for_store(flows)
         async with flows:
+            began = time.time() * 1000
             try:
                 handle = await flows.start(flow, input, id=id)
             except InvalidPayloadError as error:
                 raise MisusedError(str(error)) from None
             tell(shown(handle.id))
             async for state in handle.watch():
-                if flows.dispatcher is not None or record_of(state).owner is None:
+                if flows.dispatcher is not None or not _is_driven(state, began):
                     return state
         raise FlowStateError(f"The run {handle.id!r} was deleted meanwhile.", flow_id=handle.id)
     finally:
         await close_store(flows)
+
+
+def _is_driven(state: FlowState, began: float) -> bool:
+    """Return whether a drive holds the run, or one of this process is about to, since the run was due at the start."""
+    if ended_of(state) is not None:
+        return False
+    wake = wake_at(state)
+    return record_of(state).owner is not None or (wake is not None and wake <= began)
 
 
 @click.command()

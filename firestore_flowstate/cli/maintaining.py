@@ -121,6 +121,8 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
     async def expire_them() -> None:
         async with opened(settings) as store:
             for id in ids:
+                store.edit(id)  # only refuses a wrong id: that is a wrong argument, before which nothing may be written
+            for id in ids:
                 try:
                     if default:
                         await store.update(id, extra={"expireAfter": UNSET})

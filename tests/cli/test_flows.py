@@ -91,6 +91,34 @@ def test_a_run_from_start_to_end(
     assert sorted(times) == times
 
 
+def test_start_of_a_run_that_is_there_already(
+    flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+) -> None:
+    """It tells how the run stands: without a dispatcher nobody wakes one with a delay. One that is due is driven."""
+    flows = Flows(flow_state_store)
+
+    @flows.flow
+    async def nap(run: Run) -> str:
+        return ""
+
+    async def begin() -> int:
+        async with flows:
+            handle = await flows.start(nap, id="n", delay=timedelta(days=1))
+            state = await handle.state()
+            assert state is not None
+            wake: int = (state.model_extra or {})["wakeAt"]
+            return wake
+
+    begins = datetime.fromtimestamp(asyncio.run(begin()) / 1000, timezone.utc)
+    with_delay = f"it has not begun: a worker or a sweep drives it from {begins:%Y-%m-%d %H:%M:%S} on\n"
+
+    assert Outcome(0, "n\n", with_delay) == start(flowstate, "n", flow="nap")
+    long_ago(flow_state_store, "n")
+    assert Outcome(0, "n\n", "waits for nap\n") == start(flowstate, "n", flow="nap")
+    here("resume", "n", "--step", "nap")
+    assert Outcome(0, "n\n", "done\n") == start(flowstate, "n", flow="nap")
+
+
 def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Outcome]) -> None:
     """The error stands in its line, and the stack below. A retry has the run go on from there, and keeps the error."""
     start(flowstate, "order-1", {"number": 1, "fails": True})

@@ -269,6 +269,17 @@ def test_expire_wants_one_time(here: Callable[..., Outcome], arguments: str) -> 
     assert 2 == here("expire", "id", *arguments.split()).code
 
 
+def test_a_wrong_id_among_others_sets_nothing(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
+    """It is a wrong argument, wherever it stands: nothing is done, as the exit code says."""
+    outcome = here("expire", "order-1001", "a/b", "--never")
+
+    assert (2, "") == (outcome.code, outcome.out)
+    assert "'a/b'" in outcome.err
+    kept = store.load("order-1001")
+    assert kept is not None
+    assert "expireAfter" not in (kept.model_extra or {})
+
+
 def test_expire_names_what_is_not_there(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
     """The id is named, as by any write."""
     outcome = here("expire", "missing", "--never")
