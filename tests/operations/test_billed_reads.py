@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import Context
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +17,10 @@ from firestore_flowstate import (
     FlowState,
     FlowStateQuery,
     FlowStateSettings,
+    FlowStatus,
+    Operation,
 )
+from firestore_flowstate._operations.reading import read_base
 from firestore_flowstate._operations.streams import streams
 from firestore_flowstate._rpc.concurrency import gather_or_cancel
 from firestore_flowstate.backup import export_states
@@ -166,6 +171,76 @@ async def test_native_documents_by_status_are_billed_once(flow_state_settings: F
     assert [STATES + serialized, STATES + serialized, 21 + serialized, 21 + serialized] == bills[:4]
     # The first 21 were read whole, with the one that waits among them; then twice as many, in one round trip.
     assert [21 + 42 + serialized] * 2 == bills[4:]
+
+
+LAYOUTS = ["serialized", "native"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_a_count_by_status_is_billed_each_native_document(
+    flow_state_settings: FlowStateSettings, meter: Meter, layout: str
+) -> None:
+    """It is two counts, and reads native documents: those that are done, or those that are not, or all if `failed`."""
+    settings = flow_state_settings.model_copy(update={"layout": layout, "emulator_host": meter.host})
+    statuses: list[FlowStatus] = ["scheduled", "running", "blocked", "done", "failed"]
+    counts, bills = [], []
+    async with FirestoreFlowStateStore(settings) as store:
+        states = {f"id-{place:02}": started(place) for place in range(30)}
+        for place in range(5):
+            states[f"id-{place:02}"].operation = Operation(name="", done=True)
+        await store.save_many(states)
+        for status in statuses:
+            meter.take()
+            counts.append(await store.count(FlowStateQuery(status=status)))
+            bills.append(meter.take().reads)
+
+    assert [25, 0, 0, 5, 0] == counts
+    native = [25, 25, 25, 5, 30] if layout == "native" else [1] * 5  # a query that finds nothing is one read
+    assert [2 + reads for reads in native] == bills
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_a_conflict_is_billed_reads_alone(
+    flow_state_settings: FlowStateSettings, meter: Meter, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """`modify` goes on from what its first conflict has read. After a later one, and in `update`, it is read again."""
+    left = 0
+    bills: list[Bill] = []
+
+    async def be_first() -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            write = other.update("id", extra={"before": len(bills), "left": left})
+            await Context().run(asyncio.ensure_future, write)  # as if another process wrote: `modify` forbids its own
+
+    async def change(state: FlowState) -> None:
+        await be_first()
+        state.cache["step"] = CacheEntry(value=len(bills))
+
+    async def read_then_lose(*arguments: Any) -> Any:
+        found = await read_base(*arguments)
+        if arguments[0] is store._collection:
+            await be_first()
+        return found
+
+    monkeypatch.setattr("firestore_flowstate._operations.updating.read_base", read_then_lose)
+    settings = flow_state_settings.model_copy(update={"layout": layout})
+    metered = settings.model_copy(update={"emulator_host": meter.host})
+    async with FirestoreFlowStateStore(settings) as other, FirestoreFlowStateStore(metered) as store:
+        await store.save("id", started(0))
+        for call in (
+            lambda: store.modify("id", change),
+            lambda: store.update("id", cache={"step": CacheEntry(value=2)}),
+        ):
+            for conflicts in (0, 1, 2, 3):
+                left = conflicts
+                meter.take()
+                await call()
+                bills.append(meter.take())
+
+    assert [Bill(reads=reads, writes=1) for reads in (1, 2, 4, 6)] == bills[:4]
+    assert [Bill(reads=reads, writes=1) for reads in (1, 3, 5, 7)] == bills[4:]
 
 
 async def test_whole_documents_are_read_by_the_hundred_after_parts_of_more(

@@ -106,6 +106,16 @@ def test_no_index_is_declared_in_vain(shards: int) -> None:
         assert not all(is_served(query, without) for query in asked), index
 
 
+@pytest.mark.parametrize(("shard", "is_served_by_itself"), [(None, True), (3, False)])
+def test_what_is_due_needs_an_index_over_shards_alone(shard: int | None, is_served_by_itself: bool) -> None:
+    """So a service with one shard drives and sweeps before any index is deployed, as docs/cloud-run.md says."""
+    due = due_structured_query(
+        "genkit-flows", before=5, limit=10, fields=["name"], shard=shard, after=None, after_name=None
+    )
+
+    assert is_served_by_itself is is_served(due, {"indexes": [], "fieldOverrides": []})
+
+
 def test_over_shards_nothing_but_the_shard_begins_an_index_on_start_time() -> None:
     """Otherwise that index takes no more than 500 writes a second, and shards are of no use."""
     file = file_of(8)
