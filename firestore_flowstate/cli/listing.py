@@ -49,7 +49,7 @@ def list_command(limit: int, token: str | None, due: bool, as_json: bool, sort: 
     """List flow states, newest start first.
 
     No payload is read. Times are local, in the zone that the heading names. --sort reads all flow states that match,
-    one billed read each, and shows the first --limit of them: the newest or largest first, and names from A to Z.
+    billed as pages of 300, and shows the first --limit of them: the newest or largest first, and names from A to Z.
     """
     need_output()
     settings, query = given_settings(), given_query(token=token)

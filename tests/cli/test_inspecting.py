@@ -11,12 +11,23 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings, SyncFlowStateStore
+from firestore_flowstate import (
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateQuery,
+    FlowStateSettings,
+    SyncFlowStateStore,
+)
+from firestore_flowstate.cli.output import print_table
 from firestore_flowstate.testing import exactly
 from tests.cli.command import Outcome, Processes
 from tests.cli.story import MINUTE, NINE, flow, story
 from tests.support.damage import put, sound
+from tests.support.meter import Bill, Meter, meter
 from tests.support.raw_documents import RawCollection
+
+__all__ = ["meter"]  # a fixture
 
 TABLE = """\
 id          name      status   started (UTC)        written   steps  bytes  about
@@ -213,8 +224,8 @@ def test_list_in_another_order(
     assert expected == ids(here("list", "--json", "--sort", column))[: len(expected)]
 
 
-def test_list_sorts_all_that_match(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
-    """It shows the first in that order of all that match, and says how many come behind."""
+def test_list_sorts_all_that_match(here: Callable[..., Outcome], store: SyncFlowStateStore, meter: Meter) -> None:
+    """It shows the first in that order of all that match, and says how many come behind. It is billed as two pages."""
     store.save_many({f"id-{number:03}": flow("x", startTime=1 + number, wakeAt=number) for number in range(310)})
     store.update("id-000", cache={"a": CacheEntry(value=1), "b": CacheEntry(), "c": CacheEntry(), "d": CacheEntry()})
     written = here("list", "--json", "--sort", "written", "--limit", "1")
@@ -226,6 +237,23 @@ def test_list_sorts_all_that_match(here: Callable[..., Outcome], store: SyncFlow
     assert "There is 1 more" in filtered.err
     assert ["id-309"] == ids(here("list", "--json", "--sort", "started", "--due", "--limit", "1"))
     assert 2 == here("list", "--sort", "id", "--token", "x").code
+    meter.take()
+    here("list", "--sort", "id", "--emulator-host", meter.host)
+    assert Bill(reads=301 + 14) == meter.take()
+
+
+def test_the_last_write_has_the_time_of_today_and_else_the_date(
+    here: Callable[..., Outcome], store: SyncFlowStateStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The day is that of this machine."""
+    [summary] = store.list_summaries(FlowStateQuery(limit=1)).summaries
+    for days in (0, 2):
+        now = datetime.now(timezone.utc)
+        print_table([summary.model_copy(update={"updated_at": now - timedelta(days=days)})])
+    today, _, before = [line.split("09:03:00  ")[-1].split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", today)
+    assert f"{now - timedelta(days=2):%Y-%m-%d}" == before
 
 
 def test_times_are_local(flowstate: Processes, store: SyncFlowStateStore) -> None:
@@ -302,6 +330,8 @@ def test_the_beginning_of_an_id_is_enough(here: Callable[..., Outcome], store: S
     assert "draft-7" == json.loads(here("show", "dr").out)["flowId"]
     assert json.loads(here("show", "--raw", "dr").out)["name"].endswith("/draft-7")
     assert "order-1001" == json.loads(here("show", "order-1001").out)["flowId"]
+    assert here("history", "draft-7").out == here("history", "dr").out
+    assert here("history", "draft-7").out.startswith("at (UTC)")
     assert (1, "") == (several.code, several.out)
     assert "several ids begin so: 'order-1001', 'order-1001-again', 'order-1002', 'order-1003'." in several.err
 

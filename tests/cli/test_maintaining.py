@@ -162,8 +162,10 @@ def test_migrate_decrypts_only_if_it_is_told(
         refused = here("migrate", "--to-layout", "native", *options)
         assert (2, "") == (refused.code, refused.out)
         assert "give --decrypt to store" in refused.err
-    asked = here("migrate", "--to-layout", "native", "--decrypt")
-    assert "decrypted: whoever may read the database reads them? Standard input" in asked.err
+    for copies in ([], ["--to-collection", "copies"]):
+        asked = here("migrate", "--to-layout", "native", "--decrypt", *copies)
+        assert (2, "") == (asked.code, asked.out)
+        assert "decrypted: whoever may read the database reads them? Standard input" in asked.err
     assert Outcome(0, "4 flow states migrated, 0 as they should be, 0 failed\n", "") == here(
         "migrate", "--to-layout", "native", "--decrypt", "--yes"
     )
