@@ -59,6 +59,11 @@ async def stuck(run: Run) -> None:
 
 
 @flows.flow
+async def apart(run: Run) -> None:
+    await asyncio.gather(run.interrupt("approve", Approval), run.step("wait", wait_long))
+
+
+@flows.flow
 async def nap(run: Run) -> str:
     await run.sleep("nap", timedelta(days=1))
     return "awake"

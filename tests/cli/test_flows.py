@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -33,6 +35,20 @@ def kept(flow_state_store: FirestoreFlowStateStore) -> Callable[[str], FlowState
         return state
 
     return load
+
+
+@pytest.fixture
+def anew(here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """What runs the command in this process, with its application imported anew: the command closes its store."""
+    monkeypatch.syspath_prepend(HERE)
+
+    def run(*arguments: str, input: str = "") -> Outcome:
+        for name in ("application", "queued"):
+            sys.modules.pop(name, None)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(input))
+        return here(*arguments)
+
+    return run
 
 
 def start(flowstate: Processes, id: str, input: dict[str, Any] | None = None, flow: str = "refund") -> Outcome:
@@ -92,7 +108,7 @@ def test_a_run_from_start_to_end(
 
 
 def test_start_of_a_run_that_is_there_already(
-    flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+    anew: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
 ) -> None:
     """It tells how the run stands: without a dispatcher nobody wakes one with a delay. One that is due is driven."""
     flows = Flows(flow_state_store)
@@ -112,15 +128,23 @@ def test_start_of_a_run_that_is_there_already(
     begins = datetime.fromtimestamp(asyncio.run(begin()) / 1000, timezone.utc)
     with_delay = f"it has not begun: a worker or a sweep drives it from {begins:%Y-%m-%d %H:%M:%S} on\n"
 
-    assert Outcome(0, "n\n", with_delay) == start(flowstate, "n", flow="nap")
+    assert Outcome(0, "n\n", with_delay) == anew("start", "application:nap", "--id", "n")
     long_ago(flow_state_store, "n")
-    assert Outcome(0, "n\n", "waits for nap\n") == start(flowstate, "n", flow="nap")
-    here("resume", "n", "--step", "nap")
-    assert Outcome(0, "n\n", "done\n") == start(flowstate, "n", flow="nap")
+    assert Outcome(0, "n\n", "waits for nap\n") == anew("start", "application:nap", "--id", "n")
+    anew("resume", "n", "--step", "nap")
+    assert Outcome(0, "n\n", "done\n") == anew("start", "application:nap", "--id", "n")
 
 
-def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Outcome]) -> None:
-    """The error stands in its line, and the stack below. A retry has the run go on from there, and keeps the error."""
+def test_the_history_of_what_failed(
+    flowstate: Processes,
+    here: Callable[..., Outcome],
+    anew: Callable[..., Outcome],
+    flow_state_store: FirestoreFlowStateStore,
+) -> None:
+    """The error stands in its line, and the stack below. A retry has the run go on from there, and keeps the error.
+
+    What the retry has run again stands there once, as it went the last time.
+    """
     start(flowstate, "order-1", {"number": 1, "fails": True})
     here("resume", "order-1", "--json", '{"ok": true}')
     work_until(flowstate, lambda: "failed" in here("list").out)
@@ -142,6 +166,13 @@ def test_the_history_of_what_failed(flowstate: Processes, here: Callable[..., Ou
     assert ("end", "failed") == (lines[-1]["what"], lines[-1]["name"])
     assert "no money" in lines[-1]["error"]
     assert (1, "") == here("retry", "order-1")[:2]
+
+    long_ago(flow_state_store, "order-1")
+    assert "1 run driven: 1 failed\n" == anew("sweep", "--flows", "application:flows").out
+    lines = happened(here, "order-1")
+    (again,) = [line for line in lines if line["name"] == "pay"]
+    assert again["at"] > failed["at"]
+    assert 2 == [(line["what"], line["name"]) for line in lines].count(("end", "failed"))
 
 
 def test_a_step_that_fails_is_one_line(
@@ -195,6 +226,66 @@ def test_a_worker_hands_over_when_it_is_to_end(
     assert said.endswith("the worker has ended\n")
 
 
+def test_a_worker_hands_over_what_it_drives(
+    flowstate: Processes, anew: Callable[..., Outcome], kept: Callable[[str], FlowState]
+) -> None:
+    """On SIGTERM it ends with exit code 0, in the middle of a run that takes an hour, and nobody holds the run then."""
+    anew("start", "queued:naps", "--id", "a", "--json", "36000")
+    process = flowstate.start("worker", "queued:flows", "--poll", "0.1", PYTHONPATH=HERE)
+    eventually(lambda: bool(kept("a").cache))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE)
+
+    assert 0 == process.returncode
+    assert b"handed over" in err
+    left = kept("a")
+    assert not left.operation.done
+    assert left.operation.metadata is not None
+    assert "owner" not in left.operation.metadata["run"]
+
+
+def test_a_worker_drives_as_many_at_once_as_it_is_told(
+    flowstate: Processes, here: Callable[..., Outcome], anew: Callable[..., Outcome]
+) -> None:
+    """With --at-once 1 each drive ends before the next one begins."""
+    for id in ("a", "b", "c"):
+        anew("start", "queued:naps", "--id", id, "--json", "1")
+    process = flowstate.start("worker", "queued:flows", "--at-once", "1", "--poll", "0.1", PYTHONPATH=HERE)
+    eventually(lambda: here("count", "--status", "done").out == "3\n")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE)
+
+    assert 3 * ["begins", "ends"] == re.findall(r"Drive 1 of the run '[abc]' \(naps\) (begins|ends)", err.decode())
+
+
+def test_a_dispatcher_is_told(
+    anew: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands tell that of the application: of a start, also of a run that is there, of a retry and by a sweep."""
+    for _ in range(2):
+        assert Outcome(0, "a\n", "the dispatcher wakes it\n") == anew("start", "queued:ask", "--id", "a")
+    monkeypatch.setenv("FLOWSTATE_FLOWS", "queued:flows")
+    anew("cancel", "a")
+    assert "a is to be retried. The dispatcher wakes it.\n" == anew("retry", "a").out
+    for id in ("a", "b", "c"):
+        anew("start", "queued:ask", "--id", id)
+        long_ago(flow_state_store, id)
+
+    for limit, swept in (("2", "2 runs dispatched\n"), ("1000", "3 runs dispatched\n")):
+        assert (0, swept) == anew("sweep", "--limit", limit)[:2]
+
+
+def test_json_from_standard_input(anew: Callable[..., Outcome], here: Callable[..., Outcome]) -> None:
+    """`--json -` reads an input or an answer there."""
+    begun = anew("start", "application:refund", "--id", "i", "--json", "-", input='{"number": 4}\n')
+    answered = anew("resume", "i", "--step", "approve", "--json", "-", input='{"ok": false}\n')
+
+    assert Outcome(0, "i\n", "waits for approve\n") == begun
+    assert (0, f"i has its answer to approve. {NEXT}\n") == answered[:2]
+    assert {"number": 4} == json.loads(here("show", "i").out)["input"]
+    assert [{"ok": False}] == [line["answer"] for line in happened(here, "i") if line["what"] == "answer"]
+
+
 def test_cancel_what_nobody_drives(flowstate: Processes, here: Callable[..., Outcome]) -> None:
     """The run has ended at once, and the reason is kept."""
     start(flowstate, "order-2", {"number": 2})
@@ -224,6 +315,58 @@ def test_the_history_of_a_run_that_was_cancelled_while_it_waited(
     here("retry", "order-5")
     assert ["start", "drive", "step", "waits", "end"] == [line["what"] for line in happened(here, "order-5")]
     assert re.search(r"  end +cancelled +\S+ \S+ +cancelled: too late", here("history", "order-5").out)
+
+
+def test_the_history_of_a_run_that_failed_while_it_waited(
+    here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+) -> None:
+    """One branch failed, and what another waited for then stays."""
+    flows = Flows(flow_state_store)
+
+    async def fail() -> None:
+        raise RuntimeError("no money")
+
+    async def pay(run: Run) -> None:
+        await run.interrupt("first", bool)
+        await run.step("pay", fail)
+
+    @flows.flow
+    async def both(run: Run) -> None:
+        await asyncio.gather(pay(run), run.interrupt("second", bool))
+
+    async def work() -> None:
+        async with flows:
+            handle = await flows.start(both, id="f")
+            answered = False
+            async for state in handle.watch():
+                if not answered and state.blocked_on_step is not None:
+                    answered = True
+                    await handle.resume(True, step="first")
+                if state.operation.done:
+                    return
+
+    asyncio.run(work())
+    waits, end = [line for line in happened(here, "f") if line["what"] in ("waits", "end")]
+
+    assert ("second", "failed") == (waits["name"], end["name"])
+    assert end["at"] == waits["at"] + waits["took"]
+
+
+def test_what_waits_beside_a_branch_that_goes_on(
+    flowstate: Processes, here: Callable[..., Outcome], kept: Callable[[str], FlowState]
+) -> None:
+    """The list has the end of the lease, since the wait itself has none."""
+    process = flowstate.start("start", "application:apart", "--id", "p", PYTHONPATH=HERE)
+    eventually(lambda: "waits for approve" in here("list").out)
+    process.kill()
+    process.wait()
+    state = kept("p")
+    until = datetime.fromtimestamp((state.model_extra or {})["wakeAt"] / 1000, timezone.utc)
+
+    assert "owner" in state.operation.metadata["run"]
+    assert f"waits for approve until {until:%Y-%m-%d %H:%M:%S}\n" in here("list").out
+    (wait,) = [line for line in happened(here, "p") if line["what"] == "waits"]
+    assert "until" not in wait
 
 
 def test_cancel_what_is_driven(

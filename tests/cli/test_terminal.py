@@ -19,18 +19,18 @@ import pytest
 
 from firestore_flowstate import FlowStateSettings, SyncFlowStateStore
 from firestore_flowstate.backup import export_line
-from tests.cli.command import PATIENCE, Processes
+from tests.cli.command import PATIENCE, Outcome, Processes
 from tests.cli.story import flow, story
 from tests.rpc.tcp_proxy import TcpProxy
 from tests.support.raw_documents import RawCollection
 
 
 class Terminal:
-    """A terminal of 100 columns, with what is typed and what is shown."""
+    """A terminal, of 100 columns if nothing else is said, with what is typed and what is shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = 100) -> None:
         self._near, self.end = pty.openpty()
-        fcntl.ioctl(self.end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        fcntl.ioctl(self.end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         os.set_blocking(self._near, False)
         self.shown = ""
 
@@ -103,6 +103,38 @@ def test_findings_go_where_they_are_sent(
     assert b"\x1b" not in out
     assert "documents" in terminal.read()
     assert "2 findings" in terminal.shown
+
+
+@pytest.mark.parametrize(("columns", "has_sizes"), [(100, True), (99, False)])
+def test_a_narrow_terminal_is_spared_the_sizes(
+    flowstate: Processes, store: SyncFlowStateStore, columns: int, has_sizes: bool
+) -> None:
+    """The list has them from 100 columns on."""
+    terminal = Terminal(columns)
+    try:
+        process = flowstate.start("list", stdout=terminal.end)
+        process.communicate(timeout=PATIENCE)
+
+        assert "steps" in terminal.read()
+        assert has_sizes is ("bytes" in terminal.shown)
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("shell", "registers"),
+    [
+        ("bash", "complete -o nosort -F _flowstate_completion flowstate"),
+        ("zsh", "compdef _flowstate_completion flowstate"),
+        ("fish", "complete --no-files --command flowstate"),
+    ],
+)
+def test_shells_complete(flowstate: Processes, shell: str, registers: str) -> None:
+    """The line of docs/cli.md registers a function that asks the command, which completes its commands and options."""
+    assert registers in flowstate(_FLOWSTATE_COMPLETE=f"{shell}_source").out
+    if shell == "bash":
+        line = {"_FLOWSTATE_COMPLETE": "bash_complete", "COMP_WORDS": "flowstate wor", "COMP_CWORD": "1"}
+        assert Outcome(0, "plain,worker\n", "") == flowstate(**line)
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, 3), ("n", 1, 4)])
