@@ -155,7 +155,7 @@ async def commit_write(
     Args:
         collection: The collection.
         pending: What to send.
-        deadline: When to give up. It is extended by a second for each MiB beyond the first.
+        deadline: When to give up. The caller has extended it for what the write has in bytes.
         attempts: What is known of a write that was sent before; None: it was not sent.
 
     Raises:
@@ -164,8 +164,6 @@ async def commit_write(
         StoreUnavailableError: The deadline passed, or the outcome cannot be known.
         BackendError: Firestore did not apply the write, for any other reason.
     """
-    if (size := pending.size()) > 2**20:
-        deadline = deadline.plus(size / 2**20 - 1)
     judge = StateJudge(collection, pending, deadline)
     if isinstance(pending.expected, Exactly) and pending.expected.version.has_expired():
         stored = await collection.get(pending.id, deadline)

@@ -54,7 +54,7 @@ async def save_many(
         collection: The collection.
         states: The states. Each gets its version.
         contents: Copies of the states from the time of the call, which are what is stored; None: `states` are.
-        deadline: When to give up. It is extended by a second for each MiB.
+        deadline: When to give up. It is extended by a second for each MiB of all states beyond the first.
         expire_at: When each of them expires; None: as the settings say.
 
     Raises:
@@ -81,7 +81,7 @@ async def save_many(
             saves.append(_Save(id, state, whole, whole.pending.size()))
     alone = [save for save in saves if _is_large(save)]
     small = _batches([save for save in saves if not _is_large(save)], lambda save: save.size)
-    deadline = deadline.plus(sum(save.size for save in saves) / 2**20)
+    deadline = deadline.for_bytes(sum(save.size for save in saves))
 
     async def one(save: _Save, *, sent_at: float | None = None, lost: Ambiguous | None = None) -> None:
         sent_before = None if sent_at is None else Attempts(began=sent_at, lost=lost)

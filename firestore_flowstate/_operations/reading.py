@@ -159,7 +159,7 @@ async def fetch(
         return {}
     names = part_ids(refs)
     batches = [names[i : i + _PARTS_AT_ONCE] for i in range(0, len(names), _PARTS_AT_ONCE)]
-    longer = deadline.plus(max(0.0, sum({ref.name: ref.bytes for ref in refs}.values()) / 2**20 - 1))
+    longer = deadline.for_bytes(sum({ref.name: ref.bytes for ref in refs}.values()))
     parts: dict[str, Document] = {}
     for found in await gather_or_cancel(
         _batch(collection, id, batch, longer, read_time=read_time) for batch in batches

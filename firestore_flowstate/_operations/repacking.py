@@ -156,7 +156,7 @@ class _RewrapJudge:
     @property
     def deadline(self) -> Deadline:
         """When each of its calls gives up: many flow states are rewrapped, and no caller waits for this one."""
-        return self._collection.deadline(None).plus(self._bytes / 2**20)
+        return self._collection.deadline(None).for_bytes(self._bytes)
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult | None:
         """Return the write that packs again what is stored."""

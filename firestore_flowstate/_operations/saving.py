@@ -86,7 +86,7 @@ async def save(
         # One read more, beside the writes of a large state: so the parts of what is replaced are deleted with it.
         pending = replace(pending, gone=await _stored_parts(collection, id, deadline))
     try:
-        result = await commit_write(collection, pending, deadline)
+        result = await commit_write(collection, pending, deadline.for_bytes(pending.size()))
     except Refused as refusal:
         raise collection.connection.refused_error(refusal, flow_id=id) from refusal
     stamp(state, path, result, whole)

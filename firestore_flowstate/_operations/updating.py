@@ -183,7 +183,7 @@ async def _update_packed(
     pending = _update_write(collection, id, packed, base, expire_at, refs)
     for compactions in range(_COMPACTIONS + 1):
         try:
-            result = await commit_write(collection, pending, deadline)
+            result = await commit_write(collection, pending, deadline.for_bytes(pending.size()))
             break
         except Refused as refusal:
             may_be_full = refusal.code == "INVALID_ARGUMENT" and LAYOUTS[base.layout].has_log

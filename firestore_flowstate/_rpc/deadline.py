@@ -63,6 +63,10 @@ class Deadline:
         """Return this deadline, later by so many seconds."""
         return Deadline(self.at + seconds, self.allowed + seconds)
 
+    def for_bytes(self, size: int) -> Deadline:
+        """Return this deadline, later by a second for each MiB beyond the first of what is sent or read."""
+        return self.plus(max(0.0, size / 2**20 - 1))
+
     def remaining(self) -> float:
         """Return the seconds left; zero or less when it has passed."""
         return self.at - monotonic()

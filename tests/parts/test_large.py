@@ -22,6 +22,8 @@ from firestore_flowstate import (
 from firestore_flowstate._document.stored_values import PART_BYTES, PARTS
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate._rpc.calling import serialized_commit
+from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.testing import exactly
 
 MB = 980_000  # so that a state of n of them has n parts
@@ -268,3 +270,44 @@ async def test_two_hundred_megabytes(flow_state_settings: FlowStateSettings) -> 
         assert state == await store.load("flow")
         await store.delete("flow")
         assert await parts_below(store) == []
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the deadline of each commit leaves to its call in all."""
+    seconds: list[float] = []
+    commit = Connection.commit
+
+    async def note(self: Connection, writes: Any, *, deadline: Deadline, **options: Any) -> object:
+        seconds.append(deadline.allowed)
+        return await commit(self, writes, deadline=deadline, **options)
+
+    monkeypatch.setattr(Connection, "commit", note)
+    return seconds
+
+
+@pytest.mark.parametrize("by", ["save", "update", "save_many", "save_many of small ones", "rewrap"])
+@pytest.mark.parametrize(("mib", "seconds"), [(1, 10), (3, 12)])
+async def test_a_call_gets_a_second_for_each_mib_beyond_the_first(
+    raw_settings: FlowStateSettings, allowed: list[float], by: str, mib: int, seconds: int
+) -> None:
+    """It does so once, whether they are in one state or in many. Names and the rest of a write count a little too."""
+    ten_seconds = raw_settings.model_copy(update={"timeout": 10})
+    keyed = ten_seconds.model_copy(update={"keys": {"key": "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA="}})
+    text = "x" * (mib * 2**20)
+    async with FirestoreFlowStateStore(ten_seconds) as store, FirestoreFlowStateStore(keyed) as encrypting:
+        if by in ("update", "rewrap"):
+            await store.save("flow", FlowState.start(input=text if by == "rewrap" else None))
+            allowed.clear()
+        if by == "save":
+            await store.save("flow", FlowState.start(input=text))
+        elif by == "update":
+            await store.update("flow", cache={"step": CacheEntry(value=text)})
+        elif by == "save_many":
+            await store.save_many({"flow": FlowState.start(input=text)})
+        elif by == "save_many of small ones":
+            await store.save_many({str(n): FlowState.start(input="x" * 2**18) for n in range(4 * mib)})
+        else:
+            await encrypting.rewrap()
+
+    assert seconds <= max(allowed) < seconds + 0.1
