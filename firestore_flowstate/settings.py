@@ -7,12 +7,12 @@ import binascii
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -31,6 +31,22 @@ _DATABASE_ID: Final = re.compile(r"\(default\)|(?!\.{1,2}$|__.*__$)[A-Za-z0-9._-
 """Ids of Google's have 4 to 63 characters of ``[a-z0-9-]``. The emulator takes all of these here. Its answer to another
 id does not say what is wrong, so that calls would be tried again until their time is up."""
 _CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
+
+
+class _Keys(Mapping[str, str | Callable[[], bytes]]):
+    """Keys by their ids, which nobody changes. Unlike a mappingproxy it can be pickled and copied."""
+
+    def __init__(self, keys: Mapping[str, str | Callable[[], bytes]]) -> None:
+        self._keys = dict(keys)
+
+    def __getitem__(self, key_id: str) -> str | Callable[[], bytes]:
+        return self._keys[key_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 class FlowStateSettings(BaseSettings):
@@ -194,7 +210,13 @@ class FlowStateSettings(BaseSettings):
                 raise ValueError(f"key {key_id!r} is not base64") from None
             if size not in _AES_KEY_BYTES:
                 raise ValueError(f"key {key_id!r} has {size} bytes; AES takes 16, 24 or 32")
-        return keys
+        return None if keys is None else _Keys(keys)
+
+    @field_serializer("keys")
+    def _as_dict(
+        self, keys: Mapping[str, str | Callable[[], bytes]] | None
+    ) -> Mapping[str, str | Callable[[], bytes]] | None:
+        return None if keys is None else dict(keys)  # pydantic warns of any other mapping
 
     @field_validator("codecs", "retired_codecs")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pickle
 from datetime import timedelta
 from typing import Any
 
@@ -58,6 +59,7 @@ def test_defaults() -> None:
         "codecs": (),
         "retired_codecs": (),
         "shards": 1,
+        "write_shards": None,
         "emulator_host": None,
         "endpoint": None,
     }
@@ -307,3 +309,33 @@ def test_settings_do_not_change() -> None:
     """A store can rely on what it was given."""
     with pytest.raises(ValueError, match="frozen"):
         FlowStateSettings().page_size = 5  # type: ignore[misc]
+
+
+def test_keys_do_not_change() -> None:
+    """They do not, whatever becomes of the dict that they were given in. Who copies the settings copies the keys."""
+    given = {"one": KEY}
+    settings = FlowStateSettings(keys=given)
+    given["two"] = KEY
+    kept: Any = settings.keys
+    with pytest.raises(TypeError):
+        kept["two"] = KEY
+    with pytest.raises(TypeError):
+        del kept["one"]
+
+    assert {"one": KEY} == kept == settings.model_dump()["keys"] == json.loads(settings.model_dump_json())["keys"]
+    pickled = pickle.loads(pickle.dumps(settings))  # noqa: S301  # our own
+    assert settings == pickled == settings.model_copy(deep=True) == FlowStateSettings(keys=kept)
+
+
+def test_write_shards_have_their_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes with that of shards: no more can be written to than lists ask."""
+    monkeypatch.setenv("FLOWSTATE_SHARDS", "8")
+    monkeypatch.setenv("FLOWSTATE_WRITE_SHARDS", "4")
+    assert (8, 4) == (FlowStateSettings().shards, FlowStateSettings().write_shards)
+    monkeypatch.setenv("FLOWSTATE_SHARDS", "2")
+    assert "write_shards is 4" in _message()
+    monkeypatch.setenv("FLOWSTATE_WRITE_SHARDS", "0")
+    assert "FLOWSTATE_WRITE_SHARDS" in _message()
+    monkeypatch.setenv("FLOWSTATE_WRITE_SHARDS", "")
+
+    assert FlowStateSettings().write_shards is None
