@@ -242,7 +242,7 @@ async def purge(
             old = await _delete(collection, old)
         done += len(old)
         unfinished += sum(not document.has_ended for document in old)
-        if progress is not None and old:
+        if progress is not None:
             progress(done)
     return PurgeReport(done, unfinished=unfinished)
 

@@ -85,6 +85,20 @@ async def test_spares_what_was_started_or_written_lately(flow_state_store: Fires
     assert ["tomorrow"] == await ids(store)
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_tells_its_progress_after_each_page(flow_state_store: FirestoreFlowStateStore, dry_run: bool) -> None:
+    """It does so also if nothing on the page is old: pages of such states take their time, and are billed."""
+    store = flow_state_store
+    await store.save_many({f"{i:03}": flow(start=i) for i in range(150)})
+    lately: list[int] = []
+    any_time: list[int] = []
+    await store.purge(older_than=timedelta(hours=1), dry_run=dry_run, progress=lately.append)
+    await store.purge(older_than=NOW, dry_run=dry_run, progress=any_time.append)
+
+    assert [0, 0] == lately
+    assert [100, 150] == any_time
+
+
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_tells_how_many_have_not_ended(flow_state_settings: FlowStateSettings, layout: str) -> None:
     """It counts those that match, also in a dry run, and not those that stay since they are written meanwhile."""
