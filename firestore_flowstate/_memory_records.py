@@ -21,7 +21,7 @@ from .models import FlowState
 from .pages import FlowStateSummary
 from .query import FlowStateQuery
 from .settings import FlowStateSettings
-from .unset import Unset
+from .unset import UNSET, Unset
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,21 @@ class Records:
         due = [record for record in self.live() if is_due(query, record.summary)]
         return heapq.nsmallest(query.limit, due, key=_due_order)
 
-    def save(self, id: str, encoded: EncodedState, *, if_version: str | Unset | None) -> Record:
+    def save(
+        self,
+        id: str,
+        encoded: EncodedState,
+        *,
+        if_version: str | Unset | None,
+        expire_at: datetime | Unset | None = UNSET,
+    ) -> Record:
         """Keep a whole state.
+
+        Args:
+            id: The key.
+            encoded: The state.
+            if_version: The version that must be there; None: none must; UNSET: any may.
+            expire_at: When it expires; UNSET: as the settings say.
 
         Raises:
             FlowStateConflictError: Another version is there than is asked for.
@@ -138,7 +151,7 @@ class Records:
             found = self._live(id)
             if not isinstance(if_version, Unset):
                 _check_version(id, if_version, found)
-            return self._write(id, encoded, keeping_expiry_of=None, payload=None)
+            return self._write(id, encoded, expire_at=expire_at, payload=None)
 
     def update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
         """Keep the stored state with what the change names.
@@ -160,8 +173,8 @@ class Records:
                 encoded = apply(change, found.encoded)
             except FlowStateEncodeError as error:
                 raise with_flow_id(error, id) from error.__cause__
-            kept = None if change.names_expiry else found
-            return self._write(id, encoded, keeping_expiry_of=kept, payload=found.payload)
+            kept = UNSET if change.names_expiry else found.summary.expire_at
+            return self._write(id, encoded, expire_at=kept, payload=found.payload)
 
     def delete(self, id: str, *, if_version: str | Unset) -> None:
         """Keep the state no more.
@@ -177,17 +190,18 @@ class Records:
             self._changed()
 
     def _write(
-        self, id: str, encoded: EncodedState, *, keeping_expiry_of: Record | None, payload: frozenset[str] | None
+        self, id: str, encoded: EncodedState, *, expire_at: datetime | Unset | None, payload: frozenset[str] | None
     ) -> Record:
-        """Keep the state. `payload` is that of `Record`; None: the state is saved whole, which determines it."""
+        """Keep the state. `payload` is that of `Record`; None: the state is saved whole, which determines it.
+
+        `expire_at` is when it expires; UNSET: as the settings say.
+        """
         shown = without_steps(id, encoded)
         now = datetime.now(timezone.utc)
-        if keeping_expiry_of is None:
+        if isinstance(expire_at, Unset):
             settings = self._settings
             own = own_duration(shown.model_extra or {})
             expire_at = expiry(shown.status, now, own=own, after=settings.expire_after, when=settings.expire_when)
-        else:
-            expire_at = keeping_expiry_of.summary.expire_at
         self._writes += 1
         summary = summarize(id, encoded, shown, updated_at=now, expire_at=expire_at)
         if payload is None:

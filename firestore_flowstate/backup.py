@@ -8,9 +8,10 @@
     with open("backup.jsonl", encoding="utf-8") as file:
         report = await import_states(store, file)
 
-``import(export(x)) == x``: id, state and expiry, whatever JSON is in them. Both functions hold a few megabytes of
-states in memory at a time, however many there are. ``flowstate export`` and ``flowstate import`` do the same.
-docs/backup.md has the format.
+``import(export(x)) == x``: id, state and expiry, whatever JSON is in them. A store that is neither
+FirestoreFlowStateStore nor MemoryFlowStateStore cannot be told when a state expires, and goes by its own settings. Both
+functions hold a few megabytes of states in memory at a time, however many there are. ``flowstate export`` and
+``flowstate import`` do the same. docs/backup.md has the format.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from . import _operations
 from ._backup_line import Entry, from_line, to_line
 from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError, shown
 from .firestore import FirestoreFlowStateStore
+from .memory import MemoryFlowStateStore
 from .models import FlowState
 from .pages import FlowStateSummary
 from .query import MAX_LIMIT, FlowStateQuery, query_or_all
@@ -149,8 +151,9 @@ async def import_states(
         store: Where to.
         lines: The lines, such as an open file. Empty ones are passed over.
         expiry: "keep": each state expires when it did in the store it was exported from, and those that have expired
-            since are left out; a store that is not in Firestore sets the expiry by its own settings. "renew": each
-            expires as the settings of the store say for a state that is written now.
+            since are left out; a store of another class than FirestoreFlowStateStore and MemoryFlowStateStore sets the
+            expiry by its own settings. "renew": each expires as the settings of the store say for a state that is
+            written now.
         dry_run: Read all lines and store nothing; report what would be stored.
         progress: Called after each batch with the number of lines so far.
 
@@ -232,7 +235,7 @@ async def _save(
     if not states:
         return
     try:
-        if expiry == "keep" and isinstance(store, FirestoreFlowStateStore):
+        if expiry == "keep" and isinstance(store, FirestoreFlowStateStore | MemoryFlowStateStore):
             await _save_with_expiry(store, states, {id: entry.expire_at for id, entry in batch.entries.items()})
         else:
             await store.save_many(states)
@@ -241,8 +244,13 @@ async def _save(
 
 
 async def _save_with_expiry(
-    store: FirestoreFlowStateStore, states: Mapping[str, FlowState], expire_at: Mapping[str, datetime | None]
+    store: FirestoreFlowStateStore | MemoryFlowStateStore,
+    states: Mapping[str, FlowState],
+    expire_at: Mapping[str, datetime | None],
 ) -> None:
+    if isinstance(store, MemoryFlowStateStore):
+        store._save_many(states, expire_at=expire_at)
+        return
     collection, deadline = await store._begin()
     await _operations.bulk.save_many(collection, states, deadline, expire_at=expire_at)
 

@@ -133,8 +133,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
         check_timeout(timeout)
         check_states(states)
-        forbid_nested(states, collection=self._name)
-        _each(states, lambda key: self._save(key, states[key]), "saved")
+        self._save_many(states)
 
     @override
     async def update(
@@ -318,14 +317,32 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     def _find(self, id: str) -> Record | None:
         return self._records.find(check_flow_id(id))
 
-    def _save(self, id: str, state: FlowState, *, if_version: str | Unset | None = UNSET) -> None:
+    def _save_many(
+        self, states: Mapping[str, FlowState], *, expire_at: Mapping[str, datetime | None] | None = None
+    ) -> None:
+        """Store each state under its id. `expire_at` says when each of them expires; None: as the settings say."""
+        forbid_nested(states, collection=self._name)
+
+        def save(id: str) -> None:
+            self._save(id, states[id], expire_at=UNSET if expire_at is None else expire_at[id])
+
+        _each(states, save, "saved")
+
+    def _save(
+        self,
+        id: str,
+        state: FlowState,
+        *,
+        if_version: str | Unset | None = UNSET,
+        expire_at: datetime | Unset | None = UNSET,
+    ) -> None:
         id = check_flow_id(id)
         forbid_nested([id], collection=self._name)
         try:
             encoded = encode_state(check_state(id, state))
         except FlowStateEncodeError as error:
             raise with_flow_id(error, id) from error.__cause__
-        self._records.save(id, encoded, if_version=if_version).stamp(state)
+        self._records.save(id, encoded, if_version=if_version, expire_at=expire_at).stamp(state)
 
     def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
         forbid_nested([id], collection=self._name)

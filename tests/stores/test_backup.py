@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import given
 from typing_extensions import override
 
 from firestore_flowstate import (
+    CacheEntry,
     FirestoreFlowStateStore,
     FlowState,
     FlowStateBatchError,
@@ -28,10 +29,22 @@ from firestore_flowstate import (
 )
 from firestore_flowstate._backup_line import from_line, to_line
 from firestore_flowstate.backup import ImportReport, export_states, import_states
+from firestore_flowstate.doctor import examine
 from firestore_flowstate.testing import exactly, flow_ids, flow_states
-from firestore_flowstate.testing.conformance.states import STEPS, VALUES, VARIANTS, started, with_everywhere, with_steps
-from tests.support.damage import put, sound
+from firestore_flowstate.testing.conformance.states import (
+    STEPS,
+    VALUES,
+    VARIANTS,
+    expires_in,
+    started,
+    with_everywhere,
+    with_steps,
+)
+from tests.support.damage import drop, put, sound
+from tests.support.query_log import QueryLog, query_log
 from tests.support.raw_documents import RawCollection
+
+__all__ = ["query_log"]  # a fixture
 
 
 @pytest.fixture(params=["memory", "firestore"])
@@ -81,6 +94,20 @@ def test_equal_states_have_equal_lines() -> None:
     one, other = (FlowState.model_validate({**wire, **dict.fromkeys(keys)}) for keys in ("ab", "ba"))
 
     assert to_line("id", one) == to_line("id", other)
+
+
+@pytest.mark.parametrize(("one", "other"), [({"p": 1, "q": 2}, {"q": 2, "p": 1}), (1, 1.0)], ids=["order", "number"])
+async def test_lines_tell_more_apart_than_python_does(
+    store: VersionedFlowStateStore, one: object, other: object
+) -> None:
+    """What a store keeps of a value, its line has: the order of the members of an object, and the kind of a number."""
+    state, equal = (started().model_copy(update={"input": value}) for value in (one, other))
+    await store.save_many({"one": state, "other": equal})
+    lines = {json.loads(line)["id"]: line for line in await lines_of(store)}
+
+    assert state == equal
+    assert lines["one"] == to_line("one", state) != to_line("one", equal)
+    assert lines["other"] == to_line("other", equal)
 
 
 async def test_import_gives_back_what_export_took(store: VersionedFlowStateStore) -> None:
@@ -155,6 +182,40 @@ class TestExpiry:
 
         assert before["finished"].expire_at == after["finished"].expire_at is not None
         assert after["running"].expire_at is None
+
+    @pytest.mark.parametrize("after", [None, timedelta(days=30)], ids=["never", "30 days"])
+    async def test_is_kept_in_memory(self, expiring: FirestoreFlowStateStore, after: timedelta | None) -> None:
+        """It is kept to the microsecond, whatever the settings say, until a write says anew when the flow expires."""
+        memory = MemoryFlowStateStore(FlowStateSettings(expire_after=after, expire_when="always"))
+        await import_states(memory, await lines_of(expiring))
+        await memory.update("finished", cache={"step": CacheEntry(value=1)})
+        before, kept = [await one.load_many(["finished", "running"]) for one in (expiring, memory)]
+        [summary] = (await memory.list_summaries(FlowStateQuery(status="done"))).summaries
+        await memory.update("finished", operation=Operation(name="flow", done=True))
+        written = await memory.load("finished")
+
+        assert before["finished"].expire_at == kept["finished"].expire_at == summary.expire_at is not None
+        assert kept["running"].expire_at is None
+        assert written is not None
+        assert written.expire_at is None if after is None else expires_in(after, written)
+
+    async def test_is_renewed_in_memory_if_asked(self, expiring: FirestoreFlowStateStore) -> None:
+        """Then the settings of that store decide."""
+        memory = MemoryFlowStateStore(FlowStateSettings(expire_after=timedelta(days=30)))
+        await import_states(memory, await lines_of(expiring), expiry="renew")
+        state = await memory.load("finished")
+
+        assert state is not None
+        assert expires_in(timedelta(days=30), state)
+
+    async def test_another_store_sets_it(self, expiring: FirestoreFlowStateStore) -> None:
+        """The methods of a store do not take the moment of an expiry, so that its own settings decide."""
+        foreign: Any = Foreign(MemoryFlowStateStore(FlowStateSettings(expire_after=timedelta(days=30))))
+        await import_states(foreign, await lines_of(expiring))
+        state = await foreign.load("finished")
+
+        assert state is not None
+        assert expires_in(timedelta(days=30), state)
 
     async def test_is_renewed_if_asked(self, expiring: FirestoreFlowStateStore, other: FirestoreFlowStateStore) -> None:
         """Then the settings of the store decide, as for states that are written now."""
@@ -236,8 +297,48 @@ class TestUnreadable:
         assert {"value"} == set(told)
         assert all(id in str(error) for id, error in told.items())
 
+    async def test_an_export_does_not_see_what_lists_do_not(
+        self, damaged: FirestoreFlowStateStore, flow_state_settings: FlowStateSettings
+    ) -> None:
+        """A state without startTime is in no export, which is not told of it. The doctor finds it."""
+        fields = sound()
+        drop("startTime")(fields)
+        RawCollection(flow_state_settings).write("hidden", fields)
+        told: dict[str, FlowStateError] = {}
+        lines = await lines_of(damaged, on_unreadable=told.__setitem__)
+
+        assert "hidden" not in {json.loads(line)["id"] for line in lines} | set(told)
+        assert "hidden" in {finding.id async for finding in examine(damaged) if finding.kind == "hidden"}
+
 
 GOOD = to_line("good", started())
+
+
+async def test_other_members_of_a_line_are_passed_over(store: VersionedFlowStateStore) -> None:
+    """A tool may note something beside a state. A state's own unknown keys are kept."""
+    line = json.dumps({"note": [1], **json.loads(to_line("good", with_everywhere("x"))), "more": {"id": "other"}})
+
+    assert ImportReport(imported=1, expired=0) == await import_states(store, [line])
+    assert exactly({"good": with_everywhere("x")}) == exactly(await store.load_many(["good", "other"]))
+
+
+async def test_encryption_ends_at_the_file(
+    flow_state_settings: FlowStateSettings, other: FirestoreFlowStateStore
+) -> None:
+    """Lines of an encrypted collection are plain, and can be read without its keys. An import encrypts by its own."""
+    keys = {"key": "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA="}
+    secret = started().model_copy(update={"input": "s3cret"})
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"keys": keys})) as encrypting:
+        await encrypting.save("id", secret)
+        lines = await lines_of(encrypting)
+        await import_states(other, lines)
+        await encrypting.delete("id")
+        await import_states(encrypting, await lines_of(other))
+
+        assert exactly(secret) == exactly(await encrypting.load("id")) == exactly(await other.load("id"))
+    assert "s3cret" in lines[0]
+    assert "s3cret" in json.dumps(RawCollection(other.settings).read("id"))
+    assert "s3cret" not in json.dumps(RawCollection(flow_state_settings).read("id"))
 
 
 @pytest.mark.parametrize(
@@ -350,22 +451,26 @@ async def test_the_last_line_of_an_id_counts() -> None:
     assert 4 == state.start_time
 
 
+class Foreign:
+    """A store that is neither of the package's own classes."""
+
+    def __init__(self, store: VersionedFlowStateStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
 class Counting(MemoryFlowStateStore):
     """A store that counts what goes through it."""
 
     loaded = 0
-    saved = 0
 
     @override
     async def load_many(self, ids: Iterable[str], *, timeout: float | None = None) -> dict[str, FlowState]:
         found = await super().load_many(ids)
         self.loaded += len(found)
         return found
-
-    @override
-    async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:
-        self.saved += len(states)
-        await super().save_many(states)
 
 
 async def test_export_holds_two_batches_at_most() -> None:
@@ -392,15 +497,31 @@ async def test_large_states_make_small_batches() -> None:
     assert 6 == 1 + len([line async for line in walk])
 
 
+async def test_pages_of_an_export_follow_the_sizes(flow_state_settings: FlowStateSettings, query_log: QueryLog) -> None:
+    """It asks Firestore for about as many as make 4 MiB. What comes before it knows their size is one page."""
+    settings = flow_state_settings.model_copy(update={"compress_over": 2**40})
+    async with FirestoreFlowStateStore(settings) as store:
+        for place in range(30):
+            state = started(place)
+            state.input = "x" * 400_000
+            await store.save(f"id-{place}", state)
+        lines = await lines_of(store)
+
+    assert 30 == len(lines)
+    assert max(query.limit.value for query in query_log.queries) <= 11
+    assert max(query_log.documents) <= 11
+
+
 async def test_import_holds_one_batch_at_most() -> None:
     """What is read of the file is saved before more is read."""
-    store = Counting()
+    store = MemoryFlowStateStore()
     most = 0
 
-    def lines() -> Iterator[str]:
+    async def lines() -> AsyncIterator[str]:
         nonlocal most
         for place in range(1500):
-            most = max(most, place - store.saved)
+            if place % 100 == 99:
+                most = max(most, place - await store.count())
             yield to_line(f"id-{place}", started(place))
 
     progress: list[int] = []
