@@ -13,6 +13,7 @@ from . import _operations
 from ._query.matching import wake_at
 from .firestore import FirestoreFlowStateStore
 from .models import FlowState
+from .query import FlowStateQuery
 from .reports import Finding
 
 __all__ = ["Finding", "Look", "examine", "late_run", "passed_since", "spelled"]
@@ -29,6 +30,7 @@ _FAR: Final = 2**63  # milliseconds: more than a timedelta holds
 async def examine(
     store: FirestoreFlowStateStore,
     *,
+    where: Iterable[str] = (),
     look: Look | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> AsyncGenerator[Finding, None]:
@@ -38,19 +40,23 @@ async def examine(
 
     ::
 
-        async for finding in examine(store):
+        async for finding in examine(store, where=["owner"]):
             print(finding.kind, finding.id, finding.message)
 
     Args:
         store: The store. Its settings decide which documents its lists can see.
+        where: The unknown keys that queries filter by, such as ``["owner"]``, whose indexes are looked for too.
         look: Called for each flow that can be read; None: `late_run`.
         progress: Called after each page with the number of documents so far.
 
     Raises:
+        InvalidQueryError: `where` has a key that no query can filter by.
         BackendError: Firestore cannot be reached, or refuses.
     """
+    by_keys = [FlowStateQuery(where={key: 0}) for key in where]
     collection, _ = await store._begin()
-    async for finding in _operations.examining.examine(collection, look=look or late_run, progress=progress):
+    look = look or late_run
+    async for finding in _operations.examining.examine(collection, by_keys, look=look, progress=progress):
         yield finding
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
@@ -32,11 +32,22 @@ _AT_ONCE = 300  # documents of one read
 
 
 async def examine(
-    collection: Collection, *, look: Look, progress: Callable[[int], None] | None
+    collection: Collection,
+    by_keys: Sequence[FlowStateQuery],
+    *,
+    look: Look,
+    progress: Callable[[int], None] | None,
 ) -> AsyncIterator[Finding]:
-    """Yield what is wrong with the indexes and the clock, then with each document in the order of ids."""
+    """Yield what is wrong with the indexes and the clock, then with each document in the order of ids.
+
+    Args:
+        collection: The collection.
+        by_keys: A query by each unknown key whose index is looked for.
+        look: Called for each flow that can be read.
+        progress: Called after each page with the number of documents so far.
+    """
     clock = ServerClock()
-    async for finding in _missing_indexes(collection, clock):
+    async for finding in _missing_indexes(collection, by_keys, clock):
         yield finding
     if (skewed := _skewed(clock.skew)) is not None:
         yield skewed
@@ -73,10 +84,12 @@ def _skewed(skew: timedelta) -> Finding | None:
     return Finding(kind="clock", id=None, message=message)
 
 
-async def _missing_indexes(collection: Collection, clock: ServerClock) -> AsyncIterator[Finding]:
+async def _missing_indexes(
+    collection: Collection, by_keys: Sequence[FlowStateQuery], clock: ServerClock
+) -> AsyncIterator[Finding]:
     shard = 0 if collection.settings.shards > 1 else None
     done = FlowStateQuery(status="done")
-    queries = [FlowStateQuery(), FlowStateQuery(name="flow"), FlowStateQuery(blocked_on="step"), done]
+    queries = [FlowStateQuery(), FlowStateQuery(name="flow"), FlowStateQuery(blocked_on="step"), done, *by_keys]
     asked = [structured_query(collection.collection_id, query, limit=1, shard=shard) for query in queries]
     asked.append(
         due_structured_query(

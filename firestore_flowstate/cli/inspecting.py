@@ -173,31 +173,40 @@ def delete(ids: Sequence[str], yes: bool) -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line for each finding.")
+@click.option(
+    "--where",
+    "keys",
+    metavar="KEY",
+    multiple=True,
+    help="A key beside the state that queries filter by, whose index is queried too. Repeatable.",
+)
 @flows_option
 @store_options
-def doctor(as_json: bool, application: Flows | None) -> int:
+def doctor(as_json: bool, keys: Sequence[str], application: Flows | None) -> int:
     """Look for what is wrong with the collection.
 
-    It queries every index, reads every document once, and changes nothing. It finds documents that no list shows, since
-    startTime is missing, of a wrong type or NaN, or since they are in no shard that lists query; documents that cannot
-    be read; heads that contradict their state; runs that nobody drives though they have been due for 3 minutes; and
-    expired states that no TTL policy deletes. It compares the clock of this machine with the server's. With --flows it
-    also checks the queue, and finds runs of flows that the application does not know. Exits with 1 if it found
-    something.
+    It queries every index, reads every document once, and changes nothing. The indexes of keys beside the state are
+    queried if --where names the keys. It finds documents that no list shows, since startTime is missing, of a wrong
+    type or NaN, or since they are in no shard that lists query; documents that cannot be read; heads that contradict
+    their state; runs that nobody drives though they have been due for 3 minutes; and expired states that no TTL policy
+    deletes. It compares the clock of this machine with the server's. With --flows it also checks the queue, and finds
+    runs of flows that the application does not know. Exits with 1 if it found something.
     """
     settings = application_settings(application)
     if settings is not None:
         say(collection_of(settings))
-    found = run(_examine(application, settings, as_json=as_json))
+    found = run(_examine(application, settings, keys, as_json=as_json))
     say(f"{counted(found, 'finding')}" if found else "nothing is wrong")
     return 1 if found else 0
 
 
-async def _examine(application: Flows | None, settings: FlowStateSettings | None, *, as_json: bool) -> int:
+async def _examine(
+    application: Flows | None, settings: FlowStateSettings | None, keys: Sequence[str], *, as_json: bool
+) -> int:
     if application is None:
         assert settings is not None  # noqa: S101  # settings are given if no application is
         async with opened(settings) as store:
-            return await _print_findings(store, None, as_json=as_json)
+            return await _print_findings(store, None, keys, as_json=as_json)
     if not isinstance(application.store, FirestoreFlowStateStore):
         raise MisusedError(
             f"the application keeps its runs in a {type(application.store).__name__}: doctor examines Firestore alone"
@@ -205,18 +214,20 @@ async def _examine(application: Flows | None, settings: FlowStateSettings | None
     say(collection_of(application.store.settings))
     try:
         await look_for_store(application)
-        return await _print_findings(application.store, application, as_json=as_json)
+        return await _print_findings(application.store, application, keys, as_json=as_json)
     finally:
         if application.dispatcher is not None:
             await application.dispatcher.close()
         await close_store(application)
 
 
-async def _print_findings(store: FirestoreFlowStateStore, application: Flows | None, *, as_json: bool) -> int:
+async def _print_findings(
+    store: FirestoreFlowStateStore, application: Flows | None, keys: Sequence[str], *, as_json: bool
+) -> int:
     found = 0
     await store.ping()
     with progress_bar("documents", await about(store)) as progress:
-        async with aclosing(examine(store, application, progress=progress)) as findings:
+        async with aclosing(examine(store, application, where=keys, progress=progress)) as findings:
             async for finding in findings:
                 if as_json:
                     tell_json(asdict(finding))

@@ -7,7 +7,7 @@ reached or delivers nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -30,7 +30,11 @@ _LEASE_MILLISECONDS: Final = 60_000
 
 
 async def examine(
-    store: FirestoreFlowStateStore, flows: Flows | None = None, *, progress: Callable[[int], None] | None = None
+    store: FirestoreFlowStateStore,
+    flows: Flows | None = None,
+    *,
+    where: Iterable[str] = (),
+    progress: Callable[[int], None] | None = None,
 ) -> AsyncGenerator[Finding, None]:
     """Yield what is wrong with the queue of the flows, the collection of the store, and the runs in it.
 
@@ -44,9 +48,11 @@ async def examine(
     Args:
         store: The store.
         flows: The flows of an application, whose queue and names are checked too; None: only what is stored.
+        where: The unknown keys that queries filter by, such as ``["owner"]``, whose indexes are looked for too.
         progress: Called after each page with the number of documents that were read so far.
 
     Raises:
+        InvalidQueryError: `where` has a key that no query can filter by.
         BackendError: Firestore cannot be reached, or refuses.
     """
     check = getattr(flows.dispatcher, "check", None) if flows is not None else None
@@ -56,7 +62,7 @@ async def examine(
         except DispatchError as error:
             yield Finding(kind="queue", id=None, message=str(error))
     runs = _Runs(flows)
-    async with aclosing(examine_store(store, look=runs.look, progress=progress)) as findings:
+    async with aclosing(examine_store(store, where=where, look=runs.look, progress=progress)) as findings:
         async for finding in findings:
             yield finding
     for finding in runs.unknown():

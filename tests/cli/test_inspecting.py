@@ -25,9 +25,10 @@ from tests.cli.command import Outcome, Processes
 from tests.cli.story import MINUTE, NINE, flow, story
 from tests.support.damage import put, sound
 from tests.support.meter import Bill, Meter, meter
+from tests.support.query_log import QueryLog, query_log
 from tests.support.raw_documents import RawCollection
 
-__all__ = ["meter"]  # a fixture
+__all__ = ["meter", "query_log"]  # fixtures
 
 TABLE = """\
 id          name      status   started (UTC)        written   steps  bytes  about
@@ -442,3 +443,20 @@ def test_doctor(
     ] == [line.partition(": ")[0] for line in found.out.splitlines()]
     assert [("hidden", "a\nb"), ("unreadable", "a\nb")] == [(one["kind"], one["id"]) for one in as_json]
     assert as_json[0]["message"].startswith("startTime is a string")
+
+
+def test_doctor_asks_the_indexes_of_keys(
+    here: Callable[..., Outcome], store: SyncFlowStateStore, query_log: QueryLog
+) -> None:
+    """It asks those of the keys that --where names. One by which no query can filter is misuse."""
+    outcome = here("doctor", "--where", "owner", "--where", "tenant")
+    asked = {
+        member.field_filter.field.field_path
+        for query in query_log.queries
+        for member in query.where.composite_filter.filters
+    }
+    wrong = here("doctor", "--where", "status")
+
+    assert (0, {"`owner`", "`tenant`"}) == (outcome.code, {path for path in asked if path.startswith("`")})
+    assert (2, "") == (wrong.code, wrong.out)
+    assert "where has the key 'status'" in wrong.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta, timezone
+from itertools import product
 from typing import Any, get_args
 
 import pytest
@@ -16,10 +17,14 @@ from firestore_flowstate import (
     FlowStateQuery,
     FlowStateSettings,
     FlowStatus,
+    InvalidQueryError,
+    MissingIndexError,
     Operation,
 )
 from firestore_flowstate._memory_records import RecordedAs
+from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate.doctor import Finding, examine, late_run
+from firestore_flowstate.flows.doctor import examine as examine_flows
 from firestore_flowstate.testing.conformance.states import started, with_everywhere
 from tests.support.damage import drop, put, sound, sound_native
 from tests.support.query_log import QueryLog, query_log
@@ -170,6 +175,57 @@ async def test_asks_each_index(flow_state_settings: FlowStateSettings, query_log
     assert [[*shard, *paths] for paths in filters] == asked
 
 
+@pytest.mark.parametrize("examination", [examine, examine_flows])
+@pytest.mark.parametrize("shards", [1, 4])
+async def test_asks_the_indexes_of_keys_that_are_named(
+    flow_state_settings: FlowStateSettings, query_log: QueryLog, shards: int, examination: Any
+) -> None:
+    """Nothing that is stored tells by which keys queries filter. A key by which none can is refused before any call."""
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"shards": shards})) as store:
+        assert [] == [finding async for finding in examination(store, where=["owner", "a b"])]
+        asked = [
+            [member.field_filter.field.field_path for member in query.where.composite_filter.filters]
+            for query in query_log.queries
+        ]
+        query_log.clear()
+        with pytest.raises(InvalidQueryError, match="'status'"):
+            await anext(examination(store, where=["status"]))
+
+    shard = ["shard"] if shards > 1 else []
+    assert [*shard, "`owner`", "startTime"] in asked
+    assert [*shard, "`a b`", "startTime"] in asked
+    assert [] == query_log.queries
+
+
+@pytest.mark.parametrize(
+    ("path", "shards"),
+    [
+        *product(["name", "blockedOnStep.name", "status", "wakeAt", "`owner`"], [1, 4]),
+        ("operation.done", 1),
+        ("shard", 4),
+    ],
+)
+async def test_finds_a_missing_index(
+    flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, shards: int, path: str
+) -> None:
+    """It tells what Firestore said, which has the entry to add. What else is wrong is found as well."""
+    run_query_at = Connection.run_query_at
+
+    async def refuse(self: Connection, parent: str, query: Any, **options: Any) -> Any:
+        if path in {member.field_filter.field.field_path for member in query.where.composite_filter.filters}:
+            raise MissingIndexError("deploy this", index={})
+        return await run_query_at(self, parent, query, **options)
+
+    monkeypatch.setattr(Connection, "run_query_at", refuse)  # the emulator answers every query
+    RawCollection(flow_state_settings).write("lost", damaged(drop("startTime")))
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"shards": shards})) as store:
+        found = await findings(store, where=["owner"])
+
+    of_indexes = {(finding.kind, finding.id, finding.message) for finding in found if finding.kind == "index"}
+    assert {("index", None, "deploy this")} == of_indexes
+    assert "lost" in {finding.id for finding in found}
+
+
 async def test_finds_flows_that_nobody_looks_after(flow_state_store: FirestoreFlowStateStore) -> None:
     """It finds those whose wake time passed over 3 minutes ago. Later ones, and those without one, are passed over."""
     now = datetime.now(timezone.utc).timestamp() * 1000
@@ -195,11 +251,21 @@ def test_a_moment_that_no_clock_shows_is_late_or_in_the_future(moment: float, ki
     assert kinds == [finding.kind for finding in late_run("id", state, datetime.now(timezone.utc))]
 
 
-@pytest.mark.parametrize(("status", "days", "kinds"), [("running", 4, ["late_run"]), ("running", 2, []),
-                                                       ("blocked", 4, []), ("done", 4, [])])  # fmt: skip
-def test_a_running_flow_is_written_now_and_then(status: str, days: int, kinds: list[str]) -> None:
-    """A running flow that nobody wrote for three days has nobody who runs it. One that waits may do so for ever."""
+@pytest.mark.parametrize(
+    ("status", "days", "wake_at", "kinds"),
+    [
+        ("running", 4, None, ["late_run"]),
+        ("running", 4, 2**42, []),
+        ("running", 2, None, []),
+        ("blocked", 4, None, []),
+        ("done", 4, None, []),
+    ],
+)
+def test_a_running_flow_is_written_now_and_then(status: str, days: int, wake_at: int | None, kinds: list[str]) -> None:
+    """If nobody wrote it for three days, nobody runs it. One that waits for an answer or a time may do so for ever."""
     state = started()
+    if wake_at is not None:
+        state.wakeAt = wake_at
     state.executions = [FlowStateExecution(trace_ids=[])]
     if status == "blocked":
         state.blocked_on_step = BlockedOnStep(name="step")
