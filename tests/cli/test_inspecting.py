@@ -311,12 +311,14 @@ def test_show_details(here: Callable[..., Outcome], store: SyncFlowStateStore, r
 
 
 def test_show_raw(here: Callable[..., Outcome], store: SyncFlowStateStore, raw: RawCollection) -> None:
-    """The document as it is stored, in the form of Firestore's REST interface, also if nobody can read it."""
+    """The document as it is stored, in the form of Firestore's REST interface, also if nobody reads it any more."""
     fields = sound()
     put("_flowstate.operation", {"stringValue": "{"})(fields)
     raw.write("damaged", fields)
+    raw.write("expired", {**sound(), "expireAt": {"timestampValue": "2024-01-01T00:00:00Z"}})
+    assert 1 == here("show", "expired").code
 
-    for id in ("order-1001", "damaged"):
+    for id in ("order-1001", "damaged", "expired"):
         document = json.loads(here("show", "--raw", id).out)
 
         assert raw.read(id) == document["fields"]

@@ -199,6 +199,13 @@ class TestExpiry:
         assert written is not None
         assert written.expire_at is None if after is None else expires_in(after, written)
 
+    async def test_an_export_of_memory_passes_over_what_has_expired(self) -> None:
+        """It does as that of a collection does."""
+        memory = MemoryFlowStateStore(FlowStateSettings(expire_after=timedelta(microseconds=1)))
+        await memory.save_many({"gone": self.finished(), "there": started()})
+
+        assert ["there"] == [json.loads(line)["id"] for line in await lines_of(memory)]
+
     async def test_is_renewed_in_memory_if_asked(self, expiring: FirestoreFlowStateStore) -> None:
         """Then the settings of that store decide."""
         memory = MemoryFlowStateStore(FlowStateSettings(expire_after=timedelta(days=30)))

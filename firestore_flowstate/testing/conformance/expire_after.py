@@ -118,6 +118,18 @@ class ExpireAfterTests(ExpiringSuite):
         assert expires_in(IN_AN_HOUR, back)
 
     @pytest.mark.asyncio
+    @pytest.mark.parametrize("by", ["save", "save_many"])
+    async def test_a_save_without_the_time_of_its_own_drops_it(self, store: VersionedFlowStateStore, by: str) -> None:
+        """A save replaces the whole state, so that the store's own setting counts again."""
+        await store.save("id", finished(), expire_after=timedelta(days=7))
+        await _write(store, by, finished())
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert {} == loaded.model_extra
+        assert expires_in(IN_AN_HOUR, loaded)
+
+    @pytest.mark.asyncio
     @pytest.mark.parametrize("by", ["save", "create", "save_many"])
     async def test_a_declared_time_of_its_own_is_one(self, store: VersionedFlowStateStore, by: str) -> None:
         """A field of a subclass counts as an unknown key does, also for a write on top of the version of the save."""
