@@ -70,3 +70,14 @@ async def test_each_root_is_read_once(
     assert (0, 0) == (report.orphans, report.young)
     assert len(query_log.documents) > 3
     assert 1 == len(gets)
+
+
+async def test_the_data_of_parts_is_not_sent(flow_state_settings: FlowStateSettings, query_log: QueryLog) -> None:
+    """It reads names and times: of parts with 1.6 MB a few hundred bytes come."""
+    store = Store(flow_state_settings.model_copy(update={"compress_over": 2**40}))
+    await store.save("flow", in_parts())
+    query_log.clear()
+    await store.gc()
+
+    assert [2] == query_log.documents
+    assert query_log.received < 2_000

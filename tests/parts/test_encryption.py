@@ -130,6 +130,26 @@ async def test_rotation(flow_state_settings: FlowStateSettings, keys: dict[str, 
         assert error.value.flow_id == "large"
 
 
+async def test_rewrap_stops_at_a_state_whose_key_is_missing(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """The error has the state and the key. What was done before is done: with the key, the next run does the rest."""
+    ids = [f"id-{place:02}" for place in range(20)]  # a page of a rewrap
+    async with with_keys(flow_state_settings, keys={"old": keys["old"]}) as before:
+        await before.save_many(dict.fromkeys(ids, secretive()))
+    async with with_keys(flow_state_settings, keys={"lost": keys["old"]}) as another:
+        await another.save("last", secretive())
+    new = {"new": keys["new"]}
+    async with with_keys(flow_state_settings, keys={"old": keys["old"], **new}, current_key="new") as lacking:
+        with pytest.raises(FlowStateDecodeError, match=r"'last'.*key 'lost'") as error:
+            await lacking.rewrap()
+    assert "last" == error.value.flow_id
+    async with with_keys(flow_state_settings, keys=new) as after:
+        assert ids == list(await after.load_many(ids))
+    async with with_keys(flow_state_settings, keys={"lost": keys["old"], **new}, current_key="new") as all_keys:
+        assert RewrapReport(rewrapped=1, unchanged=20, native=[]) == await all_keys.rewrap()
+
+
 async def test_a_plain_collection_is_encrypted_by_rewrap(
     flow_state_settings: FlowStateSettings, keys: dict[str, str]
 ) -> None:

@@ -116,6 +116,14 @@ def test_what_is_due_needs_an_index_over_shards_alone(shard: int | None, is_serv
     assert is_served_by_itself is is_served(due, {"indexes": [], "fieldOverrides": []})
 
 
+def test_the_default_settings_declare_as_many_as_the_page_says() -> None:
+    """docs/indexes.md has their numbers, to be compared with Firestore's limits."""
+    file = json.loads(index_file(FlowStateSettings()))
+    told = f"these are {len(file['indexes'])} composite indexes and {len(file['fieldOverrides'])} fields"
+
+    assert told in (PROJECT / "docs/indexes.md").read_text()
+
+
 def test_over_shards_nothing_but_the_shard_begins_an_index_on_start_time() -> None:
     """Otherwise that index takes no more than 500 writes a second, and shards are of no use."""
     file = file_of(8)
