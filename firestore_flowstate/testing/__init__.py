@@ -57,6 +57,10 @@ _MODULES = {
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 
+# There is no `__dir__` that names what is not imported yet: freezegun gets whatever `dir` names of each loaded module.
+# It would import pytest and hypothesis, and models, of whose dates pydantic can make no schema while the clock is frozen.
+
+
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -65,7 +69,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
     globals()[name] = value
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

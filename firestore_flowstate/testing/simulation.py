@@ -23,6 +23,7 @@ from ..models import FlowState
 from ..store import VersionedFlowStateStore
 from ..unset import UNSET
 from .crashing_store import CrashingStore, Writes
+from .loop_time import going_timers
 from .virtual_clock import VirtualClock
 
 _CALM_PASSES: Final = 40
@@ -86,8 +87,8 @@ async def simulate(
         assert simulation.error is None
 
     When nothing else can happen, the clock moves to the end of the next sleep, timeout of a wait or pause before an
-    attempt. `Run.now` shows it. ``asyncio.sleep`` and the timeouts of steps take real time. An interrupt with a timeout
-    that has no answer here times out.
+    attempt. `Run.now` shows it. ``asyncio.sleep`` and the timeouts of steps take real time, also while freezegun has
+    frozen the clock. An interrupt with a timeout that has no answer here times out.
 
     Args:
         flow: The flow.
@@ -107,7 +108,8 @@ async def simulate(
         if number is not None:
             check_count(number, name, least=1)
     world = _World(flow, input, answers or {}, store, Writes(crash_before_write, crash_after_write))
-    return await world.simulate()
+    with going_timers():
+        return await world.simulate()
 
 
 async def crash_everywhere(

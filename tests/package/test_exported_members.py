@@ -43,9 +43,9 @@ def test_star_import_works(package: ModuleType) -> None:
     assert set(package.__all__) <= set(names)
 
 
-@by_name
+@pytest.mark.parametrize("package", PACKAGES[:3] + PACKAGES[4:], ids=lambda package: package.__name__)
 def test_dir_shows_all_names(package: ModuleType) -> None:
-    """It also shows those that are not loaded yet."""
+    """It also shows those that are not loaded yet. That of `testing` does not: a frozen clock would import them all."""
     assert set(package.__all__) <= set(dir(package))
 
 

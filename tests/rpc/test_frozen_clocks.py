@@ -111,6 +111,24 @@ expiring.close()
 server.close()
 print("all works")
 """
+IMPORTS: Final = """
+import importlib, pkgutil
+import firestore_flowstate, freezegun
+
+with freezegun.freeze_time("2020-01-01"):
+    for module in pkgutil.walk_packages(firestore_flowstate.__path__, "firestore_flowstate."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+from firestore_flowstate.testing import VersionedFlowStateStoreTests
+print("all imported")
+"""
+
+
+def test_a_module_may_be_imported_under_a_frozen_clock() -> None:
+    """If the package is imported, freezegun may be at work when a module of it is: that of a test, or of an extra."""
+    outcome = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (0, "all imported\n") == (outcome.returncode, outcome.stdout), outcome.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells the real time when time-machine froze it")

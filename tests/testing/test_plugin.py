@@ -41,6 +41,45 @@ def flow_state_settings(flow_state_settings):
 def test_own_settings(flow_state_store, flow_state_settings):
     assert flow_state_settings.collection == "tenants/acme/flows"
 """
+FROZEN = """
+import asyncio, sys, time
+from datetime import date, timedelta
+import freezegun
+from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate.flows import Flows, Run
+
+flows = Flows(MemoryFlowStateStore())
+
+async def on_loop(number):
+    await asyncio.sleep(0.001)
+    return number
+
+@flows.flow
+async def asking(run: Run) -> list[int]:
+    numbers = await asyncio.gather(run.step("a", on_loop, 1), run.step("b", lambda: 2), run.interrupt("c", int))
+    await run.sleep("nap", timedelta(days=30))
+    return numbers + [(await run.now()).year]
+
+@freezegun.freeze_time("2020-12-25")
+def test_it():
+    assert date(2020, 12, 25) == date.today()
+    assert not [name for name in sys.modules if name.startswith("firestore_flowstate.testing.conf")]
+    assert "firestore_flowstate.testing.strategies" not in sys.modules  # nor hypothesis with it
+
+@freezegun.freeze_time("2020-12-25")
+async def test_simulations():
+    from firestore_flowstate.testing import crash_everywhere
+    from firestore_flowstate.testing.loop_time import going_timers
+
+    simulations = await crash_everywhere(asking, answers={"c": 3})
+    assert [1, 2, 3, 2021] == simulations[0].result
+    one, other = going_timers(), going_timers()
+    one.__enter__(), other.__enter__()
+    one.__exit__(None, None, None)
+    await asyncio.sleep(0.001)
+    other.__exit__(None, None, None)
+    assert asyncio.get_running_loop().time() == time.monotonic() == time.monotonic()  # it stands still again
+"""
 
 
 def _pytest(folder: Path, test: str, *options: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -68,6 +107,14 @@ def test_strict_mode_works_too(tmp_path: Path, firestore_emulator: Emulator) -> 
     ran = _pytest(tmp_path, test, "-o", "asyncio_mode=strict", environment=dict(firestore_emulator.environment))
 
     assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_a_clock_may_be_frozen(tmp_path: Path) -> None:
+    """freezegun looks at every name of each module. It imports nothing of the plugin's. Simulations go on meanwhile."""
+    ran = _pytest(tmp_path, FROZEN, "-o", "asyncio_mode=auto", environment={})
+
+    assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert 0 == ran.returncode
 
 
 def test_the_session_starts_an_emulator_of_its_own(tmp_path: Path) -> None:
