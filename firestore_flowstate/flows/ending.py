@@ -147,3 +147,5 @@ def _warn_of_unasked(drive: Drive) -> None:
         LOG.warning("The run %r has results that its function did not ask for: %s.", drive.id, ", ".join(steps[:20]))
     if answers:
         LOG.warning("The run %r has answers that its function did not ask for: %s.", drive.id, ", ".join(answers[:20]))
+    if steps or answers:
+        drive.engine.telemetry.event("unasked", flow_id=drive.id, name=drive.flow.name, keys=[*steps, *answers])

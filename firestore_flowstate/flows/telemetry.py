@@ -6,6 +6,7 @@ tells beside the name of the flow:
 - ``run.started``; ``run.ended``: `outcome`
 - ``step``: `failed`; ``step.attempt``: `failed`, and if so `error`, the name of its type
 - ``checkpoint``: `seconds` that the write took
+- ``unasked``: `keys` of recorded results and of answers that the function, called again, did not ask for
 - ``wake``: `delay`, the seconds from the wake time to the claim
 - ``recovery``, ``claim.lost``, ``lease.lost``
 """

@@ -45,6 +45,8 @@ class Simulation:
         writes: How many writes there were, those of children too.
         state: The state of the run as it is stored.
         repeated: The keys of steps that were executed although their result was stored. There should be none.
+        unasked: The keys of steps and answers that were stored, and that the function did not come to when it was
+            called again and ended. There should be none.
     """
 
     result: Any
@@ -54,6 +56,7 @@ class Simulation:
     writes: int
     state: FlowState
     repeated: Sequence[str] = ()
+    unasked: Sequence[str] = ()
 
     def ends_as(self, other: Simulation) -> str | None:
         """Return in words how the two end differently, or None if they end alike.
@@ -130,9 +133,11 @@ async def crash_everywhere(
         The simulations. The first is the one without a crash.
 
     Raises:
-        AssertionError: A run ends otherwise than the one without a crash, or a step with a stored result runs again.
+        AssertionError: A run ends otherwise than the one without a crash, a step with a stored result runs again, or
+            the function does not come to a step or an answer again that is stored.
     """
     calm = await simulate(flow, input, answers=answers)
+    _check_replays(calm, f"without a crash, {flow.name}")
     simulations = [calm]
     for number in range(1, calm.writes + 1):
         for when in ("before", "after"):
@@ -143,10 +148,24 @@ async def crash_everywhere(
             where = f"with a crash {when} write {number} of {calm.writes}, {flow.name}"
             if (difference := simulation.ends_as(calm)) is not None:
                 raise AssertionError(f"{where}\n{difference}")
-            if simulation.repeated:
-                raise AssertionError(f"{where} repeats {', '.join(simulation.repeated)}, whose results were stored")
+            _check_replays(simulation, where)
             simulations.append(simulation)
     return simulations
+
+
+def _check_replays(simulation: Simulation, where: str) -> None:
+    """Refuse a run whose function, called again, did not come to the same steps.
+
+    Raises:
+        AssertionError: It did not.
+    """
+    if simulation.repeated:
+        raise AssertionError(f"{where} repeats {', '.join(simulation.repeated)}, whose results were stored")
+    if simulation.unasked:
+        raise AssertionError(
+            f"{where} does not come to {', '.join(simulation.unasked)} again, which the run had stored: the code "
+            "between the steps must come to the same steps whenever it runs"
+        )
 
 
 def _check_answers(answers: Any) -> None:
@@ -162,12 +181,13 @@ def _check_answers(answers: Any) -> None:
 
 
 class _Watch(Telemetry):
-    """Notes the attempts of steps, and those whose result was stored already."""
+    """Notes the attempts of steps, those whose result was stored already, and what was stored and is not asked for."""
 
     def __init__(self, writes: Writes) -> None:
         self._writes = writes
         self.steps: list[tuple[str, str]] = []
         self.repeated: list[str] = []
+        self.unasked: list[tuple[str, str]] = []
 
     @override
     @contextmanager
@@ -176,6 +196,11 @@ class _Watch(Telemetry):
         if key in self._writes.recorded[flow_id]:
             self.repeated.append(key)
         yield
+
+    @override
+    def event(self, name: str, /, **about: Any) -> None:
+        if name == "unasked":
+            self.unasked += [(about["flow_id"], key) for key in about["keys"]]
 
 
 @dataclass
@@ -325,4 +350,5 @@ class _World:
                 error = failure
         waits = list(record_of(state).waits) if how is None else []
         steps = [f"{await self._prefix(id)}{key}" for id, key in self.watch.steps]
-        return Simulation(result, error, steps, waits, self.writes.count, state, self.watch.repeated)
+        unasked = [f"{await self._prefix(id)}{key}" for id, key in self.watch.unasked]
+        return Simulation(result, error, steps, waits, self.writes.count, state, self.watch.repeated, unasked)

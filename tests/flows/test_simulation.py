@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 import time
 from datetime import timedelta
 from typing import Any
@@ -21,6 +23,7 @@ from firestore_flowstate.flows import (
     current_run,
     current_step,
 )
+from firestore_flowstate.flows.driving import Drive
 from firestore_flowstate.flows.record import ended_of
 from firestore_flowstate.testing import crash_everywhere, simulate
 from firestore_flowstate.testing.virtual_clock import VirtualClock
@@ -188,6 +191,57 @@ async def test_a_flow_ends_the_same_whatever_write_its_process_dies_at(
 
     assert result == simulations[0].result
     assert 2 * simulations[0].writes + 1 == len(simulations)
+
+
+@flows.flow
+async def result_that_differs(run: Run) -> int:
+    await run.step("one", echo, 1)
+    return next(chance)
+
+
+@flows.flow
+async def steps_that_differ(run: Run) -> None:
+    await run.step(f"s{next(chance)}", echo, 1)
+    await run.step("last", echo, 2)
+
+
+@flows.flow
+async def interrupts_that_differ(run: Run) -> None:
+    await run.step(f"s{next(chance)}", echo, 1)
+    await run.interrupt("approve", int)
+
+
+@flows.flow
+async def inside_of_a_child(run: Run) -> None:
+    await run.child("c", steps_that_differ)
+
+
+chance = itertools.count()
+DRIFTING: list[tuple[Flow[Any, Any], str]] = [
+    (result_that_differs, r"^with a crash before write 1 of 2, result_that_differs\nreturns 1\n  instead of\nreturns 0$"),
+    (steps_that_differ, r"^with a crash after write 2 of 3, steps_that_differ does not come to s\d again, "),
+    (interrupts_that_differ, r"^without a crash, interrupts_that_differ does not come to s\d again, "),
+    (inside_of_a_child, r"inside_of_a_child does not come to c:s\d again, "),
+]
+
+
+@pytest.mark.parametrize(("flow", "what"), DRIFTING, ids=lambda value: getattr(value, "name", ""))
+async def test_code_between_the_steps_that_differs_is_found(
+    monkeypatch: pytest.MonkeyPatch, flow: Flow[Any, Any], what: str
+) -> None:
+    """`crash_everywhere` fails, and says at which write, and how the run ended or which steps were not asked for."""
+    monkeypatch.setattr(sys.modules[__name__], "chance", itertools.count())
+
+    with pytest.raises(AssertionError, match=what):
+        await crash_everywhere(flow, answers={"approve": 1})
+
+
+async def test_a_step_that_runs_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`crash_everywhere` fails if a stored result is not used."""
+    monkeypatch.setattr(Drive, "recorded", lambda drive, key, *_: drive._asked.add(key))
+
+    with pytest.raises(AssertionError, match="repeats one, whose results were stored"):
+        await crash_everywhere(sequence)
 
 
 async def test_branches_replay_in_the_order_in_which_they_ran() -> None:
