@@ -58,7 +58,7 @@ _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 
 # There is no `__dir__` that names what is not imported yet: freezegun gets whatever `dir` names of each loaded module.
-# It would import pytest and hypothesis, and models, of whose dates pydantic can make no schema while the clock is frozen.
+# It would import pytest and hypothesis with them, in each test that freezes the clock.
 
 
 def __getattr__(name: str) -> Any:

@@ -110,7 +110,7 @@ def test_strict_mode_works_too(tmp_path: Path, firestore_emulator: Emulator) -> 
 
 
 def test_a_clock_may_be_frozen(tmp_path: Path) -> None:
-    """freezegun looks at every name of each module. It imports nothing of the plugin's. Simulations go on meanwhile."""
+    """That imports nothing of the plugin's, though freezegun looks at every name of each module. Simulations go on."""
     ran = _pytest(tmp_path, FROZEN, "-o", "asyncio_mode=auto", environment={})
 
     assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
