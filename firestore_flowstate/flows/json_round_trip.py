@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -9,8 +10,9 @@ import math
 import typing
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import repeat
 from types import FunctionType, MethodType
 from typing import Any, Final
 
@@ -151,7 +153,13 @@ class Values:
         form = parsed_json(text)
         if text.rfind(b"null") < 0:
             return form
-        return _with_non_finite(form, self.adapter(kind).dump_python(value, by_alias=True))
+        adapter = self.adapter(kind)
+        in_json = adapter.dump_python(value, by_alias=True, mode="json")
+        try:
+            dumped = adapter.dump_python(value, by_alias=True)
+        except TypeError:  # a set of models, since the dicts that it would hold cannot be hashed
+            return _checked(_with_non_finite(form, in_json, in_json), value)
+        return _with_non_finite(form, dumped, in_json)
 
 
 def _made_adapter(kind: Any) -> TypeAdapter[Any]:
@@ -264,22 +272,57 @@ def _closure(function: Any) -> dict[str, Any]:
     return names
 
 
-def _with_non_finite(form: Any, dumped: Any) -> Any:
+def _with_non_finite(form: Any, dumped: Any, in_json: Any) -> Any:
     """Return a JSON form with the non-finite numbers of the Python dump of the same value, whose order it has.
 
+    Args:
+        form: The JSON form, which has null for such a number.
+        dumped: The Python dump.
+        in_json: The Python dump of the JSON form, which alone has the members of sets in the order of that. It has None
+            for such numbers whose type pydantic does not know from the annotation.
+
     Raises:
-        ValueError: A set has a non-finite number beside other members: no order tells which null of the form it is.
+        ValueError: A set has such a number.
     """
     if form is None:
         return dumped if isinstance(dumped, float) and not math.isfinite(dumped) else None
+    if isinstance(dumped, AbstractSet):
+        return _checked(_with_non_finite(form, in_json, in_json), dumped)
     if isinstance(form, dict) and isinstance(dumped, Mapping) and len(form) == len(dumped):
-        for key, inside in zip(form, dumped.values(), strict=True):
-            form[key] = _with_non_finite(form[key], inside)
+        inside_json = in_json.values() if isinstance(in_json, Mapping) else ()
+        for (key, inside), one, other in zip(form.items(), dumped.values(), _all(inside_json, form), strict=True):
+            form[key] = _with_non_finite(inside, one, other)
     elif isinstance(form, list) and isinstance(dumped, Collection) and len(form) == len(dumped):
-        if None in form and isinstance(dumped, AbstractSet) and len(form) > 1:
-            raise ValueError("a set has NaN, an infinity or None beside other members, and no order: use a list")
-        form[:] = map(_with_non_finite, form, dumped)
+        form[:] = map(_with_non_finite, form, dumped, _all(in_json if isinstance(in_json, list) else (), form))
     return form
+
+
+def _checked(form: Any, value: Any) -> Any:
+    """Return the JSON form if it has as many non-finite numbers as the value, or a dump of it in any order.
+
+    Raises:
+        ValueError: It has not.
+    """
+    if _count_non_finite(form) != _count_non_finite(value):
+        raise ValueError("a set has NaN or an infinity in a place that is not annotated as a float: use a list")
+    return form
+
+
+def _count_non_finite(value: Any) -> int:
+    if isinstance(value, BaseModel):
+        value = [*vars(value).values(), *(value.model_extra or {}).values()]
+    elif dataclasses.is_dataclass(value):
+        value = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    elif isinstance(value, Mapping):
+        value = value.values()
+    elif isinstance(value, str | bytes) or not isinstance(value, Collection):
+        return isinstance(value, float) and not math.isfinite(value)
+    return sum(map(_count_non_finite, value))
+
+
+def _all(values: Collection[Any], form: Collection[Any]) -> Iterable[Any]:
+    """Return a value for each member of the form: those that are given, if they are as many, else None."""
+    return values if len(values) == len(form) else repeat(None, len(form))
 
 
 def plain_json(value: Any) -> bytes | None:
