@@ -345,6 +345,25 @@ async def test_a_run_whose_drives_die_is_given_up(store: CountingStore) -> None:
     assert "tried a" in (await store.load("x")).operation.result.error
 
 
+@pytest.mark.parametrize(
+    ("recoveries", "outcome", "error"),
+    [(9, "done", None), (10, "failed", "given up: 11 drives in a row died or recorded nothing")],
+)
+async def test_a_run_is_taken_over_ten_times(
+    flows: Flows, store: CountingStore, recoveries: int, outcome: str, error: str | None
+) -> None:
+    """Unless `max_recoveries` says otherwise, it fails after eleven crashes in a row without a new result."""
+
+    @flows.flow
+    async def one(run: Run) -> None: ...
+
+    await store.create("x", abandoned("one", recoveries=recoveries))
+
+    assert outcome == await flows.drive("x")
+    result = (await store.load("x")).operation.result
+    assert error == (None if result is None else result.error)
+
+
 async def test_the_error_of_a_run_that_is_given_up_has_a_bound(store: CountingStore) -> None:
     """It is 4,000 characters, however many steps were about to begin."""
     flows = Flows(store, max_recoveries=2)
