@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateSettings
-from firestore_flowstate._rpc import messages
+from firestore_flowstate._rpc import listen_check, messages
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
-from firestore_flowstate._rpc.watched import Watching
+from firestore_flowstate._rpc.listen_check import ListenCheck
+from firestore_flowstate._rpc.watched import Watched, Watching
 from firestore_flowstate.testing.conformance.watching import close
 from tests.rpc.listen_script import Script, a_target, change, tells
 from tests.rpc.scripted_server import Answer, ScriptedServer, reply, status
@@ -92,6 +93,39 @@ async def test_a_stream_that_says_nothing_is_given_up(
 
     assert [1] == await numbers(watching, deadline)
     watching.end()
+
+
+async def test_streams_that_are_given_up_in_a_row_get_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change may be on its way for 2 s, then for 4, at most for 32, until what is told agrees with what is stored."""
+    passed, is_told = 0.0, False
+
+    async def sleep(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    async def compare(
+        check: ListenCheck, targets: list[Watched], before: Mapping[Watched, Any]
+    ) -> Mapping[Watched, Any]:
+        nonlocal is_told
+        if is_told:
+            is_told = False
+            return {}
+        return before or {a_watched: listen_check._Difference(passed, None)}
+
+    async def given_up_after() -> float:
+        began = passed
+        await check.find_missing(list)
+        return passed - began
+
+    a_watched: Any = object()
+    monkeypatch.setattr(listen_check, "sleep", sleep)
+    monkeypatch.setattr(listen_check, "monotonic", lambda: passed)
+    monkeypatch.setattr(ListenCheck, "_compare", compare)
+    check = ListenCheck(None, database="", metadata=())  # type: ignore[arg-type]  # nothing is read
+
+    assert [4, 6, 10, 18, 34, 34] == [await given_up_after() for _ in range(6)]  # the first second shows the difference
+    is_told = True
+    assert 1 + 4 == await given_up_after()
 
 
 @pytest.mark.parametrize(
