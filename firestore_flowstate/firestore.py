@@ -65,8 +65,8 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     Args:
         settings: Which collection, and how to store; None: settings from the environment.
-        client: A google.cloud.firestore AsyncClient or Client, or a firebase_admin App. The store uses its project,
-            database and credentials. It stays the caller's: `close` does not close it.
+        client: A google.cloud.firestore AsyncClient or Client, or a firebase_admin App. The store uses its project and
+            credentials, and of a client the database. It stays the caller's: `close` does not close it.
     """
 
     def __init__(self, settings: FlowStateSettings | None = None, *, client: Any = None) -> None:
