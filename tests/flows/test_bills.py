@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from firestore_flowstate import FirestoreFlowStateStore
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import Flows, Run
 from tests.support.meter import Bill, Meter, meter, metered, written_bills
 
@@ -107,6 +107,16 @@ ROWS: Final[dict[str, Callable[[FirestoreFlowStateStore, Meter], Awaitable[objec
 }
 
 
+@pytest.fixture
+def flow_state_settings(request: pytest.FixtureRequest, flow_state_settings: FlowStateSettings) -> FlowStateSettings:
+    """Settings of the layout that the test asks for."""
+    return flow_state_settings.model_copy(update={"layout": getattr(request, "param", "serialized")})
+
+
+in_both_layouts: Final = pytest.mark.parametrize("flow_state_settings", ["serialized", "native"], indirect=True)
+
+
+@in_both_layouts
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_run_bills_what_the_page_says(metered: FirestoreFlowStateStore, meter: Meter, name: str) -> None:
     """The reads and writes are exactly those. A run of n steps that never suspends is n + 1 writes and no read."""
@@ -144,6 +154,18 @@ async def incompressible() -> str:
     return base64.b85encode(random.Random(0).randbytes(700_000)).decode()
 
 
+@in_both_layouts
+async def test_a_look_that_finds_nothing_is_one_read(metered: FirestoreFlowStateStore, meter: Meter) -> None:
+    """A run that waits is not read by a sweep."""
+    flows = await waiting(metered, meter)
+    await flows.drive("x")
+    meter.take()
+
+    assert 0 == await flows.sweep()
+    assert Bill(reads=1) == meter.take()
+
+
+@in_both_layouts
 async def test_steps_that_end_together_are_written_together(metered: FirestoreFlowStateStore, meter: Meter) -> None:
     """50 parallel steps, the last step and the end: at most 4 writes in all, and no read."""
     flows = Flows(metered)

@@ -14,13 +14,25 @@ from typing import Any
 import pytest
 
 from firestore_flowstate.flows import FlowFailedError, Flows, Run, closing, current_run, current_step
+from firestore_flowstate.flows.budget import Budget
 from firestore_flowstate.flows.record import record_of
+from firestore_flowstate.testing.virtual_clock import VirtualClock
 from tests.flows.counting_store import CountingStore, lost_before
 from tests.flows.test_waits import blocked
 
 
 async def echo(value: Any) -> Any:
     return value
+
+
+@pytest.mark.parametrize(("seconds", "margin"), [(None, 8.0), (300, 8.0), (6, 6.0)])
+def test_steps_in_flight_are_awaited_for_8_seconds(seconds: float | None, margin: float) -> None:
+    """From a SIGTERM on no step begins, and those in flight get 8 s, or what is left of a shorter budget."""
+    budget = Budget(VirtualClock(), seconds)
+    budget.use_up()
+
+    assert budget.is_used
+    assert margin == budget.margin_left
 
 
 async def test_a_budget_hands_the_run_over(store: CountingStore) -> None:

@@ -577,6 +577,22 @@ async def test_retry_retries_a_long_chain_of_children(store: CountingStore) -> N
     assert {} == (await store.load(f"x{depth - 1}")).cache
 
 
+async def test_a_run_that_waits_for_its_start_is_cancelled(flows: Flows) -> None:
+    """It ends then, and never begins: so ends a loop of runs of which each starts the next one."""
+    begun: list[str] = []
+
+    @flows.flow
+    async def turn(run: Run) -> None:
+        begun.append(run.id)
+
+    handle = await flows.start(turn, id="x", delay=timedelta(hours=1))
+    await handle.cancel()
+
+    assert "cancelled" == ended_of(state := await handle.state())
+    assert "wakeAt" not in state.model_extra
+    assert [] == begun
+
+
 async def test_retry_of_a_cancelled_run_goes_on(flows: Flows, store: CountingStore) -> None:
     """The cancellation is cleared."""
 

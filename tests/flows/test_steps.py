@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -77,6 +78,27 @@ async def test_results_that_come_together_are_one_write(flows: Flows, store: Cou
 
     assert 1225 == await flows.run(many)
     assert len(store.writes) <= 4
+
+
+async def test_32_sync_steps_run_at_once(flows: Flows) -> None:
+    """The others wait for one of their threads."""
+    go_on, inside = threading.Event(), threading.Semaphore(0)
+
+    def wait() -> None:
+        inside.release()
+        assert go_on.wait(60)
+
+    @flows.flow
+    async def many(run: Run) -> None:
+        await asyncio.gather(*(run.step("wait", wait) for _ in range(40)))
+
+    await flows.start(many, id="x")
+    await asyncio.to_thread(lambda: [inside.acquire(timeout=60) for _ in range(32)])
+    pool = flows._engine.pool
+
+    assert (32, 8) == (len(pool._threads), pool._work_queue.qsize())
+    go_on.set()
+    await flows.result("x", timeout=60)
 
 
 async def test_keys_are_counted_when_a_method_is_called(flows: Flows, store: CountingStore) -> None:

@@ -171,9 +171,11 @@ async def test_a_body_without_an_end_is_not_read_to_it(flows: Flows) -> None:
         "run",
     ],
 )
-async def test_a_record_that_is_broken_does_not_slow_the_queue(flows: Flows, record: Any) -> None:
+async def test_a_record_that_is_broken_does_not_slow_the_queue(
+    flows: Flows, record: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """The answer is 200, since another delivery would do no better, and the log names the record."""
-    state = FlowState.start(name="slow", input=1)
+    state = FlowState.start(name="slow", input=1, flow_id="x")
     state.operation.metadata = {"run": record, "inbox": record}
     state.wakeAt = 1000  # type: ignore[attr-defined]  # an unknown key
     await flows.store.create("x", state)
@@ -181,6 +183,7 @@ async def test_a_record_that_is_broken_does_not_slow_the_queue(flows: Flows, rec
 
     assert 200 == answer.status_code, answer.content
     assert isinstance(answer.json()["outcome"], str)
+    assert ("The run 'x' cannot be read: operation.metadata" in caplog.text) == (answer.json()["outcome"] == "error")
 
 
 @pytest.mark.parametrize(
