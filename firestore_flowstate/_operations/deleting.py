@@ -258,18 +258,17 @@ def _before_now(age: timedelta) -> datetime:
 async def _delete(collection: Collection, documents: list[StoredDocument]) -> list[StoredDocument]:
     """Delete documents as they were read; return those that were. A document that was written since stays."""
     stayed: set[str] = set()
-    deadline = collection.deadline(None)
 
     async def one(document: StoredDocument, *, lost: Ambiguous | None) -> None:
         id = document.id
-        try:
-            first = await _deletion_of(collection, id, document, deadline)
-            judge = _PurgeJudge(first, document, deadline)
+        try:  # each request has the whole timeout: a page may have a hundred states with parts
+            first = await _deletion_of(collection, id, document, collection.deadline(None))
+            judge = _PurgeJudge(first, document, collection.deadline(None))
             deleted = await commit(collection, id, judge, first=first, attempts=Attempts(lost=lost))
         except Refused:
             deleted = None
         if deleted is None:
             stayed.add(id)
 
-    await delete_documents(collection, documents, deadline, one)
+    await delete_documents(collection, documents, collection.deadline(None), one)
     return [document for document in documents if document.id not in stayed]

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
 
 from firestore_flowstate import (
+    BackendError,
     CacheEntry,
     DeadlineError,
     FirestoreFlowStateStore,
     FlowState,
     FlowStateBatchError,
     FlowStateError,
+    FlowStateQuery,
     FlowStateSettings,
     StoreUnavailableError,
 )
+from firestore_flowstate.backup import export_states
 from firestore_flowstate.emulator import start_emulator
 from tests.faults.methods import METHODS, Method, Store, uncovered
-from tests.faults.writes import a_state
+from tests.faults.relay import Call, Relay
+from tests.faults.writes import a_state, incompressible
 from tests.rpc.tcp_proxy import TcpProxy
 
 SECONDS = 1.0  # the timeout of each call
@@ -110,8 +116,61 @@ async def test_waiting_for_a_turn_ends_in_time(troubled: Store, proxy: TcpProxy)
     assert isinstance(await patient, FlowState)
 
 
+async def _gc(store: Store) -> object:
+    return await store.gc()
+
+
+async def _purge(store: Store) -> object:
+    return await store.purge(older_than=timedelta(0))
+
+
+async def _migrate(store: Store) -> object:
+    return await store.migrate(Store(store.settings.model_copy(update={"shards": 2})))
+
+
+async def _rewrap(store: Store) -> object:
+    encrypting = Store(store.settings.model_copy(update={"keys": {"key": b"k" * 32}}))
+    encrypting._connection = store._connection
+    return await encrypting.rewrap()
+
+
+async def _iterate(store: Store) -> object:
+    return [state async for state in store.iterate(FlowStateQuery(limit=5))]
+
+
+async def _export(store: Store) -> object:
+    return [line async for line in export_states(store)]
+
+
+@pytest.mark.parametrize("method", [_gc, _purge, _migrate, _rewrap, _iterate, _export])
+async def test_a_deadline_is_for_each_request_of_many(
+    direct: Store,
+    relayed: Store,
+    relay: Relay,
+    monkeypatch: pytest.MonkeyPatch,
+    method: Callable[[Store], Awaitable[object]],
+) -> None:
+    """What goes through all states may take longer than the timeout, which each of its requests has for itself."""
+    monkeypatch.setattr("firestore_flowstate._document.stored_values.INLINE_BYTES", 1_000)
+    ids = [f"{number:02}" for number in range(40)]
+    await direct.save_many({id: FlowState.start() for id in ids})
+    in_a_part = {"step": CacheEntry(value=incompressible(2_000))}
+    await asyncio.gather(*(direct.update(id, cache=in_a_part) for id in ids))
+    passed = 0.0
+
+    def take_a_second(call: Call) -> None:
+        nonlocal passed
+        passed += 1.0
+
+    monkeypatch.setattr("firestore_flowstate._rpc.deadline.monotonic", lambda: time.monotonic() + passed)
+    relay.refusal = take_a_second
+
+    await method(relayed)
+    assert passed > relayed.settings.timeout
+
+
 async def test_the_same_store_outlives_a_crash_of_the_server() -> None:
-    """After kill -9 and a start on the same port, with all data lost, the same store goes on working."""
+    """After kill -9 and a start on the same port, with all data lost, each method of the same store works again."""
     emulator = await asyncio.to_thread(start_emulator, attach=False)
     settings = FlowStateSettings(emulator_host=emulator.host, project="demo-crash", timeout=20.0)
     hopping = FirestoreFlowStateStore(settings)
@@ -127,5 +186,10 @@ async def test_the_same_store_outlives_a_crash_of_the_server() -> None:
             assert await store.load("before") is None
             await store.save("after", a_state("after"))
             assert await store.load("after") is not None
+            ids = [name.replace(" ", "-") for name in METHODS]
+            await store.save_many({id: a_state(id) for id in ids})
+            calls = (method(store, id, None) for id, method in zip(ids, METHODS.values(), strict=True))
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert [] == [one for one in outcomes if isinstance(one, (BackendError, FlowStateBatchError))]
     await hopping.close()
     again.stop()
