@@ -362,6 +362,30 @@ async def test_a_run_is_taken_over_ten_times(
     assert outcome == await flows.drive("x")
     result = (await store.load("x")).operation.result
     assert error == (None if result is None else result.error)
+    assert 60_000 == flows._engine.lease
+
+
+async def test_a_run_whose_drives_die_after_a_new_result_goes_on(store: CountingStore) -> None:
+    """Takeovers are counted in a row: each result lets the count begin anew."""
+    flows = Flows(store, max_recoveries=2)
+
+    @flows.flow
+    async def many(run: Run) -> int:
+        return sum([await run.step("one", echo, number) for number in range(30)])
+
+    await store.create("x", abandoned("many"))
+    for results in range(1, 6):
+        drive = asyncio.ensure_future(flows.drive("x"))
+        while len((await store.load("x")).cache) < results and not drive.done():  # noqa: ASYNC110
+            await asyncio.sleep(0)  # only the store knows
+        drive.cancel()
+        await asyncio.gather(drive, return_exceptions=True)
+        async with store.edit("x") as state:
+            assert not state.operation.done
+            state.operation.metadata["run"]["owner"], state.wakeAt = "dead", 1
+
+    assert "done" == await flows.drive("x")
+    assert 435 == await flows.result("x", timeout=5)
 
 
 async def test_the_error_of_a_run_that_is_given_up_has_a_bound(store: CountingStore) -> None:

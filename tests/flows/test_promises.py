@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from firestore_flowstate import BlockedOnStep, FlowState, FlowStateExecution, MemoryFlowStateStore
 from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, NotWaitingError, Retry, Run
+from firestore_flowstate.flows.checkpoint import Checkpoint
 from firestore_flowstate.flows.record import record_of, wake_at
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
@@ -168,6 +169,38 @@ async def test_an_answer_is_checked_by_the_draft_that_the_schema_names(flows: Fl
     assert {"approve": {"words": ["one", 2]}} == (await store.load("x")).events_triggered
 
 
+class Even(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def _is_even(cls, n: int) -> int:
+        if n % 2:
+            raise ValueError("it is odd")
+        return n
+
+
+async def test_what_the_schema_does_not_say_is_checked_by_the_interrupt(flows: Flows, store: CountingStore) -> None:
+    """An answer that the model's own validator refuses is taken by `resume`, and the flow gets the error."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        try:
+            return (await run.interrupt("even", Even)).n
+        except InvalidPayloadError:
+            return (await run.interrupt("even again", Even)).n
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x", on="even")
+    with pytest.raises(InvalidPayloadError, match="does not fit"):
+        await handle.resume({"n": "three"})
+    await handle.resume({"n": 3})
+    await blocked(store, "x", on="even again")
+    await handle.resume({"n": 4})
+
+    assert 4 == await handle.result(timeout=5)
+
+
 class Aliased(BaseModel):
     word_count: int = Field(alias="wordCount")
 
@@ -237,6 +270,51 @@ async def test_a_pause_of_more_than_30_seconds_suspends(flows: Flows, store: Cou
     assert {"divide": 1} == {key: each["attempts"] for key, each in record_of(state).retries.items()}
     with pytest.raises(NotWaitingError, match="waits for the next attempt of a step"):
         await flows.resume("x", 1, step="divide")
+
+
+async def test_a_pause_of_less_than_30_seconds_is_in_the_process(flows: Flows, store: CountingStore) -> None:
+    """The run keeps its owner, and no wait is stored."""
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        await run.options(retry=Retry(2, first=29, jitter=False)).step("divide", lambda: 1 / 0)
+
+    handle = await flows.start(failing, id="x")
+    async for state in handle.watch():
+        if record_of(state).retries:
+            break
+
+    record = record_of(state)
+    assert ("running", {}) == (state.status, record.waits)
+    assert record.owner is not None
+
+
+async def test_a_result_is_stored_10_ms_after_it_is_there(
+    flows: Flows, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits neither for the next step nor for the end of those beside it."""
+    goes_on = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    call_later, asked = loop.call_later, list[float]()
+
+    def noting(seconds: float, callback: Any, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        if isinstance(getattr(callback, "__self__", None), Checkpoint):
+            asked.append(seconds)
+        return call_later(seconds, callback, *arguments, **options)
+
+    @flows.flow
+    async def beside(run: Run) -> None:
+        await asyncio.gather(run.step("quick", echo, 1), run.step("long", goes_on.wait))
+
+    monkeypatch.setattr(loop, "call_later", noting)
+    handle = await flows.start(beside, id="x")
+    async for state in handle.watch():
+        if "quick" in state.cache:
+            break
+    assert 0.010 == min(asked)
+
+    goes_on.set()
+    await handle.result(timeout=5)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="task groups are new in Python 3.11")

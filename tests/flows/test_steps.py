@@ -66,7 +66,7 @@ async def test_n_steps_in_sequence_are_n_plus_1_writes(flows: Flows, store: Coun
 
 
 async def test_results_that_come_together_are_one_write(flows: Flows, store: CountingStore) -> None:
-    """Fifty parallel steps, one more, and the end are at most four writes."""
+    """Fifty parallel steps are one. With one more, and with the start and the end of the run, they are at most four."""
 
     async def one(number: int) -> int:
         return number
@@ -77,6 +77,8 @@ async def test_results_that_come_together_are_one_write(flows: Flows, store: Cou
         return await run.step("sum", sum, numbers)
 
     assert 1225 == await flows.run(many)
+    written = [set(write.changes.get("cache", {})) for write in store.writes]
+    assert [50] == [len(steps) for steps in written if "one" in steps or "one-49" in steps]
     assert len(store.writes) <= 4
 
 
