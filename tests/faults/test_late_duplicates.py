@@ -70,6 +70,23 @@ async def test_late_duplicates_change_nothing(
     assert "ours theirs" == await marks(direct, id)
 
 
+@pytest.mark.parametrize("write", [write for write in WRITES if write.deletes], ids=str)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_late_deletion_leaves_what_is_new(
+    direct: Store, troubled: Store, proxy: TcpProxy, send: Send, write: Write, layout: str
+) -> None:
+    """A deletion that comes again is refused if others have created the state anew, whatever it was to delete."""
+    id, read = "id", a_state("id")
+    await in_layout(direct, layout).save(id, read)
+    seen: list[bytes] = []
+    proxy.on_request(lambda chunk: seen.extend(whole_commits(chunk)))
+    assert "stored" == await outcome_of(write.run(in_layout(troubled, layout), id, read, 1))
+    [message] = seen
+    await others_create(in_layout(direct, layout), id)
+
+    assert ("FAILED_PRECONDITION", "theirs") == (await asyncio.to_thread(send, message), await marks(direct, id))
+
+
 @pytest.mark.parametrize("write", [write for write in WRITES if not write.deletes], ids=str)
 async def test_a_duplicate_that_comes_first(
     direct: Store, troubled: Store, proxy: TcpProxy, send: Send, write: Write

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
+from firestore_flowstate._commit.history import _times_after
 from tests.faults.commits import lose_reply, lose_request, on_commit
 from tests.faults.writes import (
     CREATE,
@@ -206,6 +208,16 @@ async def test_a_reply_lost_long_after_a_request(direct: Store, troubled: Store,
     proxy.listen()
 
     assert ("stored", "gone") == (await losing, await marks(direct, id))
+
+
+def test_the_times_at_which_a_write_is_looked_for() -> None:
+    """For a second they are some 40, of which each is a fifth later than the one before: no longer time is missed."""
+    second = 1_000_000  # microseconds
+    times = [*_times_after(0, second), second]
+
+    assert 35 <= len(times) <= 45
+    assert times[0] <= 1_000
+    assert max(later / earlier for earlier, later in pairwise(times)) < 1.201  # they are whole microseconds
 
 
 @pytest.mark.parametrize("write", [write for write in WRITES if not write.deletes], ids=str)

@@ -8,10 +8,13 @@ import time
 import pytest
 
 from firestore_flowstate import CacheEntry, FlowStateConflictError
+from firestore_flowstate._rpc.messages import GetDocumentRequest
 from tests.faults.commits import lose_reply, lose_request, on_commit
+from tests.faults.relay import Call, Refusal, Relay
 from tests.faults.writes import (
     MARK,
     SAVE,
+    SAVE_FIRST,
     SAVE_VERSION,
     UPDATE,
     UPDATE_VERSION,
@@ -158,3 +161,31 @@ async def test_much_on_top(direct: Store, troubled: Store, proxy: TcpProxy, writ
     outcome = await outcome_of(lose_reply(proxy, writing, root="id", is_stored=is_stored, then=then))
     assert ("stored" if write.versioned else "unknown") == outcome
     assert "theirs" == await marks(direct, "id")
+
+
+@pytest.mark.parametrize("write", [SAVE_VERSION, UPDATE_VERSION, SAVE_FIRST], ids=str)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_what_is_older_than_the_history(
+    direct: Store, relayed: Store, relay: Relay, write: Write, layout: str
+) -> None:
+    """If Firestore cannot tell any more what came before a blind save, the outcome of a write is unknown."""
+    id, read = "id", a_state("id")
+    if not write.creates:
+        await in_layout(direct, layout).save(id, read)
+    await relayed.load(id)
+    loop = asyncio.get_running_loop()
+    lost: list[Call] = []
+
+    def refusal(call: Call) -> Refusal | None:
+        if call.method == "Commit" and not lost:
+            lost.append(call)
+            asyncio.run_coroutine_threadsafe(others_save(in_layout(direct, layout), id), loop).result()
+            return Refusal("INTERNAL")
+        if call.method == "GetDocument" and GetDocumentRequest.FromString(call.request).HasField("read_time"):
+            return Refusal("FAILED_PRECONDITION", "The requested snapshot version is too old.")
+        return None
+
+    relay.refusal = refusal
+
+    assert "unknown" == await outcome_of(write.run(in_layout(relayed, layout), id, read, 1))
+    assert "theirs" == await marks(direct, id)

@@ -119,7 +119,7 @@ OPERATIONS = [
     Operation("compact", _compact, _same),
     Operation("load", _load, _same),
 ]
-PAIRS = list(itertools.combinations(OPERATIONS, 2))
+PAIRS = list(itertools.combinations_with_replacement(OPERATIONS, 2))
 ALL_SCHEDULES = [
     [0] * 9,
     [1] * 9,

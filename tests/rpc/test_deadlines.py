@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from firestore_flowstate._rpc import calling
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
-from firestore_flowstate._rpc.outcome import Ambiguous
+from firestore_flowstate._rpc.outcome import Ambiguous, CallFailed, read_again
 from firestore_flowstate.emulator import start_emulator
 from firestore_flowstate.errors import DeadlineError, StoreUnavailableError
 from firestore_flowstate.settings import FlowStateSettings
@@ -199,6 +200,28 @@ async def test_attempts_get_a_share_of_the_deadline(server: ScriptedServer, to_s
     assert 5.0 < long < 6.1
     assert 0.3 < short < 0.61
     assert 0.1 < shortest < 0.41
+
+
+async def test_pauses_double_from_25_ms_to_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is that long times a factor of 0.5 to 1.5, so that it takes 1.5 s at most."""
+    made: list[float] = []
+
+    async def note(seconds: float) -> None:
+        made.append(seconds)
+
+    async def fail_nine_times(seconds: float) -> None:
+        if len(made) < 9:
+            raise CallFailed("UNAVAILABLE", "not yet")
+
+    monkeypatch.setattr(calling, "sleep", note)
+    await calling.repeat(Deadline.after(600), fail_nine_times, again=read_again)
+
+    factors = [pause / limit for pause, limit in zip(made, PAUSES, strict=True)]
+    assert [] == [factor for factor in factors if not 0.5 <= factor <= 1.5]
+    assert 9 == len(set(factors))
+
+
+PAUSES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
 
 
 async def test_backoff_grows_and_has_jitter(server: ScriptedServer, to_server: Connection) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import google.auth.exceptions
 import google.oauth2.credentials
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,7 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.auth.transport.grpc import AuthMetadataPlugin
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState
+from firestore_flowstate._rpc.channel import open_channel
 from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.database import Database
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.errors import AccessDeniedError, DeadlineError
 from firestore_flowstate.settings import FlowStateSettings
@@ -113,6 +116,21 @@ async def test_calls_carry_token_and_quota_project(
     assert ([] if suppresses else ["cred-type/u"]) == others
     assert "projects/p/databases/(default)" == call.metadata["google-cloud-resource-prefix"]
     assert not connection.is_emulator
+
+
+async def test_a_connection_that_died_in_silence_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keepalive of the store's own channel gives up within 40 s, and the channel tries to connect each second."""
+    secure_channel, noted = grpc.aio.secure_channel, dict[str, int]()
+
+    def noting(endpoint: str, credentials: Any, options: Any) -> Any:
+        noted.update(options)
+        return secure_channel(endpoint, credentials, options=options)
+
+    monkeypatch.setattr("grpc.aio.secure_channel", noting)
+    await open_channel(Database(project="p", id="(default)", endpoint="localhost:1", credentials=Token())).close()
+
+    assert noted["grpc.keepalive_time_ms"] + noted["grpc.keepalive_timeout_ms"] <= 40_000
+    assert noted["grpc.max_reconnect_backoff_ms"] <= 1_000
 
 
 @pytest.mark.parametrize("call", [get, commit])
