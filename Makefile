@@ -59,6 +59,7 @@ test-lowest: ## all tests, with the lowest versions that pyproject.toml allows, 
 	@MAKE="$(MAKE)" tests/on_lowest_versions
 
 torture: $(READY) find-emulator ## everything at once, while connections break and the server is killed, for SECONDS
+	@FLOWSTATE_THOROUGH=1 $(RUN) -m pytest --quiet tests/parts/test_interleaving.py tests/parts/test_expiry_of_parts.py
 	@$(RUN) -m tests.torture --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
 torture-flows: $(READY) find-emulator ## durable flows, while their processes are killed, stopped and cut off, for SECONDS

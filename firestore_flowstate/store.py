@@ -247,7 +247,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
                 at most 1,499 bytes of UTF-8.
             expire_after: As for `save`; the expiry changes with this write. Not given: ``expireAfter`` of the stored
                 state holds.
-            if_version: Write to that version only, in one round trip. Not given: write to whatever is stored,
+            if_version: Write to that version only, mostly without a read. Not given: write to whatever is stored,
                 which takes a read first. None, which is the version of a state that was never stored, raises TypeError.
             timeout: Seconds, retries included.
 

@@ -24,8 +24,8 @@ from firestore_flowstate import (
 from firestore_flowstate.backup import export_states, import_states
 from firestore_flowstate.doctor import examine
 from tests.faults.methods import METHODS, Method
-from tests.faults.relay import Relay
-from tests.faults.writes import WRITES, Store, Write, a_state
+from tests.faults.relay import Refusal, Relay
+from tests.faults.writes import UPDATE_VERSION, WRITES, Store, Write, a_state, in_layout, marks
 
 KINDS: Final[dict[str, type[FlowStateError]]] = {
     "CANCELLED": StoreUnavailableError,
@@ -156,6 +156,32 @@ async def test_every_status_of_every_commit(direct: Store, relayed: Store, relay
             if name in ("save", "save first", "save_many") and code in PRECONDITIONS:
                 assert not isinstance(error, DeadlineError), (name, error)  # it asks for nothing, so it knows at once
     assert before == {write.name: await direct.load(write.name) for write in WRITES}
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ("serialized", ("stored", "ours", ["Commit", "GetDocument", "GetDocument", "Commit", "Commit"])),
+        ("native", ("refused", "none", ["Commit", "GetDocument"])),
+    ],
+)
+async def test_an_update_that_is_invalid(
+    direct: Store, relayed: Store, relay: Relay, layout: str, expected: tuple[str, str, list[str]]
+) -> None:
+    """It may be that the document is full: its log is compacted, and the update sent again. Native ones have no log."""
+    read = a_state("id")
+    await in_layout(direct, layout).save("id", read)
+    await relayed.load("id")
+    invalid = iter([Refusal("INVALID_ARGUMENT", "The document is too large.")])
+    relay.refusal = lambda call: next(invalid, None) if call.method == "Commit" else None
+    relay.methods()
+
+    try:
+        await UPDATE_VERSION.run(in_layout(relayed, layout), "id", read, 1)
+        outcome = "stored"
+    except BackendError:
+        outcome = "refused"
+    assert expected == (outcome, await marks(direct, "id"), relay.methods())
 
 
 STREAMS: Final[dict[str, Method]] = {

@@ -239,7 +239,7 @@ async def check(store: Store) -> None:
 
 
 EXAMPLES: Final = 400 if os.environ.get("FLOWSTATE_THOROUGH") else 40
-"""How many plans are played; FLOWSTATE_THOROUGH=1 plays more."""
+"""How many plans are played; `make torture` sets FLOWSTATE_THOROUGH, which plays more."""
 PLANS: Final = st.lists(
     st.builds(
         Step,

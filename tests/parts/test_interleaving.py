@@ -132,7 +132,7 @@ ALL_SCHEDULES = [
 ]
 
 PER_PAIR = 8 if os.environ.get("FLOWSTATE_THOROUGH") else 2
-"""How many schedules each pair is run with; `make torture` runs all."""
+"""How many schedules each pair is run with; `make torture` sets FLOWSTATE_THOROUGH, which runs all."""
 
 
 @pytest.fixture
