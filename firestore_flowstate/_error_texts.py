@@ -116,10 +116,14 @@ def with_flow_id(error: FlowStateEncodeError, id: str) -> FlowStateEncodeError:
 
 
 def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
-    """Return a decode error that names the flow state: the error itself if it does already."""
-    if error.flow_id is not None:
-        return error
-    return FlowStateDecodeError(f"The flow state {id!r} cannot be read: {error}.", flow_id=id)
+    """Return the error with the flow state named. The code that decodes a value does not know whose value it is.
+
+    It stays the same error, so that its cause is still what a codec or the function of a key has raised.
+    """
+    if error.flow_id is None:
+        error.flow_id = id
+        error.args = (f"The flow state {id!r} cannot be read: {error}.",)
+    return error
 
 
 def batch(done: str, errors: Mapping[str, FlowStateError], *, total: int) -> FlowStateBatchError:

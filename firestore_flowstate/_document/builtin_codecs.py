@@ -108,8 +108,14 @@ class Keyring:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return self.current, nonce + self._cipher(self.current).encrypt(nonce, data, bound_to)
 
-    def decrypt(self, key_id: str, data: bytes, bound_to: bytes) -> bytes:
+    def decrypt(self, key_id: str, data: bytes, bound_to: bytes, logical: str) -> bytes:
         """Return what was encrypted.
+
+        Args:
+            key_id: The id of the key that has encrypted it.
+            data: The nonce with the ciphertext behind it.
+            bound_to: The text that `encrypt` was given.
+            logical: The name of the value, for errors.
 
         Raises:
             FlowStateDecodeError: The key is unknown, its function failed, it is another key than the one that has
@@ -119,17 +125,19 @@ class Keyring:
 
         if key_id not in self._keys:
             known = ", ".join(self._keys)
-            raise FlowStateDecodeError(f"encrypted with the key {key_id!r:.80}; the settings have only: {known}")
+            raise FlowStateDecodeError(
+                f"{logical} is encrypted with the key {key_id!r:.80}; the settings have only: {known}"
+            )
         try:
             cipher = self._cipher(key_id)
         except KeyFailedError as error:
-            raise FlowStateDecodeError(f"cannot be decrypted: {error}") from error.__cause__
+            raise FlowStateDecodeError(f"{logical} cannot be decrypted: {error}") from error.__cause__
         try:
             return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], bound_to)
         except (InvalidTag, ValueError) as error:
             raise FlowStateDecodeError(
-                f"cannot be decrypted with the key {key_id!r:.80}: another key has this id, or the value was changed "
-                "or belongs to another flow or field"
+                f"{logical} cannot be decrypted with the key {key_id!r:.80}: another key has this id, or the value was "
+                "changed or belongs to another flow or field"
             ) from error
 
     def _cipher(self, key_id: str) -> AESGCM:

@@ -150,7 +150,7 @@ class Payloads:
     def _decrypt(self, key_id: str, body: bytes, path: str, logical: str) -> bytes:
         if self.keyring is None:
             raise FlowStateDecodeError(f"{logical} is encrypted with the key {key_id!r}, and the settings have no keys")
-        return self.keyring.decrypt(key_id, body, _bound_to(path, logical))
+        return self.keyring.decrypt(key_id, body, _bound_to(path, logical), logical)
 
     def _decode(self, name: str, body: bytes, logical: str) -> bytes:
         for codec in (*self.codecs, *self.retired):

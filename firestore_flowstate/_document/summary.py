@@ -81,7 +81,7 @@ def summary_of(document: StoredDocument, *, reference_of: ReferenceOf, where: It
             extra={name: read_value(value, reference_of) for name, value in extra.items()},
         )
     except FlowStateDecodeError as error:
-        raise unreadable(error, document.id) from error
+        raise unreadable(error, document.id) from error.__cause__
 
 
 def hidden(document: StoredDocument, shards: int) -> Iterator[Reason]:

@@ -169,7 +169,7 @@ def _with_response(
         flow_id=first.flow_id,
         response=response,
     )
-    error.__cause__ = first
+    error.__cause__ = first.__cause__
     return error
 
 

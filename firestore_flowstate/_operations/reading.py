@@ -72,7 +72,7 @@ async def state_of(
             kept.update(resolved)
         return decode(collection, document, resolved)
     except FlowStateDecodeError as error:
-        raise unreadable(error, document.id) from error
+        raise unreadable(error, document.id) from error.__cause__
 
 
 def state_of_whole(collection: Collection, document: StoredDocument) -> FlowState | None:
@@ -84,7 +84,7 @@ def state_of_whole(collection: Collection, document: StoredDocument) -> FlowStat
     try:
         return None if document.read_refs() else decode(collection, document, {})
     except FlowStateDecodeError as error:
-        raise unreadable(error, document.id) from error
+        raise unreadable(error, document.id) from error.__cause__
 
 
 def states_of_whole(
@@ -109,7 +109,7 @@ def check_readable(collection: Collection, document: StoredDocument) -> None:
     try:
         layout.check_readable(collection.payloads)
     except FlowStateDecodeError as error:
-        raise unreadable(error, document.id) from error
+        raise unreadable(error, document.id) from error.__cause__
 
 
 async def states_of(
@@ -209,7 +209,7 @@ async def read_base(collection: Collection, id: str, deadline: Deadline) -> Upda
         document.check_layout()
         return UpdateBase(_version(collection, document), document.replaceable())
     except FlowStateDecodeError as error:
-        raise unreadable(error, id) from error
+        raise unreadable(error, id) from error.__cause__
 
 
 async def confirm(collection: Collection, id: str, base: Version, deadline: Deadline) -> UpdateBase:
@@ -236,7 +236,7 @@ async def confirm_whole(collection: Collection, id: str, base: Version, deadline
     try:
         return _version(collection, document)
     except FlowStateDecodeError as error:
-        raise unreadable(error, id) from error
+        raise unreadable(error, id) from error.__cause__
 
 
 def _version(collection: Collection, document: StoredDocument) -> Version:

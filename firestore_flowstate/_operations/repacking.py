@@ -57,7 +57,7 @@ async def compact(collection: Collection, id: str, deadline: Deadline, *, urgent
         if isinstance(error, Refused):
             raise collection.connection.refused_error(error, flow_id=id) from error
         if isinstance(error, FlowStateDecodeError):
-            raise unreadable(error, id) from error
+            raise unreadable(error, id) from error.__cause__
         if isinstance(error, FlowStateEncodeError):  # nested deeper than is ever written
             raise with_flow_id(error, id) from error.__cause__
         raise
@@ -186,7 +186,7 @@ async def _rewrap_write(collection: Collection, id: str, document: StoredDocumen
             return None
         rewrapped = rewrap_root(root, resolved, context)
     except FlowStateDecodeError as error:
-        raise unreadable(error, id) from error
+        raise unreadable(error, id) from error.__cause__
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
     return repacking(

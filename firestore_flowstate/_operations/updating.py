@@ -139,7 +139,7 @@ async def _check_removable(collection: Collection, id: str, change: Change, dead
     try:
         keys = unremovable(change, extra, resolved, collection.context(id))
     except FlowStateDecodeError as error:
-        raise unreadable(error, id) from error
+        raise unreadable(error, id) from error.__cause__
     for key in keys:
         raise not_removable(id, key)
 

@@ -100,14 +100,15 @@ async def test_list_serves_what_is_beside_a_state_without_its_parts(
 
 
 async def test_keys_are_needed_and_must_be_right(raw: RawCollection, settings: FlowStateSettings) -> None:
-    """Nothing is read without keys, without that key, or with another key under its id."""
+    """Nothing is read without keys, without that key, or with another key under its id. The value is named."""
     write_golden(raw, "encrypted")
     other = base64.b64encode(bytes(16)).decode()
 
     assert await load(settings, keys=KEYS) is not None
-    assert "the settings have no keys" in await refused(settings)
-    assert "the settings have only: key-2" in await refused(settings, keys={"key-2": other})
-    assert "cannot be decrypted with the key 'key-1'" in await refused(settings, keys={"key-1": other})
+    encrypted = "input is encrypted with the key 'key-1'"
+    assert f"{encrypted}, and the settings have no keys" in await refused(settings)
+    assert f"{encrypted}; the settings have only: key-2" in await refused(settings, keys={"key-2": other})
+    assert "input cannot be decrypted with the key 'key-1'" in await refused(settings, keys={"key-1": other})
 
 
 async def test_plaintext_is_refused_if_encryption_is_required(raw: RawCollection, settings: FlowStateSettings) -> None:
@@ -153,7 +154,7 @@ async def test_a_ciphertext_that_is_cut_off(cut: int, raw: RawCollection, settin
     put("_flowstate.operation", raw_bytes(b"\xf5aes-gcm=key-1\n" + bytes(cut)))(fields)
     raw.write("flow-1", fields)
 
-    assert "cannot be decrypted" in await refused(settings, keys=KEYS)
+    assert "operation cannot be decrypted" in await refused(settings, keys=KEYS)
 
 
 async def test_a_codec_of_the_application_is_needed(raw: RawCollection, settings: FlowStateSettings) -> None:
