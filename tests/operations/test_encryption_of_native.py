@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -15,6 +14,7 @@ from firestore_flowstate import (
     FirestoreFlowStateStore,
     FlowState,
     FlowStateBatchError,
+    FlowStateConflictError,
     FlowStateDecodeError,
     FlowStateEncodeError,
     FlowStateError,
@@ -127,13 +127,94 @@ async def test_a_whole_save_encrypts(
     assert "s3cret" not in str(RawCollection(flow_state_settings).read("flow"))
 
 
-async def test_deleting_and_purging_are_not_refused(flow_state_settings: FlowStateSettings, native: FlowState) -> None:
-    """They read nothing of the document."""
-    async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
-        await store.delete("flow")
-        await asyncio.sleep(0)
+async def _save_loaded(store: FirestoreFlowStateStore, native: FlowState) -> None:
+    state = await store.load("flow")
+    assert state is not None
+    await _save_at_hand(store, state)
 
-        assert 1 == await store.purge(older_than=timedelta(0))
+
+async def _save_at_hand(store: FirestoreFlowStateStore, native: FlowState) -> None:
+    native.cache.update(NEW)
+    await store.save("flow", native)
+
+
+async def _save_on_its_version(store: FirestoreFlowStateStore, native: FlowState) -> None:
+    state = flow()
+    state.cache.update(NEW)
+    await store.save("flow", state, if_version=native.version)
+
+
+CHANGES: dict[str, Call] = {
+    "edit": _edit,
+    "modify": READS["modify"],
+    "update": WRITES["update"],
+    "update_version": WRITES["update_version"],
+    "save_loaded": _save_loaded,
+    "save_at_hand": _save_at_hand,
+    "save_on_its_version": _save_on_its_version,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_with_keys_alone_they_stay_native(
+    flow_state_settings: FlowStateSettings, native: FlowState, name: str
+) -> None:
+    """A store that does not require encryption reads them, and writes natively what it writes on top of one."""
+    raw = RawCollection(flow_state_settings)
+    async with store_of(flow_state_settings, keys=KEYS) as store:
+        await CHANGES[name](store, native)
+        listed = {state.flow_id: state for state in (await store.list()).flow_states}
+
+    assert "_flowstate" not in raw.read("flow")
+    assert {"step", "new"} == raw.read("flow")["cache"]["mapValue"]["fields"].keys()
+    assert ({"flow", "other"}, {"step", "new"}) == (listed.keys(), listed["flow"].cache.keys())
+
+
+@pytest.mark.parametrize("required", [False, True])
+async def test_a_save_of_another_state_encrypts(
+    flow_state_settings: FlowStateSettings, native: FlowState, required: bool
+) -> None:
+    """It takes the place of the native document, whether encryption is required or not."""
+    async with store_of(flow_state_settings, keys=KEYS, require_encryption=required) as store:
+        await store.save("flow", flow())
+    document = RawCollection(flow_state_settings).read("flow")
+
+    assert "_flowstate" in document
+    assert "s3cret" not in str(document)
+
+
+async def test_a_state_loaded_before_migrate_is_saved_on_its_version(
+    flow_state_settings: FlowStateSettings, native: FlowState
+) -> None:
+    """On its version that is a conflict. Without a version it is saved natively, unless encryption is required."""
+    raw = RawCollection(flow_state_settings)
+    async with store_of(flow_state_settings, keys=KEYS) as store:
+        assert 1 == (await store.migrate(store)).migrated
+        with pytest.raises(FlowStateConflictError):
+            await store.save("flow", native.model_copy(), if_version=native.version)
+        assert "_flowstate" in raw.read("flow")
+        async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as strict:
+            await strict.save("flow", native.model_copy())
+            assert "_flowstate" in raw.read("flow")
+        await store.save("flow", native.model_copy())
+        assert "_flowstate" not in raw.read("flow")
+
+
+@pytest.mark.parametrize("required", [False, True])
+async def test_counting_deleting_and_purging_are_not_refused(
+    flow_state_settings: FlowStateSettings, native: FlowState, required: bool
+) -> None:
+    """They read nothing of the document. Both documents are counted, and both are deleted, by either call."""
+    raw = RawCollection(flow_state_settings)
+    fields = raw.read("flow")
+    async with store_of(flow_state_settings, keys=KEYS, require_encryption=required) as store:
+        assert 2 == await store.count()
+        await store.delete("flow")
+        assert 1 == await store.count()
+        raw.write("flow", fields)
+
+        assert 2 == await store.purge(older_than=timedelta(0))
+        assert 0 == await store.count()
 
 
 async def test_rewrap_and_doctor_report_them(flow_state_settings: FlowStateSettings, native: FlowState) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -216,7 +217,7 @@ async def test_values_cannot_be_moved(flow_state_settings: FlowStateSettings, ke
 
 
 async def test_a_kms_hands_out_keys_when_they_are_needed(flow_state_settings: FlowStateSettings) -> None:
-    """A key may be a function, called once, at first use."""
+    """A key may be a function, called once, at first use, for all threads that come later."""
     asked: list[str] = []
 
     def kms() -> bytes:
@@ -227,6 +228,8 @@ async def test_a_kms_hands_out_keys_when_they_are_needed(flow_state_settings: Fl
         assert [] == asked
         await store.save("flow", secretive())
         assert (await store.load("flow") or FlowState.start()).input == {"password": "s3cret-input"}
+        loaded = await asyncio.to_thread(lambda: asyncio.run(store.load("flow")))
+        assert (loaded or FlowState.start()).input == {"password": "s3cret-input"}
     assert ["kms"] == asked
 
 
