@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateDecodeError, FlowStateSettings
-from tests.support.damage import drop, integer, put, raw_bytes, sound, text
+from tests.support.damage import drop, envelope, integer, put, raw_bytes, sound, text
 from tests.support.raw_documents import Fields, RawCollection
 
 GOLDEN = Path(__file__).parents[1] / "data" / "format-v1"
@@ -83,6 +83,20 @@ async def test_a_size_that_differs_from_its_parts(raw: RawCollection, settings: 
     raw.write("flow-1", fields)
 
     assert "instead of 7" in await refused(settings)
+
+
+async def test_values_of_the_log_and_the_others_declare_too_much_together(
+    raw: RawCollection, settings: FlowStateSettings
+) -> None:
+    """Neither the log alone nor the input alone does. Nothing is unpacked."""
+    large = envelope(f"zstd={300 * 2**20}", b"")
+    for paths in (["_flowstate.input"], ["_flowstate.log.0.set"], ["_flowstate.input", "_flowstate.log.0.set"]):
+        fields = sound()
+        for path in paths:
+            put(path, large)(fields)
+        raw.write("flow-1", fields)
+
+        assert ("would unpack to 629,14" in await refused(settings)) == (len(paths) == 2)
 
 
 async def test_list_serves_what_is_beside_a_state_without_its_parts(

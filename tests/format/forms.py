@@ -92,6 +92,12 @@ async def _saved_over(store: FirestoreFlowStateStore) -> None:
     await store.save(ID, once, if_version=once.version)
 
 
+async def _created_saved_over(store: FirestoreFlowStateStore) -> None:
+    once = state()
+    await store.create(ID, once)
+    await store.save(ID, once, if_version=once.version)
+
+
 async def _updated(store: FirestoreFlowStateStore) -> None:
     once = state()
     await store.save(ID, once)
@@ -194,6 +200,7 @@ SERIALIZED: dict[str, Form] = {
     "saved": Form(write=_saved()),
     "created": Form(write=lambda store: store.create(ID, state())),
     "saved-over-a-version": Form(write=_saved_over),
+    "created-saved-over": Form(write=_created_saved_over),
     "least": Form(write=_saved(name=..., input=..., traceContext=..., cache={}, executions=[], startTime=0.5)),
     "nulls": Form(write=_saved(name=None, input=None, traceContext=None)),
     "unknown-keys": Form(write=_saved(**_UNKNOWN)),

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
+from firestore_flowstate._document.compaction import COMPACT_WEIGHT
 from firestore_flowstate.testing import exactly
 from tests.format.forms import FORMS, Backwards
-from tests.support.raw_documents import RawCollection
+from tests.support.damage import drop, integer, put, text
+from tests.support.raw_documents import Fields, RawCollection
 
 FOLDER = Path(__file__).parents[1] / "data" / "format-v1"
 GOLDEN = sorted(path.name.partition(".")[0] for path in FOLDER.glob("*.json*"))
@@ -89,6 +91,82 @@ async def test_filters_find_documents_of_format_1(flow_state_settings: FlowState
         found = await store.list(query)
 
     assert [golden["id"]] == [state.flow_id for state in found.flow_states]
+
+
+LATER: tuple[tuple[str, ...], ...] = (
+    ("_flowstate", "later"),
+    ("_flowstate", "log", "0", "later"),
+    ("_flowstate", "input", "later"),
+    ("summary", "later"),
+)
+"""Fields that a later writer may put beside those of version 1: of the payload, a segment, a reference, a summary."""
+
+
+async def test_unknown_fields_are_passed_over(flow_state_settings: FlowStateSettings) -> None:
+    """A state that has them is read, listed and shown as without. Writes on top work."""
+    golden = read("parts")
+    settings = written(golden, flow_state_settings)
+    raw = RawCollection(settings)
+    async with FirestoreFlowStateStore(settings) as store:
+        expected, shown = await store.load(golden["id"]), (await store.list_summaries()).summaries
+        raw.write(golden["id"], with_later(raw.read(golden["id"])))
+        loaded, listed = await store.load(golden["id"]), await store.list()
+        [summary] = (await store.list_summaries()).summaries
+        version = await store.update(golden["id"], cache={"added": CacheEntry(value=1)})
+        updated = await store.load(golden["id"])
+
+    assert expected is not None
+    assert exactly(expected) == exactly(loaded)
+    assert [exactly(expected)] == [exactly(state) for state in listed.flow_states]
+    assert [one.model_copy(update={"updated_at": summary.updated_at}) for one in shown] == [summary]
+    assert updated is not None
+    assert (version, {*expected.cache, "added"}) == (updated.version, updated.cache.keys())
+
+
+async def test_maintenance_and_saves_drop_unknown_fields(flow_state_settings: FlowStateSettings) -> None:
+    """An update keeps them all. Compaction and packing again keep none in what they write, and a save keeps none."""
+    golden = read("parts")
+    settings = written(golden, flow_state_settings)
+    raw, id = RawCollection(settings), golden["id"]
+    async with FirestoreFlowStateStore(settings) as store:
+        fields = with_later(raw.read(id))
+        raw.write(id, fields)
+        await store.update(id, cache={"added": CacheEntry(value=1)})
+        kept = [later_in(raw.read(id))]
+        put("_flowstate.weight", integer(COMPACT_WEIGHT - 1))(fields)
+        raw.write(id, fields)
+        await store.update(id, cache={"added": CacheEntry(value=1)})
+        kept.append(later_in(raw.read(id)))
+        raw.write(id, fields)
+        async with FirestoreFlowStateStore(settings.model_copy(update={"codecs": (Backwards(),)})) as packing:
+            assert 1 == (await packing.rewrap()).rewrapped
+            kept.append(later_in(raw.read(id)))
+            state = await packing.load(id)
+            assert state is not None
+            await packing.save(id, state)
+            kept.append(later_in(raw.read(id)))
+
+    payload, _, reference, summary = LATER
+    assert [{*LATER}, {payload, reference, summary}, {payload, summary}, set()] == kept
+
+
+def with_later(fields: Fields) -> Fields:
+    """Return the fields with one more of an unknown name in each place."""
+    for path in LATER:
+        put(".".join(path), text("x"))(fields)
+    return fields
+
+
+def later_in(fields: Fields) -> set[tuple[str, ...]]:
+    """Return in which places there is one of the unknown name."""
+    found = set()
+    for path in LATER:
+        try:
+            drop(".".join(path))(fields)
+        except KeyError:
+            continue
+        found.add(path)
+    return found
 
 
 def read(name: str) -> dict[str, Any]:

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings
+from firestore_flowstate import (
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateEncodeError,
+    FlowStateSettings,
+)
+from firestore_flowstate.testing import exactly
 from tests.format.forms import FIFTY_YEARS, ID, START, TRACE, Stored, state
 from tests.format.notation import Time, fields, same
 from tests.support.raw_documents import RawCollection
@@ -168,6 +175,57 @@ async def test_what_was_loaded_from_genkit_is_written_as_genkit_wrote_it(
     expected = fields(written)
     expected.setdefault("cache", {})  # Genkit JS leaves it out by mistake, and cannot read a document without it
     assert same(expected) == same(fields(collection.read("by-us")))
+
+
+def nested(levels: int) -> Any:
+    """Return a value of so many maps and arrays inside of each other, by turns."""
+    value: Any = 1
+    for level in range(levels):
+        value = [value] if level % 2 else {"in": value}
+    return value
+
+
+UNSTORABLE: dict[str, Any] = {
+    "array in an array": [[1]],
+    "empty name": {"": 1},
+    "reserved name": {"__a__": 1},
+    "name with a lone surrogate": {"\ud83d": 1},
+    "lone surrogate": ["\ud83d"],
+    "21 levels": nested(21),
+    "integer of 65 bits": 2**63,
+}
+
+
+@pytest.mark.parametrize("name", UNSTORABLE)
+async def test_what_firestore_cannot_hold_is_refused(native_settings: FlowStateSettings, name: str) -> None:
+    """A save and a partial write refuse it before anything is sent, with the path. The document stays as it is."""
+    collection = RawCollection(native_settings)
+    async with FirestoreFlowStateStore(native_settings) as store:
+        await store.save(ID, state())
+        before = collection.read(ID), collection.update_time(ID)
+        with pytest.raises(FlowStateEncodeError, match="native layout") as of_save:
+            await store.save(ID, state(input=UNSTORABLE[name]))
+        with pytest.raises(FlowStateEncodeError, match="native layout") as of_update:
+            await store.update(ID, cache={"step": CacheEntry(value=UNSTORABLE[name])})
+
+    assert (of_save.value.path or "").startswith("input")
+    assert (of_update.value.path or "").startswith('cache["step"]')
+    assert before == (collection.read(ID), collection.update_time(ID))
+
+
+async def test_twenty_levels_are_held(native_settings: FlowStateSettings) -> None:
+    """The fields of Genkit's around a value count: the map of steps and that of the step, so that a step has 18."""
+    deep = state(input=nested(20), cache={"step": {"value": nested(18)}}, eventsTriggered={"approval": nested(19)})
+    async with FirestoreFlowStateStore(native_settings) as store:
+        await store.save(ID, deep)
+        assert exactly(deep) == exactly(await store.load(ID))
+        await store.update(ID, cache={"step": CacheEntry(value=nested(17)), "other": CacheEntry(value=nested(18))})
+        too_deep = {"input": nested(21), "cache": {"step": {"value": nested(19)}}, "eventsTriggered": {"a": nested(20)}}
+        for field, value in too_deep.items():
+            with pytest.raises(FlowStateEncodeError, match="more than 20 deep"):
+                await store.save(ID, state(**{field: value}))
+        with pytest.raises(FlowStateEncodeError, match="more than 20 deep"):
+            await store.update(ID, cache={"step": CacheEntry(value=nested(19))})
 
 
 async def saved_natively(settings: FlowStateSettings, saved: Any) -> dict[str, Any]:

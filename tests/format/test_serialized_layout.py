@@ -35,6 +35,14 @@ async def test_a_save_over_a_version_remembers_it(stored: Stored) -> None:
     assert same(saved({"log": log, "weight": 1063}, summary=summary)) == same(document.root)
 
 
+async def test_a_save_over_a_created_version_keeps_its_create(stored: Stored) -> None:
+    """A create whose reply was lost is still known to have made the document, however often it is saved since."""
+    document = await stored("created-saved-over")
+
+    log = [{"id": "id-2", "ids": ["id-1"], "set": PREPARE}]
+    assert same(saved({"log": log, "created": "id-1"})) == same(document.root)
+
+
 async def test_what_is_absent_stays_absent(stored: Stored) -> None:
     """Optional fields and empty maps leave no field. A fractional start is a double."""
     document = await stored("least")

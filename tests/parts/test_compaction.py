@@ -80,6 +80,29 @@ def test_compaction_changes_nothing_that_is_seen(
     assert [segment.id for segment in plain][-MAX_IDS:] == list(root_of(log).ids)[-MAX_IDS:]
 
 
+@pytest.mark.parametrize(
+    ("set_bytes", "events_bytes", "moved"),
+    [(64_625, 9_375, []), (64_626, 9_375, ["set"]), (64_625, 9_376, ["set", "events"]), (76_000, 9_375, ["set"])],
+)
+def test_a_merged_segment_over_75000_moves_its_values_over_9375_bytes(
+    set_bytes: int, events_bytes: int, moved: list[str]
+) -> None:
+    """Both limits are of docs/format.md. A segment weighs 1,000 and its bytes."""
+    steps, events = text_of({"a": {"value": ""}}, set_bytes), text_of({"a": ""}, events_bytes)
+    compacted = compact_log(root_of([Segment(id=new_id(), set=steps), Segment(id=new_id(), events=events)]), {}, RAW)
+    [segment] = compacted.log
+    sizes = {"set": set_bytes, "events": events_bytes}
+
+    assert moved == [name for name, stored in segment.values().items() if isinstance(stored, PartRef)]
+    assert [sizes[name] for name in moved] == [len(data) for _, data in compacted.spill.moved]
+
+
+def text_of(value: dict[str, Any], size: int) -> bytes:
+    """Return the JSON of a value with its empty text filled up to so many bytes."""
+    text = encode(value, "")
+    return text.replace(b'""', b'"' + b"x" * (size - len(text)) + b'"')
+
+
 @given(writes=st.lists(WRITES, min_size=1, max_size=8))
 def test_merging_is_what_a_dict_does(writes: list[tuple[dict[str, int], list[str], dict[str, None]]]) -> None:
     """A segment removes first, then sets. A step that is set again keeps its place. A removed one comes back last."""

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from firestore_flowstate import FlowStateDecodeError
 from firestore_flowstate._document.builtin_codecs import compress, decompress
 from firestore_flowstate._document.payload import MAX_VALUE_BYTES, Payloads, check_together
 
@@ -20,6 +23,23 @@ def test_what_compresses_beyond_measure_is_never_a_bomb() -> None:
     check_together([stored] * count)
 
     assert text == PAYLOADS.unpack(stored, "flows/flow", "input")
+
+
+def test_values_together_may_declare_512_mib_plus_100_times_what_they_take() -> None:
+    """One byte more is refused, whatever each of them declares. A value that is not compressed declares its bytes."""
+    plain = b'"x"'
+    one = declaring(300 * 2**20)
+    rest = declaring(0)
+    room = 512 * 2**20 + 100 * (len(plain) + len(one) + len(rest)) - len(plain) - 300 * 2**20
+    check_together([plain, one, declaring(room)])
+
+    with pytest.raises(FlowStateDecodeError, match="would unpack to"):
+        check_together([plain, one, declaring(room + 1)])
+
+
+def declaring(size: int) -> bytes:
+    """Return an envelope that declares so many bytes, of which none is there."""
+    return b"\xf5zstd=%012d\n" % size
 
 
 def test_small_values_compress_as_far_as_they_go() -> None:

@@ -115,6 +115,28 @@ async def test_growing_and_shrinking_leave_no_part_behind(raw_settings: FlowStat
         assert await parts_below(store) == []
 
 
+async def test_an_update_of_a_full_root_compacts_it_and_is_sent_again(
+    raw_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is stored, though nobody compacted the log before. Each step is as large as may stay in the root."""
+    monkeypatch.setattr("firestore_flowstate._operations.updating.COMPACT_WEIGHT", 10**12)
+    async with FirestoreFlowStateStore(raw_settings) as store:
+        state = FlowState.start(flow_id="flow")
+        await store.save("flow", state)
+        version = state.version or ""
+        parts = []
+        for number in range(18):
+            step = {f"step {number}": CacheEntry(value="x" * 60_000)}
+            version = await store.update("flow", cache=step, if_version=version)
+            parts.append(len(await parts_below(store)))
+        loaded = await store.load("flow")
+
+    assert [0] * 17 == parts[:17]  # 17 steps of 60,000 bytes have room in the 1 MiB of a document, and 18 do not
+    assert parts[17] > 0
+    assert loaded is not None
+    assert (version, [f"step {number}" for number in range(18)]) == (loaded.version, list(loaded.cache))
+
+
 async def test_gc_finds_what_a_blind_save_left(raw_settings: FlowStateSettings) -> None:
     """A small blind save over a large state leaves parts. Gc leaves young ones alone, and removes the rest."""
     async with FirestoreFlowStateStore(raw_settings) as store:

@@ -212,8 +212,12 @@ SERIALIZED: dict[str, Damage] = {
     "extra is a list": put("_flowstate.extra", text("[]")),
     "extra is not JSON": put("_flowstate.extra", text("no")),
     "extra takes a field's place": put("_flowstate.extra", text('{"executions":5}')),
+    "both layouts: input": put("input", text("cats")),
     "both layouts: cache": put("cache", {"mapValue": {}}),
+    "both layouts: events": put("eventsTriggered", {"mapValue": {}}),
     "both layouts: operation": put("operation", {"mapValue": {"fields": {"name": text("a")}}}),
+    "both layouts: executions": put("executions", {"arrayValue": {}}),
+    "both layouts: trace context": put("traceContext", {"nullValue": None}),
 }
 """Damages of a serialized document, each of which makes it unreadable."""
 
