@@ -90,7 +90,8 @@ class Oidc:
         except TransportError:
             raise
         except (*_MALFORMED, GoogleAuthError) as error:
-            LOG.info("A token was refused: %s", error)
+            kind = type(error).__name__  # the message may have the whole token, or whatever its claims say
+            LOG.info("A token was refused (%s): it must be of Google, of now, and for %r.", kind, self.audience)
             return False
         return claims.get("email") == self.service_account and claims.get("email_verified") is True
 

@@ -240,12 +240,40 @@ async def test_the_log_is_written_by_us_alone(flows: Flows, caplog: pytest.LogCa
     assert [] == [record for record in caplog.records if "\n" in record.getMessage()]
 
 
-def test_a_flow_that_has_no_address() -> None:
-    """Genkit JS's wire has no address for a name with a slash."""
+@pytest.mark.parametrize(
+    "token",
+    [
+        "s3cret",
+        f"{segment('[]')}.s3cret.AAAA",
+        f"{HEADER}.{segment(json.dumps('s3cret'))}.AAAA",
+        f"{segment(json.dumps({'alg': 's3cret'}))}.{segment('{}')}.AAAA",
+        f"{segment(json.dumps({'alg': 'RS256', 'kid': 's3cret'}))}.{segment('{}')}.AAAA",
+        GOOGLE.token(aud="s3cret"),
+        GOOGLE.token(iss="s3cret"),
+        GOOGLE.token(exp="s3cret"),
+    ],
+)
+async def test_a_token_that_is_refused_is_not_in_the_log(
+    flows: Flows, caplog: pytest.LogCaptureFixture, token: str
+) -> None:
+    """Who mistypes a token, or sends it to another service, shows it to no reader of logs. The line says what is asked."""
+    oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+    oidc._transport = KeptResponses(Certificates())
+    caplog.set_level(logging.INFO)
+    assert oidc.allows(f"Bearer {token}") is False
+    [line] = [record.getMessage() for record in caplog.records if record.name == "firestore_flowstate.flows"]
+
+    assert AUDIENCE in line
+    assert [] == [secret for secret in ("s3cret", *token.split(".")) if secret in caplog.text]
+
+
+@pytest.mark.parametrize("name", ["drive", "sweep", "health", "a/b"])
+def test_a_flow_that_has_no_address(name: str) -> None:
+    """Genkit JS's wire has none for a name with a slash, nor for one that is the address of another route."""
     flows = Flows(MemoryFlowStateStore())
 
-    @flows.flow(name="a/b")
+    @flows.flow(name=name)
     async def named(run: Run) -> None: ...
 
-    with pytest.raises(ValueError, match="a/b"):
+    with pytest.raises(ValueError, match=f" {name}[,:]"):
         flows.app(verify=None, genkit=True)
