@@ -78,8 +78,19 @@ async def test_envelopes(http: httpx.AsyncClient) -> None:
 
     assert (200, {"name": id, "done": False}) == (started.status_code, started.json())
     assert (500, True) == (wrong.status_code, wrong.json()["done"])
+    assert {"error", "stacktrace"} == wrong.json()["result"].keys()
     assert (200, done(id, "Python")) == (resumed.status_code, resumed.json())
     assert done(id, "Python") == state.json()
+
+
+async def test_a_flow_that_failed_is_an_outcome(http: httpx.AsyncClient) -> None:
+    """The answer is the operation with status 200: a client that sent the envelope again would change nothing."""
+    failed = await http.post("/order", json={"start": {"input": {"no": "item"}}})
+    state = await http.post("/order", json={"state": {"flowId": failed.json()["name"]}})
+
+    assert (200, True) == (failed.status_code, failed.json()["done"])
+    assert "KeyError: 'item'" == failed.json()["result"]["error"]
+    assert (200, failed.json()) == (state.status_code, state.json())
 
 
 class RepliesLate(FirestoreFlowStateStore):
@@ -171,14 +182,3 @@ async def test_genkit_goes_on_where_python_waits(http: httpx.AsyncClient, genkit
     operation = genkit.call("resume", id, {"by": "ada"})
 
     assert done(id, "Genkit JS") == {key: value for key, value in operation.items() if key != "metadata"}
-
-
-def test_names_that_are_other_addresses(native: FirestoreFlowStateStore) -> None:
-    """A flow of such a name could not be reached."""
-    flows = Flows(native)
-
-    @flows.flow(name="sweep")
-    async def named(run: Run) -> None: ...
-
-    with pytest.raises(ValueError, match="sweep"):
-        flows.app(verify=None, genkit=True)
