@@ -256,7 +256,7 @@ async def test_the_log_is_written_by_us_alone(flows: Flows, caplog: pytest.LogCa
 async def test_a_token_that_is_refused_is_not_in_the_log(
     flows: Flows, caplog: pytest.LogCaptureFixture, token: str
 ) -> None:
-    """Who mistypes a token, or sends it to another service, shows it to no reader of logs. The line says what is asked."""
+    """A token of another service is a secret all the same. The line says what is asked of one."""
     oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
     oidc._transport = KeptResponses(Certificates())
     caplog.set_level(logging.INFO)

@@ -22,14 +22,14 @@ from firestore_flowstate import (
 )
 from firestore_flowstate._operations.reading import read_base
 from firestore_flowstate._operations.streams import streams
-from firestore_flowstate._rpc.concurrency import gather_or_cancel
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
 from firestore_flowstate.testing.conformance.waking import waking
 from tests.support.meter import Bill, Meter, meter
+from tests.support.query_log import QueryLog, Rounds, query_log
 from tests.support.raw_documents import RawCollection
 
-__all__ = ["meter"]  # a fixture
+__all__ = ["meter", "query_log"]  # fixtures
 
 STATES = 230  # so that a walk takes several pages, and the last one is not full
 INDEXES = 6  # of which doctor asks a query each, for one document
@@ -299,24 +299,25 @@ async def test_due_is_billed_what_it_returns(
     assert bills == ([1, 4, 44, 5, 6] if shards == 1 else [3, 4, 44, 15, 6])
 
 
-@pytest.mark.parametrize(("shards", "limit", "most"), [(3, 100, 2), (16, 100, 2), (100, 100, 3), (100, 20, 3)])
-async def test_due_over_shards_takes_few_round_trips(
-    flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, shards: int, limit: int, most: int
+@pytest.mark.parametrize(
+    ("shards", "limit", "expected"),
+    [(1, 100, 1), (3, 100, 2), (16, 100, 2), (100, 100, 3), (100, 20, 3)],
+)
+async def test_due_over_shards_takes_few_rounds(
+    flow_state_settings: FlowStateSettings, query_log: QueryLog, shards: int, limit: int, expected: int
 ) -> None:
-    """Shards that will run dry before all is found are asked again together, not one after the other."""
-    rounds = 0
-    ask = gather_or_cancel
+    """The first query goes alone, the others together, and so do those of shards that will run dry too early.
 
-    async def counted(calls: Any) -> Any:
-        nonlocal rounds
-        rounds += 1
-        return await ask(calls)
-
-    monkeypatch.setattr("firestore_flowstate._operations.due.gather_or_cancel", counted)
+    Over shards, to hear that nothing is due takes the two rounds that it takes to ask each of them.
+    """
     settings = flow_state_settings.model_copy(update={"shards": shards})
     async with FirestoreFlowStateStore(settings) as store:
         await store.save_many({f"id-{place:03}": waking(place, f"id-{place:03}") for place in range(STATES)})
+        rounds = Rounds(query_log)
         found = [summary.id for summary in await store.due(STATES, limit=limit)]
+        looks = Rounds(query_log)
+        nothing = await store.due(-1)
 
     assert [f"id-{place:03}" for place in range(limit)] == found
-    assert rounds <= most
+    assert expected == rounds.count
+    assert ([], min(shards, 2)) == (nothing, looks.count)

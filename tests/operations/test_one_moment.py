@@ -16,6 +16,7 @@ from firestore_flowstate._rpc import deadline as deadlines
 from firestore_flowstate._rpc import read_time
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
+from firestore_flowstate._rpc.messages import Timestamp
 from firestore_flowstate._rpc.read_time import ReadTime
 from tests.support.query_log import QueryLog, query_log
 
@@ -118,7 +119,12 @@ async def test_a_state_that_moves_before_any_query_is_shown_once(
         assert Counter(IDS) == found, place
 
 
-@pytest.mark.parametrize("listing", [by for name, by in LISTINGS.items() if name != "due"])
+@pytest.mark.parametrize(
+    ("moves", "listing"),
+    [("shards", by) for by in LISTINGS.values()]
+    + [("layouts", by) for name, by in LISTINGS.items() if name != "due"],  # which asks for both layouts by one query
+    indirect=["moves"],
+)
 async def test_the_first_answer_says_when(
     moves: Moves, query_log: QueryLog, monkeypatch: pytest.MonkeyPatch, listing: Listing
 ) -> None:
@@ -136,6 +142,25 @@ async def test_the_first_answer_says_when(
     assert first is None
     assert others, "more than one query"
     assert [query_log.answered_as_of[0]] * len(others) == others
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(299, False), (301, True)])
+async def test_a_moment_serves_for_five_minutes(monkeypatch: pytest.MonkeyPatch, seconds: int, expected: bool) -> None:
+    """Then what was kept of it is dropped, and read again as of a new one."""
+    clock = [0.0]
+    monkeypatch.setattr(deadlines, "monotonic", lambda: clock[0])
+
+    async def present(_: Deadline) -> None:
+        """Ask Firestore itself, which needs no other time."""
+
+    async def ask(_: object) -> tuple[str, Timestamp]:
+        return "answer", Timestamp(seconds=1)
+
+    moment = ReadTime(present)
+    assert "answer" == await moment.read(ask, Deadline.after(10))
+    clock[0] = seconds
+
+    assert expected == moment.is_old()
 
 
 async def test_a_page_of_one_query_is_of_now(flow_state_store: FirestoreFlowStateStore, query_log: QueryLog) -> None:

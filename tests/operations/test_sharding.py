@@ -20,7 +20,7 @@ from firestore_flowstate.testing import (
     FlowStateStoreMachine,
     VersionedFlowStateStoreTests,
 )
-from tests.support.query_log import QueryLog, query_log
+from tests.support.query_log import QueryLog, Rounds, query_log
 from tests.support.raw_documents import RawCollection
 
 __all__ = ["query_log"]  # a fixture
@@ -214,22 +214,11 @@ async def test_a_page_over_many_shards_waits_a_few_times(store_with: Store, quer
     """Shards that run dry before the page is full are asked again together, not one after the other."""
     store = store_with(shards=100)
     await store.save_many(states([f"flow-{place:03}" for place in range(200)]))
-    under_way, waits = 0, 0
-
-    async def sent(_: Any) -> None:
-        nonlocal under_way, waits
-        waits += under_way == 0
-        under_way += 1
-
-    def answered() -> None:
-        nonlocal under_way
-        under_way -= 1
-
-    query_log.before_each, query_log.after_each = sent, answered
+    rounds = Rounds(query_log)
     page = await store.list(FlowStateQuery(limit=40))
 
     assert [f"flow-{place:03}" for place in range(199, 159, -1)] == [state.flow_id for state in page.flow_states]
-    assert waits <= 5
+    assert rounds.count <= 5
 
 
 async def test_iterating_reads_each_state_once(store_with: Store, query_log: QueryLog) -> None:

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
 from firestore_flowstate._operations.streams import share
-from tests.support.query_log import QueryLog, query_log
+from tests.support.query_log import QueryLog, Rounds, query_log
 
 __all__ = ["query_log"]  # a fixture
 
@@ -83,23 +82,6 @@ async def test_a_store_reads_what_the_simulation_reads(
 
     assert -(-len(ids) // limit) == len(seen)
     assert expected == seen
-
-
-class Rounds:
-    """Counts how often queries are sent while none is under way, and forgets the queries before."""
-
-    def __init__(self, log: QueryLog) -> None:
-        self.count = 0
-        self._under_way = 0
-        log.clear()
-        log.before_each, log.after_each = self._sent, self._answered
-
-    async def _sent(self, query: Any) -> None:
-        self.count += self._under_way == 0
-        self._under_way += 1
-
-    def _answered(self) -> None:
-        self._under_way -= 1
 
 
 def started(id: str, start_time: int) -> FlowState:

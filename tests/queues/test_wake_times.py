@@ -29,12 +29,29 @@ def add(flows: Flows) -> None:
     async def asking(run: Run, count: int) -> list[bool]:
         return [await run.interrupt("ok", bool) for _ in range(count)]
 
+    @flows.flow(name="asking for ever")
+    async def asking_for_ever(run: Run) -> bool:
+        return await run.interrupt("ok", bool)
+
 
 @asynccontextmanager
 async def world(*arguments: Any, **options: Any) -> AsyncIterator[World]:
     """Give a world with these flows."""
     async with worlds.world(add, *arguments, **options) as there:
         yield there
+
+
+async def test_one_task_waits_with_a_run_that_waits_for_a_time() -> None:
+    """None waits with a run that waits for an answer alone, and no sweep is to find that one."""
+    async with world() as there:
+        await there.outside.start("asking for ever", id="answer")
+        await there.outside.start("sleeping", 10.0, id="time")
+        await there.pass_time(1)
+        days = there.days()
+        stored = [await there.outside.store.load(id) for id in ("answer", "time")]
+
+    assert [0.0, 0.0, 10.0] == days  # a task has each driven at first
+    assert [False, True] == [state is not None and "wakeAt" in (state.model_extra or {}) for state in stored]
 
 
 @pytest.mark.parametrize("duplicates", [0.0, 1.0])

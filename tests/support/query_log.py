@@ -45,6 +45,30 @@ class QueryLog:
         self.received = 0
 
 
+class Rounds:
+    """Counts how often queries are sent while none is under way, and forgets the queries before.
+
+    Args:
+        log: The log that tells of the queries.
+
+    Attributes:
+        count: How often that was.
+    """
+
+    def __init__(self, log: QueryLog) -> None:
+        self.count = 0
+        self._under_way = 0
+        log.clear()
+        log.before_each, log.after_each = self._sent, self._answered
+
+    async def _sent(self, query: Any) -> None:
+        self.count += self._under_way == 0
+        self._under_way += 1
+
+    def _answered(self) -> None:
+        self._under_way -= 1
+
+
 @pytest.fixture
 def query_log(monkeypatch: pytest.MonkeyPatch) -> QueryLog:
     """The queries that the test sends. They are answered by the emulator as ever."""
