@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from firestore_flowstate import FlowState
 from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, current_step, open_telemetry
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_fence import abandoned
@@ -53,7 +54,7 @@ async def second_time() -> int:
 
 
 async def test_spans_of_a_run_that_waits(spans: InMemorySpanExporter, flows: Flows) -> None:
-    """A drive has a span, linked to the start and to the drive before. A step has one, with attempts as its events."""
+    """A drive is a trace of its own, linked to the start and the drive before. A step is a span, with its attempts."""
 
     @flows.flow
     async def work(run: Run) -> int:
@@ -73,6 +74,8 @@ async def test_spans_of_a_run_that_waits(spans: InMemorySpanExporter, flows: Flo
     [step] = [span for span in spans.get_finished_spans() if span.name == "step work"]
     begun = request.get_span_context().span_id
     assert first.context.span_id == step.parent.span_id
+    assert [None, None] == [first.parent, second.parent]
+    assert 3 == len({request.get_span_context().trace_id, first.context.trace_id, second.context.trace_id})
     assert [begun] == [link.context.span_id for link in first.links]
     assert {begun, first.context.span_id} <= {link.context.span_id for link in second.links}
     assert ["attempt", "attempt failed", "attempt"] == [event.name for event in step.events]
@@ -107,6 +110,36 @@ def points(reader: InMemoryMetricReader, name: str) -> list[dict[str, Any]]:
         if metric.name == name
         for point in metric.data.data_points
     ]
+
+
+async def test_the_attributes_of_metrics(reader: InMemoryMetricReader, flows: Flows) -> None:
+    """Beside the name of the flow they say whether something failed, with which error, and how a run ended."""
+
+    @flows.flow
+    async def work(run: Run) -> int:
+        return await run.options(retry=Retry(first=0.001)).step("work", second_time)
+
+    @flows.flow
+    async def fails(run: Run) -> None:
+        await run.step("fails", fail)
+
+    assert 2 == await flows.run(work, id="x")
+    with pytest.raises(FlowFailedError):
+        await flows.run(fails, id="y")
+    error = {"failed": True, "error.type": "ConnectionError"}
+    expected: dict[str, list[dict[str, Any]]] = {
+        "runs.started": [{"flow.name": "fails"}, {"flow.name": "work"}],
+        "runs.ended": [{"flow.name": "fails", "outcome": "failed"}, {"flow.name": "work", "outcome": "done"}],
+        "steps": [{"flow.name": "fails", "failed": True}, {"flow.name": "work", "failed": False}],
+        "attempts": [{"flow.name": name, **error} for name in ("fails", "work")]
+        + [{"flow.name": "work", "failed": False}],
+    }
+
+    for metric, attributes in expected.items():
+        found = points(reader, f"flowstate.{metric}")
+        assert sorted(({**each, "value": 1} for each in attributes), key=str) == sorted(found, key=str), metric
+    durations = points(reader, "flowstate.checkpoint.duration")
+    assert [{"flow.name", "value"}] * 2 == [set(point) for point in durations]
 
 
 async def fail() -> None:
@@ -185,6 +218,31 @@ async def test_a_run_that_is_taken_over_is_a_recovery_and_a_lost_lease(
     assert (1, 1) == (found["flowstate.recoveries"], found["flowstate.leases.lost"])
 
 
+async def test_a_claim_that_another_process_made_first_is_lost(
+    reader: InMemoryMetricReader, flows: Flows, store: CountingStore
+) -> None:
+    """The drive looks at the run again, and finds it busy."""
+
+    @flows.flow
+    async def work(run: Run) -> None: ...
+
+    async def another_first(update: Callable[[], Awaitable[str]]) -> str:
+        state = await store.store.load("x")
+        state.operation.metadata["run"]["owner"] = "another"
+        await store.store.save(
+            "x", FlowState.model_validate({**state.model_dump(), "wakeAt": time.time() * 1000 + 60_000})
+        )
+        return await update()
+
+    state = abandoned("work")
+    state.operation.metadata = {"run": {}}
+    await store.save("x", state)
+    store.faults[1] = another_first
+
+    assert "busy" == await flows.drive("x")
+    assert [{"flow.name": "work", "value": 1}] == points(reader, "flowstate.claims.lost")
+
+
 async def test_the_wake_delay_is_measured(reader: InMemoryMetricReader, flows: Flows) -> None:
     """It is the time from the moment at which a run was due to the claim."""
 
@@ -234,4 +292,22 @@ async def test_lines_at_info_have_no_payload(flows: Flows, caplog: pytest.LogCap
         for word in ("begins", "failed with ConnectionError", "ends: done")
         if word in line.message
     ]
+    assert "4711" not in caplog.text
+
+
+async def test_a_run_that_ends_without_a_drive_has_a_line(
+    flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line says how the run ended, and not why: a reason may be anything."""
+    caplog.set_level(logging.INFO, "firestore_flowstate.flows")
+
+    @flows.flow
+    async def work(run: Run) -> None:
+        await run.interrupt("more", int)
+
+    await flows.start(work, id="x")
+    await blocked(store, "x")
+    await flows.cancel("x", "the card number is 4711")
+
+    assert "The run 'x' (work) ends without a drive: cancelled." in caplog.messages
     assert "4711" not in caplog.text
