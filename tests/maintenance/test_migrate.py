@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +98,22 @@ async def test_to_another_collection(flow_state_settings: FlowStateSettings) -> 
         await source.update("id-3", cache={"later": CacheEntry(value=3)})
         await destination.update("id-4", cache={"resumed there": CacheEntry(value=4)})
 
+        await source.delete("id-5")
+
         report = await source.migrate(destination)
-        assert (1, 9, {}) == (report.migrated, report.unchanged, report.failed)
+        assert (1, 8, {}) == (report.migrated, report.unchanged, report.failed)
+        assert states["id-5"] == await destination.load("id-5"), "a deletion is not repeated"
         assert ["first", "empty", "later"] == sorted(
             (await _load(destination, "id-3")).cache, key="first empty later".find
         )
         assert "resumed there" in (await _load(destination, "id-4")).cache
 
 
-async def test_to_another_project(flow_state_settings: FlowStateSettings) -> None:
-    """If only the database differs, the states are copied too."""
+@pytest.mark.parametrize("differs", ["project", "database"])
+async def test_to_another_project_or_database(flow_state_settings: FlowStateSettings, differs: str) -> None:
+    """If only the project or the database differs, the states are copied too."""
     source = store_of(flow_state_settings, layout="native")
-    destination = store_of(flow_state_settings, project=f"{flow_state_settings.project}-2")
+    destination = store_of(flow_state_settings, **{differs: "demo-other"})
     async with source, destination:
         states = {f"id-{i}": flow(i) for i in range(3)}
         await source.save_many(states)
@@ -116,6 +121,30 @@ async def test_to_another_project(flow_state_settings: FlowStateSettings) -> Non
         assert 3 == (await source.migrate(destination)).migrated
         assert states == await destination.load_many(states)
         assert [False, False, False] == await layouts(source)
+
+
+@pytest.mark.parametrize("there", [{}, {"collection": "moved"}], ids=["in place", "copied"])
+@pytest.mark.parametrize("layout", ["native", "serialized"])
+async def test_expiry_is_kept(flow_state_settings: FlowStateSettings, layout: str, there: dict[str, str]) -> None:
+    """It is that of the source's settings, or of the state alone, whatever the settings of the destination say."""
+    other = "serialized" if layout == "native" else "native"
+    source = store_of(flow_state_settings, layout=layout, expire_after=timedelta(days=1))
+    destination = store_of(flow_state_settings, layout=other, expire_after=timedelta(days=90), **there)
+    async with source, destination:
+        for id, options in (
+            ("usual", {}),
+            ("own", {"expire_after": timedelta(days=7)}),
+            ("never", {"expire_after": None}),
+        ):
+            state = flow(1)
+            state.operation.done = True
+            await source.save(id, state, **options)
+        before = {id: state.expire_at for id, state in (await source.load_many(["usual", "own", "never"])).items()}
+        assert 3 == (await source.migrate(destination)).migrated
+        after = {id: state.expire_at for id, state in (await destination.load_many(before)).items()}
+
+    assert before == after
+    assert [False, False, True] == [moment is None for moment in before.values()]
 
 
 async def test_live(flow_state_settings: FlowStateSettings) -> None:
