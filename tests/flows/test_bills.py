@@ -9,7 +9,7 @@ import random
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import pytest
@@ -82,6 +82,20 @@ async def resumption(store: FirestoreFlowStateStore, meter: Meter) -> None:
     assert "done" == await flows.drive("x")
 
 
+async def too_early(store: FirestoreFlowStateStore, meter: Meter) -> None:
+    """What a task looks at that comes each 29 days, of a run that waits for longer."""
+    flows = Flows(store, dispatcher=Nobody())
+
+    @flows.flow
+    async def sleeps(run: Run) -> None:
+        await run.sleep("long", timedelta(days=60))
+
+    await flows.start(sleeps, id="x")
+    assert "waiting" == await flows.drive("x")
+    meter.take()
+    assert "waiting" == await flows.drive("x")
+
+
 async def month_of_one(store: FirestoreFlowStateStore, meter: Meter) -> None:
     """A run of the worked bill: ten steps, an answer after the fifth, each drive by another process."""
     flows = Flows(store, dispatcher=Nobody())
@@ -103,6 +117,7 @@ ROWS: Final[dict[str, Callable[[FirestoreFlowStateStore, Meter], Awaitable[objec
     "the first drive of a run that waits at once, by another process": first_drive,
     "`resume`": answer,
     "the drive after that, to the end": resumption,
+    "a drive of a run that is not due yet": too_early,
     "all of a run of 10 steps that waits for an answer after the fifth": month_of_one,
 }
 

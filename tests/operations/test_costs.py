@@ -72,6 +72,16 @@ async def _examine(store: Store, _: Meter) -> None:
     assert [] == [finding async for finding in examine(store)]
 
 
+async def _migrate_to_native(store: Store, _: Meter) -> None:
+    async with Store(store.settings.model_copy(update={"layout": "native"})) as native:
+        assert 30 == (await store.migrate(native)).migrated
+
+
+async def _migrate_away(store: Store, _: Meter) -> None:
+    async with Store(store.settings.model_copy(update={"collection": "moved"})) as there:
+        assert 30 == (await store.migrate(there)).migrated
+
+
 async def _save_on_a_version(store: Store, meter: Meter) -> None:
     version = await _version(store)
     meter.take()
@@ -179,6 +189,8 @@ CALLS: Final[dict[str, Call]] = {
     "`import` of 30": _import,
     "`purge` of 30": lambda store, _: store.purge(older_than=timedelta(0)),
     "`migrate` of 30 that are as they should be": lambda store, _: store.migrate(store),
+    "`migrate` of 30 to another layout": _migrate_to_native,
+    "`migrate` of 30 to another collection": _migrate_away,
     "`rewrap` of 30 that are as they should be": lambda store, _: store.rewrap(),
     "`gc` if no state has parts": lambda store, _: store.gc(),
     "`doctor` over 30": _examine,
@@ -200,6 +212,29 @@ async def test_a_call_bills_what_the_page_says(full: Store, meter: Meter, name: 
     await CALLS[name](full, meter)
 
     assert written_bills("calls")[name] == meter.take()
+
+
+async def test_a_copy_that_writes_nothing_bills_its_reads(full: Store, meter: Meter) -> None:
+    """A dry run and a second run look each state up in the other collection, as the copy did."""
+    async with Store(full.settings.model_copy(update={"collection": "moved"})) as there:
+        await full.migrate(there, dry_run=True)
+        dry = meter.take()
+        await full.migrate(there)
+        meter.take()
+        await full.migrate(there)
+
+    assert [Bill(reads=60)] * 2 == [dry, meter.take()]
+
+
+@pytest.mark.parametrize("name", ["`create`, `save`", "`load`", "`update`", "`delete`", "`count` of up to 1,000"])
+async def test_what_goes_by_id_costs_the_same_over_shards(full: Store, meter: Meter, name: str) -> None:
+    """It bills what the page says, whose rows are of one shard. A count bills at least a read for each shard."""
+    async with Store(full.settings.model_copy(update={"shards": 8})) as sharded:
+        await sharded.save_many({id: a_state() for id in IDS})
+        meter.take()
+        await CALLS[name](sharded, meter)
+
+    assert (Bill(reads=8) if "count" in name else written_bills("calls")[name]) == meter.take()
 
 
 def test_the_page_has_no_other_rows() -> None:
