@@ -1,7 +1,7 @@
 """One line of a backup: a flow state under its id, as JSON that reads back exactly.
 
 docs/backup.md has the format. A line can hold every value that a store can: the fields, steps and events of the state
-are encoded one by one, as stores do it, so the objects around a value do not count towards its limit of 200 levels.
+are encoded one by one. As in stores, the objects around a value do not count towards its limit of 200 levels.
 """
 
 from __future__ import annotations

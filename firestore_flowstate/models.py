@@ -329,7 +329,7 @@ class FlowState(WireModel):
             KeyError: The step is not cached.
             FlowStateDecodeError: The result is not of the type. An empty result is read as None.
         """
-        return self._value_as(self.cache[step].value, as_, path=f"cache[{step!r}]")
+        return self._value_as(self.cache[step].value, as_, field="cache", step=step)
 
     @overload
     def event_value(self, step: str, *, as_: type[T]) -> T: ...
@@ -350,7 +350,7 @@ class FlowState(WireModel):
             KeyError: No event has resumed the flow at the step.
             FlowStateDecodeError: The payload is not of the type.
         """
-        return self._value_as(self.events_triggered[step], as_, path=f"events_triggered[{step!r}]")
+        return self._value_as(self.events_triggered[step], as_, field="events_triggered", step=step)
 
     @overload
     def input_value(self, *, as_: type[T]) -> T: ...
@@ -369,12 +369,12 @@ class FlowState(WireModel):
         Raises:
             FlowStateDecodeError: The input is not of the type.
         """
-        return self._value_as(self.input, as_, path="input")
+        return self._value_as(self.input, as_, field="input")
 
-    def _value_as(self, value: Any, as_: Any, *, path: str) -> Any:
+    def _value_as(self, value: Any, as_: Any, *, field: str, step: str | None = None) -> Any:
         from ._document.json_text import value_as
 
-        return value_as(value, as_, path=path, flow_id=self.flow_id)
+        return value_as(value, as_, field=field, step=step, flow_id=self.flow_id)
 
     def _note_stored(self, stored_as: StoredAs) -> None:
         private = self.__pydantic_private__  # set directly, since pydantic makes four calls to set an attribute

@@ -8,7 +8,7 @@ from typing import Final
 
 from .._own_fields import PAYLOAD
 from .._rpc.messages import Document
-from .json_text import encode
+from .json_text import MAX_DEPTH_READ, encode
 from .log import Entries, merge
 from .payload import DocumentContext, check_together, unpacked_size
 from .root import Root
@@ -167,10 +167,10 @@ def _compacted(run: Sequence[Segment], merged: Entries, context: DocumentContext
     last = run[-1]
     covered = dict.fromkeys(id for segment in run for id in (*segment.ids, segment.id) if id != last.id)
     values: dict[str, Stored] = {}
-    texts = {
-        "set": encode(merged.set, "cache") if merged.set else None,
+    texts = {  # what could be read is written again, however deep it is
+        "set": encode(merged.set, "cache", around=MAX_DEPTH_READ) if merged.set else None,
         "del": encode(list(merged.delete), "remove") if keep_deletes and merged.delete else None,
-        "events": encode(merged.events, "events_triggered") if merged.events else None,
+        "events": encode(merged.events, "events_triggered", around=MAX_DEPTH_READ) if merged.events else None,
     }
     for name, text in texts.items():
         if text is not None:

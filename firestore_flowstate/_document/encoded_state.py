@@ -13,7 +13,7 @@ from .._error_texts import in_cache, in_events
 from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState, WireModel
 from .json_forms import MAX_DEPTH, plain
-from .json_text import decode, encode
+from .json_text import AROUND, decode, encode
 from .wire import executions_to_wire, to_wire, unknown_of, values_by_path
 
 _BY_STEP: Final = ("cache", "events_triggered")
@@ -88,10 +88,8 @@ def check_storable(values: Iterable[tuple[str, Any]]) -> None:
 def encode_field(name: str, value: Any) -> bytes:
     """Return the JSON of a field by its Python name; not for cache and events."""
     if name == "executions":
-        value = executions_to_wire(value)
-    elif isinstance(value, WireModel):
-        value = to_wire(value)
-    return encode(value, name)
+        return encode(executions_to_wire(value), name, around=AROUND)
+    return encode(to_wire(value), name, around=AROUND) if isinstance(value, WireModel) else encode(value, name)
 
 
 def encode_cache(cache: Mapping[str, Any]) -> dict[str, bytes]:
@@ -99,7 +97,7 @@ def encode_cache(cache: Mapping[str, Any]) -> dict[str, bytes]:
     encoded = {}
     for step, entry in cache.items():
         path = in_cache(step)
-        encoded[_name(step, "cache")] = encode(to_wire(entry), path)
+        encoded[_name(step, "cache")] = encode(to_wire(entry), path, around=1)
     return encoded
 
 

@@ -49,14 +49,16 @@ MAX_DEPTH: Final = 200  # containers, one inside another: pydantic_core goes no 
 _ANYTHING: Final = SchemaSerializer(core_schema.any_schema())
 
 
-def plain(value: Any, path: str) -> Any:
+def plain(value: Any, path: str, *, around: int = 0) -> Any:
     """Return the JSON form of the value in dicts, lists and scalars.
+
+    The outermost levels, as many as `around` says, do not count towards the limit of 200.
 
     Raises:
         FlowStateEncodeError: It, or a value inside it, cannot be stored whole; `path` leads to it.
     """
     try:
-        return _form(value, path, 0, None)
+        return _form(value, path, -around, None)
     except WithoutFormError as error:
         raise unstorable(
             error.path, f"of type {type(error.value).__qualname__}, which has no JSON form that keeps all of it"
@@ -286,6 +288,8 @@ def _key(key: Any, member_path: str, config: Mapping[str, Any] | None) -> str:
     if config is None:
         raise unstorable(member_path, f"under a key of type {type(key).__qualname__}; JSON keys are strings")
     form = _form(key, member_path, 0, config)
+    if form is None:
+        raise unstorable(member_path, "under the key None, whose text no type of pydantic's reads back")
     if isinstance(form, str):
         return form
     if isinstance(form, (dict, list)):

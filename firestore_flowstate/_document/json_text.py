@@ -25,13 +25,18 @@ import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from .._error_texts import shown_key, with_flow_id
 from .._gc_pause import gc_paused
-from ..errors import FlowStateDecodeError
+from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from .json_forms import plain
 
 MAX_DEPTH_READ: Final = 300
-"""Values are written with at most 200 levels, and packed values and backups have a few more around them. The limit
+"""Values are written with at most 254 levels, and packed values and backups have a few more around them. The limit
 keeps readers far from Python's own, which is 1,000 frames of its stack."""
+
+AROUND: Final = 2
+"""How many levels of the format are around a value in a field that has models, at most: the operation and its result,
+or the list of executions and one of these."""
 
 _PLAIN_ONLY: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -42,13 +47,17 @@ _FENCE: Final = secrets.token_hex(16)
 are well-formed only if they are joined by it."""
 
 
-def encode(value: Any, path: str) -> bytes:
+def encode(value: Any, path: str, *, around: int = 0) -> bytes:
     """Return the value as JSON in UTF-8, without spaces.
+
+    Values of up to 200 levels are taken. Deeper ones are taken, up to 254 levels, if orjson takes all of them.
 
     Args:
         value: Any JSON value; strings as keys only. Models, dataclasses, enums, dates, UUIDs and such are
             written as their JSON form, as docs/values.md has it.
         path: The path of the value in the flow state, for errors.
+        around: How many of its levels are objects of the format around the values of applications, such as that of all
+            steps. They do not count towards the limit.
 
     Raises:
         FlowStateEncodeError: The value, or one inside it, cannot be written without loss; its `path` leads to it.
@@ -58,14 +67,14 @@ def encode(value: Any, path: str) -> bytes:
     try:
         text = orjson.dumps(value, option=_PLAIN_ONLY)
     except TypeError:
-        return _encode_with_care(value, path)
+        return _encode_with_care(value, path, around)
     if text.rfind(b"null") < 0:  # from the end, which is up to four times faster than `in`
         return text
     return to_json(value, inf_nan_mode="constants")  # a null may have been NaN or an infinity
 
 
-def _encode_with_care(value: Any, path: str) -> bytes:
-    form = plain(value, path)
+def _encode_with_care(value: Any, path: str, around: int) -> bytes:
+    form = plain(value, path, around=around)
     try:
         return to_json(form, inf_nan_mode="constants")
     except (PydanticSerializationError, ValueError):  # lone surrogates, or deeper than pydantic_core goes
@@ -131,27 +140,32 @@ def _containers(container: dict[str, Any] | list[Any]) -> list[dict[str, Any] | 
     return [member for member in members if isinstance(member, (dict, list))]
 
 
-def value_as(value: Any, as_: Any, *, path: str, flow_id: str) -> Any:
+def value_as(value: Any, as_: Any, *, field: str, step: str | None = None, flow_id: str) -> Any:
     """Return the value as a type that pydantic knows, read from its JSON form, so that a save makes no difference.
 
     Args:
         value: The value, as it was put into the state or as it was loaded.
         as_: The type.
-        path: Its path in the flow state, for errors.
+        field: The field of the flow state that it is of, for errors.
+        step: The step that it is of, if the field has values by step.
         flow_id: The flow's id, for errors.
 
     Raises:
         FlowStateDecodeError: The value is not of the type.
         FlowStateEncodeError: The value has no JSON form.
     """
-    text = encode(value, path)
+    path = field if step is None else f"{field}[{shown_key(step)}]"
+    try:
+        text = encode(value, path)
+    except FlowStateEncodeError as error:
+        raise with_flow_id(error, flow_id) from error.__cause__
     # Wrapped in a tuple: pydantic refuses a configuration for a model or dataclass, which has its own.
     adapter = TypeAdapter(tuple[as_], config=ConfigDict(val_json_bytes="base64", allow_inf_nan=True))
     try:
         return _validated(adapter, text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        member_path = "".join(f"[{part!r:.80}]" for part in first["loc"][1:])
+        member_path = "".join(f"[{shown_key(part)}]" for part in first["loc"][1:])
         raise FlowStateDecodeError(
             f"{path} of the flow state {flow_id!r} cannot be read as {getattr(as_, '__name__', as_)!s:.100}: "
             f"{path}{member_path}: {first['msg']}",

@@ -26,7 +26,7 @@ from .head import (
     write_summary,
 )
 from .json_forms import plain
-from .json_text import encode
+from .json_text import AROUND, encode
 from .log import merge_unpacked, packed_values
 from .native_values import NUMBER, ReferenceOf, field_of, map_field, read_value, required_field
 from .payload import DocumentContext, Payloads
@@ -118,11 +118,13 @@ class SerializedLayout:
         """
         head, extra = _write_head(document, state, context)
         try:
-            texts = {name: encode(value, name) for name, value in _values_wire(state).items()}
+            texts = {name: encode(value, name, around=AROUND) for name, value in _values_wire(state).items()}
+            if state.has("input"):
+                texts["input"] = encode(state.input, "input")
             if extra:
-                texts["extra"] = encode(extra, "extra")
-            set_text = encode(cache_to_wire(state.cache), "cache")
-            events_text = encode(dict(state.events_triggered), "events_triggered")
+                texts["extra"] = encode(extra, "extra", around=1)
+            set_text = encode(cache_to_wire(state.cache), "cache", around=2)
+            events_text = encode(dict(state.events_triggered), "events_triggered", around=1)
         except FlowStateEncodeError:
             check_storable(values_by_path(state))
             raise
@@ -224,14 +226,13 @@ def _status(fields: Mapping[str, Value]) -> FlowStatus:
 
 
 def _values_wire(state: FlowState) -> dict[str, Any]:
+    """Return the payload values but for the input and unknown keys."""
     blocked = state.blocked_on_step
     wire: dict[str, Any] = {
         "operation": to_wire(state.operation),
         "executions": executions_to_wire(state.executions),
         "blockedOnStep": None if blocked is None else to_wire(blocked),
     }
-    if state.has("input"):
-        wire["input"] = state.input
     if state.has("trace_context"):
         wire["traceContext"] = state.trace_context
     return wire

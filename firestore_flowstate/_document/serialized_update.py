@@ -14,7 +14,7 @@ from ..unset import Unset
 from .difference import Change
 from .encoded_state import check_storable
 from .head import EXPIRY, StatusInputs, check_blocked, write_blocked, write_expiry, write_extra, write_summary
-from .json_text import encode
+from .json_text import AROUND, encode
 from .payload import DocumentContext
 from .stored_values import Segment, Spill, Stored, bytes_of, write_stored
 from .update import Update
@@ -31,7 +31,7 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
     spill = Spill(room=0)
     try:
         texts = _texts(change)
-        replaced = {name: encode(value, name) for name, value in _replaced(change).items()}
+        replaced = {name: encode(value, name, around=AROUND) for name, value in _replaced(change).items()}
     except FlowStateEncodeError:
         check_storable(change.values_by_path())
         raise
@@ -52,11 +52,11 @@ def _texts(change: Change) -> dict[str, bytes]:
     """Return the JSON of what a change adds to the log."""
     texts: dict[str, bytes] = {}
     if change.cache:
-        texts["set"] = encode(cache_to_wire(change.cache), "cache")
+        texts["set"] = encode(cache_to_wire(change.cache), "cache", around=2)
     if change.remove:
         texts["del"] = encode(list(change.remove), "remove")
     if change.events_triggered:
-        texts["events"] = encode(dict(change.events_triggered), "events_triggered")
+        texts["events"] = encode(dict(change.events_triggered), "events_triggered", around=1)
     return texts
 
 

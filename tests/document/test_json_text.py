@@ -8,12 +8,16 @@ import json
 import uuid
 from collections import OrderedDict, UserDict
 from collections.abc import Callable
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from google.api_core.datetime_helpers import DatetimeWithNanoseconds
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.firestore import Client, GeoPoint
+from google.cloud.firestore_v1.vector import Vector
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
@@ -122,9 +126,18 @@ def test_text_is_json_that_others_read(value: Any) -> None:
         (_Level.HIGH, 3),
         (_Text("text"), "text"),
         (datetime(2024, 5, 1, 12, tzinfo=timezone.utc), "2024-05-01T12:00:00Z"),
+        (datetime(2024, 5, 1, 12, tzinfo=timezone(timedelta(hours=2))), "2024-05-01T12:00:00+02:00"),
+        (datetime(2024, 5, 1, 12), "2024-05-01T12:00:00"),  # noqa: DTZ001  # a time without a zone is a value too
+        (time(12, 30, 5), "12:30:05"),
         (timedelta(hours=1), "PT1H"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (b"\xff\xfe", "//4="),
+        (bytearray(b"\xff\xfe"), "//4="),
+        (memoryview(b"\xff\xfe"), "//4="),
+        (GeoPoint(1, 2), {"latitude": 1, "longitude": 2}),
+        (Client("p", AnonymousCredentials()).document("flows/id"), "flows/id"),
+        (Vector([1.0, 2.5]), [1.0, 2.5]),
+        (DatetimeWithNanoseconds(2024, 5, 1, nanosecond=7), "2024-05-01T00:00:00.000000007Z"),
         (Decimal("1.10"), "1.10"),
         (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
         (UserDict(a=1), {"a": 1}),

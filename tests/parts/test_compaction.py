@@ -35,9 +35,15 @@ def segment_of(write: tuple[dict[str, int], list[str], dict[str, None]]) -> Segm
     )
 
 
-def segment_of_text(step: str, text: str) -> Segment:
+def segment_of_value(step: str, value: Any) -> Segment:
     id = new_id()
-    return Segment(id=id, set=RAW.pack(encode({step: {"value": text}}, ""), f"log.{id}.set"))
+    return Segment(id=id, set=RAW.pack(encode({step: {"value": value}}, "", around=2), f"log.{id}.set"))
+
+
+def nested(levels: int, value: Any) -> Any:
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 def root_of(log: Sequence[Segment]) -> Root:
@@ -132,7 +138,7 @@ def test_a_long_flow_writes_each_byte_a_few_times() -> None:
     stored: dict[str, bytes] = {}
     written = compactions = 0
     for step in range(1500):
-        log.append(segment_of_text(f"step {step}", "x" * 3_000))
+        log.append(segment_of_value(f"step {step}", "x" * 3_000))
         if sum(segment.weight() for segment in log) >= compaction.COMPACT_WEIGHT:
             root = root_of(log)
             joined = {ref.name: stored[ref.name] for ref in joinable(root)}
@@ -147,6 +153,15 @@ def test_a_long_flow_writes_each_byte_a_few_times() -> None:
     assert 2.1 >= written / sum(map(len, stored.values()))
     assert (20, 8) >= (compactions, len(stored))
     assert [f"step {step}" for step in range(1500)] == list(merge(log, stored, RAW).set)
+
+
+def test_whatever_could_be_written_can_be_compacted() -> None:
+    """A value may be deeper than the limit beside one that takes the slow way, and takes both of them there."""
+    log = [segment_of_value("a", nested(240, 1)), segment_of_value("b", nested(200, 2**70))]
+    compacted = compact_log(root_of(log), {}, RAW)
+
+    assert 1 == len(compacted.log)
+    assert merged(log, {}) == merged(compacted.log, {})
 
 
 def test_a_log_in_parts_is_not_compacted_again() -> None:

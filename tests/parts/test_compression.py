@@ -51,6 +51,15 @@ def test_small_values_compress_as_far_as_they_go() -> None:
     assert text == PAYLOADS.unpack(packed(text), "flows/flow", "input")
 
 
+def test_a_large_value_without_layers_is_bytes() -> None:
+    """A value that compression would make too small for readers is not compressed, and is an envelope all the same."""
+    small, large = (b'"' + b"x" * (size - 2) + b'"' for size in (PAYLOADS.compress_over, 100_000))
+
+    assert small == packed(small)
+    assert b"\xf5\n" + large == packed(large)
+    assert large == PAYLOADS.unpack(packed(large), "flows/flow", "input")
+
+
 def test_many_threads_at_once_make_frames_of_their_own() -> None:
     """Compressors are used again, by one value at a time."""
     texts = [f"value {number} ".encode() * 5_000 for number in range(200)]

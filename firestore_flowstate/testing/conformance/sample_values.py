@@ -5,23 +5,28 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
 from pydantic import (
     AliasChoices,
     AliasPath,
+    AnyUrl,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    Json,
     PlainSerializer,
     RootModel,
+    SecretBytes,
     SecretStr,
     computed_field,
     field_serializer,
@@ -145,6 +150,63 @@ class _Names(RootModel[list[str]]):
     pass
 
 
+class _Pair(NamedTuple):
+    number: int
+    text: str
+
+
+@dataclasses.dataclass
+class _Derived:
+    """One of its fields is not of ``__init__``."""
+
+    a: int
+    b: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.b = self.a + 6
+
+
+class _Collections(BaseModel):
+    deque: deque[int]
+    frozen: frozenset[int]
+
+
+class _KeyedByTypes(BaseModel):
+    by_flag: dict[bool, int]
+    by_id: dict[UUID, int]
+
+
+class _Forbidding(BaseModel):
+    """It refuses what it does not declare, so that its computed field is left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    of_python: int
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def double(self) -> int:
+        return 2 * self.of_python
+
+
+class _Parsed(BaseModel):
+    """Its field is read from a text of JSON."""
+
+    parsed: Json[list[int]]
+
+
+class _Private(BaseModel):
+    shown: int
+    _hidden: int = 0
+
+    @classmethod
+    def hiding(cls, shown: int, hidden: int) -> _Private:
+        """Return a model with something in its private attribute."""
+        model = cls(shown=shown)
+        model._hidden = hidden
+        return model
+
+
 class _Deep(BaseModel):
     at: int = Field(default=0, validation_alias=AliasPath("place", "at"))
     of: int = Field(default=0, validation_alias=AliasChoices(AliasPath("place", "of"), AliasPath("of", 0)))
@@ -206,7 +268,24 @@ FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
         {"one": [1, 2], "many": {"a": [3]}},
     ),
     "computed field with the alias of a field": (_NamedAlike(double=5), {"double": 5}),
+    "computed field of a model that takes no other keys": (_Forbidding(of_python=2), {"of_python": 2}),
+    "keys true and UUID of a model": (
+        Keyed(by_key={True: "a", UUID(int=1): "b"}),
+        {"by_key": {"true": "a", str(UUID(int=1)): "b"}},
+    ),
+    "deque and frozen set of a model": (
+        _Collections(deque=deque([3, 1]), frozen=frozenset({9, 10})),
+        {"deque": [3, 1], "frozen": [10, 9]},
+    ),
+    "field of type Json": (_Parsed.model_validate({"parsed": "[1, 2]"}), {"parsed": [1, 2]}),
+    "private attribute": (_Private.hiding(1, 2), {"shown": 1}),
     "root model": (_Names(["a"]), ["a"]),
+    "dataclass with a field that is not of init": (_Derived(1), {"a": 1, "b": 7}),
+    "named tuple": (_Pair(1, "a"), [1, "a"]),
+    "IP address": (ip_address("10.0.0.1"), "10.0.0.1"),
+    "IP network": (ip_network("10.0.0.0/8"), "10.0.0.0/8"),
+    "URL": (AnyUrl("https://example.com/a"), "https://example.com/a"),
+    "time": (time(12, 30, 5), "12:30:05"),
     "tuple": ({"t": (1, 2)}, {"t": [1, 2]}),
     "enumeration": (_Colour.RED, "red"),
     "enumeration of tuples": (Area.HALL, [3, 4]),
@@ -225,6 +304,8 @@ LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "keys of a model that collapse": (Keyed(by_key={1: "a", "1": "b"}), '.by_key["1"]'),
     "secret of a model": (_Account(password=SecretStr("pw")), ".password"),
     "secret": ({"a": SecretStr("pw")}, '["a"]'),
+    "secret bytes": ({"a": SecretBytes(b"pw")}, '["a"]'),
+    "None as a key of a model": (Keyed(by_key={None: "a"}), ".by_key[None]"),
     "excluded field": (_Renamed.model_validate({"ofJson": 1, "hidden": "x"}), ".hidden"),
     "bytes of a model that are not text": (_Serialized(many=set(), upper="", data=b"\xff"), ".data"),
     "a number as key": ({"a": {1: "a"}}, '["a"][1]'),
@@ -286,8 +367,8 @@ class RaisingMapping(Mapping[str, Any]):
         return 1
 
 
-def _deep(levels: int) -> Any:
-    value: Any = 0
+def _deep(levels: int, bottom: Any = 0) -> Any:
+    value = bottom
     for _ in range(levels):
         value = [value]
     return value
@@ -297,6 +378,7 @@ UNTOLD: Final[Mapping[str, Callable[[], Any]]] = {
     "a value whose methods fail": _Raising,
     "a mapping whose methods fail": RaisingMapping,
     "deeper than Python tells": lambda: _deep(5_000),
+    "deeper than the limit, with 2**70": lambda: _deep(203, 2**70),
     "an integer of more digits than Python tells": lambda: 10**5_000,
     "a set": lambda: {1},
 }
@@ -345,6 +427,18 @@ READ_BACK: Final[Mapping[str, tuple[Any, Any]]] = {
     "model with a computed field of the same name": (_NamedAlike(double=5), _NamedAlike),
     "model with a library's own type": (_Arrays(one=_Array(1, 2), many={"a": _Array(3)}), _Arrays),
     "model with a serializer, a set and bytes": (_Serialized(many={"b", "a"}, upper="up"), _Serialized),
+    "model with keys that are not text": (_KeyedByTypes(by_flag={True: 1}, by_id={UUID(int=1): 2}), _KeyedByTypes),
+    "model with a deque and a frozen set": (
+        _Collections(deque=deque([3, 1]), frozen=frozenset({9, 10})),
+        _Collections,
+    ),
+    "model that takes no other keys": (_Forbidding(of_python=2), _Forbidding),
+    "root model": (_Names(["a"]), _Names),
+    "named tuple": (_Pair(1, "a"), _Pair),
+    "IP network": (ip_network("10.0.0.0/8"), IPv4Network),
+    "URL": (AnyUrl("https://example.com/a"), AnyUrl),
+    "time": (time(12, 30, 5), time),
+    "dataclass with a field that is not of init": (_Derived(1), _Derived),
     "dataclass": (
         _Sent(datetime(2024, 5, 1, 12, 30, 0, 5, timezone.utc), b"\xff\x00", _SearchTool(name="s", top_k=7)),
         _Sent,

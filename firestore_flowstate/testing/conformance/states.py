@@ -53,8 +53,8 @@ WIRE: Final[Mapping[str, Any]] = {
 """The fields that every flow state has in Genkit's form."""
 
 
-def _nested(depth: int) -> Any:
-    value: Any = "bottom"
+def _nested(depth: int, bottom: Any) -> Any:
+    value = bottom
     for level in range(depth):
         value = [value] if level % 2 else {"deeper": value}
     return value
@@ -94,7 +94,8 @@ VALUES: Final[Mapping[str, Any]] = {
     "reserved keys": {"__x__": 1, "": 2, ".": 3, "a.b": 4, "a/b": 5, "`": 6, "__name__": 7, "\ud800": 8},
     "like a vector": {"__type__": "__vector__", "value": [1.0, 2.0]},
     "like a cache entry": {"value": 1, "empty": True},
-    "150 deep": _nested(150),
+    "200 deep": _nested(200, "bottom"),
+    "200 deep, with 2**70": _nested(200, 2**70),
     "long key": {"k" * 10_000: 1},
 }
 """JSON values that databases lose or refuse."""
