@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 
 class FlowStateError(Exception):
-    """The base of every error that this package raises on purpose.
+    """The base of every error about what is stored or is to be stored, Firestore, the emulator or a run.
+
+    A call that is wrong whatever is stored raises Python's own error, such as a TypeError for an argument.
 
     Attributes:
         flow_id: The id of the flow state in question, or None if the error is not about one.
@@ -114,10 +116,12 @@ class FlowStateEncodeError(FlowStateError):
 
 
 class FlowStateTooLargeError(FlowStateEncodeError):
-    """The flow state is larger than what Firestore can store. Raised before anything is sent.
+    """The flow state is larger than what can be stored. Raised before anything is sent.
+
+    The limits are Firestore's, but for that of 512 MiB of JSON for each value, which is this package's own.
 
     Attributes:
-        size: The size in bytes, by Firestore's rules for storage sizes.
+        size: The size in bytes: of the state by Firestore's rules for storage sizes, or of the value's JSON.
         limit: The limit in bytes that is exceeded.
         path: The path of the largest value, which is the one to make smaller.
     """
@@ -208,7 +212,10 @@ class EmulatorError(FlowStateError):
 
 
 class FlowStateWarning(UserWarning):
-    """The store works, but something is not set up as it should be. A store gives each warning once."""
+    """The store works, but something is not set up as it should be. A store gives each warning once.
+
+    `due` gives one for each flow state that it leaves out, but for 1,000 at most.
+    """
 
 
 def shown(value: object, most: int = 100) -> str:

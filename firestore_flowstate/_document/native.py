@@ -33,7 +33,8 @@ from .update import Update
 from .version import Expectation, Written
 from .wire import to_wire, values_by_path
 
-_LARGEST: Final = ("cache", "eventsTriggered")
+_PATHS: Final = {"cache": in_cache, "eventsTriggered": in_events}
+_NAMES: Final = {alias: name for name, alias in FlowState.wire_names.items()}
 
 
 class NativeLayout:
@@ -325,11 +326,9 @@ def _check_size(path: str, fields: Any) -> None:
     size = document_size(path, fields)
     if size <= MAX_DOCUMENT_BYTES:
         return
-    sizes = {name: value_size(value) for name, value in fields.items()}
-    for name in set(_LARGEST).intersection(sizes):
-        inside = fields[name].map_value.fields
-        sizes.update((f"{name}[{key!r}]", value_size(value)) for key, value in inside.items())
-        sizes.pop(name)
+    sizes = {_NAMES.get(name, name): value_size(value) for name, value in fields.items() if name not in _PATHS}
+    for name in _PATHS.keys() & fields.keys():
+        sizes.update((_PATHS[name](key), value_size(value)) for key, value in fields[name].map_value.fields.items())
     largest = max(sizes, key=sizes.__getitem__)
     raise FlowStateTooLargeError(
         f"The flow state takes {size:,} bytes as a native document, more than Firestore's {MAX_DOCUMENT_BYTES:,}; "

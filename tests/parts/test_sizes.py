@@ -110,7 +110,7 @@ async def test_a_native_state_of_a_byte_too_many_is_never_sent(native_settings: 
 
         assert error.value.size == MAX_DOCUMENT_BYTES + 1
         assert error.value.limit == MAX_DOCUMENT_BYTES
-        assert error.value.path == "cache['more']"
+        assert error.value.path == 'cache["more"]'
         assert error.value.flow_id == "flow"
         assert took < 1.0  # it takes milliseconds, and a busy machine up to 1 s. A request would take its deadline
         loaded = await store.load("flow")
@@ -139,4 +139,4 @@ async def test_an_update_larger_than_a_native_document_is_refused_before_it_is_s
             await store.update("x", cache={"large": CacheEntry(value="x" * 20_000_000)})
 
     assert MAX_DOCUMENT_BYTES == caught.value.limit
-    assert "cache['large']" == caught.value.path
+    assert 'cache["large"]' == caught.value.path

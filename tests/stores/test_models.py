@@ -20,6 +20,8 @@ from firestore_flowstate import (
     CacheEntry,
     FlowResult,
     FlowState,
+    FlowStateDecodeError,
+    FlowStateEncodeError,
     FlowStateExecution,
     FlowStatus,
     Operation,
@@ -241,6 +243,21 @@ def test_start_takes_name_input_and_id() -> None:
 def test_status(status: FlowStatus, change: dict[str, Any]) -> None:
     """Failed and done come first, then blocked. A flow that has not run is scheduled."""
     assert status == FlowState.model_validate({**WIRE, **change}).status
+
+
+def test_a_value_that_cannot_be_read_as_a_type_is_named() -> None:
+    """The error has the flow's id and the path, as the errors of stores do, also if the value could not be stored."""
+    state = FlowState.start(flow_id="flow")
+    state.cache["a step"] = CacheEntry(value={"of": [{1}]})
+    state.events_triggered['"'] = {"of": ["text"]}
+    with pytest.raises(FlowStateEncodeError, match=r"^Flow state 'flow': ") as unstorable:
+        state.cache_value("a step", as_=int)
+    with pytest.raises(FlowStateDecodeError) as unlike:
+        state.event_value('"', as_=dict[str, list[int]])
+
+    assert ("flow", 'cache["a step"]["of"][0]') == (unstorable.value.flow_id, unstorable.value.path)
+    assert "flow" == unlike.value.flow_id
+    assert 'events_triggered["\\""]["of"][0]: ' in str(unlike.value)
 
 
 def test_version_is_read_only() -> None:
