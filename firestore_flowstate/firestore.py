@@ -55,7 +55,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
       it reads the head first, and tries again after a conflict.
     - `save_many` and `delete_many` send batches, each of them atomic.
     - `list_summaries` and `due` read no payload. `due` is one query, or one a shard. It leaves out a state whose head
-      cannot be read, with a warning.
+      cannot be read, with a warning when it meets the state for the first time.
     - `count` counts on the server. It includes states that have expired and that Firestore has not deleted yet.
     - `iterate` reads one page ahead. Over several shards, or by status, a page may show its states as they were up to
       five minutes ago, since it begins with documents that were read for the page before.

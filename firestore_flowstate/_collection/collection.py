@@ -19,7 +19,7 @@ from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Timestamp
 from .._rpc.read_time import ReadTime, settled_time
-from ..errors import FlowStateWarning
+from ..errors import FlowStateDecodeError, FlowStateWarning
 from ..models import FlowStatus
 from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
 from .local_lock import LocalLocks
@@ -29,6 +29,8 @@ LATEST_DELETION: Final = timedelta(hours=72)
 
 SETTLED: Final = "flowstate-settled"
 """An id that no flow state has. The emulator is asked for it to learn its time; see `settled_time`."""
+
+MOST_LEFT_OUT: Final = 1_000  # ids that are remembered, so that the memory of a process that runs on is bounded
 
 _REQUEST_MARGIN = 64 * 1024  # bytes: more than a commit has besides its writes
 
@@ -85,6 +87,22 @@ class MixedLayoutsWarning:
         )
 
 
+@dataclass
+class LeftOutWarning:
+    """Warns once of each flow state that `due` leaves out, since its head cannot be read, but of 1,000 at most."""
+
+    _warned: set[str] = field(default_factory=set)
+
+    def leaves_out(self, id: str, error: FlowStateDecodeError) -> None:
+        """Note that the flow state under an id is left out."""
+        if id in self._warned or len(self._warned) >= MOST_LEFT_OUT:
+            return
+        self._warned.add(id)
+        warnings.warn(
+            f"due() leaves a flow state out: {error} `flowstate doctor` says more.", FlowStateWarning, stacklevel=2
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Collection:
     """A collection of flow states in one database.
@@ -97,6 +115,7 @@ class Collection:
         local_locks: Let writers of this process to one flow state wait for each other.
         missing_ttl: Warns if expired states are never deleted.
         mixing: Warns if the layouts are mixed.
+        left_out: Warns of states that `due` leaves out.
         path: The path of the collection relative to the database.
         parent: The resource name that queries run below.
         collection_id: The last name of the path.
@@ -110,6 +129,7 @@ class Collection:
     local_locks: LocalLocks = field(default_factory=LocalLocks)
     missing_ttl: MissingTtlWarning = field(default_factory=MissingTtlWarning)
     mixing: MixedLayoutsWarning = field(default_factory=MixedLayoutsWarning)
+    left_out: LeftOutWarning = field(default_factory=LeftOutWarning)
     path: str = field(init=False)
     parent: str = field(init=False)
     collection_id: str = field(init=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from .._rpc.concurrency import gather_or_cancel
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, Timestamp
 from .._rpc.read_time import ReadTime
-from ..errors import FlowStateDecodeError, FlowStateWarning
+from ..errors import FlowStateDecodeError
 from ..pages import FlowStateSummary
 from ..query import MAX_LIMIT
 from .streams import share
@@ -132,6 +131,5 @@ class _Source:
         try:
             return summary_of(document, reference_of=collection.reference_of)
         except FlowStateDecodeError as error:
-            message = f"due() leaves a flow state out: {error} `flowstate doctor` says more."
-            warnings.warn(message, FlowStateWarning, stacklevel=2)
+            collection.left_out.leaves_out(document.id, error)
             return None
