@@ -74,6 +74,14 @@ def test_every_public_name_is_in_the_table_of_names() -> None:
     assert sorted(firestore_flowstate.__all__) == sorted(re.findall(r"`(\w+)`", "\n".join(cells)))
 
 
+def test_every_name_of_durable_flows_is_on_the_page_of_names() -> None:
+    """The page names all of them but the errors, which have a page of their own."""
+    text = (PROJECT / "docs" / "names.md").read_text().partition("What `import firestore_flowstate.flows` has")[2]
+    names = [name for name in firestore_flowstate.flows.__all__ if not name.endswith("Error")]
+
+    assert sorted(names) == sorted(re.findall(r"`(\w+)`", text))
+
+
 def test_the_table_of_errors_is_complete() -> None:
     """It has each error once, below its base, with the fields that it adds and the built-in error that it also is."""
     text = (PROJECT / "docs" / "errors.md").read_text()
