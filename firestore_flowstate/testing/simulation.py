@@ -24,6 +24,7 @@ from ..store import VersionedFlowStateStore
 from ..unset import UNSET
 from .crashing_store import CrashingStore, Writes
 from .loop_time import going_timers
+from .own_tasks import Tasks, own_tasks
 from .virtual_clock import VirtualClock
 
 _CALM_PASSES: Final = 40
@@ -111,8 +112,8 @@ async def simulate(
         if number is not None:
             check_count(number, name, least=1)
     world = _World(flow, input, answers or {}, store, Writes(crash_before_write, crash_after_write))
-    with going_timers():
-        return await world.simulate()
+    with going_timers(), own_tasks() as tasks:
+        return await world.simulate(tasks)
 
 
 async def crash_everywhere(
@@ -215,11 +216,12 @@ class _World:
     clock: VirtualClock = field(default_factory=VirtualClock)
     answered: set[tuple[str, str]] = field(default_factory=set)
 
-    async def simulate(self) -> Simulation:
+    async def simulate(self, tasks: Tasks) -> Simulation:
+        """Return how the run has ended, or what it waits for. `tasks` are those of the processes, as they start."""
         self.store = MemoryFlowStateStore() if self.given_store is None else self.given_store
         self.id = "simulation" if self.given_store is None else f"simulation-{uuid.uuid4()}"
         self.watch = _Watch(self.writes)
-        self.others = asyncio.all_tasks()
+        self.tasks = tasks
         self._boot()
         try:
             await self._until_nothing_goes_on()
@@ -326,7 +328,7 @@ class _World:
         """End the process: none of its tasks goes on, and it writes nothing more."""
         for drive in list(self.engine.drives.values()):
             drive.checkpoint.abandon()
-        tasks = asyncio.all_tasks() - self.others - {asyncio.current_task()}
+        tasks = [task for task in self.tasks if not task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -263,6 +263,27 @@ async def test_a_flow_that_fails_fails_the_same() -> None:
     assert "ValueError: try again" == simulations[0].error.error
 
 
+async def test_simulations_at_once_leave_each_other_alone() -> None:
+    """What one of them ends, or loses in a crash, is its own: not what the others or the test have started."""
+    goes_on, others = asyncio.Event(), list[asyncio.Task[Any]]()
+
+    async def begin_tasks() -> None:
+        while not goes_on.is_set():
+            others.append(asyncio.create_task(goes_on.wait()))
+            await asyncio.sleep(0.001)
+
+    beginning = asyncio.create_task(begin_tasks())
+    simulations = await asyncio.gather(
+        simulate(sequence), *(simulate(racing, crash_after_write=number) for number in range(1, 6)), simulate(racing)
+    )
+    goes_on.set()
+    await asyncio.gather(beginning, *others)
+
+    assert [0, 1, 2] == simulations[0].result
+    assert [9] * 6 == [len(simulation.result) for simulation in simulations[1:]]
+    assert asyncio.get_running_loop().get_task_factory() is None
+
+
 async def test_days_take_milliseconds() -> None:
     """The clock moves to what comes next."""
     began = time.monotonic()
