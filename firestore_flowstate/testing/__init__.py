@@ -57,8 +57,8 @@ _MODULES = {
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 
-# There is no `__dir__` that names what is not imported yet: freezegun gets whatever `dir` names of each loaded module.
-# It would import pytest and hypothesis with them, in each test that freezes the clock.
+# A `__dir__` would have to name what is not imported yet. freezegun gets whatever `dir` names of each loaded module, so
+# that it would import pytest and hypothesis in each test that freezes the clock.
 
 
 def __getattr__(name: str) -> Any:

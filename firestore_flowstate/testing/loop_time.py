@@ -59,5 +59,5 @@ def _has_stopped(loop: asyncio.AbstractEventLoop) -> bool:
 def _real_seconds() -> float:
     """Return the seconds of a clock that only goes forward, and that freezegun does not replace."""
     if sys.platform == "win32":
-        return time.monotonic()  # there is no other
+        return time.monotonic()  # the only clock there
     return time.clock_gettime(time.CLOCK_MONOTONIC)

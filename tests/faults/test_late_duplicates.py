@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import grpc
 import pytest
@@ -45,6 +45,15 @@ def send(direct: Store) -> Iterator[Send]:
         yield send
 
 
+async def _commit_of(write: Awaitable[object], proxy: TcpProxy) -> bytes:
+    """Await a write that is stored by one commit; return that commit."""
+    seen: list[bytes] = []
+    proxy.on_request(lambda chunk: seen.extend(whole_commits(chunk)))
+    assert "stored" == await outcome_of(write)
+    [message] = seen
+    return message
+
+
 @pytest.mark.parametrize("write", NEVER_BLIND, ids=str)
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_late_duplicates_change_nothing(
@@ -54,10 +63,7 @@ async def test_late_duplicates_change_nothing(
     id, read = "id", a_state("id")
     if not write.creates:
         await in_layout(direct, layout).save(id, read)
-    seen: list[bytes] = []
-    proxy.on_request(lambda chunk: seen.extend(whole_commits(chunk)))
-    assert "stored" == await outcome_of(write.run(in_layout(troubled, layout), id, read, 1))
-    [message] = seen
+    message = await _commit_of(write.run(in_layout(troubled, layout), id, read, 1), proxy)
     await others_update(in_layout(direct, layout), id)
     before = (await direct.load(id)).version
 
@@ -78,10 +84,7 @@ async def test_a_late_deletion_leaves_what_is_new(
     """A deletion that comes again is refused if others have created the state anew, whatever it was to delete."""
     id, read = "id", a_state("id")
     await in_layout(direct, layout).save(id, read)
-    seen: list[bytes] = []
-    proxy.on_request(lambda chunk: seen.extend(whole_commits(chunk)))
-    assert "stored" == await outcome_of(write.run(in_layout(troubled, layout), id, read, 1))
-    [message] = seen
+    message = await _commit_of(write.run(in_layout(troubled, layout), id, read, 1), proxy)
     await others_create(in_layout(direct, layout), id)
 
     assert ("FAILED_PRECONDITION", "theirs") == (await asyncio.to_thread(send, message), await marks(direct, id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -15,11 +16,13 @@ from firestore_flowstate import (
     CacheEntry,
     FirestoreFlowStateStore,
     FlowState,
+    FlowStateDecodeError,
     FlowStateEncodeError,
     FlowStateSettings,
     FlowStateWarning,
     Operation,
 )
+from firestore_flowstate._collection.collection import LeftOutWarning
 from firestore_flowstate.testing import exactly
 from firestore_flowstate.testing.conformance import DueTests
 from firestore_flowstate.testing.conformance.states import with_steps
@@ -151,6 +154,17 @@ async def test_due_leaves_out_what_nobody_can_read(
         await flow_state_store.due(5, limit=3)
 
     assert ["more"] == [re.findall("'(.*?)'", str(warning.message))[0] for warning in warned]
+
+
+def test_due_warns_of_a_thousand_states_at_most() -> None:
+    """A process that runs on does not remember more of them, and tells nobody of a state twice."""
+    warning, error = LeftOutWarning(), FlowStateDecodeError("damaged")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for number in (*range(1_500), *range(1_500)):
+            warning.leaves_out(f"id-{number}", error)
+
+    assert 1_000 == len(warned)
 
 
 async def test_a_flow_of_each_layout_may_expire_after_a_time_of_its_own(store: FirestoreFlowStateStore) -> None:
