@@ -469,7 +469,7 @@ def test_surrogates_have_one_check_and_one_wording() -> None:
         for path in MODULES
         for tree in [ast.parse(path.read_text())]
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and node.value not in _docstrings(tree) and "surrogate" in str(node.value)
+        if isinstance(node, ast.Constant) and "surrogate" in str(node.value) and node.value not in _docstrings(tree)
         if not _is_in(_name(path), "testing")
     ]
 
