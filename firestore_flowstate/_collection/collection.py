@@ -112,7 +112,7 @@ class Collection:
         settings: The settings of the store.
         payloads: Packs and unpacks values.
         documents: ``projects/P/databases/D/documents``.
-        local_locks: Let writers of this process to one flow state wait for each other.
+        local_locks: Let writers to one flow state that share this collection wait for each other.
         missing_ttl: Warns if expired states are never deleted.
         mixing: Warns if the layouts are mixed.
         left_out: Warns of states that `due` leaves out.

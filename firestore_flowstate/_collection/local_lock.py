@@ -1,4 +1,4 @@
-"""Local locks: writers of one process to one flow state wait for each other, rather than meet in conflicts."""
+"""Local locks: writers to one flow state that share a store wait for each other, rather than meet in conflicts."""
 
 from __future__ import annotations
 

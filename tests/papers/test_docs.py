@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import os
@@ -154,12 +155,29 @@ def test_the_architecture_names_every_file_of_the_rooms_and_no_other() -> None:
     text = (PROJECT / "docs" / "architecture.md").read_text()
     package = PROJECT / "firestore_flowstate"
     rooms = ("_document", "_query", "_rpc", "_collection", "_commit", "_operations")
-    files = {f"{room}/{path.name}" for room in rooms for path in (package / room).glob("*.py")}
+    files = {f"{room}/{path.name}": path for room in rooms for path in (package / room).glob("*.py")}
     private = {path.name for path in package.glob("_*.py")}
-    listed = set(re.findall(r"^\| `(_\w+/\w+\.py)` \|", text, re.MULTILINE))
+    said = dict(re.findall(r"^\| `(_\w+/\w+\.py)` \| (.*) \|$", text, re.MULTILINE))
 
-    assert {name for name in files if not name.endswith("__init__.py")} == listed
+    assert {name: _first_sentence(path) for name, path in files.items() if path.name != "__init__.py"} == said
     assert [] == sorted(name for name in private - {"__init__.py"} if f"`{name}`" not in text)
+
+
+def test_the_architecture_names_every_module_of_durable_flows() -> None:
+    """So is each module of flows in one list, a row for those that belong together."""
+    text = (PROJECT / "docs" / "architecture.md").read_text()
+    table = text.partition("\n## How a run is driven\n")[2].partition("\n\n| module |")[2].partition("\n\n")[0]
+    modules = [path.name for path in (PROJECT / "firestore_flowstate" / "flows").glob("*.py")]
+
+    named = re.findall(r"`(\w+\.py)`", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
+
+    assert sorted(name for name in modules if name != "__init__.py") == sorted(named)
+
+
+def _first_sentence(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring is not None, path
+    return " ".join(docstring.partition("\n\n")[0].split())
 
 
 def test_each_row_of_the_table_of_commits_is_decided_in_the_code() -> None:
