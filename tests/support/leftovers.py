@@ -25,7 +25,7 @@ class Leftovers:
 
     Args:
         patience: Seconds in which it may end by itself. The supervisor of an emulator looks twice a second whether it
-            is still wanted; beside other suites ten seconds were once too few for a process that sleeps for half a second.
+            is still wanted; ten seconds were once too few for a process that sleeps for half a second.
     """
 
     def __init__(self, *, patience: float = 60.0) -> None:
