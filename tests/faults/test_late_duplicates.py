@@ -11,6 +11,7 @@ import pytest
 from tests.faults.commits import whole_commits
 from tests.faults.writes import (
     CREATE,
+    SAVE,
     SAVE_FIRST,
     SAVE_NEW,
     WRITES,
@@ -110,14 +111,17 @@ async def test_a_duplicate_that_comes_first(
     assert "ours" == await marks(direct, id)
 
 
+@pytest.mark.parametrize("write", [SAVE_FIRST, SAVE], ids=str)
 @pytest.mark.parametrize("layout", ["serialized", "native"])
 async def test_a_save_that_comes_while_it_is_sent_again(
-    direct: Store, troubled: Store, proxy: TcpProxy, send: Send, layout: str
+    direct: Store, troubled: Store, proxy: TcpProxy, send: Send, write: Write, layout: str
 ) -> None:
     """A save expects, when it is sent again, what was found since: it does not undo what others put on top of it."""
     id = "id"
     lost: list[bytes] = []
     statuses: list[str] = []
+    if not write.creates:
+        await in_layout(direct, layout).save(id, a_state(id))
     await troubled.load(id)
     loop = asyncio.get_running_loop()
 
@@ -131,7 +135,7 @@ async def test_a_save_that_comes_while_it_is_sent_again(
             asyncio.run_coroutine_threadsafe(others_update(in_layout(direct, layout), id), loop).result()
 
     proxy.on_request(be_late)
-    assert "stored" == await outcome_of(SAVE_FIRST.run(in_layout(troubled, layout), id, a_state(id), 1))
+    assert "stored" == await outcome_of(write.run(in_layout(troubled, layout), id, a_state(id), 1))
     assert (["OK"], "ours theirs") == (statuses, await marks(direct, id))
 
 

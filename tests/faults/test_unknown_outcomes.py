@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import pytest
 
@@ -12,6 +14,7 @@ from firestore_flowstate._rpc.messages import GetDocumentRequest
 from tests.faults.commits import lose_reply, lose_request, on_commit
 from tests.faults.relay import Call, Refusal, Relay
 from tests.faults.writes import (
+    DELETE_VERSION,
     MARK,
     SAVE,
     SAVE_FIRST,
@@ -32,6 +35,7 @@ from tests.faults.writes import (
 from tests.rpc.tcp_proxy import TcpProxy
 
 SECONDS = 1.0  # the timeout of each call
+ON_A_VERSION: Final = (SAVE_VERSION, UPDATE_VERSION, DELETE_VERSION)
 
 
 @pytest.fixture
@@ -163,12 +167,25 @@ async def test_much_on_top(direct: Store, troubled: Store, proxy: TcpProxy, writ
     assert "theirs" == await marks(direct, "id")
 
 
-@pytest.mark.parametrize("write", [SAVE_VERSION, UPDATE_VERSION, SAVE_FIRST], ids=str)
-@pytest.mark.parametrize("layout", ["serialized", "native"])
+@pytest.mark.parametrize(
+    ("layout", "write", "others", "expected"),
+    [
+        *(("serialized", write, others_save, "unknown") for write in (*ON_A_VERSION, SAVE_FIRST)),
+        *(("native", write, others_save, "unknown") for write in (*ON_A_VERSION, SAVE_FIRST)),
+        *(("serialized", write, others_update, "conflict") for write in ON_A_VERSION),
+    ],
+    ids=lambda value: str(value) if isinstance(value, Write) else None,  # of the others pytest makes good ones
+)
 async def test_what_is_older_than_the_history(
-    direct: Store, relayed: Store, relay: Relay, write: Write, layout: str
+    direct: Store,
+    relayed: Store,
+    relay: Relay,
+    layout: str,
+    write: Write,
+    others: Callable[[Store, str], Awaitable[None]],
+    expected: str,
 ) -> None:
-    """If Firestore cannot tell any more what came before a blind save, the outcome of a write is unknown."""
+    """If Firestore's history has ended, the outcome is unknown, unless the log that is stored tells of a conflict."""
     id, read = "id", a_state("id")
     if not write.creates:
         await in_layout(direct, layout).save(id, read)
@@ -179,7 +196,7 @@ async def test_what_is_older_than_the_history(
     def refusal(call: Call) -> Refusal | None:
         if call.method == "Commit" and not lost:
             lost.append(call)
-            asyncio.run_coroutine_threadsafe(others_save(in_layout(direct, layout), id), loop).result()
+            asyncio.run_coroutine_threadsafe(others(in_layout(direct, layout), id), loop).result()
             return Refusal("INTERNAL")
         if call.method == "GetDocument" and GetDocumentRequest.FromString(call.request).HasField("read_time"):
             return Refusal("FAILED_PRECONDITION", "The requested snapshot version is too old.")
@@ -187,5 +204,5 @@ async def test_what_is_older_than_the_history(
 
     relay.refusal = refusal
 
-    assert "unknown" == await outcome_of(write.run(in_layout(relayed, layout), id, read, 1))
+    assert expected == await outcome_of(write.run(in_layout(relayed, layout), id, read, 1))
     assert "theirs" == await marks(direct, id)
