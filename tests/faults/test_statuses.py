@@ -24,8 +24,21 @@ from firestore_flowstate import (
 from firestore_flowstate.backup import export_states, import_states
 from firestore_flowstate.doctor import examine
 from tests.faults.methods import METHODS, Method
-from tests.faults.relay import Refusal, Relay
-from tests.faults.writes import UPDATE_VERSION, WRITES, Store, Write, a_state, in_layout, marks
+from tests.faults.relay import Call, Refusal, Relay
+from tests.faults.writes import (
+    DELETE,
+    DELETE_VERSION,
+    SAVE_VERSION,
+    UPDATE_VERSION,
+    WRITES,
+    Store,
+    Write,
+    a_state,
+    in_layout,
+    marks,
+    others_update,
+    outcome_of,
+)
 
 KINDS: Final[dict[str, type[FlowStateError]]] = {
     "CANCELLED": StoreUnavailableError,
@@ -182,6 +195,35 @@ async def test_an_update_that_is_invalid(
     except BackendError:
         outcome = "refused"
     assert expected == (outcome, await marks(direct, "id"), relay.methods())
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [(UPDATE_VERSION, "conflict"), (SAVE_VERSION, "conflict"), (DELETE_VERSION, "conflict"), (DELETE, "stored")],
+    ids=str,
+)
+@pytest.mark.parametrize("layout", ["serialized", "native"])
+async def test_a_precondition_that_is_invalid(
+    direct: Store, relayed: Store, relay: Relay, layout: str, write: Write, expected: str
+) -> None:
+    """Firestore may say so of a write that others were faster than. What is stored then tells how it ends."""
+    read = a_state("id")
+    await in_layout(direct, layout).save("id", read)
+    await relayed.load("id")
+    loop = asyncio.get_running_loop()
+    sent: list[Call] = []
+
+    def refusal(call: Call) -> Refusal | None:
+        if call.method != "Commit" or sent:
+            return None
+        sent.append(call)
+        asyncio.run_coroutine_threadsafe(others_update(in_layout(direct, layout), "id"), loop).result()
+        return Refusal("INVALID_ARGUMENT", "The update_time of the precondition is later than that of the document.")
+
+    relay.refusal = refusal
+
+    assert expected == await outcome_of(write.run(in_layout(relayed, layout), "id", read, 1))
+    assert ("gone" if write is DELETE else "theirs") == await marks(direct, "id")
 
 
 STREAMS: Final[dict[str, Method]] = {
