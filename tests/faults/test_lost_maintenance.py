@@ -8,12 +8,13 @@ from typing import Final
 
 import pytest
 
-from firestore_flowstate import CacheEntry, FlowStateSettings
+from firestore_flowstate import CacheEntry, FlowStateSettings, StoreUnavailableError
 from firestore_flowstate._document.stored_document import PART_COUNT, StoredDocument
 from firestore_flowstate._operations.deleting import delete_documents
 from firestore_flowstate._operations.orphans import collect
 from firestore_flowstate._rpc.outcome import Ambiguous
 from tests.faults.commits import lose_reply, lose_request
+from tests.faults.relay import Refusal, Relay
 from tests.faults.writes import Store, a_state, in_layout, incompressible
 from tests.rpc.tcp_proxy import TcpProxy
 
@@ -99,6 +100,22 @@ async def test_rewrap(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
     assert 5 == report.rewrapped
     assert 0 == (await encrypting.rewrap()).rewrapped
     assert set(IDS) == set(await reading.load_many(IDS))
+
+
+async def test_rewrap_while_firestore_is_away(direct: Store, relayed: Store, relay: Relay) -> None:
+    """Maintenance that ends so is begun again, whatever became of its write: no outcome is told to be unknown."""
+    await direct.save("id", a_state("id"))
+    encrypting = Store(relayed.settings.model_copy(update={"keys": KEY, "timeout": 1.0}))
+    encrypting._connection = relayed._connection
+    await encrypting.load("any")
+    relay.methods()
+    refused = {"Commit": Refusal("INTERNAL"), "GetDocument": Refusal("UNAVAILABLE")}
+    relay.refusal = lambda call: refused.get(call.method)
+
+    with pytest.raises(StoreUnavailableError) as error:
+        await encrypting.rewrap()
+    assert not error.value.outcome_unknown
+    assert ["RunQuery", "Commit", "GetDocument"] == list(dict.fromkeys(relay.methods()))
 
 
 async def test_migrate(direct: Store, troubled: Store, proxy: TcpProxy) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from copy import deepcopy
 from datetime import timedelta
 from typing import get_args
@@ -130,21 +131,34 @@ async def test_parts_go_with_their_state(flow_state_settings: FlowStateSettings)
         assert await collection.get("expired", collection.deadline()) is None
 
 
-async def test_a_flow_that_is_written_meanwhile_stays(flow_state_store: FirestoreFlowStateStore) -> None:
-    """Deletion is conditional on what was read: the flow that resumed keeps its state, and is not counted."""
+async def _resume(store: FirestoreFlowStateStore) -> None:
+    await store.update("3", cache={"resumed": CacheEntry(value=1)})
+
+
+async def _delete(store: FirestoreFlowStateStore) -> None:
+    await store.delete("3")
+
+
+@pytest.mark.parametrize(("others", "left"), [(_resume, ["3"]), (_delete, [])])
+async def test_a_flow_that_is_written_meanwhile_stays(
+    flow_state_store: FirestoreFlowStateStore,
+    others: Callable[[FirestoreFlowStateStore], Awaitable[None]],
+    left: list[str],
+) -> None:
+    """Deletion is conditional on what was read: a flow that resumed stays. What others have deleted is not counted."""
     store = flow_state_store
     await store.save_many({f"{i}": flow() for i in range(5)})
     run_query_at = store._connection.run_query_at
 
-    async def and_then_resume(*args: object, **options: object) -> object:
+    async def and_then(*args: object, **options: object) -> object:
         answer = await run_query_at(*args, **options)  # type: ignore[arg-type]  # as it was called
-        await store.update("3", cache={"resumed": CacheEntry(value=1)})
+        await others(store)
         return answer
 
-    store._connection.run_query_at = and_then_resume  # type: ignore[assignment,method-assign]  # another writer's moment
+    store._connection.run_query_at = and_then  # type: ignore[assignment,method-assign]  # another writer's moment
     assert 4 == await store.purge(older_than=NOW)
     store._connection.run_query_at = run_query_at  # type: ignore[method-assign]  # as it was
-    assert ["3"] == await ids(store)
+    assert left == await ids(store)
 
 
 async def test_ages_beyond_the_calendar(flow_state_store: FirestoreFlowStateStore) -> None:
