@@ -1,4 +1,4 @@
-"""Two operations on one flow state, with every call to Firestore let through one by one in a chosen order."""
+"""Two operations on one flow state: each call to Firestore is let through in a chosen order, or held up by others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from firestore_flowstate import FirestoreFlowStateStore
+from firestore_flowstate._rpc.calling import serialized_commit
 from firestore_flowstate._rpc.connection import Connection
+from firestore_flowstate._rpc.messages import CommitRequest, Write
 
 _CALLS = ("commit", "get", "batch_get", "run_query")
 
@@ -92,3 +94,32 @@ def gated(store: FirestoreFlowStateStore, schedule: Schedule, actor: int) -> Fir
     twin = FirestoreFlowStateStore(store.settings)
     twin._connection = GatedConnection(store._connection, schedule, actor)  # type: ignore[assignment]  # the same calls
     return twin
+
+
+async def before_commits(
+    store: FirestoreFlowStateStore, id: str, others: Callable[[], Awaitable[object]], *, times: int
+) -> list[int]:
+    """Let others act before the next commits of a store that write the root of a flow state.
+
+    Args:
+        store: The store, whose connection the others do not use.
+        id: The flow state.
+        others: What they do.
+        times: Before how many commits they do it.
+
+    Returns:
+        A list that has one element more with each such commit.
+    """
+    collection, _ = await store._begin()
+    commit, sent = collection.connection.commit, list[int]()
+
+    async def after_others(writes: Sequence[Write | bytes], **options: Any) -> Any:
+        roots = [write.update.name for write in CommitRequest.FromString(serialized_commit("", writes)).writes]
+        if collection.name(id) in roots:
+            sent.append(len(sent))
+            if len(sent) <= times:
+                await others()
+        return await commit(writes, **options)
+
+    collection.connection.commit = after_others  # type: ignore[method-assign]  # the same call
+    return sent

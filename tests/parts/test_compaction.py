@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateSettings
 from firestore_flowstate._document import compaction
 from firestore_flowstate._document.compaction import compact_log, joinable
 from firestore_flowstate._document.json_text import encode
@@ -15,6 +16,9 @@ from firestore_flowstate._document.payload import DocumentContext, Payloads
 from firestore_flowstate._document.root import Root
 from firestore_flowstate._document.stored_values import MAX_IDS, PartRef, Segment
 from firestore_flowstate._limits import Moment, new_id
+from firestore_flowstate._operations.repacking import compact
+
+from .interleaving import before_commits
 
 PLACE = DocumentContext(path="flows/id", payloads=Payloads(compress_over=200))
 RAW = DocumentContext(path="flows/id", payloads=Payloads(compress_over=2**40))
@@ -169,3 +173,34 @@ def test_a_log_in_parts_is_not_compacted_again() -> None:
     refs = [Segment(id=new_id(), set=PartRef("log", new_id(), 1, 900_000)) for _ in range(500)]
 
     assert sum(segment.weight() for segment in refs) < compaction.COMPACT_WEIGHT
+
+
+async def _update(store: FirestoreFlowStateStore) -> None:
+    await store.update("flow", cache={"theirs": CacheEntry(value=1)})
+
+
+async def _delete(store: FirestoreFlowStateStore) -> None:
+    await store.delete("flow")
+
+
+@pytest.mark.parametrize(("others", "tries"), [(_update, 2), (_delete, 1)])
+async def test_a_compaction_leaves_what_others_do_meanwhile(
+    flow_state_settings: FlowStateSettings, others: Callable[[FirestoreFlowStateStore], Awaitable[None]], tries: int
+) -> None:
+    """It is left to the next writer after the second try. If the state is gone, nothing is left to do."""
+    async with (
+        FirestoreFlowStateStore(flow_state_settings) as store,
+        FirestoreFlowStateStore(flow_state_settings) as writer,
+    ):
+        await writer.save("flow", FlowState.start(flow_id="flow"))
+        await writer.update("flow", cache={"step": CacheEntry(value=1)})
+        left: list[FlowState | None] = []
+
+        async def meanwhile() -> None:
+            await others(writer)
+            left.append(await writer.load("flow"))
+
+        sent = await before_commits(store, "flow", meanwhile, times=9)
+        collection, deadline = await store._begin()
+        assert await compact(collection, "flow", deadline) is None
+        assert (tries, left[-1]) == (len(sent), await writer.load("flow"))

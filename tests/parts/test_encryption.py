@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import (
+    BackendError,
     BlockedOnStep,
     CacheEntry,
     FirestoreFlowStateStore,
@@ -21,7 +22,10 @@ from firestore_flowstate import (
     Operation,
     RewrapReport,
 )
+from firestore_flowstate._operations import repacking
 from firestore_flowstate._rpc.messages import Write
+
+from .interleaving import before_commits
 
 SECRETS = [f"s3cret-{what}" for what in ("input", "step", "event", "response", "error", "trace", "name")]
 
@@ -149,6 +153,46 @@ async def test_rewrap_stops_at_a_state_whose_key_is_missing(
         assert ids == list(await after.load_many(ids))
     async with with_keys(flow_state_settings, keys={"lost": keys["old"], **new}, current_key="new") as all_keys:
         assert RewrapReport(rewrapped=1, unchanged=20, native=[]) == await all_keys.rewrap()
+
+
+async def test_a_state_that_goes_while_it_is_rewrapped(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """If the state is gone, nothing is left to do: that is not an error, and no part of the rewrap stays."""
+    async with (
+        with_keys(flow_state_settings, keys={"old": keys["old"]}, compress_over=2**40) as writer,
+        with_keys(flow_state_settings, keys=keys, current_key="new", compress_over=2**40) as both,
+    ):
+        await writer.save("flow", secretive(100_000))
+        sent = await before_commits(both, "flow", lambda: writer.delete("flow"), times=9)
+
+        assert RewrapReport(rewrapped=0, unchanged=1, native=[]) == await both.rewrap()
+        assert 1 == len(sent)
+        assert await writer.load("flow") is None
+        report = await writer.gc(dry_run=True)
+        assert (0, 0) == (report.orphans, report.young)
+
+
+async def test_a_state_that_others_keep_writing_while_it_is_rewrapped(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rewrap gives up after so many tries, and says so. What the others have written stays."""
+    monkeypatch.setattr(repacking, "_REWRAP_TRIES", 3)
+    async with (
+        with_keys(flow_state_settings, keys={"old": keys["old"]}) as writer,
+        with_keys(flow_state_settings, keys=keys, current_key="new") as both,
+    ):
+        await writer.save("flow", secretive())
+
+        async def theirs() -> None:
+            await writer.update("flow", trace_context="theirs")
+
+        sent = await before_commits(both, "flow", theirs, times=9)
+
+        with pytest.raises(BackendError, match="'flow' was written 3 times while it was rewrapped") as error:
+            await both.rewrap()
+        assert ("flow", 3) == (error.value.flow_id, len(sent))
+        assert "theirs" == (await writer.load("flow") or FlowState.start()).trace_context
 
 
 async def test_a_plain_collection_is_encrypted_by_rewrap(

@@ -26,6 +26,8 @@ from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.testing import exactly
 
+from .interleaving import before_commits
+
 MB = 980_000  # so that a state of n of them has n parts
 
 
@@ -155,6 +157,25 @@ async def test_gc_finds_what_a_blind_save_left(raw_settings: FlowStateSettings) 
         assert (3, 3) == (done.orphans, done.deleted)
         assert await parts_below(store) == []
         assert state_of(2 * MB, seed=1) == await store.load("kept")
+
+
+async def test_a_blind_save_whose_parts_vanish_writes_them_again(raw_settings: FlowStateSettings) -> None:
+    """If a save takes longer than gc waits, its parts may be gone when its root is sent. The caller sees none of it."""
+    large = state_of(MB)
+    in_requests = raw_settings.model_copy(update={"max_request_bytes": 256 * 1024})
+    async with FirestoreFlowStateStore(in_requests) as store, FirestoreFlowStateStore(raw_settings) as others:
+        collection, _ = await others._begin()
+        deleted: list[int] = []
+
+        async def vanish() -> None:
+            deleted.append((await collect(collection, dry_run=False, min_age=timedelta(0))).deleted)
+
+        sent = await before_commits(store, "flow", vanish, times=1)
+        await store.save("flow", large)
+
+        assert deleted[0] > 0
+        assert 2 == len(sent)
+        assert large == await others.load("flow")
 
 
 async def test_large_values_of_an_update_go_to_parts(raw_settings: FlowStateSettings) -> None:
