@@ -21,6 +21,7 @@ from firestore_flowstate import (
     QuotaError,
     StoreUnavailableError,
 )
+from firestore_flowstate._rpc.messages import CommitRequest
 from firestore_flowstate.backup import export_states, import_states
 from firestore_flowstate.doctor import examine
 from tests.faults.methods import METHODS, Method
@@ -224,6 +225,26 @@ async def test_a_precondition_that_is_invalid(
 
     assert expected == await outcome_of(write.run(in_layout(relayed, layout), "id", read, 1))
     assert ("gone" if write is DELETE else "theirs") == await marks(direct, "id")
+
+
+async def test_an_update_that_stays_invalid(direct: Store, relayed: Store, relay: Relay) -> None:
+    """Its log is compacted six times. The refusal of the update after the last compaction is raised."""
+    read = a_state("id")
+    await direct.save("id", read)
+    sent: list[str] = []
+
+    def refusal(call: Call) -> Refusal | None:
+        if call.method != "Commit":
+            return None
+        [write] = CommitRequest.FromString(call.request).writes
+        sent.append("update" if write.update_transforms else "compaction")  # an update appends to the log
+        return Refusal("INVALID_ARGUMENT", "It is too large.") if write.update_transforms else None
+
+    relay.refusal = refusal
+
+    with pytest.raises(BackendError, match="It is too large"):
+        await UPDATE_VERSION.run(relayed, "id", read, 1)
+    assert (6, "update") == (sent.count("compaction"), sent[-1])
 
 
 STREAMS: Final[dict[str, Method]] = {

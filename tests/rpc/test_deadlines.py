@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from firestore_flowstate._rpc import calling
+from firestore_flowstate._rpc import deadline as deadline_module
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
-from firestore_flowstate._rpc.outcome import Ambiguous, CallFailed, read_again
+from firestore_flowstate._rpc.outcome import Ambiguous, CallFailed, Exhausted, commit_again, read_again
 from firestore_flowstate.emulator import start_emulator
 from firestore_flowstate.errors import DeadlineError, StoreUnavailableError
 from firestore_flowstate.settings import FlowStateSettings
@@ -222,6 +223,42 @@ async def test_pauses_double_from_25_ms_to_a_second(monkeypatch: pytest.MonkeyPa
 
 
 PAUSES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "again", "seconds", "took", "attempts"),
+    [
+        ("ABORTED", commit_again, 16 / 128, 1 / 128, 10),  # 7/128 s are more than 50 ms, and 6/128 s are not
+        ("ABORTED", commit_again, 8 / 4, 1 / 4, 5),  # 3/4 s are three times what the last took
+        ("UNAVAILABLE", read_again, 16 / 128, 1 / 128, 15),  # 2/128 s are more than 10 ms, and 1/128 s is not
+        ("UNAVAILABLE", read_again, 8 / 4, 1 / 4, 8),
+    ],
+)
+async def test_a_refused_commit_is_not_sent_when_the_deadline_is_near(
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    again: Callable[[CallFailed], bool],
+    seconds: float,
+    took: float,
+    attempts: int,
+) -> None:
+    """The deadline might cut off that attempt, and its outcome would not be known. A read goes on to the end."""
+    now = 0.0
+
+    async def fail(_: float) -> None:
+        nonlocal now
+        now += took
+        raise CallFailed(code, "not yet")
+
+    async def pause(_: float) -> None: ...
+
+    for module in (calling, deadline_module):
+        monkeypatch.setattr(module, "monotonic", lambda: now)
+    monkeypatch.setattr(calling, "sleep", pause)
+    with pytest.raises(Exhausted) as end:
+        await calling.repeat(Deadline(seconds, seconds), fail, again=again)
+
+    assert attempts == end.value.attempts
 
 
 async def test_backoff_grows_and_has_jitter(server: ScriptedServer, to_server: Connection) -> None:
