@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import pairwise
 
 import pytest
+import time_machine
 
+from firestore_flowstate import CacheEntry
 from firestore_flowstate._commit.history import _times_after
 from tests.faults.commits import lose_reply, lose_request, on_commit
+from tests.faults.relay import Call, Refusal, Relay
 from tests.faults.writes import (
     CREATE,
+    SAVE_FIRST,
     SAVE_NEW,
     UPDATE_VERSION,
     WRITES,
@@ -233,6 +238,42 @@ async def test_states_in_parts(lose, direct: Store, write: Write, value: str) ->
     assert ("stored", "ours") == requests["nobody"]
     report = await direct.gc(dry_run=True)
     assert (0, 0) == (report.orphans, report.young)
+
+
+@pytest.mark.parametrize("after", [0, 1], ids=["request", "reply"])
+async def test_parts_that_go_ahead(direct: Store, relayed: Store, relay: Relay, after: int) -> None:
+    """If a request of parts alone or its reply is lost, it is sent once more without a look at what is stored.
+
+    No part is left over.
+    """
+    lost: list[Call] = []
+
+    def refusal(call: Call) -> Refusal | None:
+        if call.method != "Commit" or lost:
+            return None
+        lost.append(call)
+        return Refusal("INTERNAL", after=after)
+
+    relay.refusal = refusal
+    large = a_state("id")
+    large.cache["huge"] = CacheEntry(value=HUGE)
+    await relayed.save("id", large)
+
+    _, ahead, again, last = relay.calls  # it reads first what it replaces, and has two requests
+    assert ahead == again == lost[0]
+    assert "Commit" == last.method
+    assert large == await direct.load("id")
+    report = await direct.gc(dry_run=True)
+    assert (0, 0) == (report.orphans, report.young)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=1), timedelta(days=-1)], ids=["fast", "slow"])
+async def test_a_machine_whose_clock_is_wrong(lose, ahead: timedelta) -> None:  # type: ignore[no-untyped-def]
+    """What is under the write of another is found all the same: history goes by Firestore's clock."""
+    with time_machine.travel(datetime.now(timezone.utc) + ahead):
+        outcomes = await lose("reply", SAVE_FIRST, [others_save])
+
+    assert {"others_save": ("stored", "theirs")} == outcomes
 
 
 def _name(others: Others | None) -> str:
