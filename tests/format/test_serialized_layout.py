@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from zlib import crc32
 
-from tests.format.forms import FIFTY_YEARS, ID, LONG_TEXT, START, TWO_PARTS, Stored
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
+from tests.format.forms import FIFTY_YEARS, ID, LONG_TEXT, START, TWO_PARTS, Stored, state
 from tests.format.notation import Long, Packed, Time, same
 from tests.format.saved import EXECUTIONS, PREPARE, TRACE_TEXT, saved
+from tests.support.raw_documents import RawCollection
 
 
 async def test_a_save_writes_the_head_the_values_and_one_segment(stored: Stored) -> None:
@@ -33,6 +36,20 @@ async def test_a_save_over_a_version_remembers_it(stored: Stored) -> None:
     log = [{"id": "id-2", "ids": ["id-1"], "set": steps}]
     summary = {"steps": 2, "bytes": 293}
     assert same(saved({"log": log, "weight": 1063}, summary=summary)) == same(document.root)
+
+
+async def test_a_save_remembers_64_revisions(flow_state_settings: FlowStateSettings) -> None:
+    """The segment of a versioned save lists the last 64 revisions that it covers, the oldest of them first."""
+    raw, flow = RawCollection(flow_state_settings), state()
+    made: list[Any] = []
+    async with FirestoreFlowStateStore(flow_state_settings) as store:
+        for _ in range(67):
+            await store.save(ID, flow, if_version=flow.version)
+            payload = raw.read(ID)["_flowstate"]["mapValue"]["fields"]
+            [segment] = payload["log"]["arrayValue"]["values"]
+            made.append(segment["mapValue"]["fields"]["id"])
+
+    assert made[-65:-1] == segment["mapValue"]["fields"]["ids"]["arrayValue"]["values"]
 
 
 async def test_a_save_over_a_created_version_keeps_its_create(stored: Stored) -> None:
