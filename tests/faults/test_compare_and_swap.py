@@ -12,6 +12,7 @@ import pytest
 
 from firestore_flowstate import CacheEntry, FlowStateConflictError, FlowStateNotFoundError, FlowStateSettings
 from firestore_flowstate._collection import local_lock
+from firestore_flowstate._rpc.deadline import Deadline
 from tests.faults.writes import (
     MARK,
     Store,
@@ -160,6 +161,26 @@ async def test_writers_of_one_store_take_turns(
     await asyncio.gather(*(store.modify("id", adding(number)) for number in range(TURNS)))
 
     assert Bill(reads=TURNS, writes=TURNS) == meter.take()
+
+
+async def test_a_writer_that_has_waited_goes_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for two seconds for another of its store, or for half of its own time if that is less."""
+    waits: list[float] = []
+    take = local_lock._take
+
+    async def note(lock: asyncio.Lock, seconds: float) -> bool:
+        waits.append(seconds)
+        return await take(lock, 0.0)
+
+    monkeypatch.setattr(local_lock, "_take", note)
+    locks = local_lock.LocalLocks()
+    async with locks.hold("id", Deadline.after(60)):
+        async with locks.hold("id", Deadline.after(60)), locks.hold("id", Deadline.after(3)):
+            pass
+        assert not await take(locks._locks[asyncio.get_running_loop(), "id"], 0.0)  # they have left it to the first
+
+    assert [2.0, 2.0] == waits[:2]
+    assert 0.0 <= waits[2] <= 1.5
 
 
 def _another(store: Store, layout: str) -> Store:
