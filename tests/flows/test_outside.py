@@ -32,6 +32,7 @@ from firestore_flowstate.flows import (
     Run,
     StepFailedError,
     UnknownFlowError,
+    current_run,
 )
 from firestore_flowstate.flows.clock import SystemClock
 from firestore_flowstate.flows.record import ended_of
@@ -296,6 +297,25 @@ async def test_the_time_of_a_suspended_run_is_up_at_its_claim(flows: Flows, stor
     assert "wakeAt" not in (await store.load("x")).model_extra
 
 
+async def test_a_run_that_is_retried_has_all_of_its_time_again(flows: Flows, store: CountingStore) -> None:
+    """flow(timeout=) counts from the next claim on, since the time before is long up."""
+
+    @flows.flow(timeout=timedelta(hours=1))
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    await flows.start(asking, id="x")
+    await blocked(store, "x")
+    before = (await store.load("x")).operation.metadata["run"]["deadline"]
+    later = flows._engine.clock = MovedClock(before)
+    assert "cancelled" == await flows.drive("x")
+    await flows.retry("x")
+
+    assert "waiting" == await flows.drive("x")
+    deadline = (await store.load("x")).operation.metadata["run"]["deadline"]
+    assert before <= deadline - 3_600_000 <= later.now()
+
+
 class MovedClock(SystemClock):
     """The machine's clock, moved so that it shows some moment now."""
 
@@ -524,6 +544,31 @@ async def test_retry_from_a_step_runs_all_after_it_again(flows: Flows, store: Co
     assert {"a": 1, "b": 2, "c": 2} == {name: len(set(found)) for name, found in keys.items()}
     await flows.resume("x", True)
     assert ["a", "b", "c", "True"] == await handle.result(timeout=5)
+
+
+async def test_retry_from_a_step_runs_what_is_inside_of_it_again(flows: Flows) -> None:
+    """An inner step has its place in the order before its outer one, and goes all the same."""
+    ran: list[str] = []
+
+    async def inner() -> int:
+        ran.append("inner")
+        return len(ran)
+
+    async def outer() -> int:
+        return await current_run().step("inner", inner)
+
+    @flows.flow
+    async def working(run: Run) -> int:
+        number = await run.step("outer", outer)
+        if number == 1:
+            raise ValueError
+        return number
+
+    with pytest.raises(FlowFailedError):
+        await flows.run(working, id="x")
+    await flows.retry("x", from_step="outer")
+
+    assert 2 == await flows.result("x", timeout=5)
 
 
 async def test_retry_retries_the_child_that_failed(flows: Flows, store: CountingStore) -> None:

@@ -226,11 +226,16 @@ async def test_map_keeps_the_order_of_its_items(flows: Flows, store: CountingSto
 
 
 async def test_a_value_without_a_json_form_ends_the_run(flows: Flows) -> None:
-    """The error names the step."""
+    """The error names the step. A retry after a mend runs it again."""
+    made: object = object()
 
     @flows.flow
-    async def wrong(run: Run) -> None:
-        await run.step("make", object)
+    async def wrong(run: Run) -> object:
+        return await run.step("make", lambda: made)
 
     with pytest.raises(FlowFailedError, match="'make'"):
-        await flows.run(wrong)
+        await flows.run(wrong, id="x")
+    made = 1
+    await flows.retry("x")
+
+    assert 1 == await flows.result("x", timeout=5)
