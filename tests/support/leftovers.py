@@ -15,6 +15,7 @@ from typing import Final
 
 MARK: Final = "TESTED_BY"  # in the environment of each process that tests start: the id of the process that tests
 _TEST: Final = "PYTEST_CURRENT_TEST"
+_STARTS_IN: Final = 1.0  # seconds, within which a process has its environment; one that is given none never has
 _THREADS: Final = "firestore-flowstate"  # the names of the threads that stores start begin so
 
 
@@ -25,10 +26,10 @@ class Leftovers:
 
     Args:
         patience: Seconds in which it may end by itself. The supervisor of an emulator looks twice a second whether it
-            is still wanted; ten seconds were once too few for a process that sleeps for half a second.
+            is still wanted.
     """
 
-    def __init__(self, *, patience: float = 60.0) -> None:
+    def __init__(self, *, patience: float = 10.0) -> None:
         self._patience = patience
         self._threads = _background_threads()
 
@@ -85,12 +86,26 @@ def _marked_processes() -> dict[int, str]:
     for folder in Path("/proc").iterdir():
         if not folder.name.isdecimal():
             continue
-        with suppress(OSError):  # another user's, or it has just ended; that of a zombie is empty
-            variables = (folder / "environ").read_bytes().split(b"\0")
+        with suppress(OSError):  # another user's, or it has just ended
+            variables = _environment(folder).split(b"\0")
             if mark in variables:
                 tests = (each for each in variables if each.startswith(_TEST.encode()))
                 found[int(folder.name)] = next(tests, b"=").decode().partition("=")[2]
     return found
+
+
+def _environment(folder: Path) -> bytes:
+    """Return the environment that a process was started with: of a zombie, and of one of the kernel, nothing.
+
+    Popen returns a moment before the environment of its program is there, and that moment is longer on a busy machine.
+    """
+    by = time.monotonic() + _STARTS_IN
+    while not (variables := (folder / "environ").read_bytes()) and time.monotonic() < by:
+        state, parent, *_ = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+        if state == b"Z" or int(parent) != os.getpid():
+            break
+        time.sleep(0.001)
+    return variables
 
 
 def _command(pid: int) -> str:

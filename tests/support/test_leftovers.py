@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,20 @@ def test_a_process_is_found_and_ended() -> None:
     assert f"process {process.pid} of {here}: {' '.join(SLEEP)}" == found
     assert -signal.SIGKILL == process.wait(20)
     assert [] == Leftovers(patience=0).of_tests()
+
+
+def test_a_process_is_found_at_once() -> None:
+    """It is found before it has run, too. If both share a processor, Popen of Python 3.13 returns before it has."""
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [min(processors)])
+    try:
+        for _ in range(20):
+            process = subprocess.Popen(SLEEP)
+            found = Leftovers(patience=0).of_tests()
+            assert -signal.SIGKILL == process.wait(20)
+            assert 1 == len(found)
+    finally:
+        os.sched_setaffinity(0, processors)
 
 
 def test_a_process_of_a_process_is_found() -> None:
