@@ -175,7 +175,8 @@ def test_ctrl_c_ends_what_waits_for_a_file(flowstate: Processes, store: SyncFlow
 @pytest.mark.parametrize("command", [["export", "-"], ["list", "--limit", "2000"]])
 def test_nobody_reads_on(flowstate: Processes, store: SyncFlowStateStore, command: list[str]) -> None:
     """The command ends without a word, as in `| head -1`, and with the exit code that shells have for it."""
-    store.save_many({f"id-{place}": flow("x" * 200, name="x" * 200) for place in range(450)})
+    # A line of the list has 150 bytes. A pipe takes 64 KiB, and the first line is read with 8 KiB.
+    store.save_many({f"id-{place}": flow("x" * 200, name="x" * 200) for place in range(1000)})
     process = flowstate.start(*command)
     assert process.stdout is not None
     assert process.stderr is not None
