@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import settings
@@ -12,8 +14,31 @@ from tests.support.leftovers import MARK, Leftovers, ignore_by_handlers
 settings.register_profile("firestore-flowstate", deadline=None, max_examples=40)
 settings.load_profile("firestore-flowstate")
 
+HERE: Final = Path(__file__).parent.resolve()
+LONG_FILES: Final = (
+    "stores/test_firestore_conformance.py",
+    "rpc/test_forks.py",
+    "torture/test_torture.py",
+    "rpc/test_listen_checks.py",
+    "flows/test_flows_conformance.py",
+    "rpc/test_frozen_clocks.py",
+    "hosts/test_firebase_kills.py",
+    "emulator/test_lifetime.py",
+    "operations/test_sharding.py",
+    "operations/test_watches.py",
+    "papers/test_benchmarks.py",
+    "operations/test_one_moment.py",
+)
+"""The files that take longest: those that keep a processor busy, and between them those that wait for the most part."""
+
 ignore_by_handlers()
 os.environ[MARK] = str(os.getpid())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let long files come first. One process has all tests of a file, and the last file would keep one alone busy."""
+    places = {(HERE / name).resolve(strict=True): place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)
