@@ -61,6 +61,7 @@ class Channel:
         self._streamed = {name: channel.unary_stream(_SERVICE + name) for name in _STREAMED}
         self._listen: Any = channel.stream_stream(_SERVICE + "Listen")
         self._streams: dict[object, Any] = {}
+        self._calls = 0  # those under way, without streams of Listen
         self.is_closed = False
 
     async def call(self, name: str, request: bytes, *, metadata: Any, timeout: float) -> list[bytes]:
@@ -73,6 +74,7 @@ class Channel:
         # channel, and an open channel keeps grpc from ending before a fork.
         if self.is_closed:
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED)
+        self._calls += 1
         try:
             if name in self._unary:
                 return [await self._unary[name](request, timeout=timeout_for_grpc(timeout), metadata=metadata)]
@@ -88,6 +90,8 @@ class Channel:
                 error.__context__ = None  # Python 3.10 sets it to an error of grpc's, which keeps the channel
                 raise error.with_traceback(None) from None
             raise CallFailed("CANCELLED", "the channel was closed during the call") from error.with_traceback(None)
+        finally:
+            self._calls -= 1
 
     async def listen(
         self, requests: AsyncIterable[bytes], take: Callable[[bytes], None], *, metadata: Metadata
@@ -130,8 +134,18 @@ class Channel:
         if self._owned and channel is not None:
             await channel.close(_CLOSING_SECONDS)
 
+    def close_if_idle(self) -> bool:
+        """Close the channel, on its own loop, if no call is under way; return whether none is.
+
+        Unlike `close`, this leaves nothing for the loop to do.
+        """
+        if self._calls or self._streams:
+            return False
+        self.close_at_once()
+        return True
+
     def close_at_once(self) -> None:
-        """Close the channel from any thread, if its loop cannot run."""
+        """Close the channel, and break off its calls: on its own loop, or on any thread if that loop does not run."""
         self.is_closed = True
         channel = self._let_go()
         if self._owned and channel is not None:

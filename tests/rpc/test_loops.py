@@ -241,6 +241,39 @@ async def test_loops_that_close_each_other(settings: FlowStateSettings) -> None:
     assert time.monotonic() - started < 30
 
 
+def test_a_loop_may_end_while_its_channel_is_closed(
+    settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It leaves no task behind, of which asyncio would tell, and whoever closes the connection waits for nothing."""
+    connection = Connection(settings)
+    loop = asyncio.new_event_loop()
+
+    async def bind() -> None:
+        await connection.bind()
+        await get(connection)
+
+    loop.run_until_complete(bind())
+    channel = connection._links[os.getpid()]._bound[loop]
+    call_soon = loop.call_soon_threadsafe
+
+    def call_in_the_last_pass(callback: Callable[..., object], *args: Any, **options: Any) -> asyncio.Handle:
+        handle = call_soon(callback, *args, **options)
+        call_soon(loop.stop)
+        return handle
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", call_in_the_last_pass)
+    closing = threading.Thread(target=lambda: asyncio.run(connection.close()))
+    loop.call_soon(closing.start)
+    loop.run_forever()
+    loop.close()
+    closing.join(20)
+    gc.collect()
+
+    assert not closing.is_alive()
+    assert channel.is_closed
+    assert [] == caplog.messages
+
+
 async def test_close_and_use_again(settings: FlowStateSettings, background_threads: Threads) -> None:
     """Closing ends the thread and every channel. The next call connects again, and close may come twice."""
     connection = Connection(settings)
