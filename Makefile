@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-WORKERS ?= 4
+WORKERS ?= 3
 BENCH ?=
 SECONDS ?= 180
 SEED ?=
