@@ -22,6 +22,9 @@ from tests.rpc.strict_python import OLD_PYTHONS_BY_ENVIRONMENT
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 PATIENCE = 60.0  # seconds that a server may take to start, answer or end on a busy machine
+NO_KEEPING = httpx.Limits(max_keepalive_connections=0)
+"""Each request has a connection of its own. A server closes one that was idle (gunicorn after 2 s, uvicorn after 5 s),
+perhaps just when the next request is under way, and httpx does not repeat a POST."""
 
 Result = TypeVar("Result")
 
@@ -66,7 +69,7 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that its workers can be ended with it
         )
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE, limits=NO_KEEPING)
 
     def __enter__(self) -> Server:
         return self

@@ -17,7 +17,7 @@ from google.cloud.tasks_v2.types import Task
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import Flows
-from tests.hosts.serving import EXAMPLES, ROOT, Server
+from tests.hosts.serving import EXAMPLES, NO_KEEPING, ROOT, Server
 from tests.queues.cloud_tasks_server import CloudTasksServer
 
 MOST_KILLS = 40  # after so many the test no longer waits for a delivery to be cut
@@ -43,8 +43,7 @@ async def test_fifty_runs_over_four_workers(
         request = task.http_request
         return (await http.post(request.url, content=request.body, headers=dict(request.headers))).status_code
 
-    no_keeping = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(timeout=60, limits=no_keeping) as http, CloudTasksServer(deliver) as queue:
+    async with httpx.AsyncClient(timeout=60, limits=NO_KEEPING) as http, CloudTasksServer(deliver) as queue:
         url = f"http://127.0.0.1:{port}/drive"
         variables = {**host_environment, "QUEUE_HOST": queue.http_host, "DRIVE_URL": url}
         arguments = ("--chdir", str(ROOT / "tests" / "hosts"), "--workers", "4", "--threads", str(threads))
@@ -119,7 +118,7 @@ def example(request: pytest.FixtureRequest, host_environment: dict[str, str]) ->
 
 async def test_examples(example: Server, settings: FlowStateSettings) -> None:
     """A run is started, answered and ends. Queues without a token are not let in."""
-    async with httpx.AsyncClient(base_url=str(example.http.base_url), timeout=60) as http:
+    async with httpx.AsyncClient(base_url=str(example.http.base_url), timeout=60, limits=NO_KEEPING) as http:
         started = await http.post("/orders/a", json={"item": "book", "cents": 1250})
         again = await http.post("/orders/a", json={"item": "book", "cents": 1250})
         confirmed = await http.post("/orders/a/confirmation", params={"ok": "true"}, json={"ok": True})

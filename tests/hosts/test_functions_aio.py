@@ -19,7 +19,7 @@ from google.cloud.tasks_v2.types import Task
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import Flows
 from firestore_flowstate.flows.cloud_tasks import CloudTasks
-from tests.hosts.serving import Server
+from tests.hosts.serving import NO_KEEPING, Server
 from tests.queues.cloud_tasks_server import CloudTasksServer
 
 QUEUE = "projects/demo/locations/here/queues/flows"
@@ -41,7 +41,7 @@ async def test_a_function_awaits_drives(
         request = task.http_request
         return (await http.post(request.url, content=request.body, headers=dict(request.headers))).status_code
 
-    async with httpx.AsyncClient(timeout=60) as http, CloudTasksServer(deliver) as queue:
+    async with httpx.AsyncClient(timeout=60, limits=NO_KEEPING) as http, CloudTasksServer(deliver) as queue:
         variables = {**host_environment, "QUEUE_HOST": queue.http_host, "DRIVE_URL": url}
         source = str(Path(__file__).with_name("functions_flows.py"))
         options = ("--target", "drive", "--source", source, "--port", "{port}", "--host", "127.0.0.1", "--asgi")
