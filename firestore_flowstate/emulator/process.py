@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import IO, Final
 
 from . import supervisor
-from .execution import await_end
 from .finding import Installation
 from .rest import answers
 
@@ -70,10 +69,10 @@ class EmulatorProcess:
             DidNotStartError: Java ended, or did not answer in time; the message says which.
         """
         while not (_ANNOUNCEMENT in self.log() and answers(f"127.0.0.1:{self.port}")):
-            if self._supervisor.poll() is not None:
+            if (code := self._exit_code()) is not None:
                 if b"BindException" in self.log():
                     raise PortTakenError
-                raise DidNotStartError(f"Java ended with exit code {self._supervisor.returncode}")
+                raise DidNotStartError(f"Java ended with exit code {code}")
             if time.monotonic() > deadline:
                 raise DidNotStartError("it did not answer in time")
             time.sleep(_POLL_SECONDS)
@@ -87,18 +86,17 @@ class EmulatorProcess:
 
     def wait(self) -> None:
         """Return when Java has ended."""
-        await_end(self._supervisor)
+        while self._exit_code() is None:
+            time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """End Java, and return when it has ended. A second call does nothing."""
         if self._is_not_ours_to_end():
             return
-        self._supervisor.terminate()
-        try:
-            code = self._supervisor.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            code = -signal.SIGKILL
-        if code < 0:  # the supervisor hangs or was killed, and has left Java behind
+        if self._exit_code() is None:
+            os.kill(self._supervisor.pid, signal.SIGTERM)
+        code = self._exit_code_within(_STOP_SECONDS)
+        if code is None or code < 0:  # the supervisor hangs or was killed, and has left Java behind
             self._kill_group()
         self._close()
 
@@ -112,10 +110,34 @@ class EmulatorProcess:
     def _is_not_ours_to_end(self) -> bool:
         return self._log.closed or os.getpid() != self._owner  # a forked child leaves its parent's emulator alone
 
+    def _exit_code(self) -> int | None:
+        """Return the exit code of the supervisor, None while it runs.
+
+        Popen is not asked. If a signal's handler raises, as that of Ctrl-C does, while Popen.poll or Popen.wait takes
+        its lock, nobody releases the lock, and the next Popen.wait never returns.
+        """
+        if self._supervisor.returncode is None:
+            try:
+                pid, status = os.waitpid(self._supervisor.pid, os.WNOHANG)
+            except ChildProcessError:  # a handler raised between the two lines below, or the program reaps all children
+                self._supervisor.returncode = -signal.SIGKILL  # it may have left Java behind
+            else:
+                if pid:
+                    self._supervisor.returncode = os.waitstatus_to_exitcode(status)
+        code: int | None = self._supervisor.returncode
+        return code
+
+    def _exit_code_within(self, seconds: float) -> int | None:
+        """Return the exit code of the supervisor when it has ended, or None after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while self._exit_code() is None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return self._exit_code()
+
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._supervisor.pid, signal.SIGKILL)
-        self._supervisor.wait()
+        self._exit_code_within(_STOP_SECONDS)
         # Java was the supervisor's child, so this process cannot wait for it: its port shows when it has ended.
         deadline = time.monotonic() + _STOP_SECONDS
         while _is_taken(self.port) and time.monotonic() < deadline:

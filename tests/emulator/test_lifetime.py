@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from firestore_flowstate.emulator import Emulator, start_emulator
+from firestore_flowstate.emulator import process as emulator_process
+from firestore_flowstate.emulator.finding import find_emulator
+from firestore_flowstate.emulator.process import EmulatorProcess, free_port
 from firestore_flowstate.errors import EmulatorError
 from tests.emulator.child_processes import Programs, eventually, nothing_is_left_of, processes_with
 from tests.emulator.fake_machine import write_jar, write_java
@@ -181,6 +192,42 @@ def test_an_interrupted_start_leaves_nothing(bare_machine: Path, programs: Progr
 
     assert -signal.SIGINT == program.wait()
     assert eventually(lambda: not processes_with(f"{bare_machine}/bin/java"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("method", "lines"), [("await_answer", 40), ("wait", 20)])  # each goes round at least once
+def test_an_interrupt_at_any_line_lets_it_be_stopped(bare_machine: Path, method: str, lines: int) -> None:
+    """Python calls the handler of a signal wherever it is, also between subprocess having a lock and its ``try``."""
+    write_java(bare_machine / "bin", otherwise=["while :; do /bin/sleep 0.1; done"])
+    write_jar(bare_machine / ".cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar")
+    process = EmulatorProcess(find_emulator(), port=free_port())
+    for number in range(lines):
+        with pytest.raises(KeyboardInterrupt), interrupted_at_line(number):
+            process.wait() if method == "wait" else process.await_answer(deadline=time.monotonic() + 60)
+
+    process.stop()
+
+    assert eventually(lambda: not processes_with(f"{bare_machine}/bin/java"))
+
+
+@contextmanager
+def interrupted_at_line(number: int) -> Iterator[None]:
+    """Do what Ctrl-C does when as many lines of the emulator's processes and of subprocess have been run."""
+    lines = itertools.count()
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename not in (emulator_process.__file__, subprocess.__file__):
+            return None
+        if event == "line" and number == next(lines):
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def test_a_taken_port_is_named() -> None:
