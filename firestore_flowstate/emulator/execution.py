@@ -38,7 +38,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - the command is what the user asked for
         for signum in early:
             process.send_signal(signum)
-        code = await_end(process)
+        code = _await_end(process)
     except FileNotFoundError:
         return _NOT_FOUND, f"{command[0]}: command not found"
     except OSError as error:
@@ -49,7 +49,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> tuple
     return (code if code >= 0 else 128 - code), None
 
 
-def await_end(process: subprocess.Popen[bytes]) -> int:
+def _await_end(process: subprocess.Popen[bytes]) -> int:
     """Return the exit code of the process when it has ended; handlers of signals run meanwhile."""
     while True:
         # With a timeout Popen polls. Without one, the handler of a signal that arrives right before the wait would run
