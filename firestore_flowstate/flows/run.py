@@ -126,7 +126,8 @@ class Run:
         Args:
             retry: How often and when a step is tried again; None: as `Flows(retry=...)` says.
             timeout: How long each attempt may take, as a timedelta or in seconds; on `map` each attempt of each item.
-                An attempt that takes longer has failed, by a TimeoutError.
+                An attempt that takes longer has failed, by a TimeoutError. The time that it spends in a wait inside of
+                the step does not count.
             at_most_once: Whether the step must never begin twice. If it was begun, and no result of it is stored, the
                 step raises StepInterruptedError.
             result: The type to read the result as, in place of the one that the function is annotated to return.

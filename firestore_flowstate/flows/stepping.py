@@ -299,17 +299,30 @@ async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[
     outcome = drive.loop.create_future()
     task = carried(attempt, [outcome])
     try:
-        while call.options.timeout is not None and not outcome.done():
-            parked = drive.is_parked(call.key)
-            await asyncio.wait([outcome], timeout=0.05 if parked else call.options.timeout)
-            if not outcome.done() and not parked and not drive.is_parked(call.key):
-                raise TimeoutError(f"the attempt took longer than {call.options.timeout} s")
+        if call.options.timeout is not None:
+            await _await_outcome(drive, call.key, outcome, call.options.timeout)
         return await outcome
     finally:
         if not task.done():
             task.cancel()
             await asyncio.wait([task], timeout=_SWALLOWING_SECONDS)
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+
+async def _await_outcome(drive: Drive, key: str, outcome: asyncio.Future[Any], seconds: float) -> None:
+    """Return when there is an outcome.
+
+    Raises:
+        TimeoutError: The step was not in a wait for so many seconds, and there is no outcome.
+    """
+    left = seconds
+    while not outcome.done():
+        is_parked, change, began = drive.is_parked(key), drive.waits.next_change(), drive.loop.time()
+        pause = None if is_parked else left
+        await asyncio.wait([outcome, change], timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        left -= 0.0 if is_parked else drive.loop.time() - began
+        if left <= 0 and not outcome.done():
+            raise TimeoutError(f"the attempt took longer than {seconds} s")
 
 
 def with_key(call: StepCall, key: str, *args: Any) -> StepCall:

@@ -61,6 +61,7 @@ class Waits:
     look: Callable[[Waits, OpenWait], Awaitable[None]]
     open: dict[str, OpenWait] = field(default_factory=dict)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _next_change: asyncio.Future[None] | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -89,8 +90,14 @@ class Waits:
         each = OpenWait(key, wait, self.drive.loop.create_future(), kind)
         self.open[key] = each
         self.arm(each)
-        self.drive.moved()
+        self._changed()
         return each
+
+    def next_change(self) -> asyncio.Future[None]:
+        """Return what is done when the next wait begins or ends. All who ask share it, so that nobody may cancel it."""
+        if self._next_change is None:
+            self._next_change = self.drive.loop.create_future()
+        return self._next_change
 
     def arm(self, each: OpenWait) -> None:
         """Have the wait end in this process when its time comes."""
@@ -150,8 +157,7 @@ class Waits:
         self._disarm(each)
         if self.open.get(each.key) is each:
             del self.open[each.key]
-            if not self.drive.is_over:
-                self.drive.moved()
+            self._changed()
 
     def _on_time(self, each: OpenWait) -> None:
         if self.open.get(each.key) is not each or self.drive.is_over:
@@ -190,8 +196,15 @@ class Waits:
         self._disarm(each)
         self.open.pop(each.key, None)
         self._forget(each.key)
-        self.drive.moved()
+        self._changed()
         return not each.future.done()
+
+    def _changed(self) -> None:
+        if self._next_change is not None:
+            self._next_change.set_result(None)
+            self._next_change = None
+        if not self.drive.is_over:
+            self.drive.moved()
 
     def _forget(self, key: str) -> None:
         if self.drive.image.record.waits.pop(key, None) is not None:

@@ -204,6 +204,32 @@ async def test_a_timeout_is_a_failed_attempt(flows: Flows) -> None:
     assert [1, 2] == attempts
 
 
+@pytest.mark.parametrize(
+    ("before", "waits", "after", "ending"),
+    [(0, 1.2, 0.5, "worked"), (0.8, 0.8, 0.8, "TimeoutError")],
+    ids=["wait does not count", "work before and after adds up"],
+)
+async def test_a_timeout_counts_what_an_attempt_works(
+    flows: Flows, before: float, waits: float, after: float, ending: str
+) -> None:
+    """The time that the step spends in a wait inside of it is left out, and no more than that."""
+
+    @flows.flow
+    async def working(run: Run) -> str:
+        async def work() -> str:
+            await asyncio.sleep(before)
+            await run.sleep("pause", waits)
+            await asyncio.sleep(after)
+            return "worked"
+
+        try:
+            return await run.options(timeout=1.5).step("work", work)
+        except StepFailedError as error:
+            return error.error_type
+
+    assert ending == await flows.run(working)
+
+
 async def test_map_keeps_the_order_of_its_items(flows: Flows, store: CountingStore) -> None:
     """At most at_once are executed at a time. The keys are by index."""
     now, most = 0, 0
