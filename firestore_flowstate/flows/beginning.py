@@ -11,20 +11,22 @@ if TYPE_CHECKING:
     from .driving import Drive
 
 
-async def may_begin(drive: Drive, key: str | None = None) -> None:
+async def may_begin(drive: Drive, key: str, *, is_step: bool = True) -> None:
     """Return when the next step may begin: every result in hand is stored, and the lease is ours.
 
     If no operation may begin any more, this does not return: the task waits until the drive cancels it.
 
     Args:
         drive: The drive.
-        key: The key of the step, which a drive after a recovery announces; None: what begins is not a step.
+        key: The key of what is about to begin.
+        is_step: Whether that is a step, which a drive after a recovery announces.
     """
-    if drive.announcement is not None and key is not None:
+    if drive.announcement is not None and is_step:
         await drive.announcement.announce(key)
     while True:
         if not drive.may_go_on:
-            await drive.park()
+            _withdraw_intent(drive, key)
+            await drive.park(key)
         if drive.checkpoint.has_results:
             await drive.checkpoint.flush()
         elif drive.lease.is_over:
@@ -37,6 +39,13 @@ def begin_intent(drive: Drive, key: str) -> None:
     """Note the intent to begin a step with ``at_most_once``; `may_begin` returns only when it is stored."""
     drive.image.record.intents.append(key)
     drive.checkpoint.note_record(needed=True)
+
+
+def _withdraw_intent(drive: Drive, key: str) -> None:
+    """Take back the intent to begin a step that will not begin, so that another drive may begin it."""
+    if key in drive.image.record.intents:
+        drive.image.record.intents.remove(key)
+        drive.checkpoint.note_record(needed=False)
 
 
 class Announcement:

@@ -38,7 +38,7 @@ class Called(NamedTuple):
             CancelledError: The drive is over.
         """
         if self.is_late:
-            await self.drive.park(for_ever=True)
+            await self.drive.park_for_ever()
         if self.drive.is_over:
             raise asyncio.CancelledError
         if asyncio.current_task(self.drive.loop) is not self.scope.task:

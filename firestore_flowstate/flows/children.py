@@ -38,12 +38,12 @@ async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Uns
     if entry is not None:
         await drive.gate.pass_through(order_of(entry))
         return
-    await may_go_on(drive)
+    await may_go_on(drive, key)
     known = drive.image.record.waits.get(key)
     child_id = known.child if known is not None else None
     if child_id is None:
         child_id = id if id is not None else default_id(drive, key)
-    with drive.busy():
+    with drive.busy(key):
         entry = await _register(drive, key, flow, input, child_id)
     n: int | None
     if entry is not None:
@@ -79,7 +79,7 @@ async def _register(drive: Drive, key: str, flow: Flow[Any, Any], input: Any | U
         try:
             if is_there:
                 return _result(drive, key, id, await drive.engine.store.load(id))
-            await may_begin(drive)
+            await may_begin(drive, key, is_step=False)
             await create(drive.engine, Start(flow.name, input, id=id, flow=flow, parent=drive.id, key=key))
         except FlowStateExistsError:
             is_there = True
@@ -89,8 +89,19 @@ async def _register(drive: Drive, key: str, flow: Flow[Any, Any], input: Any | U
             LOG.warning("The child %r of the run %r cannot be registered now: %s", id, drive.id, error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, 5.0)
+            if not is_there and not drive.may_go_on and await _was_created(drive, id):
+                return None  # so that it is cancelled with its parent
         else:
             return None
+
+
+async def _was_created(drive: Drive, id: str) -> bool:
+    """Return whether a try whose outcome is unknown has created the child; False if the store cannot tell."""
+    try:
+        state = await drive.engine.store.load(id)
+    except Exception:  # noqa: BLE001  # whatever the store raises
+        return False
+    return state is not None and parent_of(state) == drive.id
 
 
 def _result(drive: Drive, key: str, id: str, state: FlowState | None) -> CacheEntry | None:

@@ -87,16 +87,34 @@ class Course:
         drive = self._drive
         if self.function.done() and drive.end is None:
             drive.closing, drive.end = "ending", function_end(drive, self.function)
-        executing = drive.executing()
-        if drive.end is not None and not executing:
+        if drive.closing is not None and (executing := drive.executing()):
+            return await self._await_steps(executing)
+        if drive.end is not None:
             return await self._finish(drive.end)
-        if drive.closing == "ending":
-            self._has_warned = self._has_warned or warn_of_leftovers(drive, executing)
-        elif drive.closing == "handing over":
-            return await self._release(executing)
-        elif self._may_suspend():
+        if drive.closing == "handing over":
+            return await self._release()
+        if self._may_suspend():
             return await self._suspend()
         return False
+
+    async def _await_steps(self, executing: list[str]) -> bool:
+        """Await the steps in flight; if the budget is over before they end, let the lease end."""
+        drive = self._drive
+        if drive.closing == "ending":
+            self._has_warned = self._has_warned or warn_of_leftovers(drive, executing)
+        if not drive.budget.is_over:
+            if (margin := drive.budget.margin_left) is not None:
+                self._look_again_in(margin)
+            return False
+        LOG.warning(
+            "The run %r is left to its lease, since these steps still run at the end of the budget: %s. Another "
+            "process takes it over when the lease has ended.",
+            drive.id,
+            ", ".join(executing),
+        )
+        await drive.checkpoint.save()
+        drive.checkpoint.abandon()
+        return True
 
     async def _finish(self, end: End) -> bool:
         drive = self._drive
@@ -121,23 +139,9 @@ class Course:
             self.function.cancel()
             await asyncio.wait([self.function], timeout=_FAREWELL_SECONDS)
 
-    async def _release(self, executing: list[str]) -> bool:
-        """Hand the run over when the steps in flight have ended; if the budget is over before, let the lease end."""
+    async def _release(self) -> bool:
+        """Hand the run over."""
         drive = self._drive
-        if executing and not drive.budget.is_over:
-            if (margin := drive.budget.margin_left) is not None:
-                self._look_again_in(margin)
-            return False
-        if executing:
-            LOG.warning(
-                "The run %r cannot be handed over, since these steps still run: %s. Another process takes it over when "
-                "its lease has ended.",
-                drive.id,
-                ", ".join(executing),
-            )
-            await drive.checkpoint.save()
-            drive.checkpoint.abandon()
-            return True
         fruitless = drive.checkpoint.results == 0 and not drive.checkpoint.has_results
 
         def final() -> Final | None:

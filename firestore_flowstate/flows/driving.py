@@ -84,8 +84,9 @@ class Drive:
         self._next_number = max(numbers, default=0) + 1
         self._asked: set[str] = set()
         self._told: set[str] = set()  # the keys of failures that the function has been told of
-        self._busy = 0
+        self._busy: set[str] = set()
         self._parked: set[asyncio.Future[None]] = set()
+        self._stopped: set[str] = set()
         self.closing: Literal["ending", "cancelling", "handing over"] | None = None
         self.end: End | None = None
         self.happened = asyncio.Event()
@@ -226,34 +227,60 @@ class Drive:
     @property
     def is_busy(self) -> bool:
         """Whether an operation does something that is neither a step nor a wait, as creating a child."""
-        return self._busy > 0
+        return bool(self._busy)
 
     def executing(self) -> list[str]:
-        """Return the keys of the steps whose functions run, but for those that have a wait inside."""
-        flights = self.flights.values()
-        return [flight.key for flight in flights if flight.is_executing and not self.is_parked(flight.key)]
+        """Return the keys of what has begun and is to end before the drive does.
+
+        These are the steps whose functions run, and the children that are being created. A step that cannot end is
+        left out: one that has a wait inside, or an operation inside that may not begin any more.
+        """
+        steps = [flight.key for flight in self.flights.values() if flight.is_executing and self._may_end(flight.key)]
+        return [*steps, *(self._busy - self._stopped)]
+
+    def _may_end(self, key: str) -> bool:
+        inside = f"{key}/"
+        return not self.is_parked(key) and not any(stopped.startswith(inside) for stopped in self._stopped)
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Keep the run from being suspended within this context."""
-        self._busy += 1
+    def busy(self, key: str) -> Iterator[None]:
+        """Keep the run from being suspended within this context, in which the operation of the key is under way."""
+        self._busy.add(key)
         try:
             yield
         finally:
-            self._busy -= 1
+            self._busy.discard(key)
             self.moved()
 
-    async def park(self, *, for_ever: bool = False) -> None:
-        """Wait until the drive is closed, which cancels this; or, `for_ever`, also after that."""
-        if self.is_dismissed and not for_ever:
+    async def park(self, key: str | None = None) -> None:
+        """Wait until the drive is closed, which cancels this.
+
+        Args:
+            key: The key of the operation that may not begin; None: the caller is inside of no step.
+        """
+        if self.is_dismissed:
             raise asyncio.CancelledError
         future = self.loop.create_future()
-        (self.engine.parked if for_ever else self._parked).add(future)
+        self._parked.add(future)
+        if key is not None:
+            self._stopped.add(key)
+            self.moved()
+        try:
+            await future
+        finally:
+            self._parked.discard(future)
+            if key is not None:
+                self._stopped.discard(key)
+
+    async def park_for_ever(self) -> None:
+        """Wait, also when the drive is closed."""
+        future = self.loop.create_future()
+        self.engine.parked.add(future)
         await future
 
     def free(self) -> None:
         """Cancel all tasks that wait in `park`."""
-        for parked in self._parked:
+        for parked in list(self._parked):
             parked.cancel()
 
     def fail(self, error: FlowStateEncodeError, key: str | None = None) -> None:
@@ -299,14 +326,17 @@ class Drive:
 
     def hand_over(self) -> None:
         """Let no step begin, and hand the run over to another process. Any thread may call this."""
-        self.loop.call_soon_threadsafe(self.begin_to_hand_over)
+        self.loop.call_soon_threadsafe(self._call_off)
 
     def begin_to_hand_over(self) -> None:
         """Let no step begin from now on, and hand the run over when those in flight have ended."""
         if self.closing is None:
             self.closing = "handing over"
-        self.budget.use_up()
         self.moved()
+
+    def _call_off(self) -> None:
+        self.budget.use_up()
+        self.begin_to_hand_over()
 
     async def go(self) -> DriveOutcome:
         """Call the function, and go on until the drive is over; return how it ended."""

@@ -75,7 +75,7 @@ async def now(called: Called, key: str) -> datetime:
     if entry is not None:
         await drive.gate.pass_through(order_of(entry))
     else:
-        await may_go_on(drive)
+        await may_go_on(drive, key)
         moment = datetime.fromtimestamp(drive.engine.clock.now() / 1000, timezone.utc)
         await drive.gate.pass_through(drive.record(key, result_entry(moment.isoformat(), kind="now")))
     moment_again: datetime = drive.result(key, datetime)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
@@ -80,6 +81,7 @@ class InFlight:
         key: The key of the step.
         task: The task that executes it.
         is_executing: Whether its function has begun and not ended.
+        is_queued: Whether its function, which is not async, waits for a thread.
         is_pausing: Whether it waits in the process for its next attempt.
         is_cancelled: Whether the drive has cancelled it, and not the application.
     """
@@ -87,6 +89,7 @@ class InFlight:
     key: str
     task: asyncio.Task[Any] | None = None
     is_executing: bool = False
+    is_queued: bool = False
     is_pausing: bool = False
     is_cancelled: bool = False
 
@@ -151,6 +154,7 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
         await _pause(drive, call, flight)
         failed_before = _failed(drive, call.key)
         if call.options.at_most_once:
+            await may_begin(drive, call.key)
             begin_intent(drive, call.key)
         await may_begin(drive, call.key)
         try:
@@ -261,23 +265,35 @@ async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int) 
     flight.is_executing = True
     try:
         with drive.engine.telemetry.step(flow_id=drive.id, key=key, attempt=number):
-            value = await _within(drive, call, lambda: _call(call, scope, Here(drive.run, scope, step), drive))
+            here = Here(drive.run, scope, step)
+            value = await _within(drive, call, flight, lambda: _call(call, flight, here, drive))
         try:
             return drive.engine.values.dump(value, call.result_type(drive), f"the result of the step {key!r}")
         except FlowStateEncodeError as error:
             raise _UnstorableError(error) from error
     finally:
-        flight.is_executing = False
+        flight.is_executing = flight.is_queued = False
         scope.is_over = True
 
 
-async def _call(call: StepCall, scope: Scope, here: Here, drive: Drive) -> Any:
+async def _call(call: StepCall, flight: InFlight, here: Here, drive: Drive) -> Any:
     HERE.set(here)
-    scope.task = asyncio.current_task()
+    here.scope.task = asyncio.current_task()
     if is_async(call.function):
         return await call.function(*call.args, **call.kwargs)
-    context, loop = copy_context(), asyncio.get_running_loop()
-    value = await loop.run_in_executor(drive.engine.pool, lambda: context.run(_call_synchronous, call))
+    context, loop, flight.is_queued = copy_context(), drive.loop, True
+
+    def has_thread() -> None:
+        flight.is_queued = False
+        drive.waits.changed()
+
+    def in_thread() -> Any:
+        if call.options.timeout is not None:  # which counts from here on
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(has_thread)
+        return context.run(_call_synchronous, call)
+
+    value = await loop.run_in_executor(drive.engine.pool, in_thread)
     return await value if inspect.isawaitable(value) else value
 
 
@@ -288,10 +304,10 @@ def _call_synchronous(call: StepCall) -> Any:
         raise RuntimeError(f"the function of the step {call.key!r} raised StopIteration") from error
 
 
-async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[Any]]) -> Any:
+async def _within(drive: Drive, call: StepCall, flight: InFlight, attempt: Callable[[], Awaitable[Any]]) -> Any:
     """Await the attempt in a task of its own for at most the timeout.
 
-    The time that the step spends in a wait does not count.
+    The time that the step spends in a wait, or waits for a thread, does not count.
 
     Raises:
         TimeoutError: The attempt took longer.
@@ -300,7 +316,7 @@ async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[
     task = carried(attempt, [outcome])
     try:
         if call.options.timeout is not None:
-            await _await_outcome(drive, call.key, outcome, call.options.timeout)
+            await _await_outcome(drive, flight, outcome, call.options.timeout)
         return await outcome
     finally:
         if not task.done():
@@ -309,18 +325,19 @@ async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
-async def _await_outcome(drive: Drive, key: str, outcome: asyncio.Future[Any], seconds: float) -> None:
+async def _await_outcome(drive: Drive, flight: InFlight, outcome: asyncio.Future[Any], seconds: float) -> None:
     """Return when there is an outcome.
 
     Raises:
-        TimeoutError: The step was not in a wait for so many seconds, and there is no outcome.
+        TimeoutError: The step has worked for so many seconds, and there is no outcome.
     """
     left = seconds
     while not outcome.done():
-        is_parked, change, began = drive.is_parked(key), drive.waits.next_change(), drive.loop.time()
-        pause = None if is_parked else left
+        rests = flight.is_queued or drive.is_parked(flight.key)
+        change, began = drive.waits.next_change(), drive.loop.time()
+        pause = None if rests else left
         await asyncio.wait([outcome, change], timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-        left -= 0.0 if is_parked else drive.loop.time() - began
+        left -= 0.0 if rests else drive.loop.time() - began
         if left <= 0 and not outcome.done():
             raise TimeoutError(f"the attempt took longer than {seconds} s")
 

@@ -16,7 +16,7 @@ from firestore_flowstate import CacheEntry
 
 from .calls import Called
 from .clock import Timer
-from .entries import error_entry, order_of, result_entry
+from .entries import error_entry, message_of, order_of, result_entry
 from .json_round_trip import fit_error
 from .record import Wait, WaitKind
 
@@ -90,14 +90,25 @@ class Waits:
         each = OpenWait(key, wait, self.drive.loop.create_future(), kind)
         self.open[key] = each
         self.arm(each)
-        self._changed()
+        self.changed()
         return each
 
     def next_change(self) -> asyncio.Future[None]:
-        """Return what is done when the next wait begins or ends. All who ask share it, so that nobody may cancel it."""
+        """Return what is done when a wait begins or ends, or a queued step gets its thread.
+
+        All who ask share it, so that nobody may cancel it.
+        """
         if self._next_change is None:
             self._next_change = self.drive.loop.create_future()
         return self._next_change
+
+    def changed(self) -> None:
+        """Tell those who wait for the next change, and have the course look again at what is to be done."""
+        if self._next_change is not None:
+            self._next_change.set_result(None)
+            self._next_change = None
+        if not self.drive.is_over:
+            self.drive.moved()
 
     def arm(self, each: OpenWait) -> None:
         """Have the wait end in this process when its time comes."""
@@ -153,11 +164,18 @@ class Waits:
             task.cancel()
 
     def drop(self, each: OpenWait) -> None:
-        """Forget a wait that the function has cancelled."""
+        """Forget a wait that was cancelled, by the function or with it.
+
+        What the function has cancelled takes no answer any more. A child goes on, and is cancelled with this run.
+        """
         self._disarm(each)
         if self.open.get(each.key) is each:
             del self.open[each.key]
-            self._changed()
+            if each.wait.kind != "child" and self.drive.closing is None and not self.drive.is_over:
+                self._forget(each.key)
+            self.changed()
+        if each.future.done() and not each.future.cancelled() and (n := each.future.result()) is not None:
+            self.drive.gate.release(n)
 
     def _on_time(self, each: OpenWait) -> None:
         if self.open.get(each.key) is not each or self.drive.is_over:
@@ -184,6 +202,8 @@ class Waits:
             await drive.checkpoint.commit()
         if self._close(each):
             each.future.set_result(n)
+        else:
+            drive.gate.release(n)
 
     def _answer_contested(self, each: OpenWait, payload: Any) -> None:
         before = self.drive.checkpoint.entry(each.key)
@@ -196,15 +216,8 @@ class Waits:
         self._disarm(each)
         self.open.pop(each.key, None)
         self._forget(each.key)
-        self._changed()
+        self.changed()
         return not each.future.done()
-
-    def _changed(self) -> None:
-        if self._next_change is not None:
-            self._next_change.set_result(None)
-            self._next_change = None
-        if not self.drive.is_over:
-            self.drive.moved()
 
     def _forget(self, key: str) -> None:
         if self.drive.image.record.waits.pop(key, None) is not None:
@@ -246,7 +259,7 @@ async def wait(
     if entry is not None:
         await drive.gate.pass_through(order_of(entry))
         return
-    await may_go_on(drive)
+    await may_go_on(drive, key)
     n: int | None
     if (shown := show()) is not None and drive.checkpoint.entry(f"{key}/show") is None:
         drive.checkpoint.note(f"{key}/show", shown)
@@ -275,10 +288,10 @@ async def result_of(drive: Drive, each: OpenWait) -> int | None:
         raise
 
 
-async def may_go_on(drive: Drive) -> None:
-    """Return at once if operations may still begin; else wait until the drive is closed, which cancels this."""
+async def may_go_on(drive: Drive, key: str) -> None:
+    """Return at once if the operation of the key may still begin; else wait until the drive is closed."""
     if not drive.may_go_on:
-        await drive.park()
+        await drive.park(key)
 
 
 def forbid_at_most_once(called: Called, key: str) -> None:
@@ -303,8 +316,10 @@ def interrupt_entry(drive: Drive, type: Any, payload: Any) -> CacheEntry:
     """Return the entry of an answer: with its payload, or with InvalidPayloadError if it does not fit the type."""
     try:
         drive.engine.values.read(payload, type)
-    except ValidationError as error:
-        message = f"the answer does not fit the type that the flow asks for: {fit_error(error)}"
+    except Exception as error:  # noqa: BLE001  # a validator of the application may raise whatever it likes
+        raised = f"{error.__class__.__name__}: {message_of(error)}"
+        unfit = fit_error(error) if isinstance(error, ValidationError) else raised
+        message = f"the answer does not fit the type that the flow asks for: {unfit}"
         record = {"type": "InvalidPayloadError", "message": message}
         return error_entry(record, kind="interrupt", endTime=drive.engine.clock.now())
     return result_entry(payload, kind="interrupt", endTime=drive.engine.clock.now())

@@ -7,13 +7,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from firestore_flowstate.flows import FlowFailedError, Flows, Run, closing, current_run, current_step
+from firestore_flowstate.flows import FlowFailedError, Flows, Run, budget, closing, current_run, current_step
 from firestore_flowstate.flows.budget import Budget
 from firestore_flowstate.flows.record import record_of
 from firestore_flowstate.testing.virtual_clock import VirtualClock
@@ -23,6 +23,14 @@ from tests.flows.test_waits import blocked
 
 async def echo(value: Any) -> Any:
     return value
+
+
+class NoTasks:
+    """A queue that loses all tasks, so that nothing is driven but by the tests."""
+
+    async def dispatch(self, id: str, *, wake: str, at: Any = None) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 @pytest.mark.parametrize(("seconds", "margin"), [(None, 8.0), (300, 8.0), (6, 6.0)])
@@ -149,6 +157,146 @@ async def test_a_handover_without_a_result_is_fruitless(store: CountingStore) ->
     await flows.close()
 
     assert record_of(await store.load("x")).fruitless
+
+
+@pytest.mark.parametrize("how", ["cancelled", "returned", "timed out", "cannot be stored", "handed over"])
+async def test_a_step_that_wants_another_one_does_not_keep_the_drive(store: CountingStore, how: str) -> None:
+    """The inner step may not begin any more, so the outer one cannot end: it is not awaited."""
+    flows = Flows(store, dispatcher=NoTasks())
+
+    async def outer() -> int:
+        await asyncio.sleep(0.2)
+        inner: int = await current_run().step("inner", echo, 7)
+        return inner
+
+    async def unstorable() -> object:
+        return object()
+
+    @flows.flow(timeout=timedelta(seconds=0.1) if how == "timed out" else timedelta(days=1))
+    async def nested(run: Run) -> int:
+        step = asyncio.create_task(run.step("outer", outer))
+        if how == "returned":
+            await asyncio.sleep(0.1)
+            return 5
+        if how == "cannot be stored":
+            await asyncio.gather(step, run.step("unstorable", unstorable))
+        return await step
+
+    await flows.start(nested, id="x")
+    drive = asyncio.create_task(flows.drive("x"))
+    await asyncio.sleep(0.1)
+    if how == "cancelled":
+        await flows.cancel("x")
+    elif how == "handed over":
+        await flows.close()
+    endings = {"returned": "done", "cannot be stored": "failed", "handed over": "handed over"}
+    assert endings.get(how, "cancelled") == await asyncio.wait_for(drive, 60)
+    if how == "handed over":
+        assert "done" == await flows.drive("x")
+        assert 7 == await flows.result("x")
+
+
+async def test_a_step_at_most_once_that_did_not_begin_begins_later(store: CountingStore) -> None:
+    """A drive that ends just before the step does not leave its intent: nobody would begin the step again."""
+    flows = Flows(store, dispatcher=NoTasks())
+    charged: list[int] = []
+    began = asyncio.Event()
+
+    async def slow() -> None:
+        began.set()
+        await asyncio.sleep(0.2)
+
+    @flows.flow
+    async def charging(run: Run) -> int:
+        await run.step("slow", slow)
+        return await run.options(at_most_once=True).step("charge", charge)
+
+    async def charge() -> int:
+        charged.append(1)
+        return 3
+
+    await flows.start(charging, id="x")
+    drive = asyncio.create_task(flows.drive("x"))
+    await began.wait()
+    await flows.close()
+
+    assert "handed over" == await drive
+    assert [] == record_of(await store.load("x")).intents
+    assert "done" == await flows.drive("x")
+    assert [1] == charged
+
+
+async def test_a_handover_takes_back_an_intent_that_is_stored(store: CountingStore) -> None:
+    """The process may be told to end while the intent is on its way to the store."""
+    flows = Flows(store, dispatcher=NoTasks())
+    charged: list[int] = []
+
+    @flows.flow
+    async def charging(run: Run) -> None:
+        await run.options(at_most_once=True).step("charge", charged.append, 1)
+
+    async def close_meanwhile(update: Callable[[], Awaitable[str]]) -> str:
+        flows._hand_over()
+        version = await update()
+        await asyncio.sleep(0)  # in which the drive learns of it
+        return version
+
+    await flows.start(charging, id="x")
+    store.faults[2] = close_meanwhile  # the first update is the claim
+    assert "handed over" == await flows.drive("x")
+    await flows.close()
+    assert [] == record_of(await store.load("x")).intents
+    assert "done" == await flows.drive("x")
+    assert [1] == charged
+
+
+@pytest.mark.parametrize("how", ["handed over", "cancelled", "returned"])
+async def test_steps_are_awaited_for_the_margin_of_the_budget(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """After it the run is left to its lease, whatever is to become of it, since the request ends then."""
+    monkeypatch.setattr(budget, "_LEAST_MARGIN_SECONDS", 0.5)
+    monkeypatch.setattr(budget, "_CLOSING_MARGIN_SECONDS", 0.0)
+    flows = Flows(store, dispatcher=NoTasks())
+
+    async def slow() -> None:
+        await asyncio.sleep(60)
+
+    @flows.flow
+    async def lingering(run: Run) -> None:
+        step = asyncio.create_task(run.step("slow", slow))
+        await asyncio.sleep(0.05)
+        if how != "returned":
+            await step
+
+    await flows.start(lingering, id="x")
+    drive = asyncio.create_task(flows.drive("x", budget=1))
+    await asyncio.sleep(0.2)
+    if how == "cancelled":
+        await flows.cancel("x")
+    assert "busy" == await asyncio.wait_for(drive, 30)
+
+
+async def test_a_step_that_ends_within_the_margin_is_recorded(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the budget gives a step in flight the whole margin, not the 8 seconds of a process that is to end."""
+    monkeypatch.setattr(budget, "_LEAST_MARGIN_SECONDS", 20.0)
+    monkeypatch.setattr(budget, "_CLOSING_MARGIN_SECONDS", 0.0)
+    flows = Flows(store, dispatcher=NoTasks())
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        await run.step("work", work)
+        await run.step("next", work)
+
+    async def work() -> None:
+        await asyncio.sleep(0.5)
+
+    await flows.start(working, id="x")
+
+    assert "handed over" == await flows.drive("x", budget=20.1)
+    assert {"work"} == set((await store.load("x")).cache)
 
 
 async def test_sigterm_hands_over_before_the_handler_that_is_there(store: CountingStore) -> None:

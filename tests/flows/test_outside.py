@@ -21,6 +21,7 @@ from firestore_flowstate import (
     FlowStateQuery,
     FlowStateSettings,
     MemoryFlowStateStore,
+    StoreUnavailableError,
 )
 from firestore_flowstate.flows import (
     FlowCancelledError,
@@ -238,6 +239,43 @@ async def test_a_cancelled_parent_cancels_its_open_children(flows: Flows, store:
     assert "wakeAt" not in state.model_extra
     children = await store.list_summaries(FlowStateQuery(where={"parent": "x"}))
     assert ["child"] == [summary.id for summary in children.summaries]
+
+
+@pytest.mark.parametrize("outcome", ["stored", "unknown"])
+async def test_a_child_that_is_being_created_is_cancelled_with_its_parent(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """The reply of the store comes after the cancellation, or never."""
+    flows = Flows(store)
+    is_created = asyncio.Event()
+    create = store.create
+
+    async def create_slowly(id: str, state: Any, **options: Any) -> None:
+        await create(id, state, **options)
+        if id == "child":
+            is_created.set()
+            await asyncio.sleep(0.2)
+            if outcome == "unknown":
+                raise StoreUnavailableError("lost", outcome_unknown=True)
+
+    monkeypatch.setattr(store, "create", create_slowly)
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("ask", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        return await run.child("c", asking, id="child")
+
+    handle = await flows.start(parent, id="x")
+    await is_created.wait()
+    await handle.cancel("enough")
+    with pytest.raises(FlowCancelledError):
+        await handle.result(timeout=30)
+    with pytest.raises(FlowCancelledError):
+        await flows.result("child", timeout=30)
+    await flows.close()
 
 
 async def test_a_cancelled_run_cancels_a_long_chain_of_children(flows: Flows, store: CountingStore) -> None:

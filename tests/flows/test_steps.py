@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -17,6 +18,7 @@ from firestore_flowstate.flows import (
     StepFailedError,
     current_run,
     current_step,
+    engine,
 )
 from tests.flows.counting_store import CountingStore
 
@@ -228,6 +230,21 @@ async def test_a_timeout_counts_what_an_attempt_works(
             return error.error_type
 
     assert ending == await flows.run(working)
+
+
+async def test_a_timeout_does_not_count_the_wait_for_a_thread(flows: Flows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that is not async and has not begun has not taken any time."""
+    monkeypatch.setattr(engine, "_STEP_THREADS", 1)
+
+    def work(number: int) -> int:
+        time.sleep(0.4)
+        return number
+
+    @flows.flow
+    async def working(run: Run) -> list[int]:
+        return await run.options(timeout=1.2).map("work", work, range(5))
+
+    assert [0, 1, 2, 3, 4] == await flows.run(working)
 
 
 async def test_map_keeps_the_order_of_its_items(flows: Flows, store: CountingStore) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from typing_extensions import TypedDict
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
@@ -28,12 +30,34 @@ class Approval(BaseModel):
     ok: bool
 
 
+class Fussy(BaseModel):
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        known: dict[str, str] = {}
+        return known[name]
+
+
+async def echo(value: str) -> str:
+    return value
+
+
 async def blocked(store: CountingStore, id: str, *, on: str | None = None) -> None:
     """Return when the run is suspended, on this step if one is given."""
     while True:
         state = await store.load(id)
         is_suspended = state.status == "blocked" and "owner" not in state.operation.metadata["run"]
         if is_suspended and on in (None, state.blocked_on_step.name):
+            return
+        await asyncio.sleep(0.001)
+
+
+async def asked(store: CountingStore, id: str) -> None:
+    """Return when the stored run shows an interrupt, suspended or not."""
+    while True:
+        if (await store.load(id)).blocked_on_step is not None:
             return
         await asyncio.sleep(0.001)
 
@@ -336,6 +360,80 @@ async def test_interrupts_in_branches_suspend_together(flows: Flows, store: Coun
     await flows.resume("x", 2)
 
     assert [1, 2] == await handle.result(timeout=5)
+
+
+async def test_an_interrupt_that_the_function_has_cancelled_takes_no_answer(flows: Flows, store: CountingStore) -> None:
+    """An answer without the name of a step goes to the one that is open, also before the run is suspended."""
+    is_answered = asyncio.Event()
+
+    @flows.flow
+    async def asking(run: Run) -> str:
+        first = asyncio.create_task(run.interrupt("first", str))
+        await run.step("reach", asyncio.sleep, 0)
+        first.cancel()
+        answer, _ = await asyncio.gather(run.interrupt("second", str), run.step("linger", is_answered.wait))
+        return answer
+
+    handle = await flows.start(asking, id="x")
+    await asked(store, "x")
+    await flows.resume("x", "yes")
+    is_answered.set()
+
+    assert "yes" == await handle.result(timeout=30)
+
+
+@pytest.mark.parametrize("waits", ["sleep", "interrupt"])
+async def test_a_wait_that_ends_while_it_is_cancelled_does_not_stop_the_run(
+    flows: Flows, store: CountingStore, waits: str
+) -> None:
+    """Its result is recorded, and nobody asks for it: results that come later are handed out all the same."""
+    wait: asyncio.Task[Any] | None = None
+
+    async def cancel_meanwhile(update: Callable[[], Awaitable[str]]) -> str:
+        assert wait is not None
+        wait.cancel()
+        await asyncio.sleep(0)
+        return await update()
+
+    @flows.flow
+    async def cancelling(run: Run) -> str:
+        nonlocal wait
+        if waits == "interrupt":  # its end is stored before the function learns of it
+            wait = asyncio.create_task(run.interrupt("wait", str, timeout=0.05))
+            store.faults[store.updates + 1] = cancel_meanwhile
+        else:
+            wait = asyncio.create_task(run.sleep("wait", 0.1))
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.15, wait.cancel)
+            loop.call_later(0.05, time.sleep, 0.2)  # both times are over in one pass of the loop
+        await asyncio.wait([wait])
+        result: str = await run.step("work", echo, "worked")
+        return result
+
+    assert "worked" == await asyncio.wait_for(flows.run(cancelling, id="x"), 30)
+    assert "wait" in (await store.load("x")).cache
+
+
+async def test_a_validator_may_raise_what_it_likes(flows: Flows, store: CountingStore) -> None:
+    """The answer does not fit then, whether it comes to the drive that asks or to a later one."""
+    is_answered = asyncio.Event()
+
+    @flows.flow
+    async def asking(run: Run) -> str:
+        lingering = asyncio.create_task(run.step("linger", is_answered.wait))
+        try:
+            await run.interrupt("ask", Fussy)
+        except InvalidPayloadError as error:
+            await lingering
+            return str(error)
+        return ""
+
+    handle = await flows.start(asking, id="x")
+    await asked(store, "x")
+    await flows.resume("x", {"name": "ada"})
+    is_answered.set()
+
+    assert "KeyError: 'ada'" in await handle.result(timeout=30)
 
 
 async def test_a_child_gives_its_result(flows: Flows, store: CountingStore) -> None:
