@@ -17,7 +17,7 @@ from firestore_flowstate.errors import shown
 
 from .clock import Clock
 from .dispatch import Dispatcher
-from .dispatch.wake_names import early_name, wake_name
+from .dispatch.wake_names import early_name, later_name, wake_name
 from .errors import UnknownFlowError
 from .flow import Flow
 from .json_round_trip import Values
@@ -33,6 +33,8 @@ _STEP_THREADS: Final = 32
 """How many synchronous steps of a process run at once; asyncio's own pool has as many at most."""
 _DELIVERY_MILLISECONDS: Final = 1_000
 """More than a queue needs from the time of a task until its handler is called."""
+_ENDING_MILLISECONDS: Final = 10_000
+"""How long a process goes on after SIGTERM: platforms end it after this time."""
 _LAST_MOMENT: Final = 253_402_300_799_999
 """The last moment that `datetime` can hold, at the end of the year 9999, in milliseconds since the epoch."""
 
@@ -57,7 +59,7 @@ class Engine:
             `drives`.
         wakers: What to call when this process has written to a run, by the id of the run.
         drives_here: Drives a claimed run in this process; None: the dispatcher is one that others share.
-        is_closing: Whether the runs that are driven here are being handed over.
+        is_closing: Whether the runs that are driven here are being handed over. Meanwhile none is claimed.
         workers: How many workers look for runs that are due.
         parked: The futures of functions that called the run on and on after its end, and that now wait for ever.
         leftovers: Tasks of functions that did not end when they were cancelled. They are kept here, since an event loop
@@ -171,6 +173,21 @@ class Engine:
         early = max(0, wake - self.clock.now())
         at = datetime.fromtimestamp((wake + early + max(early, _DELIVERY_MILLISECONDS)) / 1000, timezone.utc)
         await self.dispatcher.dispatch(id, wake=early_name(wake), at=at)
+
+    async def dispatch_elsewhere(self, id: str, wake: int | None) -> None:
+        """Have a run that is due driven when this process, which is to end, has ended: in 10 to 20 s.
+
+        The task that was delivered here has used up the name of the wake time, and a process that is to end may be
+        asked more than once. So the name has the moment, of which there is one in 10 s.
+
+        Args:
+            id: The id of the run.
+            wake: The wake time, in milliseconds since the epoch; None: none is stored.
+        """
+        now = self.clock.now()
+        at = (now // _ENDING_MILLISECONDS + 2) * _ENDING_MILLISECONDS
+        moment = datetime.fromtimestamp(at / 1000, timezone.utc)
+        await self.dispatcher.dispatch(id, wake=later_name(now if wake is None else wake, at), at=moment)
 
     async def woken(self, id: str, wake: int | None) -> None:
         """Have a run looked at that this process has written to: by its drive here, and by a new drive.

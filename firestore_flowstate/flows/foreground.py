@@ -6,6 +6,7 @@ from typing import Any
 
 from . import results
 from .engine import Engine
+from .releasing import release
 from .running import drive_here, follow_up
 from .starting import Start, create_or_join
 
@@ -18,6 +19,9 @@ async def run(engine: Engine, start: Start) -> Any:
         FlowCancelledError: The run was cancelled.
     """
     claimed = await create_or_join(engine, start, here=True)
+    if claimed is not None and engine.is_closing:
+        await release(engine, claimed)
+        claimed = None
     if claimed is None:
         return await results.result(engine, start.id)
     outcome, driven = await drive_here(engine, claimed)

@@ -16,7 +16,8 @@ from .image import image_of
 from .knocking import finish_todo
 from .lease import Claim
 from .readiness import claimable_at, look_at
-from .record import ended_of, record_of
+from .record import ended_of, record_of, wake_at
+from .releasing import release
 
 
 async def drive(engine: Engine, id: str, *, budget: float | None = None) -> DriveOutcome:
@@ -32,6 +33,8 @@ async def drive(engine: Engine, id: str, *, budget: float | None = None) -> Driv
 
 async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
     """Claim the run if it is due, and return the claim; otherwise return why there is none.
+
+    A process that is to end claims nothing: the dispatcher is told to have the run driven elsewhere.
 
     Raises:
         UnknownFlowError: This process does not know the flow of the run. Nothing was claimed.
@@ -57,6 +60,9 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
                 if look.soon and engine.drives_here is None:  # a queue, whose clock may be another one
                     await engine.dispatch_again(id, look.at)
             return look.what
+        if engine.is_closing:
+            await engine.dispatch_elsewhere(id, wake_at(state))
+            return "handed over"
         claimed = await claim(engine, id, state, flow, token, copier=copier)
         if isinstance(claimed, Claim):
             return claimed
@@ -66,6 +72,8 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
 
 async def drive_claimed(engine: Engine, claimed: Claim, *, budget: float | None = None) -> DriveOutcome:
     """Drive a run that this process has claimed, and do what follows from how the drive ends."""
+    if engine.is_closing:
+        return await release(engine, claimed)
     outcome, drive = await drive_here(engine, claimed, budget=budget)
     await follow_up(engine, drive, outcome)
     return outcome

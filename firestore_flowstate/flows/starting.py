@@ -62,15 +62,16 @@ async def create(engine: Engine, start: Start, *, here: bool | None = None) -> C
     Args:
         engine: What all drives share.
         start: What the run starts with.
-        here: True: claim the run for the caller. None: the dispatcher has it driven.
+        here: True: claim the run for the caller, unless this process is to end. None: the dispatcher has it driven.
 
     Raises:
         FlowStateExistsError: There is a state with this id.
     """
     engine.check_process()
-    if here:
+    if here and not engine.is_closing:
         return await _create_claimed(engine, start)
-    if engine.drives_here is not None and start.flow is not None and not start.delay:
+    is_now = start.flow is not None and not start.delay and not engine.is_closing
+    if engine.drives_here is not None and is_now:
         engine.drives_here(await _create_claimed(engine, start))
         return None
     wake = engine.clock.now() + start.delay

@@ -18,6 +18,7 @@ from .engine import LOG, Engine
 from .final import DriveOutcome
 from .lease import Claim
 from .record import wake_in
+from .releasing import release
 from .running import drive_claimed, take
 
 _OVERDUE_MILLISECONDS: Final = 10_000
@@ -104,14 +105,16 @@ class Worker:
         try:
             await asyncio.sleep(random.uniform(0, self._poll))  # noqa: S311  # as above
             while True:
+                if self._engine.is_closing:  # what is driven here is handed over, and nothing more is claimed
+                    self._next.clear()
                 try:
-                    if not self._next:
+                    if not self._next and not self._engine.is_closing:
                         self._next = await self._look()
                 except FlowStateError as error:
                     LOG.warning("The worker cannot read which runs are due, and tries again: %s", error)
                 if not self._next:
                     await asyncio.sleep(self._poll)
-                while self._next:
+                while self._next and not self._engine.is_closing:
                     if len(self._drives) < self._at_once and self._claims < self._most_claims:
                         self._begin(self._next.popleft())
                     else:
@@ -151,8 +154,7 @@ class Worker:
         try:
             taken = await self._take(id)
             if isinstance(taken, Claim):
-                # What is claimed while the worker closes is handed over before a step of it begins.
-                await drive_claimed(self._engine, taken, budget=0 if self._is_closing else None)
+                await (release if self._is_closing else drive_claimed)(self._engine, taken)
         except BackendError as error:
             LOG.warning("The run %r cannot be driven now: %s", id, error)
         except FlowStateError:

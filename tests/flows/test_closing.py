@@ -299,6 +299,111 @@ async def test_a_step_that_ends_within_the_margin_is_recorded(
     assert {"work"} == set((await store.load("x")).cache)
 
 
+class Queue:
+    """A dispatcher that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.tasks: list[tuple[str, datetime | None]] = []
+
+    async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+        """Note the name of the task, and its time."""
+        self.tasks.append((wake, at))
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+async def test_a_delivery_to_a_process_that_is_to_end_claims_nothing(store: CountingStore) -> None:
+    """The run stays as it is, and the queue gets a task of another name, for when the process has ended."""
+    queue = Queue()
+    flows = Flows(store, dispatcher=queue)
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return 1
+
+    await flows.start(one, id="x")
+    flows._hand_over()  # what the handler of SIGTERM does
+    writes = len(store.writes)
+
+    assert ["handed over"] * 15 == [await flows.drive("x") for _ in range(15)]
+    assert writes == len(store.writes)
+    (first, _), (second, at), *_ = queue.tasks
+    assert first != second
+    assert at is not None
+    assert 9 < at.timestamp() - time.time() <= 20
+    other = Flows(store, dispatcher=Nobody())
+    other._engine.flows.update(flows._engine.flows)
+    assert "done" == await other.drive("x")
+
+
+@pytest.mark.parametrize("how", ["start", "run"])
+async def test_what_is_started_in_a_process_that_is_to_end_is_left_to_others(store: CountingStore, how: str) -> None:
+    """It is stored as due, without a claim."""
+    flows, other = Flows(store), Flows(store, dispatcher=Nobody())
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return 1
+
+    other._engine.flows.update(flows._engine.flows)
+    flows._hand_over()  # what the handler of SIGTERM does
+    starting = asyncio.ensure_future(flows.start(one, id="x") if how == "start" else flows.run(one, id="x"))
+    while (stored := await store.load("x")) is None:  # noqa: ASYNC110  # no event tells of it
+        await asyncio.sleep(0.001)
+    record = record_of(stored)
+
+    assert (None, 0, False) == (record.owner, record.drives, record.fruitless)
+    assert "done" == await other.drive("x")
+    outcome = await asyncio.wait_for(starting, 5)
+    assert 1 == (await outcome.result(timeout=5) if how == "start" else outcome)
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "an answer", "a takeover", "a deletion"])
+async def test_a_run_that_is_claimed_when_the_process_is_told_to_end_is_given_back(
+    store: CountingStore, meanwhile: str
+) -> None:
+    """Its function is not called, and that does not count as a drive that recorded nothing."""
+    queue, called = Queue(), list[str]()
+    flows = Flows(store, dispatcher=queue)
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        called.append(run.id)
+        return await run.interrupt("a", int)
+
+    async def told(write: Callable[[], Any]) -> str:
+        version: str = await write()
+        flows._hand_over()  # what the handler of SIGTERM does
+        store.faults.clear()
+        if meanwhile == "an answer":
+            await flows.resume("x", 7, step="a")
+        elif meanwhile == "a takeover":
+            state = await store.load("x")
+            state.operation.metadata["run"]["owner"] = "another"
+            await store.store.save("x", state)
+        elif meanwhile == "a deletion":
+            await store.store.delete("x")
+        return version
+
+    await flows.start(one, id="x")
+    store.faults = {store.updates + 1: told}
+    outcome = await flows.drive("x")
+    stored = await store.load("x")
+
+    assert [] == called
+    if meanwhile == "a deletion":
+        assert ("missing", None) == (outcome, stored)
+    elif meanwhile == "a takeover":
+        assert ("busy", "another") == (outcome, record_of(stored).owner)
+    else:
+        record = record_of(stored)
+        assert ("handed over", None, False, 0) == (outcome, record.owner, record.fruitless, record.recoveries)
+        assert stored.executions[-1].end_time is not None
+        assert queue.tasks[-1][0].startswith(f"{stored.model_extra['wakeAt']}-")
+        assert (meanwhile == "an answer") == ("a" in stored.events_triggered)
+
+
 async def test_sigterm_hands_over_before_the_handler_that_is_there(store: CountingStore) -> None:
     """That handler is called afterwards, and put back at the end."""
     called: list[int] = []

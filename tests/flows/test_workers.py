@@ -134,3 +134,49 @@ async def test_a_run_that_is_claimed_while_the_worker_closes_is_handed_over() ->
     assert [] == began
     assert stored is not None
     assert record_of(stored).owner is None
+    assert not record_of(stored).fruitless
+
+
+async def test_a_worker_begins_nothing_more_when_its_process_is_to_end(store: FarStore) -> None:
+    """From a SIGTERM on it neither looks nor claims, and it goes on if the flows are entered again."""
+    flows, ran = Flows(store, dispatcher=Nobody()), list[str]()
+
+    @flows.flow
+    async def one(run: Run) -> None:
+        ran.append(run.id)
+
+    async with flows, flows.worker(poll=0.01):
+        flows._hand_over()  # what the handler of SIGTERM does
+        await make_due(store, 5)
+        await asyncio.sleep(0.1)  # in which it would look several times
+        begun = [*ran]
+        async with flows:
+            while len(ran) < 5:  # noqa: ASYNC110  # the worker fills it
+                await asyncio.sleep(0.01)
+
+    assert [] == begun
+
+
+async def test_what_a_worker_has_found_is_left_when_its_process_is_to_end(store: FarStore) -> None:
+    """Runs that it has found and not begun are not claimed, and those that it drives are handed over once."""
+    flows, began = Flows(store, dispatcher=Nobody()), asyncio.Event()
+    ran = Counter[str]()
+
+    @flows.flow
+    async def one(run: Run) -> None:
+        ran[run.id] += 1
+        began.set()
+        await run.step("long", asyncio.sleep, 0.05)
+        await run.step("next", asyncio.sleep, 0)
+
+    await make_due(store, 20)
+    async with flows, flows.worker(at_once=4, poll=0.01):
+        await asyncio.wait_for(began.wait(), 5)
+        flows._hand_over()  # what the handler of SIGTERM does
+        await asyncio.sleep(0.2)  # in which the drives are handed over, and their runs are due again
+    states = [state for number in range(20) if (state := await store.load(f"x{number}")) is not None]
+
+    assert 20 == len(states)
+    assert 4 >= len(ran)
+    assert {1} == set(ran.values())
+    assert not any(record_of(state).fruitless or record_of(state).owner for state in states)

@@ -40,6 +40,11 @@ def early_name(wake_at: int) -> str:
     return f"{wake_at}-e"
 
 
+def later_name(wake_at: int, at: int) -> str:
+    """Return the name under which a run is woken once more at `at`, since the process that was asked is to end."""
+    return f"{wake_at}-c{at}"
+
+
 def task_name(id: str, wake: str) -> str:
     """Return the name of the task that wakes the run: a hash, since queues want names that are spread evenly."""
     return hashlib.sha256(f"{id}\n{wake}".encode()).hexdigest()[:40]

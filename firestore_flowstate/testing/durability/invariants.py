@@ -10,8 +10,8 @@
 8. No step begins while a result that the function has seen is not stored.
 9. A drive writes nothing after its final write.
 10. A run that has ended has no owner and no waits, and a ``wakeAt`` only if something is left to do.
-12. For each wake time there is one name of a task, one more for each power of two minutes that the run is late, and
-    one for a delivery that comes shortly before it.
+12. For each wake time there is one name of a task, one more for each power of two minutes that the run is late, one for
+    a delivery that comes shortly before it, and one for each 10 s in which it is delivered to a process that is to end.
 
 Number 11, that a value which the store refuses changes nothing else, needs a store that refuses: it is a test of its
 own, in `endings`.
@@ -215,7 +215,7 @@ class _Run:
             wake, _, kind = task["wake"].partition("-")
             names.setdefault(wake, set()).add(kind)
         for wake, kinds in names.items():
-            hops = {int(kind) for kind in kinds if not kind.startswith(("s", "e"))}
+            hops = {int(kind) for kind in kinds if not kind.startswith(("s", "e", "c"))}
             if len(hops) > 1 and hops != set(range(min(hops), max(hops) + 1)):
                 yield f"12: the wake time {wake} has tasks of the names {sorted(kinds)}"
 
