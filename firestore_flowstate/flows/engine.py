@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -23,14 +22,13 @@ from .flow import Flow
 from .json_round_trip import Values
 from .lease import Claim
 from .retry import Retry
+from .step_threads import StepThreads
 from .telemetry import Telemetry
 
 if TYPE_CHECKING:
     from .driving import Drive
 
 LOG: Final = logging.getLogger("firestore_flowstate.flows")
-_STEP_THREADS: Final = 32
-"""How many synchronous steps of a process run at once; asyncio's own pool has as many at most."""
 _DELIVERY_MILLISECONDS: Final = 1_000
 """More than a queue needs from the time of a task until its handler is called."""
 _ENDING_MILLISECONDS: Final = 10_000
@@ -58,6 +56,7 @@ class Engine:
         claiming: The ids of the runs that this process is claiming, by a key for each claim, until the drive is in
             `drives`.
         wakers: What to call when this process has written to a run, by the id of the run.
+        pool: The threads of synchronous steps.
         drives_here: Drives a claimed run in this process; None: the dispatcher is one that others share.
         is_closing: Whether the runs that are driven here are being handed over. Meanwhile none is claimed.
         workers: How many workers look for runs that are due.
@@ -81,10 +80,10 @@ class Engine:
     wakers: dict[str, set[Callable[[], None]]] = field(default_factory=dict)
     leftovers: set[asyncio.Task[Any]] = field(default_factory=set)
     parked: set[asyncio.Future[None]] = field(default_factory=set)
+    pool: StepThreads = field(default_factory=StepThreads)
     drives_here: Callable[[Claim], None] | None = None
     is_closing: bool = False
     workers: int = 0
-    _pool: ThreadPoolExecutor | None = None
     _process: int = field(default_factory=os.getpid)
 
     def flow(self, name: str | None, *, id: str) -> Flow[Any, Any]:
@@ -103,18 +102,10 @@ class Engine:
             )
         return flow
 
-    @property
-    def pool(self) -> ThreadPoolExecutor:
-        """The threads of synchronous steps. Asyncio's default threads may all be busy with work of the application."""
-        self.check_process()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="flow-step")
-        return self._pool
-
     def check_process(self) -> None:
-        """In a forked child, forget the parent's drives and threads: the child has none of its tasks and threads."""
+        """In a forked child, forget the parent's drives: the child has none of its tasks."""
         if self._process != os.getpid():
-            self._process, self._pool = os.getpid(), None
+            self._process = os.getpid()
             self.drives.clear()
             self.claiming.clear()
             self.wakers.clear()
@@ -201,10 +192,8 @@ class Engine:
             await self.dispatch(id, wake)
 
     def close(self) -> None:
-        """Let the threads end when they have done what they do."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+        """Let the threads of steps end when they have done what was given to them."""
+        self.pool.close()
 
 
 def lease_in_milliseconds(lease: timedelta) -> int:

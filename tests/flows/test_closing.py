@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -402,6 +405,82 @@ async def test_a_run_that_is_claimed_when_the_process_is_told_to_end_is_given_ba
         assert stored.executions[-1].end_time is not None
         assert queue.tasks[-1][0].startswith(f"{stored.model_extra['wakeAt']}-")
         assert (meanwhile == "an answer") == ("a" in stored.events_triggered)
+
+
+async def test_closing_drops_no_step_that_waits_for_a_thread(store: CountingStore) -> None:
+    """Who awaits the drive has its steps run to their end, and the next call makes threads anew."""
+    go_on, calls = threading.Event(), threading.Semaphore(0)
+    flows = Flows(store, dispatcher=Nobody())
+
+    def work() -> int:
+        calls.release()
+        assert go_on.wait(60)
+        return 1
+
+    @flows.flow
+    async def many(run: Run) -> int:
+        return sum(await asyncio.gather(*(run.step("work", work) for _ in range(40))))
+
+    await flows.start(many, id="x")
+    drive = asyncio.ensure_future(flows.drive("x"))
+    await asyncio.to_thread(lambda: [calls.acquire(timeout=60) for _ in range(32)])
+    await flows.close()
+    go_on.set()
+
+    assert "handed over" == await drive
+    assert [{"value": 1}] * 40 == [{"value": entry.value} for entry in (await store.load("x")).cache.values()]
+    assert "done" == await flows.drive("x")
+    assert 40 == await flows.run(many, id="y")
+    await flows.close()
+
+
+async def test_a_step_gets_a_thread_though_another_thread_closes_them(flows: Flows) -> None:
+    """Flows may be used by several event loops, of which one closes."""
+    threads = flows._engine.pool
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    pools = iter([closed, threads.here()])
+    threads.here = lambda: next(pools)  # type: ignore[method-assign]  # as another thread closes them in between
+
+    assert 7 == await asyncio.get_running_loop().run_in_executor(threads, lambda: 7)
+
+
+ENDING = """
+import atexit, asyncio, threading, time
+from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate.flows import Flows, Run
+
+store = MemoryFlowStateStore()
+flows = Flows(store)
+begun = threading.Event()
+
+def hold() -> None:
+    begun.set()
+    time.sleep(1)  # the interpreter awaits this thread
+
+async def work(run: Run) -> None:
+    for _ in range(5):
+        await run.step("work", time.sleep, 0.1)
+
+@flows.flow
+async def long(run: Run) -> None:
+    await asyncio.gather(work(run), run.step("hold", hold))
+
+def tell() -> None:
+    state = asyncio.run(store.load("x"))
+    print(state.status, [key for key, entry in state.cache.items() if "error" in entry.model_extra])
+
+atexit.register(tell)
+flows.blocking.start(long, id="x")
+assert begun.wait(30)
+"""
+
+
+def test_a_step_that_gets_no_thread_since_the_interpreter_ends_is_not_recorded() -> None:
+    """The run is left to its lease, and does not fail."""
+    told = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60, check=False)
+
+    assert "running []\n" == told.stdout, told.stderr
 
 
 async def test_sigterm_hands_over_before_the_handler_that_is_there(store: CountingStore) -> None:

@@ -18,7 +18,7 @@ from firestore_flowstate.flows import (
     StepFailedError,
     current_run,
     current_step,
-    engine,
+    step_threads,
 )
 from tests.flows.counting_store import CountingStore
 
@@ -98,7 +98,7 @@ async def test_32_sync_steps_run_at_once(flows: Flows) -> None:
 
     await flows.start(many, id="x")
     await asyncio.to_thread(lambda: [inside.acquire(timeout=60) for _ in range(32)])
-    pool = flows._engine.pool
+    pool = flows._engine.pool.here()
 
     assert (32, 8) == (len(pool._threads), pool._work_queue.qsize())
     go_on.set()
@@ -234,7 +234,7 @@ async def test_a_timeout_counts_what_an_attempt_works(
 
 async def test_a_timeout_does_not_count_the_wait_for_a_thread(flows: Flows, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that is not async and has not begun has not taken any time."""
-    monkeypatch.setattr(engine, "_STEP_THREADS", 1)
+    monkeypatch.setattr(step_threads, "_THREADS", 1)
 
     def work(number: int) -> int:
         time.sleep(0.4)
