@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
@@ -12,7 +13,7 @@ from firestore_flowstate import UNSET, FlowState, FlowStateError, Unset
 
 from .flow import Flow
 from .flows import Flows
-from .flows_thread import FlowsThreads
+from .flows_thread import FlowsThread, FlowsThreads, ThreadEndedError
 from .handle import FlowHandle
 from .run import JsonScalar
 
@@ -131,24 +132,53 @@ class BlockingFlows:
     sweep = _call(Flows.sweep)
 
     def close(self) -> None:
-        """Hand over the runs that are driven here, and end the thread. The next call begins another thread."""
-        self._wait(self._flows.close())
-        self._threads.stop()
+        """Hand over the runs that are driven here, and end the thread. The next call begins another thread.
+
+        Calls of other threads that go on when the thread ends raise FlowStateError. If another thread closes already,
+        this awaits that.
+        """
+        thread = self._threads.here()
+        if not thread.may_close():
+            thread.join()
+            return
+        try:
+            self._wait(self._flows.close(), on=thread)
+        finally:
+            self._threads.leave(thread)
+            thread.stop()
+            self._flows._engine.is_closing = False  # also if this was interrupted
         self._flows._termination.unchain()  # which only the main thread can, if this is it
 
     def _wrapped(self) -> Flows:
         return self._flows
 
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self._threads.here().wait(coroutine)
-        coroutine.close()
-        raise FlowStateError(
-            "flows.blocking was used on a thread whose event loop is running, which it would block: await the method "
-            "of flows itself there"
-        )
+    def _wait(self, coroutine: Coroutine[Any, Any, T], *, on: FlowsThread | None = None) -> T:
+        """Wait for the coroutine on the thread; None: on the thread of this process, also if others close it meanwhile.
+
+        Raises:
+            FlowStateError: The thread was ended when the coroutine had begun. Or this thread has a running loop.
+        """
+        if _has_running_loop():
+            coroutine.close()
+            raise FlowStateError(
+                "flows.blocking was used on a thread whose event loop is running, which it would block: await the "
+                "method of flows itself there"
+            )
+        while True:
+            try:
+                thread = on or self._threads.here()
+                return thread.wait(coroutine)
+            except ThreadEndedError as ended:
+                if not ended.begun and on is None and not thread.is_over:
+                    self._threads.leave(thread)
+                    continue
+                if not ended.begun:
+                    coroutine.close()
+                error = _closed_error(thread)
+            except FlowStateError:
+                coroutine.close()  # if there is no thread for it; otherwise it has ended
+                raise
+            raise error
 
 
 class BlockingFlowHandle(Generic[_Result]):
@@ -175,17 +205,35 @@ class BlockingFlowHandle(Generic[_Result]):
     def watch(self) -> Iterator[FlowState]:
         """Yield the state now and after each change; see `FlowHandle.watch`."""
         states: AsyncIterator[FlowState] = self._handle.watch()
+        thread = self._blocking._threads.here()  # an iterator belongs to the event loop that it began on
         try:
-            while (state := self._wait(_next(states))) is not None:
+            while (state := self._blocking._wait(_next(states), on=thread)) is not None:
                 yield state
         finally:
-            self._wait(_end(states))
+            with suppress(FlowStateError):  # the end of the thread has closed it
+                self._blocking._wait(_end(states), on=thread)
 
     def _wrapped(self) -> FlowHandle[_Result]:
         return self._handle
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._blocking._wait(coroutine)
+
+
+def _has_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _closed_error(thread: FlowsThread) -> FlowStateError:
+    if thread.is_over:
+        return FlowStateError("the interpreter is ending, and has ended the thread that flows.blocking works on")
+    return FlowStateError(
+        "flows.blocking was closed by another thread while this call went on: look what is stored, and call again"
+    )
 
 
 async def _next(states: AsyncIterator[FlowState]) -> FlowState | None:

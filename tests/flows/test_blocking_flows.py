@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -74,3 +79,103 @@ def test_each_method_takes_what_the_awaited_one_does(blocking: type, awaited: ty
         assert [(each.name, each.kind, each.default) for each in theirs.values()] == [
             (each.name, each.kind, each.default) for each in ours.values()
         ], name
+
+
+def at_once(*functions: Callable[[], Any]) -> None:
+    """Call each function on a thread of its own, and await all; one that hangs fails the test."""
+    threads = [threading.Thread(target=function, daemon=True) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_threads_call_while_others_close(flows: Flows) -> None:
+    """Each call does its work, or is a FlowStateError. None hangs, and the flows can be used afterwards."""
+    outcomes, is_over = Counter[str](), threading.Event()
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return await run.step("one", lambda: 1)
+
+    def call(function: Callable[[], Any]) -> None:
+        while not is_over.is_set():
+            try:
+                outcomes.update([str(function())])
+            except FlowStateError as error:
+                outcomes.update(["closed" if "was closed" in str(error) else str(error)])
+            except BaseException as error:  # noqa: BLE001  # the test shows what it was
+                outcomes.update([repr(error)])
+
+    def close() -> None:
+        for _ in range(100):
+            flows.blocking.close()
+
+    def close_and_end() -> None:
+        at_once(close, close)
+        is_over.set()
+
+    state, run = (lambda: flows.blocking.handle("x").state()), (lambda: flows.blocking.run(one))
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads take turns between any two steps
+    try:
+        at_once(*[lambda: call(state)] * 4, *[lambda: call(run)] * 2, close_and_end)
+    finally:
+        sys.setswitchinterval(switching)
+
+    assert {*outcomes} <= {"None", "1", "closed"}
+    assert 1 == flows.blocking.run(one)
+
+
+def test_a_call_that_waits_when_another_thread_closes_is_an_error(flows: Flows) -> None:
+    """So is the next state of an iterator, whose event loop has ended."""
+
+    @flows.flow
+    async def asks(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    handle = flows.blocking.start(asks, id="x")
+    states = handle.watch()
+    assert "x" == next(states).flow_id
+
+    def wait() -> None:
+        with pytest.raises(FlowStateError, match="closed by another thread"):
+            handle.result()
+
+    def close() -> None:
+        while not flows.blocking._threads.here()._calls.waiting:
+            time.sleep(0.001)  # no event tells of it
+        flows.blocking.close()
+
+    at_once(wait, close)
+    with pytest.raises(FlowStateError, match="closed by another thread"):
+        list(states)
+    assert "x" == handle.state().flow_id
+
+
+AT_EXIT = """
+import atexit
+
+def call() -> None:
+    try:
+        print(flows.blocking.handle("x").state())
+    except FlowStateError as error:
+        print(error)
+
+atexit.register(call)  # before the package is imported, so that it is called after what ends the thread
+from firestore_flowstate import FlowStateError, MemoryFlowStateStore
+from firestore_flowstate.flows import Flows
+
+flows = Flows(MemoryFlowStateStore())
+flows.blocking.sweep()
+"""
+
+
+def test_a_call_at_exit_does_not_hang() -> None:
+    """After the end of the thread it is an error that says so."""
+    told = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=60, check=False)
+
+    assert "the interpreter is ending, and has ended the thread" in told.stdout
+    assert "" == told.stderr
