@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from .arguments import check_named
 from .clock import SystemClock
+from .dispatch.loop_timers import LoopTimers
 from .dispatch.queue_calls import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
 from .dispatch.queues import check_state, unseen_queue
 from .dispatch.session import QueueSession
@@ -67,7 +68,7 @@ class FirebaseTasks:
         self._queue = OnePerProcess(self._make_queue)
         self._threads = CallThreads()
         self._clock = SystemClock()
-        self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._timers = LoopTimers()
         self._sending: set[asyncio.Task[None]] = set()
 
     async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
@@ -83,7 +84,7 @@ class FirebaseTasks:
         elif (id, wake) not in self._timers:
             seconds = at.timestamp() - self._clock.now() / 1000
             loop = asyncio.get_running_loop()
-            self._timers[id, wake] = loop.call_later(seconds, lambda: self._on_time(id, wake))
+            self._timers.add((id, wake), lambda wake_up: loop.call_later(seconds, wake_up), lambda: self._begin(id))
 
     async def check(self) -> None:
         """Ask for the state of the function's queue, and change nothing.
@@ -100,9 +101,7 @@ class FirebaseTasks:
 
     async def close(self) -> None:
         """Drop the tasks that are kept back for the emulator, and close the connections of this process."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.cancel()
         here = [task for task in self._sending if task.get_loop() is asyncio.get_running_loop()]
         await asyncio.gather(*here, return_exceptions=True)
         queue = self._queue.drop()
@@ -190,8 +189,7 @@ class FirebaseTasks:
         queue._http_client = QueueSession(queue._credential)
         return queue
 
-    def _on_time(self, id: str, wake: str) -> None:
-        del self._timers[id, wake]
+    def _begin(self, id: str) -> None:
         task = asyncio.ensure_future(self._send(id))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)

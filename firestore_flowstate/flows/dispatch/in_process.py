@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from ..clock import Clock, Timer
+from ..clock import Clock
+from .loop_timers import LoopTimers
 
 _NEAR_SECONDS: Final = 60.0
 """If a worker runs here, runs that are due later than this get no timer: the worker finds them."""
@@ -34,7 +35,7 @@ class InProcess:
     def __init__(self, drive: Callable[[str], Awaitable[Any]], engine: Callable[[], Surroundings]) -> None:
         self._drive = drive
         self._engine = engine
-        self._timers: dict[tuple[str, str], Timer] = {}
+        self._timers = LoopTimers()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
@@ -48,13 +49,11 @@ class InProcess:
         seconds = at.timestamp() - engine.clock.now() / 1000
         if engine.workers and seconds > _NEAR_SECONDS:
             return  # a worker finds the run, and a timer for each run that sleeps would need memory
-        self._timers[id, wake] = engine.clock.call_later(seconds, lambda: self._on_time(id, wake))
+        self._timers.add((id, wake), lambda wake_up: engine.clock.call_later(seconds, wake_up), lambda: self.spawn(id))
 
     async def close(self) -> None:
         """Cancel the timers, and await the drives, which have been told to hand over."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.cancel()
         here = [task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()]
         await asyncio.gather(*here, return_exceptions=True)
 
@@ -68,7 +67,3 @@ class InProcess:
         task = asyncio.ensure_future(self._drive(id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _on_time(self, id: str, wake: str) -> None:
-        del self._timers[id, wake]
-        self.spawn(id)
