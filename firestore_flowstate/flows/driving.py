@@ -31,6 +31,7 @@ from .image import Image
 from .json_round_trip import fit_error
 from .keys import Scope
 from .lease import Lease
+from .other_loops import call_on
 from .run import Run
 from .stepping import InFlight
 from .waiting import Waits
@@ -322,11 +323,18 @@ class Drive:
 
     def poke(self) -> None:
         """Load the run, since somebody in this process has written to it. Any thread may call this."""
-        self.loop.call_soon_threadsafe(lambda: self.waits.spawn(self.checkpoint.look()) if not self.is_over else None)
+
+        def look() -> None:
+            if not self.is_over:
+                self.waits.spawn(self.checkpoint.look())
+
+        if not call_on(self.loop, look):
+            self.engine.forget(self)
 
     def hand_over(self) -> None:
         """Let no step begin, and hand the run over to another process. Any thread may call this."""
-        self.loop.call_soon_threadsafe(self._call_off)
+        if not call_on(self.loop, self._call_off):
+            self.engine.forget(self)
 
     def begin_to_hand_over(self) -> None:
         """Let no step begin from now on, and hand the run over when those in flight have ended."""

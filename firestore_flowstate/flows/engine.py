@@ -53,8 +53,8 @@ class Engine:
         values: What turns values into JSON and back.
         flows: The flows that this process knows, by name.
         drives: The drives that go on in this process, by the id of the run.
-        claiming: The ids of the runs that this process is claiming, by a key for each claim, until the drive is in
-            `drives`.
+        claiming: The ids of the runs that this process is claiming, with the event loop that does so, by a key for
+            each claim, until the drive is in `drives`.
         wakers: What to call when this process has written to a run, by the id of the run.
         pool: The threads of synchronous steps.
         drives_here: Drives a claimed run in this process; None: the dispatcher is one that others share.
@@ -76,7 +76,7 @@ class Engine:
     values: Values = field(default_factory=Values)
     flows: dict[str, Flow[Any, Any]] = field(default_factory=dict)
     drives: dict[str, Drive] = field(default_factory=dict)
-    claiming: dict[object, str] = field(default_factory=dict)
+    claiming: dict[object, tuple[str, asyncio.AbstractEventLoop]] = field(default_factory=dict)
     wakers: dict[str, set[Callable[[], None]]] = field(default_factory=dict)
     leftovers: set[asyncio.Task[Any]] = field(default_factory=set)
     parked: set[asyncio.Future[None]] = field(default_factory=set)
@@ -115,7 +115,7 @@ class Engine:
     def claims(self, id: str) -> Iterator[None]:
         """Note within this context that the process is claiming the run."""
         key = object()
-        self.claiming[key] = id
+        self.claiming[key] = id, asyncio.get_running_loop()
         try:
             yield
         finally:
@@ -123,7 +123,21 @@ class Engine:
 
     def has(self, id: str) -> bool:
         """Return whether this process drives the run, or is claiming it."""
-        return id in self.drives or id in list(self.claiming.values())
+        is_claiming = any(id == each and not loop.is_closed() for each, loop in list(self.claiming.values()))
+        return is_claiming or self.driven(id) is not None
+
+    def driven(self, id: str) -> Drive | None:
+        """Return the drive of the run in this process; None: there is none, or its event loop was closed under it."""
+        drive = self.drives.get(id)
+        if drive is not None and drive.loop.is_closed():
+            self.forget(drive)
+            return None
+        return drive
+
+    def forget(self, drive: Drive) -> None:
+        """Forget a drive whose event loop was closed. Nothing of it goes on, and its run is left to the lease."""
+        if self.drives.get(drive.id) is drive:
+            del self.drives[drive.id]
 
     def moved(self, id: str) -> None:
         """Tell those who wait in this process that it has written to the run."""
@@ -132,7 +146,7 @@ class Engine:
 
     def poke(self, id: str) -> None:
         """Have the drive of the run in this process, if there is one, load what is stored."""
-        drive = self.drives.get(id)
+        drive = self.driven(id)
         if drive is not None:
             drive.poke()
         self.moved(id)

@@ -8,12 +8,13 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine
 from itertools import count
 from typing import Any, Final, TypeAlias, TypeVar
 
 from firestore_flowstate import FlowStateError
+
+from .other_loops import call_on
 
 T = TypeVar("T")
 _Ended: TypeAlias = "queue.SimpleQueue[asyncio.Task[T] | None]"
@@ -80,13 +81,10 @@ class FlowsThread:
         # noted too late finds the loop closed, and nobody waits for ever.
         self._calls.waiting.add(ended)
         try:
-            _send(self.loop, begin, context=contextvars.copy_context())
-            task = ended.get()
-        except ThreadEndedError:
-            raise
+            is_sent = call_on(self.loop, begin, context=contextvars.copy_context())
+            task = ended.get() if is_sent else None
         except BaseException:  # such as KeyboardInterrupt while waiting
-            with suppress(ThreadEndedError):
-                _send(self.loop, lambda: [task.cancel() for task in tasks])
+            call_on(self.loop, lambda: [task.cancel() for task in tasks])
             raise
         finally:
             self._calls.waiting.discard(ended)
@@ -157,20 +155,6 @@ class _Calls:
         self.are_over = False
 
 
-def _send(
-    loop: asyncio.AbstractEventLoop, callback: Callable[[], object], *, context: contextvars.Context | None = None
-) -> None:
-    """Have the callback called on the loop.
-
-    Raises:
-        ThreadEndedError: The loop is closed.
-    """
-    try:
-        loop.call_soon_threadsafe(callback, context=context)
-    except RuntimeError:
-        raise ThreadEndedError(begun=False) from None
-
-
 def _serve(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
     asyncio.set_event_loop(loop)
     try:
@@ -190,6 +174,6 @@ def _serve(loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     if thread.is_alive() and not loop.is_closed():
-        loop.call_soon_threadsafe(loop.stop)
+        call_on(loop, loop.stop)
         if thread is not threading.current_thread():
             thread.join(_STOP_SECONDS)

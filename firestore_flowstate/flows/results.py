@@ -14,6 +14,7 @@ from firestore_flowstate import FlowResult, FlowState, FlowStateDecodeError, Flo
 from .engine import Engine
 from .errors import FlowCancelledError, FlowFailedError
 from .json_round_trip import fit_error
+from .other_loops import call_on
 from .record import Ended, ended_of
 
 _FIRST_POLL_SECONDS: Final = 0.1
@@ -126,13 +127,17 @@ def _moves(engine: Engine, id: str) -> Iterator[asyncio.Event]:
     moved, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def waker() -> None:
-        loop.call_soon_threadsafe(moved.set)
+        if not call_on(loop, moved.set):
+            forget()
+
+    def forget() -> None:
+        wakers = engine.wakers.get(id, set())
+        wakers.discard(waker)
+        if not wakers:
+            engine.wakers.pop(id, None)
 
     engine.wakers.setdefault(id, set()).add(waker)
     try:
         yield moved
     finally:
-        wakers = engine.wakers.get(id, set())
-        wakers.discard(waker)
-        if not wakers:
-            engine.wakers.pop(id, None)
+        forget()

@@ -131,7 +131,7 @@ class Worker:
         found: list[str] = []
         async for summary in _due(self._engine, self._engine.clock.now()):
             id = summary.id
-            if id not in self._drives and id not in self._engine.drives and id not in self._passed_over:
+            if id not in self._drives and self._engine.driven(id) is None and id not in self._passed_over:
                 found.append(id)
             if len(found) >= _PAGE:
                 break
@@ -190,6 +190,6 @@ class Worker:
     async def _end(self) -> None:
         self._is_closing = True
         for id in list(self._drives):
-            if (driven := self._engine.drives.get(id)) is not None:
+            if (driven := self._engine.driven(id)) is not None:
                 driven.hand_over()
         await end_in_time(self._drives.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -481,6 +482,73 @@ def test_a_step_that_gets_no_thread_since_the_interpreter_ends_is_not_recorded()
     told = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60, check=False)
 
     assert "running []\n" == told.stdout, told.stderr
+
+
+CLOSED_LOOP = """
+import asyncio, json, os, signal, threading
+from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate.flows import Flows, Run
+
+class Unwatched(MemoryFlowStateStore):
+    watch = None  # so that a result is awaited by polls, which this process's own writes wake
+
+store = Unwatched()
+flows = Flows(store)
+began, go_on, calls, told = threading.Semaphore(0), threading.Event(), [], []
+
+def work() -> None:
+    calls.append(1)
+    began.release()
+    assert go_on.wait(30)
+
+@flows.flow
+async def waits(run: Run) -> None:
+    await run.step("long", asyncio.sleep, 1000)
+
+@flows.flow
+async def works(run: Run) -> None:
+    await asyncio.gather(*(run.step("work", work) for _ in range(40)))
+
+async def first() -> None:
+    for id in "xyz":
+        tasks.append(asyncio.ensure_future((await flows.start(waits, id=id)).result()))
+    await flows.start(works, id="w")
+    while not began.acquire(blocking=False) or len(calls) < 32:
+        await asyncio.sleep(0.001)
+
+async def second() -> None:
+    await flows.cancel("x")
+    told.append((await store.load("x")).operation.metadata["inbox"]["cancel"])
+    told.append([flows._engine.has(id) for id in "xy"])
+    async with flows:
+        pass
+    told.append([*flows._engine.drives])
+    told.append("x" in flows._engine.wakers)
+
+tasks = []
+loop = asyncio.new_event_loop()
+loop.run_until_complete(first())
+loop.close()  # without an end of its tasks
+asyncio.run(second())
+go_on.set()
+for thread in threading.enumerate():
+    if thread.name.startswith("flow-step"):
+        thread.join(30)
+told.append(len(calls))
+signal.signal(signal.SIGTERM, lambda *_: told.append("terminated"))
+flows.blocking
+os.kill(os.getpid(), signal.SIGTERM)
+print(json.dumps(told))
+os._exit(0)
+"""
+
+
+def test_a_drive_whose_event_loop_was_closed_under_it_is_forgotten() -> None:
+    """Cancelling, closing and SIGTERM leave its run to the lease, and of its steps none begins any more."""
+    told = subprocess.run([sys.executable, "-c", CLOSED_LOOP], capture_output=True, text=True, timeout=60, check=False)
+
+    assert told.stdout, told.stderr
+    assert ["", [False, False], [], False, 32, "terminated"] == json.loads(told.stdout)
 
 
 async def test_sigterm_hands_over_before_the_handler_that_is_there(store: CountingStore) -> None:
