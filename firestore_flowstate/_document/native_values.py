@@ -152,10 +152,14 @@ def _write_map(message: Value, mapping: Mapping[Any, Any], path: str, depth: int
         raise _unstorable(path, f"nested more than {MAX_DEPTH} deep")
     message.map_value.SetInParent()
     fields = message.map_value.fields
-    for key, member in mapping.items():
+    # Asked by key, as the other layouts ask: the items of a mapping of the application's could be others.
+    for key, member in mapping.items() if type(mapping) is dict else ((key, mapping[key]) for key in mapping):
         member_path = f"{path}[{shown_key(key)}]"
-        down = down_to(check_key(key, member_path), member_path, names)
-        write_value(fields[key], member, member_path, depth + 1, names=down)
+        name = check_key(key, member_path)
+        if name in fields:  # to fill the entry again would lose the value of the other key, or put both together
+            raise _unstorable(member_path, f"the key {shown(name, 80)} is the same text as another one")
+        down = down_to(name, member_path, names)
+        write_value(fields[name], member, member_path, depth + 1, names=down)
 
 
 def _write_array(message: Value, members: list[Any] | tuple[Any, ...], path: str, depth: int, names: int) -> None:

@@ -300,7 +300,38 @@ FORMS: Final[Mapping[str, tuple[Any, Any]]] = {
 }
 """Values, and the JSON that they are stored as."""
 
+
+class _Repeating(Mapping[str, Any]):
+    """A mapping with several values by key, as the parameters of a URL have."""
+
+    def __init__(self, *items: tuple[str, Any]) -> None:
+        self._items = items
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key, _ in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, key: str) -> Any:
+        return next(value for own, value in self._items if own == key)
+
+
+class _Label(str):
+    """A text that equals no other one, not even of the same characters."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
 LOST: Final[Mapping[str, tuple[Any, str]]] = {
+    "a key that comes twice": ({"a": _Repeating(("tag", "b"), ("tag", "c"))}, '["a"]["tag"]'),
+    "a key that comes twice, with objects": (_Repeating(("tag", {"b": 1}), ("tag", {"c": 2})), '["tag"]'),
+    "a key that comes twice, with arrays": (_Repeating(("tag", [1]), ("tag", [2])), '["tag"]'),
+    "two keys of the same text": ({_Label("tag"): 1, _Label("tag"): 2}, '["tag"]'),
     "keys of a model that collapse": (Keyed(by_key={1: "a", "1": "b"}), '.by_key["1"]'),
     "secret of a model": (_Account(password=SecretStr("pw")), ".password"),
     "secret": ({"a": SecretStr("pw")}, '["a"]'),
