@@ -408,6 +408,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
 
         ``wakeAt`` is an unknown key of the state: the moment, in milliseconds since the epoch, from which somebody
         should look at the flow. A state without it, or whose ``wakeAt`` is not a number, is never due.
+        What cannot be read is left out, with a warning once for each, so that it holds up nothing behind it.
 
         ::
 

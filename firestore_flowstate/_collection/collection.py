@@ -89,7 +89,7 @@ class MixedLayoutsWarning:
 
 @dataclass
 class LeftOutWarning:
-    """Warns once of each flow state that `due` leaves out, since its head cannot be read, but of 1,000 at most."""
+    """Warns once of each flow state that `due` leaves out, since it cannot be read, but of 1,000 at most."""
 
     _warned: set[str] = field(default_factory=set)
 

@@ -20,6 +20,7 @@ from .._rpc.read_time import ReadTime
 from ..errors import FlowStateDecodeError
 from ..pages import FlowStateSummary
 from ..query import MAX_LIMIT
+from .reading import check_readable
 from .streams import share
 
 
@@ -118,7 +119,10 @@ class _Source:
             self._least = min(2 * count, MAX_LIMIT)
 
     def _summary(self, document: StoredDocument, now: datetime) -> FlowStateSummary | None:
-        """Return the summary; None if the state has expired, or its head cannot be read, which gives a warning.
+        """Return the summary; None if the state has expired, or it cannot be read, which gives a warning.
+
+        The settings may forbid to read it. It is left out then too, so that whoever may write to the collection cannot
+        hold up all that is due behind a document of theirs.
 
         None too for a native document that was found by its shard: that is an unknown key of its own.
         """
@@ -129,6 +133,7 @@ class _Source:
             collection.missing_ttl.saw(expire_at, now, path=collection.path)
             return None
         try:
+            check_readable(collection, document)
             return summary_of(document, reference_of=collection.reference_of)
         except FlowStateDecodeError as error:
             collection.left_out.leaves_out(document.id, error)

@@ -12,6 +12,7 @@ import pytest
 from firestore_flowstate import (
     CacheEntry,
     FirestoreFlowStateStore,
+    FlowResult,
     FlowState,
     FlowStateBatchError,
     FlowStateConflictError,
@@ -20,9 +21,12 @@ from firestore_flowstate import (
     FlowStateError,
     FlowStateQuery,
     FlowStateSettings,
+    FlowStateWarning,
+    Operation,
 )
 from firestore_flowstate.backup import export_states
 from firestore_flowstate.doctor import examine
+from firestore_flowstate.flows import Flows, Run
 from firestore_flowstate.testing import exactly
 from tests.support.raw_documents import RawCollection
 
@@ -111,6 +115,53 @@ async def test_the_rest_of_a_page_is_shown(flow_state_settings: FlowStateSetting
 
     assert (("flow",), ["other"]) == (page.skipped, [state.flow_id for state in page.flow_states])
     assert (("flow",), ["other"]) == (summaries.skipped, [summary.id for summary in summaries.summaries])
+
+
+@pytest.fixture
+async def due_flows(flow_state_settings: FlowStateSettings) -> None:
+    """A native document that is due before two encrypted ones, in the clear, with an error that is somebody else's."""
+    async with (
+        store_of(flow_state_settings, keys=KEYS) as encrypting,
+        store_of(flow_state_settings, layout="native") as store,
+    ):
+        for number, (id, writer) in enumerate({"forged": store, "a": encrypting, "b": encrypting}.items()):
+            state = FlowState.start(name="flow", flow_id=id)
+            state.wakeAt = number  # type: ignore[attr-defined]  # an unknown key
+            if id == "forged":
+                state.operation = Operation(name="flow", result=FlowResult(error="a forged text"))
+            await writer.save(id, state)
+
+
+@pytest.mark.usefixtures("due_flows")
+async def test_due_goes_past_them(flow_state_settings: FlowStateSettings) -> None:
+    """It leaves them out and warns of each once, naming it and nothing that it holds. What is due behind them comes."""
+    async with store_of(flow_state_settings, keys=KEYS) as store:
+        assert ["forged", "a", "b"] == [summary.id for summary in await store.due()]
+    async with store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store:
+        with pytest.warns(FlowStateWarning, match=r"'forged'.*never encrypted") as warned:
+            found = [[summary.id for summary in await store.due(limit=limit)] for limit in (1, 2, 100)]
+
+    assert [["a"], ["a", "b"], ["a", "b"]] == found
+    assert ["forged text" in str(warning.message) for warning in warned] == [False]
+
+
+@pytest.mark.usefixtures("due_flows")
+@pytest.mark.filterwarnings("ignore:due.. leaves a flow state out:firestore_flowstate.FlowStateWarning")
+async def test_a_sweep_goes_past_them(flow_state_settings: FlowStateSettings) -> None:
+    """A document that somebody has forged is not driven, and stops the sweep of no other run."""
+    before = RawCollection(flow_state_settings).read("forged")
+    async with (
+        store_of(flow_state_settings, keys=KEYS, require_encryption=True) as store,
+        Flows(store) as flows,
+    ):
+
+        @flows.flow
+        async def flow(run: Run) -> str:
+            return "ran"
+
+        assert 2 == await flows.sweep()
+        assert ["ran", "ran"] == [await flows.result(id, timeout=10) for id in ("a", "b")]
+    assert before == RawCollection(flow_state_settings).read("forged")
 
 
 @pytest.mark.parametrize("version", [False, True])
