@@ -20,6 +20,7 @@ from ._limits import check_collection_path
 from .codecs import PayloadCodec
 from .errors import shown
 
+MAX_REQUEST_BYTES: Final = 10 * 1024 * 1024  # https://firebase.google.com/docs/firestore/quotas
 EMULATOR_REQUEST_BYTES: Final = 4 * 1024 * 1024  # gRPC's default message limit, which the emulator keeps
 _PREFIX: Final = "FLOWSTATE_"
 _GOOGLES_PROJECT: Final = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT")
@@ -109,7 +110,7 @@ class FlowStateSettings(BaseSettings):
     expire_after: timedelta | None = None
     expire_when: Literal["finished", "always"] = "finished"
     compress_over: int = Field(default=4096, ge=0)
-    max_request_bytes: int = Field(default=10 * 1024 * 1024, ge=64 * 1024, le=10 * 1024 * 1024)
+    max_request_bytes: int = Field(default=MAX_REQUEST_BYTES, ge=64 * 1024, le=MAX_REQUEST_BYTES)
     keys: Mapping[str, str | Callable[[], bytes]] | None = Field(default=None, repr=False)
     current_key: str | None = None
     require_encryption: bool = False

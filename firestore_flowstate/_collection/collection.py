@@ -21,7 +21,7 @@ from .._rpc.messages import Timestamp
 from .._rpc.read_time import ReadTime, settled_time
 from ..errors import FlowStateDecodeError, FlowStateWarning
 from ..models import FlowStatus
-from ..settings import EMULATOR_REQUEST_BYTES, FlowStateSettings
+from ..settings import EMULATOR_REQUEST_BYTES, MAX_REQUEST_BYTES, FlowStateSettings
 from .local_lock import LocalLocks
 
 LATEST_DELETION: Final = timedelta(hours=72)
@@ -119,7 +119,8 @@ class Collection:
         path: The path of the collection relative to the database.
         parent: The resource name that queries run below.
         collection_id: The last name of the path.
-        request_bytes: How many bytes the writes of one commit may have.
+        request_bytes: How many bytes the writes of one commit may have, if they can be sent in several.
+        largest_write: How many bytes one write may have.
     """
 
     connection: Connection
@@ -134,6 +135,7 @@ class Collection:
     parent: str = field(init=False)
     collection_id: str = field(init=False)
     request_bytes: int = field(init=False)
+    largest_write: int = field(init=False)
 
     def __post_init__(self) -> None:
         path = self.settings.collection
@@ -141,9 +143,9 @@ class Collection:
         object.__setattr__(self, "path", path)
         object.__setattr__(self, "parent", f"{self.documents}/{above}" if above else self.documents)
         object.__setattr__(self, "collection_id", last)
-        limit = self.settings.max_request_bytes
-        if self.connection.is_emulator:
-            limit = min(limit, EMULATOR_REQUEST_BYTES)
+        largest = EMULATOR_REQUEST_BYTES if self.connection.is_emulator else MAX_REQUEST_BYTES
+        object.__setattr__(self, "largest_write", largest - _REQUEST_MARGIN)
+        limit = min(self.settings.max_request_bytes, largest)
         room = limit - _REQUEST_MARGIN if limit > 4 * _REQUEST_MARGIN else limit * 3 // 4
         object.__setattr__(self, "request_bytes", room)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, get_args
 
-from .._limits import MAX_DOCUMENT_BYTES, document_size, new_id, size_at_most
+from .._limits import MAX_DOCUMENT_BYTES, document_size, new_id, size_at_most, value_size
 from .._own_fields import HEAD_FIELDS, NATIVE_FIELDS, PAYLOAD
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
@@ -38,6 +38,8 @@ from .version import Absent, Exactly, Expectation, Written, revisions_to_remembe
 from .wire import cache_to_wire, executions_to_wire, to_wire, values_by_path
 
 _NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # extra has "name" if the name is null
+_PATHS: Final = {"flowId": "flow_id", "blockedOnStep": "blocked_on_step.name"}
+_BOUNDED: Final = frozenset({PAYLOAD, "summary"})  # by ROOT_BYTES, and by the unknown keys that the summary repeats
 _STATUSES: Final = get_args(FlowStatus)
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
 _AROUND_VALUES: Final = 4096  # bytes: more than a payload of one segment has beside its values (names, references, ids)
@@ -265,14 +267,18 @@ def _unknown(unknown: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 
 def _check_size(path: str, fields: Any) -> None:
     size = document_size(path, fields)
-    if size > MAX_DOCUMENT_BYTES:
-        raise FlowStateTooLargeError(
-            f"The flow state takes {size:,} bytes in its document, more than Firestore's {MAX_DOCUMENT_BYTES:,}, and "
-            "what takes them cannot be moved to parts: the scalar unknown keys, flow id and name. Make these smaller.",
-            path="flow_id",
-            size=size,
-            limit=MAX_DOCUMENT_BYTES,
-        )
+    if size <= MAX_DOCUMENT_BYTES:
+        return
+    sizes = {_PATHS.get(name, name): value_size(value) for name, value in fields.items() if name not in _BOUNDED}
+    largest = max(sizes, key=sizes.__getitem__)
+    raise FlowStateTooLargeError(
+        f"The flow state takes {size:,} bytes in its document, more than Firestore's {MAX_DOCUMENT_BYTES:,}, and what "
+        "takes them cannot be moved to parts: the scalar unknown keys, flow id, name and name of the blocked step. "
+        f"Make these smaller; the largest is {largest} with {sizes[largest]:,}.",
+        path=largest,
+        size=size,
+        limit=MAX_DOCUMENT_BYTES,
+    )
 
 
 def write_payload(

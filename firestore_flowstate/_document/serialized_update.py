@@ -6,17 +6,25 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from .._limits import new_id, quoted
+from .._limits import (
+    MAX_DOCUMENT_BYTES,
+    document_size,
+    new_id,
+    quoted,
+    size_at_most,
+    text_size,
+    value_size,
+)
 from .._own_fields import PAYLOAD, SUMMARY_EXTRA
-from .._rpc.messages import Document
-from ..errors import FlowStateEncodeError
+from .._rpc.messages import Document, Value
+from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..unset import Unset
 from .difference import Change
 from .encoded_state import check_storable
 from .head import EXPIRY, StatusInputs, check_blocked, write_blocked, write_expiry, write_extra, write_summary
 from .json_text import AROUND, encode
 from .payload import DocumentContext
-from .stored_values import Segment, Spill, Stored, bytes_of, write_stored
+from .stored_values import SEGMENT_WEIGHT, Segment, Spill, Stored, bytes_of, write_segment, write_stored
 from .update import Update
 from .wire import cache_to_wire, executions_to_wire, to_wire
 
@@ -70,6 +78,9 @@ def write_update(
         update: What to write.
         base: What the status of the version that it goes on top of follows from.
         expire_at: When the state expires from now on; UNSET: as before.
+
+    Raises:
+        FlowStateTooLargeError: What it names is more than a document may have, whatever else is stored.
     """
     change, fields = update.change, document.fields
     mask = []
@@ -100,7 +111,36 @@ def write_update(
     if not isinstance(expire_at, Unset):
         write_expiry(fields, expire_at)
         mask.append(EXPIRY)
+    _check_size(document, update)
     return mask
+
+
+def _check_size(document: Document, update: Update) -> None:
+    """Raise FlowStateTooLargeError if what the update writes is more than its document may have by that alone.
+
+    Large values are in parts. The name of the blocked step and unknown keys stay in the head, whatever their size.
+    """
+    path, segment = update.context.path, update.segment or Segment(id="")
+    if size_at_most(path, document) + SEGMENT_WEIGHT + segment.weight() <= MAX_DOCUMENT_BYTES:
+        return
+    appended = Value()
+    write_segment(appended, segment)
+    size = document_size(path, document.fields) + value_size(appended)
+    if size <= MAX_DOCUMENT_BYTES:
+        return
+    change, fields = update.change, document.fields
+    taken = {
+        "blocked_on_step.name": value_size(fields["blockedOnStep"]) if "blockedOnStep" in fields else 0,
+        "extra": sum(2 * (text_size(key) + value_size(fields[key])) for key in change.set_extra),
+    }
+    largest = max(taken, key=taken.__getitem__)
+    raise FlowStateTooLargeError(
+        f"What is to be written takes {size:,} bytes in its document, more than Firestore's {MAX_DOCUMENT_BYTES:,}; "
+        f"{taken[largest]:,} of them are {largest}, which cannot be moved to parts. Make it smaller.",
+        path=largest,
+        size=size,
+        limit=MAX_DOCUMENT_BYTES,
+    )
 
 
 def unremovable(change: Change, extra: Stored, resolved: Mapping[str, bytes], context: DocumentContext) -> list[str]:

@@ -22,7 +22,13 @@ from .._error_texts import not_found, not_removable, unreadable, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
 from .._rpc.messages import Write
 from .._rpc.outcome import Refused
-from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateError, FlowStateNotFoundError
+from ..errors import (
+    FlowStateDecodeError,
+    FlowStateEncodeError,
+    FlowStateError,
+    FlowStateNotFoundError,
+    FlowStateTooLargeError,
+)
 from ..unset import UNSET, Unset
 from .reading import confirm, confirm_whole, fetch, read_base
 from .repacking import compact
@@ -53,6 +59,7 @@ async def update(
     Raises:
         Conflict: Another writer was first, or the version has expired.
         FlowStateEncodeError: A value cannot be stored.
+        FlowStateTooLargeError: What it writes is more than a document or a request has room for.
     """
     is_foreign = base.layout != collection.settings.layout  # a lie about the layout would spoil the document
     if base.is_hearsay and (is_foreign or _would_expire_as_told(collection, change, base)):
@@ -213,6 +220,23 @@ def _lacks_parts(collection: Collection, change: Change, base: Version) -> bool:
     return base.expires is not None or own is not None or collection.settings.expire_after is not None
 
 
+def _too_many_names(write: Write, change: Change, *, id: str, limit: int) -> FlowStateTooLargeError:
+    """Return the error of a write that no request has room for, of which the layout has found all values small enough.
+
+    So it is the names of what is to be removed that are too many. No document has room for them either.
+    """
+    size = int(write.ByteSize())
+    path = max(("extra", "remove"), key=lambda names: sum(map(len, getattr(change, names))))
+    return FlowStateTooLargeError(
+        f"Flow state {id!r}: the write takes {size:,} bytes, most of them for the names in {path}, and a request has "
+        f"room for {limit:,}. Remove fewer at a time.",
+        flow_id=id,
+        path=path,
+        size=size,
+        limit=limit,
+    )
+
+
 def _update_write(
     collection: Collection,
     id: str,
@@ -231,6 +255,8 @@ def _update_write(
         raise with_flow_id(error, id) from error.__cause__
     write.update_mask.field_paths.extend(mask)
     write.update_mask.SetInParent()
+    if write.ByteSize() > collection.largest_write:
+        raise _too_many_names(write, packed.change, id=id, limit=collection.largest_write)
     gone = packed.gone(refs) if refs else []
     packed.write_transforms(write.update_transforms, gone)
     expires = base.expire_at() if isinstance(expire_at, Unset) else expire_at

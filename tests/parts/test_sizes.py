@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
 from firestore_flowstate import (
+    UNSET,
+    BlockedOnStep,
     CacheEntry,
     FirestoreFlowStateStore,
     FlowState,
@@ -12,6 +15,8 @@ from firestore_flowstate import (
     FlowStateTooLargeError,
 )
 from firestore_flowstate._limits import MAX_DOCUMENT_BYTES, document_size, size_at_most
+from firestore_flowstate._rpc.database import Metadata
+from firestore_flowstate._rpc.link import Link
 from firestore_flowstate._rpc.messages import Write
 from firestore_flowstate._rpc.outcome import Refused
 
@@ -19,6 +24,20 @@ from firestore_flowstate._rpc.outcome import Refused
 @pytest.fixture
 def native_settings(flow_state_settings: FlowStateSettings) -> FlowStateSettings:
     return flow_state_settings.model_copy(update={"layout": "native"})
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the calls of all stores."""
+    calls: list[str] = []
+    call = Link.call
+
+    async def note(self: Link, name: str, request: bytes, metadata: Metadata, timeout: float) -> list[bytes]:
+        calls.append(name)
+        return await call(self, name, request, metadata, timeout)
+
+    monkeypatch.setattr(Link, "call", note)
+    return calls
 
 
 def fill(write: Write, kind: str) -> None:
@@ -140,3 +159,87 @@ async def test_an_update_larger_than_a_native_document_is_refused_before_it_is_s
 
     assert MAX_DOCUMENT_BYTES == caught.value.limit
     assert 'cache["large"]' == caught.value.path
+
+
+async def _edited(store: FirestoreFlowStateStore, **parts: Any) -> None:
+    async with store.edit("x") as state:
+        if "blocked_on_step" in parts:
+            state.blocked_on_step = parts["blocked_on_step"]
+        for key, value in parts.get("extra", {}).items():
+            setattr(state, key, value)
+
+
+TOO_LARGE: dict[str, tuple[dict[str, Any], str]] = {
+    "blocked step": ({"blocked_on_step": BlockedOnStep(name="s" * 1_100_000)}, "blocked_on_step.name"),
+    "blocked step beyond a request": (
+        {"blocked_on_step": BlockedOnStep(name="s" * 12_000_000)},
+        "blocked_on_step.name",
+    ),
+    "unknown keys": ({"extra": {f"key{number}": "v" * 1_400 for number in range(400)}}, "extra"),
+    "unknown keys beyond a request": ({"extra": {f"key{number}": "v" * 1_400 for number in range(6_000)}}, "extra"),
+}
+
+
+@pytest.mark.parametrize("write", ["update", "update of a version", "edit"])
+@pytest.mark.parametrize(("parts", "path"), TOO_LARGE.values(), ids=TOO_LARGE)
+async def test_an_update_larger_than_a_document_is_refused_before_it_is_sent(
+    flow_state_store: FirestoreFlowStateStore, sent: list[str], parts: dict[str, Any], path: str, write: str
+) -> None:
+    """What stays in the head, whatever its size, is too large by itself, so that no read has to tell it."""
+    await flow_state_store.create("x", FlowState.start(flow_id="x"))
+    before = await flow_state_store.load("x")
+    assert before is not None
+    version = {"if_version": before.version or ""} if write == "update of a version" else {}
+    sent.clear()
+    with pytest.raises(FlowStateTooLargeError) as caught:
+        await (
+            _edited(flow_state_store, **parts) if write == "edit" else flow_state_store.update("x", **parts, **version)
+        )
+
+    assert (path, "x", MAX_DOCUMENT_BYTES) == (caught.value.path, caught.value.flow_id, caught.value.limit)
+    assert caught.value.size > MAX_DOCUMENT_BYTES
+    assert "Commit" not in sent
+    assert before == await flow_state_store.load("x")
+
+
+@pytest.mark.parametrize("name", ["extra", "remove"])
+async def test_names_that_no_request_has_room_for_are_refused_before_they_are_sent(
+    flow_state_settings: FlowStateSettings, sent: list[str], name: str
+) -> None:
+    """An update names what it removes, and may name what is not there."""
+    names = [f"{number}".ljust(1_400, "n") for number in range(4_000)]
+    changes: dict[str, Any] = {"extra": dict.fromkeys(names, UNSET)} if name == "extra" else {"remove": names}
+    layout = "native" if name == "remove" else "serialized"  # whose log has room for the names of any steps
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": layout})) as store:
+        await store.create("x", FlowState.start(flow_id="x"))
+        sent.clear()
+        with pytest.raises(FlowStateTooLargeError) as caught:
+            await store.update("x", **changes)
+        await store.update("x", **{name: dict.fromkeys(names[:100], UNSET) if name == "extra" else names[:100]})
+
+    assert (name, "x") == (caught.value.path, caught.value.flow_id)
+    assert caught.value.size > caught.value.limit
+    assert 1 == sent.count("Commit")
+
+
+async def test_an_update_that_fits_is_sent(flow_state_store: FirestoreFlowStateStore) -> None:
+    """Whoever asks too early by how much it could be too large would refuse what Firestore takes."""
+    await flow_state_store.create("x", FlowState.start(flow_id="x"))
+    blocked = BlockedOnStep(name="s" * (MAX_DOCUMENT_BYTES - 2_000))
+    await flow_state_store.update("x", blocked_on_step=blocked, cache={"step": CacheEntry(value=1)})
+    loaded = await flow_state_store.load("x")
+
+    assert loaded is not None
+    assert blocked == loaded.blocked_on_step
+
+
+async def test_a_state_is_too_large_by_what_takes_the_most(flow_state_store: FirestoreFlowStateStore) -> None:
+    """The path is that of the largest value which no part can take."""
+    blocked, keyed = FlowState.start(flow_id="x"), FlowState.start(flow_id="x")
+    blocked.blocked_on_step = BlockedOnStep(name="s" * 1_100_000)
+    for number in range(400):
+        setattr(keyed, f"key{number}", "v" * (1_400 + (number == 7)))
+    for state, path in ((blocked, "blocked_on_step.name"), (keyed, "key7")):
+        with pytest.raises(FlowStateTooLargeError) as caught:
+            await flow_state_store.save("x", state)
+        assert path == caught.value.path
