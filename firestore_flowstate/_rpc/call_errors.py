@@ -17,7 +17,7 @@ from ..errors import (
     StoreUnavailableError,
 )
 from .deadline import Deadline
-from .outcome import PLUGIN_FAILED, CallFailed, Exhausted, Meaning, means
+from .outcome import PLUGIN_FAILED, CallFailed, Exhausted, Meaning, is_about_headers, means
 
 # Matched from the start of a server's text: further on it may quote the name of a document, which anybody can choose.
 _NO_DATABASE: Final = re.compile(r"(?:the )?database \S+ (?:does not exist|was not found)", re.IGNORECASE)
@@ -67,6 +67,12 @@ def public_error(failure: CallFailed, *, what: str, database: str, flow_id: str 
         return QuotaError(
             f"{call} is over a quota of the project or a limit of the database: look at IAM & Admin > Quotas and at "
             f"Firestore > Usage in the console, spread the load, or retry later. {said}",
+            flow_id=flow_id,
+        )
+    if is_about_headers(failure):
+        return BackendError(
+            f"{call} was refused, since its headers are too large for the server or for a proxy on the way: raise the "
+            f"limit there, or look at what else adds headers, as an interceptor of the client that you passed. {said}",
             flow_id=flow_id,
         )
     if means(failure.code, Meaning.TRANSIENT):

@@ -20,6 +20,7 @@ from .loop_thread import LoopStoppedError, LoopThread, call_threadsafe
 from .outcome import CHANNEL_CLOSED, CallFailed
 from .watched import Watched
 
+_LONGEST_ROUTE: Final = 256  # characters, each of which takes up to 12 in a header, where servers have room for 8 KiB
 _QUIESCE_SECONDS: Final = 2.0  # in which other loops are to close their channels
 
 
@@ -55,9 +56,15 @@ class Link:
     def metadata_of(self, key: str, value: str) -> Any:
         """Return the metadata of a call as an object of grpc.aio, with the header that `routing` makes.
 
+        The generated client sends whole names, and with long ones servers refuse its calls by HTTP 431. All that the
+        header is for is to find the database, so the database is sent in place of the name of something in it that is
+        long, as it is for calls whose requests have the database as a field.
+
         The metadata of most calls is made once. If a client was passed it is made for each call, since the client's
         interceptors may change it.
         """
+        if len(value) > _LONGEST_ROUTE:
+            key, value = "database", self.database.name
         if key == "database" and self._client is None:
             return self._database_metadata
         return grpc_metadata((*self._metadata, routing(key, value)))

@@ -32,6 +32,8 @@ _LOST: Final = (
 )
 # What servers and grpc's client say of a message over their limit. Its code is that of a used up quota.
 _SIZE: Final = ("larger than max", "exceeds maximum size", "payload size exceeds")
+# What grpc's client says, as UNKNOWN, of HTTP 431 (RFC 6585): the server has not looked at the request itself.
+_HEADERS: Final = "http2 header with status: 431"
 
 
 class Meaning(Flag):
@@ -53,7 +55,7 @@ STATUSES: Final = {
     "DEADLINE_EXCEEDED": _LOST_REPLY,
     "INTERNAL": _LOST_REPLY,
     "UNAVAILABLE": _LOST_REPLY,  # but for `_NEVER_SENT`
-    "UNKNOWN": _LOST_REPLY,
+    "UNKNOWN": _LOST_REPLY,  # but for `_HEADERS`
     "DATA_LOSS": Meaning.AMBIGUOUS,
     "ABORTED": Meaning.TRANSIENT,
     "RESOURCE_EXHAUSTED": Meaning.TRANSIENT,  # but for `_SIZE`
@@ -137,8 +139,15 @@ def is_about_size(failure: CallFailed) -> bool:
     return failure.code == "RESOURCE_EXHAUSTED" and any(words in failure.message for words in _SIZE)
 
 
+def is_about_headers(failure: CallFailed) -> bool:
+    """Return whether the headers of a call were larger than the server takes, which no retry helps."""
+    return failure.code == "UNKNOWN" and _HEADERS in failure.message
+
+
 def is_ambiguous(failure: CallFailed) -> bool:
     """Return whether a commit that failed so may have been applied all the same."""
+    if is_about_headers(failure):
+        return False
     return means(failure.code, Meaning.AMBIGUOUS) and not _was_never_sent(failure)
 
 
@@ -146,7 +155,7 @@ def read_again(failure: CallFailed) -> bool:
     """Return whether a read that failed so is worth another attempt."""
     if PLUGIN_FAILED in failure.message and any(words in failure.message for words in _LOST):
         return False
-    return means(failure.code, Meaning.TRANSIENT) and not is_about_size(failure)
+    return means(failure.code, Meaning.TRANSIENT) and not (is_about_size(failure) or is_about_headers(failure))
 
 
 def commit_again(failure: CallFailed) -> bool:
