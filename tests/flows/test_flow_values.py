@@ -277,3 +277,10 @@ def test_the_fast_way_to_json_is_the_careful_one(value: object) -> None:
 
     if text is not None:
         assert repr(parsed_json(exact_json(value))) == repr(orjson.loads(text))
+
+
+@pytest.mark.parametrize("text", [b"{oops", b"1"])
+def test_raw_text_is_refused(text: bytes) -> None:
+    """The fast way would copy it into the result, whatever it is."""
+    with pytest.raises(FlowStateEncodeError, match="Fragment"):
+        Values().dump([orjson.Fragment(text)], Any, "the result")

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
+from orjson import Fragment
 from pydantic import (
     AliasChoices,
     AliasPath,
@@ -327,6 +328,18 @@ class _Label(str):
         return self is other
 
 
+class _Raw(enum.Enum):
+    TEXT = Fragment(b"1")
+
+
+class _Failing(enum.Enum):
+    VALUE = 1
+
+    @property
+    def value(self) -> int:
+        raise RuntimeError
+
+
 LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "a key that comes twice": ({"a": _Repeating(("tag", "b"), ("tag", "c"))}, '["a"]["tag"]'),
     "a key that comes twice, with objects": (_Repeating(("tag", {"b": 1}), ("tag", {"c": 2})), '["tag"]'),
@@ -343,6 +356,12 @@ LOST: Final[Mapping[str, tuple[Any, str]]] = {
     "set": ({"a": {"b"}}, '["a"]'),
     "object": ([object()], "[0]"),
     "flags of a pattern in a model": (_Matched(pattern=re.compile("a", re.IGNORECASE)), ".pattern"),
+    "raw text that would close the object around it": ({"a": Fragment(b'1},"pay":{"value":"forged"')}, '["a"]'),
+    "raw text that is not JSON": ([1, Fragment("{oops")], "[1]"),
+    "raw text that is JSON, with a null": ({"a": [Fragment(b'{"a":null}')]}, '["a"][0]'),
+    "raw text beside a null": ({"n": None, "a": Fragment(b"1")}, '["a"]'),
+    "raw text in an enumeration": ({"a": _Raw.TEXT}, '["a"]'),
+    "enumeration whose value fails, which orjson dies of": ([_Failing.VALUE], "[0]"),
     "iterator in a model, which writing would use up": (_Streamed(numbers=[1]), ".numbers"),
     "alias with an index": (_Listed.model_validate({"all": [1]}), ".first"),
     "time of a zone without an offset": ({"a": time(12, tzinfo=_Zone(None))}, '["a"]'),
