@@ -13,6 +13,9 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    AliasPath,
     AllowInfNan,
     BaseModel,
     BeforeValidator,
@@ -72,7 +75,8 @@ class WireModel(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        cls.wire_names = {name: field.alias or name for name, field in cls.model_fields.items()}
+        aliases = {name: _aliases(cls, name) for name in cls.model_fields}
+        cls.wire_names = {name: alias for name, (alias, _, _) in aliases.items()}
         cls._field_of_wire_name = {alias: name for name, alias in cls.wire_names.items() if alias != name}
         genkit: type[BaseModel] = next(base for base in reversed(cls.__mro__) if WireModel in base.__bases__)
         cls.is_subclass = cls is not genkit
@@ -81,6 +85,7 @@ class WireModel(BaseModel):
         }
         absent = cls._defaults_of_genkit
         cls.wire_fields = tuple((name, alias, absent.get(name, UNSET)) for name, alias in cls.wire_names.items())
+        _check_aliases(cls, aliases)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._field_of_wire_name:
@@ -143,6 +148,53 @@ class WireModel(BaseModel):
         value, absent = self.__dict__[name], self._defaults_of_genkit.get(name, UNSET)
         # Only what is of the default's type is compared: the `==` of others, such as arrays, may fail.
         return value is not absent and (type(value) is not type(absent) or bool(value != absent))
+
+
+def _aliases(model: type[BaseModel], name: str) -> tuple[str, Any, str]:
+    """Return the wire name of a field, what validation reads it by besides its name, and what a dump writes it under.
+
+    Pydantic asks the generator no earlier than it knows the types of all fields, which may be defined later.
+    """
+    field, generator = model.model_fields[name], model.model_config.get("alias_generator")
+    generated: tuple[Any, Any, Any]
+    if isinstance(generator, AliasGenerator):
+        generated = generator.generate_aliases(name)
+    else:
+        generated = (name if generator is None else generator(name),) * 3
+    alias, read_by, written = generated
+    return (
+        field.alias or alias or name,
+        read_by if field.validation_alias is None else field.validation_alias,
+        field.serialization_alias or written or name,
+    )
+
+
+def _check_aliases(model: type[BaseModel], aliases: Mapping[str, tuple[str, Any, str]]) -> None:
+    """Raise TypeError if the value of a field would be lost, since it is not read by its wire name, or another is.
+
+    Args:
+        model: The class, whose fields may be those of Genkit's schema and an application's own.
+        aliases: What `_aliases` returns for each field.
+    """
+    by_name = model.model_config.get("validate_by_name") or model.model_config.get("populate_by_name")
+    keys: dict[str, set[str]] = {}
+    for name, (alias, read_by, written) in aliases.items():
+        choices = read_by.choices if isinstance(read_by, AliasChoices) else [read_by] if read_by is not None else []
+        keys[name] = {choice for choice in choices if isinstance(choice, str)} | ({name} if by_name else set())
+        paths = {str(choice.path[0]) for choice in choices if isinstance(choice, AliasPath)}
+        if not {alias, written} <= keys[name] or alias in paths:
+            raise TypeError(
+                f"{model.__name__}.{name} is stored as {alias!r} and dumped as {written!r}, and not read by both, so "
+                "that its value would be lost: name it by alias=, without a validation_alias or serialization_alias"
+            )
+        keys[name] |= paths
+    for name, (alias, _, written) in aliases.items():
+        for other in aliases.keys() - {name}:
+            if clash := {alias, written} & keys[other]:
+                raise TypeError(
+                    f"{model.__name__}.{name} and {model.__name__}.{other} have one name, {min(clash)!r}, in what is "
+                    "stored, so that the value of one would be lost: give one of them another alias, or another name"
+                )
 
 
 class CacheEntry(WireModel):

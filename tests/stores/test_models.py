@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import re
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import assume, given
-from pydantic import ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, ValidationError, create_model
 
 from firestore_flowstate import (
     BlockedOnStep,
@@ -26,6 +27,7 @@ from firestore_flowstate import (
     FlowStatus,
     Operation,
 )
+from firestore_flowstate._document.wire import to_wire
 from firestore_flowstate._memory_records import RecordedAs
 from firestore_flowstate.testing import exactly, flow_state_dicts, flow_states, same_state
 from firestore_flowstate.testing.conformance.states import VARIANTS, WIRE
@@ -224,6 +226,79 @@ def test_start_takes_name_input_and_id() -> None:
 
     assert ("flow", None, "id", "id") == (wire["name"], wire["input"], wire["flowId"], wire["operation"]["name"])
     assert "input" not in FlowState.start().model_dump(by_alias=True)
+
+
+_CLASHING: dict[str, tuple[type[BaseModel], dict[str, Any], str]] = {
+    "two of one generated name": (FlowState, {"traceId": (str, "x"), "trace_id": (str, "y")}, "traceId trace_id"),
+    "the alias of an inherited field": (FlowState, {"my_name": (str, Field("x", alias="name"))}, "my_name name"),
+    "the generated alias of an inherited field": (FlowState, {"startTime": (int, 0)}, "startTime start_time"),
+    "the name of an inherited field": (FlowState, {"other": (str, Field("x", alias="trace_context"))}, "trace_context"),
+    "of a part of the state": (Operation, {"finished": (bool, Field(default=True, alias="done"))}, "finished done"),
+    "of a step": (CacheEntry, {"val": (int, Field(5, alias="value"))}, "val value"),
+    "the name of another by its alias": (
+        FlowState,
+        {"one": (int, Field(1, alias="other")), "other": (int, Field(2, alias="one"))},
+        "one other",
+    ),
+    "read as an inherited field": (FlowState, {"mine": (str, Field("x", validation_alias="name"))}, "mine name"),
+    "dumped as an inherited field": (
+        FlowState,
+        {"mine": (str, Field("x", validation_alias=AliasChoices("mine", "name"), serialization_alias="name"))},
+        "mine name",
+    ),
+    "read out of an inherited field": (
+        FlowState,
+        {"mine": (int, Field(0, validation_alias=AliasChoices(AliasPath("input", "mine"), "mine")))},
+        "mine input",
+    ),
+    "not read as it is stored": (FlowState, {"my_tenant": (str, Field("x", validation_alias="tenant"))}, "my_tenant"),
+    "not read as it is dumped": (FlowState, {"tenant": (str, Field("x", serialization_alias="of"))}, "tenant of"),
+    "read out of itself": (FlowState, {"mine": (dict, Field({}, validation_alias=AliasPath("mine", "a")))}, "mine"),
+    "of a type that comes later": (
+        FlowState,
+        {"plan_a": ("Later", None), "planA": ("Later", None)},
+        "plan_a",
+    ),
+}
+"""Classes of which one field or another would lose its value, and the names that the error has."""
+
+
+@pytest.mark.parametrize(("base", "fields", "named"), _CLASHING.values(), ids=_CLASHING)
+def test_a_class_that_would_lose_a_field_is_refused(base: type[BaseModel], fields: dict[str, Any], named: str) -> None:
+    """The error comes at the class and names the fields: an object of it would lose the value in silence."""
+    with pytest.raises(TypeError) as refusal:
+        create_model("Lossy", __base__=base, **fields)
+
+    assert set(named.split()) <= set(re.findall(r"\w+", str(refusal.value)))
+
+
+def test_a_field_of_a_type_that_is_defined_later_has_its_wire_name() -> None:
+    """Pydantic asks for aliases when it knows the types, which is after the class."""
+    later = create_model("WithLater", __base__=FlowState, big_map=("Later | None", None))
+    later.model_rebuild(_types_namespace={"Later": int})
+    state = later.start()
+
+    assert ("bigMap", None) == (later.wire_names["big_map"], state.model_dump(by_alias=True)["bigMap"])
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        Field("x", alias="of"),
+        Field("x", validation_alias=AliasChoices("of", "my_tenant", "myTenant")),
+        Field("x", validation_alias="myTenant", serialization_alias="myTenant"),
+    ],
+    ids=repr,
+)
+def test_a_class_that_reads_what_it_writes_is_taken(field: Any) -> None:
+    """Aliases of any kind are taken, as long as the value of the field comes back."""
+    kind: type[FlowState] = create_model("Lossless", __base__=FlowState, my_tenant=(str, field))
+    state = kind.start()
+    setattr(state, "my_tenant", "mine")  # noqa: B010  # declared above, which no checker of types sees
+    plain = FlowState.model_validate(to_wire(state))
+
+    assert state == kind.model_validate(plain.model_dump(by_alias=True))
+    assert state == kind.model_validate(state.model_dump(by_alias=True))
 
 
 @pytest.mark.parametrize(
