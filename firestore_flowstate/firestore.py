@@ -16,7 +16,7 @@ from ._document.encoded_state import detached
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._error_texts import conflict
-from ._limits import check_flow_id, check_flow_ids
+from ._limits import check_flow_id, check_flow_ids, exact
 from ._query.matching import due_query
 from ._rpc import fork
 from ._rpc.concurrency import SharedWork
@@ -552,5 +552,5 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     def _version(self, id: str, text: str) -> Version:
         version = _document.version.Version.from_text(text, f"{self._settings.collection}/{id}")
         if version is None:
-            raise conflict(id, expected=text, found=None)
+            raise conflict(id, expected=exact(text), found=None)
         return version

@@ -99,7 +99,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         id = check_flow_id(id)
         check_version(if_version, takes_none=True)
         with lasting(id, state, expire_after):
-            self._save(id, state, if_version=if_version)
+            self._save(id, state, if_version=exact(if_version))
 
     @override
     async def create(
@@ -167,7 +167,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             extra=extra,
             expire_after=expire_after,
         )
-        return self._update(id, change, if_version=if_version).version
+        return self._update(id, change, if_version=exact(if_version)).version
 
     @override
     @asynccontextmanager
@@ -216,7 +216,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         check_timeout(timeout)
         id = check_flow_id(id)
         check_version(if_version)
-        self._delete(id, if_version=if_version)
+        self._delete(id, if_version=exact(if_version))
 
     @override
     async def delete_many(self, ids: Iterable[str], *, timeout: float | None = None) -> None:

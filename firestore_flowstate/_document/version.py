@@ -13,7 +13,7 @@ from zlib import crc32
 
 import orjson
 
-from .._limits import EPOCH, NANOS, SECONDS, Moment, is_int64
+from .._limits import EPOCH, NANOS, SECONDS, Moment, exact, is_int64
 from ..models import FlowState
 from ..unset import Unset
 from .head import EXPIRE_AFTER, StatusInputs, has_expired, own_duration
@@ -310,10 +310,12 @@ class Version:
         """Return the version that the text stands for; None if it is not of the document at the path.
 
         The text may come from a browser, so that each field in it is checked as those of a stored document are.
-        A text that `to_text` has returned in this process is not parsed: it has the version as an attribute.
+        A text that `to_text` has returned in this process is not parsed: it has the version as an attribute. Of another
+        subclass of str the text counts, whatever its methods say: a conflict would make callers try again and again.
         """
         if type(text) is VersionText and text.path == path:
             return text.known
+        text = exact(text)
         try:
             fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
             form, seconds, nanos, revision, layout, flags, weight, parts, created, expires, own, check = fields

@@ -24,6 +24,32 @@ WRITES: Final[dict[str, Callable[[VersionedFlowStateStore, Any], Awaitable[objec
 """Each way to write on top of a version."""
 
 
+class _Lying(str):
+    """A text of an application's own type, whose methods say other things than the text."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return 1
+
+    def __str__(self) -> str:
+        return "lie"
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+    def __add__(self, other: str) -> str:
+        return "lie"
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"lie"
+
+    __hash__ = str.__hash__
+
+
 class VersionTests(Suite):
     """Versions and compare-and-swap: save, create, delete. Update has a suite of its own."""
 
@@ -143,6 +169,19 @@ class VersionTests(Suite):
         loaded = await store.load("id")
         assert loaded is not None
         assert state.version == loaded.version
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+    async def test_of_a_version_the_text_counts(self, store: VersionedFlowStateStore, write: Any) -> None:
+        """It may be of an application's own subclass of str: a false conflict would make callers try for ever."""
+        state = started()
+        await store.save("id", state)
+        old = _Lying(state.version)
+        await write(store, old)
+        with pytest.raises(FlowStateConflictError) as conflict:
+            await write(store, old)
+
+        assert str(state.version) == conflict.value.expected
 
     @pytest.mark.asyncio
     async def test_a_version_does_not_outlive_deletion(self, store: VersionedFlowStateStore) -> None:
