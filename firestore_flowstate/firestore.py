@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ._document.difference import Change
 from ._document.encoded_state import detached
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
+from ._edit_block import Begun, EditBlock
 from ._error_texts import conflict
 from ._limits import check_flow_id, check_flow_ids, exact
 from ._query.matching import due_query
@@ -236,19 +237,16 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
     def edit(
         self, id: str, *, expire_after: timedelta | Unset | None = UNSET, timeout: float | None = None
     ) -> AbstractAsyncContextManager[FlowState]:
-        id = check_flow_id(id)
-        return self._edit(id, own_duration_of(expire_after), timeout)
+        id, own = check_flow_id(id), own_duration_of(expire_after)
 
-    @asynccontextmanager
-    async def _edit(self, id: str, own: float | Unset, timeout: float | None) -> AsyncIterator[FlowState]:
-        collection, _ = await self._begin(timeout, writes=[id])
-        edit = await _operations.editing.Edit.begin(collection, id, timeout=timeout)
-        if not isinstance(own, Unset):
-            setattr(edit.state, EXPIRE_AFTER, own)
-        # Not a generator around another: a loop that ends closes the ones left open in no order, and one that meets
-        # its inner one closing fails.
-        yield edit.state
-        await edit.write()
+        async def begin() -> Begun:
+            collection, _ = await self._begin(timeout, writes=[id])
+            edit = await _operations.editing.Edit.begin(collection, id, timeout=timeout)
+            if not isinstance(own, Unset):
+                setattr(edit.state, EXPIRE_AFTER, own)
+            return edit.state, edit.write
+
+        return EditBlock(id, begin)
 
     @override
     async def modify(

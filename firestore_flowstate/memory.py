@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -18,6 +18,7 @@ from ._document.difference import Change, Snapshot
 from ._document.encoded_state import encode_state
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
+from ._edit_block import Begun, EditBlock
 from ._error_texts import batch, conflict, exists, not_found, with_flow_id
 from ._limits import check_flow_id, check_flow_ids, exact
 from ._memory_records import Record, Records
@@ -170,19 +171,25 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         return self._update(id, change, if_version=exact(if_version)).version
 
     @override
-    @asynccontextmanager
-    async def edit(
+    def edit(
         self, id: str, *, expire_after: timedelta | Unset | None = UNSET, timeout: float | None = None
-    ) -> AsyncIterator[FlowState]:
+    ) -> AbstractAsyncContextManager[FlowState]:
         own = own_duration_of(expire_after)
         check_timeout(timeout)
         id = check_flow_id(id)
-        forbid_nested([id], collection=self._name)
-        record, before, state = self._load_to_change(id)
-        if not isinstance(own, Unset):
-            setattr(state, EXPIRE_AFTER, own)
-        yield state
-        self._write_difference(id, record, before, state)
+
+        async def begin() -> Begun:
+            forbid_nested([id], collection=self._name)
+            record, before, state = self._load_to_change(id)
+            if not isinstance(own, Unset):
+                setattr(state, EXPIRE_AFTER, own)
+
+            async def write() -> None:
+                self._write_difference(id, record, before, state)
+
+            return state, write
+
+        return EditBlock(id, begin)
 
     @override
     async def modify(

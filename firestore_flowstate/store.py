@@ -282,6 +282,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             FlowStateNotFoundError: On entry: there is no state under the id.
             FlowStateEncodeError: On exit: a value cannot be stored without loss.
             FlowStateConflictError: On exit: another writer changed the state meanwhile.
+            FlowStateError: On exit: the block began on another event loop. Nothing was written.
         """
         ...
 

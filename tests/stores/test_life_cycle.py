@@ -7,7 +7,7 @@ import copy
 import pickle
 import subprocess
 import sys
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 from firestore_flowstate import (
     FirestoreFlowStateStore,
     FlowState,
+    FlowStateError,
     FlowStateSettings,
     InvalidQueryError,
     MemoryFlowStateStore,
@@ -61,6 +62,39 @@ async def test_closing_ends_watches_by_an_error(store: Store) -> None:
         assert await anext(states) is None
         await store.save("id", FlowState.start(name="f"))
         assert await anext(states) is not None
+    await store.close()
+
+
+def test_an_edit_that_ends_on_another_loop_says_that_it_wrote_nothing(store: Store) -> None:
+    """The loop that it began on has ended, and has closed what was open on it: that must not look like a write."""
+
+    async def begin() -> AbstractAsyncContextManager[FlowState]:
+        await store.save("id", FlowState.start(name="f", flow_id="id"))
+        editing = store.edit("id")
+        (await editing.__aenter__()).name = "changed"
+        return editing
+
+    async def end(editing: AbstractAsyncContextManager[FlowState]) -> None:
+        await editing.__aexit__(None, None, None)
+
+    editing = asyncio.run(begin())
+    with pytest.raises(FlowStateError, match="another event loop") as refusal:
+        asyncio.run(end(editing))
+    stored = asyncio.run(store.load("id"))
+
+    assert stored is not None
+    assert ("id", "f") == (refusal.value.flow_id, stored.name)
+    asyncio.run(store.close())
+
+
+async def test_each_block_of_an_edit_has_a_call_of_its_own(store: Store) -> None:
+    """A second one would write on top of a version that the first has replaced."""
+    await store.save("id", FlowState.start(name="f"))
+    editing = store.edit("id")
+    async with editing as state:
+        state.name = "changed"
+    with pytest.raises(RuntimeError, match=r"call edit\(\) for each"):
+        await editing.__aenter__()
     await store.close()
 
 
