@@ -24,6 +24,7 @@ from ..settings import FlowStateSettings
 _NARROW = 100  # columns: a terminal with fewer gets a table without the sizes
 _UNBOUNDED = 10_000  # columns of what is piped, more than any line has: it is not to be wrapped
 _MOST_OF_A_NAME = 80  # characters: an id may have 1,500 bytes, and every line would be padded to the longest
+_LONGEST_NUMBER = 24  # characters of a time that is no time: an integer may have 4,300 digits
 
 
 def say(message: str) -> None:
@@ -132,14 +133,15 @@ def shown(text: str) -> str:
 def when(moment: datetime | float) -> str:
     """Return a moment, or milliseconds since the epoch, in local time, with its zone if that is not `zone`.
 
-    A number beyond the years that `datetime` can hold stays a number.
+    A number beyond the years that `datetime` can hold stays a number, of a very long one its beginning.
     """
     try:
         if not isinstance(moment, datetime):
             moment = datetime.fromtimestamp(moment / 1000, timezone.utc)
         local = moment.astimezone()
     except (ValueError, OverflowError, OSError):
-        return f"{moment}"
+        number = f"{moment}"
+        return number if len(number) <= _LONGEST_NUMBER else f"{number[:_LONGEST_NUMBER]}…"
     other = "" if local.tzname() == zone() else f" {local.tzname()}"
     return f"{local:%Y-%m-%d %H:%M:%S}{other}"
 

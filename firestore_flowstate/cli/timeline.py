@@ -57,10 +57,11 @@ def timeline(state: FlowState) -> list[Happening]:
     record = record_of(state)
     happened = [*_drives(state, record), *_results(state), *_dropped_waits(state), *_earlier_ends(state)]
     # Entries of Genkit JS have no time: each stands behind the one that is before it in the state.
-    known = 0.0
+    known: float = 0
     times = []
     for each in happened:
-        known = known if each.at is None else float(each.at)
+        # Compared by itself to find NaN, since math.isnan makes a float, for which an integer may be too large.
+        known = known if each.at is None or each.at != each.at else each.at
         times.append(known)
     order = sorted(range(len(happened)), key=times.__getitem__)
     begin = Happening(state.start_time, "start", state.name or "", details=_start(state, record))
@@ -85,12 +86,30 @@ def print_timeline(happened: Sequence[Happening]) -> None:
 
 
 def lasted(milliseconds: float) -> str:
-    """Return in words how long something took."""
+    """Return in words how long something took: a number of milliseconds that `_between` has returned."""
     if milliseconds < 1000:
         return f"{round(milliseconds)} ms"
     if milliseconds < 60_000:
         return f"{milliseconds / 1000:.1f} s"
     return spelled(timedelta(milliseconds=round(milliseconds)))
+
+
+def _time(value: object) -> float | None:
+    """Return a time of a state, or None if it is none: others may write anything there, also an infinity."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _between(began: object, ended: object) -> float | None:
+    """Return the milliseconds between two times of a state; None: they do not tell, or a `timedelta` has no room."""
+    first, last = _time(began), _time(ended)
+    if first is None or last is None:
+        return None
+    try:
+        took = last - first
+        timedelta(milliseconds=took)
+    except (OverflowError, ValueError):  # beyond the 2.7 million years that it holds; ValueError: NaN
+        return None
+    return took
 
 
 def _start(state: FlowState, record: RunRecord) -> dict[str, Any]:
@@ -103,8 +122,7 @@ def _drives(state: FlowState, record: RunRecord) -> Iterator[Happening]:
     first = max(record.drives - len(driven), 0) + 1  # a state keeps the last 100 stretches
     for number, execution in enumerate(driven, first):
         is_last = execution is state.executions[-1]
-        began, ended = execution.start_time, execution.end_time
-        took = None if began is None or ended is None else ended - began
+        began, took = execution.start_time, _between(execution.start_time, execution.end_time)
         yield Happening(began, "drive", str(number), took, _drive(state, record, execution, is_last=is_last))
 
 
@@ -125,12 +143,11 @@ def _results(state: FlowState) -> Iterator[Happening]:
         if kind == "show":
             continue
         about = entry.model_extra or {}
-        began, ended = about.get("startTime"), about.get("endTime")
-        took = ended - began if began is not None and ended is not None else None
+        began, ended = _time(about.get("startTime")), _time(about.get("endTime"))
         details = dict(_result(key, kind, entry, state))
         if key in given:
             details["answerKey"] = given[key]
-        yield Happening(began if began is not None else ended, kind, key, took, details)
+        yield Happening(began if began is not None else ended, kind, key, _between(began, ended), details)
 
 
 def _result(key: str, kind: str, entry: CacheEntry, state: FlowState) -> Iterator[tuple[str, Any]]:
@@ -156,8 +173,8 @@ def _dropped_waits(state: FlowState) -> Iterator[Happening]:
     for execution in state.executions:
         for wait in _listed(execution, "waits"):
             about = {name: wait[name] for name in ("kind", "until", "child") if name in wait}
-            since, until = wait.get("since"), execution.end_time
-            took = None if since is None or until is None else until - since
+            since = _time(wait.get("since"))
+            took = _between(since, execution.end_time)
             yield Happening(since, "waits", str(wait.get("step", "")), took, about)
 
 
@@ -167,8 +184,7 @@ def _earlier_ends(state: FlowState) -> Iterator[Happening]:
         about = execution.model_extra or {}
         if (how := about.get("ended")) is not None:
             at = execution.end_time
-            took = None if at is None else at - state.start_time
-            yield Happening(at, "end", str(how), took, {"error": str(about.get("error", ""))})
+            yield Happening(at, "end", str(how), _between(state.start_time, at), {"error": str(about.get("error", ""))})
 
 
 def _listed(execution: FlowStateExecution, name: str) -> Iterator[Mapping[str, Any]]:
@@ -213,7 +229,7 @@ def _end(state: FlowState) -> Iterator[Happening]:
         details["error"] = result.error
         if result.stacktrace:
             details["stacktrace"] = result.stacktrace
-    yield Happening(last, "end", how, None if last is None else last - state.start_time, details)
+    yield Happening(last, "end", how, _between(state.start_time, last), details)
 
 
 def _words(details: Mapping[str, Any]) -> Iterator[str]:
@@ -243,7 +259,7 @@ def _words(details: Mapping[str, Any]) -> Iterator[str]:
         yield details["error"].partition("\n")[0]
     if details.get("kind") == "interrupt":
         yield "for an answer"
-    if (until := details.get("next", details.get("until"))) is not None:
+    if (until := _time(details.get("next", details.get("until")))) is not None:
         yield f"{'next attempt' if 'next' in details else 'until'} {when(until)}"
 
 

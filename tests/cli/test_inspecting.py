@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from firestore_flowstate import (
     CacheEntry,
     FirestoreFlowStateStore,
     FlowState,
+    FlowStateExecution,
     FlowStateQuery,
     FlowStateSettings,
     SyncFlowStateStore,
@@ -337,6 +339,45 @@ def test_the_beginning_of_an_id_is_enough(here: Callable[..., Outcome], store: S
     assert here("history", "draft-7").out.startswith("at (UTC)")
     assert (1, "") == (several.code, several.out)
     assert "several ids begin so: 'order-1001', 'order-1001-again', 'order-1002', 'order-1003'." in several.err
+
+
+_NO_TIMES: dict[str, tuple[Any, Any]] = {
+    "NaN": (0, math.nan),
+    "NaN first": (math.nan, 5),
+    "infinite": (0, math.inf),
+    "infinite on both sides": (-math.inf, math.inf),
+    "further apart than a timedelta holds": (-(10**17), 10**17),
+    "1e300": (0, 1e300),
+    "of 400 digits": (0, 10**400),
+    "of 400 digits beside a float": (10**400, 0.5),
+    "of 4,300 digits": (-(10**4299), 10**4299),
+    "text": ("yesterday", "today"),
+    "list": ([1], True),
+}
+"""Times that nobody can mean, which others may write, and this package stores."""
+
+
+@pytest.mark.parametrize(("began", "ended"), _NO_TIMES.values(), ids=_NO_TIMES)
+def test_a_history_tells_whatever_the_times_are(
+    here: Callable[..., Outcome], store: SyncFlowStateStore, began: Any, ended: Any
+) -> None:
+    """How long something took is left out if its times do not tell."""
+    state = flow("odd")
+    entry = {"startTime": began, "endTime": ended, "n": 1}
+    state.cache["step"] = CacheEntry.model_validate({"value": 1, **entry})
+    times = entry if isinstance(began, (int, float)) else {}
+    waits = [{"step": "wait", "kind": "sleep", "since": began, "until": ended}]
+    execution = FlowStateExecution.model_validate({"traceIds": [], **times, "waits": waits, "ended": "failed"})
+    state.executions = [execution]
+    state.operation.done = True
+    store.save("odd", state)
+    printed, lines = here("history", "odd"), here("history", "odd", "--json").out.splitlines()
+    happened = {line["what"]: line for line in map(json.loads, lines)}
+
+    assert (0, "") == (printed.code, printed.err)
+    assert {"start", "drive", "step", "waits", "end"} == happened.keys()
+    assert all("took" not in happened[what] for what in ("drive", "step", "waits"))
+    assert max(map(len, printed.out.splitlines())) < 150
 
 
 def test_show_changes_nothing(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
