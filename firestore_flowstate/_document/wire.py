@@ -8,6 +8,7 @@ set.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any, Final, TypeVar
@@ -224,9 +225,36 @@ def _wire_of(value: object, model: type[WireModel], path: str) -> dict[str, Any]
             if not isinstance(member, (list, tuple)):
                 raise not_a("a list of strings", member_path, member)
             wire[alias] = list(map(exact, member))
+        elif alias in ("startTime", "endTime"):
+            wire[alias] = _exact_time(member, member_path)
         elif alias not in ("value", "input", "response", "metadata"):
             wire[alias] = exact(member)
     return wire
+
+
+def _exact_time(value: Any, path: str) -> Any:
+    """Return a number of another type, such as Decimal, as the int or float that it is equal to; others as they are.
+
+    Pydantic takes whatever can be made a float, also strictly, and rounds it.
+
+    Raises:
+        FlowStateEncodeError: It is no int, and no float is equal to it.
+    """
+    value = exact(value)
+    kind = type(value)
+    try:
+        if kind in (bool, int, float) or not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
+            return value
+        if hasattr(kind, "__index__"):
+            return operator.index(value)
+        number = float(value)
+        if number == value or (math.isnan(number) and value != value):
+            return number
+    except OverflowError:
+        pass
+    except Exception as error:  # of a method of the application's
+        raise _failing(value, path, error) from error
+    raise not_a("a number that an int or a float is equal to", path, value)
 
 
 def sound_cache(cache: object) -> dict[str, CacheEntry]:

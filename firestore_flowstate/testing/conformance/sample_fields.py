@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation, WireModel
@@ -58,6 +59,13 @@ class RegionalOperation(Operation):
     region: str
 
 
+class Indexed:
+    """An integer of a library's own type, such as numpy has."""
+
+    def __index__(self) -> int:
+        return 7
+
+
 class CodedResult(FlowResult):
     """A result with a declared field of its own."""
 
@@ -106,6 +114,8 @@ ODD_VALUES: Final[Mapping[str, Any]] = {
     "2**70": 2**70,
     "a model": Operation(name="operation"),
     "an entry": CacheEntry(value=1),
+    "Decimal": Decimal("1.5"),
+    "Decimal that no float is equal to": Decimal("0.1"),
     "a mapping whose methods fail": RaisingMapping(),
     "a value whose == fails": Incomparable(),
 }

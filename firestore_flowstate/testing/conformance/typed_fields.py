@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from ...errors import FlowStateBatchError, FlowStateEncodeError
-from ...models import CacheEntry, FlowState
+from ...models import CacheEntry, FlowState, FlowStateExecution
 from ...query import FlowStateQuery
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
@@ -18,6 +20,7 @@ from .sample_fields import (
     BlockedForWhom,
     CodedResult,
     HostExecution,
+    Indexed,
     Level,
     Number,
     RegionalOperation,
@@ -283,6 +286,49 @@ class TypedFieldTests(Suite):
         assert [1, ["one"]] == [await store.count(query), list(await store.load_many([Word.ONE]))]
         await store.delete_many([Word.ONE])
         assert await store.load("one") is None
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(
+        "value",
+        [2**53 + 1, Fraction(10, 3), "1795336740800.123456789", 10**400],
+        ids=["2**53 + 1", "10/3", "beyond digits", "10**400"],
+    )
+    async def test_a_time_that_would_be_rounded_is_refused(self, store: VersionedFlowStateStore, value: Any) -> None:
+        """A number of another type is taken if a float is equal to it. pydantic would round the others in silence."""
+        rounded, ended = value if isinstance(value, Fraction) else Decimal(value), FlowStateExecution(trace_ids=[])
+        state = full()
+        await store.save("id", state)
+        before = exactly(await store.load("id"))
+        for name, path in (("start_time", "executions[0].start_time"), ("end_time", "executions[0].end_time")):
+            odd = ended.model_copy(update={name: rounded})
+            with pytest.raises(FlowStateEncodeError) as saved:
+                await store.save("id", state.model_copy(update={"executions": [odd]}))
+            with pytest.raises(FlowStateEncodeError) as updated:
+                await store.update("id", executions=[odd])
+            assert [path] * 2 == [saved.value.path, updated.value.path]
+        with pytest.raises(FlowStateEncodeError) as started:
+            await store.save("id", state.model_copy(update={"start_time": rounded}))
+
+        assert ("start_time", "id") == (started.value.path, started.value.flow_id)
+        assert before == exactly(await store.load("id"))
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(
+        ("value", "time"),
+        [(Decimal("0.5"), 0.5), (Fraction(5, 4), 1.25), (Decimal(7), 7.0), (Decimal(2**53), 2.0**53), (Indexed(), 7)],
+        ids=lambda value: type(value).__name__,
+    )
+    async def test_a_time_of_another_type_is_stored_as_what_it_is_equal_to(
+        self, store: VersionedFlowStateStore, value: Any, time: float
+    ) -> None:
+        """So may be what a library returns."""
+        execution = FlowStateExecution(trace_ids=[]).model_copy(update={"start_time": value, "end_time": value})
+        await store.save("id", full().model_copy(update={"start_time": value, "executions": [execution]}))
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        [found] = loaded.executions
+        assert exactly([time] * 3) == exactly([loaded.start_time, found.start_time, found.end_time])
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("timeout", [float("inf"), float("nan"), 0, -1, True, "5"], ids=repr)
