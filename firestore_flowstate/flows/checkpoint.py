@@ -341,7 +341,12 @@ class Checkpoint:
             self._in_commit.everything = True
         inbox, cancel_before = inbox_of(state), image.inbox.cancel
         image.inbox = inbox
-        answers = {key: value for key, value in state.events_triggered.items() if key not in image.events}
+        # A child that was retried and has ended once more knocks under the same key, with another value.
+        answers = {
+            key: value
+            for key, value in state.events_triggered.items()
+            if key not in image.events or value != image.events[key]
+        }
         image.events.update(answers)
         if answers:
             self._listener.answered(answers)

@@ -12,7 +12,7 @@ from .calls import Called
 from .context import uuid_in
 from .engine import LOG
 from .entries import error_entry, order_of, result_entry
-from .record import Wait, ended_of, parent_of
+from .record import Wait, ended_of, parent_of, record_of
 from .starting import Start, create
 from .waiting import OpenWait, Waits, forbid_at_most_once, may_go_on, result_of
 
@@ -24,6 +24,9 @@ FIRST_LOOK_MILLISECONDS: Final = 3_600_000
 """A parent loads a child that has not knocked after an hour, since a child that was deleted never knocks."""
 LATER_LOOKS_MILLISECONDS: Final = 86_400_000
 """After that the parent loads it once a day: a look is a billed read."""
+_SHARED_LOOK_MILLISECONDS: Final = 2_000
+"""When a child that does not know of the wait is loaded, if this drive dies before it has done so: so soon that the run
+is not suspended until then."""
 
 
 async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str | None) -> None:
@@ -44,14 +47,17 @@ async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Uns
     if child_id is None:
         child_id = id if id is not None else default_id(drive, key)
     with drive.busy(key):
-        entry = await _register(drive, key, flow, input, child_id)
+        entry, is_shared = await _register(drive, key, flow, input, child_id)
     n: int | None
     if entry is not None:
         n = drive.record(key, entry)
     else:
-        until = drive.engine.clock.now() + FIRST_LOOK_MILLISECONDS
+        until = drive.engine.clock.now() + (_SHARED_LOOK_MILLISECONDS if is_shared else FIRST_LOOK_MILLISECONDS)
         each = drive.waits.begin(key, Wait("child", until=until, child=child_id))
-        if key in drive.image.events and not each.wait.knocked:
+        if is_shared:
+            each.looking += 1
+            drive.waits.spawn(_look_when_stored(drive.waits, each))
+        elif key in drive.image.events:  # also if the child was retried after its first knock: it may have ended again
             drive.waits.look_at_child(each)
         n = await result_of(drive, each)
     await drive.gate.pass_through(n)
@@ -65,20 +71,43 @@ def default_id(drive: Drive, key: str) -> str:
     return uuid_in(drive.id, "child", key, drive.image.record.rewinds)
 
 
-async def _register(drive: Drive, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str) -> CacheEntry | None:
-    """Create the child, or find that it is there; return its entry if it has ended.
+def explicit_id(id: str, key: str, child: str, *, rewinds: int) -> bool:
+    """Return whether the child has an id that the flow gave, so that it has the same one after any retry.
+
+    Args:
+        id: The id of the run that started the child.
+        key: The key of the child in that run.
+        child: The id of the child.
+        rewinds: How often the run was retried from a step.
+    """
+    return all(uuid_in(id, "child", key, before) != child for before in range(rewinds + 1))
+
+
+async def _register(
+    drive: Drive, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str
+) -> tuple[CacheEntry | None, bool]:
+    """Create the child, or find that it is there.
 
     While the store or the dispatcher cannot be reached this tries again, since an outage is not a result of the child.
+
+    Returns:
+        The entry of the child, if it has ended. And whether the child was started under another key, so that its end
+        is told to this one only if it finds the wait stored.
     """
     known = drive.image.record.waits.get(key)
-    if known is not None and known.child is not None and (key not in drive.image.events or known.knocked):
-        return None
-    is_there = known is not None and known.child is not None  # it was created before this drive
+    is_known = known is not None and known.child is not None  # it was created before this drive
+    if known is not None and is_known and (key not in drive.image.events or known.knocked):
+        return None, False
+    is_there = is_known
     pause = 0.1
     while True:
         try:
             if is_there:
-                return _result(drive, key, id, await drive.engine.store.load(id))
+                state = await drive.engine.store.load(id)
+                if is_known:
+                    return _result(drive, id, state), False
+                is_shared = state is not None and record_of(state).parent != key
+                return _result(drive, id, state, name=flow.name), is_shared
             await may_begin(drive, key, is_step=False)
             await create(drive.engine, Start(flow.name, input, id=id, flow=flow, parent=drive.id, key=key))
         except FlowStateExistsError:
@@ -90,9 +119,9 @@ async def _register(drive: Drive, key: str, flow: Flow[Any, Any], input: Any | U
             await asyncio.sleep(pause)
             pause = min(2 * pause, 5.0)
             if not is_there and not drive.may_go_on and await _was_created(drive, id):
-                return None  # so that it is cancelled with its parent
+                return None, False  # so that it is cancelled with its parent
         else:
-            return None
+            return None, False
 
 
 async def _was_created(drive: Drive, id: str) -> bool:
@@ -104,14 +133,24 @@ async def _was_created(drive: Drive, id: str) -> bool:
     return state is not None and parent_of(state) == drive.id
 
 
-def _result(drive: Drive, key: str, id: str, state: FlowState | None) -> CacheEntry | None:
-    """Return the entry of a child that has ended, was deleted, or has another parent; None: it goes on."""
+def _result(drive: Drive, id: str, state: FlowState | None, *, name: str | None = None) -> CacheEntry | None:
+    """Return the entry of a child that has ended, was deleted, or is not that child; None: it goes on.
+
+    Args:
+        drive: The drive.
+        id: The id of the child.
+        state: The state with that id; None: there is none.
+        name: The name of the child's flow; None: it is known that the child is of its flow.
+    """
     if state is None:
         message = f"the child {id!r} is gone: it was deleted, or has expired"
         return _failure(drive, id, "FlowFailedError", message)
     if parent_of(state) != drive.id:
         message = f"there is a run {id!r} already, which is not a child of {drive.id!r}: choose another id"
-        return _failure(drive, id, "FlowFailedError", message)
+        return _failure(drive, None, "FlowFailedError", message)  # without its id: a retry would retry that run
+    if name is not None and state.name != name:
+        message = f"there is a run {id!r} of the flow {state.name!r} already, not of {name!r}: choose another id"
+        return _failure(drive, None, "FlowFailedError", message)
     how, result = ended_of(state), state.operation.result
     if how is None:
         return None
@@ -129,7 +168,7 @@ def _result(drive: Drive, key: str, id: str, state: FlowState | None) -> CacheEn
     )
 
 
-def _failure(drive: Drive, id: str, type: str, message: str, stacktrace: str | None = None) -> CacheEntry:
+def _failure(drive: Drive, id: str | None, type: str, message: str, stacktrace: str | None = None) -> CacheEntry:
     record = {"type": type, "message": message, "stacktrace": stacktrace}
     return error_entry(record, kind="child", child=id, endTime=drive.engine.clock.now())
 
@@ -140,7 +179,7 @@ async def look(waits: Waits, each: OpenWait) -> None:
     pause = 0.1
     while True:
         try:
-            entry = _result(drive, each.key, id, await drive.engine.store.load(id))
+            entry = _result(drive, id, await drive.engine.store.load(id))
             break
         except Exception:  # noqa: BLE001  # whatever the store raises: the run stays claimed meanwhile
             await asyncio.sleep(pause)
@@ -151,8 +190,21 @@ async def look(waits: Waits, each: OpenWait) -> None:
     if entry is not None:
         waits.end(each, entry)
         return
-    each.wait.until = drive.engine.clock.now() + LATER_LOOKS_MILLISECONDS
+    now = drive.engine.clock.now()
+    first = (each.wait.since or 0) + FIRST_LOOK_MILLISECONDS
+    each.wait.until = first if first > now else now + LATER_LOOKS_MILLISECONDS
     each.wait.knocked = each.key in drive.image.events
     drive.checkpoint.note_record(needed=False)
     waits.arm(each)
     drive.moved()
+
+
+async def _look_when_stored(waits: Waits, each: OpenWait) -> None:
+    """Look at a child that was started under another key, once the wait is stored.
+
+    A child that ends before that does not know of the wait, and one that ends later does.
+    """
+    drive = waits.drive
+    drive.checkpoint.note_record(needed=True)
+    await drive.checkpoint.flush()
+    await look(waits, each)

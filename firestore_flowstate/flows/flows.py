@@ -323,7 +323,8 @@ class Flows:
         Args:
             id: The id of the run.
             from_step: The key of a step to run again, with all that reached the function after it, also of parallel
-                branches; None: only what made the run fail.
+                branches; None: only what made the run fail. Children among that begin anew, but for those whose id
+                the flow gives: these are retried if they failed.
 
         Raises:
             FlowStateNotFoundError: There is no such run.

@@ -6,12 +6,13 @@ A child knocks by an entry under its key in the parent's ``eventsTriggered``. Th
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
-from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateNotFoundError
+from firestore_flowstate import UNSET, FlowStateConflictError, FlowStateNotFoundError
 
 from .engine import Engine
 from .image import Image, image_of
-from .record import Todo, ended_of, is_owned, record_of, wake_now
+from .record import RunRecord, Todo, ended_of, is_owned, record_of, wake_now
 from .undriven import end_or_ask
 
 
@@ -54,17 +55,25 @@ async def _do(engine: Engine, image: Image, todo: Todo) -> list[Image]:
 
 
 async def _knock(engine: Engine, parent: str, key: str, child: str) -> None:
-    """Store in the parent that the child has ended, and have the parent woken if it waits for that."""
+    """Store in the parent that the child has ended, and have the parent woken if it waits for that.
+
+    The parent may wait for one child under several keys, each of which is told. A key that was told before is told
+    again by another value: the child was retried since, and has ended once more.
+    """
     while (state := await engine.store.load(parent)) is not None and ended_of(state) is None:
-        if key in state.cache:
+        record = record_of(state)
+        keys = [each for each in _keys(record, key, child) if each not in state.cache]
+        if not keys:
             return
-        wake = _wake(engine, state, key)
-        if key in state.events_triggered and wake is None:
-            break
-        events = {} if key in state.events_triggered else {key: {"child": child}}
-        extra = {} if wake is None else {"wakeAt": wake}
+        is_waiting = any(each in record.waits for each in keys)
+        wake = wake_now(state, engine.clock.now()) if is_waiting and not is_owned(state, record) else None
         try:
-            await engine.store.update(parent, events_triggered=events, extra=extra, if_version=state.version or "")
+            await engine.store.update(
+                parent,
+                events_triggered={each: _told(child, state.events_triggered.get(each)) for each in keys},
+                extra={} if wake is None else {"wakeAt": wake},
+                if_version=state.version or "",
+            )
         except FlowStateConflictError:
             continue
         except FlowStateNotFoundError:
@@ -74,9 +83,20 @@ async def _knock(engine: Engine, parent: str, key: str, child: str) -> None:
     engine.poke(parent)
 
 
-def _wake(engine: Engine, state: FlowState, key: str) -> int | None:
-    """Return the new wake time of the parent, in milliseconds since the epoch, if it waits for the key undriven."""
-    record = record_of(state)
-    if is_owned(state, record) or key not in record.waits:
-        return None
-    return wake_now(state, engine.clock.now())
+def _keys(record: RunRecord, key: str, child: str) -> list[str]:
+    """Return the keys under which the parent waits for the child, or is about to.
+
+    Args:
+        record: The record of the parent.
+        key: The key that the child was started under. The wait under it may not be stored yet; or be one for another
+            child, since the parent was retried from a step.
+        child: The id of the child.
+    """
+    waiting = [each for each, wait in record.waits.items() if wait.kind == "child" and wait.child == child]
+    return waiting if key in waiting or key in record.waits else [key, *waiting]
+
+
+def _told(child: str, before: Any) -> dict[str, Any]:
+    """Return what is stored under a key of the parent; `before` is what is stored there now, or None."""
+    times = before.get("times", 1) if isinstance(before, dict) and before.get("child") == child else 0
+    return {"child": child, "times": times + 1} if times else {"child": child}

@@ -8,6 +8,7 @@ from typing import Final
 from firestore_flowstate import FlowState, FlowStateConflictError, FlowStateNotFoundError
 
 from .arguments import check_text
+from .children import explicit_id
 from .engine import Engine
 from .entries import child_of, failed, kind_of, order_of
 from .errors import NotFailedError
@@ -32,13 +33,13 @@ async def retry(engine: Engine, id: str, *, from_step: str | None = None) -> Non
     seen = {id}
     while chain:
         wake, children = None, list[str]()
+        step = from_step if chain == [id] else None  # the step is one of this run, and not of its children
         try:
             async with engine.store.edit(chain[-1]) as state:
-                dropped = _dropped(chain[-1], state, from_step)
-                if from_step is None:
-                    children = [child for child in _children(state, dropped) if child not in seen]
+                dropped = _dropped(chain[-1], state, step)
+                children = [child for child in _children(chain[-1], state, dropped, step=step) if child not in seen]
                 if not children:
-                    wake = _reset(engine, state, dropped, rewind=from_step is not None)
+                    wake = _reset(engine, state, dropped, rewind=step is not None)
         except FlowStateNotFoundError:
             if chain == [id]:
                 raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id) from None
@@ -93,10 +94,19 @@ def _is_inside(key: str, outer: Iterable[str]) -> bool:
     return any(key.startswith(f"{each}/") for each in outer)
 
 
-def _children(state: FlowState, dropped: Iterable[str]) -> list[str]:
-    """Return the ids of the children among what failed."""
-    found = (child_of(state.cache[key]) for key in dropped if key in state.cache)
-    return [child for child in found if child is not None]
+def _children(id: str, state: FlowState, dropped: Iterable[str], *, step: str | None) -> list[str]:
+    """Return the ids of the children that failed and are to be retried, among what is dropped.
+
+    After a retry from a step a child has another id, and begins anew. One with an id that the flow gave has the same
+    id, and is retried.
+    """
+    rewinds = record_of(state).rewinds
+    found = {
+        key: child
+        for key in dropped
+        if key in state.cache and failed(state.cache[key]) and (child := child_of(state.cache[key])) is not None
+    }
+    return [child for key, child in found.items() if step is None or explicit_id(id, key, child, rewinds=rewinds)]
 
 
 def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool) -> int:

@@ -388,6 +388,58 @@ async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) 
         await flows.retry("x")
 
 
+@pytest.mark.parametrize("before", ["first", "c"])
+@pytest.mark.parametrize("id", ["k", None])
+async def test_retry_from_a_child_runs_what_failed_in_it_again(flows: Flows, id: str | None, before: str) -> None:
+    """One whose id the flow gave is retried, as by a retry of what failed. Else another child takes its place."""
+    ran: list[str] = []
+
+    async def step(name: str) -> str:
+        ran.append(name)
+        if name == "bad" and ran.count(name) == 1:
+            raise ConnectionError("down")
+        return name
+
+    @flows.flow
+    async def child(run: Run) -> list[str]:
+        return [await run.step(name, step, name) for name in ("good", "bad")]
+
+    @flows.flow
+    async def parent(run: Run) -> list[str]:
+        await run.step("first", str)
+        return await run.child("c", child, id=id)
+
+    with pytest.raises(FlowFailedError):
+        await flows.run(parent, id="x")
+    await flows.retry("x", from_step=before)
+
+    assert ["good", "bad"] == await flows.result("x", timeout=5)
+    assert ["good", "bad", *(["bad"] if id else ["good", "bad"])] == ran
+
+
+async def test_a_retry_leaves_a_run_alone_that_was_taken_for_a_child(flows: Flows) -> None:
+    """It has the id of the child, and is not one. It failed too, by its own error."""
+    ran: list[str] = []
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        ran.append(run.id)
+        raise ValueError
+
+    @flows.flow
+    async def parent(run: Run) -> None:
+        await run.child("c", failing, id="stranger")
+
+    for flow, id in ((failing, "stranger"), (parent, "x")):
+        with pytest.raises(FlowFailedError):
+            await flows.run(flow, id=id)
+    await flows.retry("x")
+    with pytest.raises(FlowFailedError, match="which is not a child of 'x'"):
+        await flows.result("x", timeout=5)
+
+    assert ["stranger"] == ran
+
+
 async def test_retry_from_what_was_shown_is_refused(flows: Flows, store: CountingStore) -> None:
     """What was shown is not a result, so it has no place in the order."""
 

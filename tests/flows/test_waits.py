@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import (
+    FlowCancelledError,
     FlowFailedError,
     Flows,
     InvalidPayloadError,
@@ -464,6 +465,157 @@ async def test_a_failed_child_is_an_error_that_names_its_key(flows: Flows) -> No
         return [str(caught.value.step), caught.value.error]
 
     assert ["c", "ValueError: no"] == await flows.run(parent)
+
+
+async def test_a_run_of_another_flow_is_not_the_child(flows: Flows) -> None:
+    """It is a child of this run, and has the id that is asked for. Its result is of another type."""
+
+    @flows.flow
+    async def one(run: Run) -> str:
+        return "one"
+
+    @flows.flow
+    async def other(run: Run) -> str:
+        return "other"
+
+    @flows.flow
+    async def parent(run: Run) -> list[str]:
+        first = await run.child("a", one, id="k")
+        with pytest.raises(FlowFailedError) as caught:
+            await run.child("b", other, id="k")
+        return [first, str(caught.value.step), caught.value.error]
+
+    said = "there is a run 'k' of the flow 'one' already, not of 'other': choose another id"
+    assert ["one", "b", said] == await flows.run(parent)
+
+
+async def test_all_who_wait_for_one_child_learn_of_its_end(flows: Flows, store: CountingStore) -> None:
+    """The child knows of one key of its parent. It tells those under which the parent waits for it."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    @flows.flow
+    async def parent(run: Run) -> list[int]:
+        return list(await asyncio.gather(*(run.child(name, asking, id="k") for name in "abc")))
+
+    handle = await flows.start(parent, id="x")
+    await blocked(store, "x")
+    await blocked(store, "k")
+    await flows.resume("k", 5)
+
+    assert [5, 5, 5] == await handle.result(timeout=5)
+
+
+async def test_who_begins_to_wait_for_a_child_that_ends_learns_of_it(flows: Flows, store: CountingStore) -> None:
+    """The child ends after it was found to go on, and before the wait for it is stored: it cannot tell that wait."""
+    is_retried = asyncio.Event()
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        with pytest.raises(FlowCancelledError):
+            await run.child("a", asking, id="k")
+        await is_retried.wait()
+        return await run.child("b", asking, id="k")
+
+    async def late(update: Callable[[], Awaitable[str]]) -> str:
+        await flows.resume("k", 5)
+        assert 5 == await flows.result("k", timeout=5)
+        return await update()
+
+    handle = await flows.start(parent, id="x")
+    await blocked(store, "x")
+    await blocked(store, "k")
+    await flows.cancel("k")
+    while "a" not in (await store.load("x")).cache:  # noqa: ASYNC110  # no event tells of it
+        await asyncio.sleep(0.001)
+    await flows.retry("k")
+    await blocked(store, "k")
+    store.faults = {store.updates + 1: late}
+    is_retried.set()
+
+    assert 5 == await handle.result(timeout=5)
+
+
+@pytest.mark.parametrize("is_driven", [True, False])
+async def test_a_child_that_was_retried_tells_its_parent_again(
+    flows: Flows, store: CountingStore, *, is_driven: bool
+) -> None:
+    """When it was told of the failure, it found that the child goes on. It looks again when it is told again."""
+    release = asyncio.Event()
+
+    async def busy() -> None:
+        if is_driven:
+            await release.wait()
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        number, _ = await asyncio.gather(run.child("c", asking, id="k"), run.step("busy", busy))
+        return number
+
+    handle = await flows.start(parent, id="x")
+    while "waits" not in (state := await store.load("x")).operation.metadata["run"]:  # noqa: ASYNC110  # as above
+        await asyncio.sleep(0.001)
+    await blocked(store, "k")
+    if not is_driven:
+        await blocked(store, "x")
+        state = await store.load("x")
+    told_late = {"c": {"child": "k"}}
+    await store.update("x", events_triggered=told_late, if_version=state.version)
+    await (flows._engine.woken("x", None) if is_driven else flows.drive("x"))
+    while "knocked" not in (await store.load("x")).operation.metadata["run"]["waits"]["c"]:  # noqa: ASYNC110  # as above
+        await asyncio.sleep(0.001)
+    await flows.resume("k", 5)
+    assert 5 == await flows.result("k", timeout=5)
+    release.set()
+
+    assert 5 == await handle.result(timeout=5)
+
+
+async def test_a_child_from_before_a_retry_is_not_taken_for_the_new_one(flows: Flows, store: CountingStore) -> None:
+    """After a retry from a step the child has another id. The old one may end later, and has the same key."""
+    children: list[str] = []
+    is_mended = False
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        children.append(run.id)
+        return await run.interrupt("number", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        await run.step("first", str)
+        child = asyncio.ensure_future(run.child("c", asking))
+        while not children:  # noqa: ASYNC110  # another drive fills it
+            await asyncio.sleep(0)
+        if not is_mended:
+            raise ValueError
+        return await child
+
+    handle = await flows.start(parent, id="x")
+    with pytest.raises(FlowFailedError):
+        await handle.result(timeout=5)
+    [old] = children
+    await blocked(store, old)
+    is_mended = True
+    await handle.retry(from_step="first")
+    await blocked(store, "x")
+    new = children[-1]
+    await blocked(store, new)
+    await flows.resume(old, 1)
+    assert 1 == await flows.result(old, timeout=5)
+    await flows.resume(new, 2)
+
+    assert 2 == await handle.result(timeout=5)
 
 
 async def test_an_answer_inside_of_a_recorded_step_is_not_a_surprise(
