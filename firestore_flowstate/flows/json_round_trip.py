@@ -40,7 +40,8 @@ class Values:
     """Turns values into their JSON form, and reads that as annotated types; keeps pydantic's adapters of the types."""
 
     def __init__(self) -> None:
-        self._adapters: dict[Any, TypeAdapter[Any]] = {}
+        self._adapters: dict[Any, TypeAdapter[Any]] = {}  # by what `_in_order` returns
+        self._last: dict[Any, tuple[Any, TypeAdapter[Any]]] = {}  # by type: that object which was asked for last
         self._returns: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
     def dump(self, value: Any, kind: Any, what: str) -> Any:
@@ -82,11 +83,16 @@ class Values:
             TypeError: Pydantic can make no values of the type.
         """
         try:
-            known = self._adapters.get(kind)
+            last = self._last.get(kind)
         except TypeError:  # not hashable, such as an Annotated with a list
             return _adapter(kind)
+        if last is not None and last[0] is kind:  # as nearly always; a union equals that of another order too
+            return last[1]
+        key = _in_order(kind)
+        known = self._adapters.get(key)
         if known is None:
-            known = self._adapters[kind] = _adapter(kind)
+            known = self._adapters[key] = _adapter(kind)
+        self._last[kind] = kind, known
         return known
 
     def check_type(self, kind: Any, what: str) -> None:
@@ -161,6 +167,15 @@ class Values:
         except TypeError:  # a set of models, since the dicts that it would hold cannot be hashed
             return _checked(_with_non_finite(form, in_json, in_json), value)
         return _with_non_finite(form, dumped, in_json)
+
+
+def _in_order(kind: Any) -> Any:
+    """Return what is equal for equal types whose unions have the same order.
+
+    ``A | B`` equals ``B | A``, and reads a value that fits both as another type.
+    """
+    inside = getattr(kind, "__args__", ())
+    return (kind, *map(_in_order, inside)) if isinstance(inside, tuple) and inside else kind
 
 
 def _made_adapter(kind: Any) -> TypeAdapter[Any]:

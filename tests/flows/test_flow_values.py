@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -165,6 +166,60 @@ async def test_a_flow_gets_its_numbers_whole_on_each_replay() -> None:
 
     for crashed in await crash_everywhere(report, math.inf):
         assert math.inf == crashed.result
+
+
+class Accept(BaseModel):
+    why: str
+
+
+class Reject(BaseModel):
+    why: str
+
+
+Made = Callable[[type, type], Any]
+
+
+@pytest.mark.parametrize(
+    ("of", "form"),
+    [
+        (lambda one, other: one | other, {"why": "a"}),
+        (lambda one, other: list[one | other], [{"why": "a"}]),  # type: ignore[valid-type]  # made when it runs
+        (lambda one, other: Annotated[one, 1] | Annotated[other, 1], {"why": "a"}),
+        (lambda one, other: dict[str, tuple[int, one | other]], {"k": [1, {"why": "a"}]}),  # type: ignore[valid-type]  # as above
+    ],
+    ids=["alone", "in a list", "annotated", "deeper"],
+)
+def test_a_union_is_read_in_its_own_order(of: Made, form: Any) -> None:
+    """It equals one of another order, as which the same value is of another type."""
+    values = Values()
+
+    for first, second in ((Accept, Reject), (Reject, Accept), (Accept, Reject)):
+        assert f"{first.__name__}(why='a')" in repr(values.read(form, of(first, second)))
+
+
+async def test_a_step_returns_the_first_type_of_its_own_annotation() -> None:
+    """Whatever other step is annotated with the same types in another order."""
+    flows = Flows(MemoryFlowStateStore())
+
+    async def one() -> Accept | Reject:
+        return Accept(why="a")
+
+    async def other() -> Reject | Accept:
+        return Reject(why="a")
+
+    @flows.flow
+    async def both(run: Run) -> list[str]:
+        return [type(await run.step("step", each)).__name__ for each in (one, other)]
+
+    assert ["Accept", "Reject"] == await flows.run(both)
+
+
+def test_an_annotation_that_is_made_at_each_call_is_kept_once() -> None:
+    """Equal ones in the same order share an adapter, so that a process does not grow."""
+    values = Values()
+
+    assert 1 == len({id(values.adapter(list[Accept | Reject])) for _ in range(5)})
+    assert 1 == len(values._adapters)
 
 
 @passed_on
