@@ -111,7 +111,7 @@ def _children(id: str, state: FlowState, dropped: Iterable[str], *, step: str | 
 
 def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool) -> int:
     """Change the state to that of a run that is due; return its wake time, in milliseconds since the epoch."""
-    for key in [key for key in state.cache if key in dropped or key.removesuffix("/show") in dropped]:
+    for key in [key for key in state.cache if key in dropped or _shown_by(state, key) in dropped]:
         del state.cache[key]
     for key in [key for key in state.events_triggered if key in dropped]:
         del state.events_triggered[key]
@@ -133,6 +133,11 @@ def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool)
     wake = wake_now(state, engine.clock.now())
     state.wakeAt = wake
     return wake
+
+
+def _shown_by(state: FlowState, key: str) -> str | None:
+    """Return the key of the interrupt that shows this entry; None: it is a result, as of a step that is named show."""
+    return key.removesuffix("/show") if kind_of(state.cache[key]) == "show" else None
 
 
 def _without_result(operation: object) -> None:

@@ -388,6 +388,31 @@ async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) 
         await flows.retry("x")
 
 
+async def test_a_retry_keeps_an_inner_step_that_is_named_show(flows: Flows) -> None:
+    """What an interrupt shows has such a key too, and goes with the interrupt. A step does not go."""
+    ran: list[str] = []
+
+    async def step(name: str) -> str:
+        ran.append(name)
+        if name == "bad" and ran.count(name) == 1:
+            raise ConnectionError("down")
+        return name
+
+    async def outer() -> list[str]:
+        return [await current_run().step(name, step, name) for name in ("show", "bad")]
+
+    @flows.flow
+    async def working(run: Run) -> list[str]:
+        return await run.step("outer", outer)
+
+    with pytest.raises(FlowFailedError):
+        await flows.run(working, id="x")
+    await flows.retry("x")
+
+    assert ["show", "bad"] == await flows.result("x", timeout=5)
+    assert ["show", "bad", "bad"] == ran
+
+
 @pytest.mark.parametrize("before", ["first", "c"])
 @pytest.mark.parametrize("id", ["k", None])
 async def test_retry_from_a_child_runs_what_failed_in_it_again(flows: Flows, id: str | None, before: str) -> None:
