@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Final, Literal
 
+from pydantic import BaseModel, RootModel
 from pydantic_core import from_json, to_json
 
 from firestore_flowstate import CacheEntry, FlowStateError
@@ -27,6 +31,9 @@ _MOST_OF_A_STACKTRACE: Final = 16_000
 _MOST_OF_A_MESSAGE: Final = 4_000
 """How many characters are stored of an error's text, and of each entry of its stacktrace: more than anybody reads, and
 so few that the end of a run can be stored, whatever a library puts into its errors."""
+
+_HAVE_MEMBERS: Final = (list, tuple, set, frozenset, deque)
+"""Types whose members JSON has one after the other, in their order."""
 
 
 def result_entry(value: Any, **about: Any) -> CacheEntry:
@@ -84,18 +91,53 @@ def _storable(text: str) -> str:
 
 
 def arguments_sum(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
-    """Return the CRC-32 of the arguments as JSON with sorted keys, or None if they have no JSON form."""
+    """Return the CRC-32 of the arguments as JSON with sorted keys.
+
+    None: they have no JSON form, or one of them is an iterator, which would be used up before the step has it.
+    """
+    if any(isinstance(each, Iterator) for each in (*args, *kwargs.values())):
+        return None
     try:
-        plain = from_json(to_json([list(args), dict(kwargs)], by_alias=True, inf_nan_mode="constants"))
-        return zlib.crc32(to_json(_sorted(plain), inf_nan_mode="constants"))
+        given = [list(args), dict(kwargs)]
+        plain = from_json(to_json(given, by_alias=True, inf_nan_mode="constants"))
+        return zlib.crc32(to_json(_sorted(plain, given), inf_nan_mode="constants"))
     except Exception:  # noqa: BLE001  # whatever a serializer of the application raises: it is never an error
         return None
 
 
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    return [_sorted(member) for member in value] if isinstance(value, list) else value
+def _sorted(form: Any, value: Any) -> Any:
+    """Return the JSON form with sorted keys, and with what sets became in an order that every process has.
+
+    Args:
+        form: The JSON form.
+        value: The value that it is of; None: it is not known.
+    """
+    if isinstance(value, RootModel):
+        value = value.root
+    if isinstance(form, dict):
+        inside = _by_key(form, value)
+        return {key: _sorted(form[key], inside.get(key)) for key in sorted(form)}
+    if not isinstance(form, list):
+        return form
+    is_known = isinstance(value, _HAVE_MEMBERS) and len(value) == len(form)
+    members = list(map(_sorted, form, value if is_known else repeat(None)))
+    if isinstance(value, (set, frozenset)):  # which differs with PYTHONHASHSEED
+        members.sort(key=lambda member: to_json(member, inf_nan_mode="constants"))
+    return members
+
+
+def _by_key(form: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
+    """Return the values behind the members of a JSON form, by their keys in it, as far as they are known."""
+    if isinstance(value, Mapping):
+        return dict(zip(form, value.values(), strict=True)) if len(form) == len(value) else {}
+    if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
+        fields: Mapping[str, Any] = getattr(type(value), "__pydantic_fields__", {})
+        names = fields or [field.name for field in dataclasses.fields(value)]  # type: ignore[arg-type]  # one of both
+        inside = {
+            (name in fields and fields[name].serialization_alias) or name: getattr(value, name, None) for name in names
+        }
+        return {**inside, **(getattr(value, "__pydantic_extra__", None) or {})}
+    return {}
 
 
 def order_of(entry: CacheEntry) -> int | None:
