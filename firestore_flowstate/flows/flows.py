@@ -277,14 +277,16 @@ class Flows:
 
         Args:
             id: The id of the run.
-            payload: The answer. It is checked by the JSON Schema that is stored with the interrupt.
+            payload: The answer. It is checked by the JSON Schema that is stored with the interrupt. Patterns in it that
+                Python cannot compile are passed over: the type checks these when the run reads the answer, and the
+                interrupt raises InvalidPayloadError if it does not fit.
             step: The key of the interrupt or sleep; None: the first interrupt that is open.
             key: A name for this answer, so that it can be given again: then nothing is written, and it is a success.
 
         Raises:
             FlowStateNotFoundError: There is no such run.
             NotWaitingError: The run has ended, or the step has its answer or its result, or takes no answer.
-            InvalidPayloadError: The answer does not fit. Nothing was written.
+            InvalidPayloadError: The answer does not fit, or the stored schema is not one. Nothing was written.
             FlowStateEncodeError: The answer has no JSON form. Nothing was written.
         """
         await resume(self._engine, id, payload, step=step, key=key)

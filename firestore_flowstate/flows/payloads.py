@@ -6,7 +6,9 @@ So any process can check them, also one without the code of the flow.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from firestore_flowstate import FlowStateError
@@ -23,6 +25,9 @@ _AS_MODELS_HAVE_THEM: Final = "binary"
 def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step: str) -> None:
     """Refuse an answer that does not fit the schema.
 
+    A pattern that Python cannot compile, as one of JavaScript or of pydantic's own syntax, is passed over: the type of
+    the flow checks the answer when the run reads it, and the interrupt raises InvalidPayloadError if it does not fit.
+
     Args:
         payload: The answer in its JSON form.
         given: The answer as it was given. Bytes in its plain containers have base64 as their JSON form, so they fit
@@ -32,7 +37,7 @@ def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step
         step: The key of the interrupt.
 
     Raises:
-        InvalidPayloadError: The answer does not fit, or the stored schema is not one.
+        InvalidPayloadError: The answer does not fit, or the stored schema is not one, or refers to itself without end.
         FlowStateError: The extra ``flows`` is not installed.
     """
     if schema is None:
@@ -46,13 +51,16 @@ def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step
         ) from error
     try:
         form = json.loads(schema)
-        kind = jsonschema.validators.validator_for(form, default=jsonschema.Draft202012Validator)
+        draft = jsonschema.validators.validator_for(form, default=jsonschema.Draft202012Validator)
+        kind = _passing_over(draft, jsonschema.validators.extend)
+        if isinstance(form, dict):  # otherwise a reference to the whole schema is checked by the library's own class
+            form.pop("$schema", None)
         # With an empty registry nothing is fetched, whatever a stored schema refers to: it is input.
         formats = jsonschema.FormatChecker(formats=())
         formats.checks(_AS_MODELS_HAVE_THEM)(lambda value: not isinstance(value, _Base64Text))
         validator = kind(form, registry=referencing.Registry(), format_checker=formats)
         problem = jsonschema.exceptions.best_match(validator.iter_errors(_marked(payload, given)))
-    except (ValueError, referencing.exceptions.Unresolvable, jsonschema.exceptions.SchemaError) as error:
+    except Exception as error:  # whatever jsonschema raises for what is not a schema: it was stored, so it is input
         raise InvalidPayloadError(
             f"The schema that the run {id!r} stores for {step!r} cannot be used: {error}", flow_id=id, step=step
         ) from error
@@ -61,6 +69,40 @@ def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step
         raise InvalidPayloadError(
             f"The answer to {step!r} of the run {id!r} does not fit: {path}{_reason(problem)}", flow_id=id, step=step
         )
+
+
+@cache  # to make the class takes a millisecond
+def _passing_over(kind: Any, extend: Callable[..., Any]) -> Any:
+    """Return the class of validators, made to pass over patterns that Python cannot compile."""
+    rules = kind.VALIDATORS
+
+    def pattern(validator: Any, text: Any, instance: Any, schema: Any) -> Any:
+        return rules["pattern"](validator, text, instance, schema) if _compiles(text) else ()
+
+    def properties(validator: Any, patterns: Any, instance: Any, schema: Any) -> Any:
+        known = {text: inside for text, inside in patterns.items() if _compiles(text)}
+        return rules["patternProperties"](validator, known, instance, schema)
+
+    def others(name: str) -> Any:
+        """Return the rule for properties that no pattern matches; which these are is not known without all patterns."""
+
+        def other(validator: Any, inside: Any, instance: Any, schema: Any) -> Any:
+            is_known = all(map(_compiles, schema.get("patternProperties", ())))
+            return rules[name](validator, inside, instance, schema) if is_known else ()
+
+        return other
+
+    ours = {"pattern": pattern, "patternProperties": properties}
+    ours.update((name, others(name)) for name in ("additionalProperties", "unevaluatedProperties"))
+    return extend(kind, {name: rule for name, rule in ours.items() if name in rules})
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
 
 
 class _Base64Text(str):

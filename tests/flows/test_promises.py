@@ -169,6 +169,88 @@ async def test_an_answer_is_checked_by_the_draft_that_the_schema_names(flows: Fl
     assert {"approve": {"words": ["one", 2]}} == (await store.load("x")).events_triggered
 
 
+OF_JAVASCRIPT = "^(?<year>[0-9]{4})$"
+"""A named group as JavaScript has it, which Python cannot compile."""
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits", "other"),
+    [
+        ({"type": "string", "pattern": OF_JAVASCRIPT}, "2030", 2030),
+        ({"type": "object", "properties": {"year": {"pattern": OF_JAVASCRIPT}}}, {"year": "2030"}, "2030"),
+        (
+            {"patternProperties": {OF_JAVASCRIPT: {}, "^n": {"type": "number"}}, "additionalProperties": False},
+            {"2030": 1, "n": 1},
+            {"n": "1"},
+        ),
+        (
+            {
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "properties": {"next": {"$ref": "#"}},
+                "patternProperties": {OF_JAVASCRIPT: {"type": "number"}},
+                "unevaluatedProperties": False,
+                "type": "object",
+            },
+            {"next": {"2030": 1}},
+            {"next": 5},
+        ),
+    ],
+    ids=["alone", "inside", "of names", "by reference"],
+)
+async def test_a_pattern_that_python_cannot_compile_is_passed_over(
+    flows: Flows, store: CountingStore, schema: Any, fits: Any, other: Any
+) -> None:
+    """Others write schemas too. All else in such a schema is checked."""
+    state = FlowState.start(name="js", flow_id="x")
+    state.blocked_on_step = BlockedOnStep(name="approve", schema=json.dumps(schema))
+    await store.create("x", state)
+
+    with pytest.raises(InvalidPayloadError, match="does not fit"):
+        await flows.resume("x", other)
+    await flows.resume("x", fits)
+    assert {"approve": fits} == (await store.load("x")).events_triggered
+
+
+async def test_a_pattern_of_pydantics_own_syntax_is_checked_by_the_interrupt(
+    flows: Flows, store: CountingStore
+) -> None:
+    """Its expressions know classes of Unicode, which Python's do not."""
+
+    class Person(BaseModel):
+        name: str = Field(pattern=r"^\p{L}+$")
+
+    @flows.flow
+    async def asking(run: Run) -> str:
+        try:
+            return (await run.interrupt("who", Person)).name
+        except InvalidPayloadError:
+            return (await run.interrupt("who again", Person)).name
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x", on="who")
+    await handle.resume({"name": "5"})
+    await blocked(store, "x", on="who again")
+    await handle.resume({"name": "Zoë"})
+
+    assert "Zoë" == await handle.result(timeout=5)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    ['{"type": "strin"}', "5", '{"properties": 5}', '{"minimum": "3"}', '{"pattern": 5}', '{"$ref": "#"}', "{"],
+)
+async def test_what_is_not_a_schema_refuses_every_answer(flows: Flows, store: CountingStore, schema: str) -> None:
+    """The error says so. It is one of the answer, since the schema was stored: it is input."""
+    state = FlowState.start(name="js", flow_id="x")
+    state.blocked_on_step = BlockedOnStep(name="approve", schema=schema)
+    await store.create("x", state)
+
+    answer: Any = {"a": 1} if "properties" in schema else "a" if "pattern" in schema else 5
+    with pytest.raises(InvalidPayloadError, match="The schema that the run 'x' stores for 'approve' cannot be used"):
+        await flows.resume("x", answer)
+    assert {} == (await store.load("x")).events_triggered
+
+
 class Even(BaseModel):
     n: int
 
