@@ -280,7 +280,8 @@ class Flows:
             payload: The answer. It is checked by the JSON Schema that is stored with the interrupt. Patterns in it that
                 Python cannot compile are passed over: the type checks these when the run reads the answer, and the
                 interrupt raises InvalidPayloadError if it does not fit.
-            step: The key of the interrupt or sleep; None: the first interrupt that is open.
+            step: The key of the interrupt or sleep; None: the first interrupt that is open when this is called. If
+                somebody else answers that one meanwhile, this is NotWaitingError, and answers no other.
             key: A name for this answer, so that it can be given again: then nothing is written, and it is a success.
 
         Raises:
