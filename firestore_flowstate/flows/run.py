@@ -129,7 +129,8 @@ class Run:
                 An attempt that takes longer has failed, by a TimeoutError. The time that it spends in a wait inside of
                 the step does not count.
             at_most_once: Whether the step must never begin twice. If it was begun, and no result of it is stored, the
-                step raises StepInterruptedError.
+                step raises StepInterruptedError. `Flows.retry` of the run begins it again, since somebody has looked
+                by then whether it was done.
             result: The type to read the result as, in place of the one that the function is annotated to return.
 
         Raises:
