@@ -13,6 +13,7 @@ from firestore_flowstate import InvalidFlowIdError, SyncFlowStateStore
 from firestore_flowstate._limits import is_utf8
 from firestore_flowstate.errors import shown
 
+from .errors import UnknownFlowError
 from .flow import Flow
 from .retry import Retry
 
@@ -112,6 +113,23 @@ def check_flow(flow: Any) -> None:
     """
     if not isinstance(flow, Flow):
         raise TypeError(f"{shown(flow)} is not a flow: decorate the async function with @flows.flow")
+
+
+def check_home(flow: Flow[Any, Any], known: Flow[Any, Any] | None, use: str) -> None:
+    """Refuse a flow of another `Flows`, whose code these flows do not run.
+
+    Args:
+        flow: The flow that is given.
+        known: The flow of that name here; None: there is none.
+        use: What to do instead, as ``start it by the Flows``.
+
+    Raises:
+        UnknownFlowError: The flow is not that one.
+    """
+    if known is not flow:
+        raise UnknownFlowError(
+            f"the flow {flow.name!r} belongs to another Flows: {use} whose @flows.flow made it", name=flow.name
+        )
 
 
 def check_verify(verify: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from firestore_flowstate import CacheEntry, Unset
 
 from . import children
-from .arguments import check_flow, check_id
+from .arguments import check_flow, check_home, check_id
 from .calls import Called
 from .entries import order_of, result_entry
 from .scalars import scalars
@@ -60,6 +60,7 @@ async def sleep(called: Called, key: str, duration: timedelta | float | None, un
 async def child(called: Called, key: str, flow: Flow[Any, Any], input: Any | Unset, id: str | None) -> Any:
     """Return the result of the child when it has ended."""
     check_flow(flow)
+    check_home(flow, called.drive.engine.flows.get(flow.name), "start its runs in a step, by the Flows")
     if id is not None:
         check_id(id)
     form = flow.dump_input(input, called.drive.engine.values)

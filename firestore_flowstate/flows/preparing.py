@@ -9,7 +9,7 @@ from typing import Any
 from firestore_flowstate import UNSET, Unset
 from firestore_flowstate.errors import shown
 
-from .arguments import check_id
+from .arguments import check_home, check_id
 from .engine import Engine
 from .errors import UnknownFlowError
 from .flow import Flow
@@ -41,10 +41,8 @@ def prepared(
         check_id(id)
     name = flow if isinstance(flow, str) else flow.name
     known = engine.flows.get(name)
-    if not isinstance(flow, str) and known is not flow:
-        raise UnknownFlowError(
-            f"the flow {name!r} belongs to another Flows: start it by the Flows whose @flows.flow made it", name=name
-        )
+    if not isinstance(flow, str):
+        check_home(flow, known, "start it by the Flows")
     if known is None and engine.drives_here is not None:
         raise UnknownFlowError(
             f"this process does not know the flow {name!r}, and without a dispatcher no other process drives the run: "

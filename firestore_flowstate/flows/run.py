@@ -272,7 +272,7 @@ class Run:
 
         Args:
             name: The name of the child in this run.
-            flow: The flow to run.
+            flow: The flow to run, of the same `Flows`.
             input: The input of the child.
             id: The id of the child; None: one made of this run's id and the key.
 
@@ -280,6 +280,7 @@ class Run:
             FlowFailedError: The child failed, was deleted, or another run has its id. The error's `step` is the key.
             FlowCancelledError: The child was cancelled.
             InvalidPayloadError: The input does not fit the flow.
+            UnknownFlowError: The flow belongs to another `Flows`.
         """
         called = self._call_without_options("child")
         return operations.child(called, called.scope.key_for(name), flow, input, id)

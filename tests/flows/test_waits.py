@@ -22,6 +22,7 @@ from firestore_flowstate.flows import (
     InvalidPayloadError,
     NotWaitingError,
     Run,
+    UnknownFlowError,
     WaitTimeoutError,
 )
 from tests.flows.counting_store import CountingStore, lost_after
@@ -487,6 +488,55 @@ async def test_a_run_of_another_flow_is_not_the_child(flows: Flows) -> None:
 
     said = "there is a run 'k' of the flow 'one' already, not of 'other': choose another id"
     assert ["one", "b", said] == await flows.run(parent)
+
+
+async def test_a_child_is_of_a_flow_of_the_same_flows(flows: Flows, store: CountingStore) -> None:
+    """No drive of these flows would run it, or they have another flow of that name. No child is written."""
+    other = Flows(store)
+
+    @other.flow
+    async def stranger(run: Run) -> str:
+        return "of the others"
+
+    @other.flow(name="parent")
+    async def namesake(run: Run) -> str:
+        return "of the others"
+
+    @flows.flow
+    async def parent(run: Run) -> list[str]:
+        said: list[str] = []
+        for flow in (stranger, namesake):
+            with pytest.raises(UnknownFlowError, match="belongs to another Flows: start its runs in a step") as caught:
+                await run.child("c", flow)
+            said.append(str(caught.value.name))
+        return said
+
+    assert ["stranger", "parent"] == await asyncio.wait_for(flows.run(parent, id="x"), 5)
+    assert {"x"} == {write.id for write in store.writes}
+
+
+@pytest.mark.parametrize("reason", ["the customer withdrew", ""])
+async def test_the_reason_of_a_cancelled_child_reaches_its_parent(
+    flows: Flows, store: CountingStore, reason: str
+) -> None:
+    """It is the reason that `cancel` was given, as who awaits the child itself gets it."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    @flows.flow
+    async def parent(run: Run) -> list[str]:
+        with pytest.raises(FlowCancelledError) as caught:
+            await run.child("c", asking, id="k")
+        return [caught.value.reason]
+
+    handle = await flows.start(parent, id="x")
+    await blocked(store, "x")
+    await blocked(store, "k")
+    await flows.cancel("k", reason)
+
+    assert [reason] == await handle.result(timeout=5)
 
 
 async def test_all_who_wait_for_one_child_learn_of_its_end(flows: Flows, store: CountingStore) -> None:
