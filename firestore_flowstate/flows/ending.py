@@ -14,6 +14,7 @@ from .engine import LOG
 from .entries import failed, kept_text, message_of, stacktrace_of
 from .final import Final, ended
 from .image import Image
+from .reasons import cancelled_text
 from .record import Ended
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ def function_end(drive: Drive, function: asyncio.Task[Any]) -> End:
 
 def cancelled_end(reason: str) -> End:
     """Return how a run ends that was cancelled."""
-    error = "cancelled" + (f": {reason}" if reason else "")
-    return End("cancelled", FlowResult(error=error))
+    return End("cancelled", FlowResult(error=cancelled_text(reason)))
 
 
 def time_is_up() -> str:

@@ -23,6 +23,7 @@ from .errors import (
     StepInterruptedError,
     WaitTimeoutError,
 )
+from .reasons import reason_in
 
 Kind = Literal["step", "interrupt", "sleep", "child", "now", "show"]
 
@@ -132,7 +133,7 @@ def _by_key(form: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
         return dict(zip(form, value.values(), strict=True)) if len(form) == len(value) else {}
     if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
         fields: Mapping[str, Any] = getattr(type(value), "__pydantic_fields__", {})
-        names = fields or [field.name for field in dataclasses.fields(value)]  # type: ignore[arg-type]  # one of both
+        names = fields or [field.name for field in dataclasses.fields(value)]
         inside = {
             (name in fields and fields[name].serialization_alias) or name: getattr(value, name, None) for name in names
         }
@@ -226,7 +227,7 @@ def _error_of_child(error: Mapping[str, Any], message: str, *, flow_id: str, key
     about: dict[str, Any] = {"flow_id": flow_id, "error": message, "stacktrace": error.get("stacktrace"), "step": key}
     text = f"The child {key!r} of the run {flow_id!r} failed: {message}"
     if error.get("type") == "FlowCancelledError":
-        return FlowCancelledError(text, reason=str(error.get("reason", "")), **about)
+        return FlowCancelledError(text, reason=reason_in(message), **about)
     return FlowFailedError(text, **about)
 
 

@@ -15,6 +15,7 @@ from .engine import Engine
 from .errors import FlowCancelledError, FlowFailedError
 from .json_round_trip import fit_error
 from .other_loops import call_on
+from .reasons import reason_in
 from .record import Ended, ended_of
 
 _FIRST_POLL_SECONDS: Final = 0.1
@@ -49,9 +50,8 @@ def _failure(id: str, how: Ended, result: FlowResult | None) -> FlowFailedError:
     error = (result.error if result is not None else None) or how
     trace = result.stacktrace if result is not None else None
     if how == "cancelled":
-        reason = error.removeprefix("cancelled").removeprefix(": ")
         message = f"The run {id!r} was {error}"
-        return FlowCancelledError(message, flow_id=id, error=error, stacktrace=trace, reason=reason)
+        return FlowCancelledError(message, flow_id=id, error=error, stacktrace=trace, reason=reason_in(error))
     return FlowFailedError(f"The run {id!r} failed: {error}", flow_id=id, error=error, stacktrace=trace)
 
 
