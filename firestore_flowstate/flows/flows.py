@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -352,15 +351,15 @@ class Flows:
             FlowFailedError: The run failed.
             FlowCancelledError: The run was cancelled.
             TimeoutError: The run has not ended in time. It goes on.
+            BackendError: The store cannot be reached; a DeadlineError of it is a TimeoutError too.
             FlowStateNotFoundError: There is no such run.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         if limit == 0:
             return await results.result_now(self._engine, id)
-        try:
-            return await asyncio.wait_for(results.result(self._engine, id), limit)
-        except asyncio.TimeoutError:
-            raise TimeoutError(f"the run {id!r} has not ended within {limit} s; it goes on") from None
+        if limit is None:
+            return await results.result(self._engine, id)
+        return await results.result_within(self._engine, id, limit)
 
     # Driving
 

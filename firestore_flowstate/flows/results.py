@@ -82,6 +82,28 @@ async def result(engine: Engine, id: str) -> Any:
     raise FlowStateNotFoundError(f"The run {id!r} is gone: it was deleted, or has expired.", flow_id=id)
 
 
+async def result_within(engine: Engine, id: str, limit: float) -> Any:
+    """Do as `result` does, for at most `limit` seconds.
+
+    Raises:
+        TimeoutError: The run has not ended in time; or it is the store's own error, such as a DeadlineError.
+    """
+
+    async def awaited() -> tuple[Any, Exception | None]:
+        try:
+            return await result(engine, id), None
+        except (TimeoutError, asyncio.TimeoutError) as error:  # which is not to be taken for the end of our limit
+            return None, error
+
+    try:
+        value, error = await asyncio.wait_for(awaited(), limit)
+    except asyncio.TimeoutError:
+        raise TimeoutError(f"the run {id!r} has not ended within {limit} s; it goes on") from None
+    if error is not None:
+        raise error
+    return value
+
+
 async def watch(engine: Engine, id: str) -> AsyncIterator[FlowState]:
     """Yield the state now and after each change, until the run has ended.
 

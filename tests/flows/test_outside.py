@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from firestore_flowstate import (
     CacheEntry,
+    DeadlineError,
     FirestoreFlowStateStore,
     FlowResult,
     FlowState,
@@ -483,6 +485,45 @@ async def test_retry_from_what_was_shown_is_refused(flows: Flows, store: Countin
     with pytest.raises(ValueError, match="has no result of 'approve/show'"):
         await handle.retry(from_step="approve/show")
     assert "failed" == (await store.load("x")).status
+
+
+class _WatchFailsStore(CountingStore):
+    """A store that gives up a watch."""
+
+    async def watch(self, id: str) -> AsyncIterator[FlowState | None]:
+        raise DeadlineError("Firestore did not answer within 30 s.", flow_id=id)
+        yield
+
+
+@pytest.mark.parametrize("timeout", [None, 5])
+async def test_a_deadline_of_the_store_is_not_the_end_of_the_time_for_a_result(timeout: float | None) -> None:
+    """It is a TimeoutError too, and says what has happened: the run may have ended long ago."""
+    flows = Flows(_WatchFailsStore(MemoryFlowStateStore()))
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    async with flows:
+        await flows.start(asking, id="x")
+        with pytest.raises(DeadlineError, match="Firestore did not answer"):
+            await flows.result("x", timeout=timeout)
+
+
+async def test_the_end_of_the_time_for_a_result_says_how_long_it_was(flows: Flows) -> None:
+    """The run goes on, and its result can be awaited again."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    handle = await flows.start(asking, id="x")
+    with pytest.raises(TimeoutError, match=r"the run 'x' has not ended within 0\.02 s; it goes on") as caught:
+        await handle.result(timeout=0.02)
+    assert not isinstance(caught.value, DeadlineError)
+    await handle.resume(5, step="number")
+
+    assert 5 == await handle.result(timeout=5)
 
 
 @pytest.mark.parametrize("how", ["tasks", "map"])
