@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
@@ -507,7 +507,8 @@ class Flows:
     def _hand_over(self) -> None:
         self._engine.is_closing = True
         for driven in list(self._engine.drives.values()):
-            driven.hand_over()
+            with suppress(RuntimeError):  # its loop is closed, and with it the drive; the others are told all the same
+                driven.hand_over()
 
     def _watch(self, id: str) -> AsyncIterator[FlowState]:
         return results.watch(self._engine, id)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from firestore_flowstate.flows import FlowFailedError, Flows, Run, budget, closing, current_run, current_step
 from firestore_flowstate.flows.budget import Budget
 from firestore_flowstate.flows.record import record_of
+from firestore_flowstate.flows.signals import Termination
 from firestore_flowstate.testing.virtual_clock import VirtualClock
 from tests.flows.counting_store import CountingStore, lost_before
 from tests.flows.test_waits import blocked
@@ -577,6 +578,111 @@ async def test_sigterm_hands_over_before_the_handler_that_is_there(store: Counti
         assert handler is signal.getsignal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class Handlers:
+    """The handlers of SIGTERM of a test."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def named(self, name: str, before: Any = None) -> Callable[[int, Any], None]:
+        """Return a handler that notes its name, and then calls the one before."""
+
+        def handler(number: int, frame: Any) -> None:
+            self.called.append(name)
+            if before is not None:
+                before(number, frame)
+
+        return handler
+
+    def termination(self, name: str) -> Termination:
+        return Termination(lambda: self.called.append(name))
+
+    def set(self, name: str, *, before: Any = None) -> None:
+        """Set a handler, as a server does."""
+        signal.signal(signal.SIGTERM, self.named(name, before))
+
+    def at_sigterm(self) -> list[str]:
+        """Return who is called by a SIGTERM now."""
+        self.called.clear()
+        signal.raise_signal(signal.SIGTERM)
+        return list(self.called)
+
+
+@pytest.fixture
+def handlers() -> Iterator[Handlers]:
+    handlers = Handlers()
+    before = signal.signal(signal.SIGTERM, handlers.named("first"))
+    yield handlers
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_handler_that_a_server_sets_later_is_chained_by_the_next_use(handlers: Handlers) -> None:
+    """The flows were used at import, before the server began; or the server has forked since."""
+    ours = handlers.termination("ours")
+    ours.chain()
+    assert ["ours", "first"] == handlers.at_sigterm()
+
+    handlers.set("server")
+    assert ["server"] == handlers.at_sigterm()
+    ours.chain()
+    ours.chain()
+    assert ["ours", "server"] == handlers.at_sigterm()
+
+    ours.unchain()
+    assert ["server"] == handlers.at_sigterm()
+    ours.chain()
+    assert ["ours", "server"] == handlers.at_sigterm()
+
+
+def test_a_handler_that_is_set_meanwhile_stays_at_the_end(handlers: Handlers) -> None:
+    """It may call ours, which does nothing more than to call the one before. The next use is told again."""
+    ours = handlers.termination("ours")
+    ours.chain()
+    handlers.set("server", before=signal.getsignal(signal.SIGTERM))
+    ours.unchain()
+    assert ["server", "first"] == handlers.at_sigterm()
+
+    ours.chain()
+    assert ["ours", "server", "ours", "first"] == handlers.at_sigterm()
+
+
+def test_no_chain_of_handlers_leads_back_to_itself(handlers: Handlers) -> None:
+    """Several flows are used in turn. At the end the first handler is in place, in whatever order they end."""
+    first = signal.getsignal(signal.SIGTERM)
+    one, other = handlers.termination("one"), handlers.termination("other")
+    for _ in range(3):
+        one.chain()
+        other.chain()
+    assert ["other", "one", "first"] == handlers.at_sigterm()
+
+    one.unchain()
+    assert ["other", "first"] == handlers.at_sigterm()
+    other.unchain()
+    assert first is signal.getsignal(signal.SIGTERM)
+
+
+async def test_sigterm_tells_each_drive_and_raises_nothing(store: CountingStore, handlers: Handlers) -> None:
+    """The loop of a drive may be closed: the others are told, and so is the handler that was there before."""
+
+    class Driven:
+        def __init__(self, name: str, error: Exception | None = None) -> None:
+            self.name = name
+            self.error = error
+
+        def hand_over(self) -> None:
+            handlers.called.append(self.name)
+            if self.error is not None:
+                raise self.error
+
+    async with Flows(store) as flows:
+        drives: dict[str, Any] = flows._engine.drives
+        drives.update(x=Driven("x", RuntimeError("Event loop is closed")), y=Driven("y"))
+        assert ["x", "y", "first"] == handlers.at_sigterm()
+        drives.update(y=Driven("y", ValueError()))
+        assert ["x", "y", "first"] == handlers.at_sigterm()
+        drives.clear()
 
 
 async def nothing_more_is_written(flows: Flows, store: CountingStore, function: Callable[[Run], Any]) -> None:
