@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateError, FlowStateNotFoundError
 
@@ -69,7 +70,10 @@ async def answer(flows: Flows, name: str, body: Any, *, budget: float) -> tuple[
             LOG.exception("An envelope for the flow %r failed.", name)
         stacktrace = "".join(traceback.format_exception_only(type(error), error))
         return 500, {"done": True, "result": {"error": _printable(str(error)), "stacktrace": _printable(stacktrace)}}
-    operation = state.operation.model_dump(mode="json", by_alias=True)
+    try:
+        operation = state.operation.model_dump(mode="json", by_alias=True)
+    except PydanticSerializationError:  # a key has half of a surrogate pair; JSON has an escape for it, and UTF-8 none
+        operation = state.operation.model_dump(by_alias=True)
     operation.pop("metadata", None)  # which is ours
     return 200, operation
 

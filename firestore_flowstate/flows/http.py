@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -75,7 +75,7 @@ def make_app(flows: Flows, *, verify: Any, genkit: bool = False, budget: float =
             return JSONResponse({"error": {"status": "INVALID_ARGUMENT", "message": message}}, 400)
         body = await body_of(request, MOST_BYTES)
         status, answered = await answer(flows, request.path_params["flow"], body, budget=budget)
-        return Response(to_json(answered, inf_nan_mode="null"), status, media_type="application/json")
+        return Response(_json(answered), status, media_type="application/json")
 
     routes = [
         Route("/drive", _guarded(drive, verify), methods=["POST"]),
@@ -95,6 +95,18 @@ def make_app(flows: Flows, *, verify: Any, genkit: bool = False, budget: float =
     app = Starlette(routes=routes, lifespan=lifespan)
     app.router.redirect_slashes = False  # a redirect is sent before `verify`, to whatever Host the caller names
     return app
+
+
+def _json(answered: dict[str, Any]) -> bytes:
+    """Return the answer as JSON, in which NaN and infinities are null.
+
+    UTF-8 cannot hold half of a surrogate pair, which a text of JavaScript may have: JSON has an escape for it.
+    """
+    try:
+        return to_json(answered, inf_nan_mode="null")
+    except PydanticSerializationError:
+        plain = json.loads(json.dumps(answered), parse_constant=lambda _: None)
+        return json.dumps(plain, separators=(",", ":")).encode()
 
 
 def _guarded(handler: Handler, verify: Any) -> Handler:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import math
 from collections import Counter
 from typing import Any
 
@@ -213,6 +214,22 @@ async def test_envelopes_that_are_none(flows: Flows, envelope: Any) -> None:
 
     assert (500, True) == (answer.status_code, answer.json()["done"])
     assert answer.json()["result"]["error"]
+
+
+async def test_an_answer_may_have_half_of_a_surrogate_pair(flows: Flows) -> None:
+    """The operation is told with JSON's escape for it, since UTF-8 cannot hold it. NaN is null, as elsewhere."""
+
+    @flows.flow
+    async def cut(run: Run, text: str) -> Any:
+        return [text + "\ud83d", {"\ud83d": math.nan}]
+
+    http = client(flows.app(verify=None, genkit=True))
+    started = await http.post("/cut", json={"start": {"input": "a"}})
+    state = await http.post("/cut", json={"state": {"flowId": started.json()["name"]}})
+
+    assert (200, True) == (started.status_code, started.json()["done"])
+    assert ["a\ud83d", {"\ud83d": None}] == started.json()["result"]["response"]
+    assert started.json() == state.json()
 
 
 async def test_duplicates_at_once(flows: Flows, begun: Counter[str]) -> None:
