@@ -253,8 +253,9 @@ class Flows:
             FlowCancelledError: The run was cancelled.
             InvalidPayloadError: The input does not fit. Nothing was written.
             FlowStateExistsError: A run of another flow has the id.
+            UnknownFlowError: The flow belongs to another `Flows`, or is a name that this process does not know.
         """
-        return await run(self._engine, prepared(self._engine, flow, input, id=id))
+        return await run(self._engine, prepared(self._engine, flow, input, id=id, here=True))
 
     def handle(self, id: str) -> FlowHandle[Any]:
         """Return a handle of the run with the id, whether or not there is one.

@@ -26,14 +26,26 @@ def prepared(
     delay: timedelta | None = None,
     extra: Mapping[str, Any] | None = None,
     expire_after: timedelta | Unset | None = UNSET,
+    here: bool = False,
 ) -> Start:
     """Return what the run starts with; its parameters are those of `Flows.start`.
+
+    Args:
+        engine: What all drives share.
+        flow: The flow, or its name.
+        input: The input.
+        id: The id.
+        delay: The delay.
+        extra: The scalars.
+        expire_after: How long the state is kept after the end.
+        here: Whether this process is to drive the run, also if there is a dispatcher.
 
     Raises:
         TypeError: What is given is neither a flow nor the name of one.
         InvalidFlowIdError: The id is not text.
         InvalidPayloadError: The input does not fit.
-        UnknownFlowError: Only this process drives runs, and it does not know the flow.
+        UnknownFlowError: This process does not know the flow, and is to drive the run; or the flow is of another
+            `Flows`.
     """
     if not isinstance(flow, (Flow, str)):
         raise TypeError(f"{shown(flow)} is not a flow: decorate the async function with @flows.flow, or give a name")
@@ -47,6 +59,12 @@ def prepared(
         raise UnknownFlowError(
             f"this process does not know the flow {name!r}, and without a dispatcher no other process drives the run: "
             "import the module that defines the flow, or give Flows a dispatcher",
+            name=name,
+        )
+    if known is None and here:
+        raise UnknownFlowError(
+            f"this process does not know the flow {name!r}, which it is to drive: import the module that defines the "
+            "flow, or start it and await the result",
             name=name,
         )
     if known is not None:

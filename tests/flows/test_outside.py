@@ -161,6 +161,22 @@ async def test_by_name_of_an_unknown_flow_needs_a_dispatcher(flows: Flows, store
         await flows.drive("x")
 
 
+async def test_a_flow_that_this_process_does_not_know_cannot_be_driven_by_it(store: CountingStore) -> None:
+    """`start` leaves it to the processes behind the dispatcher, and `run` cannot. Nothing is written."""
+
+    class Tasks:
+        async def dispatch(self, id: str, *, wake: str, at: Any = None) -> None: ...
+
+        async def close(self) -> None: ...
+
+    unknown: Any = "elsewhere"
+    for dispatcher in (None, Tasks()):
+        with pytest.raises(UnknownFlowError, match="import the module that defines the flow") as caught:
+            await Flows(store, dispatcher=dispatcher).run(unknown)
+        assert "elsewhere" == caught.value.name
+    assert [] == store.writes
+
+
 async def test_a_store_that_would_lose_waiting_runs_is_refused() -> None:
     """With expire_when="always" the states of runs would expire while these wait."""
     with pytest.raises(ValueError, match="always"):
