@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from firestore_flowstate import InvalidFlowIdError, SyncFlowStateStore
@@ -113,6 +114,16 @@ def check_flow(flow: Any) -> None:
     """
     if not isinstance(flow, Flow):
         raise TypeError(f"{shown(flow)} is not a flow: decorate the async function with @flows.flow")
+
+
+def check_moment(moment: Any, name: str) -> None:
+    """Refuse what is not a moment, such as a text or a date.
+
+    Raises:
+        TypeError: What is given is not a datetime.
+    """
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{name} is a datetime with its time zone, not {shown(moment)}")
 
 
 def check_home(flow: Flow[Any, Any], known: Flow[Any, Any] | None, use: str) -> None:

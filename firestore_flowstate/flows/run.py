@@ -12,7 +12,7 @@ from typing_extensions import override
 from firestore_flowstate import UNSET, Unset
 
 from . import operations
-from .arguments import check_count, check_function, check_items, check_retry
+from .arguments import check_count, check_function, check_items, check_moment, check_retry
 from .calls import call
 from .context import uuid_in
 from .entries import arguments_sum
@@ -247,9 +247,12 @@ class Run:
 
         Raises:
             ValueError: Both `duration` and `until` are given, or neither; or `until` has no time zone.
+            TypeError: `duration` is not a duration, or `until` is not a datetime.
         """
         if (duration is None) == (until is None):
             raise ValueError("sleep takes either a duration or until, not both and not neither")
+        if until is not None:
+            check_moment(until, "until")
         if until is not None and until.tzinfo is None:
             raise ValueError(f"until needs a time zone, such as timezone.utc: {until!r} has none")
         called = self._call_without_options("sleep")

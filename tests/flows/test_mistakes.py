@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
@@ -201,6 +201,19 @@ async def test_a_duration_that_cannot_be_right_ends_the_run(
         await asyncio.wait_for(flows.run(sleeping, id="x"), 5)
     with pytest.raises(kind, match=f"^{re.escape(says.replace('duration', 'delay', 1))}"):
         await flows.start(sleeping, delay=duration)
+
+
+@pytest.mark.parametrize("moment", ["2030-01-01", date(2030, 1, 1), 1893456000])
+async def test_a_moment_that_is_not_one_ends_the_run(flows: Flows, moment: Any) -> None:
+    """The error names the argument."""
+
+    @flows.flow
+    async def sleeping(run: Run) -> None:
+        await run.sleep("nap", until=moment)
+
+    says = f"TypeError: until is a datetime with its time zone, not {moment!r}"
+    with pytest.raises(FlowFailedError, match=re.escape(says)):
+        await asyncio.wait_for(flows.run(sleeping, id="x"), 5)
 
 
 async def test_what_is_not_a_flow_is_refused_by_name(flows: Flows) -> None:
