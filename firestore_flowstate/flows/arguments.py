@@ -116,6 +116,16 @@ def check_flow(flow: Any) -> None:
         raise TypeError(f"{shown(flow)} is not a flow: decorate the async function with @flows.flow")
 
 
+def check_flag(flag: Any, name: str) -> None:
+    """Refuse what is neither True nor False: most often a text of the environment, of which "no" is true.
+
+    Raises:
+        TypeError: What is given is neither.
+    """
+    if not isinstance(flag, bool):
+        raise TypeError(f"{name} is True or False, not {shown(flag)}")
+
+
 def check_moment(moment: Any, name: str) -> None:
     """Refuse what is not a moment, such as a text or a date.
 
@@ -146,10 +156,12 @@ def check_home(flow: Flow[Any, Any], known: Flow[Any, Any] | None, use: str) -> 
 def check_verify(verify: Any) -> None:
     """Refuse a `verify` that cannot decide whether a request is let in.
 
+    A class cannot, though it can be called: it makes an object of each request, which is true.
+
     Raises:
-        TypeError: What is given is neither callable nor None.
+        TypeError: What is given is neither None nor callable, or is a class.
     """
-    if verify is not None and not callable(verify):
+    if verify is not None and (isinstance(verify, type) or not callable(verify)):
         raise TypeError(f"verify is an Oidc, a function of the request, or None, not {shown(verify)}")
 
 

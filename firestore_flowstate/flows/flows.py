@@ -23,6 +23,7 @@ from .engine import Engine, lease_in_milliseconds
 from .final import DriveOutcome
 from .flow import Flow, own_name
 from .foreground import run
+from .genkit_wire import check_names
 from .handle import FlowHandle
 from .open_telemetry import OpenTelemetry
 from .preparing import prepared
@@ -111,6 +112,7 @@ class Flows:
             self._engine.drives_here = self._background.begin
         self._termination = Termination(self._hand_over)
         self._blocking: BlockingFlows | None = None
+        self._has_wire = False  # whether an application of these serves Genkit JS's wire
 
     # Flows
 
@@ -143,7 +145,8 @@ class Flows:
 
         Raises:
             TypeError: The function is not async, or takes other parameters.
-            ValueError: There is a flow of that name already, or the timeout is negative.
+            ValueError: There is a flow of that name already, or the timeout is negative. Or there is an application
+                with `genkit`, and the flow is named drive, sweep or health, or has a slash in its name.
         """
         length = None if timeout is None else milliseconds(timeout, "timeout")
         check_text(name, "name")
@@ -154,6 +157,8 @@ class Flows:
         return decorate if function is None else decorate(function)
 
     def _add(self, flow: Flow[Any, Any]) -> Flow[Any, Any]:
+        if self._has_wire:
+            check_names([flow.name])
         if flow.name in self._engine.flows:
             raise ValueError(f"there is a flow {flow.name!r} already: give one of them another name")
         self._engine.flows[flow.name] = flow
@@ -453,7 +458,7 @@ class Flows:
 
         Raises:
             FlowStateError: The extra ``http`` is not installed.
-            TypeError: `verify` cannot be called.
+            TypeError: `verify` cannot be called, or is a class.
             ValueError: With `genkit`, a flow is named drive, sweep or health, or has a slash in its name. Or the budget
                 is not more than 5 seconds.
         """
@@ -465,7 +470,9 @@ class Flows:
             raise FlowStateError(
                 "flows.app needs the package starlette: pip install 'firestore-flowstate[http]'"
             ) from error
-        return make_app(self, verify=verify, genkit=genkit, budget=length)
+        app = make_app(self, verify=verify, genkit=genkit, budget=length)
+        self._has_wire = self._has_wire or genkit
+        return app
 
     @property
     def blocking(self) -> BlockingFlows:

@@ -57,6 +57,8 @@ class Retry:
         _check_number("factor", self.factor, "a number")
         if not 1 <= self.factor < float("inf"):
             raise ValueError(f"factor is a finite number of at least 1, not {shown(self.factor)}")
+        if not isinstance(self.jitter, bool):
+            raise TypeError(f"jitter is True or False, not {shown(self.jitter)}")
         _check_errors("on", self.on)
         _check_errors("unless", self.unless)
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 from firestore_flowstate import UNSET, Unset
 
 from . import operations
-from .arguments import check_count, check_function, check_items, check_moment, check_retry
+from .arguments import check_count, check_flag, check_function, check_items, check_moment, check_retry
 from .calls import call
 from .context import uuid_in
 from .entries import arguments_sum
@@ -136,9 +136,11 @@ class Run:
         Raises:
             ValueError: `at_most_once` is given together with a Retry of more than one attempt, or `timeout` is
                 negative.
-            TypeError: `retry` is not a Retry, `timeout` is not a duration, or `result` is not a type.
+            TypeError: `retry` is not a Retry, `timeout` is not a duration, `at_most_once` is not a bool, or `result` is
+                not a type.
         """
         check_retry(retry)
+        check_flag(at_most_once, "at_most_once")
         if not isinstance(result, Unset):
             self._drive.engine.values.check_type(result, "result")
         merged = self._step_options.merged(retry=retry, timeout=timeout, at_most_once=at_most_once, result=result)

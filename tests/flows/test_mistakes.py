@@ -22,6 +22,7 @@ from firestore_flowstate import (
     SyncFlowStateStore,
 )
 from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, Retry, Run, StepFailedError
+from firestore_flowstate.flows.http import Oidc
 from firestore_flowstate.testing import crash_everywhere, simulate
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
@@ -214,6 +215,18 @@ async def test_a_moment_that_is_not_one_ends_the_run(flows: Flows, moment: Any) 
     says = f"TypeError: until is a datetime with its time zone, not {moment!r}"
     with pytest.raises(FlowFailedError, match=re.escape(says)):
         await asyncio.wait_for(flows.run(sleeping, id="x"), 5)
+
+
+async def test_an_option_that_is_neither_true_nor_false_ends_the_run(flows: Flows) -> None:
+    """The text of an environment variable is true, whatever it says."""
+
+    @flows.flow
+    async def mistaken(run: Run) -> None:
+        wrong: Any = "no"
+        await run.options(at_most_once=wrong).step("idle", str)
+
+    with pytest.raises(FlowFailedError, match="TypeError: at_most_once is True or False, not 'no'"):
+        await flows.run(mistaken)
 
 
 async def test_what_is_not_a_flow_is_refused_by_name(flows: Flows) -> None:
@@ -431,6 +444,8 @@ async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Cal
         (lambda flows: Retry(factor=math.nan), ValueError, "factor is a finite number of at least 1, not nan"),
         (lambda flows: Retry(on="OSError"), TypeError, "on is a class of errors or a tuple of such, not 'OSError'"),
         (lambda flows: Retry(on=OSError()), TypeError, "on is a class of errors or a tuple of such, not OSError()"),
+        (lambda flows: Retry(jitter="no"), TypeError, "jitter is True or False, not 'no'"),
+        (lambda flows: Retry(jitter=0), TypeError, "jitter is True or False, not 0"),
         (lambda flows: Retry(unless=[OSError]), TypeError, "unless is a class of errors or a tuple of such, not ["),
         (lambda flows: Retry(unless=(OSError, 5)), TypeError, "unless is a class of errors or a tuple of such, not ("),
         (lambda flows: flows.cancel("x", 5), TypeError, "reason is a text, not 5"),
@@ -446,6 +461,7 @@ async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Cal
         (lambda flows: flows.worker(at_once=0), ValueError, "at_once is at least 1"),
         (lambda flows: flows.worker(poll=0), ValueError, "poll is at least 0.01 s"),
         (lambda flows: flows.app(verify="x"), TypeError, "verify is an Oidc, a function of the request, or None"),
+        (lambda flows: flows.app(verify=Oidc), TypeError, "verify is an Oidc, a function of the request, or None"),
         (lambda flows: flows.app(verify=None, budget=timedelta(0)), ValueError, "budget is more than 5 seconds"),
         (lambda flows: flows.drive("x", budget=5), ValueError, "budget is more than 5 seconds"),
         (lambda flows: flows.drive("x", budget=True), TypeError, "budget is a timedelta or a number of seconds"),

@@ -294,3 +294,21 @@ def test_a_flow_that_has_no_address(name: str) -> None:
 
     with pytest.raises(ValueError, match=f" {name}[,:]"):
         flows.app(verify=None, genkit=True)
+
+
+@pytest.mark.parametrize("name", ["drive", "sweep", "health", "a/b"])
+def test_a_flow_that_has_no_address_is_refused_after_the_application_too(name: str) -> None:
+    """It would be found missing, or another route would answer, by the first request. Without the wire it is fine."""
+    flows = Flows(MemoryFlowStateStore())
+    flows.app(verify=None)
+
+    @flows.flow(name=name)
+    async def before(run: Run) -> None: ...
+
+    wired = Flows(MemoryFlowStateStore())
+    wired.app(verify=None, genkit=True)
+
+    async def after(run: Run) -> None: ...
+
+    with pytest.raises(ValueError, match=f" {name}[,:]"):
+        wired.flow(name=name)(after)
