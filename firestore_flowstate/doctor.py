@@ -36,7 +36,9 @@ async def examine(
 ) -> AsyncGenerator[Finding, None]:
     """Yield what is wrong with the store's collection, and change nothing.
 
-    It reads every document and every part once: it is billed as many reads, and takes as long as an export.
+    It reads every document and every part once: it is billed as many reads, and takes as long as an export. If the
+    settings have keys, it has the parts counted too, for a read for each 1,000. If there are more than the flow states
+    refer to, it reads the names of all, as `gc` does, and the first part of each value that none refers to.
 
     ::
 

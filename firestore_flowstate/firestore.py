@@ -459,11 +459,13 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         """Store every value anew that is not stored as the settings say now: above all, encrypt with the current key.
 
         Versions that writers hold stay valid. After a rotation of keys, call it before you take the old key out of the
-        settings. Native documents are never encrypted: the report names them, and `migrate` encrypts them.
+        settings. Native documents are never encrypted: the report names them, and `migrate` encrypts them. Parts that
+        no flow state refers to stay as they are, in the clear or under the old key: `gc` deletes them.
 
         ::
 
             report = await store.rewrap()
+            await store.gc()
 
         Args:
             progress: Called after each state with the number so far.

@@ -72,6 +72,8 @@ class RewrapReport:
         rewrapped: How many flow states were stored anew.
         unchanged: How many flow states were stored as they should be.
         native: Ids of native documents, which are never encrypted. `migrate` makes them serialized.
+
+    Parts that no flow state refers to are not in it: they stay as they were stored, until `gc` deletes them.
     """
 
     rewrapped: int
@@ -91,6 +93,7 @@ class Finding:
               document is stored in the clear.
             - "unreadable": the document cannot be decoded.
             - "head": the head of the document says something else than its state.
+            - "orphan": parts that no flow state refers to are not encrypted by the current key, though there are keys.
             - "missing_ttl": states that expired more than 72 hours ago are still stored.
             - "index": an index is missing.
             - "late_run": the ``wakeAt`` of a flow passed more than 3 minutes ago, or the flow counts as running and
@@ -108,6 +111,7 @@ class Finding:
         "native",
         "unreadable",
         "head",
+        "orphan",
         "missing_ttl",
         "index",
         "late_run",

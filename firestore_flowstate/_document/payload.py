@@ -109,6 +109,13 @@ class Payloads:
             wanted.append(f"{_AES}={self.keyring.current}")
         return layers == wanted
 
+    def is_sealed(self, stored: bytes) -> bool:
+        """Return whether a stored value, or what of it is in its first part, is encrypted by the current key."""
+        if self.keyring is None or not stored.startswith(_ENVELOPE):
+            return False
+        layers = stored[1:].partition(b"\n")[0].decode("ascii", "replace")
+        return layers.rpartition(";")[2] == f"{_AES}={self.keyring.current}"
+
     def check_native(self) -> None:
         """Raise FlowStateDecodeError if the settings require encryption, which native documents do not have.
 

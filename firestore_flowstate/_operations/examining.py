@@ -12,7 +12,7 @@ from typing import Any, Final
 from .._collection.collection import LATEST_DELETION, Collection
 from .._document.layouts import LAYOUTS
 from .._document.stored_document import EXISTENCE, EXPIRY_ALONE, LayoutName, StoredDocument
-from .._document.stored_values import part_count
+from .._document.stored_values import part_count, part_ids
 from .._document.summary import hidden
 from .._limits import is_flow_id
 from .._query.structured import due_structured_query, structured_query
@@ -22,6 +22,7 @@ from ..errors import FlowStateDecodeError, MissingIndexError
 from ..models import FlowState
 from ..query import FlowStateQuery
 from ..reports import Finding
+from .orphans import Unsealed, unsealed
 from .reading import scan, state_of
 
 Look = Callable[[str, FlowState, datetime], Iterable[Finding]]
@@ -29,6 +30,7 @@ Look = Callable[[str, FlowState, datetime], Iterable[Finding]]
 _PAGE: Final = 20  # documents: each may have 1 MiB, and more in parts
 MOST_SKEW: Final = timedelta(seconds=2)  # as long as owners of leases get at least once these have ended
 _AT_ONCE = 300  # documents of one read
+_SHOWN: Final = 3  # ids in the text of a finding that is about many flow states
 
 
 async def examine(
@@ -52,11 +54,13 @@ async def examine(
     if (skewed := _skewed(clock.skew)) is not None:
         yield skewed
     seen = expired = 0
+    referred: int | None = 0  # parts; None: a document does not tell
     async for page in scan(collection, page=_PAGE):
         now = clock.now()
         for document in page:
             expire_at = document.expire_at
             expired += expire_at is not None and now - expire_at >= LATEST_DELETION
+            referred = None if referred is None else _with_parts_of(document, referred)
             async for finding in _of_document(collection, document, now, look):
                 yield finding
         seen += len(page)
@@ -69,6 +73,28 @@ async def examine(
             message=f"{expired} states expired more than 72 hours ago and are still stored: it seems that no TTL "
             "policy deletes them. Deploy the one that `flowstate indexes` prints, or purge them.",
         )
+    if collection.settings.keys and (found := await unsealed(collection, referred=referred)).parts:
+        yield _orphaned(found)
+
+
+def _with_parts_of(document: StoredDocument, referred: int) -> int | None:
+    """Return the sum of parts with those of the document; None if it is damaged."""
+    try:
+        return referred + len(part_ids(document.read_refs()))
+    except FlowStateDecodeError:
+        return None
+
+
+def _orphaned(found: Unsealed) -> Finding:
+    """Return the finding that there are parts which no flow state refers to and which rewrap does not encrypt."""
+    below = ", ".join(map(repr, found.ids[:_SHOWN])) + (" and others" if len(found.ids) > _SHOWN else "")
+    young = f" Of these {found.young:,} stay until they are an hour old." if found.young else ""
+    return Finding(
+        kind="orphan",
+        id=None,
+        message="Parts that no flow state refers to are not encrypted by the current key, and rewrap does not rewrite "
+        f"them: {found.parts:,} below {below}. Run `flowstate gc`, which deletes them.{young}",
+    )
 
 
 def _skewed(skew: timedelta) -> Finding | None:

@@ -1,26 +1,28 @@
-"""Collecting orphans: parts that no flow state refers to."""
+"""Orphans, which are parts that no flow state refers to: collecting them, and telling which are not encrypted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from .._collection.collection import Collection
 from .._commit.conflict import guard
 from .._document.stored_document import StoredDocument
-from .._document.stored_values import part_ids
+from .._document.stored_values import DATA, PART_BYTES, part_ids
 from .._limits import moment_of
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Meaning, Refused, means
 from ..errors import FlowStateDecodeError
 from ..reports import GcReport
-from .reading import scan_parts
+from .reading import count_parts, scan_parts
 
 MIN_AGE: Final = timedelta(hours=1)
 """Parts younger than this may belong to a save that is under way, whose root does not refer to them yet."""
 
 _PER_COMMIT: Final = 400  # deletions
+_LOOKED_INTO_AT_ONCE: Final = 8  # parts, of up to 1 MB each
 
 
 async def collect(collection: Collection, *, dry_run: bool, min_age: timedelta = MIN_AGE) -> GcReport:
@@ -48,6 +50,73 @@ async def collect(collection: Collection, *, dry_run: bool, min_age: timedelta =
             if not dry_run:
                 deleted += await _delete(collection, id, root, old)
     return GcReport(orphans=orphans, deleted=deleted, young=young, unreadable=tuple(unreadable))
+
+
+@dataclass
+class Unsealed:
+    """Parts that no flow state refers to and that are not encrypted by the current key.
+
+    Attributes:
+        parts: How many there are.
+        young: How many of them `collect` leaves alone still.
+        ids: The flow states below which they are.
+    """
+
+    parts: int = 0
+    young: int = 0
+    ids: list[str] = field(default_factory=list)
+
+
+async def unsealed(collection: Collection, *, referred: int | None) -> Unsealed:
+    """Return the parts that no flow state refers to and that are not encrypted by the current key.
+
+    As long as there are no more parts than are referred to, it is billed a read for each 1,000 of them. Otherwise it
+    reads what `collect` reads, and of each value that nothing refers to the first part, which says how all of it is
+    stored. Parts without that one count too: nothing tells how they are stored.
+
+    Args:
+        collection: The collection.
+        referred: How many parts its flow states refer to; None: it is not known.
+    """
+    found = Unsealed()
+    if referred is not None and await count_parts(collection) == referred:
+        return found
+    read: str | None = None  # as in `collect`
+    root: StoredDocument | None = None
+    sealed: dict[str, bool] = {}  # of the values below that flow state, by the names of their first parts
+    async for page in scan_parts(collection):
+        for id, parts in _by_flow(collection, page).items():
+            if id != read:
+                read, root, sealed = id, await collection.get(id, collection.deadline(None)), {}
+            try:
+                unnamed = _unnamed(root, parts)
+            except FlowStateDecodeError:  # told as unreadable, and left alone
+                continue
+            await _look_into(collection, {_first_of(part) for part in unnamed} - sealed.keys(), sealed)
+            open_ones = [part for part in unnamed if not sealed[_first_of(part)]]
+            if not open_ones:
+                continue
+            found.parts += len(open_ones)
+            found.young += sum(_age(part) < MIN_AGE for part in open_ones)
+            if id not in found.ids:
+                found.ids.append(id)
+    return found
+
+
+async def _look_into(collection: Collection, firsts: Iterable[str], sealed: dict[str, bool]) -> None:
+    """Note of values whether they are encrypted by the current key, by the names of their first parts."""
+    names = sorted(firsts)
+    for start in range(0, len(names), _LOOKED_INTO_AT_ONCE):
+        asked = names[start : start + _LOOKED_INTO_AT_ONCE]
+        deadline = collection.deadline(None).for_bytes(len(asked) * PART_BYTES)
+        documents = await collection.connection.batch_get(asked, deadline=deadline, mask=[DATA])
+        for name in asked:
+            data = documents[name].fields[DATA].bytes_value if name in documents else b""
+            sealed[name] = collection.payloads.is_sealed(data)
+
+
+def _first_of(part: Document) -> str:
+    return f"{part.name.rpartition('-')[0]}-0"
 
 
 def _by_flow(collection: Collection, parts: Sequence[Document]) -> dict[str, list[Document]]:

@@ -259,18 +259,33 @@ async def scan_parts(collection: Collection) -> AsyncIterator[list[Document]]:
     The query is of a collection group, which spans all collections of the database. It is bounded by names to this
     collection, so that the parts of others are neither read nor billed.
     """
+    prefix = f"{collection.documents}/{collection.path}/"
+    async for documents in _pages(collection, _all_parts(collection), ["__name__"], 300):
+        # Parts of a collection below a flow state are left out: they belong to another store.
+        yield [d for d in documents if d.name.startswith(prefix) and d.name.count("/", len(prefix)) == 2]
+
+
+async def count_parts(collection: Collection) -> int:
+    """Return how many parts the collection's flow states have, or more, if there are collections below them.
+
+    The server counts them, for a read for each 1,000.
+    """
+    query = _all_parts(collection)
+    query.order_by.add().field.field_path = "__name__"
+    count, _ = await collection.connection.count(collection.parent, query, deadline=collection.deadline(None))
+    return count
+
+
+def _all_parts(collection: Collection) -> StructuredQuery:
     query = StructuredQuery()
     source = query.from_.add()
     source.collection_id = PARTS
     source.all_descendants = True
-    prefix = f"{collection.documents}/{collection.path}/"
-    query.start_at.values.add().reference_value = f"{prefix}{_FIRST_ID}"
+    query.start_at.values.add().reference_value = f"{collection.documents}/{collection.path}/{_FIRST_ID}"
     query.start_at.before = True
     query.end_at.values.add().reference_value = f"{collection.documents}/{collection.path}{_END}/{_FIRST_ID}"
     query.end_at.before = True
-    async for documents in _pages(collection, query, ["__name__"], 300):
-        # Parts of a collection below a flow state are left out: they belong to another store.
-        yield [d for d in documents if d.name.startswith(prefix) and d.name.count("/", len(prefix)) == 2]
+    return query
 
 
 async def _pages(

@@ -188,9 +188,10 @@ def doctor(as_json: bool, keys: Sequence[str], application: Flows | None) -> int
     It queries every index, reads every document once, and changes nothing. The indexes of keys beside the state are
     queried if --where names the keys. It finds documents that no list shows, since startTime is missing, of a wrong
     type or NaN, or since they are in no shard that lists query; documents that cannot be read; heads that contradict
-    their state; runs that nobody drives though they have been due for 3 minutes; and expired states that no TTL policy
-    deletes. It compares the clock of this machine with the server's. With --flows it also checks the queue, and finds
-    runs of flows that the application does not know. Exits with 1 if it found something.
+    their state; runs that nobody drives though they have been due for 3 minutes; expired states that no TTL policy
+    deletes; and, if there are keys, parts that no flow state refers to and that the current key does not encrypt. It
+    compares the clock of this machine with the server's. With --flows it also checks the queue, and finds runs of
+    flows that the application does not know. Exits with 1 if it found something.
     """
     settings = application_settings(application)
     if settings is not None:

@@ -209,7 +209,8 @@ def rewrap(as_json: bool) -> int:
     Above all these are flow states that are not encrypted with the current key: after a rotation, run this before the
     old key is taken out of FLOWSTATE_KEYS. Flows may run meanwhile. If the command is run again, it does what is left.
     Native documents are not encrypted: if there are keys and native documents, it exits with 1, and
-    `flowstate migrate` encrypts them.
+    `flowstate migrate` encrypts them. Parts that no flow state refers to stay as they are, in the clear or under the
+    old key: `flowstate gc` deletes them, and `flowstate doctor` finds them.
     """
 
     async def rewrap_them(settings: FlowStateSettings) -> RewrapReport:

@@ -11,7 +11,14 @@ from typing import Final
 
 import pytest
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, Operation
+from firestore_flowstate import (
+    CacheEntry,
+    FirestoreFlowStateStore,
+    FlowState,
+    FlowStateQuery,
+    FlowStateSettings,
+    Operation,
+)
 from firestore_flowstate.backup import export_states, import_states
 from firestore_flowstate.doctor import examine
 from tests.support.meter import COSTS, Bill, Meter, meter, metered, written_bills
@@ -70,6 +77,12 @@ async def _import(store: Store, meter: Meter) -> None:
 
 async def _examine(store: Store, _: Meter) -> None:
     assert [] == [finding async for finding in examine(store)]
+
+
+async def _examine_with_keys(store: Store, meter: Meter) -> None:
+    settings = {**store.settings.model_dump(), "keys": {"one": base64.b64encode(b"k" * 32).decode()}}
+    async with Store(FlowStateSettings(**settings)) as with_keys:
+        await _examine(with_keys, meter)
 
 
 async def _migrate_to_native(store: Store, _: Meter) -> None:
@@ -194,6 +207,7 @@ CALLS: Final[dict[str, Call]] = {
     "`rewrap` of 30 that are as they should be": lambda store, _: store.rewrap(),
     "`gc` if no state has parts": lambda store, _: store.gc(),
     "`doctor` over 30": _examine,
+    "the same with keys, if no parts are left over": _examine_with_keys,
     "`ping`": lambda store, _: store.ping(),
 }
 

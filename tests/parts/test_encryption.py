@@ -5,6 +5,8 @@ import base64
 import json
 import os
 import zlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,8 +24,10 @@ from firestore_flowstate import (
     Operation,
     RewrapReport,
 )
-from firestore_flowstate._operations import repacking
+from firestore_flowstate._operations import orphans, repacking
+from firestore_flowstate._operations.reading import scan_parts
 from firestore_flowstate._rpc.messages import Write
+from firestore_flowstate.doctor import examine
 
 from .interleaving import before_commits
 
@@ -336,3 +340,87 @@ async def test_text_of_llm_calls_is_stored_in_two_fifths(flow_state_settings: Fl
 
     assert 2.5 * stored < len(json.dumps(state.model_dump(by_alias=True)))
     assert b'{"topic":"refunds"}' in text
+
+
+Leaves = Callable[[FirestoreFlowStateStore, str], Awaitable[object]]
+
+
+async def _replaced(store: FirestoreFlowStateStore, id: str) -> None:
+    await store.save(id, secretive(100_000))
+
+
+async def _deleted(store: FirestoreFlowStateStore, id: str) -> None:
+    await _replaced(store, id)
+    collection, deadline = await store._begin()
+    await collection.connection.commit(
+        [Write(delete=collection.name(id))], deadline=deadline, flow_id=id
+    )  # as TTL does
+
+
+@pytest.mark.parametrize("leave", [_replaced, _deleted])
+@pytest.mark.parametrize("before", [{}, {"current_key": "old"}], ids=["in the clear", "under the old key"])
+async def test_parts_that_nothing_refers_to_are_found_until_gc_deletes_them(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str], before: dict[str, Any], leave: Leaves
+) -> None:
+    """Rewrap does not rewrite them, so the doctor tells of them, after encryption was turned on or a key rotated."""
+    earlier = {"compress_over": 2**30, **({"keys": keys, **before} if before else {})}
+    async with with_keys(flow_state_settings, **earlier) as old:
+        await leave(old, "flow")
+        await leave(old, "another")
+    async with with_keys(flow_state_settings, keys=keys, current_key="new", require_encryption=True) as store:
+        await store.save("flow", secretive())
+        await store.save("another", secretive())
+        await store.save("large", secretive(100_000))
+        parts = await orphans_of(store)
+        assert 0 == (await store.rewrap()).rewrapped
+        [found] = [finding async for finding in examine(store)]
+
+        assert parts > 0
+        assert ("orphan", None) == (found.kind, found.id)
+        assert f"{parts} below 'another', 'flow'. Run `flowstate gc`" in found.message
+        assert f"{parts} stay until they are an hour old" in found.message
+        assert parts == (await store.gc()).young
+        collection, _ = await store._begin()
+        assert parts == (await orphans.collect(collection, dry_run=False, min_age=timedelta(0))).deleted
+        assert [] == [finding async for finding in examine(store)]
+        assert await store.load("large") is not None
+
+
+async def test_parts_that_nothing_refers_to_are_passed_over_if_the_current_key_encrypts_them(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """They cost storage and tell nobody anything. Without keys nothing is said to be encrypted."""
+    async with with_keys(flow_state_settings, keys=keys, current_key="new") as store:
+        await store.save("flow", secretive(100_000))
+        await store.save("flow", secretive())
+        assert await orphans_of(store) > 0
+        assert [] == [finding async for finding in examine(store)]
+    async with with_keys(flow_state_settings) as plain:
+        await plain.save("plain", secretive(100_000))
+        await plain.save("plain", secretive())
+        await plain.delete("flow")
+        assert [] == [finding async for finding in examine(plain)]
+
+
+async def test_a_value_without_its_first_part_is_not_taken_for_encrypted(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """Only the first part says how a value is stored, and a gc that was cut short may have taken it."""
+    async with with_keys(flow_state_settings, compress_over=2**30) as old:
+        await old.save("flow", secretive(300_000))
+        await old.save("flow", secretive())
+        collection, deadline = await old._begin()
+        names = [page_part.name async for page in scan_parts(collection) for page_part in page]
+        [first] = [name for name in names if name.endswith("-0")]
+        await collection.connection.commit([Write(delete=first)], deadline=deadline, flow_id="flow")
+    async with with_keys(flow_state_settings, keys=keys, current_key="new") as store:
+        await store.rewrap()
+        [found] = [finding async for finding in examine(store)]
+
+    assert len(names) > 2
+    assert f"{len(names) - 1} below 'flow'" in found.message
+
+
+async def orphans_of(store: FirestoreFlowStateStore) -> int:
+    """Return how many parts no flow state refers to, all of them young."""
+    return (await store.gc(dry_run=True)).young
