@@ -368,6 +368,8 @@ class FlowState(WireModel):
     def cache_value(self, step: str, *, as_: Any) -> Any:
         """Return the cached result of a step as a type, the same in the run that cached it and after a load.
 
+        But a ``datetime`` without a time zone is in UTC after a load from the native layout, and naive before.
+
         ::
 
             plan = state.cache_value("plan", as_=Plan)

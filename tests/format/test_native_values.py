@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from firestore_flowstate import FlowStateDecodeError, FlowStateEncodeError
+from firestore_flowstate import CacheEntry, FlowStateDecodeError, FlowStateEncodeError
 from firestore_flowstate._document.json_text import encode
 from firestore_flowstate._document.native import read_native, write_native
 from firestore_flowstate._document.native_values import read_value, write_value
@@ -109,3 +109,15 @@ def _whole(moment: datetime) -> tuple[int, int]:
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
     since = aware - datetime(1970, 1, 1, tzinfo=timezone.utc)
     return since // timedelta(seconds=1), since.microseconds
+
+
+def test_a_naive_datetime_is_read_back_in_utc() -> None:
+    """It is the one value that is not the same after a load, if it is read as its type: docs/values.md says so."""
+    aware, before, document = datetime(2024, 5, 1, 12, tzinfo=timezone.utc), state(), Document()
+    naive = aware.replace(tzinfo=None)
+    before.cache["step"] = CacheEntry(value=naive)
+    write_native(document.fields, before)
+    after = read_native(document, flow_id="flow", reference_of=reference_of)
+
+    assert naive == before.cache_value("step", as_=datetime)
+    assert aware == after.cache_value("step", as_=datetime)
