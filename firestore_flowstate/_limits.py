@@ -21,6 +21,7 @@ MAX_NAME_BYTES: Final = 1500  # of UTF-8: Firestore's limit for an id, and for t
 MAX_PATH_BYTES: Final = 1499  # of a field path that a mask names, without its quotes
 _RESERVED: Final = re.compile(r"__.*__", re.DOTALL)
 _SIMPLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME_IN_PATH: Final = re.compile(r"`(?:[^`\\]|\\.)*`|[^.`]+", re.DOTALL)
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 MAX_DOCUMENT_BYTES: Final = 1_048_576  # 1 MiB, of names and values together
@@ -176,6 +177,11 @@ def quoted(key: str) -> str:
 def unquoted(path: str) -> str:
     """Return the name of the field whose path `quoted` has made."""
     return _ESCAPED.sub(lambda match: "\r" if match[1] == "r" else match[1], path[1:-1])
+
+
+def names_in(path: str) -> list[str]:
+    """Return the names on a field path, of which some may be as `quoted` has made them."""
+    return [unquoted(name) if name[0] == "`" else name for name in _NAME_IN_PATH.findall(path)]
 
 
 def field_path(key: str) -> str:

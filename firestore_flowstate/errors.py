@@ -116,7 +116,10 @@ class FlowStateEncodeError(FlowStateError):
 
 
 class FlowStateTooLargeError(FlowStateEncodeError):
-    """The flow state is larger than what can be stored. Raised before anything is sent.
+    """The flow state is larger than what can be stored. Nothing was written.
+
+    It is raised before anything is sent. Only a partial write that is too large beside what is stored is refused by
+    Firestore first.
 
     The limits are Firestore's, but for that of 512 MiB of JSON for each value, which is this package's own.
 

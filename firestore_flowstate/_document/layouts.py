@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, Final, Protocol
 
-from .._rpc.messages import Document
+from .._rpc.messages import Document, Value
 from ..models import FlowState
 from ..unset import Unset
 from .difference import Change
@@ -102,6 +102,14 @@ class Layout(Protocol):
 
         Raises:
             FlowStateEncodeError: A value cannot be stored.
+        """
+
+    def check_size(self, path: str, fields: Mapping[str, Value]) -> None:
+        """Raise FlowStateTooLargeError if fields are more than a document may have.
+
+        Args:
+            path: The path of the document relative to the database.
+            fields: The fields of the whole document.
         """
 
     def has_made(

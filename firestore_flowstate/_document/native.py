@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from .._error_texts import in_cache, in_events, in_extra
-from .._limits import MAX_DOCUMENT_BYTES, MAX_PATH_BYTES, document_size, quoted, unquoted, value_size
+from .._limits import MAX_DOCUMENT_BYTES, MAX_PATH_BYTES, document_size, names_in, quoted, value_size
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, WireModel
@@ -116,6 +116,10 @@ class NativeLayout:
         # If the fields of the write alone are too large, the document would be too.
         _check_size(update.context.path, document.fields)
         return mask
+
+    def check_size(self, path: str, fields: Mapping[str, Value]) -> None:
+        """Raise FlowStateTooLargeError if fields are more than a document may have."""
+        _check_size(path, fields)
 
     def has_made(
         self, document: Document, mask: Sequence[str] | None, stored: StoredDocument, base: StoredDocument | None
@@ -248,11 +252,10 @@ def changed_fields(fields: Mapping[str, Value], written: Mapping[str, Value], ma
     """
     document, change = Document(fields=fields), Document(fields=written)
     for path in mask:
-        name, _, member = (unquoted(path), "", "") if path[0] == "`" else path.partition(".")
-        to, source, key = document.fields, change.fields, name
-        if member:
-            # As Firestore does: if the field is not a map, a path into it replaces it by one.
-            to, source, key = to[name].map_value.fields, source[name].map_value.fields, unquoted(member)
+        *above, key = names_in(path)
+        to, source = document.fields, change.fields
+        for name in above:  # as Firestore does: if the field is not a map, a path into it replaces it by one
+            to, source = to[name].map_value.fields, source[name].map_value.fields
         if key in source:
             to[key].CopyFrom(source[key])
         else:

@@ -173,6 +173,10 @@ class SerializedLayout:
             has_extra="extra" in values,
         )
 
+    def check_size(self, path: str, fields: Mapping[str, Value]) -> None:
+        """Raise FlowStateTooLargeError if fields are more than a document may have."""
+        _check_size(path, fields)
+
     def has_made(
         self, document: Document, mask: Sequence[str] | None, stored: StoredDocument, base: StoredDocument | None
     ) -> bool:

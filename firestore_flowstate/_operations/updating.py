@@ -14,15 +14,18 @@ from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.head import EXPIRE_AFTER
 from .._document.layouts import LAYOUTS
+from .._document.native import changed_fields
 from .._document.serialized_update import unremovable
 from .._document.stored_values import PartRef, part_count
 from .._document.update import Update
 from .._document.version import Exactly, Version
 from .._error_texts import not_found, not_removable, unreadable, with_flow_id
+from .._limits import names_in
 from .._rpc.deadline import Backoff, Deadline
-from .._rpc.messages import Write
+from .._rpc.messages import Document, Write
 from .._rpc.outcome import Refused
 from ..errors import (
+    BackendError,
     FlowStateDecodeError,
     FlowStateEncodeError,
     FlowStateError,
@@ -195,6 +198,7 @@ async def _update_packed(
         except Refused as refusal:
             may_be_full = refusal.code == "INVALID_ARGUMENT" and LAYOUTS[base.layout].has_log
             if not may_be_full or compactions == _COMPACTIONS:
+                await _check_room(collection, id, pending, refusal, deadline)
                 raise collection.connection.refused_error(refusal, flow_id=id) from refusal
             # The root is full. Compaction changes no revision, so the version stays valid.
             await compact(collection, id, deadline, urgent=True)
@@ -210,6 +214,36 @@ async def _update_packed(
     if base.weight < COMPACT_WEIGHT <= version.weight or version.weight > 2 * COMPACT_WEIGHT:
         return version.after_compaction(await compact(collection, id, deadline))
     return version
+
+
+async def _check_room(
+    collection: Collection, id: str, pending: PendingWrite, refusal: Refused, deadline: Deadline
+) -> None:
+    """Raise FlowStateTooLargeError if an update was refused as its document has no room for it beside what is stored.
+
+    Servers have no status of its own for that, and each has another text.
+    """
+    if refusal.code != "INVALID_ARGUMENT":
+        return
+    try:
+        document = await collection.get(id, deadline)
+    except BackendError:  # then the refusal is all that is known
+        return
+    if document is None:
+        return
+    write = Write.FromString(pending.write)
+    fields = changed_fields(document.fields, write.update.fields, write.update_mask.field_paths)
+    after = Document(fields=fields)
+    for transform in (one for one in write.update_transforms if one.HasField("append_missing_elements")):
+        *above, name = names_in(transform.field_path)
+        to = after.fields
+        for each in above:
+            to = to[each].map_value.fields
+        to[name].array_value.values.extend(transform.append_missing_elements.values)
+    try:
+        LAYOUTS[document.layout].check_size(collection.path_of(id), after.fields)
+    except FlowStateTooLargeError as error:
+        raise with_flow_id(error, id) from refusal
 
 
 def _lacks_parts(collection: Collection, change: Change, base: Version) -> bool:

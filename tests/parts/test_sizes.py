@@ -19,6 +19,7 @@ from firestore_flowstate._rpc.database import Metadata
 from firestore_flowstate._rpc.link import Link
 from firestore_flowstate._rpc.messages import Write
 from firestore_flowstate._rpc.outcome import Refused
+from tests.faults.writes import incompressible
 
 
 @pytest.fixture
@@ -243,3 +244,29 @@ async def test_a_state_is_too_large_by_what_takes_the_most(flow_state_store: Fir
         with pytest.raises(FlowStateTooLargeError) as caught:
             await flow_state_store.save("x", state)
         assert path == caught.value.path
+
+
+@pytest.mark.parametrize(
+    ("layout", "write", "path"),
+    [
+        ("serialized", {"extra": {f"key{number}": "v" * 1_400 for number in range(200)}}, "blocked_on_step.name"),
+        ("serialized", {"cache": {"step": CacheEntry(value=incompressible(60_000))}}, "blocked_on_step.name"),
+        ("native", {"cache": {"step": CacheEntry(value="v" * 600_000)}}, 'cache["step"]'),
+    ],
+)
+async def test_an_update_without_room_beside_what_is_stored_is_too_large(
+    flow_state_settings: FlowStateSettings, layout: str, write: dict[str, Any], path: str
+) -> None:
+    """Firestore alone knows what is stored, and refuses it in words of its own. The error says what takes the room."""
+    filled = 600_000 if "step" not in write.get("cache", {}) or layout == "native" else 1_020_000
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"layout": layout})) as store:
+        await store.create("x", FlowState.start(flow_id="x"))
+        await store.update("x", blocked_on_step=BlockedOnStep(name="s" * filled))
+        before = await store.load("x")
+        with pytest.raises(FlowStateTooLargeError) as caught:
+            await store.update("x", **write)
+
+        assert (path, "x", MAX_DOCUMENT_BYTES) == (caught.value.path, caught.value.flow_id, caught.value.limit)
+        assert caught.value.size > MAX_DOCUMENT_BYTES
+        assert isinstance(caught.value.__cause__, Refused)
+        assert before == await store.load("x")
