@@ -26,7 +26,7 @@ _CLOSING_SECONDS: Final = 0.5  # in which calls under way may end by themselves
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),  # no limit here: sizes are computed before anything is sent
     ("grpc.max_receive_message_length", -1),
-    # The answer that a document is not there has its name in a header, where 6 KiB of it take up to 18 KiB.
+    # The answer that a document is not there has its name in a header: 6 KiB, each byte of which may take three.
     ("grpc.max_metadata_size", 32 * 1024),
     ("grpc.absolute_max_metadata_size", 64 * 1024),
     # A server that comes back must be noticed within a call's timeout. By default grpc waits up to two minutes.

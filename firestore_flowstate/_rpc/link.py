@@ -20,7 +20,7 @@ from .loop_thread import LoopStoppedError, LoopThread, call_threadsafe
 from .outcome import CHANNEL_CLOSED, CallFailed
 from .watched import Watched
 
-_LONGEST_ROUTE: Final = 256  # characters, each of which takes up to 12 in a header, where servers have room for 8 KiB
+_LONGEST_ROUTE: Final = 256  # characters: each takes up to 12 bytes in a header, and servers take 8 KiB of headers
 _QUIESCE_SECONDS: Final = 2.0  # in which other loops are to close their channels
 
 

@@ -20,7 +20,7 @@ from firestore_flowstate._rpc.link import Link
 from tests.faults.writes import incompressible
 
 LONG = ("/".join(["é" * 700] * 3), "日" * 500)
-"""A collection and an id: 18 KB in a header, where each byte that is not ASCII takes three."""
+"""A collection and an id: 17 KB in a header, since each byte that is not ASCII takes three."""
 SECONDS = 4.0  # of the timeout, which a call that is tried again would take
 
 
