@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
-from .._error_texts import in_cache, in_events, in_extra
+from .._error_texts import in_cache, in_events, in_extra, in_model
 from .._limits import MAX_DOCUMENT_BYTES, MAX_PATH_BYTES, document_size, names_in, quoted, value_size
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
@@ -191,19 +191,53 @@ def write_native(fields: Any, state: FlowState) -> None:
 
 def _write_native(fields: Any, state: FlowState) -> None:
     wire = _without_nulls(state)
-    wire["cache"] = {step: _entry_wire(entry) for step, entry in state.cache.items()}
+    del wire["cache"]
+    fields["cache"].map_value.SetInParent()
+    for step, entry in state.cache.items():
+        path = in_cache(step)
+        names = down_to(check_key(step, path), path, len("cache"))
+        _write(fields["cache"].map_value.fields[step], _entry_wire(entry), path, depth=1, names=names)
     wire["executions"] = [_without_nulls(execution) for execution in state.executions]
     wire["operation"] = operation_wire(state.operation)
     if state.blocked_on_step is not None:
         wire["blockedOnStep"] = _without_nulls(state.blocked_on_step)
     for name, value in wire.items():
-        write_value(fields[check_key(name, name)], value, name, names=len(name.encode()))
+        path = _NAMES.get(name, name)
+        _write(fields[check_key(name, path)], value, path, names=len(name.encode()))
         if name == "_flowstate" or (name == EXPIRY and not owns_expiry(fields)):
             raise FlowStateEncodeError(
                 f"Cannot store the key {name!r} in the native layout: the store keeps something of its own under it. "
                 "Choose another key, or the serialized layout.",
                 path=name,
             )
+
+
+class _Wire(dict[str, Any]):
+    """The wire form of a model.
+
+    Attributes:
+        names: The Python name of each field whose wire name is another one, by that one. So the paths in errors are
+            those that an application writes, as in the other layouts.
+    """
+
+    def __init__(self, members: Iterable[tuple[str, Any]], model: WireModel) -> None:
+        super().__init__(members)
+        self.names = model._field_of_wire_name
+
+
+def _write(message: Value, value: Any, path: str, depth: int = 0, *, names: int) -> None:
+    """Do what `write_value` does, for a model in wire form, for a list of such models, and for any other value."""
+    if isinstance(value, _Wire):
+        message.map_value.SetInParent()
+        for key, member in value.items():
+            member_path = in_model(path, value.names.get(key, key))
+            down = down_to(check_key(key, member_path), member_path, names)
+            _write(message.map_value.fields[key], member, member_path, depth + 1, names=down)
+    elif type(value) is list and value and isinstance(value[0], _Wire):
+        for index, member in enumerate(value):
+            _write(message.array_value.values.add(), member, f"{path}[{index}]", depth + 1, names=names)
+    else:
+        write_value(message, value, path, depth, names=names)
 
 
 def write_change(document: Document, change: Change) -> list[str]:
@@ -225,7 +259,7 @@ def _write_change(document: Document, change: Change) -> list[str]:
         path = in_cache(step)
         mask[_member("cache", step, path)] = None
         names = down_to(step, path, len("cache"))
-        write_value(_map_of(document, "cache")[step], _entry_wire(entry), path, depth=1, names=names)
+        _write(_map_of(document, "cache")[step], _entry_wire(entry), path, depth=1, names=names)
     for step, payload in change.events_triggered.items():
         path = in_events(step)
         mask[_member("eventsTriggered", step, path)] = None
@@ -233,7 +267,7 @@ def _write_change(document: Document, change: Change) -> list[str]:
         write_value(_map_of(document, "eventsTriggered")[step], payload, path, depth=1, names=names)
     for name, value in replaced_fields(change).items():
         if value is not None or name == "blockedOnStep":
-            write_value(document.fields[name], value, name, names=len(name))
+            _write(document.fields[name], value, _NAMES[name], names=len(name))
         mask[name] = None
     for key, scalar in change.extra.items():
         mask[quoted(key)] = None
@@ -296,7 +330,8 @@ def _entry_wire(entry: WireModel) -> dict[str, Any]:
 
 def _without_nulls(model: WireModel, but: Sequence[str] = ("input", "blockedOnStep")) -> dict[str, Any]:
     nullable = {alias for alias in model.wire_names.values() if alias not in but}
-    return {name: value for name, value in to_wire(model).items() if value is not None or name not in nullable}
+    present = to_wire(model).items()
+    return _Wire(((name, value) for name, value in present if value is not None or name not in nullable), model)
 
 
 def _last_end_time(fields: Mapping[str, Value]) -> int | float | None:

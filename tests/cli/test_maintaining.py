@@ -144,7 +144,7 @@ def test_migrate_reports_what_failed(here: Callable[..., Outcome], store: SyncFl
     failed = json.loads(here("migrate", "--to-layout", "native", "--yes", "--json").out)
 
     assert (1, "3 flow states migrated, 0 as they should be, 1 failed\n") == (told.code, told.out)
-    assert 'cache["matrix"]["value"][0]' in told.err
+    assert 'cache["matrix"].value[0]' in told.err
     assert ["order-1001"] == list(failed["failed"])
     assert (0, 3) == (failed["migrated"], failed["unchanged"])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -10,16 +12,29 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from firestore_flowstate import CacheEntry, FlowStateDecodeError, FlowStateEncodeError
+from firestore_flowstate import (
+    BlockedOnStep,
+    CacheEntry,
+    FlowState,
+    FlowStateDecodeError,
+    FlowStateEncodeError,
+    FlowStateExecution,
+)
+from firestore_flowstate._document.difference import Change
 from firestore_flowstate._document.json_text import encode
-from firestore_flowstate._document.native import read_native, write_native
+from firestore_flowstate._document.native import read_native, write_change, write_native
 from firestore_flowstate._document.native_values import read_value, write_value
 from firestore_flowstate._rpc.client import reference
 from firestore_flowstate._rpc.messages import Document, Timestamp, Value
+from firestore_flowstate.testing.conformance.sample_values import PUT
 from tests.format.forms import state
 
 OFFSETS: Final = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 FIRST, LAST = -62_135_596_800, 253_402_300_799
+
+
+def _set(name: str) -> Callable[[FlowState, Any], object]:
+    return lambda state, value: setattr(state, name, value)
 
 
 def reference_of(name: str) -> Any:
@@ -74,6 +89,54 @@ def test_moments_outside_of_firestores_years_are_refused() -> None:
         with pytest.raises(FlowStateEncodeError, match="years 1 to 9999") as refusal:
             write_native(Document().fields, state(input={"at": local}))
         assert 'input["at"]' == refusal.value.path
+
+
+_TOO_LARGE: Final = 2**64
+PLACES: Final[dict[str, tuple[Callable[[FlowState, Any], object], Any]]] = {
+    **{path: (put, [[_TOO_LARGE]]) for path, put in PUT.items()},
+    "start_time": (_set("start_time"), _TOO_LARGE),
+    "flow_id": (_set("flow_id"), "\ud800"),
+    "trace_context": (_set("trace_context"), "\ud800"),
+    "executions[0].end_time": (
+        lambda state, value: state.executions.append(FlowStateExecution(end_time=value, trace_ids=[])),
+        _TOO_LARGE,
+    ),
+    "executions[0].trace_ids[0]": (
+        lambda state, value: state.executions.append(FlowStateExecution(trace_ids=[value])),
+        "\ud800",
+    ),
+    "blocked_on_step.schema_": (
+        lambda state, value: setattr(state, "blocked_on_step", BlockedOnStep(name="wait", schema_=value)),
+        "\ud800",
+    ),
+    'cache["step"].more_of': (
+        lambda state, value: state.cache.update(step=CacheEntry.model_validate({"more_of": value})),
+        _TOO_LARGE,
+    ),
+    'cache["step"]["more of"]["a"]': (
+        lambda state, value: state.cache.update(step=CacheEntry.model_validate({"more of": {"a": value}})),
+        _TOO_LARGE,
+    ),
+}
+"""How to put a value into each place of a state, by its path, and one that only this layout refuses there."""
+
+
+@pytest.mark.parametrize("path", PLACES)
+def test_a_path_is_as_an_application_writes_it(path: str) -> None:
+    """It is that of the other layouts, with the names of Python, in a save as in an update."""
+    put, value = PLACES[path]
+    odd = FlowState.start()
+    put(odd, value)
+    with pytest.raises(FlowStateEncodeError, match=f"Cannot store {re.escape(path)}") as saved:
+        write_native(Document().fields, odd)
+    names = ("cache", "events_triggered", "operation", "blocked_on_step", "executions", "trace_context")
+    change = Change(**{name: getattr(odd, name) for name in names})
+
+    assert path + ("[0][0]" if isinstance(value, list) else "") == saved.value.path
+    if path.startswith(names):
+        with pytest.raises(FlowStateEncodeError) as updated:
+            write_change(Document(), change)
+        assert saved.value.path == updated.value.path
 
 
 WRONG: Final = {
