@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from ..errors import FlowStateNotFoundError
+from ..firestore import FirestoreFlowStateStore
+from ..inspection import inspect_document
 from ..reports import GcReport, MigrateReport, PurgeReport, RewrapReport
 from ..settings import FlowStateSettings
 from ..unset import UNSET
@@ -105,12 +107,12 @@ def purge(older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> Non
 @click.option("--never", is_flag=True, help="Let them never expire.")
 @click.option("--default", "default", is_flag=True, help="Let them expire as FLOWSTATE_EXPIRE_AFTER says.")
 @store_options
-def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bool) -> None:
+def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bool) -> int:
     """Set when flow states expire, whatever the settings say.
 
     The time is kept with each flow state until a write sets another one. For a flow that has ended it counts from now,
     and for any other from its end. Readers do not see a flow state that has expired, and Firestore deletes it if there
-    is a TTL policy.
+    is a TTL policy. Exits with 1 if one cannot expire, since it is a native document with an expireAt of its own.
     """
     if (after is not None) + never + default != 1:
         raise MisusedError("give one of --after DURATION, --never and --default")
@@ -118,7 +120,8 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
         raise MisusedError("--after must be longer than 0s; flowstate delete deletes at once")
     settings = given_settings()
 
-    async def expire_them() -> None:
+    async def expire_them() -> int:
+        code = 0
         async with opened(settings) as store:
             for id in ids:
                 store.edit(id)  # only refuses a wrong id: that is a wrong argument, before which nothing may be written
@@ -132,10 +135,26 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
                     raise FlowStateNotFoundError(
                         f"There is no flow state {id!r}, or it has expired already.", flow_id=id
                     ) from None
+                if not never and await _has_own_expiry(store, id):
+                    say(
+                        f"{shown(id)} never expires: it is a native document, and expireAt is a key of its own there. "
+                        "flowstate migrate makes room for both."
+                    )
+                    code = 1
+                    continue
                 how = "as the settings say" if default else "never" if after is None else f"after {spelled(after)}"
                 tell(f"{shown(id)} expires {how}")
+        return code
 
-    run(expire_them())
+    return run(expire_them())
+
+
+async def _has_own_expiry(store: FirestoreFlowStateStore, id: str) -> bool:
+    """Return whether a state is stored natively with a key where Firestore would have to find when it expires."""
+    found = await inspect_document(store, id)
+    if found is None or found.layout != "native":
+        return False
+    return "timestampValue" not in found.document["fields"].get("expireAt", {"timestampValue": None})
 
 
 @click.command()

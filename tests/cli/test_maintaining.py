@@ -14,6 +14,7 @@ from firestore_flowstate.testing import exactly
 from tests.cli.command import Outcome, Processes
 from tests.cli.story import flow, story
 from tests.rpc.tcp_proxy import TcpProxy
+from tests.support.damage import sound_native
 from tests.support.raw_documents import RawCollection
 
 KEYS = {name: base64.b64encode(name.encode() * 32).decode() for name in "ab"}
@@ -263,6 +264,23 @@ def test_expire(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None
     default = store.load("order-1001")
     assert default is not None
     assert "expireAfter" not in (default.model_extra or {})
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("--after 30d", 1), ("--default", 1), ("--never", 0)])
+def test_expire_tells_what_cannot_expire(
+    here: Callable[..., Outcome], flow_state_settings: FlowStateSettings, arguments: str, code: int
+) -> None:
+    """A native document whose `expireAt` is a key of its own has no room for a time. The others get theirs."""
+    own = [("own", {"stringValue": "soon"}), ("other", {"timestampValue": "2124-01-01T00:00:00Z"}), ("none", None)]
+    for id, value in own:
+        fields = sound_native() if value is None else {**sound_native(), "expireAt": value}
+        RawCollection(flow_state_settings).write(id, fields)
+    outcome = here("expire", *(id for id, _ in own), *arguments.split())
+
+    assert code == outcome.code
+    assert ["other", "none"] == [line.split()[0] for line in outcome.out.splitlines() if not line.startswith("own")]
+    assert (code == 1) == ("own never expires: it is a native document" in outcome.err)
+    assert (code == 0) == ("own expires never" in outcome.out)
 
 
 @pytest.mark.parametrize("arguments", ["", "--after 0s", "--after P", "--after PT", "--after 1d --never"])
