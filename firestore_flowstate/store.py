@@ -89,9 +89,11 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     retries of the call; None: the store's own. A state that has expired counts as absent.
 
     Besides the errors that each method names, all methods raise `ValueError` if the timeout is not a number of
-    seconds above 0, and `TypeError` if an argument is of a wrong type, such as an ``if_version`` that is not a string,
-    one string in the place of several ids, or a change that cannot be called. Nothing is written then. Methods that
-    call a server raise a `BackendError` if it cannot be reached or refuses the call.
+    seconds above 0 or the duration ``expire_after`` is not above 0, and `TypeError` if an argument is of a wrong type,
+    such as an ``if_version`` that is not a string, an ``expire_after`` that is a number, one string in the place of
+    several ids, or a change that cannot be called. What is to be stored, as a state or by `update`, is refused with
+    `FlowStateEncodeError` then, an id with `InvalidFlowIdError`, and a query with `InvalidQueryError`. Nothing is
+    written. Methods that call a server raise a `BackendError` if it cannot be reached or refuses the call.
     """
 
     async def save(

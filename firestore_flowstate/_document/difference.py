@@ -33,7 +33,8 @@ class Change:
 
     Raises:
         FlowStateEncodeError: A value is not of the type that the parameter takes.
-        ValueError: `expire_after` is not a duration.
+        TypeError: `expire_after` is not a duration.
+        ValueError: It is none above 0.
     """
 
     cache: Mapping[str, CacheEntry] = field(default_factory=dict)
@@ -77,7 +78,8 @@ class Change:
 
         Raises:
             FlowStateEncodeError: A value is not of the type that the parameter takes.
-            ValueError: `expire_after` is not a duration.
+            TypeError: `expire_after` is not a duration.
+            ValueError: It is none above 0.
         """
         if is_detached:
             cache, events_triggered = detached(cache), detached(events_triggered)

@@ -246,15 +246,19 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
     UNSET: the key stays as it is. A negative number: never.
 
     Raises:
-        ValueError: The parameter is not a duration.
+        TypeError: The parameter is not a duration.
+        ValueError: It is none above 0.
     """
     if isinstance(given, Unset):
         return UNSET
     if given is None:
         return _NEVER
     asked: object = given
-    if not isinstance(asked, timedelta) or asked <= timedelta():
-        raise ValueError(f"expire_after is a timedelta above 0, or None for never, not {shown(asked)}")
+    said = f"expire_after is a timedelta above 0, or None for never, not {shown(asked)}"
+    if not isinstance(asked, timedelta):
+        raise TypeError(said)
+    if asked <= timedelta():
+        raise ValueError(said)
     milliseconds = given / timedelta(milliseconds=1)
     return int(milliseconds) if milliseconds.is_integer() else milliseconds
 
@@ -263,7 +267,8 @@ def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Abstr
     """Set the unknown key ``expireAfter`` of a state for the block, in which it is stored; take it back if that fails.
 
     Raises:
-        ValueError: `given` is not a duration.
+        TypeError: `given` is not a duration.
+        ValueError: It is none above 0.
         FlowStateEncodeError: The state is of a class of the application's whose objects cannot have it.
     """
     own = own_duration_of(given)

@@ -486,7 +486,7 @@ async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Cal
             TypeError,
             "crash_after_write is a",
         ),
-        (lambda flows: flows.start(flows.flow(_not_decorated), expire_after=5), ValueError, "is a timedelta above 0"),
+        (lambda flows: flows.start(flows.flow(_not_decorated), expire_after=5), TypeError, "is a timedelta above 0"),
         (lambda flows: flows.flow(5), TypeError, "a flow is made of an async function, not of 5"),
         (lambda flows: flows.flow(_Callable()), TypeError, "has no name of its own: give it one by flow(name=...)"),
         (lambda flows: flows.flow(_keyword_only), TypeError, "async def _keyword_only(run: Run, topic), without the *"),

@@ -90,7 +90,7 @@ def _has_limit() -> bool:
         (lambda flows, value: FlowStateQuery(where={"a": value}), InvalidQueryError, "where['a'] is a string"),
         (
             lambda flows, value: flows.start("idle", expire_after=value),
-            ValueError,
+            TypeError,
             "expire_after is a timedelta above 0",
         ),
         (lambda flows, value: flows.store.load("a", timeout=value), ValueError, "timeout is a finite number"),

@@ -79,10 +79,10 @@ CALLS: Final[Mapping[str, tuple[type[Exception] | tuple[type[Exception], ...], C
     "executions of update": (FlowStateEncodeError, lambda store, value: store.update("id", executions=value)),
     "trace_context of update": (FlowStateEncodeError, lambda store, value: store.update("id", trace_context=value)),
     "extra of update": (FlowStateEncodeError, lambda store, value: store.update("id", extra=value)),
-    "expire_after of save": (ValueError, lambda store, value: store.save("id", started(), expire_after=value)),
-    "expire_after of create": (ValueError, lambda store, value: store.create("new", started(), expire_after=value)),
-    "expire_after of update": (ValueError, lambda store, value: store.update("id", expire_after=value)),
-    "expire_after of edit": (ValueError, lambda store, value: _entered(store, expire_after=value)),
+    "expire_after of save": (TypeError, lambda store, value: store.save("id", started(), expire_after=value)),
+    "expire_after of create": (TypeError, lambda store, value: store.create("new", started(), expire_after=value)),
+    "expire_after of update": (TypeError, lambda store, value: store.update("id", expire_after=value)),
+    "expire_after of edit": (TypeError, lambda store, value: _entered(store, expire_after=value)),
     "change of modify": (TypeError, lambda store, value: store.modify("id", value)),
     "attempts of modify": (ValueError, lambda store, value: store.modify("id", lambda _: None, attempts=value)),
     "query of list": (InvalidQueryError, lambda store, value: store.list(value)),
@@ -118,12 +118,16 @@ MEANT: Final = {
     "event of update": ("dict",),
     "executions of update": ("empty list",),
     "extra of update": ("dict",),
+    "expire_after of save": ("timedelta",),
+    "expire_after of create": ("timedelta",),
+    "expire_after of update": ("timedelta",),
+    "expire_after of edit": ("timedelta",),
     "change of modify": ("type",),
     "attempts of modify": ("5",),
     "before of due": ("5", "1.5"),
     "limit of due": ("5",),
 }
-"""What means something there after all. A time is a number of seconds, too."""
+"""What means something there after all. A time is a number of seconds, too; a duration of 0 is a ValueError."""
 
 
 class ArgumentTests(Suite):
