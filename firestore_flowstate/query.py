@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from ._error_texts import NOT_UTF8, in_extra
+from ._error_texts import NOT_UTF8, in_extra, method_fails
 from ._limits import (
     EPOCH,
     MAX_NAME_BYTES,
@@ -83,12 +84,15 @@ class FlowStateQuery:
             value = getattr(self, label)
             if value is not None:
                 _check_asked(label, value)
-        object.__setattr__(self, "status", _one_or_several(self.status))
-        if self.on_error not in ("raise", "skip"):
+        with _taking("status", self.status):
+            object.__setattr__(self, "status", _one_or_several(self.status))
+        on_error: object = self.on_error
+        if not isinstance(on_error, str) or on_error not in ("raise", "skip"):
             raise InvalidQueryError(f"on_error is 'raise' or 'skip', not {shown(self.on_error)}")
         check_moment("started_after", self.started_after)
         check_moment("started_before", self.started_before)
-        object.__setattr__(self, "where", _checked_where(self.where))
+        with _taking("where", self.where):
+            object.__setattr__(self, "where", _checked_where(self.where))
 
 
 def statuses(query: FlowStateQuery) -> tuple[FlowStatus, ...] | None:
@@ -176,6 +180,17 @@ def check_extra(key: object, value: object) -> None:
         )
 
 
+@contextmanager
+def _taking(label: str, value: object) -> Iterator[None]:
+    """Raise InvalidQueryError, with its cause, for what a method of an application's own type raises in the block."""
+    try:
+        yield
+    except InvalidQueryError:
+        raise
+    except Exception as error:
+        raise InvalidQueryError(f"{label} is {method_fails(value, error)}") from error
+
+
 def _one_or_several(status: object) -> FlowStatus | tuple[FlowStatus, ...] | None:
     """Return what a query keeps of a status: a single one is not a tuple, so that equal filters make equal queries."""
     if status is None:
@@ -210,8 +225,10 @@ def check_moment(label: str, value: object) -> None:
     if value is None:
         return
     if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise InvalidQueryError(f"{label} needs a time zone: {shown(value)} is another moment in each")
+        with _taking(label, value):
+            if value.utcoffset() is None:
+                raise InvalidQueryError(f"{label} needs a time zone: {shown(value)} is another moment in each")
+            milliseconds(value)
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidQueryError(f"{label} is a datetime or milliseconds, not {type(value).__name__}: {shown(value)}")
     elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and not is_int64(value)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -73,6 +73,57 @@ def test_a_wrong_value_is_refused(field: str, value: Any, rule: str) -> None:
         FlowStateQuery(**{field: value})
 
     assert field in str(refusal.value)
+
+
+class _BadZone(tzinfo):
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        raise LookupError("no zone")
+
+
+class _BadTime(datetime):
+    def __sub__(self, other: Any) -> Any:
+        raise LookupError("no difference")
+
+
+class _BadMapping(dict[str, str]):
+    def items(self) -> Any:
+        raise LookupError("no items")
+
+
+class _BadList(list[str]):
+    def __iter__(self) -> Any:
+        raise LookupError("no members")
+
+
+class _Unlike:
+    __hash__ = None  # type: ignore[assignment]  # as of whatever has an __eq__
+
+    def __eq__(self, other: object) -> bool:
+        raise LookupError("no comparison")
+
+
+_FAILING: dict[str, tuple[str, Any]] = {
+    "zone": ("started_after", datetime(2024, 5, 1, tzinfo=_BadZone())),
+    "time": ("started_before", _BadTime(2024, 5, 1, tzinfo=timezone.utc)),
+    "mapping": ("where", _BadMapping(owner="me")),
+    "list": ("status", _BadList(["done"])),
+    "member": ("status", [_Unlike()]),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), _FAILING.values(), ids=_FAILING)
+def test_a_value_whose_own_method_fails_is_refused(field: str, value: Any) -> None:
+    """The error names the field, and what the method raised is its cause."""
+    with pytest.raises(InvalidQueryError, match=f"{field} is of type .*of which a method fails") as refusal:
+        FlowStateQuery(**{field: value})
+
+    assert isinstance(refusal.value.__cause__, LookupError)
+
+
+def test_a_value_that_is_compared_with_nothing_is_refused() -> None:
+    """What is no text is not asked whether it equals one."""
+    with pytest.raises(InvalidQueryError, match="on_error is"):
+        FlowStateQuery(on_error=_Unlike())  # type: ignore[arg-type]  # to be refused
 
 
 @pytest.mark.parametrize("status", [["done", "running", "done"], ("running", "done"), {"done", "running"}])
