@@ -8,6 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 from typing_extensions import override
 
+from .errors import FlowStateError
+
 _Item = TypeVar("_Item")
 _Watched = TypeVar("_Watched", covariant=True)
 
@@ -40,6 +42,7 @@ class Watch(AsyncIterator[_Item], Generic[_Item]):
     def __init__(self, begin: Callable[[], Awaitable[Source[_Item]]]) -> None:
         self._begin = begin
         self._source: Source[_Item] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the first step, on which the source wakes its watcher
         self._is_waiting = False
         self._is_over = False
 
@@ -47,6 +50,12 @@ class Watch(AsyncIterator[_Item], Generic[_Item]):
     async def __anext__(self) -> _Item:
         if self._is_over:
             raise StopAsyncIteration
+        self._loop = self._loop or asyncio.get_running_loop()
+        if self._loop is not asyncio.get_running_loop():
+            raise FlowStateError(
+                "This watch began on another event loop, to which its changes are told: call watch() or watch_list() "
+                "on each loop that follows a state, or use SyncFlowStateStore."
+            )
         if self._is_waiting:
             raise RuntimeError("another task waits for the next change of this watch: call watch() once for each task")
         self._is_waiting = True

@@ -454,6 +454,7 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
             FlowStateDecodeError: What is stored cannot be read.
             BackendError: Firestore refuses to have it watched, the first answer did not come within the store's
                 timeout, or the store was closed.
+            FlowStateError: It began on another event loop than that of this step.
         """
         ...
 

@@ -87,6 +87,32 @@ def test_an_edit_that_ends_on_another_loop_says_that_it_wrote_nothing(store: Sto
     asyncio.run(store.close())
 
 
+@pytest.mark.parametrize("method", ["watch", "watch_list"])
+def test_a_watch_that_goes_on_on_another_loop_says_what_to_do(store: Store, method: str) -> None:
+    """Its changes are told to the loop that it began on. One that is begun on the other loop is told them there."""
+
+    def watch() -> Any:
+        return store.watch("id") if method == "watch" else store.watch_list()
+
+    async def begin() -> Any:
+        await store.save("id", FlowState.start(name="f"))
+        states = watch()
+        assert await anext(states)
+        return states
+
+    async def go_on(states: Any) -> Any:
+        return await anext(states)
+
+    states = asyncio.run(begin())
+    for _ in range(2):
+        with pytest.raises(FlowStateError, match=r"began on another event loop.*call watch"):
+            asyncio.run(go_on(states))
+    asyncio.run(states.aclose())
+
+    assert asyncio.run(go_on(watch()))
+    asyncio.run(store.close())
+
+
 async def test_each_block_of_an_edit_has_a_call_of_its_own(store: Store) -> None:
     """A second one would write on top of a version that the first has replaced."""
     await store.save("id", FlowState.start(name="f"))
