@@ -53,7 +53,7 @@ class End:
             how=self.how,
             result=self.result,
             failed_by=self.failed_by,
-            children=open_children(image) if self.how == "cancelled" else (),
+            children=open_children(image) if self.how == "cancelled" else {},
             error=self.error,
         )
 
@@ -112,9 +112,10 @@ def warn_of_leftovers(drive: Drive, keys: list[str]) -> bool:
     return True
 
 
-def open_children(image: Image) -> list[str]:
-    """Return the ids of the children that the run still waits for."""
-    return [wait.child for _, wait in image.record.waits_in_order() if wait.kind == "child" and wait.child is not None]
+def open_children(image: Image) -> dict[str, str]:
+    """Return the ids of the children that the run still waits for, by their keys."""
+    waits = image.record.waits_in_order()
+    return {key: wait.child for key, wait in waits if wait.kind == "child" and wait.child is not None}
 
 
 def _recorded_in(error: BaseException, drive: Drive) -> list[str]:

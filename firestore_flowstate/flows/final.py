@@ -69,15 +69,18 @@ def ended(
     how: Ended,
     result: FlowResult | None,
     failed_by: Sequence[str] = (),
-    children: Sequence[str] = (),
+    children: Mapping[str, str],
     error: BaseException | None = None,
 ) -> Final:
-    """Return the last write of a run. What is left to do afterwards stands in ``todo`` of its record."""
+    """Return the last write of a run, and cancel the children, by their keys, after it.
+
+    What is left to do afterwards stands in ``todo`` of the run's record.
+    """
     todo: Todo = {}
     if image.parent is not None and image.record.parent is not None:
         todo["knock"] = image.record.parent
     if children:
-        todo["children"] = list(children)
+        todo["children"] = list(dict.fromkeys(children.values()))
     record = replace(
         image.record,
         owner=None,
@@ -87,6 +90,7 @@ def ended(
         trying=[],
         fruitless=False,
         failed_by=list(failed_by),
+        cancelled_children=dict(children),
         todo=todo or None,
     )
     operation: dict[str, Any] = {"done": True}

@@ -100,6 +100,7 @@ class RunRecord:
         retries: The failed attempts of steps that have no result yet, by key: attempts, error, next.
         intents: The keys of steps with ``at_most_once`` that were about to begin.
         failed_by: The keys of the recorded errors that ended the run.
+        cancelled_children: The ids of the children that the run waited for when it was cancelled, by their keys.
         todo: What is left to do after the end.
     """
 
@@ -123,6 +124,7 @@ class RunRecord:
     retries: dict[str, Failure] = field(default_factory=dict)
     intents: list[str] = field(default_factory=list)
     failed_by: list[str] = field(default_factory=list)
+    cancelled_children: dict[str, str] = field(default_factory=dict)
     todo: Todo | None = None
 
     def waits_in_order(self) -> list[tuple[str, Wait]]:

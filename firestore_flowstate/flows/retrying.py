@@ -95,18 +95,21 @@ def _is_inside(key: str, outer: Iterable[str]) -> bool:
 
 
 def _children(id: str, state: FlowState, dropped: Iterable[str], *, step: str | None) -> list[str]:
-    """Return the ids of the children that failed and are to be retried, among what is dropped.
+    """Return the ids of the children that are to be retried: those that failed, and that were cancelled with the run.
 
     After a retry from a step a child has another id, and begins anew. One with an id that the flow gave has the same
     id, and is retried.
     """
-    rewinds = record_of(state).rewinds
+    record = record_of(state)
     found = {
         key: child
         for key in dropped
         if key in state.cache and failed(state.cache[key]) and (child := child_of(state.cache[key])) is not None
     }
-    return [child for key, child in found.items() if step is None or explicit_id(id, key, child, rewinds=rewinds)]
+    found |= record.cancelled_children
+    return [
+        child for key, child in found.items() if step is None or explicit_id(id, key, child, rewinds=record.rewinds)
+    ]
 
 
 def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool) -> int:
@@ -118,7 +121,7 @@ def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool)
     record, inbox = record_of(state), inbox_of(state)
     record.owner, record.ended, record.todo, record.deadline = None, None, None, None
     record.failed_by, record.trying, record.intents = [], [], []
-    record.waits, record.retries = {}, {}
+    record.waits, record.retries, record.cancelled_children = {}, {}, {}
     record.recoveries, record.fruitless = 0, False
     record.rewinds += rewind
     kept = {step: key for step, key in inbox.answers.items() if step in state.events_triggered}

@@ -163,7 +163,7 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
             drive.fail(unstorable.error, call.key)
             raise asyncio.CancelledError from unstorable.error
         except BaseException as error:  # whatever the function of the application raises
-            if flight.is_cancelled or isinstance(error, _ENDS_THE_PROCESS):
+            if flight.is_cancelled or _is_being_cancelled() or isinstance(error, _ENDS_THE_PROCESS):
                 raise
             entry = _after_failure(drive, call, failed_before + 1, error)
             if entry is not None:
@@ -173,6 +173,12 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
             drive.engine.telemetry.event("step.attempt", name=drive.flow.name, failed=False)
         if entry is not None:
             return drive.record(call.key, entry)
+
+
+def _is_being_cancelled() -> bool:
+    """Return whether somebody cancels this task, as a loop that ends does; from Python 3.11 on, else False."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is not None and cancelling() > 0
 
 
 def _about(drive: Drive, call: StepCall, began: int, attempts: int) -> dict[str, Any]:

@@ -743,6 +743,48 @@ async def test_retry_from_a_step_runs_what_is_inside_of_it_again(flows: Flows) -
     assert 2 == await flows.result("x", timeout=5)
 
 
+@pytest.mark.parametrize("is_driven", [False, True])
+@pytest.mark.parametrize("child_id", [None, "child"])
+async def test_retry_retries_the_child_that_was_cancelled_with_its_parent(
+    flows: Flows, store: CountingStore, child_id: str | None, is_driven: bool
+) -> None:
+    """The child waits again for what it waited for."""
+    lingers = asyncio.Event()
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("ask", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        lingering = asyncio.create_task(run.step("linger", lingers.wait)) if is_driven else None
+        answer = await run.child("c", asking, id=child_id)
+        if lingering is not None:
+            await lingering
+        return answer
+
+    handle = await flows.start(parent, id="x")
+    while True:
+        children = (await store.list_summaries(FlowStateQuery(where={"parent": "x"}))).summaries
+        if children:
+            break
+        await asyncio.sleep(0.001)
+    child = children[0].id
+    await blocked(store, child)
+    if not is_driven:
+        await blocked(store, "x")
+    await handle.cancel("enough")
+    lingers.set()
+    for id in ("x", child):
+        with pytest.raises(FlowCancelledError):
+            await flows.result(id, timeout=30)
+    await handle.retry()
+    await blocked(store, child)
+    await flows.resume(child, 5)
+
+    assert 5 == await handle.result(timeout=30)
+
+
 async def test_retry_retries_the_child_that_failed(flows: Flows, store: CountingStore) -> None:
     """The old knock of the child is dropped, and the child knocks again."""
     fail = [True]
