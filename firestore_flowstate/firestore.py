@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._edit_block import Begun, EditBlock
 from ._error_texts import conflict
+from ._iteration import Iteration
 from ._limits import check_flow_id, check_flow_ids, exact
 from ._query.matching import due_query
 from ._rpc import fork
@@ -329,7 +330,10 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         return Watch(begin)
 
     @override
-    async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
+    def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
+        return Iteration(self._iterate(query))
+
+    async def _iterate(self, query: FlowStateQuery | None) -> AsyncGenerator[FlowState, None]:
         query = query_or_all(query)
         collection, _ = await self._begin()
         async with _operations.listing.PagesAhead(collection, query) as pages:

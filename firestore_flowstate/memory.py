@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -20,6 +20,7 @@ from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._edit_block import Begun, EditBlock
 from ._error_texts import batch, conflict, exists, not_found, with_flow_id
+from ._iteration import Iteration
 from ._limits import check_flow_id, check_flow_ids, exact
 from ._memory_records import Record, Records
 from ._query.matching import due_query
@@ -293,7 +294,10 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         )
 
     @override
-    async def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
+    def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
+        return Iteration(self._iterate(query))
+
+    async def _iterate(self, query: FlowStateQuery | None) -> AsyncGenerator[FlowState, None]:
         query, more = query_or_all(query), True
         while more:
             page = await self.list(query)

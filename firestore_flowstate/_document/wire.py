@@ -254,7 +254,7 @@ def _exact_time(value: Any, path: str) -> Any:
         pass
     except Exception as error:  # of a method of the application's
         raise _failing(value, path, error) from error
-    raise not_a("a number that an int or a float is equal to", path, value)
+    raise not_a("a number that a float is equal to", path, value)
 
 
 def sound_cache(cache: object) -> dict[str, CacheEntry]:

@@ -138,7 +138,7 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
                 if not never and await _has_own_expiry(store, id):
                     say(
                         f"{shown(id)} never expires: it is a native document, and expireAt is a key of its own there. "
-                        "flowstate migrate makes room for both."
+                        "Migrate it to the serialized layout, which has room for both, and set the time again."
                     )
                     code = 1
                     continue

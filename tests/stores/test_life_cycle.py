@@ -113,6 +113,27 @@ def test_a_watch_that_goes_on_on_another_loop_says_what_to_do(store: Store, meth
     asyncio.run(store.close())
 
 
+def test_an_iteration_does_not_end_with_the_loop_that_it_began_on(store: Store) -> None:
+    """The loop has closed what was open on it: that must not look as if there were no more states."""
+
+    async def begin() -> Any:
+        await store.save_many({"one": FlowState.start(), "other": FlowState.start()})
+        states = store.iterate()
+        assert await anext(states)
+        return states
+
+    async def go_on(states: Any) -> Any:
+        return [state async for state in states]
+
+    states = asyncio.run(begin())
+    with pytest.raises(FlowStateError, match=r"another event loop.*call iterate"):
+        asyncio.run(go_on(states))
+    asyncio.run(states.aclose())
+
+    assert 2 == len(asyncio.run(go_on(store.iterate())))
+    asyncio.run(store.close())
+
+
 async def test_each_block_of_an_edit_has_a_call_of_its_own(store: Store) -> None:
     """A second one would write on top of a version that the first has replaced."""
     await store.save("id", FlowState.start(name="f"))
