@@ -98,7 +98,17 @@ _FILTER_OPTIONS: Final = (
 )
 
 as_json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-dry_run_option: Final = click.option("--dry-run", is_flag=True, help="Change nothing, and print what would be changed.")
+
+
+def _printing(_: click.Context, __: click.Parameter, is_dry: bool) -> bool:
+    if is_dry:
+        need_output()
+    return is_dry
+
+
+dry_run_option: Final = click.option(
+    "--dry-run", is_flag=True, callback=_printing, help="Change nothing, and print what would be changed."
+)
 confirmation_option: Final = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
