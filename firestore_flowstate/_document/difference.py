@@ -113,6 +113,11 @@ class Change:
         """The unknown keys that it sets, with their values."""
         return {key: value for key, value in self.extra.items() if not isinstance(value, Unset)}
 
+    @property
+    def most_names(self) -> str:
+        """The parameter whose names take the most bytes, of the two whose names may be many."""
+        return max(("extra", "remove"), key=lambda names: sum(map(len, getattr(self, names))))
+
     def own_duration_after(self, base: float | None) -> int | float | None:
         """Return the flow's own duration after the write, in milliseconds; `base` is that before it."""
         return own_duration(self.extra) if EXPIRE_AFTER in self.extra else base

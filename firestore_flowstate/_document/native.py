@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from .._error_texts import in_cache, in_events, in_extra, in_model
-from .._limits import MAX_DOCUMENT_BYTES, MAX_PATH_BYTES, document_size, names_in, quoted, value_size
+from .._limits import MAX_DOCUMENT_BYTES, MAX_PATH_BYTES, document_size, quoted, value_size
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, WireModel
@@ -29,7 +29,7 @@ from .native_values import (
 )
 from .payload import NATIVE_IN_THE_CLEAR, DocumentContext, Payloads
 from .stored_document import LayoutName, StoredDocument
-from .update import Update
+from .update import Update, changed_fields
 from .version import Expectation, Written
 from .wire import to_wire, values_by_path
 
@@ -274,27 +274,6 @@ def _write_change(document: Document, change: Change) -> list[str]:
         if not isinstance(scalar, Unset):
             write_value(document.fields[key], scalar, in_extra(key), names=len(key.encode()))
     return list(mask)
-
-
-def changed_fields(fields: Mapping[str, Value], written: Mapping[str, Value], mask: Sequence[str]) -> dict[str, Value]:
-    """Return the fields of a document after a partial write.
-
-    Args:
-        fields: The fields before.
-        written: The fields that the write carries.
-        mask: Its field paths, as of `write_change`.
-    """
-    document, change = Document(fields=fields), Document(fields=written)
-    for path in mask:
-        *above, key = names_in(path)
-        to, source = document.fields, change.fields
-        for name in above:  # as Firestore does: if the field is not a map, a path into it replaces it by one
-            to, source = to[name].map_value.fields, source[name].map_value.fields
-        if key in source:
-            to[key].CopyFrom(source[key])
-        else:
-            to.pop(key, None)
-    return dict(document.fields)
 
 
 def replaced_fields(change: Change) -> dict[str, Any]:

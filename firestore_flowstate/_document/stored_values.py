@@ -209,6 +209,11 @@ def write_part(document: Document, data: bytes, index: int) -> None:
     document.fields[DATA].bytes_value = data[index * PART_BYTES : (index + 1) * PART_BYTES]
 
 
+def data_of(part: Document | None) -> bytes:
+    """Return the bytes of a part; none if it is gone, or has something else in their place."""
+    return b"" if part is None else part.fields[DATA].bytes_value
+
+
 def write_part_expiry(document: Document, expire_at: datetime | None) -> None:
     """Let a part expire seven days after its root, or never if its root does not expire.
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._limits import names_in
 from .._own_fields import PAYLOAD
+from .._rpc.messages import Document, Value, Write
 from .difference import Change
 from .head import StatusInputs
 from .payload import DocumentContext
@@ -97,3 +99,41 @@ def _transform(transforms: Any, name: str) -> Any:
     transform = transforms.add()
     transform.field_path = f"{PAYLOAD}.{name}"
     return transform
+
+
+def changed_fields(fields: Mapping[str, Value], written: Mapping[str, Value], mask: Sequence[str]) -> dict[str, Value]:
+    """Return the fields of a document after a partial write.
+
+    Args:
+        fields: The fields before.
+        written: The fields that the write carries.
+        mask: Its field paths.
+    """
+    document, change = Document(fields=fields), Document(fields=written)
+    for path in mask:
+        *above, key = names_in(path)
+        to, source = document.fields, change.fields
+        for name in above:  # as Firestore does: if the field is not a map, a path into it replaces it by one
+            to, source = to[name].map_value.fields, source[name].map_value.fields
+        if key in source:
+            to[key].CopyFrom(source[key])
+        else:
+            to.pop(key, None)
+    return dict(document.fields)
+
+
+def fields_after(fields: Mapping[str, Value], write: Write) -> dict[str, Value]:
+    """Return the fields of a document after an update, but for what its transforms count.
+
+    Args:
+        fields: The fields before.
+        write: The update.
+    """
+    after = Document(fields=changed_fields(fields, write.update.fields, write.update_mask.field_paths)).fields
+    for transform in (each for each in write.update_transforms if each.HasField("append_missing_elements")):
+        *above, name = names_in(transform.field_path)
+        to = after
+        for each in above:
+            to = to[each].map_value.fields
+        to[name].array_value.values.extend(transform.append_missing_elements.values)
+    return dict(after)

@@ -10,7 +10,7 @@ from typing import Final
 from .._collection.collection import Collection
 from .._commit.conflict import guard
 from .._document.stored_document import StoredDocument
-from .._document.stored_values import DATA, PART_BYTES, part_ids
+from .._document.stored_values import DATA, PART_BYTES, data_of, part_ids
 from .._limits import moment_of
 from .._rpc.messages import Document, Write
 from .._rpc.outcome import Ambiguous, Meaning, Refused, means
@@ -111,8 +111,7 @@ async def _look_into(collection: Collection, firsts: Iterable[str], sealed: dict
         deadline = collection.deadline(None).for_bytes(len(asked) * PART_BYTES)
         documents = await collection.connection.batch_get(asked, deadline=deadline, mask=[DATA])
         for name in asked:
-            data = documents[name].fields[DATA].bytes_value if name in documents else b""
-            sealed[name] = collection.payloads.is_sealed(data)
+            sealed[name] = collection.payloads.is_sealed(data_of(documents.get(name)))
 
 
 def _first_of(part: Document) -> str:

@@ -14,15 +14,13 @@ from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.head import EXPIRE_AFTER
 from .._document.layouts import LAYOUTS
-from .._document.native import changed_fields
 from .._document.serialized_update import unremovable
 from .._document.stored_values import PartRef, part_count
-from .._document.update import Update
+from .._document.update import Update, fields_after
 from .._document.version import Exactly, Version
 from .._error_texts import not_found, not_removable, unreadable, with_flow_id
-from .._limits import names_in
 from .._rpc.deadline import Backoff, Deadline
-from .._rpc.messages import Document, Write
+from .._rpc.messages import Write
 from .._rpc.outcome import Refused
 from ..errors import (
     BackendError,
@@ -231,17 +229,9 @@ async def _check_room(
         return
     if document is None:
         return
-    write = Write.FromString(pending.write)
-    fields = changed_fields(document.fields, write.update.fields, write.update_mask.field_paths)
-    after = Document(fields=fields)
-    for transform in (one for one in write.update_transforms if one.HasField("append_missing_elements")):
-        *above, name = names_in(transform.field_path)
-        to = after.fields
-        for each in above:
-            to = to[each].map_value.fields
-        to[name].array_value.values.extend(transform.append_missing_elements.values)
+    after = fields_after(document.fields, Write.FromString(pending.write))
     try:
-        LAYOUTS[document.layout].check_size(collection.path_of(id), after.fields)
+        LAYOUTS[document.layout].check_size(collection.path_of(id), after)
     except FlowStateTooLargeError as error:
         raise with_flow_id(error, id) from refusal
 
@@ -260,7 +250,7 @@ def _too_many_names(write: Write, change: Change, *, id: str, limit: int) -> Flo
     So it is the names of what is to be removed that are too many. No document has room for them either.
     """
     size = int(write.ByteSize())
-    path = max(("extra", "remove"), key=lambda names: sum(map(len, getattr(change, names))))
+    path = change.most_names
     return FlowStateTooLargeError(
         f"Flow state {id!r}: the write takes {size:,} bytes, most of them for the names in {path}, and a request has "
         f"room for {limit:,}. Remove fewer at a time.",
