@@ -1,4 +1,4 @@
-"""The block of `edit`: the state is loaded where it begins, and what was changed is written where it ends."""
+"""The block of `edit`: the state is loaded when it begins, and what was changed is written when it ends."""
 
 from __future__ import annotations
 

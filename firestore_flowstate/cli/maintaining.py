@@ -150,7 +150,7 @@ def expire(ids: Sequence[str], after: timedelta | None, never: bool, default: bo
 
 
 async def _has_own_expiry(store: FirestoreFlowStateStore, id: str) -> bool:
-    """Return whether a state is stored natively with a key where Firestore would have to find when it expires."""
+    """Return whether a state is stored natively with a key in the place of the time at which it expires."""
     found = await inspect_document(store, id)
     if found is None or found.layout != "native":
         return False

@@ -12,7 +12,7 @@ from ..clock import Timer
 
 @dataclass(eq=False)
 class _Armed:
-    """A timer, and where it is.
+    """A timer, and the loop that has it.
 
     Attributes:
         timer: The timer; None: it is being made.
