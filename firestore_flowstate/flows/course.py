@@ -133,6 +133,8 @@ class Course:
     async def _dismiss(self) -> None:
         """Cancel the function, and await it for a moment: what it does in `finally` belongs to the run."""
         self._drive.is_dismissed = True
+        for flight in list(self._drive.flights.values()):  # before what is inside of them, which would make them fail
+            flight.cancel()
         self._drive.waits.cancel()
         self._drive.free()
         if not self.function.done():

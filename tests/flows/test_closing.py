@@ -201,6 +201,36 @@ async def test_a_step_that_wants_another_one_does_not_keep_the_drive(store: Coun
         assert 7 == await flows.result("x")
 
 
+@pytest.mark.parametrize("inside", ["an interrupt", "a step"])
+async def test_a_cancellation_records_no_failure_of_a_step_that_waits(store: CountingStore, inside: str) -> None:
+    """What is inside of the step ends with the run, and the step does not fail by that: a retry goes on with it."""
+    flows = Flows(store, dispatcher=NoTasks())
+
+    async def outer() -> None:
+        if inside == "a step":
+            await asyncio.sleep(0.2)
+            await current_run().step("inner", echo, 7)
+        else:
+            await current_run().interrupt("inner")
+
+    @flows.flow
+    async def tidying(run: Run) -> None:
+        step = asyncio.create_task(run.step("outer", outer))
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.2)
+            assert step.done()
+
+    await flows.start(tidying, id="x")
+    drive = asyncio.create_task(flows.drive("x"))
+    await asyncio.sleep(0.05)
+    await flows.cancel("x")
+
+    assert "cancelled" == await drive
+    assert {} == (await store.load("x")).cache
+
+
 async def test_a_step_at_most_once_that_did_not_begin_begins_later(store: CountingStore) -> None:
     """A drive that ends just before the step does not leave its intent: nobody would begin the step again."""
     flows = Flows(store, dispatcher=NoTasks())
