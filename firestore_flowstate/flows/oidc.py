@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from typing import Any, Final
 
 from ..errors import shown
-from .engine import LOG
 
 _BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9_.-]+)")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
-_MAX_AGE: Final = re.compile(r"max-age=(\d+)")
-_MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What google-auth raises, beside its own errors, for a text that is not a token."""
-_SKEW_SECONDS: Final = 10
-"""By how much Google's clock may be ahead of ours: a token that it has just made is else one of the future."""
-_KEPT_SECONDS: Final = 300.0
-"""How long certificates are kept if their server does not say."""
 
 
 class Oidc:
@@ -52,7 +43,7 @@ class Oidc:
             )
         self.audience = audience
         self.service_account = service_account
-        self._transport: Any = None
+        self._certificates: Any = None
 
     async def __call__(self, request: Any) -> bool:
         """Return whether the request carries such a token.
@@ -61,7 +52,7 @@ class Oidc:
             request: Starlette's Request, or anything with its headers.
 
         Raises:
-            google.auth.exceptions.TransportError: Google's certificates cannot be fetched.
+            google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or what came are none.
         """
         return await asyncio.to_thread(self.allows, request.headers.get("authorization"))
 
@@ -71,50 +62,16 @@ class Oidc:
         This blocks while Google's certificates are fetched.
 
         Raises:
-            google.auth.exceptions.TransportError: Google's certificates cannot be fetched.
+            google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or what came are none.
         """
         match = _BEARER.fullmatch(authorization or "")
         if match is None:
             return False
-        from google.auth.exceptions import GoogleAuthError, TransportError
-        from google.oauth2 import id_token
+        from .google_tokens import KeptResponses, claims_of
 
-        if self._transport is None:
-            from google.auth.transport.requests import Request
-
-            self._transport = KeptResponses(Request())
-        try:
-            claims: Any = id_token.verify_oauth2_token(  # type: ignore[no-untyped-call]  # google-auth has few types
-                match[1], self._transport, self.audience, clock_skew_in_seconds=_SKEW_SECONDS
-            )
-        except TransportError:
-            raise
-        except (*_MALFORMED, GoogleAuthError) as error:
-            kind = type(error).__name__  # the message may have the whole token, or whatever its claims say
-            LOG.info("A token was refused (%s): it must be of Google, of now, and for %r.", kind, self.audience)
+        if self._certificates is None:
+            self._certificates = KeptResponses()
+        claims = claims_of(match[1], self._certificates, audience=self.audience)
+        if claims is None:
             return False
         return claims.get("email") == self.service_account and claims.get("email_verified") is True
-
-
-class KeptResponses:
-    """A transport of google-auth that keeps a response for as long as its header ``Cache-Control`` says.
-
-    Args:
-        request: The transport that makes the requests.
-    """
-
-    def __init__(self, request: Any) -> None:
-        self._request = request
-        self._kept: dict[str, tuple[float, Any]] = {}
-
-    def __call__(self, url: str, method: str = "GET", **options: Any) -> Any:
-        """Return the response, or the one that is kept."""
-        until, response = self._kept.get(url, (0.0, None))
-        if time.monotonic() < until:
-            return response
-        response = self._request(url, method=method, **options)
-        if response.status == 200:
-            headers = {name.lower(): value for name, value in dict(response.headers).items()}
-            age = _MAX_AGE.search(headers.get("cache-control", ""))
-            self._kept[url] = (time.monotonic() + (float(age[1]) if age is not None else _KEPT_SECONDS), response)
-        return response

@@ -23,8 +23,8 @@ from google.auth import crypt, jwt
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, MemoryFlowStateStore, StoreUnavailableError
 from firestore_flowstate.flows import Flows, Run
+from firestore_flowstate.flows.google_tokens import KeptResponses
 from firestore_flowstate.flows.http import Oidc
-from firestore_flowstate.flows.oidc import KeptResponses
 from tests.hosts.serving import Server
 
 AUDIENCE = "https://shop.test/drive"
@@ -83,16 +83,16 @@ class Certificates:
     def __init__(self) -> None:
         self.asked = 0
         self.status = 200
+        self.data = json.dumps({GOOGLE.id: GOOGLE.certificate}).encode()
 
     def __call__(self, url: str, method: str = "GET", **_: Any) -> Any:
         self.asked += 1
-        status = self.status
 
         class Answer:
             headers = {"Cache-Control": "public, max-age=3600"}  # noqa: RUF012  # as a response has them
-            data = json.dumps({GOOGLE.id: GOOGLE.certificate}).encode()
+            status = self.status
+            data = self.data
 
-        Answer.status = status  # type: ignore[attr-defined]
         return Answer
 
 
@@ -124,7 +124,7 @@ class TestOidc:
     @pytest.fixture
     def http(self, flows: Flows, certificates: Certificates) -> httpx.AsyncClient:
         oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
-        oidc._transport = KeptResponses(certificates)
+        oidc._certificates = KeptResponses(certificates)
         return client(flows.app(verify=oidc))
 
     async def test_the_account_is_let_in(self, http: httpx.AsyncClient, certificates: Certificates) -> None:
@@ -180,6 +180,33 @@ class TestOidc:
         answer = await http.post("/drive", headers={"Authorization": f"Bearer {GOOGLE.token()}"})
 
         assert (500, b"") == (answer.status_code, answer.content)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"<html>Log in</html>",
+            b"\xff",
+            b"[]",
+            b"null",
+            b"{}",
+            b"[" * 100_000,
+            json.dumps({GOOGLE.id: "not a certificate"}).encode(),
+            json.dumps({GOOGLE.id: None}).encode(),
+            json.dumps({"keys": [GOOGLE.certificate]}).encode(),
+        ],
+        ids=lambda data: repr(data[:20]),
+    )
+    async def test_what_are_no_certificates_is_not_kept(
+        self, http: httpx.AsyncClient, certificates: Certificates, data: bytes
+    ) -> None:
+        """A proxy's page, kept for an hour, would have every token refused for so long. The answer is 500 meanwhile."""
+        good, certificates.data = certificates.data, data
+        headers = {"Authorization": f"Bearer {GOOGLE.token()}"}
+        broken = await http.post("/drive", json={"id": "x"}, headers=headers)
+        certificates.data = good
+        well = await http.post("/drive", json={"id": "x"}, headers=headers)
+
+        assert [(500, b""), (200, b'{"outcome":"missing"}')] == [(it.status_code, it.content) for it in (broken, well)]
 
     @pytest.mark.parametrize(("audience", "account"), [("", ACCOUNT), (AUDIENCE, "")])
     def test_both_are_asked_for(self, audience: str, account: str) -> None:

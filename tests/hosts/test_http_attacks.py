@@ -14,8 +14,8 @@ import pytest
 
 from firestore_flowstate import FlowState, MemoryFlowStateStore
 from firestore_flowstate.flows import Flows, Run
+from firestore_flowstate.flows.google_tokens import KeptResponses
 from firestore_flowstate.flows.http import Oidc
-from firestore_flowstate.flows.oidc import KeptResponses
 from tests.hosts.test_flows_app import ACCOUNT, AUDIENCE, GOOGLE, Certificates, client
 
 DEEP = "[" * 20_000
@@ -79,7 +79,7 @@ HEADER = segment(json.dumps({"alg": "RS256", "kid": GOOGLE.id, "typ": "JWT"}))
 async def test_tokens_that_are_not_what_they_should_be(flows: Flows, token: str) -> None:
     """The answer is 401 without a word more. An error of ours would be a way to fill logs and slow a queue."""
     oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
-    oidc._transport = KeptResponses(Certificates())
+    oidc._certificates = KeptResponses(Certificates())
     http = client(flows.app(verify=oidc, genkit=True))
     for path in ("/drive", "/sweep", "/slow"):
         answer = await http.post(path, headers={"Authorization": f"Bearer {token}".replace("\n", " ")})
@@ -275,7 +275,7 @@ async def test_a_token_that_is_refused_is_not_in_the_log(
 ) -> None:
     """A token of another service is a secret all the same. The line says what is asked of one."""
     oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
-    oidc._transport = KeptResponses(Certificates())
+    oidc._certificates = KeptResponses(Certificates())
     caplog.set_level(logging.INFO)
     assert oidc.allows(f"Bearer {token}") is False
     [line] = [record.getMessage() for record in caplog.records if record.name == "firestore_flowstate.flows"]

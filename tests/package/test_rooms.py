@@ -32,7 +32,7 @@ LOWEST = ("_limits", "_error_texts", "_version")  # all rooms may import these
 KNOW_THE_FORMAT = ("_document", "_query", "query")
 PUBLIC = ("errors", "models", "pages", "query", "store", "unset", "codecs", "_own_fields", *LOWEST)
 READS_THE_ENVIRONMENT = ("settings", "emulator", "cli", "flows.firebase")  # the last: one of firebase_admin
-OF_GOOGLE = ("_rpc", "flows.cloud_tasks", "flows.firebase", "flows.dispatch.session", "flows.oidc")
+OF_GOOGLE = ("_rpc", "flows.cloud_tasks", "flows.firebase", "flows.dispatch.session", "flows.google_tokens")
 OUTER = ("flows", "testing", "cli")  # built on the stores, of public names only
 GOOGLES_OWN_SWITCHES = "_rpc.database"  # of client certificates, which Google's libraries take from there alone
 
@@ -68,7 +68,7 @@ LATE_OF_FLOWS = {
     "flows.dispatch.session": (3, "google.auth takes longer than all of flows, and Firebase alone needs it"),
     "flows.firebase": (6, "firebase-admin is an extra"),
     "flows.flows": (2, "a cycle with its blocking face; HTTP is loaded when an app is made"),
-    "flows.oidc": (3, "google.auth, as above, which only a target of Cloud Tasks needs"),
+    "flows.oidc": (1, "google.auth, as above, which only a target of Cloud Tasks needs"),
     "flows.open_telemetry": (1, "OpenTelemetry is used if the application has imported it"),
     "flows.payloads": (2, "jsonschema is an extra"),
 }
