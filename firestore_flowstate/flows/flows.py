@@ -25,6 +25,7 @@ from .flow import Flow, own_name
 from .foreground import run
 from .genkit_wire import check_names
 from .handle import FlowHandle
+from .harmless_telemetry import HarmlessTelemetry
 from .open_telemetry import OpenTelemetry
 from .preparing import prepared
 from .resuming import resume
@@ -106,7 +107,7 @@ class Flows:
             version=version,
             max_recoveries=max_recoveries,
             retry=retry,
-            telemetry=OpenTelemetry(),
+            telemetry=HarmlessTelemetry(OpenTelemetry()),
         )
         if dispatcher is None:
             self._engine.drives_here = self._background.begin

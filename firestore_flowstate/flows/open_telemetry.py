@@ -122,8 +122,8 @@ def _parsed(trace: Any, text: str | None) -> Any:
             int(form["traceId"], 16),
             int(form["spanId"], 16),
             is_remote=True,
-            trace_flags=trace.TraceFlags(int(form["traceFlags"])),
+            trace_flags=trace.TraceFlags(int(form["traceFlags"]) & 0xFF),
         )
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):  # whatever somebody has stored there
         return None
     return context if context.is_valid else None

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from firestore_flowstate import FlowState
@@ -259,6 +261,65 @@ async def test_the_wake_delay_is_measured(reader: InMemoryMetricReader, flows: F
 
     assert "work" == delay["flow.name"]
     assert 90 <= delay["value"] < 150
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"traceId":"1","spanId":"1","traceFlags":1e999}',
+        '{"traceId":"1","spanId":"1","traceFlags":NaN}',
+        '{"traceId":1,"spanId":"1","traceFlags":1}',
+        '{"traceId":"-1","spanId":"1","traceFlags":1}',
+        "[" * 100_000,
+        "[]",
+        "5",
+        "",
+    ],
+    ids=lambda text: text[:50],
+)
+async def test_a_trace_context_that_is_none(spans: InMemorySpanExporter, flows: Flows, text: str) -> None:
+    """The run is driven, and its span has no link. It was claimed and left, again and again, until its lease ended."""
+
+    @flows.flow
+    async def work(run: Run) -> str:
+        return "done"
+
+    handle = await flows.start(work, id="x", delay=timedelta(seconds=0.3))
+    await flows.store.update("x", trace_context=text)
+    assert "done" == await handle.result(timeout=5)
+    await flows.close()
+    [span] = [span for span in spans.get_finished_spans() if span.name == "drive work"]
+
+    assert () == tuple(span.links)
+
+
+@pytest.mark.parametrize("method", ["on_start", "on_end"])
+async def test_a_span_processor_that_fails(
+    monkeypatch: pytest.MonkeyPatch, flows: Flows, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """A run goes on without its spans, and the log says so. An error of its own passes as ever."""
+
+    class Failing(SpanProcessor): ...
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise LookupError("no room")
+
+    setattr(Failing, method, fails)
+    provider = TracerProvider()
+    provider.add_span_processor(Failing())
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+
+    @flows.flow
+    async def work(run: Run, wrong: bool) -> int:
+        if wrong:
+            await run.step("fails", fail)
+        return await run.options(retry=Retry(first=0.001)).step("work", second_time)
+
+    assert 2 == await flows.run(work, False, id="x")
+    with pytest.raises(FlowFailedError, match="ConnectionError"):
+        await flows.run(work, True, id="y")
+
+    assert "Telemetry failed (LookupError). Runs go on." in caplog.text
 
 
 def test_the_page_names_each_metric() -> None:
