@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
+from concurrent.futures import Future, wait
+from threading import Lock, Thread
 from typing import Any, Final
 
 from google.auth.crypt import RSAVerifier
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 from google.oauth2 import id_token
+from requests import Session
 
+from .dispatch.queue_calls import OnePerProcess
 from .engine import LOG
 
+CERTIFICATES_URL: Final = "https://www.googleapis.com/oauth2/v1/certs"
+FETCH_SECONDS: Final = 10.0
+"""How long anybody waits for a fetch of the certificates."""
+PAUSE_SECONDS: Final = 1.0
+"""How long after a fetch that failed none begins."""
 _MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What google-auth raises, beside its own errors, for a text that is not a token."""
 _MAX_AGE: Final = re.compile(r"max-age=(\d+)")
@@ -24,65 +34,145 @@ _KEPT_SECONDS: Final = 300.0
 
 
 class KeptResponses:
-    """A transport of google-auth for certificates, which are kept for as long as their ``Cache-Control`` says.
+    """Google's certificates, fetched once for all who ask, and kept for as long as their ``Cache-Control`` says.
+
+    Each process fetches its own, on a thread of its own, so that a server which hangs takes no thread of asyncio's.
+    Whoever asks meanwhile waits for the same fetch, from any thread and event loop. After one that failed there is a
+    pause, in which nobody else need wait to hear the same.
 
     Args:
-        request: The transport that makes the requests; None: google-auth's own.
+        request: The transport of google-auth that makes the requests.
     """
 
     def __init__(self, request: Any = None) -> None:
-        self._request = request or Request()
-        self._kept: dict[str, tuple[float, Any]] = {}
+        self._here = OnePerProcess(lambda: _Fetches(request or _request))
 
-    def __call__(self, url: str, method: str = "GET", **options: Any) -> Any:
-        """Return the response, or the one that is kept.
+    def wait(self) -> Any:
+        """Return the response, for synchronous hosts.
 
         Raises:
             TransportError: The certificates cannot be fetched, or what came are none.
         """
-        until, response = self._kept.get(url, (0.0, None))
-        if time.monotonic() < until:
-            return response
-        response = self._request(url, method=method, **options)
-        if response.status == 200:
-            _check_certificates(response.data, url)
-            headers = {name.lower(): value for name, value in dict(response.headers).items()}
-            age = _MAX_AGE.search(headers.get("cache-control", ""))
-            self._kept[url] = (time.monotonic() + (float(age[1]) if age is not None else _KEPT_SECONDS), response)
-        return response
+        fetch = self._here.here().latest()
+        wait((fetch.outcome,), timeout=fetch.seconds_left())
+        return fetch.response()
+
+    async def get(self) -> Any:
+        """Return the response.
+
+        Raises:
+            TransportError: The certificates cannot be fetched, or what came are none.
+        """
+        fetch = self._here.here().latest()
+        if not fetch.outcome.done():
+            waiting = asyncio.wrap_future(fetch.outcome)
+            try:
+                await asyncio.wait([waiting], timeout=fetch.seconds_left())
+            finally:
+                waiting.cancel()
+        return fetch.response()
 
 
-def claims_of(token: str, certificates: KeptResponses, *, audience: str) -> Any:
+class _Fetch:
+    """One fetch. Its outcome is the response or a TransportError, and nobody who waits can cancel it."""
+
+    def __init__(self) -> None:
+        self.outcome: Future[Any] = Future()
+        self.outcome.set_running_or_notify_cancel()
+        self.deadline = time.monotonic() + FETCH_SECONDS
+        self.until = self.deadline + PAUSE_SECONDS
+
+    def seconds_left(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
+
+    def response(self) -> Any:
+        """Return the response, if it has come.
+
+        Raises:
+            TransportError: It has not come, or is none; an error of its own for each who waits.
+        """
+        outcome = self.outcome.result() if self.outcome.done() else None
+        if outcome is None:
+            raise _unverified(f"{CERTIFICATES_URL} has not answered within {FETCH_SECONDS:g} s")
+        if isinstance(outcome, Exception):
+            raise _unverified(str(outcome)) from outcome
+        return outcome
+
+
+class _Fetches:
+    """The latest fetch of this process."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._lock = Lock()
+        self._latest: _Fetch | None = None
+
+    def latest(self) -> _Fetch:
+        """Return the fetch that counts now; begin it if there is none, or the last one counts no more."""
+        with self._lock:
+            if self._latest is None or time.monotonic() >= self._latest.until:
+                fetch = _Fetch()
+                Thread(target=self._run, args=(fetch,), name="flow-certificates", daemon=True).start()
+                self._latest = fetch
+            return self._latest
+
+    def _run(self, fetch: _Fetch) -> None:
+        outcome: Any
+        try:
+            outcome = self._request(CERTIFICATES_URL, method="GET", timeout=FETCH_SECONDS)
+            kept = _checked_seconds(outcome)
+        except Exception as error:  # noqa: BLE001  # those who wait are told
+            outcome, kept = error, PAUSE_SECONDS
+        fetch.until = time.monotonic() + kept
+        fetch.outcome.set_result(outcome)
+
+
+def claims_of(token: str, response: Any, *, audience: str) -> Any:
     """Return what the token claims; None: it is not a token of Google's, of now, and for the audience.
 
-    Raises:
-        TransportError: The certificates cannot be fetched, or what came are none.
+    Args:
+        token: The token.
+        response: The response with the certificates.
+        audience: The audience.
     """
     try:
         return id_token.verify_oauth2_token(  # type: ignore[no-untyped-call]  # google-auth has few types
-            token, certificates, audience, clock_skew_in_seconds=_SKEW_SECONDS
+            token, lambda *_, **__: response, audience, clock_skew_in_seconds=_SKEW_SECONDS
         )
-    except TransportError:
-        raise
     except (*_MALFORMED, GoogleAuthError) as error:
         kind = type(error).__name__  # the message may have the whole token, or whatever its claims say
         LOG.info("A token was refused (%s): it must be of Google, of now, and for %r.", kind, audience)
         return None
 
 
-def _check_certificates(data: bytes, url: str) -> None:
-    """Refuse what is not certificates by their ids, such as a proxy's page of HTML: every token would be refused by it.
+def _request(url: str, *, method: str, timeout: float) -> Any:
+    """Make a request on a connection of its own, since hours go by until the next one."""
+    with Session() as session:
+        return Request(session)(url, method=method, timeout=timeout)
+
+
+def _checked_seconds(response: Any) -> float:
+    """Return how long the response is to be kept.
+
+    What is not certificates by their ids, such as a proxy's page of HTML, is not kept: every token would be refused.
 
     Raises:
-        TransportError: The data is something else.
+        ValueError: The response is something else.
     """
+    if response.status != 200:
+        raise ValueError(f"{CERTIFICATES_URL} answered {response.status}")
     try:
-        certificates = json.loads(data)
+        certificates = json.loads(response.data)
         if not certificates:
             raise ValueError("there are none")
         for certificate in certificates.values():
-            RSAVerifier.from_string(certificate)  # type: ignore[no-untyped-call]  # google-auth has few types
+            RSAVerifier.from_string(certificate)  # type: ignore[no-untyped-call]  # as above
     except (*_MALFORMED, GoogleAuthError) as error:
-        raise TransportError(  # type: ignore[no-untyped-call]  # google-auth has few types
-            f"what {url} answered are not Google's certificates, so that no token can be verified now: {error}"
-        ) from error
+        raise ValueError(f"what {CERTIFICATES_URL} answered are not Google's certificates: {error}") from error
+    headers = {name.lower(): value for name, value in dict(response.headers).items()}
+    age = _MAX_AGE.search(headers.get("cache-control", ""))
+    return float(age[1]) if age is not None else _KEPT_SECONDS
+
+
+def _unverified(text: str) -> TransportError:
+    return TransportError(f"no token can be verified now: {text}")  # type: ignore[no-untyped-call]  # as above

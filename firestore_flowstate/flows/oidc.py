@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import base64
+import json
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import shown
+from .engine import LOG
+
+if TYPE_CHECKING:
+    from .google_tokens import KeptResponses
 
 _BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9_.-]+)")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
@@ -16,7 +21,7 @@ class Oidc:
     """A `verify` of `Flows.app` that lets in who shows a token which Google has signed for this account and audience.
 
     google-auth checks the signature, the issuer, the audience and the time of the token. Google's certificates are
-    fetched once, and kept for as long as their server says: a few hours.
+    fetched once, by all who wait together, and kept for as long as their server says: a few hours.
 
     Args:
         audience: The address that the token was made for: the `url` of `CloudTasks`.
@@ -43,7 +48,7 @@ class Oidc:
             )
         self.audience = audience
         self.service_account = service_account
-        self._certificates: Any = None
+        self._certificates: KeptResponses | None = None
 
     async def __call__(self, request: Any) -> bool:
         """Return whether the request carries such a token.
@@ -54,24 +59,55 @@ class Oidc:
         Raises:
             google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or what came are none.
         """
-        return await asyncio.to_thread(self.allows, request.headers.get("authorization"))
+        token = self._formed(request.headers.get("authorization"))
+        return token is not None and self._is_let_in(token, await self._kept().get())
 
     def allows(self, authorization: str | None) -> bool:
         """Return whether the value of a header ``Authorization`` has such a token: for synchronous hosts.
 
-        This blocks while Google's certificates are fetched.
+        This blocks while Google's certificates are fetched, for 10 seconds at most.
 
         Raises:
             google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or what came are none.
         """
+        token = self._formed(authorization)
+        return token is not None and self._is_let_in(token, self._kept().wait())
+
+    def _formed(self, authorization: str | None) -> str | None:
+        """Return the token if it has the form of one of Google's: nobody fetches or waits for anything else."""
         match = _BEARER.fullmatch(authorization or "")
         if match is None:
-            return False
-        from .google_tokens import KeptResponses, claims_of
+            return None
+        if not _has_form(match[1]):
+            LOG.info(
+                "A token was refused: it must be of Google, of now, and for %r. It has another form.", self.audience
+            )
+            return None
+        return match[1]
+
+    def _kept(self) -> KeptResponses:
+        from .google_tokens import KeptResponses
 
         if self._certificates is None:
             self._certificates = KeptResponses()
-        claims = claims_of(match[1], self._certificates, audience=self.audience)
+        return self._certificates
+
+    def _is_let_in(self, token: str, certificates: Any) -> bool:
+        from .google_tokens import claims_of
+
+        claims = claims_of(token, certificates, audience=self.audience)
         if claims is None:
             return False
         return claims.get("email") == self.service_account and claims.get("email_verified") is True
+
+
+def _has_form(token: str) -> bool:
+    """Return whether the token has three parts and a header that names a key and Google's algorithm."""
+    parts = token.split(".")
+    try:
+        header = json.loads(base64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4)))
+    except (ValueError, RecursionError):
+        return False
+    if len(parts) != 3 or not isinstance(header, dict):
+        return False
+    return header.get("alg") == "RS256" and isinstance(header.get("kid"), str)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import multiprocessing
+import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -20,9 +25,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
 from google.auth import crypt, jwt
+from google.auth.exceptions import TransportError
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, MemoryFlowStateStore, StoreUnavailableError
-from firestore_flowstate.flows import Flows, Run
+from firestore_flowstate.flows import Flows, Run, google_tokens
 from firestore_flowstate.flows.google_tokens import KeptResponses
 from firestore_flowstate.flows.http import Oidc
 from tests.hosts.serving import Server
@@ -94,6 +100,36 @@ class Certificates:
             data = self.data
 
         return Answer
+
+
+class Hanging(Certificates):
+    """Answers when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 0
+        self.begun, self.may_answer = threading.Event(), threading.Event()
+
+    def __call__(self, url: str, method: str = "GET", **options: Any) -> Any:
+        self.times += 1
+        self.begun.set()
+        assert self.may_answer.wait(30)
+        return super().__call__(url, method, **options)
+
+
+@dataclass
+class Sent:
+    """A request with these headers, as httpx has them."""
+
+    given: dict[str, str]
+
+    @property
+    def headers(self) -> httpx.Headers:
+        return httpx.Headers(self.given)
+
+
+def segment(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
 @pytest.fixture
@@ -197,9 +233,10 @@ class TestOidc:
         ids=lambda data: repr(data[:20]),
     )
     async def test_what_are_no_certificates_is_not_kept(
-        self, http: httpx.AsyncClient, certificates: Certificates, data: bytes
+        self, http: httpx.AsyncClient, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, data: bytes
     ) -> None:
         """A proxy's page, kept for an hour, would have every token refused for so long. The answer is 500 meanwhile."""
+        monkeypatch.setattr(google_tokens, "PAUSE_SECONDS", 0.0)
         good, certificates.data = certificates.data, data
         headers = {"Authorization": f"Bearer {GOOGLE.token()}"}
         broken = await http.post("/drive", json={"id": "x"}, headers=headers)
@@ -207,6 +244,93 @@ class TestOidc:
         well = await http.post("/drive", json={"id": "x"}, headers=headers)
 
         assert [(500, b""), (200, b'{"outcome":"missing"}')] == [(it.status_code, it.content) for it in (broken, well)]
+
+    async def test_one_fetch_serves_all_who_wait(self, flows: Flows) -> None:
+        """A server of certificates that hangs takes none of asyncio's threads, whoever sends tokens meanwhile."""
+        certificates = Hanging()
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._certificates = KeptResponses(certificates)
+        http = client(flows.app(verify=oidc))
+        headers = {"Authorization": f"Bearer {GOOGLE.token()}"}
+        given_up, *waiting = [asyncio.ensure_future(http.post("/drive", json={}, headers=headers)) for _ in range(60)]
+        with ThreadPoolExecutor(1) as elsewhere:
+            there = elsewhere.submit(lambda: asyncio.run(oidc(Sent(headers))))
+            allowed = threading.Thread(target=oidc.allows, args=(headers["Authorization"],))
+            allowed.start()
+            try:
+                assert await asyncio.to_thread(certificates.begun.wait, 5)
+                assert 401 == (await http.post("/drive", headers={"Authorization": "Bearer a.b.c"})).status_code
+                assert 5 == await asyncio.wait_for(asyncio.to_thread(int, "5"), 5)
+                given_up.cancel()
+                await asyncio.wait([given_up])
+            finally:
+                certificates.may_answer.set()
+            answers = await asyncio.gather(*waiting)
+            allowed.join()
+
+        assert there.result() is True
+        assert {400} == {answer.status_code for answer in answers}
+        assert 1 == certificates.times
+
+    def test_what_has_not_the_form_of_a_token_fetches_nothing(self, certificates: Certificates) -> None:
+        """Else whoever sends texts has Google's server asked."""
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._certificates = KeptResponses(certificates)
+        _, claims, signature = GOOGLE.token().split(".")
+        headers = ["a", "", "5", "e30", *map(segment, ({"alg": "RS256"}, {"alg": "HS256", "kid": "google"}, []))]
+
+        assert {False} == {oidc.allows(f"Bearer {header}.{claims}.{signature}") for header in headers}
+        assert not oidc.allows(f"Bearer {GOOGLE.token()}.")
+        assert 0 == certificates.asked
+
+    def test_after_a_failure_there_is_a_pause(self, certificates: Certificates) -> None:
+        """Who asks in it hears the same at once, and the server is left alone."""
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._certificates = KeptResponses(certificates)
+        certificates.status = 503
+        for _ in range(5):
+            with pytest.raises(TransportError, match=r"no token can be verified now: .* answered 503"):
+                oidc.allows(f"Bearer {GOOGLE.token()}")
+
+        assert 1 == certificates.asked
+
+    def test_a_fetch_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody waits for longer than 10 seconds, here 0.1, and then others do not wait for it at all."""
+        monkeypatch.setattr(google_tokens, "FETCH_SECONDS", 0.1)
+        certificates = Hanging()
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._certificates = KeptResponses(certificates)
+        try:
+            for _ in range(2):
+                with pytest.raises(TransportError, match=r"has not answered within 0\.1 s"):
+                    oidc.allows(f"Bearer {GOOGLE.token()}")
+        finally:
+            certificates.may_answer.set()
+
+        assert 1 == certificates.times
+
+    def test_a_forked_child_fetches_its_own(self) -> None:
+        """A fetch that was under way in the parent never ends in the child, which has not its thread."""
+        certificates = Hanging()
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._certificates = KeptResponses(certificates)
+        waiting = threading.Thread(target=oidc.allows, args=(f"Bearer {GOOGLE.token()}",))
+        waiting.start()
+        assert certificates.begun.wait(5)
+
+        def child() -> None:
+            certificates.may_answer = threading.Event()
+            certificates.may_answer.set()
+            os._exit(0 if oidc.allows(f"Bearer {GOOGLE.token()}") else 1)
+
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(8)
+        process.kill()
+        certificates.may_answer.set()
+        waiting.join()
+
+        assert 0 == process.exitcode
 
     @pytest.mark.parametrize(("audience", "account"), [("", ACCOUNT), (AUDIENCE, "")])
     def test_both_are_asked_for(self, audience: str, account: str) -> None:

@@ -68,7 +68,7 @@ LATE_OF_FLOWS = {
     "flows.dispatch.session": (3, "google.auth takes longer than all of flows, and Firebase alone needs it"),
     "flows.firebase": (6, "firebase-admin is an extra"),
     "flows.flows": (2, "a cycle with its blocking face; HTTP is loaded when an app is made"),
-    "flows.oidc": (1, "google.auth, as above, which only a target of Cloud Tasks needs"),
+    "flows.oidc": (2, "google.auth, as above, which only a target of Cloud Tasks needs"),
     "flows.open_telemetry": (1, "OpenTelemetry is used if the application has imported it"),
     "flows.payloads": (2, "jsonschema is an extra"),
 }
