@@ -75,6 +75,8 @@ def from_line(line: str | bytes) -> Entry:
         raise FlowStateDecodeError(f"it is not JSON: {error}") from error
     if not isinstance(entry, dict) or not {"v", "id", "state"} <= entry.keys():
         raise FlowStateDecodeError('it is not a flow state of a backup: {"v": 1, "id": ..., "state": {...}}')
+    if type(entry["v"]) is not int:  # True and 1.0 are equal to 1
+        raise FlowStateDecodeError(f"its version is {shown(entry['v'], 50)}, and a version is a whole number")
     if entry["v"] != VERSION:
         raise FlowStateDecodeError(
             f"it is of version {shown(entry['v'], 50)}; this version of the package reads {VERSION}. "

@@ -5,7 +5,7 @@
     with open("backup.jsonl", "w", encoding="utf-8") as file:
         async for line in export_states(store):
             file.write(line)
-    with open("backup.jsonl", encoding="utf-8") as file:
+    with open("backup.jsonl", "rb") as file:
         report = await import_states(store, file)
 
 ``import(export(x)) == x``: id, state and expiry, whatever JSON is in them. A store that is neither
@@ -34,6 +34,7 @@ from typing import Final, Literal, TypeAlias
 
 from . import _operations
 from ._backup_line import Entry, from_line, to_line
+from .blocking import SyncFlowStateStore
 from .errors import FlowStateBatchError, FlowStateDecodeError, FlowStateError, InvalidFlowIdError, shown
 from .firestore import FirestoreFlowStateStore
 from .memory import MemoryFlowStateStore
@@ -91,7 +92,9 @@ async def export_states(
 
     Raises:
         FlowStateDecodeError: A state cannot be read.
+        TypeError: `store` is not a store whose methods can be awaited.
     """
+    _check_store(store)
     done = 0
     next_batch = await _batches_of(store, query_or_all(query))
     ahead = asyncio.ensure_future(next_batch())
@@ -140,8 +143,8 @@ async def import_states(
 ) -> ImportReport:
     """Store the state of each line under its id, in place of what is there.
 
-    If a line is wrong, the states of all lines before it are stored, and nothing of it or after it: correct it, and go
-    on from there, or import everything once more.
+    If a line is wrong, or reading fails, the states of all lines before it are stored, and nothing of it or after it:
+    correct it, and go on from there, or import everything once more.
 
     ::
 
@@ -149,7 +152,9 @@ async def import_states(
 
     Args:
         store: Where to.
-        lines: The lines, such as an open file. Empty ones are passed over.
+        lines: The lines, such as a file that is open for reading as bytes. Empty ones are passed over. A file that is
+            open as text is read ahead: if a byte of it is not UTF-8, lines before it in the same few kilobytes are not
+            read either.
         expiry: "keep": each state expires when it did in the store it was exported from, and those that have expired
             since are left out; a store of another class than FirestoreFlowStateStore and MemoryFlowStateStore sets the
             expiry by its own settings. "renew": each expires as the settings of the store say for a state that is
@@ -158,17 +163,38 @@ async def import_states(
         progress: Called after each batch with the number of lines so far.
 
     Raises:
-        FlowStateDecodeError: A line cannot be read; the text has its number, and how many states were stored.
+        FlowStateDecodeError: A line cannot be read; the text has its number, or of a text file that of the last line
+            that was read, and how many states were stored.
         InvalidFlowIdError: A line has an id that nothing can be stored under; the text is as above.
         FlowStateBatchError: States cannot be stored; the text has the numbers of the first three lines, and of the last
             line that was read, and `errors` has each by id. All others up to that line are stored.
+        TypeError: A line is neither text nor bytes, `lines` are no lines, or the methods of `store` cannot be awaited.
         ValueError: `expiry` is neither of the two.
+        Exception: What reading the lines raised.
     """
+    _check_store(store)
+    _check_lines(lines)
     if expiry not in ("keep", "renew"):
         raise ValueError(f"expiry is 'keep' or 'renew', not {shown(expiry)}")
     number = imported = expired = 0
     batch = _Batch()
-    async for line in _each(lines):
+    wrong: FlowStateError
+    reading = _each(lines)
+    while True:
+        try:
+            line = await anext(reading)
+            _check_line(line, number + 1)
+        except StopAsyncIteration:
+            break
+        except UnicodeDecodeError as error:  # of a file that is open as text, which reads ahead
+            wrong = _after_line(error, number, imported=imported, dry_run=dry_run)
+            if not dry_run:
+                await _save(store, batch, expiry, read=number, wrong=wrong)
+            raise wrong from error
+        except Exception:
+            if not dry_run:
+                await _save(store, batch, expiry, read=number)
+            raise
         number += 1
         if not line.strip():
             continue
@@ -284,6 +310,37 @@ def _naming_line(error: FlowStateError, number: int, *, imported: int, dry_run: 
         f"line {number}: {text}. {then}",
         flow_id=error.flow_id,
     )
+
+
+def _after_line(error: UnicodeDecodeError, number: int, *, imported: int, dry_run: bool) -> FlowStateDecodeError:
+    """Return the error of a byte somewhere behind the last line that was read."""
+    states = "1 flow state" if imported == 1 else f"{imported:,} flow states"
+    done = "would be imported" if dry_run else f"{'was' if imported == 1 else 'were'} imported"
+    return FlowStateDecodeError(
+        f"after line {number}: the lines cannot be read as {error.encoding}: {error.reason}. {states} of the lines up "
+        f"to there {done}, and nothing after it. Text is read ahead, so the wrong line may be a later one: import the "
+        'file once more, opened as "rb", to have all lines before it imported and hear its number.'
+    )
+
+
+def _check_store(store: object) -> None:
+    if isinstance(store, SyncFlowStateStore):
+        raise TypeError("store is a store whose methods can be awaited: give the one that SyncFlowStateStore wraps")
+    asked = ("list_summaries", "load_many", "save_many")
+    if isinstance(store, type) or not all(callable(getattr(store, name, None)) for name in asked):
+        raise TypeError(f"store is a VersionedFlowStateStore, such as FirestoreFlowStateStore(), not {shown(store)}")
+
+
+def _check_lines(lines: object) -> None:
+    if isinstance(lines, str | bytes | bytearray | Mapping) or not isinstance(lines, Iterable | AsyncIterable):
+        raise TypeError(
+            f'lines are lines of a backup, such as open(path, "rb") or [export_line(id, state)], not {shown(lines)}'
+        )
+
+
+def _check_line(line: object, number: int) -> None:
+    if not isinstance(line, str | bytes | bytearray):
+        raise TypeError(f"line {number} is text or bytes, as export_line makes it, not {shown(line)}")
 
 
 async def _each(lines: Iterable[str | bytes] | AsyncIterable[str | bytes]) -> AsyncIterator[str | bytes]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from firestore_flowstate import (
     InvalidFlowIdError,
     MemoryFlowStateStore,
     Operation,
+    SyncFlowStateStore,
     VersionedFlowStateStore,
 )
 from firestore_flowstate._backup_line import from_line, to_line
@@ -357,6 +359,8 @@ async def test_encryption_ends_at_the_file(
         ("[1]", "line 3: it is not a flow state of a backup"),
         ('{"id": "x", "state": {}}', "line 3: it is not a flow state of a backup"),
         ('{"v": 2, "id": "x", "state": {}}', "line 3: it is of version 2"),
+        (GOOD.replace('"v":1', '"v":true'), "line 3: its version is True, and a version is a whole number"),
+        (GOOD.replace('"v":1', '"v":1.0'), "line 3: its version is 1.0, and a version is a whole number"),
         ('{"v": 1, "id": "x", "state": 5}', "line 3: the state of 'x' is not an object"),
         ('{"v": 1, "id": "x", "state": {"flowId": "x"}}', "line 3: The flow state 'x' cannot be read: startTime"),
         (GOOD.replace('"v":1', '"v":1,"expireAt":"soon"'), "line 3: expireAt of 'good'"),
@@ -435,6 +439,68 @@ async def test_a_wrong_line_behind_states_that_cannot_be_stored(flow_state_setti
 
         assert {"nested"} == set(raised.value.errors)
         assert await native.load("good") is not None
+
+
+@pytest.mark.parametrize("before", [0, 5, 500])
+async def test_a_text_file_that_is_not_utf_8(tmp_path: Path, before: int) -> None:
+    """What was read before is imported. Text is read ahead, so the error has the last line that was read."""
+    store, path = MemoryFlowStateStore(), tmp_path / "backup.jsonl"
+    lines = "".join(to_line(f"id-{place}", started(place)) for place in range(before))
+    path.write_bytes(lines.encode() + b'{"v":1,"id":"\xff"}\n' + GOOD.encode())
+    with (
+        path.open(encoding="utf-8") as file,
+        pytest.raises(FlowStateDecodeError, match=r"^after line (\d+): ") as raised,
+    ):
+        await import_states(store, file)
+    imported = await store.count()
+    assert f"after line {imported}: the lines cannot be read as utf-8: " in str(raised.value)
+    assert imported > 300 or before < 500
+    with path.open("rb") as binary, pytest.raises(FlowStateDecodeError, match=f"^line {before + 1}: "):
+        await import_states(store, binary)
+
+    assert before == await store.count()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_lines_that_cannot_be_read_on(dry_run: bool) -> None:
+    """An error of reading passes, and what was read before is imported."""
+
+    def lines() -> Iterator[str]:
+        yield GOOD
+        raise OSError("the disk is gone")
+
+    store = MemoryFlowStateStore()
+    with pytest.raises(OSError, match="the disk is gone"):
+        await import_states(store, lines(), dry_run=dry_run)
+
+    assert (0 if dry_run else 1) == await store.count()
+
+
+@pytest.mark.parametrize("line", [5, {"v": 1}, None, memoryview(b"x")], ids=lambda line: type(line).__name__)
+async def test_a_line_that_is_none(line: Any) -> None:
+    """A TypeError says which line it is and what is taken. The lines before are imported."""
+    store = MemoryFlowStateStore()
+    with pytest.raises(TypeError, match=r"^line 2 is text or bytes, as export_line makes it, not "):
+        await import_states(store, [GOOD, line])
+
+    assert 1 == await store.count()
+
+
+@pytest.mark.parametrize("lines", [GOOD, GOOD.encode(), bytearray(b"x"), None, 5, json.loads(GOOD)], ids=ascii)
+async def test_lines_that_are_none(lines: Any) -> None:
+    """One line is not lines: its letters or bytes would be taken for such."""
+    with pytest.raises(TypeError, match=r"^lines are lines of a backup, such as open"):
+        await import_states(MemoryFlowStateStore(), lines)
+
+
+async def test_a_store_that_is_none() -> None:
+    """A TypeError says so, and not an AttributeError behind the first line."""
+    for wrong in (None, object(), MemoryFlowStateStore, SyncFlowStateStore(MemoryFlowStateStore())):
+        store: Any = wrong
+        with pytest.raises(TypeError, match=r"^store is a "):
+            await import_states(store, [GOOD])
+        with pytest.raises(TypeError, match=r"^store is a "):
+            await anext(export_states(store))
 
 
 async def test_a_dry_run_stores_nothing() -> None:
