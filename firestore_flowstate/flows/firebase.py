@@ -35,6 +35,8 @@ __all__ = ["FirebaseTasks"]
 
 _GOOGLE: Final = "https://cloudtasks.googleapis.com/v2"
 _NAME: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
+_FUNCTION: Final = re.compile(r"(?:(?:projects/([^/\s]+)/)?locations/([A-Za-z0-9-]+)/functions/)?([A-Za-z0-9-]+)")
+"""The forms that firebase_admin knows."""
 
 
 class FirebaseTasks:
@@ -47,13 +49,14 @@ class FirebaseTasks:
     due. Nor do tasks have names there, since the emulator never frees a name.
 
     Args:
-        function: The name of the function, in ``us-central1``; or ``locations/LOCATION/functions/FUNCTION``. Its queue
-            has the same name, and the name of a queue has no underscore.
+        function: The name of the function, in ``us-central1``; or ``locations/LOCATION/functions/FUNCTION``,
+            also behind ``projects/PROJECT/``. Its queue has the same name, and the name of a queue has no underscore.
         app: The App of firebase_admin; None: the default App, which must exist when the first run is dispatched.
 
     Raises:
         TypeError: The name is not text.
-        ValueError: No queue can have the name. Firebase deploys a function of such a name without a queue.
+        ValueError: The name has none of these forms, or no queue can have it. Firebase deploys a function of such a
+            name without a queue.
     """
 
     def __init__(self, function: str, *, app: Any = None) -> None:
@@ -63,7 +66,14 @@ class FirebaseTasks:
                 f"the queue of a function has the function's name, which is of letters, digits and hyphens alone; "
                 f"{function!r} is not: give the function another name, as driveflow"
             )
+        form = _FUNCTION.fullmatch(function)
+        if form is None:
+            raise ValueError(
+                "function is FUNCTION, locations/LOCATION/functions/FUNCTION or "
+                f"projects/PROJECT/locations/LOCATION/functions/FUNCTION, not {function!r}"
+            )
         self.function = function
+        self._form = form
         self._app = app
         self._queue = OnePerProcess(self._make_queue)
         self._threads = CallThreads()
@@ -174,9 +184,7 @@ class FirebaseTasks:
 
     def _place(self, project: str | None) -> tuple[str | None, str, str]:
         """Return the project, the location and the name of the queue, as firebase_admin understands `function`."""
-        parts = self.function.split("/")
-        named = dict(zip(parts[::2], parts[1::2], strict=False))
-        return named.get("projects", project), named.get("locations", "us-central1"), parts[-1]
+        return self._form[1] or project, self._form[2] or "us-central1", self._form[3]
 
     def _make_queue(self) -> Any:
         try:

@@ -344,3 +344,25 @@ async def test_a_queue_that_cannot_be_reached_leaves_the_run(
 
     assert await store.load("a") is not None
     await flows.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x/drive",
+        "/drive",
+        "a/b/c/drive",
+        "functions/drive",
+        "locations/eu/drive",
+        "locations//functions/drive",
+        "locations/eu/queues/drive",
+        "locations/e u/functions/drive",
+        "projects//locations/eu/functions/drive",
+        "projects/p/functions/drive",
+        "/locations/eu/functions/drive",
+    ],
+)
+def test_a_path_that_names_no_function(name: str) -> None:
+    """Each run would fail to be dispatched, and a check would look at another queue."""
+    with pytest.raises(ValueError, match="function is FUNCTION, locations/LOCATION/functions/FUNCTION or projects/"):
+        FirebaseTasks(name)
