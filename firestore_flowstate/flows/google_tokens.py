@@ -7,6 +7,7 @@ import json
 import re
 import time
 from concurrent.futures import Future, wait
+from math import isfinite
 from threading import Lock, Thread
 from typing import Any, Final
 
@@ -136,13 +137,28 @@ def claims_of(token: str, response: Any, *, audience: str) -> Any:
         audience: The audience.
     """
     try:
-        return id_token.verify_oauth2_token(  # type: ignore[no-untyped-call]  # google-auth has few types
+        claims: Any = id_token.verify_oauth2_token(  # type: ignore[no-untyped-call]  # google-auth has few types
             token, lambda *_, **__: response, audience, clock_skew_in_seconds=_SKEW_SECONDS
         )
+        _check_times(claims)
     except (*_MALFORMED, GoogleAuthError) as error:
         kind = type(error).__name__  # the message may have the whole token, or whatever its claims say
         LOG.info("A token was refused (%s): it must be of Google, of now, and for %r.", kind, audience)
         return None
+    return claims
+
+
+def _check_times(claims: Any) -> None:
+    """Refuse what google-auth lets pass: a time that is NaN, as which nothing is late, and a token of the future.
+
+    Raises:
+        ValueError: A time is no number, or the token is not yet to be used.
+    """
+    times = [claims[name] for name in ("iat", "exp", "nbf") if name in claims]
+    if not all(type(each) is int or (type(each) is float and isfinite(each)) for each in times):
+        raise ValueError("a time of the token is not a number")
+    if claims.get("nbf", 0) > time.time() + _SKEW_SECONDS:
+        raise ValueError("the token is not yet to be used")
 
 
 def _request(url: str, *, method: str, timeout: float) -> Any:

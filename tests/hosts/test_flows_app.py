@@ -183,6 +183,15 @@ class TestOidc:
             lambda: GOOGLE.token(exp=int(time.time()) - 60),
             lambda: GOOGLE.token(exp=None),
             lambda: GOOGLE.token(iat=int(time.time()) + 600),
+            lambda: GOOGLE.token(nbf=int(time.time()) + 600),
+            lambda: GOOGLE.token(nbf=float("nan")),
+            lambda: GOOGLE.token(nbf=float("-inf")),
+            lambda: GOOGLE.token(nbf="0"),
+            lambda: GOOGLE.token(nbf=True),
+            lambda: GOOGLE.token(iat=float("nan")),
+            lambda: GOOGLE.token(iat=float("-inf")),
+            lambda: GOOGLE.token(exp=float("nan")),
+            lambda: GOOGLE.token(exp=float("inf")),
             lambda: GOOGLE.token(iss="https://accounts.example.com"),
             lambda: GOOGLE.token(iss=None),
             lambda: STRANGER.token(),
@@ -199,6 +208,14 @@ class TestOidc:
         answer = await http.post(path, content=b"{" * 200_000, headers={"Authorization": f"Bearer {token()}"})
 
         assert (401, b"") == (answer.status_code, answer.content)
+
+    @pytest.mark.parametrize("nbf", [0, 0.5, 5, -3600])
+    async def test_times_are_taken_with_a_skew(self, http: httpx.AsyncClient, nbf: float) -> None:
+        """Google's clock may be ahead by a few seconds."""
+        now = time.time()
+        headers = {"Authorization": f"Bearer {GOOGLE.token(nbf=now + nbf, iat=now + 5, exp=now - 5)}"}
+
+        assert 200 == (await http.post("/drive", json={"id": "x"}, headers=headers)).status_code
 
     @pytest.mark.parametrize("header", ["Basic abc", "Bearer", "bearer  ", ""])
     async def test_without_a_token(self, http: httpx.AsyncClient, header: str) -> None:
