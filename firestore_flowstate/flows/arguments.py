@@ -6,9 +6,10 @@ Otherwise the first run would fail by it, or the first outage.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from firestore_flowstate import InvalidFlowIdError, SyncFlowStateStore
 from firestore_flowstate._limits import is_utf8
@@ -18,6 +19,7 @@ from .errors import UnknownFlowError
 from .flow import Flow
 from .retry import Retry
 
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _ASKED_OF_A_STORE = ("create", "load", "update", "due")
 
 
@@ -79,6 +81,18 @@ def check_named(text: Any, name: str) -> None:
     """
     if not isinstance(text, str):
         raise TypeError(f"{name} is a text, not {shown(text)}")
+
+
+def check_account(text: str, name: str) -> None:
+    """Refuse what is not the email of an account.
+
+    Raises:
+        ValueError: The text has another form.
+    """
+    if not _EMAIL.fullmatch(text):
+        raise ValueError(
+            f"{name} is the email of the account, such as tasks@my-project.iam.gserviceaccount.com, not {shown(text)}"
+        )
 
 
 def check_id(id: Any) -> None:

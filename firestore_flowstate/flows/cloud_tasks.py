@@ -18,10 +18,11 @@ import json
 import re
 from datetime import datetime, timezone
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from firestore_flowstate.errors import shown
 
-from .arguments import check_named, check_text
+from .arguments import check_account, check_named, check_text
 from .clock import SystemClock
 from .dispatch.queue_calls import CALL_SECONDS, DISPATCH_DEADLINE_SECONDS, RETRY_SECONDS, CallThreads, OnePerProcess
 from .dispatch.queues import check_state, unseen_queue
@@ -30,7 +31,10 @@ from .errors import DispatchError
 
 __all__ = ["CloudTasks"]
 
-_QUEUE: Final = re.compile(r"projects/[^/]+/locations/[^/]+/queues/[^/]+")
+_QUEUE: Final = re.compile(r"projects/[A-Za-z0-9:.-]+/locations/[A-Za-z0-9-]+/queues/[A-Za-z0-9-]{1,100}")
+_NOT_IN_A_URL: Final = re.compile(
+    r"[^!-~]|#"
+)  # a fragment is not sent, so that the audience of tokens would be another
 
 
 class CloudTasks:
@@ -50,7 +54,7 @@ class CloudTasks:
 
     Raises:
         TypeError: An argument is of another type.
-        ValueError: `queue` or `url` has another form, or `service_account` is empty.
+        ValueError: `queue` or `url` has another form, or `service_account` is not an email.
     """
 
     def __init__(self, queue: str, url: str, *, service_account: str | None = None, client: Any = None) -> None:
@@ -61,10 +65,12 @@ class CloudTasks:
             raise TypeError(f"client is a CloudTasksClient or CloudTasksAsyncClient, or None, not {shown(client)}")
         if _QUEUE.fullmatch(queue) is None:
             raise ValueError(f"queue is projects/PROJECT/locations/LOCATION/queues/QUEUE, not {queue!r}")
-        if not url.startswith(("https://", "http://")):
+        if not _is_address(url):
             raise ValueError(f"url is the whole address of the handler, as https://HOST/drive, not {url!r}")
         if service_account is not None and not url.startswith("https://"):
             raise ValueError(f"a token is sent to an https address only, and url is {url!r}")
+        if service_account is not None:
+            check_account(service_account, "service_account")
         self.queue = queue
         self.url = url
         self.service_account = service_account
@@ -145,6 +151,17 @@ class CloudTasks:
             return getattr(made, method)(request=request, retry=retry, timeout=CALL_SECONDS)
 
         return await self._threads.call(call, seconds=RETRY_SECONDS)
+
+
+def _is_address(url: str) -> bool:
+    """Return whether the text is the whole address of a host, in ASCII, as a queue calls it."""
+    if not url.startswith(("https://", "http://")) or _NOT_IN_A_URL.search(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number, or a bracket that does not end
+        return False
 
 
 def _client() -> Any:

@@ -8,13 +8,13 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import shown
+from .arguments import check_account
 from .engine import LOG
 
 if TYPE_CHECKING:
     from .google_tokens import KeptResponses
 
 _BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9_.-]+)")
-_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
 class Oidc:
@@ -41,11 +41,7 @@ class Oidc:
             raise ValueError(
                 "audience or service_account is empty: give the url of the queue's tasks, and the email of the account"
             )
-        if not _EMAIL.fullmatch(service_account):
-            raise ValueError(
-                "service_account is the email of the account, such as tasks@my-project.iam.gserviceaccount.com, not "
-                f"{shown(service_account)}"
-            )
+        check_account(service_account, "service_account")
         self.audience = audience
         self.service_account = service_account
         self._certificates: KeptResponses | None = None

@@ -224,12 +224,39 @@ async def test_a_far_wake_time_is_reached_in_hops(tasks: CloudTasks, server: Clo
         (QUEUE, "/drive", None),
         (QUEUE, "http://x/drive", "a@b"),
         (QUEUE, "https://x/drive", ""),
+        (QUEUE, "https://x/drive", "notanemail"),
+        (QUEUE, "https://x/drive", "flows@shop.test\n"),
+        (QUEUE + "\n", "https://x/drive", None),
+        (QUEUE + " q", "https://x/drive", None),
+        (QUEUE + "_b", "https://x/drive", None),
+        (QUEUE + "x" * 100, "https://x/drive", None),
+        ("projects/p /locations/l/queues/q", "https://x/drive", None),
+        (QUEUE, "https://", None),
+        (QUEUE, "https:///drive", None),
+        (QUEUE, "https://:80/drive", None),
+        (QUEUE, "https:// x y", None),
+        (QUEUE, "https://x/drive\n", None),
+        (QUEUE, "https://x/dri ve", None),
+        (QUEUE, "https://x/drive#f", None),
+        (QUEUE, "https://x:port/drive", None),
+        (QUEUE, "https://[::1/drive", None),
+        (QUEUE, "https://x/é", None),
     ],
+    ids=ascii,
 )
 def test_addresses_are_looked_at_early(queue: str, url: str, account: str | None) -> None:
     """A token is not sent in the clear."""
     with pytest.raises(ValueError):
         CloudTasks(queue, url, service_account=account)
+
+
+@pytest.mark.parametrize("queue", [QUEUE, "projects/shop.test:p-1/locations/europe-west1/queues/Q-1"])
+@pytest.mark.parametrize("url", ["https://x", "https://shop.test:8443/a/drive?b=c%20d", "http://[::1]:80/drive"])
+def test_addresses_that_are_taken(queue: str, url: str) -> None:
+    """A project may be one of a domain, and an address may have a port and a query."""
+    tasks = CloudTasks(queue, url)
+
+    assert (queue, url) == (tasks.queue, tasks.url)
 
 
 @pytest.mark.parametrize(
