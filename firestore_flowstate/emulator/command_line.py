@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn
 
 from ..errors import EmulatorError
@@ -17,6 +17,7 @@ from .execution import run_command
 from .finding import check_java, find_emulator
 
 _FAILED: Final = 1
+_OWN_HOST_VARIABLE: Final = "FLOWSTATE_EMULATOR_HOST"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +50,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         usage="%(prog)s [options] -- COMMAND...",
         help="run a command with the emulator up",
         description=f"Run a command with the emulator up and {HOST_VARIABLE} set, then stop the emulator and exit "
-        f"as the command did. If {HOST_VARIABLE} is set already, that emulator is used and left running.",
+        f"as the command did. If {HOST_VARIABLE} is set already, that emulator is used and left running. "
+        f"{_OWN_HOST_VARIABLE} is not passed on.",
     )
     _add_emulator_options(execute)
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command and its arguments")
@@ -118,12 +120,17 @@ def _port(text: str) -> int:
 
 def _exec(options: argparse.Namespace) -> int:
     with _emulator(options, attach=True) as emulator:
-        code, problem = run_command(options.command, {**os.environ, **emulator.environment})
+        code, problem = run_command(options.command, {**_without_own_host(os.environ), **emulator.environment})
         if problem:
             _say(problem)
         elif not emulator.is_running():
             _say(f"The Firestore emulator ended before the command did.\n{emulator.log}")
     return code
+
+
+def _without_own_host(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without this package's own variable, which would win over FIRESTORE_EMULATOR_HOST."""
+    return {name: value for name, value in environment.items() if name.upper() != _OWN_HOST_VARIABLE}
 
 
 def _start(options: argparse.Namespace) -> int:

@@ -70,7 +70,9 @@ def firestore_emulator() -> Iterator[Emulator]:
 
 @pytest.fixture
 def flow_state_settings(firestore_emulator: Emulator) -> FlowStateSettings:
-    """Settings of a fresh collection in a fresh project on the emulator.
+    """Settings of a fresh collection in a fresh project on the emulator. All others are the defaults.
+
+    The variables ``FLOWSTATE_*`` are not read: a test ends alike on every machine.
 
     To test with other settings, override the fixture:
     ``flow_state_settings.model_copy(update={"layout": "native"})``.
@@ -78,7 +80,10 @@ def flow_state_settings(firestore_emulator: Emulator) -> FlowStateSettings:
     fresh = uuid.uuid4().hex[:12]
     # A project whose name begins with demo- cannot be a real one, whatever credentials are at hand.
     return firestore_flowstate.FlowStateSettings(
-        project=f"demo-{fresh}", collection=f"flows-{fresh}", emulator_host=firestore_emulator.host
+        project=f"demo-{fresh}",
+        collection=f"flows-{fresh}",
+        emulator_host=firestore_emulator.host,
+        _env_prefix=f"{fresh}_",  # no variable begins with it
     )
 
 

@@ -82,6 +82,14 @@ def test_exec_uses_a_named_emulator_and_leaves_it_running(programs: Programs, em
     assert (0, f"{emulator.host}\n", True) == (code, out, emulator.is_running())
 
 
+def test_exec_leads_the_command_to_its_emulator(programs: Programs, emulator: Emulator) -> None:
+    """This package's own variable, which would win over FIRESTORE_EMULATOR_HOST, is not passed on."""
+    show = "from firestore_flowstate import FlowStateSettings; print(FlowStateSettings().emulator_host)"
+    named = {"FIRESTORE_EMULATOR_HOST": emulator.host, "FLOWSTATE_EMULATOR_HOST": "127.0.0.1:1"}
+
+    assert (0, f"{emulator.host}\n", "") == programs.run(*MODULE, "exec", "--", sys.executable, "-c", show, **named)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_exec_passes_signals_on(programs: Programs, signum: signal.Signals) -> None:
     """The command decides what a signal means, and the emulator is there until it has ended."""

@@ -41,6 +41,15 @@ def flow_state_settings(flow_state_settings):
 def test_own_settings(flow_state_store, flow_state_settings):
     assert flow_state_settings.collection == "tenants/acme/flows"
 """
+SETTINGS_OF_THE_PACKAGE = """
+import firestore_flowstate
+
+def test_settings(flow_state_settings, firestore_emulator):
+    fresh = {"project", "collection", "emulator_host"}
+    for name, field in firestore_flowstate.FlowStateSettings.model_fields.items():
+        assert name in fresh or field.default == getattr(flow_state_settings, name), name
+    assert firestore_emulator.host == flow_state_settings.emulator_host
+"""
 FROZEN = """
 import asyncio, sys, time
 from datetime import date, timedelta
@@ -99,6 +108,27 @@ def test_an_app_is_tested_with_one_line(tmp_path: Path, firestore_emulator: Emul
 
     assert "3 passed" in ran.stdout, ran.stdout + ran.stderr
     assert 0 == ran.returncode
+
+
+def test_the_developers_variables_do_not_reach_the_store(tmp_path: Path, firestore_emulator: Emulator) -> None:
+    """States would expire, or go elsewhere, on one machine alone. A broken one does not matter."""
+    own = {
+        "FLOWSTATE_PROJECT": "mine",
+        "FLOWSTATE_DATABASE": "other",
+        "FLOWSTATE_COLLECTION": "mine",
+        "FLOWSTATE_LAYOUT": "native",
+        "FLOWSTATE_TIMEOUT": "0.001",
+        "FLOWSTATE_EXPIRE_AFTER": "0.001",
+        "FLOWSTATE_EXPIRE_WHEN": "always",
+        "FLOWSTATE_EMULATOR_HOST": "127.0.0.1:1",
+        "FLOWSTATE_ENDPOINT": "127.0.0.1:1",
+        "FLOWSTATE_CODECS": "x",
+        "flowstate_page_size": "7",
+    }
+    environment = {**firestore_emulator.environment, **own}
+    ran = _pytest(tmp_path, ASYNC_TEST + SETTINGS_OF_THE_PACKAGE, "-o", "asyncio_mode=auto", environment=environment)
+
+    assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_strict_mode_works_too(tmp_path: Path, firestore_emulator: Emulator) -> None:
