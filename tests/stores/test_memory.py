@@ -158,3 +158,20 @@ def test_tests_of_a_contract_cannot_be_overridden() -> None:
 
         class TestPicky(VersionedFlowStateStoreTests):
             async def test_load_returns_none_if_there_is_nothing(self) -> None: ...
+
+
+def test_a_mixin_cannot_override_tests_of_a_contract() -> None:
+    """Python takes the test of the class that comes first in the bases. One that comes last changes nothing."""
+
+    class Lenient:
+        async def test_load_returns_none_if_there_is_nothing(self) -> None: ...
+
+        async def test_of_its_own(self) -> None: ...
+
+    class TestLast(VersionedFlowStateStoreTests, Lenient):
+        pass
+
+    with pytest.raises(TypeError, match="Lenient overrides test_load_returns_none_if_there_is_nothing of KeepingTests"):
+
+        class TestFirst(Lenient, VersionedFlowStateStoreTests):
+            pass

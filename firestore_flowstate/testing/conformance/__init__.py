@@ -8,7 +8,7 @@
             return MyStore()
 
 Every contract is the sum of suites with one subject each. A suite can be run alone while a store is being written. A
-test cannot be overridden: a store that fails one does not keep the contract.
+test cannot be overridden, by a mixin either: a store that fails one does not keep the contract.
 """
 
 from __future__ import annotations

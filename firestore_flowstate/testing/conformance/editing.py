@@ -214,7 +214,7 @@ class EditingTests(Suite):
             await store.save("id", with_steps("other"))
 
     @pytest.mark.asyncio
-    async def test_missing_state_is_not_found(self, store: VersionedFlowStateStore) -> None:
+    async def test_missing_state_is_not_edited(self, store: VersionedFlowStateStore) -> None:
         """The block and the function are not run."""
         with pytest.raises(FlowStateNotFoundError) as refusal:
             async with store.edit("id"):

@@ -34,12 +34,16 @@ class Suite:
         raise NotImplementedError(f"{type(self).__name__} needs a fixture `store` that returns an empty store")
 
     def __init_subclass__(cls) -> None:
-        for base in cls.__mro__[1:]:
-            if overridden := {name for name in vars(base) if name.startswith("test_")} & vars(cls).keys():
-                raise TypeError(
-                    f"{cls.__name__} overrides {', '.join(sorted(overridden))} of {base.__name__}: the tests of a "
-                    "contract hold for every store. Add tests under names of their own."
-                )
+        for place, base in enumerate(cls.__mro__):
+            tests = {name for name in vars(base) if name.startswith("test_")}
+            # Python runs the test of whatever class comes first, be it a mixin or another suite.
+            before = cls.__mro__[:place] if issubclass(base, Suite) else (cls,)
+            for other in before:
+                if other is not base and (overridden := tests & vars(other).keys()):
+                    raise TypeError(
+                        f"{other.__name__} overrides {', '.join(sorted(overridden))} of {base.__name__}: the tests of "
+                        "a contract hold for every store. Add tests under names of their own."
+                    )
 
 
 class ExpiringSuite(Suite):
