@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import Self
 
+from .._rpc.deadline import monotonic
 from ..errors import EmulatorError
 from .finding import Installation, check_java, find_emulator
 from .process import DidNotStartError, EmulatorProcess, PortTakenError, free_port
@@ -149,7 +149,7 @@ def start_emulator(
     if rules is not None and not Path(rules).is_file():
         raise EmulatorError(f"There is no file of security rules {os.fspath(rules)}.")
     installation = find_emulator()
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     for _ in range(1 if port else _PORTS_TO_TRY):
         process = EmulatorProcess(
             installation,

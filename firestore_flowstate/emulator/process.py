@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import IO, Final
 
+from .._rpc.deadline import monotonic  # which no test of an application's freezes
 from . import supervisor
 from .finding import Installation
 from .rest import answers
@@ -62,7 +63,7 @@ class EmulatorProcess:
         """Return when the emulator answers. By its announcement in the log it is told from another program on the port.
 
         Args:
-            deadline: When it must have answered, by `time.monotonic`, in seconds.
+            deadline: When it must have answered, by `_rpc.deadline.monotonic`, in seconds.
 
         Raises:
             PortTakenError: Another program has the port.
@@ -73,7 +74,7 @@ class EmulatorProcess:
                 if b"BindException" in self.log():
                     raise PortTakenError
                 raise DidNotStartError(f"Java ended with exit code {code}")
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise DidNotStartError("it did not answer in time")
             time.sleep(_POLL_SECONDS)
 
@@ -129,8 +130,8 @@ class EmulatorProcess:
 
     def _exit_code_within(self, seconds: float) -> int | None:
         """Return the exit code of the supervisor when it has ended, or None after so many seconds."""
-        deadline = time.monotonic() + seconds
-        while self._exit_code() is None and time.monotonic() < deadline:
+        deadline = monotonic() + seconds
+        while self._exit_code() is None and monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         return self._exit_code()
 
@@ -139,8 +140,8 @@ class EmulatorProcess:
             os.killpg(self._supervisor.pid, signal.SIGKILL)
         self._exit_code_within(_STOP_SECONDS)
         # Java was the supervisor's child, so this process cannot wait for it: its port shows when it has ended.
-        deadline = time.monotonic() + _STOP_SECONDS
-        while _is_taken(self.port) and time.monotonic() < deadline:
+        deadline = monotonic() + _STOP_SECONDS
+        while _is_taken(self.port) and monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
 
     def _close(self) -> None:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from firestore_flowstate._rpc.deadline import monotonic
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.emulator import process as emulator_process
 from firestore_flowstate.emulator.finding import find_emulator
@@ -179,6 +179,27 @@ def test_one_that_does_not_answer_in_time_is_ended(bare_machine: Path) -> None:
     assert eventually(lambda: not processes_with(f"{bare_machine}/bin/java"))
 
 
+def test_a_start_ends_in_time_while_the_clock_is_frozen(bare_machine: Path, programs: Programs) -> None:
+    """A fixture may start the emulator inside freezegun, whose `time.monotonic` stands still."""
+    write_java(bare_machine / "bin", otherwise=["while :; do /bin/sleep 0.1; done"])
+    write_jar(bare_machine / ".cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar")
+    code = """
+import freezegun
+from firestore_flowstate import EmulatorError
+from firestore_flowstate.emulator import start_emulator
+with freezegun.freeze_time("2030-01-01"):
+    try:
+        start_emulator(timeout=0.5)
+    except EmulatorError as error:
+        print(error)
+"""
+
+    returned, out, err = programs.run("-c", code)
+
+    assert (0, True) == (returned, "did not start: it did not answer in time." in out), out + err
+    assert eventually(lambda: not processes_with(f"{bare_machine}/bin/java"))
+
+
 def test_an_interrupted_start_leaves_nothing(bare_machine: Path, programs: Programs) -> None:
     """Ctrl-C while the emulator starts ends what has been started."""
     write_java(bare_machine / "bin", otherwise=["while :; do /bin/sleep 0.1; done"])
@@ -203,7 +224,7 @@ def test_an_interrupt_at_any_line_lets_it_be_stopped(bare_machine: Path, method:
     process = EmulatorProcess(find_emulator(), port=free_port())
     for number in range(lines):
         with pytest.raises(KeyboardInterrupt), interrupted_at_line(number):
-            process.wait() if method == "wait" else process.await_answer(deadline=time.monotonic() + 60)
+            process.wait() if method == "wait" else process.await_answer(deadline=monotonic() + 60)
 
     process.stop()
 
