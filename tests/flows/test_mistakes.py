@@ -486,6 +486,11 @@ async def test_a_step_that_cannot_be_called_ends_the_run(flows: Flows, make: Cal
             TypeError,
             "crash_after_write is a",
         ),
+        (
+            lambda flows: simulate(flows.flow(_not_decorated), store=5),
+            TypeError,
+            "store is a VersionedFlowStateStore, such as FirestoreFlowStateStore(), not 5",
+        ),
         (lambda flows: flows.start(flows.flow(_not_decorated), expire_after=5), TypeError, "is a timedelta above 0"),
         (lambda flows: flows.flow(5), TypeError, "a flow is made of an async function, not of 5"),
         (lambda flows: flows.flow(_Callable()), TypeError, "has no name of its own: give it one by flow(name=...)"),

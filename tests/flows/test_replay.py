@@ -150,7 +150,11 @@ async def test_what_was_recorded_before_a_crash_comes_first(flow: Flow[Any, Any]
     """A run that goes on after a crash, and a replay of all that it has recorded, end the same."""
     calm = await simulate(flow)
     for number in range(1, calm.writes + 1, 3):
-        simulation = await simulate(flow, crash_after_write=number)
+        try:
+            simulation = await simulate(flow, crash_after_write=number)
+        except ValueError:  # steps that take real time may end together, and share a write
+            assert number > 1
+            continue
 
         assert [] == simulation.repeated
         assert simulation.result == await run_again(flow, simulation)
