@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from ._limits import check_collection_path
 from .codecs import PayloadCodec
@@ -31,6 +31,10 @@ _PROJECT_ID: Final = re.compile(r"([a-z0-9.-]+:)?[a-z0-9-]+")  # old ones have a
 _DATABASE_ID: Final = re.compile(r"\(default\)|(?!\.{1,2}$|__.*__$)[A-Za-z0-9._-]{1,100}")
 """Ids of Google's have 4 to 63 characters of ``[a-z0-9-]``. The emulator takes all of these here. Its answer to another
 id does not say what is wrong, so that calls would be tried again until their time is up."""
+_IN_CODE_ONLY: Final = (f"{_PREFIX}CODECS", f"{_PREFIX}RETIRED_CODECS")
+_HOST: Final = re.compile(r"[^\s\x00-\x1f:/@\[\]?#]+|\[[0-9A-Fa-f:.]+(%\w+)?\]")
+"""A name, which a resolver takes in any script, or an IPv4 address, or an IPv6 address in brackets."""
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
@@ -126,6 +130,8 @@ class FlowStateSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise _naming_variables(error, given=values) from None
+        except SettingsError as error:
+            raise _naming_codecs(error) from None
 
     @field_validator(
         "page_size", "timeout", "compress_over", "max_request_bytes", "shards", "write_shards", mode="before"
@@ -174,9 +180,21 @@ class FlowStateSettings(BaseSettings):
     def _is_host_and_port(cls, host: str | None) -> str | None:
         return None if host is None else _host_and_port(host)
 
+    @field_validator("endpoint")
+    @classmethod
+    def _is_host_perhaps_with_port(cls, endpoint: str | None) -> str | None:
+        if endpoint is None or _HOST.fullmatch(endpoint):
+            return endpoint
+        name, _, port = endpoint.rpartition(":")
+        if not (_HOST.fullmatch(name) and _is_port(port)):
+            raise ValueError(f"must be host or host:port such as firestore.example.com:443, not {endpoint!r}")
+        return endpoint
+
     @field_validator("expire_after", mode="before")
     @classmethod
     def _may_be_seconds(cls, duration: Any) -> Any:
+        if isinstance(duration, bool):
+            raise ValueError(f"must be a timedelta or a number of seconds, not {duration}")  # noqa: TRY004  # as above
         if isinstance(duration, str) and _SECONDS.fullmatch(duration.strip()):
             return float(duration)  # pydantic takes a number for seconds, and does not take the text of a number
         return duration
@@ -327,9 +345,13 @@ def _host_and_port(host: str) -> str:
     """Return host:port; a scheme in front, which breaks Google's own client, is dropped."""
     bare = host.removeprefix("http://").removeprefix("https://").rstrip("/")
     name, colon, port = bare.rpartition(":")
-    if not (colon and name and port.isascii() and port.isdigit() and 0 < int(port) < 65536) or "/" in name:
-        raise ValueError(f"must be host:port such as 127.0.0.1:8080, not {host!r}")
+    if not (colon and _HOST.fullmatch(name) and _is_port(port)):
+        raise ValueError(f"must be host:port such as 127.0.0.1:8080 or [::1]:8080, not {host!r}")
     return bare
+
+
+def _is_port(text: str) -> bool:
+    return bool(_PORT.fullmatch(text)) and 0 < int(text) < 65536
 
 
 def _naming_variables(error: ValidationError, *, given: Mapping[str, Any]) -> ValidationError:
@@ -349,6 +371,14 @@ def _naming_variables(error: ValidationError, *, given: Mapping[str, Any]) -> Va
             InitErrorDetails(type=PydanticCustomError(line["type"], message), loc=location, input=line["input"])
         )
     return ValidationError.from_exception_data(error.title, lines, hide_input=_names_a_key(error))
+
+
+def _naming_codecs(error: SettingsError) -> SettingsError:
+    """Return the error of a variable that is no JSON, by its name. It is one of the two whose values are lists."""
+    names = [name for name in sorted(os.environ) if name.upper() in _IN_CODE_ONLY and os.environ[name]]
+    if not names:
+        return error  # of a field of a subclass
+    return SettingsError(f"{' and '.join(names)}: codecs are objects, which are given in code only. Unset the variable")
 
 
 def _names_a_key(error: ValidationError) -> bool:

@@ -140,6 +140,7 @@ def test_each_field_has_its_variable(monkeypatch: pytest.MonkeyPatch, name: str,
         ("timeout", True, "must be a number, not True"),
         ("expire_after", timedelta(0), "longer than 0 seconds"),
         ("expire_after", timedelta(days=-1), "longer than 0 seconds"),
+        ("expire_after", True, "a timedelta or a number of seconds, not True"),
         ("expire_after", "a month", "valid timedelta|duration"),
         ("expire_when", "later", "'finished' or 'always'"),
         ("compress_over", -1, "greater than or equal to 0"),
@@ -155,7 +156,23 @@ def test_each_field_has_its_variable(monkeypatch: pytest.MonkeyPatch, name: str,
         ("emulator_host", "localhost:0", "host:port such as"),
         ("emulator_host", "localhost:port", "host:port such as"),
         ("emulator_host", "localhost:8080/path", "host:port such as"),
+        ("emulator_host", " 127.0.0.1:8080", "host:port such as"),
+        ("emulator_host", "127.0.0.1:8080 ", "host:port such as"),
+        ("emulator_host", "127.0.0.1:8080\n", "host:port such as"),
+        ("emulator_host", "a b:80", "host:port such as"),
+        ("emulator_host", "u@h:80", "host:port such as"),
+        ("emulator_host", "::1:8080", "host:port such as"),
+        ("emulator_host", "[::1:8080", "host:port such as"),
+        ("emulator_host", "http://http://h:80", "host:port such as"),
         ("endpoint", "https://firestore.example.com", "name without slashes"),
+        ("endpoint", "host:port", "host or host:port such as"),
+        ("endpoint", "host:99999", "host or host:port such as"),
+        ("endpoint", "host:", "host or host:port such as"),
+        ("endpoint", "a b", "host or host:port such as"),
+        ("endpoint", ":443", "host or host:port such as"),
+        ("endpoint", "::1", "host or host:port such as"),
+        ("endpoint", "u@h", "host or host:port such as"),
+        ("endpoint", "firestore.googleapis.com:443:1", "host or host:port such as"),
         ("require_encryption", "perhaps", "valid boolean"),
         ("unknown", 1, "Extra inputs are not permitted"),
     ],
@@ -179,6 +196,10 @@ def test_a_wrong_value_is_refused(name: str, value: Any, rule: str) -> None:
         ("EXPIRE_AFTER", "a month"),
         ("SHARDS", "1000"),
         ("EMULATOR_HOST", "8080"),
+        ("ENDPOINT", "host:port"),
+        ("CODECS", "x"),
+        ("RETIRED_CODECS", "x"),
+        ("CODECS", '["x"]'),
         ("KEYS", "no JSON"),
         ("KEYS", '{"one": "no key"}'),
         ("KEYS", "[1]"),
@@ -189,6 +210,14 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, t
     monkeypatch.setenv(f"FLOWSTATE_{name}", text)
 
     assert f"FLOWSTATE_{name}" in _message()
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["firestore.example.com", "emulated_by:8443", "10.0.0.1", "[::1]:8443", "[::1]", "ö.de:1"]
+)
+def test_an_endpoint_is_a_host_with_a_port_or_without(endpoint: str) -> None:
+    """It is kept as it is given."""
+    assert endpoint == FlowStateSettings(endpoint=endpoint).endpoint
 
 
 def test_the_variable_is_not_blamed_for_what_code_says(monkeypatch: pytest.MonkeyPatch) -> None:
