@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 from typing_extensions import Self
 
 from .._rpc.deadline import monotonic
-from ..errors import EmulatorError
+from ..errors import EmulatorError, shown
 from .finding import Installation, check_java, find_emulator
 from .process import DidNotStartError, EmulatorProcess, PortTakenError, free_port
 from .rest import answers, delete_documents, problem_with_rules
@@ -20,6 +21,7 @@ HOST_VARIABLE: Final = "FIRESTORE_EMULATOR_HOST"
 DEFAULT_PROJECT: Final = "demo-flowstate"
 
 _PORTS_TO_TRY: Final = 5
+_ID: Final = re.compile(r"\(default\)|[A-Za-z0-9._:-]+")  # old projects have a domain and a colon in front
 
 
 class Emulator:
@@ -80,8 +82,12 @@ class Emulator:
             database: The database.
 
         Raises:
+            TypeError: An id is not a text.
+            ValueError: There can be no project or database of that id.
             EmulatorError: The emulator does not answer, or refuses.
         """
+        _check_id(project, "project", DEFAULT_PROJECT)
+        _check_id(database, "database", "(default)")
         delete_documents(self.host, project, database)
 
     def wait(self) -> None:
@@ -134,13 +140,17 @@ def start_emulator(
         timeout: How many seconds the emulator may take until it answers.
 
     Raises:
+        TypeError: The port is not a number, or `java_options` not a sequence of texts.
+        ValueError: The port is not one from 1 to 65535.
         EmulatorError: This machine has no emulator, and the message names the ways to get it. Or the emulator did not
-            start, or its rules do not compile. Or the one to attach to does not answer, or a port or rules are given,
-            which it cannot be given any more.
+            start, or its rules do not compile. Or the one to attach to does not answer, or a port, rules or options for
+            Java are given, which it cannot be given any more.
     """
+    _check_port(port)
+    _check_java_options(java_options)
     named = os.environ.get(HOST_VARIABLE) if attach else None
     if named:
-        return _attach(named, asked_for_its_own=port is not None or rules is not None)
+        return _attach(named, asked_for_its_own=port is not None or rules is not None or bool(java_options))
     if os.name != "posix":
         raise EmulatorError(
             "This package starts the Firestore emulator on Linux and macOS only. Start it with firebase-tools "
@@ -189,8 +199,8 @@ def _attach(named: str, *, asked_for_its_own: bool) -> Emulator:
         raise EmulatorError(f"{HOST_VARIABLE} must be host:port such as 127.0.0.1:8080, not {named!r}.")
     if asked_for_its_own:
         raise EmulatorError(
-            f"{HOST_VARIABLE} names an emulator that runs already, on {host}, with a port and rules of its own. "
-            "Unset it to have one started."
+            f"{HOST_VARIABLE} names an emulator that runs already, on {host}, with a port and rules of its own, and "
+            "options for its Java. Unset it to have one started."
         )
     if not answers(host):
         raise EmulatorError(
@@ -198,6 +208,33 @@ def _attach(named: str, *, asked_for_its_own: bool) -> Emulator:
             "variable to have one started."
         )
     return Emulator(host)
+
+
+def _check_port(port: object) -> None:
+    if port is None:
+        return
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"port is a whole number, or None for a free port, not {shown(port)}")
+    if not 0 <= port < 65536:  # 0 is a free one too, as everywhere
+        raise ValueError(f"port is from 1 to 65535, or None for a free port, not {shown(port)}")
+
+
+def _check_java_options(options: object) -> None:
+    """Refuse a text, each character of which would be an option."""
+    if not isinstance(options, Sequence) or isinstance(options, (str, bytes)) or not _are_texts(options):
+        raise TypeError(f"java_options is a sequence of options, such as ['-Xmx4g'], not {shown(options)}")
+
+
+def _are_texts(options: Sequence[object]) -> bool:
+    return all(isinstance(option, str) for option in options)
+
+
+def _check_id(id: object, kind: str, example: str) -> None:
+    """Refuse what is no id, and one with other characters than ids have, to which the emulator gives no answer."""
+    if not isinstance(id, str):
+        raise TypeError(f"{kind} is the id of a {kind}, such as {example!r}, not {shown(id)}")
+    if not _ID.fullmatch(id):
+        raise ValueError(f"{kind} is the id of a {kind}, such as {example!r}, not {shown(id)}")
 
 
 def _check_rules(emulator: Emulator, rules: str | os.PathLike[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -355,6 +356,51 @@ def test_a_named_emulator_cannot_be_given_rules(emulator: Emulator, monkeypatch:
 
     with pytest.raises(EmulatorError, match="with a port and rules of its own"):
         start_emulator(rules="emulator/firestore.rules")
+
+
+def test_a_named_emulator_cannot_be_given_options(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Java runs already, and they would silently do nothing."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", emulator.host)
+
+    with pytest.raises(EmulatorError, match="options for its Java"):
+        start_emulator(java_options=["-Xmx1g"])
+    with start_emulator(java_options=[]) as attached:
+        assert attached.host == emulator.host
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "says"),
+    [
+        ({"port": 70000}, ValueError, "port is from 1 to 65535, or None for a free port, not 70000"),
+        ({"port": -5}, ValueError, "port is from 1 to 65535, or None for a free port, not -5"),
+        ({"port": True}, TypeError, "port is a whole number, or None for a free port, not True"),
+        ({"port": "8080"}, TypeError, "port is a whole number, or None for a free port, not '8080'"),
+        ({"java_options": "-Xmx1g"}, TypeError, "java_options is a sequence of options, such as ["),
+        ({"java_options": [5]}, TypeError, "java_options is a sequence of options, such as ["),
+        ({"java_options": None}, TypeError, "java_options is a sequence of options, such as ["),
+    ],
+)
+def test_arguments_that_cannot_be_right_are_refused(wrong: Any, kind: type[Exception], says: str) -> None:
+    """The error names the argument, before anything is started."""
+    with pytest.raises(kind, match=re.escape(says)):
+        start_emulator(**wrong)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("wrong", "kind", "says"),
+    [
+        ({"project": None}, TypeError, "project is the id of a project, such as 'demo-flowstate', not None"),
+        ({"database": 5}, TypeError, "database is the id of a database, such as '(default)', not 5"),
+        ({"project": "a b/é\n"}, ValueError, "project is the id of a project"),
+        ({"project": ""}, ValueError, "project is the id of a project"),
+        ({"database": "a/b"}, ValueError, "database is the id of a database"),
+    ],
+)
+def test_reset_refuses_what_is_no_id(emulator: Emulator, wrong: Any, kind: type[Exception], says: str) -> None:
+    """The emulator answers some of these after a minute, and others not at all."""
+    with pytest.raises(kind, match=re.escape(says)):
+        emulator.reset(**wrong)
 
 
 def test_reset_of_one_that_is_gone_is_an_error() -> None:
