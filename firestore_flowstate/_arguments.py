@@ -55,6 +55,12 @@ def check_change(change: object, attempts: object) -> None:
         raise ValueError(f"attempts is a whole number of at least 1, not {shown(attempts)}")
 
 
+def check_keys(where: object) -> None:
+    """Raise TypeError unless the unknown keys to filter by are texts; one text has its letters in place of keys."""
+    if isinstance(where, (str, bytes)) or not isinstance(where, Iterable):
+        raise TypeError(f"where has the keys that queries filter by, such as ['owner'], and is not {shown(where)}")
+
+
 def check_progress(progress: object) -> None:
     """Raise TypeError unless the `progress` of a long call is None or can be called."""
     if progress is not None and not callable(progress):

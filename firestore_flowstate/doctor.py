@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from . import _operations
+from ._arguments import check_keys
 from ._query.matching import wake_at
 from .firestore import FirestoreFlowStateStore
 from .models import FlowState
@@ -52,9 +53,11 @@ async def examine(
         progress: Called after each page with the number of documents so far.
 
     Raises:
+        TypeError: `where` is one text and not several.
         InvalidQueryError: `where` has a key that no query can filter by.
         BackendError: Firestore cannot be reached, or refuses.
     """
+    check_keys(where)
     by_keys = [FlowStateQuery(where={key: 0}) for key in where]
     collection, _ = await store._begin()
     look = look or late_run

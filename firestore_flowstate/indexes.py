@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from ._arguments import check_keys
 from ._query.index_configuration import index_configuration, to_firebase, to_terraform
 from .errors import shown
-from .settings import FlowStateSettings
+from .settings import FlowStateSettings, settings_or_default
 
 
 def index_file(
@@ -35,10 +36,12 @@ def index_file(
             both settings run.
 
     Raises:
+        TypeError: `settings` are none, or `where` is one text and not several.
         InvalidQueryError: `where` has a key that no query can filter by.
         ValueError: `format` is neither of the two.
     """
-    settings = FlowStateSettings() if settings is None else settings
+    settings = settings_or_default(settings)
+    check_keys(where)
     configuration = index_configuration(
         settings.collection, shards=settings.shards, where=where, unsharded_too=unsharded_too
     )

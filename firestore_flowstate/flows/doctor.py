@@ -52,6 +52,7 @@ async def examine(
         progress: Called after each page with the number of documents that were read so far.
 
     Raises:
+        TypeError: `where` is one text and not several.
         InvalidQueryError: `where` has a key that no query can filter by.
         BackendError: Firestore cannot be reached, or refuses.
     """

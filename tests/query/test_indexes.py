@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -174,6 +175,20 @@ def test_refuses_keys_that_no_query_can_filter_by(key: str) -> None:
     """They are fields of the head, or names that Firestore refuses."""
     with pytest.raises(InvalidQueryError):
         index_file(FlowStateSettings(), where=[key])
+
+
+@pytest.mark.parametrize("where", ["owner", b"owner", 5, None], ids=repr)
+def test_refuses_one_text_in_place_of_keys(where: Any) -> None:
+    """Each letter would be a key, with an index that nobody asks for."""
+    with pytest.raises(TypeError, match=re.escape(f"such as ['owner'], and is not {where!r}")):
+        index_file(FlowStateSettings(), where=where)
+
+
+def test_refuses_what_are_no_settings() -> None:
+    """The error names the argument."""
+    settings: Any = 5
+    with pytest.raises(TypeError, match="settings are FlowStateSettings"):
+        index_file(settings)
 
 
 @pytest.mark.parametrize(("shards", "options"), [(1, {"where": WHERE}), (8, {"where": WHERE, "unsharded_too": True})])

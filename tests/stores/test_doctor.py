@@ -190,6 +190,8 @@ async def test_asks_the_indexes_of_keys_that_are_named(
         query_log.clear()
         with pytest.raises(InvalidQueryError, match="'status'"):
             await anext(examination(store, where=["status"]))
+        with pytest.raises(TypeError, match=r"where has the keys .* and is not 'owner'"):
+            await anext(examination(store, where="owner"))
 
     shard = ["shard"] if shards > 1 else []
     assert [*shard, "`owner`", "startTime"] in asked
