@@ -13,6 +13,7 @@ from . import children
 from .arguments import check_flow, check_home, check_id
 from .calls import Called
 from .entries import order_of, result_entry
+from .other_loops import call_on
 from .scalars import scalars
 from .step_options import milliseconds
 from .waiting import may_go_on, wait
@@ -95,4 +96,4 @@ def progress(drive: Drive, values: Mapping[str, Any]) -> None:
     if here is drive.loop:
         drive.checkpoint.note_progress(checked)
     else:
-        drive.loop.call_soon_threadsafe(drive.checkpoint.note_progress, checked)
+        call_on(drive.loop, lambda: drive.checkpoint.note_progress(checked))  # passed over if that loop has ended

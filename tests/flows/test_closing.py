@@ -582,6 +582,46 @@ def test_a_drive_whose_event_loop_was_closed_under_it_is_forgotten() -> None:
     assert ["", [False, False], [], False, 32, "terminated"] == json.loads(told.stdout)
 
 
+OUTLIVING = """
+import asyncio, os, threading
+from firestore_flowstate import MemoryFlowStateStore
+from firestore_flowstate.flows import Flows, Run
+
+flows = Flows(MemoryFlowStateStore())
+begun, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+@flows.flow
+async def showing(run: Run) -> None:
+    def step():
+        begun.set()
+        goes_on.wait(20)
+        try:
+            run.progress(percent=1)
+            print("passed over", flush=True)
+        finally:
+            ended.set()
+    await run.step("one", step)
+
+async def begin():
+    await flows.start(showing, id="x")
+    await asyncio.to_thread(begun.wait, 20)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(begin())
+loop.close()
+goes_on.set()
+ended.wait(20)
+os._exit(0)
+"""
+
+
+def test_a_thread_that_outlives_the_event_loop_may_tell_its_progress() -> None:
+    """It is passed over, as nobody drives the run any more, and the step goes on without an error of the loop."""
+    told = subprocess.run([sys.executable, "-c", OUTLIVING], capture_output=True, text=True, timeout=60, check=False)
+
+    assert "passed over\n" == told.stdout, told.stderr
+
+
 async def test_sigterm_hands_over_before_the_handler_that_is_there(store: CountingStore) -> None:
     """That handler is called afterwards, and put back at the end."""
     called: list[int] = []
