@@ -103,7 +103,9 @@ def unstorable_key(error: FlowStateEncodeError, batch: Batch) -> str | None:
     path = error.path or ""
     if path in batch.progress:
         return path
-    if path.startswith("operation"):
+    if path == "extra" and batch.progress:  # they are too large together
+        return max(batch.progress, key=lambda name: len(str(batch.progress[name])))
+    if path.startswith(("operation", "blocked_on_step")):
         return None
     if path.startswith('cache["'):
         try:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _MOST_OF_A_REASON: Constant = 1000
 """How many characters are stored of why a result cannot be stored: the state may be nearly full."""
 
-_RECORD: Constant = 'operation["metadata"]'
-"""The beginning of the path of what a native document cannot hold in the record, such as the key of a wait."""
+_RECORD: Constant = ("operation.metadata", "blocked_on_step")
+"""How paths begin that lead to what a document cannot hold of the record, such as the key of a wait."""
 
 
 @dataclass(frozen=True)

@@ -176,13 +176,16 @@ async def test_every_status_of_every_commit(direct: Store, relayed: Store, relay
     ("layout", "expected"),
     [
         ("serialized", ("stored", "ours", ["Commit", "GetDocument", "GetDocument", "Commit", "Commit"])),
-        ("native", ("refused", "none", ["Commit", "GetDocument"])),
+        ("native", ("refused", "none", ["Commit", "GetDocument", "GetDocument"])),
     ],
 )
 async def test_an_update_that_is_invalid(
     direct: Store, relayed: Store, relay: Relay, layout: str, expected: tuple[str, str, list[str]]
 ) -> None:
-    """It may be that the document is full: its log is compacted, and the update sent again. Native ones have no log."""
+    """It may be that the document is full: its log is compacted, and the update sent again.
+
+    Native ones have no log. Of these the last read shows whether what is stored leaves room.
+    """
     read = a_state("id")
     await in_layout(direct, layout).save("id", read)
     await relayed.load("id")
