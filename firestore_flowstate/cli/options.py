@@ -145,8 +145,8 @@ def given_settings(
         return FlowStateSettings(**given)
     except ValidationError as error:
         raise MisusedError("; ".join(_wrong(line, options) for line in error.errors(include_input=False))) from None
-    except SettingsError as error:  # the value of a variable is not the JSON that it should be
-        raise MisusedError(f"FLOWSTATE_*: {error}") from None
+    except SettingsError as error:  # the value of a variable, which the error names, is not what it should be
+        raise MisusedError(str(error)) from None
 
 
 def gives_store() -> bool:

@@ -114,7 +114,7 @@ async def simulate(
     if store is not None:
         check_store(store)
     writes = Writes(crash_before_write, crash_after_write)
-    simulation = await _simulation(_World(flow, input, answers or {}, store, writes))
+    simulation = await simulation_with(flow, input, writes, answers=answers, store=store)
     for number, name in ((crash_before_write, "crash_before_write"), (crash_after_write, "crash_after_write")):
         if number is not None and number > simulation.writes:
             made = "1 write" if simulation.writes == 1 else f"{simulation.writes} writes"
@@ -122,9 +122,20 @@ async def simulate(
     return simulation
 
 
-async def _simulation(world: _World) -> Simulation:
+async def simulation_with(
+    flow: Flow[Any, Any],
+    input: Any,
+    writes: Writes,
+    *,
+    answers: Mapping[str, Any] | None = None,
+    store: VersionedFlowStateStore | None = None,
+) -> Simulation:
+    """Do as `simulate` does, also if the write at which the process is to die never comes.
+
+    A run whose steps take real time may make a write less than another one of the same flow.
+    """
     with going_timers(), own_tasks() as tasks:
-        return await world.simulate(tasks)
+        return await _World(flow, input, answers or {}, store, writes).simulate(tasks)
 
 
 async def crash_everywhere(
@@ -154,8 +165,7 @@ async def crash_everywhere(
     for number in range(1, calm.writes + 1):
         for when in ("before", "after"):
             before, after = (number, None) if when == "before" else (None, number)
-            # Not by `simulate`: a run whose steps take real time may make a write less than the calm one.
-            simulation = await _simulation(_World(flow, input, answers or {}, None, Writes(before, after)))
+            simulation = await simulation_with(flow, input, Writes(before, after), answers=answers)
             where = f"with a crash {when} write {number} of {calm.writes}, {flow.name}"
             if (difference := simulation.ends_as(calm)) is not None:
                 raise AssertionError(f"{where}\n{difference}")

@@ -93,7 +93,7 @@ def test_wrong_arguments(here: Callable[..., Outcome], arguments: list[str], say
         ("FLOWSTATE_KEYS", "{bad", "FLOWSTATE_KEYS: must be a JSON object of the keys"),
         ("FLOWSTATE_KEYS", json.dumps({"a": "c2VjcmV0"}), "FLOWSTATE_KEYS: key 'a' has 6 bytes"),
         ("FLOWSTATE_CURRENT_KEY", "a", "current_key 'a' is not among keys"),
-        ("FLOWSTATE_CODECS", "x", 'error parsing value for field "codecs"'),
+        ("FLOWSTATE_CODECS", "x", "flowstate: FLOWSTATE_CODECS: codecs are objects, which are given in code only"),
         ("FLOWSTATE_PROJECT", "My Project", "FLOWSTATE_PROJECT: must be the id of a project"),
         ("GOOGLE_CLOUD_PROJECT", "My Project", "GOOGLE_CLOUD_PROJECT: must be the id of a project"),
         ("FIRESTORE_EMULATOR_HOST", "nowhere", "FIRESTORE_EMULATOR_HOST: must be host:port"),

@@ -10,7 +10,8 @@ import pytest
 from ...errors import StoreUnavailableError
 from ...store import VersionedFlowStateStore
 from ..conformance.suite import Suite
-from ..simulation import Simulation, simulate
+from ..crashing_store import Writes
+from ..simulation import Simulation, simulation_with
 from .invariants import violations
 from .journal import Event, Journal
 from .samples import SAMPLES, Sample
@@ -38,8 +39,8 @@ class CrashTests(Suite):
         """The run ends as it may, and every invariant holds, whether the process dies before the write or after it."""
         calm = await _simulated(sample, store)
         for number in range(self.first, calm.writes + 1, self.every):
-            await _simulated(sample, store, crash_before_write=number)
-            await _simulated(sample, store, crash_after_write=number)
+            await _simulated(sample, store, before=number)
+            await _simulated(sample, store, after=number)
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("sample", _LOSSES, ids=lambda sample: sample.name)
@@ -59,7 +60,8 @@ async def _simulated(
     *,
     lost: int | None = None,
     stored: bool = True,
-    **crashes: int,
+    before: int | None = None,
+    after: int | None = None,
 ) -> Simulation:
     """Run the sample, and assert that it ends as it may and violates no invariant.
 
@@ -68,15 +70,17 @@ async def _simulated(
         store: The store that keeps the run.
         lost: The number of the write whose reply is lost.
         stored: Whether that write reaches the store.
-        crashes: At which write the process dies, as `simulate` takes it.
+        before: The number of the write before which the process dies; None: before none.
+        after: The number of the write after which it dies; None: after none.
     """
     journal = Journal()
     watched: Any = WatchedStore(store, journal)
     if lost is not None:
         hook = _losing(lost)
         watched.after, watched.before = (hook, watched.before) if stored else (watched.after, hook)
-    simulation = await simulate(sample.flow, _HOUR, answers=sample.answers, store=watched, **crashes)
-    what = f"{sample.name} with {crashes or (lost, stored)}"
+    writes = Writes(before, after)
+    simulation = await simulation_with(sample.flow, _HOUR, writes, answers=sample.answers, store=watched)
+    what = f"{sample.name}, dies before {before}, after {after}, lost {lost}, stored {stored}"
     assert sample.accepts(simulation.result, simulation.error), f"{what}: {simulation.result!r}, {simulation.error!r}"
     assert [] == violations(journal.events()), what
     return simulation
