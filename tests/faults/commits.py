@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import threading
 import time
@@ -112,7 +113,8 @@ def on_commit(proxy: TcpProxy, root: str, action: Callable[[], None]) -> asyncio
         if any(name.endswith(f"/{root}") for name in first_documents(chunk)) and once.acquire(blocking=False):
             proxy.on_request(None)
             action()
-            loop.call_soon_threadsafe(done.set_result, None)
+            with contextlib.suppress(RuntimeError):  # the test has ended meanwhile, and its loop is closed
+                loop.call_soon_threadsafe(done.set_result, None)
 
     proxy.on_request(look)
     return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -72,12 +73,14 @@ async def test_ends_in_time(troubled: Store, direct: Store, proxy: TcpProxy, giv
 
 
 @pytest.mark.parametrize("trouble", ["nobody listens", "the name is unknown"])
-async def test_never_connected(proxy: TcpProxy, flow_state_settings: FlowStateSettings, trouble: str) -> None:
+async def test_never_connected(flow_state_settings: FlowStateSettings, trouble: str) -> None:
     """A store whose first call meets nobody fails in time too, and what it writes is known not to be stored."""
-    proxy.close()
-    host = proxy.host if trouble == "nobody listens" else "no-such-host.invalid:8080"
-    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": host})) as store:
-        errors = await errors_of(store, SECONDS)
+    with socket.socket() as kept:  # so that no other program listens on the port meanwhile
+        kept.bind(("127.0.0.1", 0))
+        here = f"127.0.0.1:{kept.getsockname()[1]}"
+        host = here if trouble == "nobody listens" else "no-such-host.invalid:8080"
+        async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": host})) as store:
+            errors = await errors_of(store, SECONDS)
 
     for name, error in errors.items():
         each = error.errors.values() if isinstance(error, FlowStateBatchError) else [error]
