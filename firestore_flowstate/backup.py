@@ -168,7 +168,8 @@ async def import_states(
         InvalidFlowIdError: A line has an id that nothing can be stored under; the text is as above.
         FlowStateBatchError: States cannot be stored; the text has the numbers of the first three lines, and of the last
             line that was read, and `errors` has each by id. All others up to that line are stored.
-        TypeError: A line is neither text nor bytes, `lines` are no lines, or the methods of `store` cannot be awaited.
+        TypeError: A line is neither text nor bytes, `lines` is not made of lines, or the methods of `store` cannot be
+            awaited.
         ValueError: `expiry` is neither of the two.
         Exception: What reading the lines raised.
     """
@@ -296,13 +297,11 @@ def _naming_lines(error: FlowStateBatchError, batch: _Batch, read: int, wrong: F
 def _naming_line(error: FlowStateError, number: int, *, imported: int, dry_run: bool) -> FlowStateError:
     """Return the error of a line with its number, and with what becomes of the lines before it."""
     kind = InvalidFlowIdError if isinstance(error, InvalidFlowIdError) else FlowStateDecodeError
-    states = "1 flow state" if imported == 1 else f"{imported:,} flow states"
-    done = "would be imported" if dry_run else f"{'was' if imported == 1 else 'were'} imported"
     text = str(error).rstrip(".")
     if imported:
         then = (
-            f"{states} of the lines before it {done}, and nothing of it or after it: correct it, and import everything "
-            f"again or go on from line {number}."
+            f"{_so_far('before it', imported, dry_run=dry_run)}, and nothing of it or after it: correct it, and import "
+            f"everything again or go on from line {number}."
         )
     else:
         then = f"Nothing {'would be' if dry_run else 'was'} imported: correct it, and import everything again."
@@ -314,13 +313,18 @@ def _naming_line(error: FlowStateError, number: int, *, imported: int, dry_run: 
 
 def _after_line(error: UnicodeDecodeError, number: int, *, imported: int, dry_run: bool) -> FlowStateDecodeError:
     """Return the error of a byte somewhere behind the last line that was read."""
-    states = "1 flow state" if imported == 1 else f"{imported:,} flow states"
-    done = "would be imported" if dry_run else f"{'was' if imported == 1 else 'were'} imported"
+    so_far = _so_far("up to there", imported, dry_run=dry_run)
     return FlowStateDecodeError(
-        f"after line {number}: the lines cannot be read as {error.encoding}: {error.reason}. {states} of the lines up "
-        f"to there {done}, and nothing after it. Text is read ahead, so the wrong line may be a later one: import the "
+        f"after line {number}: the lines cannot be read as {error.encoding}: {error.reason}. {so_far}, and nothing "
+        f"after it. Text is read ahead, so the wrong line may be a later one: import the "
         'file once more, opened as "rb", to have all lines before it imported and hear its number.'
     )
+
+
+def _so_far(where: str, imported: int, *, dry_run: bool) -> str:
+    states = "1 flow state" if imported == 1 else f"{imported:,} flow states"
+    done = "would be imported" if dry_run else f"{'was' if imported == 1 else 'were'} imported"
+    return f"{states} of the lines {where} {done}"
 
 
 def _check_store(store: object) -> None:

@@ -36,7 +36,7 @@ def index_file(
             both settings run.
 
     Raises:
-        TypeError: `settings` are none, or `where` is one text and not several.
+        TypeError: `settings` is something else, or `where` is one text and not several.
         InvalidQueryError: `where` has a key that no query can filter by.
         ValueError: `format` is neither of the two.
     """

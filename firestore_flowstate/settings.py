@@ -374,7 +374,7 @@ def _naming_variables(error: ValidationError, *, given: Mapping[str, Any]) -> Va
 
 
 def _naming_codecs(error: SettingsError) -> SettingsError:
-    """Return the error of a variable that is no JSON, by its name. It is one of the two whose values are lists."""
+    """Return the error of a variable that is not JSON, by its name. It is one of the two whose values are lists."""
     names = [name for name in sorted(os.environ) if name.upper() in _IN_CODE_ONLY and os.environ[name]]
     if not names:
         return error  # of a field of a subclass

@@ -34,7 +34,7 @@ class Change:
     Raises:
         FlowStateEncodeError: A value is not of the type that the parameter takes.
         TypeError: `expire_after` is not a duration.
-        ValueError: It is none above 0.
+        ValueError: It is not above 0.
     """
 
     cache: Mapping[str, CacheEntry] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Change:
         Raises:
             FlowStateEncodeError: A value is not of the type that the parameter takes.
             TypeError: `expire_after` is not a duration.
-            ValueError: It is none above 0.
+            ValueError: It is not above 0.
         """
         if is_detached:
             cache, events_triggered = detached(cache), detached(events_triggered)

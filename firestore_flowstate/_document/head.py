@@ -247,7 +247,7 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
 
     Raises:
         TypeError: The parameter is not a duration.
-        ValueError: It is none above 0.
+        ValueError: It is not above 0.
     """
     if isinstance(given, Unset):
         return UNSET
@@ -268,7 +268,7 @@ def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Abstr
 
     Raises:
         TypeError: `given` is not a duration.
-        ValueError: It is none above 0.
+        ValueError: It is not above 0.
         FlowStateEncodeError: The state is of a class of the application's whose objects cannot have it.
     """
     own = own_duration_of(given)

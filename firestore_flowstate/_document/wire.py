@@ -238,7 +238,7 @@ def _exact_time(value: Any, path: str) -> Any:
     Pydantic takes whatever can be made a float, also strictly, and rounds it.
 
     Raises:
-        FlowStateEncodeError: It is no int, and no float is equal to it.
+        FlowStateEncodeError: It is not an int, and no float is equal to it.
     """
     value = exact(value)
     kind = type(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Final
@@ -32,23 +32,16 @@ async def collect(collection: Collection, *, dry_run: bool, min_age: timedelta =
     """
     orphans = deleted = young = 0
     unreadable: list[str] = []
-    read: str | None = None  # the flow state whose root was read last: the next page may begin with more of its parts
-    root: StoredDocument | None = None
-    async for page in scan_parts(collection):
-        for id, parts in _by_flow(collection, page).items():
-            if id != read:
-                read, root = id, await collection.get(id, collection.deadline(None))
-            try:
-                unnamed = _unnamed(root, parts)
-            except FlowStateDecodeError:
-                if id not in unreadable:
-                    unreadable.append(id)
-                continue
-            old = [part for part in unnamed if _age(part) >= min_age]
-            orphans += len(old)
-            young += len(unnamed) - len(old)
-            if not dry_run:
-                deleted += await _delete(collection, id, root, old)
+    async for id, root, unnamed in _scan(collection):
+        if unnamed is None:
+            if id not in unreadable:
+                unreadable.append(id)
+            continue
+        old = [part for part in unnamed if _age(part) >= min_age]
+        orphans += len(old)
+        young += len(unnamed) - len(old)
+        if not dry_run:
+            deleted += await _delete(collection, id, root, old)
     return GcReport(orphans=orphans, deleted=deleted, young=young, unreadable=tuple(unreadable))
 
 
@@ -81,26 +74,43 @@ async def unsealed(collection: Collection, *, referred: int | None) -> Unsealed:
     found = Unsealed()
     if referred is not None and await count_parts(collection) == referred:
         return found
-    read: str | None = None  # as in `collect`
-    root: StoredDocument | None = None
+    below: str | None = None
     sealed: dict[str, bool] = {}  # of the values below that flow state, by the names of their first parts
+    async for id, _, unnamed in _scan(collection):
+        if unnamed is None:  # told as unreadable, and left alone
+            continue
+        if id != below:
+            below, sealed = id, {}
+        await _look_into(collection, {_first_of(part) for part in unnamed} - sealed.keys(), sealed)
+        open_ones = [part for part in unnamed if not sealed[_first_of(part)]]
+        if not open_ones:
+            continue
+        found.parts += len(open_ones)
+        found.young += sum(_age(part) < MIN_AGE for part in open_ones)
+        if id not in found.ids:
+            found.ids.append(id)
+    return found
+
+
+async def _scan(
+    collection: Collection,
+) -> AsyncIterator[tuple[str, StoredDocument | None, list[Document] | None]]:
+    """Yield the id of each flow state that has parts, its root, and the parts that this does not refer to.
+
+    None in place of those parts: the root cannot be read. A flow state whose parts span pages comes once for each.
+    """
+    read: str | None = None  # the flow state whose root was read last: the next page may begin with more of its parts
+    root: StoredDocument | None = None
     async for page in scan_parts(collection):
         for id, parts in _by_flow(collection, page).items():
             if id != read:
-                read, root, sealed = id, await collection.get(id, collection.deadline(None)), {}
+                read, root = id, await collection.get(id, collection.deadline(None))
             try:
                 unnamed = _unnamed(root, parts)
-            except FlowStateDecodeError:  # told as unreadable, and left alone
-                continue
-            await _look_into(collection, {_first_of(part) for part in unnamed} - sealed.keys(), sealed)
-            open_ones = [part for part in unnamed if not sealed[_first_of(part)]]
-            if not open_ones:
-                continue
-            found.parts += len(open_ones)
-            found.young += sum(_age(part) < MIN_AGE for part in open_ones)
-            if id not in found.ids:
-                found.ids.append(id)
-    return found
+            except FlowStateDecodeError:
+                yield id, root, None
+            else:
+                yield id, root, unnamed
 
 
 async def _look_into(collection: Collection, firsts: Iterable[str], sealed: dict[str, bool]) -> None:

@@ -24,7 +24,7 @@ from ..settings import FlowStateSettings
 _NARROW = 100  # columns: a terminal with fewer gets a table without the sizes
 _UNBOUNDED = 10_000  # columns of what is piped, more than any line has: it is not to be wrapped
 _MOST_OF_A_NAME = 80  # characters: an id may have 1,500 bytes, and every line would be padded to the longest
-_LONGEST_NUMBER = 24  # characters of a time that is no time: an integer may have 4,300 digits
+_LONGEST_NUMBER = 24  # characters of what is not a time: an integer may have 4,300 digits
 
 
 def say(message: str) -> None:

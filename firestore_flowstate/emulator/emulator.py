@@ -230,7 +230,7 @@ def _are_texts(options: Sequence[object]) -> bool:
 
 
 def _check_id(id: object, kind: str, example: str) -> None:
-    """Refuse what is no id, and one with other characters than ids have, to which the emulator gives no answer."""
+    """Refuse what is not an id, and one with other characters than ids have, to which the emulator gives no answer."""
     if not isinstance(id, str):
         raise TypeError(f"{kind} is the id of a {kind}, such as {example!r}, not {shown(id)}")
     if not _ID.fullmatch(id):

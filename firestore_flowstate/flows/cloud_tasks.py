@@ -160,7 +160,7 @@ def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of a port that is no number, or a bracket that does not end
+    except ValueError:  # of a port that is not a number, or a bracket that does not end
         return False
 
 

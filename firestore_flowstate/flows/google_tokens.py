@@ -52,7 +52,7 @@ class KeptResponses:
         """Return the response, for synchronous hosts.
 
         Raises:
-            TransportError: The certificates cannot be fetched, or what came are none.
+            TransportError: The certificates cannot be fetched, or something else came.
         """
         fetch = self._here.here().latest()
         wait((fetch.outcome,), timeout=fetch.seconds_left())
@@ -62,7 +62,7 @@ class KeptResponses:
         """Return the response.
 
         Raises:
-            TransportError: The certificates cannot be fetched, or what came are none.
+            TransportError: The certificates cannot be fetched, or something else came.
         """
         fetch = self._here.here().latest()
         if not fetch.outcome.done():
@@ -90,7 +90,7 @@ class _Fetch:
         """Return the response, if it has come.
 
         Raises:
-            TransportError: It has not come, or is none; an error of its own for each who waits.
+            TransportError: It has not come, or is an error; an error of its own for each who waits.
         """
         outcome = self.outcome.result() if self.outcome.done() else None
         if outcome is None:
@@ -152,7 +152,7 @@ def _check_times(claims: Any) -> None:
     """Refuse what google-auth lets pass: a time that is NaN, as which nothing is late, and a token of the future.
 
     Raises:
-        ValueError: A time is no number, or the token is not yet to be used.
+        ValueError: A time is not a number, or the token is not yet to be used.
     """
     times = [claims[name] for name in ("iat", "exp", "nbf") if name in claims]
     if not all(type(each) is int or (type(each) is float and isfinite(each)) for each in times):
@@ -184,7 +184,7 @@ def _checked_seconds(response: Any) -> float:
         for certificate in certificates.values():
             RSAVerifier.from_string(certificate)  # type: ignore[no-untyped-call]  # as above
     except (*_MALFORMED, GoogleAuthError) as error:
-        raise ValueError(f"what {CERTIFICATES_URL} answered are not Google's certificates: {error}") from error
+        raise ValueError(f"{CERTIFICATES_URL} answered with something other than certificates: {error}") from error
     headers = {name.lower(): value for name, value in dict(response.headers).items()}
     age = _MAX_AGE.search(headers.get("cache-control", ""))
     return float(age[1]) if age is not None else _KEPT_SECONDS

@@ -53,7 +53,7 @@ class Oidc:
             request: Starlette's Request, or anything with its headers.
 
         Raises:
-            google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or what came are none.
+            google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or something else came.
         """
         token = self._formed(request.headers.get("authorization"))
         return token is not None and self._is_let_in(token, await self._kept().get())
@@ -64,7 +64,7 @@ class Oidc:
         This blocks while Google's certificates are fetched, for 10 seconds at most.
 
         Raises:
-            google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or what came are none.
+            google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or something else came.
         """
         token = self._formed(authorization)
         return token is not None and self._is_let_in(token, self._kept().wait())

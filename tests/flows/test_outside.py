@@ -26,6 +26,7 @@ from firestore_flowstate import (
     StoreUnavailableError,
 )
 from firestore_flowstate.flows import (
+    Flow,
     FlowCancelledError,
     FlowFailedError,
     Flows,
@@ -45,6 +46,20 @@ from tests.flows.test_waits import blocked
 
 async def echo(value: Any) -> Any:
     return value
+
+
+def parent_of_one_that_asks(flows: Flows) -> Flow[None, int]:
+    """Return a flow that waits for a child with the id ``child``, which waits for an answer."""
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        return await run.child("c", asking, id="child")
+
+    return parent
 
 
 async def test_the_same_id_again_is_the_run_that_is_there(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
@@ -237,15 +252,7 @@ async def test_cancelling_a_driven_run_awaits_its_step(flows: Flows, store: Coun
 
 async def test_a_cancelled_parent_cancels_its_open_children(flows: Flows, store: CountingStore) -> None:
     """They are cancelled after the parent has ended, and then its record has nothing left to do."""
-
-    @flows.flow
-    async def asking(run: Run) -> int:
-        return await run.interrupt("a", int)
-
-    @flows.flow
-    async def parent(run: Run) -> int:
-        return await run.child("c", asking, id="child")
-
+    parent = parent_of_one_that_asks(flows)
     await flows.start(parent, id="x")
     await blocked(store, "x")
     await flows.cancel("x")
@@ -278,14 +285,7 @@ async def test_a_child_that_is_being_created_is_cancelled_with_its_parent(
 
     monkeypatch.setattr(store, "create", create_slowly)
 
-    @flows.flow
-    async def asking(run: Run) -> int:
-        return await run.interrupt("ask", int)
-
-    @flows.flow
-    async def parent(run: Run) -> int:
-        return await run.child("c", asking, id="child")
-
+    parent = parent_of_one_that_asks(flows)
     handle = await flows.start(parent, id="x")
     await is_created.wait()
     await handle.cancel("enough")

@@ -121,7 +121,7 @@ def test_a_value_whose_own_method_fails_is_refused(field: str, value: Any) -> No
 
 
 def test_a_value_that_is_compared_with_nothing_is_refused() -> None:
-    """What is no text is not asked whether it equals one."""
+    """What is not a text is not asked whether it equals one."""
     with pytest.raises(InvalidQueryError, match="on_error is"):
         FlowStateQuery(on_error=_Unlike())  # type: ignore[arg-type]  # to be refused
 
