@@ -14,6 +14,7 @@ from threading import Event, Thread
 from typing import Any
 
 import firebase_admin
+import firebase_admin.functions
 import pytest
 from firebase_admin import credentials
 from google.auth.credentials import AnonymousCredentials, TokenState
