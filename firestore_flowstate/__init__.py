@@ -1,7 +1,8 @@
 """Keep the state of running flows in Google Cloud Firestore.
 
 Genkit's FlowStateStore contract (save, load, list) for Python: lossless, safe with many writers, and usable
-from any event loop, thread or worker process. Start with `FirestoreFlowStateStore`.
+from any event loop, thread or worker process. Start with `FirestoreFlowStateStore`. Durable flows, which run on
+such a store, are in `firestore_flowstate.flows`.
 """
 
 from __future__ import annotations
