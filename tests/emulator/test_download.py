@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from firestore_flowstate.emulator.download import Jar, download_emulator
 from firestore_flowstate.errors import EmulatorError
 from tests.emulator.child_processes import Programs, eventually
 from tests.emulator.fake_machine import write_java
+from tests.support.ports import Port
 
 MODULE = ("-m", "firestore_flowstate.emulator")
 JAR = b"PK" + bytes(range(256)) * 4096
@@ -148,10 +148,9 @@ def test_an_error_of_the_server_keeps_nothing(server: JarServer, cache: Path, st
 
 def test_a_server_that_is_not_there_keeps_nothing(cache: Path) -> None:
     """The reason is named, and another way."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/{NAME}"
-
-    message = failure(Jar(url=url, sha256="0" * 64))
+    with Port() as port:
+        url = f"http://{port.host}/{NAME}"
+        message = failure(Jar(url=url, sha256="0" * 64))
 
     assert message.startswith(f"Cannot fetch {url}: [Errno ")
     assert "Connection refused" in message

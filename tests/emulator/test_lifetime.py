@@ -28,6 +28,7 @@ from firestore_flowstate.errors import EmulatorError
 from tests.emulator.child_processes import Programs, eventually, nothing_is_left_of, processes_with
 from tests.emulator.fake_machine import write_jar, write_java
 from tests.emulator.rest_call import request
+from tests.support.ports import Port
 
 DOCUMENTS = "projects/demo-flowstate/databases/(default)/documents"
 START = """
@@ -329,14 +330,13 @@ def test_an_empty_name_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_named_emulator_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one would not be the one that the rest of the environment talks to."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        host = f"127.0.0.1:{closed.getsockname()[1]}"
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", host)
+    with Port() as port:
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", port.host)
 
-    with pytest.raises(
-        EmulatorError, match=f"FIRESTORE_EMULATOR_HOST is {host}, and no Firestore emulator answers there"
-    ):
-        start_emulator()
+        with pytest.raises(
+            EmulatorError, match=f"FIRESTORE_EMULATOR_HOST is {port.host}, and no Firestore emulator answers there"
+        ):
+            start_emulator()
 
 
 @pytest.mark.parametrize("wrong", ["8080", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", "a b:1/c", ":8080"])

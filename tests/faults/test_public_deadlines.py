@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -28,6 +27,7 @@ from tests.faults.methods import METHODS, Method, Store, uncovered
 from tests.faults.relay import Call, Relay
 from tests.faults.writes import a_state, incompressible
 from tests.rpc.tcp_proxy import TcpProxy
+from tests.support.ports import Port
 
 SECONDS = 1.0  # the timeout of each call
 BUSY = 0.4  # seconds that a busy machine may keep a task waiting
@@ -63,7 +63,7 @@ async def test_ends_in_time(troubled: Store, direct: Store, proxy: TcpProxy, giv
     store = FirestoreFlowStateStore(settings)
     store._connection = troubled._connection
     if trouble == "down":
-        proxy.close()
+        proxy.refuse()
     else:
         proxy.hold()
 
@@ -75,10 +75,8 @@ async def test_ends_in_time(troubled: Store, direct: Store, proxy: TcpProxy, giv
 @pytest.mark.parametrize("trouble", ["nobody listens", "the name is unknown"])
 async def test_never_connected(flow_state_settings: FlowStateSettings, trouble: str) -> None:
     """A store whose first call meets nobody fails in time too, and what it writes is known not to be stored."""
-    with socket.socket() as kept:  # so that no other program listens on the port meanwhile
-        kept.bind(("127.0.0.1", 0))
-        here = f"127.0.0.1:{kept.getsockname()[1]}"
-        host = here if trouble == "nobody listens" else "no-such-host.invalid:8080"
+    with Port() as port:
+        host = port.host if trouble == "nobody listens" else "no-such-host.invalid:8080"
         async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"emulator_host": host})) as store:
             errors = await errors_of(store, SECONDS)
 
@@ -94,7 +92,7 @@ async def test_leaving_an_edit_ends_in_time(troubled: Store, proxy: TcpProxy, tr
     edit = troubled.edit("id", timeout=SECONDS)
     state = await edit.__aenter__()
     state.cache["step"] = CacheEntry(value=1)
-    proxy.close() if trouble == "down" else proxy.hold()
+    proxy.refuse() if trouble == "down" else proxy.hold()
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError):
         await edit.__aexit__(None, None, None)

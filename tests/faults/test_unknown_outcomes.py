@@ -48,13 +48,13 @@ async def run_all(direct: Store, through_a_proxy: Troubled):  # type: ignore[no-
             if not write.creates:
                 await in_layout(direct, layout).save(write.name, read)
             if trouble == "down":
-                proxy.close()
+                proxy.refuse()
             else:
                 await store.load(write.name, timeout=20)  # so that there is a connection
             if trouble == "reply lost":
                 on_commit(proxy, write.name, proxy.hold_replies)
             elif trouble == "request lost":
-                on_commit(proxy, write.name, proxy.close)
+                on_commit(proxy, write.name, proxy.refuse)
             began = time.monotonic()
             outcome = await outcome_of(write.run(store, write.name, read, 1))
             assert time.monotonic() - began < 1.1 * SECONDS + 0.5  # for a machine that is busy

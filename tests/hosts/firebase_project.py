@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ import httpx
 from firestore_flowstate.emulator import Emulator, start_emulator
 from tests.hosts.serving import EXAMPLES, Server, environment
 from tests.queues.task_queue_emulator import task_queue_emulator
+from tests.support.ports import Port
 
 FOLDER = EXAMPLES / "firebase"
 PROJECT = "demo-firebase"
@@ -73,9 +73,8 @@ def served(
     """
     with ExitStack() as stack:
         emulator = stack.enter_context(start_emulator(attach=False, rules=FOLDER / "firestore.rules"))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        tasks = stack.enter_context(task_queue_emulator(PROJECT, "drive", f"http://127.0.0.1:{port}/"))
+        port = stack.enter_context(Port())
+        tasks = stack.enter_context(task_queue_emulator(PROJECT, "drive", f"http://{port.host}/"))
         variables = environment(
             emulator.host,
             PROJECT,

@@ -18,6 +18,7 @@ from typing import TypeVar
 import httpx
 
 from tests.rpc.strict_python import OLD_PYTHONS_BY_ENVIRONMENT
+from tests.support.ports import Port
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -55,10 +56,10 @@ class Server:
         *arguments: str,
         environment: Mapping[str, str],
         cwd: Path | None = None,
-        port: int | None = None,
+        port: Port | None = None,
     ) -> None:
-        with socket.create_server(("127.0.0.1", port or 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._port = port or Port()
+        self.port = self._port.number
         self._forgiven: tuple[str, ...] = ()
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in __exit__
         self._process = subprocess.Popen(
@@ -85,6 +86,7 @@ class Server:
             self._process.wait()
             log = self.log()
             self._log.close()
+            self._port.close()
         if kind is None:
             for bad in ("Traceback", "Exception", "SIGSEGV", "SIGABRT", "SIGKILL", "WORKER TIMEOUT", "never awaited"):
                 assert bad in self._forgiven or bad not in log, log

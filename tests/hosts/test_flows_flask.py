@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import Flows
 from tests.hosts.serving import EXAMPLES, NO_KEEPING, ROOT, Server
 from tests.queues.cloud_tasks_server import CloudTasksServer
+from tests.support.ports import Port
 
 MOST_KILLS = 40  # after so many the test no longer waits for a delivery to be cut
 
@@ -36,15 +36,14 @@ async def test_fifty_runs_over_four_workers(
     host_environment: dict[str, str], settings: FlowStateSettings, threads: int, kills: int
 ) -> None:
     """Each run ends with all results, also if workers are killed. One that outlasts a request goes on in the next."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = Port()
 
     async def deliver(task: Task) -> int:
         request = task.http_request
         return (await http.post(request.url, content=request.body, headers=dict(request.headers))).status_code
 
     async with httpx.AsyncClient(timeout=60, limits=NO_KEEPING) as http, CloudTasksServer(deliver) as queue:
-        url = f"http://127.0.0.1:{port}/drive"
+        url = f"http://{port.host}/drive"
         variables = {**host_environment, "QUEUE_HOST": queue.http_host, "DRIVE_URL": url}
         arguments = ("--chdir", str(ROOT / "tests" / "hosts"), "--workers", "4", "--threads", str(threads))
         bind = ("--bind", "127.0.0.1:{port}", "--timeout", "60")

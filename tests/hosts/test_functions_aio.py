@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -21,6 +20,7 @@ from firestore_flowstate.flows import Flows
 from firestore_flowstate.flows.cloud_tasks import CloudTasks
 from tests.hosts.serving import NO_KEEPING, Server
 from tests.queues.cloud_tasks_server import CloudTasksServer
+from tests.support.ports import Port
 
 QUEUE = "projects/demo/locations/here/queues/flows"
 
@@ -33,9 +33,8 @@ async def test_a_function_awaits_drives(
         update={"project": host_environment["GOOGLE_CLOUD_PROJECT"], "collection": "genkit-flows"}
     )
     expected = {f"run-{number}": [0.01, 0.02] for number in range(19)} | {"long": [0.7] * 4}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/"
+    port = Port()
+    url = f"http://{port.host}/"
 
     async def deliver(task: Task) -> int:
         request = task.http_request

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tests.support.ports import Port
+
 _CHUNK: Final = 65536  # bytes that are read at once
-_TRIES: Final = 100  # to listen again on a port that others may use meanwhile
 
 
 class TcpProxy:
@@ -26,8 +27,9 @@ class TcpProxy:
         self.upstream = upstream
         address, _, port = upstream.rpartition(":")
         self._address = (address, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._port = Port()
+        self._listener = self._port.listen()
+        self.host = self._port.host
         self.connections = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._replies_pass = threading.Event()
@@ -67,13 +69,8 @@ class TcpProxy:
 
     def listen(self) -> None:
         """Accept connections again, on the same port."""
-        for _ in range(_TRIES):
-            with contextlib.suppress(OSError):
-                self._listener = socket.create_server(("127.0.0.1", int(self.host.rpartition(":")[2])))
-                self._start()
-                return
-            time.sleep(0.05)
-        raise OSError(f"{self.host} is taken by others")
+        self._listener = self._port.listen()
+        self._start()
 
     def let_pass(self) -> None:
         """Pass everything on again, what was held back first."""
@@ -101,6 +98,7 @@ class TcpProxy:
         self.refuse()
         self.let_pass()
         self.cut()
+        self._port.close()
 
     def _start(self) -> None:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()

@@ -72,7 +72,7 @@ async def ready(request: pytest.FixtureRequest, through_proxy: Connection) -> As
 async def test_server_down(ready: Connection, proxy: TcpProxy, method: Method) -> None:
     """With the server gone, each call ends in DeadlineError within its timeout and 10%, and says what was tried."""
     documents = await ready.documents(Deadline.after(SECONDS))
-    proxy.close()
+    proxy.refuse()
 
     started = time.monotonic()
     with pytest.raises((DeadlineError, Ambiguous)) as error:
@@ -84,7 +84,7 @@ async def test_server_down(ready: Connection, proxy: TcpProxy, method: Method) -
 
 async def test_server_down_from_the_start(proxy: TcpProxy) -> None:
     """A commit that no connection could be made for was certainly not applied: it is not an Ambiguous."""
-    proxy.close()
+    proxy.refuse()
     connection = Connection(FlowStateSettings(emulator_host=proxy.host))
     documents = await connection.documents(Deadline.after(20))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -17,6 +16,7 @@ import pytest
 
 from firestore_flowstate.emulator import Emulator
 from tests.rpc.strict_python import OLD_PYTHONS
+from tests.support.ports import Port
 
 PREAMBLE = """
 import asyncio, multiprocessing, os, sys, threading, time, traceback
@@ -354,10 +354,9 @@ def test_a_fork_behind_pythons_back(emulator: Emulator) -> None:
 @contextmanager
 def gunicorn(emulator: Emulator, folder: Path, *options: str) -> Iterator[str]:
     """Serve app.py of the folder. Give its address, and fail if a worker did not end well."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = Port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options, "app:serve"],
+        [sys.executable, "-m", "gunicorn", "--bind", port.host, *options, "app:serve"],
         cwd=folder,
         env={**os.environ, **emulator.environment, "PYTHONPATH": str(Path.cwd())},
         stderr=subprocess.PIPE,
@@ -371,13 +370,14 @@ def gunicorn(emulator: Emulator, folder: Path, *options: str) -> Iterator[str]:
             line = process.stderr.readline()
             assert line, log
             log += line
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://{port.host}"
         process.terminate()
         log += process.communicate(timeout=30)[1]
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=30)
+        port.close()
     assert "signal" not in log.lower().replace("handling signal: term", ""), log
     assert "Traceback" not in log, log
 

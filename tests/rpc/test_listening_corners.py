@@ -281,7 +281,7 @@ WATCHES: dict[str, Callable[[FirestoreFlowStateStore], Any]] = {
 @pytest.mark.parametrize("watch", WATCHES.values(), ids=WATCHES)
 async def test_if_nothing_listens(proxy: TcpProxy, watch: Callable[..., Any], bound: bool) -> None:
     """The error comes within the usual deadline, in the usual words. The cause of its cause is what grpc said."""
-    proxy.close()
+    proxy.refuse()
     store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=proxy.host, project="demo-none", timeout=1.0))
     if bound:
         await store.__aenter__()

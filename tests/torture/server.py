@@ -11,14 +11,13 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from firestore_flowstate import EmulatorError
 from firestore_flowstate.emulator import Emulator, start_emulator
+from tests.support.ports import Port
 
 from .faults import Line
 from .history import History, Trouble, now
 
 _SETTLING: Final = 0.3  # seconds in which the server does what has arrived
-_TRIES: Final = 5  # to start on the same port, a second apart
 _HEADERS: Final = {"Authorization": "Bearer owner", "Content-Type": "application/json"}
 
 
@@ -31,16 +30,18 @@ class Server:
 
     def __init__(self, project: str) -> None:
         self.project = project
-        self._emulator = _start(None)
+        self._port = Port()
+        self._emulator = _start(self._port)
 
     @property
     def host(self) -> str:
         """Its address."""
-        return self._emulator.host
+        return self._port.host
 
     def stop(self) -> None:
         """Stop it."""
         self._emulator.stop()
+        self._port.close()
 
     async def crash_and_lose_everything(self, history: History) -> tuple[float, float]:
         """Kill it in the middle of the traffic, and start it empty. Return when it was killed."""
@@ -86,16 +87,7 @@ class Server:
             await asyncio.to_thread(self._import, Path(folder))
 
     async def _start_again(self) -> None:
-        port = self._emulator.port
-        for left in reversed(range(_TRIES)):
-            try:
-                self._emulator = await asyncio.to_thread(_start, port)
-            except EmulatorError:  # another program had the port meanwhile, if only for a connection
-                if left == 0:
-                    raise
-                await asyncio.sleep(1.0)
-            else:
-                return
+        self._emulator = await asyncio.to_thread(_start, self._port)
 
     def _export(self, folder: Path) -> None:
         self._call("export", {"export_directory": str(folder), "export_name": "torture"})
@@ -113,5 +105,5 @@ class Server:
         assert response.status == 200, answer.decode()
 
 
-def _start(port: int | None) -> Emulator:
-    return start_emulator(port=port, attach=False, java_options=("-Xmx3g",))
+def _start(port: Port) -> Emulator:
+    return start_emulator(port=port.number, attach=False, java_options=("-Xmx3g",))
