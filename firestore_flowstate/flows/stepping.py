@@ -287,18 +287,20 @@ async def _call(call: StepCall, flight: InFlight, here: Here, drive: Drive) -> A
     here.scope.task = asyncio.current_task()
     if is_async(call.function):
         return await call.function(*call.args, **call.kwargs)
-    context, loop, flight.is_queued = copy_context(), drive.loop, True
+    context, loop = copy_context(), drive.loop
 
-    def has_thread() -> None:
-        flight.is_queued = False
-        drive.waits.changed()
+    def queued(is_queued: bool) -> None:
+        flight.is_queued = is_queued
+        drive.waits.changed()  # for the timeout, which does not count meanwhile
 
     def in_thread() -> Any:
-        if call.options.timeout is not None:  # which counts from here on
+        if call.options.timeout is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(has_thread)
+                loop.call_soon_threadsafe(queued, False)
         return context.run(_call_synchronous, call)
 
+    if call.options.timeout is not None:
+        queued(True)
     value = await loop.run_in_executor(drive.engine.pool, in_thread)
     return await value if inspect.isawaitable(value) else value
 

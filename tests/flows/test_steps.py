@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from dataclasses import dataclass
 
 import pytest
@@ -233,18 +232,30 @@ async def test_a_timeout_counts_what_an_attempt_works(
 
 
 async def test_a_timeout_does_not_count_the_wait_for_a_thread(flows: Flows, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that is not async and has not begun has not taken any time."""
+    """A function that is not async and has not begun has not taken any time, whatever run keeps the threads busy."""
     monkeypatch.setattr(step_threads, "_THREADS", 1)
+    began, go_on = threading.Event(), threading.Event()
 
-    def work(number: int) -> int:
-        time.sleep(0.4)
-        return number
+    def hold() -> None:
+        began.set()
+        go_on.wait(60)
+
+    @flows.flow
+    async def holding(run: Run) -> None:
+        await run.step("hold", hold)
 
     @flows.flow
     async def working(run: Run) -> list[int]:
-        return await run.options(timeout=1.2).map("work", work, range(5))
+        return await run.options(timeout=2).map("work", int, ["1", "2"])
 
-    assert [0, 1, 2, 3, 4] == await flows.run(working)
+    held = await flows.start(holding)
+    assert await asyncio.to_thread(began.wait, 20)
+    handle = await flows.start(working)
+    await asyncio.sleep(3)  # longer than the timeout
+    go_on.set()
+
+    assert [1, 2] == await handle.result(timeout=30)
+    await held.result(timeout=30)
 
 
 async def test_map_keeps_the_order_of_its_items(flows: Flows, store: CountingStore) -> None:
