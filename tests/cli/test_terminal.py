@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -33,6 +34,7 @@ class Terminal:
         fcntl.ioctl(self.end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         os.set_blocking(self._near, False)
         self.shown = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end in the middle of a character
 
     def type(self, text: str) -> None:
         """Type."""
@@ -42,7 +44,7 @@ class Terminal:
         """Return what was shown so far."""
         with suppress(OSError):
             while data := os.read(self._near, 65536):
-                self.shown += data.decode()
+                self.shown += self._decode(data)
         return self.shown
 
     def wait_for(self, text: str) -> None:

@@ -19,6 +19,7 @@ from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.emulator.download import PINNED
 from tests.emulator.child_processes import nothing_is_left_of
 from tests.emulator.rest_call import request
+from tests.support.ports import Port
 
 PROJECT = Path(__file__).parents[2]
 RULES = PROJECT / "emulator" / "firestore.rules"
@@ -167,28 +168,30 @@ def test_the_pinned_jar_is_the_one_of_firebase_tools(firebase_tools: Path) -> No
 
 def test_firebase_tools_runs_a_command_under_the_same_emulator(firebase_tools: Path, tmp_path: Path) -> None:
     """firebase.json, the rules and the Cloud CLI's jar work with `firebase emulators:exec`."""
-    subprocess.run([sys.executable, PROJECT / "tests/firebase_tools/exec_folder.py", tmp_path], check=True)
-    path = f"http://$FIRESTORE_EMULATOR_HOST/v1/{FLOWS}/run"
-    ask = "import os, sys, urllib.request as u; u.urlopen(os.path.expandvars(sys.argv[1]))"
-    answer = subprocess.run(
-        [
-            *(firebase_tools / "node_modules/.bin/firebase", "emulators:exec", "--config", tmp_path / "firebase.json"),
-            *("--only", "firestore", "--project", "demo-flowstate", f"{sys.executable} -c '{ask}' '{path}'"),
-        ],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "FIRESTORE_EMULATOR_BINARY_PATH": str(tmp_path / "emulator.jar"),
-            "CI": "1",
-            "NO_UPDATE_NOTIFIER": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with Port() as port:
+        script = PROJECT / "tests/firebase_tools/exec_folder.py"
+        subprocess.run([sys.executable, script, tmp_path, str(port.number)], check=True)
+        path = f"http://$FIRESTORE_EMULATOR_HOST/v1/{FLOWS}/run"
+        ask = "import os, sys, urllib.request as u; u.urlopen(os.path.expandvars(sys.argv[1]))"
+        answer = subprocess.run(
+            [
+                *(firebase_tools / "node_modules/.bin/firebase", "emulators:exec"),
+                *("--config", tmp_path / "firebase.json"),
+                *("--only", "firestore", "--project", "demo-flowstate", f"{sys.executable} -c '{ask}' '{path}'"),
+            ],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "FIRESTORE_EMULATOR_BINARY_PATH": str(tmp_path / "emulator.jar"),
+                "CI": "1",
+                "NO_UPDATE_NOTIFIER": "1",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
-    port = json.loads((tmp_path / "firebase.json").read_text())["emulators"]["firestore"]["port"]
     assert "HTTP Error 403: Forbidden" in answer.stderr  # the rules are in force
     assert "Script exited unsuccessfully (code 1)" in answer.stdout + answer.stderr
-    assert (1, True) == (answer.returncode, nothing_is_left_of(port))
+    assert (1, True) == (answer.returncode, nothing_is_left_of(port.number))

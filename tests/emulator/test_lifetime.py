@@ -101,13 +101,14 @@ def test_a_coroutine_may_start_it() -> None:
 
 def test_a_killed_one_comes_back_on_its_port() -> None:
     """Kill is a crash, after which the same address can be served again."""
-    crashed = start_emulator()
-    crashed.kill()
-    assert not crashed.is_running()
+    with Port() as port:
+        crashed = start_emulator(port=port.number)
+        crashed.kill()
+        assert not crashed.is_running()
 
-    with start_emulator(port=crashed.port) as emulator:
-        assert (crashed.host, True) == (emulator.host, emulator.is_running())
-    crashed.stop()
+        with start_emulator(port=crashed.port) as emulator:
+            assert (crashed.host, True) == (emulator.host, emulator.is_running())
+        crashed.stop()
 
 
 @pytest.mark.parametrize(

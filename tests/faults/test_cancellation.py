@@ -246,8 +246,9 @@ async def test_an_edit_that_is_cancelled_in_its_block(store: Store) -> None:
     assert read.version == (await _loaded(store)).version
 
 
-async def test_those_who_wait_for_their_turn(store: Store) -> None:
+async def test_those_who_wait_for_their_turn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that is cancelled while it writes or waits lets the next one go on, and its change is not stored."""
+    monkeypatch.setattr("firestore_flowstate._collection.local_lock._PATIENCE", 60.0)
     await store.save("id", a_state("id"))
     entered, go_on = asyncio.Event(), asyncio.Event()
 
@@ -267,7 +268,7 @@ async def test_those_who_wait_for_their_turn(store: Store) -> None:
             cancelled.cancel()
         began = time.monotonic()
         results = await asyncio.gather(first, *others, return_exceptions=True)
-        assert time.monotonic() - began < 1.9  # the patience of those who wait is 2 seconds
+        assert time.monotonic() - began < 30  # of the patience of those who wait
     assert [True, True, False, False, True, False, False] == [isinstance(r, asyncio.CancelledError) for r in results]
     assert {"before", "1", "2", "4", "5"} == set((await _loaded(store)).cache)
 

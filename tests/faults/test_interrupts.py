@@ -124,17 +124,18 @@ def test_an_interrupt_while_the_loop_is_busy(flow_state_settings: FlowStateSetti
         read = a_state("id")
         store.save("id", read)
         [thread] = store._threads.values()
+        interrupted = threading.Event()
 
         def edit() -> None:
             with store.edit("id") as state:
                 state.cache[MARK] = CacheEntry(value=1)
                 armed[0] = True
-                thread.loop.call_soon_threadsafe(time.sleep, 0.4)  # as when it makes JSON of what another thread saves
+                thread.loop.call_soon_threadsafe(interrupted.wait, 20)  # as when it makes JSON for another thread
                 threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
 
         with pytest.raises(KeyboardInterrupt):
             edit()
-        time.sleep(0.4)  # until the loop is free again, and could take the step
+        interrupted.set()  # and the loop could take the step now, before the load
         assert read == store.load("id")
 
 
@@ -153,15 +154,21 @@ def test_an_interrupt_while_the_loop_is_stopped() -> None:
         thread.loop.call_soon_threadsafe(time.sleep, 0.3)
         signal.pthread_kill(main, signal.SIGINT)
 
+    def interrupted() -> None:
+        threading.Timer(0.1, interrupt).start()
+        task.step(wait)
+
     main = threading.get_ident()
     with interrupts() as armed:
         task.step(ready)
         armed[0] = True
-        threading.Timer(0.1, interrupt).start()
         with pytest.raises(KeyboardInterrupt):
-            task.step(wait)
+            interrupted()
     thread.stop()
-    assert thread.loop.is_closed()
+    by = time.monotonic() + 10
+    while not thread.loop.is_closed():  # it is waited for 2 s at most
+        assert time.monotonic() < by
+        time.sleep(0.01)
 
 
 def _interrupted_at(count: int, call: Callable[[], object]) -> bool:

@@ -105,7 +105,7 @@ async def test_rewrap(direct: Store, troubled: Store, proxy: TcpProxy) -> None:
 async def test_rewrap_while_firestore_is_away(direct: Store, relayed: Store, relay: Relay) -> None:
     """Maintenance that ends so is begun again, whatever became of its write: no outcome is told to be unknown."""
     await direct.save("id", a_state("id"))
-    encrypting = Store(relayed.settings.model_copy(update={"keys": KEY, "timeout": 1.0}))
+    encrypting = Store(relayed.settings.model_copy(update={"keys": KEY, "timeout": 4.0}))
     encrypting._connection = relayed._connection
     await encrypting.load("any")
     relay.methods()

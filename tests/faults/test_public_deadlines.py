@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -28,23 +29,28 @@ from tests.faults.relay import Call, Relay
 from tests.faults.writes import a_state, incompressible
 from tests.rpc.tcp_proxy import TcpProxy
 from tests.support.ports import Port
+from tests.support.timing import least_seconds
 
 SECONDS = 1.0  # the timeout of each call
-BUSY = 0.4  # seconds that a busy machine may keep a task waiting
+IN_TIME = 1.1 * SECONDS + 0.4  # seconds, of which 0.4 are those that a busy machine may keep a task waiting
 
 
 async def errors_of(store: Store, timeout: float | None) -> dict[str, FlowStateError]:
     """Return the error that each method ends in, all called at once. Fail if one takes too long."""
+    errors: dict[str, FlowStateError] = {}
 
-    async def one(name: str, method: Method) -> FlowStateError:
+    async def one(name: str, method: Method) -> float:
         began = time.monotonic()
         with pytest.raises((StoreUnavailableError, FlowStateBatchError)) as error:
             await method(store, name.replace(" ", "-"), timeout)
-        assert time.monotonic() - began < 1.1 * SECONDS + BUSY, name
-        return error.value
+        errors[name] = error.value
+        return time.monotonic() - began
 
-    errors = await asyncio.gather(*(one(name, method) for name, method in METHODS.items()))
-    return dict(zip(METHODS, errors, strict=True))
+    async def each() -> float:
+        return max(await asyncio.gather(*(one(name, method) for name, method in METHODS.items())))
+
+    assert await least_seconds(each, enough=IN_TIME) < IN_TIME
+    return errors
 
 
 def test_every_method_is_covered() -> None:
@@ -88,16 +94,21 @@ async def test_never_connected(flow_state_settings: FlowStateSettings, trouble: 
 @pytest.mark.parametrize("trouble", ["down", "hung"])
 async def test_leaving_an_edit_ends_in_time(troubled: Store, proxy: TcpProxy, trouble: str) -> None:
     """The timeout of an edit holds for its write as for its load."""
-    await troubled.save("id", a_state("id"))
-    edit = troubled.edit("id", timeout=SECONDS)
-    state = await edit.__aenter__()
-    state.cache["step"] = CacheEntry(value=1)
+    ids = ["first", "second", "third"]
+    edits = [troubled.edit(id, timeout=SECONDS) for id in ids]
+    for id, edit in zip(ids, edits, strict=True):
+        await troubled.save(id, a_state(id))
+        state = await edit.__aenter__()
+        state.cache["step"] = CacheEntry(value=1)
     proxy.refuse() if trouble == "down" else proxy.hold()
-    began = time.monotonic()
-    with pytest.raises(StoreUnavailableError):
-        await edit.__aexit__(None, None, None)
 
-    assert time.monotonic() - began < 1.1 * SECONDS + BUSY
+    async def leave() -> float:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            await edits.pop().__aexit__(None, None, None)
+        return time.monotonic() - began
+
+    assert await least_seconds(leave, enough=IN_TIME) < IN_TIME
     proxy.let_pass()
 
 
@@ -107,12 +118,16 @@ async def test_waiting_for_a_turn_ends_in_time(troubled: Store, proxy: TcpProxy)
     proxy.hold()
     patient = asyncio.ensure_future(troubled.modify("id", lambda state: None, timeout=60))
     await asyncio.sleep(0)
-    began = time.monotonic()
-    for call in (troubled.modify("id", lambda state: None, timeout=0.5), troubled.update("id", timeout=0.5)):
-        with pytest.raises(DeadlineError):
-            await call
 
-    assert time.monotonic() - began < 2 * 1.1 * 0.5 + BUSY
+    async def wait() -> float:
+        began = time.monotonic()
+        half = SECONDS / 2
+        for call in (troubled.modify("id", lambda state: None, timeout=half), troubled.update("id", timeout=half)):
+            with pytest.raises(DeadlineError):
+                await call
+        return time.monotonic() - began
+
+    assert await least_seconds(wait, enough=IN_TIME) < IN_TIME
     proxy.let_pass()
     assert isinstance(await patient, FlowState)
 
@@ -172,25 +187,28 @@ async def test_a_deadline_is_for_each_request_of_many(
 
 async def test_the_same_store_outlives_a_crash_of_the_server() -> None:
     """After kill -9 and a start on the same port, with all data lost, each method of the same store works again."""
-    emulator = await asyncio.to_thread(start_emulator, attach=False)
-    settings = FlowStateSettings(emulator_host=emulator.host, project="demo-crash", timeout=20.0)
-    hopping = FirestoreFlowStateStore(settings)
-    async with FirestoreFlowStateStore(settings) as bound:
-        for store in (bound, hopping):
-            await store.save("before", a_state("before"))
-        emulator.kill()
-        for store in (bound, hopping):
-            with pytest.raises(StoreUnavailableError):
-                await store.save("between", a_state("between"), timeout=0.3)
-        again = await asyncio.to_thread(start_emulator, port=emulator.port, attach=False)
-        for store in (bound, hopping):
-            assert await store.load("before") is None
-            await store.save("after", a_state("after"))
-            assert await store.load("after") is not None
-            ids = [name.replace(" ", "-") for name in METHODS]
-            await store.save_many({id: a_state(id) for id in ids})
-            calls = (method(store, id, None) for id, method in zip(ids, METHODS.values(), strict=True))
-            outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            assert [] == [one for one in outcomes if isinstance(one, (BackendError, FlowStateBatchError))]
-    await hopping.close()
-    again.stop()
+    with ExitStack() as stack:
+        port = stack.enter_context(Port())
+        emulator = await asyncio.to_thread(start_emulator, port=port.number, attach=False)
+        stack.callback(emulator.stop)
+        settings = FlowStateSettings(emulator_host=emulator.host, project="demo-crash", timeout=20.0)
+        hopping = FirestoreFlowStateStore(settings)
+        async with FirestoreFlowStateStore(settings) as bound:
+            for store in (bound, hopping):
+                await store.save("before", a_state("before"))
+            emulator.kill()
+            for store in (bound, hopping):
+                with pytest.raises(StoreUnavailableError):
+                    await store.save("between", a_state("between"), timeout=0.3)
+            again = await asyncio.to_thread(start_emulator, port=port.number, attach=False)
+            stack.callback(again.stop)
+            for store in (bound, hopping):
+                assert await store.load("before") is None
+                await store.save("after", a_state("after"))
+                assert await store.load("after") is not None
+                ids = [name.replace(" ", "-") for name in METHODS]
+                await store.save_many({id: a_state(id) for id in ids})
+                calls = (method(store, id, None) for id, method in zip(ids, METHODS.values(), strict=True))
+                outcomes = await asyncio.gather(*calls, return_exceptions=True)
+                assert [] == [one for one in outcomes if isinstance(one, (BackendError, FlowStateBatchError))]
+        await hopping.close()

@@ -34,7 +34,7 @@ from tests.faults.writes import (
 )
 from tests.rpc.tcp_proxy import TcpProxy
 
-SECONDS = 1.0  # the timeout of each call
+SECONDS = 3.0  # the timeout of each call
 ON_A_VERSION: Final = (SAVE_VERSION, UPDATE_VERSION, DELETE_VERSION)
 
 
@@ -57,7 +57,7 @@ async def run_all(direct: Store, through_a_proxy: Troubled):  # type: ignore[no-
                 on_commit(proxy, write.name, proxy.refuse)
             began = time.monotonic()
             outcome = await outcome_of(write.run(store, write.name, read, 1))
-            assert time.monotonic() - began < 1.1 * SECONDS + 0.5  # for a machine that is busy
+            assert time.monotonic() - began < 1.1 * SECONDS + 2.0  # for a machine that is busy
             return outcome, await marks(direct, write.name)
 
     async def all_of_them(trouble: str, layout: str) -> dict[str, tuple[str, str]]:

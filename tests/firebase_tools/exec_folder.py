@@ -1,4 +1,4 @@
-"""Writes the folder that `make firebase-exec` runs firebase-tools in: `exec_folder.py FOLDER`.
+"""Writes the folder that `make firebase-exec` runs firebase-tools in: `exec_folder.py FOLDER [PORT]`.
 
 It is the project's own firebase.json with what it names, but on a free port, since firebase-tools takes no other
 one when its port is taken; and a jar around the emulator's jar, from whatever tool that is: firebase-tools runs
@@ -17,10 +17,10 @@ from firestore_flowstate.emulator.process import MAIN_CLASS, free_port
 PROJECT = Path(__file__).parents[2]
 
 
-def write_folder(folder: Path) -> None:
+def write_folder(folder: Path, port: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((PROJECT / "firebase.json").read_text())
-    config["emulators"]["firestore"]["port"] = free_port()
+    config["emulators"]["firestore"]["port"] = port
     (folder / "firebase.json").write_text(json.dumps(config, indent=2))
     for name in config["firestore"].values():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,4 +42,4 @@ def _folded(line: str) -> str:
 
 
 if __name__ == "__main__":
-    write_folder(Path(sys.argv[1]))
+    write_folder(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else free_port())

@@ -136,9 +136,9 @@ async def test_a_timer_that_a_fork_inherited_wakes_nobody(monkeypatch: pytest.Mo
 async def test_a_wake_time_has_one_timer_on_all_loops_that_run() -> None:
     """A look at the run makes no second one, on whichever loop of the process."""
     woken = Woken()
-    await woken.wake(0.05)
-    await woken.wake(0.05)
-    await asyncio.to_thread(lambda: asyncio.run(woken.wake(0.05)))
+    await woken.wake(1.0)
+    await woken.wake(1.0)
+    await asyncio.to_thread(lambda: asyncio.run(woken.wake(1.0)))
     assert [("x", "1-0")] == [*woken.dispatcher._timers]
     while woken.dispatcher._timers:  # noqa: ASYNC110  # no event tells of it
         await asyncio.sleep(0.001)

@@ -67,7 +67,7 @@ async def racing(run: Run) -> list[str]:
 
 @flows.flow
 async def completed(run: Run) -> list[int]:
-    steps = [run.step("s", pause, number, seconds) for number, seconds in enumerate((0.004, 0.0, 0.002))]
+    steps = [run.step("s", pause, number, seconds) for number, seconds in enumerate((0.2, 0.0, 0.1))]
     return [await step for step in asyncio.as_completed(steps)]
 
 
@@ -344,8 +344,13 @@ async def test_a_child_that_was_deleted_is_noticed() -> None:
     clock = VirtualClock()
     others._engine.clock = clock
     await others.start(orphaned, id="x")
-    await asyncio.sleep(0.2)  # both are suspended
-    [child] = (await store.list_summaries(FlowStateQuery(where={"parent": "x"}))).summaries
+    of_x = FlowStateQuery(where={"parent": "x"})
+    while not (children := (await store.list_summaries(of_x)).summaries):  # noqa: ASYNC110  # no event tells of it
+        await asyncio.sleep(0.01)
+    [child] = children
+    for id in ("x", child.id):
+        while "owner" in (await loaded(store, id)).operation.metadata["run"]:  # noqa: ASYNC110  # until it is suspended
+            await asyncio.sleep(0.01)
     await store.delete(child.id)
     before = clock.now()
     while ended_of(state := await loaded(store)) is None:
@@ -357,5 +362,5 @@ async def test_a_child_that_was_deleted_is_noticed() -> None:
     await others.close()
 
 
-async def loaded(store: MemoryFlowStateStore) -> Any:
-    return await store.load("x")
+async def loaded(store: MemoryFlowStateStore, id: str = "x") -> Any:
+    return await store.load(id)

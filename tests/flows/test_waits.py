@@ -56,10 +56,11 @@ async def blocked(store: CountingStore, id: str, *, on: str | None = None) -> No
         await asyncio.sleep(0.001)
 
 
-async def asked(store: CountingStore, id: str) -> None:
-    """Return when the stored run shows an interrupt, suspended or not."""
+async def asked(store: CountingStore, id: str, *, step: str | None = None) -> None:
+    """Return when the stored run shows an interrupt, this one if it is named, suspended or not."""
     while True:
-        if (await store.load(id)).blocked_on_step is not None:
+        blocked_on = (await store.load(id)).blocked_on_step
+        if blocked_on is not None and step in (None, blocked_on.name):
             return
         await asyncio.sleep(0.001)
 
@@ -169,7 +170,7 @@ async def test_an_answer_whose_reply_is_lost_is_known_in_any_order(flow_state_se
             store.faults = {store.updates + 1: lost_after}
             await flows.resume("x", answer, step="map")
 
-            assert 20 == await handle.result(timeout=5)
+            assert 20 == await handle.result(timeout=30)
 
 
 async def test_an_answer_that_does_not_fit_is_shown_as_json(flows: Flows, store: CountingStore) -> None:
@@ -377,7 +378,7 @@ async def test_an_interrupt_that_the_function_has_cancelled_takes_no_answer(flow
         return answer
 
     handle = await flows.start(asking, id="x")
-    await asked(store, "x")
+    await asyncio.wait_for(asked(store, "x", step="second"), 30)
     await flows.resume("x", "yes")
     is_answered.set()
 

@@ -15,10 +15,11 @@ from tests.hosts.serving import EXAMPLES, PATIENCE, ROOT, Server
 LONGEST = 45
 
 
-def server(environment: dict[str, str]) -> Server:
+def server(environment: dict[str, str], *, holds_sections: bool) -> Server:
     folders = f"{EXAMPLES / 'article'}:{ROOT / 'tests' / 'hosts'}"
     arguments = ("--host", "127.0.0.1", "--port", "{port}", "article_with_short_lease:app")
-    return Server("uvicorn", *arguments, environment={**environment, "PYTHONPATH": f"{ROOT}:{folders}"})
+    held = {"HOLDS_SECTIONS": "1"} if holds_sections else {}
+    return Server("uvicorn", *arguments, environment={**environment, **held, "PYTHONPATH": f"{ROOT}:{folders}"})
 
 
 def until(http: httpx.Client, holds: Callable[[dict[str, Any]], bool]) -> None:
@@ -33,7 +34,7 @@ def test_an_article_survives_kills(host_environment: dict[str, str]) -> None:
     """Its process is killed while it drafts, waits for a person and sleeps. Nothing is done twice."""
     logs = ""
     for round in ("drafting", "waiting", "sleeping", "end"):
-        with server(host_environment) as serving:
+        with server(host_environment, holds_sections=round == "drafting") as serving:
             http = serving.wait().http
             if round == "drafting":
                 topic = {"title": "cats", "embargo": "PT8S"}

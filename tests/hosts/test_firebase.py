@@ -99,21 +99,21 @@ class TestOwnerRules:
 
     def test_reads(self, run: str) -> None:
         """Its owner reads it. Another user, and whoever has not signed in, does not."""
-        own = httpx.get(run, headers=signed_in("alice"))
+        own = httpx.get(run, headers=signed_in("alice"), timeout=30)
 
         assert 200 == own.status_code
         assert {"stringValue": "alice"} == own.json()["fields"]["owner"]
-        assert 403 == httpx.get(run, headers=signed_in("bob")).status_code
-        assert 403 == httpx.get(run).status_code
+        assert 403 == httpx.get(run, headers=signed_in("bob"), timeout=30).status_code
+        assert 403 == httpx.get(run, timeout=30).status_code
 
     def test_writes(self, run: str) -> None:
         """Nobody may write or delete it, not even its owner."""
         fields = {"fields": {"owner": {"stringValue": "bob"}}}
         for headers in (signed_in("alice"), signed_in("bob"), {}):
-            assert 403 == httpx.patch(run, json=fields, headers=headers).status_code
-            assert 403 == httpx.delete(run, headers=headers).status_code
+            assert 403 == httpx.patch(run, json=fields, headers=headers, timeout=30).status_code
+            assert 403 == httpx.delete(run, headers=headers, timeout=30).status_code
 
-        assert 200 == httpx.get(run, headers=signed_in("alice")).status_code
+        assert 200 == httpx.get(run, headers=signed_in("alice"), timeout=30).status_code
 
     def test_queries(self, project: Project) -> None:
         """A user may ask for all runs of their own, and not for all runs."""

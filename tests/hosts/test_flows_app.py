@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -138,14 +138,15 @@ def certificates() -> Certificates:
 
 
 @pytest.fixture
-def flows() -> Flows:
+async def flows() -> AsyncIterator[Flows]:
     flows = Flows(MemoryFlowStateStore())
 
     @flows.flow
     async def twice(run: Run, number: int) -> int:
         return 2 * number
 
-    return flows
+    yield flows
+    await flows.close()
 
 
 def client(app: Any) -> httpx.AsyncClient:
@@ -300,8 +301,11 @@ class TestOidc:
         assert not oidc.allows(f"Bearer {GOOGLE.token()}.")
         assert 0 == certificates.asked
 
-    def test_after_a_failure_there_is_a_pause(self, certificates: Certificates) -> None:
+    def test_after_a_failure_there_is_a_pause(
+        self, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Who asks in it hears the same at once, and the server is left alone."""
+        monkeypatch.setattr(google_tokens, "PAUSE_SECONDS", 60.0)
         oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
         oidc._certificates = KeptResponses(certificates)
         certificates.status = 503
@@ -314,6 +318,7 @@ class TestOidc:
     def test_a_fetch_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nobody waits for longer than 10 seconds, here 0.1, and then others do not wait for it at all."""
         monkeypatch.setattr(google_tokens, "FETCH_SECONDS", 0.1)
+        monkeypatch.setattr(google_tokens, "PAUSE_SECONDS", 60.0)
         certificates = Hanging()
         oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
         oidc._certificates = KeptResponses(certificates)

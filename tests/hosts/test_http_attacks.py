@@ -8,6 +8,7 @@ import json
 import logging
 import math
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def begun() -> Counter[str]:
 
 
 @pytest.fixture
-def flows(begun: Counter[str]) -> Flows:
+async def flows(begun: Counter[str]) -> AsyncIterator[Flows]:
     flows = Flows(MemoryFlowStateStore(), dispatcher=Nowhere())
 
     @flows.flow
@@ -35,7 +36,8 @@ def flows(begun: Counter[str]) -> Flows:
         begun[run.id] += 1
         return await run.step("wait", asyncio.sleep, 0.05, input)
 
-    return flows
+    yield flows
+    await flows.close()
 
 
 class Nowhere:

@@ -179,6 +179,7 @@ async def test_a_state_that_never_rests_is_always_shown_once(
 ) -> None:
     """It is while a writer moves it as fast as it can, on an emulator with time to show what it has stored."""
     monkeypatch.setattr(read_time, "_EMULATOR_SETTLES", 0.1)
+    monkeypatch.setattr(read_time, "_EMULATOR_SETTLES_AT_MOST", 2.0)
     await moves.begin(0)
     resting = asyncio.Event()
 

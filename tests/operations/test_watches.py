@@ -25,6 +25,7 @@ from firestore_flowstate.testing.conformance import WatchTests
 from firestore_flowstate.testing.conformance.states import started
 from firestore_flowstate.testing.conformance.watching import close, soon
 from tests.rpc.tcp_proxy import TcpProxy
+from tests.support.ports import Port
 
 PARTS = 1_500_000  # characters, of which a document cannot hold so many
 WHOLE = 300_000  # characters, which a document can hold
@@ -114,7 +115,8 @@ async def test_a_large_state_after_a_cut_connection(
 
 async def test_a_large_state_after_a_kill(name: str) -> None:
     """A server that comes back has lost it. One that is stored then is seen whole, and what comes after it too."""
-    emulator = await asyncio.to_thread(start_emulator, attach=False)
+    port = Port()
+    emulator = await asyncio.to_thread(start_emulator, port=port.number, attach=False)
     try:
         settings = form(FlowStateSettings(emulator_host=emulator.host, project="demo-watches"), name)
         async with FirestoreFlowStateStore(settings) as store:
@@ -123,7 +125,7 @@ async def test_a_large_state_after_a_kill(name: str) -> None:
             seen = [await soon(watch)]
             shown = [len(await soon(pages))]
             await asyncio.to_thread(emulator.kill)
-            emulator = await asyncio.to_thread(start_emulator, port=emulator.port, attach=False)
+            emulator = await asyncio.to_thread(start_emulator, port=port.number, attach=False)
             seen.append(await soon(watch))
             shown.append(len(await soon(pages)))
             after = large(name, "after")
@@ -136,6 +138,7 @@ async def test_a_large_state_after_a_kill(name: str) -> None:
                 await close(each)
     finally:
         await asyncio.to_thread(emulator.stop)
+        port.close()
 
     assert exactly([large(name, "before"), None, after]) == exactly(seen)
     assert [1, 0, 1] == shown

@@ -131,6 +131,7 @@ async def test_a_reader_finds_a_page_by_a_word(site: dict[Path, Page]) -> None:
         page = await browser.new_page()
         await page.goto((SITE / "index.html").as_uri())
         await page.keyboard.press("Control+k")
+        await page.wait_for_function("document.activeElement.shadowRoot?.activeElement?.tagName === 'INPUT'")
         await page.keyboard.type("idempotency")
         await page.get_by_text("Call a payment service once", exact=True).click(timeout=20_000)
         await page.wait_for_url("**/recipes.html**")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -105,8 +104,10 @@ def test_the_quick_bound_is_never_below_the_size(kind: str, count: int) -> None:
     assert size_at_most("flows/id", write.update) >= document_size("flows/id", write.update.fields)
 
 
-async def test_a_native_state_of_a_byte_too_many_is_never_sent(native_settings: FlowStateSettings) -> None:
-    """It fails within milliseconds, naming the largest value, its size and the limit. Nothing is changed."""
+async def test_a_native_state_of_a_byte_too_many_is_never_sent(
+    native_settings: FlowStateSettings, sent: list[str]
+) -> None:
+    """It fails at once, naming the largest value, its size and the limit. Nothing is changed."""
     async with FirestoreFlowStateStore(native_settings) as store:
         state = FlowState.start(name="n", flow_id="flow")
         state.cache = {
@@ -123,16 +124,15 @@ async def test_a_native_state_of_a_byte_too_many_is_never_sent(native_settings: 
         await store.save("flow", state)
 
         state.cache["more"] = CacheEntry(value="x" * (rest + 1))
-        began = time.perf_counter()
+        sent.clear()
         with pytest.raises(FlowStateTooLargeError) as error:
             await store.save("flow", state)
-        took = time.perf_counter() - began
 
         assert error.value.size == MAX_DOCUMENT_BYTES + 1
         assert error.value.limit == MAX_DOCUMENT_BYTES
         assert error.value.path == 'cache["more"]'
         assert error.value.flow_id == "flow"
-        assert took < 1.0  # it takes milliseconds, and a busy machine up to 1 s. A request would take its deadline
+        assert [] == sent
         loaded = await store.load("flow")
         assert loaded is not None
         assert len(loaded.cache["more"].value) == rest

@@ -117,12 +117,13 @@ async def test_what_does_not_pass_is_an_error(tasks: CloudTasks, server: CloudTa
 
 async def test_a_queue_that_hangs(tasks: CloudTasks, server: CloudTasksServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked again for a while. However many dispatch at once, none waits for others first."""
-    monkeypatch.setattr("firestore_flowstate.flows.cloud_tasks.CALL_SECONDS", 0.3)
-    monkeypatch.setattr("firestore_flowstate.flows.cloud_tasks.RETRY_SECONDS", 1.0)
-    server.faults.hangs = True
-    dispatches = [asyncio.ensure_future(tasks.dispatch(f"run-{number}", wake="1-0")) for number in range(40)]
-    done, pending = await asyncio.wait(dispatches, timeout=20)
-    server.faults.hangs = False
+    with monkeypatch.context() as impatient:
+        impatient.setattr("firestore_flowstate.flows.cloud_tasks.CALL_SECONDS", 0.3)
+        impatient.setattr("firestore_flowstate.flows.cloud_tasks.RETRY_SECONDS", 1.0)
+        server.faults.hangs = True
+        dispatches = [asyncio.ensure_future(tasks.dispatch(f"run-{number}", wake="1-0")) for number in range(40)]
+        done, pending = await asyncio.wait(dispatches, timeout=20)
+        server.faults.hangs = False
     errors = [dispatch.exception() for dispatch in done]
     await tasks.dispatch("run-0", wake="1-0")
 
@@ -305,7 +306,7 @@ def shop(flows: Flows, begun: Counter[str]) -> None:
         first = await run.step("first", once, "first")
         second = await run.options(retry=Retry(3, first=0.01, jitter=False)).step("failing", failing)
         answer = await run.interrupt("approve", bool)
-        await run.sleep("nap", 5.4)
+        await run.sleep("nap", 7.0)
         both = await asyncio.gather(run.step("left", once, "left"), run.step("right", once, "right"))
         return [first, second, answer, *both]
 

@@ -237,12 +237,13 @@ class TestProduction:
         self, tasks: FirebaseTasks, created: list[Any], hanging: Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is asked again for a while, which is not the 240 s of firebase_admin. None waits for others first."""
-        monkeypatch.setattr("firestore_flowstate.flows.dispatch.session.CALL_SECONDS", 0.3)
-        monkeypatch.setattr("firestore_flowstate.flows.firebase.RETRY_SECONDS", 1.0)
-        hanging.clear()
-        dispatches = [asyncio.ensure_future(tasks.dispatch(f"run-{number}", wake="1-0")) for number in range(40)]
-        done, pending = await asyncio.wait(dispatches, timeout=20)
-        hanging.set()
+        with monkeypatch.context() as impatient:
+            impatient.setattr("firestore_flowstate.flows.dispatch.session.CALL_SECONDS", 0.3)
+            impatient.setattr("firestore_flowstate.flows.firebase.RETRY_SECONDS", 1.0)
+            hanging.clear()
+            dispatches = [asyncio.ensure_future(tasks.dispatch(f"run-{number}", wake="1-0")) for number in range(40)]
+            done, pending = await asyncio.wait(dispatches, timeout=20)
+            hanging.set()
         errors = [dispatch.exception() for dispatch in done]
         await tasks.dispatch("another", wake="1-0")
 

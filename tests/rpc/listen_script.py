@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -34,6 +35,16 @@ class Script:
                 yield response.SerializeToString()
             if len(self.requests) == len(self.says) and self.then is not None:
                 context.abort(grpc.StatusCode[self.then], "said so")
+
+
+def when(event: threading.Event, say: Callable[[Any], Iterable[Any]]) -> Callable[[Any], Iterable[Any]]:
+    """Say it when the event is set, so that a watcher sees what was said before: of two states it sees the last."""
+
+    def say_then(request: Any) -> Iterable[Any]:
+        event.wait(20)
+        return say(request)
+
+    return say_then
 
 
 def change(kind: str, *ids: int, token: bytes = b"", code: int = 0) -> Any:

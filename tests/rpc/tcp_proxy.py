@@ -118,6 +118,9 @@ class TcpProxy:
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs.append((near, far))
+            if listener.fileno() == -1:  # `refuse` came meanwhile, and has not seen this pair
+                self.cut()
+                return
             threading.Thread(target=self._pass_requests, args=(near, far), daemon=True).start()
             threading.Thread(target=self._pass_replies, args=(far, near), daemon=True).start()
 
@@ -125,16 +128,16 @@ class TcpProxy:
         for chunk in _chunks(near):
             time.sleep(self._delay)
             self._requests_pass.wait()
-            if self._on_request is not None:
-                self._on_request(chunk)
+            if (hook := self._on_request) is not None:
+                hook(chunk)
             if not _send(far, chunk):
                 break
         _end(far)
 
     def _pass_replies(self, far: socket.socket, near: socket.socket) -> None:
         for chunk in _chunks(far):
-            if self._on_reply is not None:
-                self._on_reply(chunk)
+            if (hook := self._on_reply) is not None:
+                hook(chunk)
             time.sleep(self._delay)
             self._replies_pass.wait()
             if not self._swallow and not _send(near, chunk):

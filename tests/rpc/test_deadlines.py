@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -19,9 +21,11 @@ from firestore_flowstate.errors import DeadlineError, StoreUnavailableError
 from firestore_flowstate.settings import FlowStateSettings
 from tests.rpc.scripted_server import ScriptedServer, reply, status
 from tests.rpc.tcp_proxy import TcpProxy
+from tests.support.ports import Port
+from tests.support.timing import least_seconds
 
 SECONDS = 1.0  # the timeout of each call
-BUSY = 0.4  # seconds that a busy machine may keep a task waiting
+IN_TIME = 1.1 * SECONDS + 0.4  # seconds, of which 0.4 are those that a busy machine may keep a task waiting
 Method = Callable[[Connection, Deadline, str], Awaitable[Any]]
 
 
@@ -74,12 +78,16 @@ async def test_server_down(ready: Connection, proxy: TcpProxy, method: Method) -
     documents = await ready.documents(Deadline.after(SECONDS))
     proxy.refuse()
 
-    started = time.monotonic()
-    with pytest.raises((DeadlineError, Ambiguous)) as error:
-        await method(ready, Deadline.after(SECONDS), documents)
-    assert time.monotonic() - started < 1.1 * SECONDS + BUSY
-    if method is not _commit:  # a commit on a connection that breaks may have been applied
-        assert "attempts ended in UNAVAILABLE" in str(error.value)
+    async def measured() -> float:
+        started = time.monotonic()
+        with pytest.raises((DeadlineError, Ambiguous)) as error:
+            await method(ready, Deadline.after(SECONDS), documents)
+        took = time.monotonic() - started
+        if method is not _commit:  # a commit on a connection that breaks may have been applied
+            assert re.search("attempts? ended in UNAVAILABLE", str(error.value))
+        return took
+
+    assert await least_seconds(measured, enough=IN_TIME) < IN_TIME
 
 
 async def test_server_down_from_the_start(proxy: TcpProxy) -> None:
@@ -88,12 +96,16 @@ async def test_server_down_from_the_start(proxy: TcpProxy) -> None:
     connection = Connection(FlowStateSettings(emulator_host=proxy.host))
     documents = await connection.documents(Deadline.after(20))
 
-    started = time.monotonic()
-    with pytest.raises(DeadlineError) as error:
-        await _commit(connection, Deadline.after(SECONDS), documents)
-    assert time.monotonic() - started < 1.1 * SECONDS + BUSY
-    assert not error.value.outcome_unknown
-    assert "a" == error.value.flow_id
+    async def measured() -> float:
+        started = time.monotonic()
+        with pytest.raises(DeadlineError) as error:
+            await _commit(connection, Deadline.after(SECONDS), documents)
+        took = time.monotonic() - started
+        assert not error.value.outcome_unknown
+        assert "a" == error.value.flow_id
+        return took
+
+    assert await least_seconds(measured, enough=IN_TIME) < IN_TIME
     await connection.close()
 
 
@@ -103,10 +115,13 @@ async def test_server_hung(ready: Connection, proxy: TcpProxy, method: Method) -
     documents = await ready.documents(Deadline.after(SECONDS))
     proxy.hold()
 
-    started = time.monotonic()
-    with pytest.raises((StoreUnavailableError, Ambiguous)):
-        await method(ready, Deadline.after(SECONDS), documents)
-    assert time.monotonic() - started < 1.1 * SECONDS + BUSY
+    async def measured() -> float:
+        started = time.monotonic()
+        with pytest.raises((StoreUnavailableError, Ambiguous)):
+            await method(ready, Deadline.after(SECONDS), documents)
+        return time.monotonic() - started
+
+    assert await least_seconds(measured, enough=IN_TIME) < IN_TIME
     proxy.let_pass()
 
 
@@ -114,11 +129,11 @@ async def test_a_swallowed_reply_leaves_time_to_ask(ready: Connection, proxy: Tc
     """A commit whose reply never comes is Ambiguous while a good part of the deadline is left."""
     documents = await ready.documents(Deadline.after(SECONDS))
     proxy.hold_replies()
-    deadline = Deadline.after(2.0)
+    deadline = Deadline.after(4.0)
 
     with pytest.raises(Ambiguous):
         await _commit(ready, deadline, documents)
-    assert 0.1 < deadline.remaining() < 1.2
+    assert 0.1 < deadline.remaining() < 2.0
     proxy.let_pass()
 
 
@@ -161,20 +176,22 @@ async def test_reads_survive_cuts(ready: Connection, proxy: TcpProxy) -> None:
 async def test_the_same_connection_outlives_a_restart_of_the_server() -> None:
     """After the server was killed and has come back, the next call succeeds without a new connection object."""
     deadline = Deadline.after(60)
-    emulator = await asyncio.to_thread(start_emulator, attach=False)
-    connection = Connection(FlowStateSettings(emulator_host=emulator.host))
-    documents = await connection.documents(deadline)
-    assert await _get(connection, deadline, documents) is None
+    with Port() as port, ExitStack() as stack:
+        emulator = await asyncio.to_thread(start_emulator, port=port.number, attach=False)
+        stack.callback(emulator.stop)
+        connection = Connection(FlowStateSettings(emulator_host=emulator.host))
+        documents = await connection.documents(deadline)
+        assert await _get(connection, deadline, documents) is None
 
-    emulator.kill()
-    with pytest.raises(DeadlineError):
-        await _get(connection, Deadline.after(3.0), documents)
-    again = await asyncio.to_thread(start_emulator, port=emulator.port, attach=False)
-    back = time.monotonic()
-    assert await _get(connection, deadline, documents) is None
-    assert time.monotonic() - back < 10  # grpc alone would wait for up to two minutes
-    await connection.close()
-    again.stop()
+        emulator.kill()
+        with pytest.raises(DeadlineError):
+            await _get(connection, Deadline.after(3.0), documents)
+        again = await asyncio.to_thread(start_emulator, port=port.number, attach=False)
+        stack.callback(again.stop)
+        back = time.monotonic()
+        assert await _get(connection, deadline, documents) is None
+        assert time.monotonic() - back < 10  # grpc alone would wait for up to two minutes
+        await connection.close()
 
 
 async def test_a_deadline_that_has_passed(server: ScriptedServer, to_server: Connection) -> None:
@@ -194,13 +211,17 @@ async def test_attempts_get_a_share_of_the_deadline(server: ScriptedServer, to_s
     from firestore_flowstate._rpc import messages
 
     server.answer(reply(messages.Document()))
-    for seconds in (10.0, 1.0, 0.4):
-        await _get(to_server, Deadline.after(seconds), documents)
+    await _get(to_server, Deadline.after(100.0), documents)
+    await _get(to_server, Deadline.after(10.0), documents)
+    long, short = (call.seconds for call in server.calls)
+    for _ in range(5):  # calls that a busy machine gives the time to arrive with most of it
+        with suppress(DeadlineError):
+            await _get(to_server, Deadline.after(0.4), documents)
+    shortest = max(call.seconds for call in server.calls[2:])
 
-    long, short, shortest = (call.seconds for call in server.calls)
-    assert 5.0 < long < 6.1
-    assert 0.3 < short < 0.61
-    assert 0.1 < shortest < 0.41
+    assert 50.0 < long < 60.1
+    assert 3.0 < short < 6.1
+    assert 0.24 < shortest < 0.41
 
 
 async def test_pauses_double_from_25_ms_to_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,14 +54,14 @@ async def inside():
         await silent.load("k", timeout=1.5)
     except DeadlineError:
         took = seconds() - began
-        assert 0.3 < took < 4, took  # of real time
+        assert 0.3 < took < 10, took  # of real time
     silent = FirestoreFlowStateStore(settings(timeout=1.0, emulator_host="127.0.0.1:%s" % server.getsockname()[1]))
     began = seconds()
     try:
         await anext(silent.watch("k"))
     except DeadlineError:
         took = seconds() - began
-        assert 0.3 < took < 4, took
+        assert 0.3 < took < 10, took
     await silent.close()
 
 async def following():

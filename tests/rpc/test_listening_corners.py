@@ -144,9 +144,14 @@ async def test_a_server_that_answers_and_fails_is_not_a_busy_loop(
     end = Deadline.after(1.5)
     while end.remaining() > 0:
         await watching.next(seconds=end.remaining(), deadline=None)
+    by_then = len(asked)
+    end = Deadline.after(20)
+    while len(asked) < 3 and end.remaining() > 0:  # a busy machine may take longer for the third
+        await watching.next(seconds=0.1, deadline=None)
     watching.end()
 
-    assert 3 <= len(asked) <= 9
+    assert 3 <= len(asked)
+    assert by_then <= 9
 
 
 @pytest.mark.parametrize("bound", [True, False])
@@ -282,18 +287,18 @@ WATCHES: dict[str, Callable[[FirestoreFlowStateStore], Any]] = {
 async def test_if_nothing_listens(proxy: TcpProxy, watch: Callable[..., Any], bound: bool) -> None:
     """The error comes within the usual deadline, in the usual words. The cause of its cause is what grpc said."""
     proxy.refuse()
-    store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=proxy.host, project="demo-none", timeout=1.0))
+    store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=proxy.host, project="demo-none", timeout=3.0))
     if bound:
         await store.__aenter__()
     began = asyncio.get_running_loop().time()
-    with pytest.raises(DeadlineError, match=r"Listen on projects/demo-none/.* within 1 s: .* UNAVAILABLE: ") as error:
+    with pytest.raises(DeadlineError, match=r"Listen on projects/demo-none/.* within 3 s: .* UNAVAILABLE: ") as error:
         await soon(watch(store))
     took = asyncio.get_running_loop().time() - began
     await store.close()
 
     assert isinstance(error.value.__cause__, CallFailed)
     assert isinstance(error.value.__cause__.__cause__, grpc.aio.AioRpcError)
-    assert 0.9 < took < 3
+    assert 2.9 < took < 8  # on a busy machine
 
 
 async def test_if_nobody_says_anything(server: ScriptedServer) -> None:

@@ -209,7 +209,7 @@ async def test_tokens_that_never_come(
     monkeypatch.setattr("google.auth.default", lambda **_: (token, None))
 
     with pytest.raises(DeadlineError, match="connection refused") as error:
-        await commit(connection, 0.5)
+        await commit(connection, 3)
     assert not error.value.outcome_unknown
     assert [] == production.calls
 

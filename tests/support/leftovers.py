@@ -15,7 +15,7 @@ from typing import Final
 
 MARK: Final = "TESTED_BY"  # in the environment of each process that tests start: the id of the process that tests
 _TEST: Final = "PYTEST_CURRENT_TEST"
-_STARTS_IN: Final = 1.0  # seconds, within which a process has its environment; one that is given none never has
+_STARTS_IN: Final = 5.0  # seconds, within which a process has its environment; one that is given none never has
 _THREADS: Final = "firestore-flowstate"  # the names of the threads that stores start begin so
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -50,11 +51,13 @@ class Meter(Relay):
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
         self.bill = Bill()
+        self._adding = threading.Lock()
         self.sent: list[tuple[int, int]] = []
 
     def take(self) -> Bill:
         """Return the bill so far, and begin another."""
-        bill, self.bill = self.bill, Bill()
+        with self._adding:
+            bill, self.bill = self.bill, Bill()
         self.sent = []
         return bill
 
@@ -93,7 +96,7 @@ class Meter(Relay):
                 for id in told.target_ids:
                     targets[id].now.clear()
             elif told.target_change_type == _NO_CHANGE and not told.target_ids:  # all is of one moment
-                self._add(reads=sum(self._reads_of(view) for view in targets.values()))
+                self._add(reads=sum(self._reads_of(view) for view in list(targets.values())))
             yield message
 
     def _reads_of(self, view: _View) -> int:
@@ -145,7 +148,8 @@ class Meter(Relay):
             assert method == "GetDocument", method
 
     def _add(self, *, reads: int = 0, writes: int = 0, deletes: int = 0) -> None:
-        self.bill = Bill(self.bill.reads + reads, self.bill.writes + writes, self.bill.deletes + deletes)
+        with self._adding:  # calls are handled by many threads
+            self.bill = Bill(self.bill.reads + reads, self.bill.writes + writes, self.bill.deletes + deletes)
 
 
 class _View:

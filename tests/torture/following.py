@@ -14,7 +14,7 @@ from .asking import Asker
 from .history import now
 from .wrong import WrongError
 
-_PATIENCE: Final = 20.0  # seconds in which a stream that was broken must be there again
+_PATIENCE: Final = 60.0  # seconds in which a stream that was broken must be there again: a store may ask after 32 s
 _AGAIN: Final = 0.2  # seconds until a watch that failed is begun again
 _PAGE: Final = FlowStateQuery(limit=3)
 

@@ -56,8 +56,8 @@ async def test_a_short_torture() -> None:
     assert report.yields > 50
 
 
-async def work(store: FirestoreFlowStateStore) -> Verdict:
-    """Let some actors work with the store, without any other trouble, and judge it."""
+async def work(store: FirestoreFlowStateStore, *, patience: float) -> Verdict:
+    """Let some actors work with the store, without any other trouble, and judge it. See `Follower.catch_up`."""
     history, plan = History(), Plan(seed=1, operations_a_round=OPERATIONS)
     site = Site(settings=store.settings, ids=["a", "b", "c", "d", "e"], standing=2)
     async with store, FirestoreFlowStateStore(store.settings) as honest:
@@ -69,7 +69,7 @@ async def work(store: FirestoreFlowStateStore) -> Verdict:
         following = asyncio.ensure_future(follower.follow())
         await asyncio.gather(*(actor.work(todo) for actor, todo in zip(actors, operations, strict=True)))
         try:
-            await follower.catch_up(direct, patience=5)
+            await follower.catch_up(direct, patience=patience)
             await examine(direct)
         except WrongError as error:
             history.wrong.append(str(error))
@@ -99,7 +99,7 @@ async def test_planted_faults_are_noticed(
     flow_state_settings: FlowStateSettings, store: type[planted.Planted], noticed: str
 ) -> None:
     """A store that loses, halves, repeats, leaves out, or says what is not so, does not pass."""
-    verdict = await work(store(flow_state_settings))
+    verdict = await work(store(flow_state_settings), patience=5)
 
     assert noticed in "\n".join(verdict.wrong)
 
@@ -109,7 +109,7 @@ async def test_no_fault_is_noticed_if_there_is_none(
     flow_state_settings: FlowStateSettings, store: type[planted.Planted]
 ) -> None:
     """A store that keeps its promises passes, also one that does not know the outcome of some writes."""
-    verdict = await work(store(flow_state_settings))
+    verdict = await work(store(flow_state_settings), patience=60)
 
     assert [] == verdict.wrong
     assert [] == verdict.late

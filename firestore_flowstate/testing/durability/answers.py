@@ -12,7 +12,7 @@ from ...flows import NotWaitingError
 from ...store import VersionedFlowStateStore
 from ..conformance.suite import Suite
 from .contests import _lost
-from .host import Host, begins, finish, is_final, is_suspended, stored, until, writes
+from .host import PATIENCE_SECONDS, Host, begins, finish, is_final, is_suspended, stored, until, writes
 from .invariants import violations
 from .journal import Event, Journal
 from .samples import asking, asking_together, impatient, parental
@@ -31,7 +31,7 @@ def _answering(host: Host, id: str, *answers: tuple[str, object]) -> Callable[[]
 
 
 async def _result(host: Host, id: str) -> object:
-    return await host.flows.result(id, timeout=5)
+    return await host.flows.result(id, timeout=PATIENCE_SECONDS)
 
 
 class AnswerTests(Suite):
@@ -195,7 +195,7 @@ class AnswerTests(Suite):
         assert 2 == len(woken)
         assert 1 == len(set(woken))
         await finish(host, "x")
-        await host.flows.result("x", timeout=5)
+        await host.flows.result("x", timeout=PATIENCE_SECONDS)
         assert [] == violations(journal.events())
 
     @pytest.mark.asyncio

@@ -14,7 +14,7 @@ from ...flows import FlowCancelledError, FlowFailedError, Run, StepFailedError
 from ...flows.record import ended_of
 from ...store import VersionedFlowStateStore
 from ..conformance.suite import Suite
-from .host import Host, begins, begun, finish, stored, writes
+from .host import PATIENCE_SECONDS, Host, begins, begun, finish, stored, writes
 from .invariants import violations
 from .journal import Journal
 from .samples import failing, family, late, mapped, once, sequential, sleepy
@@ -47,8 +47,14 @@ class EndingTests(Suite):
         async def refuse() -> None:
             raise FlowStateEncodeError("Cannot store this.", path=f"cache[{json.dumps('square-1')}].value")
 
+        both, arrived = asyncio.Event(), list[str]()
+
         async def together(key: str) -> None:
-            await asyncio.sleep(0.002)  # seconds, so that the steps end in one pass and are committed together
+            """Let the first two steps end in one pass of the loop, so that they are committed together."""
+            arrived.append(key)
+            if len(arrived) == 2:
+                both.set()
+            await both.wait()
 
         host.store.in_step = together
         host.at_write(writes("square-1"), refuse, after=False)
@@ -59,7 +65,7 @@ class EndingTests(Suite):
         begun_keys = {event["key"] for event in journal.events() if event["what"] == "end"}
         assert begun_keys - {"square-1"} == set(state.cache)
         with pytest.raises(FlowFailedError, match="'square-1'"):
-            await host.flows.result("x", timeout=5)
+            await host.flows.result("x", timeout=PATIENCE_SECONDS)
         assert [] == violations(journal.events())
 
     @pytest.mark.asyncio
@@ -85,7 +91,7 @@ class EndingTests(Suite):
         assert "failed" == await host.drive("x")
         assert ["read"] == list((await stored(host, "x")).cache)
         with pytest.raises(FlowFailedError, match=r"FileNotFoundError: \\udcffx"):
-            await host.flows.result("x", timeout=5)
+            await host.flows.result("x", timeout=PATIENCE_SECONDS)
 
     @pytest.mark.asyncio
     async def test_a_cancelled_run_begins_no_further_step(self, store: VersionedFlowStateStore) -> None:
@@ -108,7 +114,7 @@ class EndingTests(Suite):
         assert "cancelled" == await drive
         assert ["add-to-0", "add-to-1"] == sorted((await stored(host, "x")).cache)
         with pytest.raises(FlowCancelledError, match="no longer needed"):
-            await other.flows.result("x", timeout=5)
+            await other.flows.result("x", timeout=PATIENCE_SECONDS)
         assert [] == begins(journal, "add-to-2")
         assert [] == violations(journal.events())
 
@@ -205,7 +211,7 @@ class EndingTests(Suite):
         await host.flows.retry("x", from_step="add-to-1")
         await finish(host, "x")
 
-        assert 6 == await host.flows.result("x", timeout=5)
+        assert 6 == await host.flows.result("x", timeout=PATIENCE_SECONDS)
         assert [1, 2, 2, 1] == [len(begins(journal, f"add-to-{number}")) for number in range(4)]
         assert [] == violations(journal.events())
 
@@ -227,5 +233,5 @@ class EndingTests(Suite):
         drive.cancel()
         await asyncio.gather(drive, return_exceptions=True)
 
-        assert ["done", "interrupted", "done"] == await other.flows.result("x", timeout=5)
+        assert ["done", "interrupted", "done"] == await other.flows.result("x", timeout=PATIENCE_SECONDS)
         assert [] == violations(journal.events())

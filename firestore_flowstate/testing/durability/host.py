@@ -20,7 +20,7 @@ from .watched_store import WatchedStore
 LEASE_SECONDS: Final = 60.0  # the default of `Flows`
 PAST_THE_LEASE: Final = 2 * LEASE_SECONDS
 """Seconds after which others may claim a run that was claimed once: more than the lease and the grace together."""
-_PATIENCE_SECONDS: Final = 30.0
+PATIENCE_SECONDS: Final = 30.0
 """How long a test waits for something that must come."""
 
 
@@ -135,12 +135,12 @@ async def until(condition: Callable[[], object | Awaitable[object]]) -> None:
     Raises:
         AssertionError: It does not hold within 30 s.
     """
-    deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     while True:
         found = condition()
         if await found if isinstance(found, Awaitable) else found:
             return
-        assert asyncio.get_running_loop().time() < deadline, f"the condition does not hold after {_PATIENCE_SECONDS} s"
+        assert asyncio.get_running_loop().time() < deadline, f"the condition does not hold after {PATIENCE_SECONDS} s"
         await asyncio.sleep(0.001)
 
 
