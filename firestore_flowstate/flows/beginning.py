@@ -25,7 +25,7 @@ async def may_begin(drive: Drive, key: str, *, is_step: bool = True) -> None:
         await drive.announcement.announce(key)
     while True:
         if not drive.may_go_on:
-            _withdraw_intent(drive, key)
+            withdraw_intent(drive, key)
             await drive.park(key)
         if drive.checkpoint.has_results:
             await drive.checkpoint.flush()
@@ -41,7 +41,7 @@ def begin_intent(drive: Drive, key: str) -> None:
     drive.checkpoint.note_record(needed=True)
 
 
-def _withdraw_intent(drive: Drive, key: str) -> None:
+def withdraw_intent(drive: Drive, key: str) -> None:
     """Take back the intent to begin a step that will not begin, so that another drive may begin it."""
     if key in drive.image.record.intents:
         drive.image.record.intents.remove(key)

@@ -206,6 +206,15 @@ class Drive:
         inside = f"{key}/"
         return any(open_key == key or open_key.startswith(inside) for open_key in self.waits.open)
 
+    def rests(self, key: str) -> bool:
+        """Return whether the step waits: itself, or inside of it something waits, is queued, or may not begin."""
+        inside = f"{key}/"
+        return (
+            self.is_parked(key)
+            or any(stopped.startswith(inside) for stopped in self._stopped)
+            or any(flight.is_queued and flight.key.startswith(inside) for flight in self.flights.values())
+        )
+
     def begin_flight(self, key: str) -> InFlight:
         """Note that a step is in flight: it has no result yet."""
         flight = self.flights[key] = InFlight(key)
@@ -234,14 +243,15 @@ class Drive:
         """Return the keys of what has begun and is to end before the drive does.
 
         These are the steps whose functions run, and the children that are being created. A step that cannot end is
-        left out: one that has a wait inside, or an operation inside that may not begin any more.
+        left out: one that rests, or has a step inside that pauses before an attempt which may not begin any more.
         """
         steps = [flight.key for flight in self.flights.values() if flight.is_executing and self._may_end(flight.key)]
         return [*steps, *(self._busy - self._stopped)]
 
     def _may_end(self, key: str) -> bool:
         inside = f"{key}/"
-        return not self.is_parked(key) and not any(stopped.startswith(inside) for stopped in self._stopped)
+        pauses = any(flight.is_pausing and flight.key.startswith(inside) for flight in self.flights.values())
+        return not pauses and not self.rests(key)
 
     @contextmanager
     def busy(self, key: str) -> Iterator[None]:
@@ -265,13 +275,14 @@ class Drive:
         self._parked.add(future)
         if key is not None:
             self._stopped.add(key)
-            self.moved()
+            self.waits.changed()  # for timeouts of steps around this one, which do not count meanwhile
         try:
             await future
         finally:
             self._parked.discard(future)
             if key is not None:
                 self._stopped.discard(key)
+                self.waits.changed()
 
     async def park_for_ever(self) -> None:
         """Wait, also when the drive is closed."""

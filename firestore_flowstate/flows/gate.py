@@ -26,7 +26,7 @@ _STRAIGHT_ON: Final = 64
 
 @dataclass
 class _Turn:
-    future: asyncio.Future[None]
+    futures: list[asyncio.Future[None]]  # of all who ask for the result
     spaced: bool
 
 
@@ -104,19 +104,23 @@ class Gate:
             self._take(n)
             return
         self.touch()
-        turn = self._turns[n] = _Turn(self._loop.create_future(), spaced)
+        turn, future = self._turns.setdefault(n, _Turn([], spaced)), self._loop.create_future()
+        turn.futures.append(future)
         self._pass_on()
         try:
-            await turn.future
+            await future
         finally:
-            self._turns.pop(n, None)
-            self._held.discard(n)
+            turn.futures.remove(future)
+            if not turn.futures and self._turns.get(n) is turn:
+                del self._turns[n]
+                self._held.discard(n)
             self._pass_on()
 
     def close(self) -> None:
         """Cancel all that wait."""
-        for turn in list(self._turns.values()):
-            turn.future.cancel()
+        for turn in self._turns.values():
+            for future in turn.futures:
+                future.cancel()
 
     def _is_next(self, n: int) -> bool:
         """Return whether the result need not wait: there is one task, and the result is the first that is expected."""
@@ -166,8 +170,9 @@ class Gate:
         self._take(n)
         if not turn.spaced:
             self._passes = PASSES
-        if not turn.future.done():
-            turn.future.set_result(None)
+        for future in turn.futures:
+            if not future.done():
+                future.set_result(None)
 
     def _step_over(self, n: int) -> None:
         """Pass over a result that nobody asks for, if the loop is idle; else look again when it may be."""

@@ -126,6 +126,7 @@ class Run:
         Args:
             retry: How often and when a step is tried again; None: as `Flows(retry=...)` says.
             timeout: How long each attempt may take, as a timedelta or in seconds; on `map` each attempt of each item.
+                A function that is not async goes on in its thread when its time is over.
                 An attempt that takes longer has failed, by a TimeoutError. The time that it spends in a wait inside of
                 the step does not count.
             at_most_once: Whether the step must never begin twice. If it was begun, and no result of it is stored, the

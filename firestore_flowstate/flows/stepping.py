@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from firestore_flowstate import CacheEntry, FlowStateEncodeError, Unset
 
-from .beginning import begin_intent, may_begin
+from .beginning import begin_intent, may_begin, withdraw_intent
 from .calls import Called
 from .carrying import carried
 from .context import HERE, Here, Step
@@ -21,6 +21,7 @@ from .entries import attempts_in_words, error_entry, error_record, failed, messa
 from .json_round_trip import is_async
 from .keys import Scope
 from .step_options import StepOptions
+from .step_threads import Place
 from .waiting import wait_until
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ class InFlight:
         key: The key of the step.
         task: The task that executes it.
         is_executing: Whether its function has begun and not ended.
-        is_queued: Whether its function, which is not async, waits for a thread.
+        is_queued: Whether it waits for a thread, since its function is not async.
         is_pausing: Whether it waits in the process for its next attempt.
-        is_cancelled: Whether the drive has cancelled it, and not the application.
+        is_cancelled: Whether it was cancelled by the drive, or by all who wait for it, so that nothing is recorded.
+        waiting: The futures of those who wait for its result.
     """
 
     key: str
@@ -92,6 +94,7 @@ class InFlight:
     is_queued: bool = False
     is_pausing: bool = False
     is_cancelled: bool = False
+    waiting: list[asyncio.Future[Any]] = field(default_factory=list)
 
     def cancel(self) -> None:
         """Cancel the task that executes the step; nothing is recorded of it."""
@@ -122,16 +125,26 @@ async def _live(drive: Drive, call: StepCall) -> int:
         TypeError: No value can be read as what its function is annotated to return. Nothing is executed.
     """
     drive.engine.values.check_type(call.result_type(drive), f"the result of the step {call.key!r}")
-    flight, outcome = drive.begin_flight(call.key), drive.loop.create_future()
-    flight.task = carried(lambda: _watched(drive, call, flight), [outcome])
-    flight.task.add_done_callback(lambda _: drive.end_flight(flight))
+    flight, outcome = drive.flights.get(call.key), drive.loop.create_future()
+    if flight is not None and flight.is_cancelled and flight.task is not None:
+        await asyncio.wait([flight.task], timeout=_SWALLOWING_SECONDS)
+        flight = None
+    if flight is None:
+        flight = drive.begin_flight(call.key)
+        flight.waiting.append(outcome)
+        flight.task = carried(lambda: _watched(drive, call, flight), flight.waiting)
+        flight.task.add_done_callback(lambda _: drive.end_flight(flight))
+    else:  # an earlier attempt of the step around this one has begun it
+        flight.waiting.append(outcome)
+    assert flight.task is not None  # noqa: S101  # for mypy
     try:
         n: int = await outcome
     except asyncio.CancelledError:
-        if not flight.task.done():
-            flight.cancel()
-        elif not flight.task.cancelled() and flight.task.exception() is None:
-            drive.gate.release(flight.task.result())
+        if all(each.done() for each in flight.waiting):
+            if not flight.task.done():
+                flight.cancel()
+            elif not flight.task.cancelled() and flight.task.exception() is None:
+                drive.gate.release(flight.task.result())
         raise
     return n
 
@@ -153,12 +166,8 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
     while True:
         await _pause(drive, call, flight)
         failed_before = _failed(drive, call.key)
-        if call.options.at_most_once:
-            await may_begin(drive, call.key)
-            begin_intent(drive, call.key)
-        await may_begin(drive, call.key)
         try:
-            form = await _attempt(drive, call, flight, failed_before + 1)
+            form = await _begun(drive, call, flight, failed_before + 1)
         except _UnstorableError as unstorable:
             drive.fail(unstorable.error, call.key)
             raise asyncio.CancelledError from unstorable.error
@@ -169,6 +178,8 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
             if entry is not None:
                 entry = entry.model_copy(update=_about(drive, call, began, failed_before + 1))
         else:
+            if flight.is_cancelled:  # and the function let that pass
+                raise asyncio.CancelledError
             entry = result_entry(form, **_about(drive, call, began, failed_before + 1))
             drive.engine.telemetry.event("step.attempt", name=drive.flow.name, failed=False)
         if entry is not None:
@@ -261,7 +272,50 @@ async def _pause(drive: Drive, call: StepCall, flight: InFlight) -> None:
         drive.checkpoint.note_record(needed=False)
 
 
-async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int) -> Any:
+async def _begun(drive: Drive, call: StepCall, flight: InFlight, number: int) -> Any:
+    """Call the function once, when it may begin and has a thread if it needs one; return its result's JSON form."""
+    place = None if is_async(call.function) else await _place(drive, flight)
+    try:
+        await may_begin(drive, call.key)
+        if call.options.at_most_once:
+            await _intend(drive, call.key)
+        return await _attempt(drive, call, flight, number, place)
+    finally:
+        if place is not None and (count := place.leave()) and not flight.is_cancelled:
+            LOG.warning(
+                "The step %r of the run %r was given up, and its function goes on in its thread, as %d others may: "
+                "a function that is not async cannot be cancelled.",
+                call.key,
+                drive.id,
+                count - 1,
+            )
+
+
+async def _intend(drive: Drive, key: str) -> None:
+    """Return when the intent to begin a step with ``at_most_once`` is stored, and the step may still begin."""
+    begin_intent(drive, key)
+    try:
+        await may_begin(drive, key)
+    except asyncio.CancelledError:
+        if not drive.is_over:
+            withdraw_intent(drive, key)
+        raise
+
+
+async def _place(drive: Drive, flight: InFlight) -> Place:
+    """Return when the step may have a thread. No operation may have begun meanwhile: who asks has to look again."""
+
+    def waits(is_queued: bool) -> None:
+        flight.is_queued = is_queued
+        drive.waits.changed()  # for timeouts of steps around this one, which do not count meanwhile
+
+    place = await drive.engine.pool.place(waits)
+    if not drive.may_go_on:
+        place.leave()  # it is not needed, and others may
+    return place
+
+
+async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int, place: Place | None) -> Any:
     """Call the function once; return its result in its JSON form."""
     key = call.key
     scope = Scope(key, straight=call.is_straight, at_most_once=call.is_once)
@@ -272,36 +326,24 @@ async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int) 
     try:
         with drive.engine.telemetry.step(flow_id=drive.id, key=key, attempt=number):
             here = Here(drive.run, scope, step)
-            value = await _within(drive, call, flight, lambda: _call(call, flight, here, drive))
+            value = await _within(drive, call, lambda: _call(drive, call, here, place))
         try:
             return drive.engine.values.dump(value, call.result_type(drive), f"the result of the step {key!r}")
         except FlowStateEncodeError as error:
             raise _UnstorableError(error) from error
     finally:
-        flight.is_executing = flight.is_queued = False
+        flight.is_executing = False
         scope.is_over = True
+        if drive.closing is not None:
+            drive.moved()  # the drive may have waited for this
 
 
-async def _call(call: StepCall, flight: InFlight, here: Here, drive: Drive) -> Any:
+async def _call(drive: Drive, call: StepCall, here: Here, place: Place | None) -> Any:
     HERE.set(here)
     here.scope.task = asyncio.current_task()
-    if is_async(call.function):
+    if place is None:
         return await call.function(*call.args, **call.kwargs)
-    context, loop = copy_context(), drive.loop
-
-    def queued(is_queued: bool) -> None:
-        flight.is_queued = is_queued
-        drive.waits.changed()  # for the timeout, which does not count meanwhile
-
-    def in_thread() -> Any:
-        if call.options.timeout is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(queued, False)
-        return context.run(_call_synchronous, call)
-
-    if call.options.timeout is not None:
-        queued(True)
-    value = await loop.run_in_executor(drive.engine.pool, in_thread)
+    value = await place.call(drive.engine.pool, partial(copy_context().run, _call_synchronous, call))
     return await value if inspect.isawaitable(value) else value
 
 
@@ -312,10 +354,8 @@ def _call_synchronous(call: StepCall) -> Any:
         raise RuntimeError(f"the function of the step {call.key!r} raised StopIteration") from error
 
 
-async def _within(drive: Drive, call: StepCall, flight: InFlight, attempt: Callable[[], Awaitable[Any]]) -> Any:
-    """Await the attempt in a task of its own for at most the timeout.
-
-    The time that the step spends in a wait, or waits for a thread, does not count.
+async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[Any]]) -> Any:
+    """Await the attempt in a task of its own for at most the timeout. The time in which the step rests does not count.
 
     Raises:
         TimeoutError: The attempt took longer.
@@ -324,7 +364,7 @@ async def _within(drive: Drive, call: StepCall, flight: InFlight, attempt: Calla
     task = carried(attempt, [outcome])
     try:
         if call.options.timeout is not None:
-            await _await_outcome(drive, flight, outcome, call.options.timeout)
+            await _await_outcome(drive, call.key, outcome, call.options.timeout)
         return await outcome
     finally:
         if not task.done():
@@ -333,7 +373,7 @@ async def _within(drive: Drive, call: StepCall, flight: InFlight, attempt: Calla
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
-async def _await_outcome(drive: Drive, flight: InFlight, outcome: asyncio.Future[Any], seconds: float) -> None:
+async def _await_outcome(drive: Drive, key: str, outcome: asyncio.Future[Any], seconds: float) -> None:
     """Return when there is an outcome.
 
     Raises:
@@ -341,7 +381,7 @@ async def _await_outcome(drive: Drive, flight: InFlight, outcome: asyncio.Future
     """
     left = seconds
     while not outcome.done():
-        rests = flight.is_queued or drive.is_parked(flight.key)
+        rests = drive.rests(key)
         change, began = drive.waits.next_change(), drive.loop.time()
         pause = None if rests else left
         await asyncio.wait([outcome, change], timeout=pause, return_when=asyncio.FIRST_COMPLETED)

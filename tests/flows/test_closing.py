@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from firestore_flowstate.flows import FlowFailedError, Flows, Run, budget, closing, current_run, current_step
+from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, budget, closing, current_run, current_step
 from firestore_flowstate.flows.budget import Budget
 from firestore_flowstate.flows.record import record_of
 from firestore_flowstate.flows.signals import Termination
@@ -334,6 +334,84 @@ async def test_a_step_that_ends_within_the_margin_is_recorded(
     assert {"work"} == set((await store.load("x")).cache)
 
 
+async def test_the_margin_does_not_count_as_time_of_a_step(store: CountingStore) -> None:
+    """A step inside may not begin any more. The one around it rests then, and does not fail by its timeout."""
+    flows = Flows(store, dispatcher=NoTasks())
+
+    async def outer() -> str:
+        await asyncio.sleep(1)
+        return await current_run().step("inner", echo, "in")
+
+    @flows.flow
+    async def working(run: Run) -> str:
+        long = asyncio.ensure_future(run.step("long", asyncio.sleep, 4.5))
+        result = await run.options(timeout=3).step("outer", outer)
+        await long
+        return result
+
+    await flows.start(working, id="x")
+
+    assert "handed over" == await flows.drive("x", budget=5.5)
+    assert {"long"} == set((await store.load("x")).cache)
+    assert "done" == await flows.drive("x")
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+async def test_a_step_that_pauses_before_its_next_attempt_is_not_awaited(store: CountingStore, is_inside: bool) -> None:
+    """A process that is to end hands the run over at once: nothing works, also if a step around it is not over."""
+    flows = Flows(store, dispatcher=Nobody())
+    has_failed = asyncio.Event()
+
+    async def flaky() -> None:
+        has_failed.set()
+        raise ConnectionError("not yet")
+
+    async def outer() -> None:
+        await current_run().options(retry=Retry(5, first=25, jitter=False)).step("flaky", flaky)
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        await (run.step("outer", outer) if is_inside else outer())
+
+    await flows.start(working, id="x")
+    drive = asyncio.ensure_future(flows.drive("x"))
+    await has_failed.wait()
+    flows._hand_over()  # what the handler of SIGTERM does
+
+    assert "handed over" == await asyncio.wait_for(drive, 7)  # of the 8 s that a step in flight has
+    await flows.close()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "returned"])
+async def test_a_run_that_ends_does_not_wait_for_a_further_attempt(store: CountingStore, how: str) -> None:
+    """The attempt under way is awaited, and fails. The pause of 25 s after it is not."""
+    flows = Flows(store, dispatcher=Nobody())
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def flaky() -> None:
+        began.set()
+        await go_on.wait()
+        raise ConnectionError("not yet")
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        step = asyncio.ensure_future(run.options(retry=Retry(5, first=25, jitter=False)).step("flaky", flaky))
+        await began.wait()
+        if how == "cancelled":
+            await step
+
+    await flows.start(working, id="x")
+    drive = asyncio.ensure_future(flows.drive("x"))
+    await began.wait()
+    if how == "cancelled":
+        await flows.cancel("x")
+    await asyncio.sleep(0.05)  # in which the drive waits for the step
+    go_on.set()
+
+    assert ("cancelled" if how == "cancelled" else "done") == await asyncio.wait_for(drive, 15)
+    await flows.close()
+
+
 class Queue:
     """A dispatcher that notes what it is asked for."""
 
@@ -439,8 +517,8 @@ async def test_a_run_that_is_claimed_when_the_process_is_told_to_end_is_given_ba
         assert (meanwhile == "an answer") == ("a" in stored.events_triggered)
 
 
-async def test_closing_drops_no_step_that_waits_for_a_thread(store: CountingStore) -> None:
-    """Who awaits the drive has its steps run to their end, and the next call makes threads anew."""
+async def test_closing_begins_no_step_that_waits_for_a_thread(store: CountingStore) -> None:
+    """Steps that have threads run to their end. The others begin in the next drive, which makes threads anew."""
     go_on, calls = threading.Event(), threading.Semaphore(0)
     flows = Flows(store, dispatcher=Nobody())
 
@@ -460,7 +538,7 @@ async def test_closing_drops_no_step_that_waits_for_a_thread(store: CountingStor
     go_on.set()
 
     assert "handed over" == await drive
-    assert [{"value": 1}] * 40 == [{"value": entry.value} for entry in (await store.load("x")).cache.values()]
+    assert [{"value": 1}] * 32 == [{"value": entry.value} for entry in (await store.load("x")).cache.values()]
     assert "done" == await flows.drive("x")
     assert 40 == await flows.run(many, id="y")
     await flows.close()

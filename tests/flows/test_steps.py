@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
@@ -19,7 +20,9 @@ from firestore_flowstate.flows import (
     current_step,
     step_threads,
 )
+from firestore_flowstate.flows.record import record_of
 from tests.flows.counting_store import CountingStore
+from tests.flows.test_waits import blocked
 
 
 class Outline(BaseModel):
@@ -97,9 +100,10 @@ async def test_32_sync_steps_run_at_once(flows: Flows) -> None:
 
     await flows.start(many, id="x")
     await asyncio.to_thread(lambda: [inside.acquire(timeout=60) for _ in range(32)])
-    pool = flows._engine.pool.here()
+    pool = flows._engine.pool
+    [places] = pool._places.values()
 
-    assert (32, 8) == (len(pool._threads), pool._work_queue.qsize())
+    assert (32, 8) == (len(pool.here()._threads), len(places._waiting))
     go_on.set()
     await flows.result("x", timeout=60)
 
@@ -293,3 +297,122 @@ async def test_a_value_without_a_json_form_ends_the_run(flows: Flows) -> None:
     await flows.retry("x")
 
     assert 1 == await flows.result("x", timeout=5)
+
+
+async def test_a_step_in_flight_is_joined_by_the_next_attempt_around_it(flows: Flows, store: CountingStore) -> None:
+    """An attempt of the outer step fails while a step inside goes on. It is not begun again, and has one result."""
+    begun, seen, again = list[int](), list[int](), asyncio.Event()
+
+    async def pick() -> int:
+        begun.append(len(begun) + 1)
+        number = begun[-1]
+        await again.wait()
+        return number
+
+    async def fail() -> None:
+        if current_step().attempt == 1:
+            raise ConnectionError("a passing fault")
+        again.set()
+
+    async def outer() -> int:
+        _, offer = await asyncio.gather(fail(), current_run().step("pick", pick))
+        seen.append(offer)
+        return offer
+
+    @flows.flow
+    async def choosing(run: Run) -> int:
+        return await run.options(retry=Retry(3, first=0)).step("outer", outer)
+
+    assert 1 == await asyncio.wait_for(flows.run(choosing, id="x"), 30)
+    assert ([1], [1]) == (begun, seen)
+    assert 1 == (await store.load("x")).cache["outer/pick"].value
+
+
+async def test_a_step_that_others_wait_for_is_not_cancelled_by_one(flows: Flows) -> None:
+    """An attempt that has failed cancels what it waited for, which the next attempt waits for too by then."""
+    go_on, begun = asyncio.Event(), list[int]()
+    left: list[asyncio.Task[int]] = []
+
+    async def pick() -> int:
+        begun.append(1)
+        await go_on.wait()
+        return 7
+
+    async def outer() -> int:
+        picking = asyncio.ensure_future(current_run().step("pick", pick))
+        left.append(picking)
+        await asyncio.sleep(0.01)
+        if len(left) == 1:
+            raise ConnectionError("a passing fault")
+        left[0].cancel()
+        await asyncio.sleep(0.01)
+        go_on.set()
+        return await picking
+
+    @flows.flow
+    async def choosing(run: Run) -> int:
+        return await run.options(retry=Retry(3, first=0)).step("outer", outer)
+
+    assert 7 == await asyncio.wait_for(flows.run(choosing), 30)
+    assert [1] == begun
+
+
+async def test_nothing_is_recorded_of_a_step_that_was_cancelled(flows: Flows, store: CountingStore) -> None:
+    """Its function lets the cancellation pass by and returns. The next attempt around it begins the step again."""
+    begun: list[int] = []
+
+    async def stubborn() -> int:
+        begun.append(len(begun) + 1)
+        number = begun[-1]
+        if number == 1:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.1)
+        return number
+
+    async def outer() -> int:
+        return await asyncio.wait_for(current_run().step("stubborn", stubborn), 0.05 if not begun else 30)
+
+    @flows.flow
+    async def choosing(run: Run) -> int:
+        return await run.options(retry=Retry(3, first=0)).step("outer", outer)
+
+    assert 2 == await flows.run(choosing, id="x")
+    assert 2 == (await store.load("x")).cache["outer/stubborn"].value
+
+
+async def test_a_step_that_was_cancelled_before_it_began_leaves_no_intent(flows: Flows, store: CountingStore) -> None:
+    """The intent of a step with ``at_most_once`` was being written. A later drive may begin the step."""
+    drives, begun = list[int](), list[int]()
+    charging: asyncio.Task[str] | None = None
+
+    async def charge() -> str:
+        begun.append(len(drives))
+        return "charged"
+
+    async def cancel_meanwhile(update: Callable[[], Awaitable[str]]) -> str:
+        assert charging is not None
+        charging.cancel()
+        await asyncio.sleep(0)
+        return await update()
+
+    @flows.flow
+    async def paying(run: Run) -> str:
+        nonlocal charging
+        drives.append(1)
+        if len(drives) == 1:
+            store.faults[store.updates + 1] = cancel_meanwhile
+        charging = asyncio.ensure_future(run.options(at_most_once=True).step("charge", charge))
+        if len(drives) == 1:
+            await asyncio.wait([charging])
+            await run.interrupt("later")
+        return await charging
+
+    handle = await flows.start(paying, id="x")
+    await blocked(store, "x")
+    assert [] == record_of(await store.load("x")).intents
+    await handle.resume(1)
+
+    assert "charged" == await handle.result(timeout=30)
+    assert [2] == begun
