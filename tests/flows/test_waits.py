@@ -21,10 +21,14 @@ from firestore_flowstate.flows import (
     Flows,
     InvalidPayloadError,
     NotWaitingError,
+    Retry,
     Run,
+    StepFailedError,
     UnknownFlowError,
     WaitTimeoutError,
+    current_run,
 )
+from firestore_flowstate.testing import simulate
 from tests.flows.counting_store import CountingStore, lost_after
 
 
@@ -667,6 +671,46 @@ async def test_a_child_from_before_a_retry_is_not_taken_for_the_new_one(flows: F
     await flows.resume(new, 2)
 
     assert 2 == await handle.result(timeout=5)
+
+
+@pytest.mark.parametrize("waits_for", ["an answer", "a time", "a child", "another attempt"])
+async def test_a_map_awaits_what_waits_though_an_item_has_failed(flows: Flows, waits_for: str) -> None:
+    """Also in a later drive. A further item does not begin, in no drive."""
+    begun: list[str] = []
+
+    @flows.flow
+    async def answering(run: Run) -> str:
+        return await run.interrupt("inside", str)
+
+    async def item(name: str) -> str:
+        run, has_begun = current_run(), name in begun
+        begun.append(name)
+        if name == "fails":
+            raise LookupError("no")
+        if waits_for == "an answer":
+            return await run.interrupt("approve", str)
+        if waits_for == "a time":
+            await run.sleep("embargo", timedelta(days=1))
+        elif waits_for == "a child":
+            return await run.child("kid", answering)
+        elif not has_begun:
+            raise ConnectionError
+        return "yes"
+
+    @flows.flow
+    async def mapping(run: Run) -> str:
+        retry = Retry(2, first=86_400, jitter=False, on=ConnectionError)
+        with pytest.raises(StepFailedError, match="LookupError"):
+            await run.options(retry=retry).map("item", item, ["waits", "fails", "later"], at_once=2)
+        return await run.interrupt("last", str)
+
+    answers = {"item/approve": "yes", "item/kid:inside": "yes", "last": "end"}
+    simulation = await simulate(mapping, answers=answers)
+
+    assert "end" == simulation.result
+    assert {"waits", "fails"} == set(begun)
+    assert "yes" == simulation.state.cache["item"].value
+    assert "item-2" not in simulation.state.cache
 
 
 async def test_an_answer_inside_of_a_recorded_step_is_not_a_surprise(
