@@ -12,6 +12,7 @@ from .calls import Called
 from .context import uuid_in
 from .engine import LOG
 from .entries import error_entry, order_of, result_entry
+from .errors import DispatchError
 from .record import Wait, ended_of, parent_of, record_of
 from .starting import Start, create
 from .waiting import OpenWait, Waits, forbid_at_most_once, may_go_on, result_of
@@ -88,7 +89,8 @@ async def _register(
 ) -> tuple[CacheEntry | None, bool]:
     """Create the child, or find that it is there.
 
-    While the store or the dispatcher cannot be reached this tries again, since an outage is not a result of the child.
+    While the store cannot be reached this tries again, since an outage is not a result of the child. Neither is a queue
+    that does not take the child's task: the child is stored then, and a sweep finds it.
 
     Returns:
         The entry of the child, if it has ended. And whether the child was started under another key, so that its end
@@ -112,6 +114,9 @@ async def _register(
             await create(drive.engine, Start(flow.name, input, id=id, flow=flow, parent=drive.id, key=key))
         except FlowStateExistsError:
             is_there = True
+        except DispatchError as error:
+            LOG.warning("The child %r of the run %r is stored, and waits for a sweep: %s", id, drive.id, error)
+            return None, False
         except Exception as error:
             if isinstance(error, FlowStateError) and not isinstance(error, BackendError):
                 raise  # such as an id or an input that cannot be stored

@@ -260,6 +260,7 @@ class Flows:
             InvalidPayloadError: The input does not fit. Nothing was written.
             FlowStateExistsError: A run of another flow has the id.
             UnknownFlowError: The flow belongs to another `Flows`, or is a name that this process does not know.
+            DispatchError: The queue did not take the task that was to wake the run, which is stored. A sweep finds it.
         """
         return await run(self._engine, prepared(self._engine, flow, input, id=id, here=True))
 
@@ -295,6 +296,7 @@ class Flows:
             NotWaitingError: The run has ended, or the step has its answer or its result, or takes no answer.
             InvalidPayloadError: The answer does not fit, or the stored schema is not one. Nothing was written.
             FlowStateEncodeError: The answer has no JSON form. Nothing was written.
+            DispatchError: The queue did not take the task. The answer is stored, and a sweep finds the run.
         """
         await resume(self._engine, id, payload, step=step, key=key)
 
@@ -315,6 +317,8 @@ class Flows:
 
         Raises:
             FlowStateNotFoundError: There is no such run.
+            DispatchError: The queue did not take the task that was to wake the parent of the run. The run is cancelled,
+                and a sweep wakes the parent and cancels the children.
         """
         await cancel(self._engine, id, reason)
 
@@ -340,6 +344,8 @@ class Flows:
             NotFailedError: The run neither failed nor was cancelled.
             ValueError: The run has no result of `from_step`, or it is empty.
             TypeError: `from_step` is not text.
+            DispatchError: The queue did not take the task of the run, or of a child that is retried before it. A sweep
+                finds what is due. Call this again if the run has still failed.
         """
         await retry(self._engine, id, from_step=from_step)
 
@@ -392,6 +398,8 @@ class Flows:
         Raises:
             UnknownFlowError: This process does not know the flow of the run. Nothing was claimed.
             BackendError: The store cannot be reached.
+            DispatchError: The queue did not take the task that was to wake the run or its parent. What the drive did is
+                stored, and a sweep finds the run.
             ValueError: The budget is not more than 5 seconds, which are kept at its end for steps in flight.
         """
         length = None if budget is None else budget_seconds(budget)
@@ -411,6 +419,9 @@ class Flows:
 
         Args:
             limit: The most runs that are dispatched in one call.
+
+        Raises:
+            DispatchError: The queue did not take a task. The runs that were not dispatched are found by the next sweep.
         """
         check_count(limit, "limit", least=1)
         return await sweep(self._engine, limit)

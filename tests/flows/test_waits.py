@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import (
+    DispatchError,
     FlowCancelledError,
     FlowFailedError,
     Flows,
@@ -455,6 +456,46 @@ async def test_a_child_gives_its_result(flows: Flows, store: CountingStore) -> N
         return await run.child("c", double, 4) + await run.child("c", double, 5)
 
     assert 18 == await flows.run(parent, id="x")
+
+
+class _RefusingQueue:
+    """A queue that takes no task while it is down."""
+
+    is_down = False
+
+    async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+        if self.is_down:
+            raise DispatchError(f"The queue did not take the task of {id!r}", flow_id=id)
+
+    async def close(self) -> None: ...
+
+
+async def test_a_parent_waits_for_a_child_whose_task_the_queue_refused(store: CountingStore) -> None:
+    """The child is stored, so that a sweep finds it. The parent was at no fault."""
+    queue = _RefusingQueue()
+    flows = Flows(store, dispatcher=queue)
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        queue.is_down = False
+        return 1
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        queue.is_down = True
+        answer = asyncio.ensure_future(run.interrupt("meanwhile", int))
+        return await run.child("c", one, id="c") + await answer
+
+    await flows.start(parent, id="x")
+    with pytest.raises(DispatchError, match="'x'"):  # to look at the child in an hour
+        await flows.drive("x")
+
+    assert "blocked" == (await store.load("x")).status
+    assert ["c"] == [due.id for due in await store.due(round(time.time() * 1000) + 1)]
+    assert "done" == await flows.drive("c")
+    await flows.resume("x", 2)
+    assert "done" == await flows.drive("x")
+    assert 3 == await flows.result("x", timeout=0)
 
 
 async def test_a_failed_child_is_an_error_that_names_its_key(flows: Flows) -> None:
