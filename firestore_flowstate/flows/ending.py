@@ -68,7 +68,7 @@ def function_end(drive: Drive, function: asyncio.Task[Any]) -> End:
         return replace(_failure(error), failed_by=_recorded_in(error, drive))
     try:
         response = drive.flow.dump_result(function.result(), drive.engine.values)
-    except (FlowStateEncodeError, TypeError) as unfit:
+    except Exception as unfit:  # noqa: BLE001  # a validator of the application may raise whatever it likes
         return _failure(unfit)
     return End("done", None if response is None else FlowResult(response=response))
 
@@ -120,7 +120,7 @@ def open_children(image: Image) -> dict[str, str]:
 
 def _recorded_in(error: BaseException, drive: Drive) -> list[str]:
     """Return the keys of the recorded errors that are found in the error, its causes, its contexts and its groups."""
-    keys = dict.fromkeys(key for each in _chain(error) if isinstance(key := getattr(each, "step", None), str))
+    keys = dict.fromkeys(key for each in _chain(error) if isinstance(key := _attribute(each, "step"), str))
     return [key for key in keys if (entry := drive.checkpoint.entry(key)) is not None and failed(entry)]
 
 
@@ -133,7 +133,22 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(each))
         yield each
-        left += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+        left += [each.__cause__, each.__context__, *_members(each)]
+
+
+def _members(error: BaseException) -> Sequence[BaseException]:
+    """Return the members of a group of errors. Any error may have something else as its ``exceptions``."""
+    members = _attribute(error, "exceptions")
+    is_group = isinstance(members, (list, tuple, set, frozenset))
+    return [each for each in members if isinstance(each, BaseException)] if is_group else []
+
+
+def _attribute(error: BaseException, name: str) -> Any:
+    """Return an attribute of an error, which may be one of an application; None: it has none, or its code fails."""
+    try:
+        return getattr(error, name, None)
+    except Exception:  # noqa: BLE001  # as above
+        return None
 
 
 def _failure(error: BaseException) -> End:

@@ -80,8 +80,14 @@ def kept_text(text: str) -> str:
 
 
 def stacktrace_of(error: BaseException) -> str:
-    """Return the stacktrace as text; of a very long one the end, which has the error itself."""
-    lines = map(_storable, traceback.format_exception(type(error), error, error.__traceback__))
+    """Return the stacktrace as text; of a very long one the end, which has the error itself.
+
+    If the text cannot be made of what the error has, as of a SyntaxError whose line is a number, it says so.
+    """
+    try:
+        lines = [*map(_storable, traceback.format_exception(type(error), error, error.__traceback__))]
+    except Exception as reason:  # noqa: BLE001  # it is the code of an application
+        return f"its stacktrace cannot be made, {type(reason).__name__}"
     text = "".join(line if len(line) <= _MOST_OF_A_MESSAGE else line[:_MOST_OF_A_MESSAGE] + "…\n" for line in lines)
     return text if len(text) <= _MOST_OF_A_STACKTRACE else "…" + text[-_MOST_OF_A_STACKTRACE:]
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, field_validator
 
 from firestore_flowstate import (
     FlowState,
@@ -109,6 +110,66 @@ async def test_an_error_without_a_text_ends_the_run(flows: Flows, where: str) ->
 
     with pytest.raises(FlowFailedError, match="_WithoutTextError"):
         await asyncio.wait_for(flows.run(failing, id="x"), 5)
+
+
+class _WithMembersError(Exception):
+    """An error of an application, which is no group of errors."""
+
+    def __init__(self, exceptions: Any) -> None:
+        super().__init__("2 of 3 failed")
+        self.exceptions = exceptions
+
+
+class _WithoutMembersError(Exception):
+    @property
+    def step(self) -> str:
+        raise LookupError("no step")
+
+    @property
+    def exceptions(self) -> list[Exception]:
+        raise LookupError("no members")
+
+
+class _Receipt(BaseModel):
+    at: datetime
+
+    @field_validator("at", mode="before")
+    @classmethod
+    def _in_utc(cls, value: Any) -> Any:
+        return value.astimezone(timezone.utc)  # of a text, as in the JSON form, there is none
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: _WithMembersError({"a": "timeout", "b": "refused"}), "_WithMembersError: 2 of 3 failed"),
+        (lambda: _WithMembersError(["timeout", None]), "_WithMembersError: 2 of 3 failed"),
+        (lambda: _WithMembersError(3), "_WithMembersError: 2 of 3 failed"),
+        (_WithoutMembersError, "_WithoutMembersError"),
+        (lambda: SyntaxError("no", ("a.py", 1, 1, 5)), "SyntaxError: no (a.py, line 1)"),
+    ],
+)
+async def test_an_error_may_have_any_attributes(flows: Flows, make: Callable[[], Exception], says: str) -> None:
+    """The run ends by it, and what it has in place of members of a group is passed over."""
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        raise make()
+
+    with pytest.raises(FlowFailedError) as caught:
+        await asyncio.wait_for(flows.run(failing, id="x"), 5)
+    assert says == caught.value.error
+
+
+async def test_a_result_whose_validator_raises_what_it_likes_ends_the_run(flows: Flows) -> None:
+    """The JSON form of the result is not what the validator expects: its own error ends the run."""
+
+    @flows.flow
+    async def receiving(run: Run) -> _Receipt:
+        return _Receipt(at=datetime(2026, 1, 1, tzinfo=timezone.utc))
+
+    with pytest.raises(FlowFailedError, match="AttributeError: 'str' object has no attribute 'astimezone'"):
+        await asyncio.wait_for(flows.run(receiving, id="x"), 5)
 
 
 class _OfATestRunner(BaseException):
