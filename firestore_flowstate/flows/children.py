@@ -97,8 +97,9 @@ async def _register(
         is told to this one only if it finds the wait stored.
     """
     known = drive.image.record.waits.get(key)
-    is_known = known is not None and known.child is not None  # it was created before this drive
-    if known is not None and is_known and (key not in drive.image.events or known.knocked):
+    is_known = id == (known.child if known is not None else drive.image.record.dropped_children.get(key))
+    has_knocked = key in drive.image.events and not (known is not None and known.knocked)
+    if is_known and not has_knocked:  # it was created before, and goes on
         return None, False
     is_there = is_known
     pause = 0.1

@@ -144,7 +144,8 @@ class Drive:
         entry.n = n
         record = self.image.record
         had_wait, had_retries = record.waits.pop(key, None), record.retries.pop(key, None)
-        if had_wait is not None or had_retries is not None or key in record.intents:
+        was_dropped = record.dropped_children.pop(key, None)
+        if (had_wait, had_retries, was_dropped) != (None, None, None) or key in record.intents:
             record.intents = [each for each in record.intents if each != key]
             self.checkpoint.note_record(needed=False)
         self.gate.hold(n)
@@ -323,7 +324,8 @@ class Drive:
         end = self.end = unstorable_end(key, error)
         self.closing = "ending"
         if key is None:  # what cannot be stored may be the key of a step, which the record has in these too
-            self.image.record.retries, self.image.record.intents = {}, []
+            record = self.image.record
+            record.retries, record.intents, record.dropped_children = {}, [], {}
         return lambda: end.final(self.image, self.token, now=self.engine.clock.now())
 
     def over(self) -> None:

@@ -15,7 +15,7 @@ from .entries import failed, kept_text, message_of, stacktrace_of
 from .final import Final, ended
 from .image import Image
 from .reasons import cancelled_text
-from .record import Ended
+from .record import Ended, has_told
 
 if TYPE_CHECKING:
     from .driving import Drive
@@ -113,9 +113,15 @@ def warn_of_leftovers(drive: Drive, keys: list[str]) -> bool:
 
 
 def open_children(image: Image) -> dict[str, str]:
-    """Return the ids of the children that the run still waits for, by their keys."""
-    waits = image.record.waits_in_order()
-    return {key: wait.child for key, wait in waits if wait.kind == "child" and wait.child is not None}
+    """Return the ids of the children that go on, by their keys, also of those that the function has dropped.
+
+    One that was dropped and has told its end is left out: a retry of this run would retry it too.
+    """
+    record = image.record
+    dropped = {
+        key: child for key, child in record.dropped_children.items() if not has_told(image.events.get(key), child)
+    }
+    return {**dropped, **record.children()}
 
 
 def _recorded_in(error: BaseException, drive: Drive) -> list[str]:

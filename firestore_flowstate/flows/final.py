@@ -47,8 +47,13 @@ class Final:
 
 
 def suspended(image: Image, token: str, waits: Mapping[str, Wait]) -> Final:
-    """Return how a drive leaves a run that waits."""
+    """Return how a drive leaves a run that waits.
+
+    What an earlier drive waited for, and the function has not come to in this one, is forgotten. A child goes on.
+    """
     record = replace(image.record, owner=None, last=token, waits=dict(waits), fruitless=False, trying=[])
+    left = {key: child for key, child in image.record.children().items() if key not in waits}
+    record.dropped_children = {**record.dropped_children, **left}
     ends = [wait.until for wait in waits.values() if wait.until is not None]
     if record.deadline is not None:
         ends.append(record.deadline)
@@ -90,6 +95,7 @@ def ended(
         trying=[],
         fruitless=False,
         failed_by=list(failed_by),
+        dropped_children={} if how == "done" else image.record.dropped_children,
         cancelled_children=dict(children),
         todo=todo or None,
     )

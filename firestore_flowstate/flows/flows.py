@@ -304,8 +304,8 @@ class Flows:
         """Cancel a run: at once if nobody drives it, else when its steps in flight have ended.
 
         A run that has ended stays as it is, without an error. So does one whose driver was at its last write when this
-        was called: it may be ``done`` in the end. `result` says how it ended. The children that a cancelled run waits
-        for are cancelled too.
+        was called: it may be ``done`` in the end. `result` says how it ended. The children of a cancelled run
+        are cancelled too, also those that it does not wait for any more.
 
         ::
 

@@ -12,7 +12,7 @@ from firestore_flowstate import UNSET, FlowStateConflictError, FlowStateNotFound
 
 from .engine import Engine
 from .image import Image, image_of
-from .record import RunRecord, Todo, ended_of, is_owned, record_of, wake_now
+from .record import RunRecord, Todo, ended_of, has_told, is_owned, record_of, wake_now
 from .undriven import end_or_ask
 
 
@@ -98,5 +98,5 @@ def _keys(record: RunRecord, key: str, child: str) -> list[str]:
 
 def _told(child: str, before: Any) -> dict[str, Any]:
     """Return what is stored under a key of the parent; `before` is what is stored there now, or None."""
-    times = before.get("times", 1) if isinstance(before, dict) and before.get("child") == child else 0
+    times = before.get("times", 1) if has_told(before, child) else 0
     return {"child": child, "times": times + 1} if times else {"child": child}

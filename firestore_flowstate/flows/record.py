@@ -100,7 +100,9 @@ class RunRecord:
         retries: The failed attempts of steps that have no result yet, by key: attempts, error, next.
         intents: The keys of steps with ``at_most_once`` that were about to begin.
         failed_by: The keys of the recorded errors that ended the run.
-        cancelled_children: The ids of the children that the run waited for when it was cancelled, by their keys.
+        dropped_children: The ids of the children that the function does not wait for any more, by their keys. They go
+            on, and are cancelled with the run.
+        cancelled_children: The ids of the children that were cancelled with the run, by their keys.
         todo: What is left to do after the end.
     """
 
@@ -124,12 +126,18 @@ class RunRecord:
     retries: dict[str, Failure] = field(default_factory=dict)
     intents: list[str] = field(default_factory=list)
     failed_by: list[str] = field(default_factory=list)
+    dropped_children: dict[str, str] = field(default_factory=dict)
     cancelled_children: dict[str, str] = field(default_factory=dict)
     todo: Todo | None = None
 
     def waits_in_order(self) -> list[tuple[str, Wait]]:
         """Return the waits in the order in which they began, which a native map does not keep."""
         return sorted(self.waits.items(), key=lambda item: item[1].n)
+
+    def children(self) -> dict[str, str]:
+        """Return the ids of the children that the run waits for, by their keys."""
+        waits = self.waits_in_order()
+        return {key: wait.child for key, wait in waits if wait.kind == "child" and wait.child is not None}
 
     def first_wait(self) -> tuple[str, Wait] | None:
         """Return the first interrupt, else the first other wait: what the run is blocked on."""
@@ -151,6 +159,11 @@ class Inbox:
 
     cancel: str | None = None
     answers: dict[str, str] = field(default_factory=dict)
+
+
+def has_told(event: Any, child: str) -> bool:
+    """Return whether what is stored under a key of ``eventsTriggered`` tells of an end of the child."""
+    return isinstance(event, dict) and event.get("child") == child
 
 
 def is_run(state: FlowState) -> bool:

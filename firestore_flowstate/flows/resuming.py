@@ -112,6 +112,10 @@ def _check(state: FlowState, record: RunRecord, id: str, step: str | None) -> st
     wait = record.waits.get(step)
     if wait is None:
         _check_name(step, id)
+    if step in record.dropped_children:
+        raise NotWaitingError(
+            f"{step!r} of the run {id!r} is a child, and takes no answer. {_asked(state, record)}", flow_id=id
+        )
     if wait is not None and wait.kind in ("child", "retry"):
         what = "another run" if wait.kind == "child" else "the next attempt of a step"
         raise NotWaitingError(

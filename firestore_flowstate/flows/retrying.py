@@ -124,6 +124,8 @@ def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool)
     record.waits, record.retries, record.cancelled_children = {}, {}, {}
     record.recoveries, record.fruitless = 0, False
     record.rewinds += rewind
+    if rewind:
+        record.dropped_children = {}
     kept = {step: key for step, key in inbox.answers.items() if step in state.events_triggered}
     how, result = ended_of(state), state.operation.result
     if how is not None:

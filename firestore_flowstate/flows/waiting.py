@@ -86,6 +86,7 @@ class Waits:
             new.since = self.drive.engine.clock.now()
             new.n = 1 + max((each.n for each in record.waits.values()), default=0)
             wait = record.waits[key] = new
+            record.dropped_children.pop(key, None)
             self.drive.checkpoint.note_record(needed=False)
         each = OpenWait(key, wait, self.drive.loop.create_future(), kind)
         self.open[key] = each
@@ -171,7 +172,9 @@ class Waits:
         self._disarm(each)
         if self.open.get(each.key) is each:
             del self.open[each.key]
-            if each.wait.kind != "child" and self.drive.closing is None and not self.drive.is_over:
+            if self.drive.closing is None and not self.drive.is_over:
+                if each.wait.child is not None:
+                    self.drive.image.record.dropped_children[each.key] = each.wait.child
                 self._forget(each.key)
             self.changed()
         if each.future.done() and not each.future.cancelled() and (n := each.future.result()) is not None:

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import (
     DispatchError,
+    Flow,
     FlowCancelledError,
     FlowFailedError,
     Flows,
@@ -29,6 +30,7 @@ from firestore_flowstate.flows import (
     WaitTimeoutError,
     current_run,
 )
+from firestore_flowstate.flows.record import record_of, wake_at
 from firestore_flowstate.testing import simulate
 from tests.flows.counting_store import CountingStore, lost_after
 
@@ -583,6 +585,92 @@ async def test_the_reason_of_a_cancelled_child_reaches_its_parent(
     await flows.cancel("k", reason)
 
     assert [reason] == await handle.result(timeout=5)
+
+
+def race_flows(flows: Flows, store: CountingStore) -> Flow[None, int]:
+    """Return a flow that cancels its call of a child with the id c, and then asks twice."""
+
+    @flows.flow
+    async def asking(run: Run) -> str:
+        return await run.interrupt("inside", str)
+
+    @flows.flow
+    async def racing(run: Run) -> int:
+        child = asyncio.create_task(run.child("c", asking, id="c"))
+        await run.step("win", blocked, store, "c")
+        child.cancel()
+        await asyncio.wait([child])
+        return await run.interrupt("first", int) + await run.interrupt("second", int)
+
+    return racing
+
+
+@pytest.mark.parametrize("drives", [1, 2])
+async def test_a_child_that_lost_a_race_is_cancelled_with_its_parent(
+    flows: Flows, store: CountingStore, drives: int
+) -> None:
+    """Also if the parent was suspended since, and as often as it is retried and cancelled."""
+    racing = race_flows(flows, store)
+    await flows.start(racing, id="x")
+    await blocked(store, "x", on="first")
+    if drives > 1:
+        await flows.resume("x", 1)
+        await blocked(store, "x", on="second")
+
+    for _ in range(2):
+        assert [["first", "second"][drives - 1]] == list(record_of(await store.load("x")).waits)
+        await flows.cancel("x")
+        with pytest.raises(FlowCancelledError, match="'x', which started it, was cancelled"):
+            await flows.result("c", timeout=5)
+        await flows.retry("x")
+        await blocked(store, "c")
+        await blocked(store, "x")
+
+
+async def test_a_child_that_lost_a_race_does_not_wake_its_parent(flows: Flows, store: CountingStore) -> None:
+    """Nothing waits for it any more, whenever it ends."""
+    racing = race_flows(flows, store)
+    handle = await flows.start(racing, id="x")
+    await blocked(store, "x", on="first")
+
+    await flows.resume("c", "late")
+    assert "late" == await flows.result("c", timeout=5)
+    state = await store.load("x")
+    while "c" not in state.events_triggered:
+        await asyncio.sleep(0.001)
+        state = await store.load("x")
+    assert (1, None) == (record_of(state).drives, wake_at(state))
+
+    await flows.resume("x", 1)
+    await blocked(store, "x", on="second")
+    await flows.resume("x", 2)
+    assert 3 == await handle.result(timeout=5)
+    assert {} == record_of(await store.load("x")).dropped_children
+
+
+async def test_a_child_that_was_cancelled_before_its_parent_is_not_retried_with_it(
+    flows: Flows, store: CountingStore
+) -> None:
+    """The parent does not wait for it, and it did not end by the cancellation of the parent."""
+    await flows.start(race_flows(flows, store), id="x")
+    await blocked(store, "x", on="first")
+    await flows.cancel("c", "alone")
+
+    await flows.cancel("x")
+    await flows.retry("x")
+    await blocked(store, "x", on="first")
+
+    with pytest.raises(FlowCancelledError, match="alone"):
+        await flows.result("c", timeout=0)
+
+
+async def test_a_child_that_lost_a_race_takes_no_answer(flows: Flows, store: CountingStore) -> None:
+    """The error names those that the run waits for."""
+    await flows.start(race_flows(flows, store), id="x")
+    await blocked(store, "x", on="first")
+
+    with pytest.raises(NotWaitingError, match=r"'c' of the run 'x' is a child.*waits for an answer to 'first'"):
+        await flows.resume("x", 1, step="c")
 
 
 async def test_all_who_wait_for_one_child_learn_of_its_end(flows: Flows, store: CountingStore) -> None:
