@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from .._collection.collection import Collection
@@ -79,14 +79,17 @@ class _CompactionJudge:
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | None:
         """Return the write that compacts what is stored."""
-        self._tries -= 1
-        if self._tries < 0 or stored is None or not LAYOUTS[stored.layout].has_log:
-            return None  # rows 22, 24
-        root = stored.read_root()
-        resolved = await fetch(self._collection, self._id, joinable(root), self.deadline)
-        if resolved is None:
-            return None  # the root was replaced meanwhile, with its parts
-        compacted = compact_log(root, resolved, self._collection.context(self._id))
+        while True:
+            self._tries -= 1
+            if self._tries < 0 or stored is None or not LAYOUTS[stored.layout].has_log:
+                return None  # rows 22, 24
+            root = stored.read_root()
+            resolved = await fetch(self._collection, self._id, joinable(root), self.deadline)
+            if resolved is not None:
+                return self._write(stored, root, compact_log(root, resolved, self._collection.context(self._id)))
+            stored = await _stored_since(self._collection, stored, self.deadline)  # row 22
+
+    def _write(self, stored: StoredDocument, root: Root, compacted: CompactedLog) -> PendingWrite:
         self._made = root, compacted
         return repacking(  # row 22
             self._collection,
@@ -160,35 +163,45 @@ class _RewrapJudge:
 
     async def judge(self, stored: StoredDocument | None, attempts: Attempts) -> PendingWrite | CommitResult | None:
         """Return the write that packs again what is stored."""
-        if stored is None or not LAYOUTS[stored.layout].packs_values:
-            return None  # row 22
-        if self._tries == _REWRAP_TRIES:
-            raise BackendError(
-                f"The flow state {self._id!r} was written {_REWRAP_TRIES} times while it was rewrapped: rewrap again "
-                "when it is quieter.",
-                flow_id=self._id,
-            )  # row 24
-        pending = await _rewrap_write(self._collection, self._id, stored)
-        if pending is None:
-            return None if attempts.lost is None else CommitResult(updated=stored.updated)  # row 23
-        self._tries += 1
-        self._bytes = pending.size()
-        return pending  # row 22
+        while stored is not None and LAYOUTS[stored.layout].packs_values:
+            if self._tries == _REWRAP_TRIES:
+                raise BackendError(
+                    f"The flow state {self._id!r} was written {_REWRAP_TRIES} times while it was rewrapped: rewrap "
+                    "again when it is quieter.",
+                    flow_id=self._id,
+                )  # row 24
+            try:
+                resolved = await fetch(self._collection, self._id, stored.read_refs(), self._collection.deadline(None))
+                if resolved is not None:
+                    pending = _rewrap_write(self._collection, stored, resolved)
+                    if pending is None:
+                        return None if attempts.lost is None else CommitResult(updated=stored.updated)  # row 23
+                    self._tries += 1
+                    self._bytes = pending.size()
+                    return pending  # row 22
+                stored = await _stored_since(self._collection, stored, self._collection.deadline(None))  # row 22
+            except FlowStateDecodeError as error:
+                raise unreadable(error, self._id) from error.__cause__
+            self._tries += 1
+        return None  # row 22
 
 
-async def _rewrap_write(collection: Collection, id: str, document: StoredDocument) -> PendingWrite | None:
-    """Return the write that packs a document again; None if it is packed as it should be, or was replaced meanwhile."""
-    context = collection.context(id)
+def _rewrap_write(
+    collection: Collection, document: StoredDocument, resolved: Mapping[str, bytes]
+) -> PendingWrite | None:
+    """Return the write that packs a document again, given the bytes of its parts; None: it is packed as it should be.
+
+    Raises:
+        FlowStateDecodeError: A value cannot be read; the text says why.
+    """
+    context = collection.context(document.id)
+    root = document.read_root()
+    if is_current(root, resolved, context):
+        return None
     try:
-        root = document.read_root()
-        resolved = await fetch(collection, id, root.refs, collection.deadline(None))
-        if resolved is None or is_current(root, resolved, context):
-            return None
         rewrapped = rewrap_root(root, resolved, context)
-    except FlowStateDecodeError as error:
-        raise unreadable(error, id) from error.__cause__
     except FlowStateEncodeError as error:
-        raise with_flow_id(error, id) from error.__cause__
+        raise with_flow_id(error, document.id) from error.__cause__
     return repacking(
         collection,
         document,
@@ -196,3 +209,17 @@ async def _rewrap_write(collection: Collection, id: str, document: StoredDocumen
         moved=rewrapped.spill.moved,
         gone=rewrapped.gone,
     )
+
+
+async def _stored_since(collection: Collection, document: StoredDocument, deadline: Deadline) -> StoredDocument | None:
+    """Return what is stored now in the place of a document, parts of which are gone; None: nothing that can be read.
+
+    Raises:
+        FlowStateDecodeError: The document is as it was, so that nobody can read it.
+    """
+    stored = await collection.get(document.id, deadline)
+    if stored is None or stored.updated != document.updated:
+        return stored
+    if not stored.is_live():
+        return None
+    raise FlowStateDecodeError("parts that it refers to are missing")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from firestore_flowstate import FirestoreFlowStateStore
+from firestore_flowstate._document.stored_values import PARTS
 from firestore_flowstate._rpc.calling import serialized_commit
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.messages import CommitRequest, Write
@@ -123,3 +124,30 @@ async def before_commits(
 
     collection.connection.commit = after_others  # type: ignore[method-assign]  # the same call
     return sent
+
+
+async def before_parts(
+    store: FirestoreFlowStateStore, others: Callable[[], Awaitable[object]], *, times: int
+) -> list[int]:
+    """Let others act before the next reads of parts by a store.
+
+    Args:
+        store: The store, whose connection the others do not use.
+        others: What they do.
+        times: Before how many reads they do it.
+
+    Returns:
+        A list that has one element more with each read of parts.
+    """
+    collection, _ = await store._begin()
+    batch_get, asked = collection.connection.batch_get, list[int]()
+
+    async def after_others(names: Sequence[str], **options: Any) -> Any:
+        if any(f"/{PARTS}/" in name for name in names):
+            asked.append(len(asked))
+            if len(asked) <= times:
+                await others()
+        return await batch_get(names, **options)
+
+    collection.connection.batch_get = after_others  # type: ignore[method-assign]  # the same call
+    return asked

@@ -29,7 +29,7 @@ from firestore_flowstate._operations.reading import scan_parts
 from firestore_flowstate._rpc.messages import Write
 from firestore_flowstate.doctor import examine
 
-from .interleaving import before_commits
+from .interleaving import before_commits, before_parts
 
 SECRETS = [f"s3cret-{what}" for what in ("input", "step", "event", "response", "error", "trace", "name")]
 
@@ -197,6 +197,66 @@ async def test_a_state_that_others_keep_writing_while_it_is_rewrapped(
             await both.rewrap()
         assert ("flow", 3) == (error.value.flow_id, len(sent))
         assert "theirs" == (await writer.load("flow") or FlowState.start()).trace_context
+
+
+async def test_parts_that_others_replace_while_it_is_rewrapped(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """Parts that are gone tell nothing of the values beside them: what is stored since is packed again."""
+    async with (
+        with_keys(flow_state_settings, keys={"old": keys["old"]}, compress_over=2**40) as old,
+        with_keys(flow_state_settings, keys=keys, current_key="new") as both,
+        with_keys(flow_state_settings, keys=keys, current_key="new") as others,
+    ):
+        state = secretive()
+        state.operation.metadata = "x" * 1_000_000
+        await old.save("flow", state)
+        asked = await before_parts(both, lambda: others.update("flow", operation=Operation(name="op")), times=1)
+
+        assert RewrapReport(rewrapped=1, unchanged=0, native=[]) == await both.rewrap()
+        assert 1 == len(asked)
+    async with with_keys(flow_state_settings, keys={"new": keys["new"]}) as after:
+        loaded = await after.load("flow")
+        assert loaded is not None
+        assert (state.input, "op") == (loaded.input, loaded.operation.name)
+
+
+async def test_parts_that_others_keep_replacing_while_it_is_rewrapped(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rewrap gives up after so many tries, and says so."""
+    monkeypatch.setattr(repacking, "_REWRAP_TRIES", 3)
+    async with (
+        with_keys(flow_state_settings, keys={"old": keys["old"]}, compress_over=2**40) as writer,
+        with_keys(flow_state_settings, keys=keys, current_key="new") as both,
+    ):
+        await writer.save("flow", secretive(100_000))
+        asked = await before_parts(both, lambda: writer.save("flow", secretive(100_000)), times=9)
+
+        with pytest.raises(BackendError, match="'flow' was written 3 times while it was rewrapped"):
+            await both.rewrap()
+        assert 3 == len(asked)
+
+
+async def test_rewrap_stops_at_a_state_whose_parts_are_missing(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """It cannot be read, and the error says so. If it has expired, nobody reads it, and it is left as it is."""
+    async with with_keys(flow_state_settings, keys={"old": keys["old"]}, compress_over=2**40) as store:
+        await store.save("flow", secretive(100_000))
+        collection, deadline = await store._begin()
+        [[part, *_]] = [page async for page in scan_parts(collection)]
+        await collection.connection.commit([Write(delete=part.name)], deadline=deadline, flow_id="flow")
+    async with with_keys(flow_state_settings, keys=keys, current_key="new") as both:
+        with pytest.raises(FlowStateDecodeError, match=r"'flow'.*parts that it refers to are missing") as error:
+            await both.rewrap()
+        assert "flow" == error.value.flow_id
+        expired = Write()
+        expired.update.name = collection.name("flow")
+        expired.update.fields["expireAt"].timestamp_value.seconds = 1
+        expired.update_mask.field_paths.append("expireAt")
+        await collection.connection.commit([expired], deadline=collection.deadline(None), flow_id="flow")
+        assert RewrapReport(rewrapped=0, unchanged=1, native=[]) == await both.rewrap()
 
 
 async def test_a_plain_collection_is_encrypted_by_rewrap(
