@@ -9,7 +9,7 @@ from typing import Final
 from .._collection.collection import Collection, MixedLayoutsWarning
 from .._commit.conflict import Conflict
 from .._document.layouts import LAYOUTS
-from .._document.stored_document import StoredDocument
+from .._document.stored_document import EXPIRY_ALONE, StoredDocument
 from .._document.version import Absent, Anything, Exactly, Version
 from .._rpc.concurrency import for_each
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
@@ -87,25 +87,42 @@ async def _convert(
 async def _copy(
     source: Collection, destination: Collection, id: str, document: StoredDocument, *, dry_run: bool
 ) -> bool:
-    """Write a state to another collection; return whether that was needed."""
+    """Write a state to another collection; return whether that was needed.
+
+    After each write the source is looked at again. What was written there meanwhile would be older than the copy, so that
+    no later call would copy it.
+    """
     state = await state_of(source, document, source.deadline(None))
-    if state is None:
-        return False
+    ours: FlowState | None = None  # the copy that was written last
+    copied = False
     for _ in range(_TRIES):
-        there = await load(destination, id, destination.deadline(None))
-        if there is not None and _is_later(there, state):
-            return False
+        if state is None:
+            return copied
+        there = ours or await load(destination, id, destination.deadline(None))
+        if ours is None and there is not None and _is_later(there, state):
+            return copied
         if dry_run:
             _check_storable(destination, id, state)
             return True
+        copy = state.model_copy(deep=True)
+        base = None if there is None else _version(destination, id, there)
         try:
-            copy = state.model_copy(deep=True)
-            base = None if there is None else _version(destination, id, there)
             await _save(destination, id, copy, base=base, expires_like=state)
         except Conflict:
+            ours = None
             continue
-        return True
+        ours, copied = copy, True
+        if not await _is_written_since(source, id, state):
+            return True
+        state = await load(source, id, source.deadline(None))
     raise _too_busy(id)
+
+
+async def _is_written_since(source: Collection, id: str, state: FlowState) -> bool:
+    """Return whether the document of a state is another one than the state was read from; False if it is gone."""
+    document = await source.get(id, source.deadline(None), mask=EXPIRY_ALONE)
+    version = _version(source, id, state)
+    return document is not None and version is not None and document.updated != version.updated
 
 
 async def _save(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import astuple
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from firestore_flowstate import (
     FlowStateQuery,
     FlowStateSettings,
 )
+from firestore_flowstate._operations import migrating
 from firestore_flowstate.testing import exactly
+from tests.parts.interleaving import before_commits
 
 GOLDEN = sorted((Path(__file__).parent.parent / "data" / "genkit-js").glob("*.json"))
 
@@ -107,6 +110,83 @@ async def test_to_another_collection(flow_state_settings: FlowStateSettings) -> 
             (await _load(destination, "id-3")).cache, key="first empty later".find
         )
         assert "resumed there" in (await _load(destination, "id-4")).cache
+
+
+@pytest.mark.parametrize("layout", ["native", "serialized"])
+async def test_what_is_written_while_it_is_copied(flow_state_settings: FlowStateSettings, layout: str) -> None:
+    """It is copied too, by the same run: for a second run the copy would be newer than what was written meanwhile."""
+    source = store_of(flow_state_settings, layout=layout)
+    destination = store_of(flow_state_settings, collection="moved")
+    async with source, destination, store_of(flow_state_settings, layout=layout) as writer:
+        await source.save("id", flow(1))
+        written: list[str] = []
+
+        async def write() -> None:
+            written.append(f"step-{len(written)}")
+            await writer.update("id", cache={written[-1]: CacheEntry(value=1)})
+
+        sent = await before_commits(destination, "id", write, times=3)
+
+        assert (1, 0, {}) == astuple(await source.migrate(destination))
+        assert (3, 4) == (len(written), len(sent))
+        assert exactly(await source.load("id")) == exactly(await destination.load("id"))
+        assert (0, 1, {}) == astuple(await source.migrate(destination))
+
+
+async def test_what_is_deleted_while_it_is_copied(flow_state_settings: FlowStateSettings) -> None:
+    """The copy stays: a deletion is not repeated."""
+    source, destination = store_of(flow_state_settings), store_of(flow_state_settings, collection="moved")
+    async with source, destination, store_of(flow_state_settings) as writer:
+        await source.save("id", flow(1))
+        sent = await before_commits(destination, "id", lambda: writer.delete("id"), times=1)
+
+        assert (1, 0, {}) == astuple(await source.migrate(destination))
+        assert 1 == len(sent)
+        assert flow(1).cache == (await _load(destination, "id")).cache
+
+
+async def test_what_is_written_there_while_it_is_copied_again(flow_state_settings: FlowStateSettings) -> None:
+    """It stays, since it was written later than what is in the source."""
+    source, destination = store_of(flow_state_settings), store_of(flow_state_settings, collection="moved")
+    async with (
+        source,
+        destination,
+        store_of(flow_state_settings) as writer,
+        store_of(flow_state_settings, collection="moved") as resumed,
+    ):
+        await source.save("id", flow(1))
+
+        async def write() -> None:
+            if len(sent) == 1:
+                await writer.update("id", cache={"in the source": CacheEntry(value=1)})
+            else:
+                await resumed.update("id", cache={"resumed there": CacheEntry(value=1)})
+
+        sent = await before_commits(destination, "id", write, times=2)
+
+        assert (1, 0, {}) == astuple(await source.migrate(destination))
+        assert 2 == len(sent)
+        steps = (await _load(destination, "id")).cache
+        assert (True, False) == ("resumed there" in steps, "in the source" in steps)
+
+
+async def test_a_state_that_others_keep_writing_while_it_is_copied(
+    flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has failed after so many tries, and the report says so."""
+    monkeypatch.setattr(migrating, "_TRIES", 3)
+    source, destination = store_of(flow_state_settings), store_of(flow_state_settings, collection="moved")
+    async with source, destination, store_of(flow_state_settings) as writer:
+        await source.save("id", flow(1))
+        sent = await before_commits(
+            destination, "id", lambda: writer.update("id", cache={"again": CacheEntry(value=1)}), times=9
+        )
+
+        report = await source.migrate(destination)
+
+        assert (0, 0, ["id"]) == (report.migrated, report.unchanged, list(report.failed))
+        assert "was written 3 times while it was migrated" in str(report.failed["id"])
+        assert 3 == len(sent)
 
 
 @pytest.mark.parametrize("differs", ["project", "database"])

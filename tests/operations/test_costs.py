@@ -95,6 +95,13 @@ async def _migrate_away(store: Store, _: Meter) -> None:
         assert 30 == (await store.migrate(there)).migrated
 
 
+async def _migrate_away_again(store: Store, meter: Meter) -> None:
+    await _migrate_away(store, meter)
+    meter.take()
+    async with Store(store.settings.model_copy(update={"collection": "moved"})) as there:
+        assert 30 == (await store.migrate(there)).unchanged
+
+
 async def _save_on_a_version(store: Store, meter: Meter) -> None:
     version = await _version(store)
     meter.take()
@@ -204,6 +211,7 @@ CALLS: Final[dict[str, Call]] = {
     "`migrate` of 30 that are as they should be": lambda store, _: store.migrate(store),
     "`migrate` of 30 to another layout": _migrate_to_native,
     "`migrate` of 30 to another collection": _migrate_away,
+    "the same once more": _migrate_away_again,
     "`rewrap` of 30 that are as they should be": lambda store, _: store.rewrap(),
     "`gc` if no state has parts": lambda store, _: store.gc(),
     "`doctor` over 30": _examine,
