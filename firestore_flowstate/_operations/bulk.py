@@ -24,7 +24,7 @@ from ..models import FlowState
 from ..unset import UNSET
 from .deleting import delete, delete_documents
 from .reading import state_of, states_of_whole
-from .saving import WholeWrite, encode_whole, layout_to_write, stamp
+from .saving import WholeWrite, encode_whole, layout_to_write, stamp, with_stored_parts
 
 _BATCH: Final = 100  # documents in one commit or read
 _BATCH_BYTES: Final = 1024 * 1024  # of the writes of one commit: a batch that fails is tried state by state
@@ -86,7 +86,10 @@ async def save_many(
     async def one(save: _Save, *, sent_at: float | None = None, lost: Ambiguous | None = None) -> None:
         sent_before = None if sent_at is None else Attempts(began=sent_at, lost=lost)
         try:
-            result = await commit_write(collection, save.whole.pending, deadline, attempts=sent_before)
+            pending = save.whole.pending
+            if pending.parts:
+                pending = await with_stored_parts(collection, pending, deadline)
+            result = await commit_write(collection, pending, deadline, attempts=sent_before)
         except Conflict as conflicting:
             errors[save.id] = conflicting.error
         except Refused as refusal:

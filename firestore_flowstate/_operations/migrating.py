@@ -89,8 +89,8 @@ async def _copy(
 ) -> bool:
     """Write a state to another collection; return whether that was needed.
 
-    After each write the source is looked at again. What was written there meanwhile would be older than the copy, so that
-    no later call would copy it.
+    After each write the source is looked at again: what was written there meanwhile is older than the copy, so that no
+    later call would copy it.
     """
     state = await state_of(source, document, source.deadline(None))
     ours: FlowState | None = None  # the copy that was written last

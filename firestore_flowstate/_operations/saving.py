@@ -83,13 +83,22 @@ async def save(
     if base is not None and base.part_refs is not None:
         pending = replace(pending, gone=part_names_of(collection, id, base.part_refs))
     elif base is not None or (pending.parts and isinstance(expected, Anything)):
-        # One read more, beside the writes of a large state: so the parts of what is replaced are deleted with it.
-        pending = replace(pending, gone=await _stored_parts(collection, id, deadline))
+        pending = await with_stored_parts(collection, pending, deadline)
     try:
         result = await commit_write(collection, pending, deadline.for_bytes(pending.size()))
     except Refused as refusal:
         raise collection.connection.refused_error(refusal, flow_id=id) from refusal
     stamp(state, path, result, whole)
+
+
+async def with_stored_parts(collection: Collection, pending: PendingWrite, deadline: Deadline) -> PendingWrite:
+    """Return the write of a whole state such that it deletes the parts that are stored now under its id.
+
+    It is one read more, beside the writes of a large state.
+    """
+    document = await collection.get(pending.id, deadline)
+    gone = () if document is None else part_names_of(collection, pending.id, document.refs)
+    return replace(pending, gone=gone)
 
 
 def layout_to_write(collection: Collection, id: str, state: FlowState, expected: Expectation) -> LayoutName:
@@ -151,8 +160,3 @@ def stamp(state: FlowState, path: str, result: CommitResult, whole: WholeWrite) 
     base = expected.version if isinstance(expected, Exactly) else None
     revisions = (*revisions_to_remember(state, base), version.revision) if version.revision else ()
     version.stamp(state, path, revisions=revisions)
-
-
-async def _stored_parts(collection: Collection, id: str, deadline: Deadline) -> tuple[str, ...]:
-    document = await collection.get(id, deadline)
-    return () if document is None else part_names_of(collection, id, document.refs)

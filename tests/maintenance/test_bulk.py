@@ -23,6 +23,7 @@ from firestore_flowstate._rpc.calling import serialized_commit
 from firestore_flowstate._rpc.deadline import Deadline, monotonic
 from firestore_flowstate._rpc.messages import Document, StructuredQuery, Timestamp
 from firestore_flowstate._rpc.outcome import Ambiguous
+from firestore_flowstate.backup import export_line, import_states
 from firestore_flowstate.testing import exactly
 
 
@@ -196,6 +197,22 @@ async def test_parts_are_deleted_with_their_states(flow_state_settings: FlowStat
         collection, _ = await store._begin()
         for id in ("grows", "large"):
             assert [] == await part_names(collection, id, collection.deadline())
+
+
+@pytest.mark.parametrize("how", ["save_many", "import"])
+async def test_parts_of_what_is_replaced_are_deleted(flow_state_settings: FlowStateSettings, how: str) -> None:
+    """A state that needs parts reads what it replaces, as `save` does, and no part of that stays."""
+    async with FirestoreFlowStateStore(flow_state_settings.model_copy(update={"compress_over": 2**40})) as store:
+        await store.save_many({"small": flow(1), "large": flow(2, 2_000_000), "new": flow(3)})
+        states = {"small": flow(4, 3_000_000), "large": flow(5, 4_000_000), "absent": flow(6, 2_000_000)}
+        if how == "save_many":
+            await store.save_many(states)
+        else:
+            await import_states(store, [export_line(id, state) for id, state in states.items()])
+
+        assert exactly(states) == exactly(await store.load_many(states))
+        report = await store.gc(dry_run=True)
+        assert (0, 0) == (report.orphans, report.young)
 
 
 async def test_a_server_that_is_away_fails_each(flow_state_settings: FlowStateSettings) -> None:

@@ -148,6 +148,12 @@ async def _save_large_again(store: Store, meter: Meter) -> None:
     await _save_large(store, meter)
 
 
+async def _save_many_large_again(store: Store, meter: Meter) -> None:
+    await _save_large(store, meter)
+    meter.take()
+    await store.save_many({"large": a_state(value=incompressible(3_200_000))})
+
+
 async def _load_large(store: Store, meter: Meter) -> None:
     await _save_large(store, meter)
     meter.take()
@@ -201,6 +207,7 @@ CALLS: Final[dict[str, Call]] = {
     "a flow of 10 steps that keeps its version": _flow_of_ten_steps,
     "`save` of a state in 3 parts": _save_large,
     "the same in place of as many": _save_large_again,
+    "`save_many` of a state in 3 parts in place of as many": _save_many_large_again,
     "`load` of a state in 3 parts": _load_large,
     "`update` of its `operation` with the `if_version` of that load": _update_large,
     "the same with a copy of that text, such as a browser sends back": _update_large_as_told,
