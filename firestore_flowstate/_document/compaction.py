@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from .._limits import document_size
 from .._own_fields import PAYLOAD
 from .._rpc.messages import Document
 from .json_text import MAX_DEPTH_READ, encode
@@ -15,6 +16,7 @@ from .root import Root
 from .stored_document import StoredDocument
 from .stored_values import (
     MAX_IDS,
+    ROOT_BYTES,
     PartRef,
     Segment,
     Spill,
@@ -174,7 +176,7 @@ def _compacted(run: Sequence[Segment], merged: Entries, context: DocumentContext
     }
     for name, text in texts.items():
         if text is not None:
-            values[name] = context.pack(text, f"log.{last.id}.{name}")
+            values[name] = context.pack(text, _logical(last, name))
     return with_values(Segment(id=last.id, ids=tuple(covered)[-MAX_IDS:]), values)
 
 
@@ -224,31 +226,34 @@ def is_current(root: Root, resolved: Mapping[str, bytes], context: DocumentConte
 
 
 def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> Rewrapped:
-    """Return what the root holds, each value unpacked and packed again; what was in parts stays in parts.
+    """Return what the root holds, each value unpacked and packed again.
+
+    What was in parts stays in parts. If the rest is more than a saved root may have, its largest values move too.
 
     Raises:
         FlowStateDecodeError: A value cannot be unpacked.
     """
     check_together(bytes_of(value, resolved) for value in _stored(root))
-    spill, gone = Spill(room=0), list[PartRef]()
-
-    def again(stored: Stored, logical: str) -> Stored:
-        text = context.payloads.unpack(bytes_of(stored, resolved), context.path, logical)
-        packed = context.pack(text, logical)
-        if not isinstance(stored, PartRef):
-            return packed
-        gone.append(stored)
-        return spill.move(stored.field, packed)
-
-    values = {name: again(stored, name) for name, stored in root.values.items()}
+    spill = Spill(room=ROOT_BYTES - document_size(context.path, root.head))
+    before = dict(root.values)
+    for segment in root.unique_log:
+        before.update({_logical(segment, name): stored for name, stored in segment.values().items()})
+    packed: dict[str, Stored] = {}
+    for logical, stored in before.items():
+        again = context.pack(context.payloads.unpack(bytes_of(stored, resolved), context.path, logical), logical)
+        packed[logical] = spill.move(stored.field, again) if isinstance(stored, PartRef) else again
+    packed = spill.move_largest(packed)
     log = [
-        with_values(
-            segment,
-            {name: again(stored, f"log.{segment.id}.{name}") for name, stored in segment.values().items()},
-        )
+        with_values(segment, {name: packed.pop(_logical(segment, name)) for name in segment.values()})
         for segment in root.unique_log
     ]
-    return Rewrapped(values=values, log=log, spill=spill, gone=gone)
+    gone = [stored for stored in before.values() if isinstance(stored, PartRef)]
+    return Rewrapped(values=packed, log=log, spill=spill, gone=gone)
+
+
+def _logical(segment: Segment, name: str) -> str:
+    """Return the name by which a value of a segment is packed, which encryption binds it to."""
+    return f"log.{segment.id}.{name}"
 
 
 def write_rewrapped(document: Document, rewrapped: Rewrapped, context: DocumentContext) -> list[str]:

@@ -33,7 +33,7 @@ from .payload import DocumentContext, Payloads
 from .root import VERSION
 from .serialized_update import pack_update, write_update
 from .stored_document import LayoutName, StoredDocument
-from .stored_values import Segment, Spill, Stored, bytes_of, write_log, write_stored
+from .stored_values import ROOT_BYTES, Segment, Spill, Stored, bytes_of, write_log, write_stored
 from .version import Absent, Exactly, Expectation, Written, revisions_to_remember
 from .wire import cache_to_wire, executions_to_wire, to_wire, values_by_path
 
@@ -43,7 +43,6 @@ _BOUNDED: Final = frozenset({PAYLOAD, "summary"})  # by ROOT_BYTES, and by the u
 _STATUSES: Final = get_args(FlowStatus)
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
 _AROUND_VALUES: Final = 4096  # bytes: more than a payload of one segment has beside its values (names, references, ids)
-ROOT_BYTES: Final = 512 * 1024  # what a saved root may have: the rest up to 1 MiB is room for steps of updates
 
 
 class SerializedLayout:

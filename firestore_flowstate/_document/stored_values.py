@@ -15,6 +15,7 @@ from .head import EXPIRY
 
 MAX_PARTS: Final = 1000  # of one value, which fills about 540 at most: MAX_VALUE_BYTES is 512 MiB
 PART_BYTES: Final = 1_000_000  # of one part: with its name it is below the 1 MiB of a document
+ROOT_BYTES: Final = 512 * 1024  # what a saved root may have: the rest up to 1 MiB is room for steps of updates
 INLINE_BYTES: Final = 64 * 1024  # larger values of an update go to parts at once
 _PART_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _REF_BYTES: Final = 80  # about what a reference takes in the root

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import random
 import zlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -24,10 +25,13 @@ from firestore_flowstate import (
     Operation,
     RewrapReport,
 )
+from firestore_flowstate._document.stored_values import part_ids
+from firestore_flowstate._limits import document_size
 from firestore_flowstate._operations import orphans, repacking
 from firestore_flowstate._operations.reading import scan_parts
 from firestore_flowstate._rpc.messages import Write
 from firestore_flowstate.doctor import examine
+from firestore_flowstate.testing import exactly
 
 from .interleaving import before_commits, before_parts
 
@@ -236,6 +240,38 @@ async def test_parts_that_others_keep_replacing_while_it_is_rewrapped(
         with pytest.raises(BackendError, match="'flow' was written 3 times while it was rewrapped"):
             await both.rewrap()
         assert 3 == len(asked)
+
+
+async def test_what_rewrap_makes_larger_than_a_document_moves_to_parts(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str]
+) -> None:
+    """What was compressed in the root may have no room there once it is not. Values and steps move, the largest first."""
+    state = secretive()
+    state.input = words(600_000)
+    state.cache["large"] = CacheEntry(value=words(300_000))
+    async with with_keys(flow_state_settings, keys={"old": keys["old"]}) as before:
+        await before.save("flow", state)
+        for number in range(8):
+            await before.update("flow", cache={f"step-{number}": CacheEntry(value=words(100_000))})
+        await before.save("next", secretive())
+        loaded = await before.load("flow")
+        assert loaded is not None
+        assert 0 == await parts_of(before)
+    async with with_keys(flow_state_settings, keys=keys, current_key="new", compress_over=2**40) as both:
+        assert RewrapReport(rewrapped=2, unchanged=0, native=[]) == await both.rewrap()
+        assert RewrapReport(rewrapped=0, unchanged=2, native=[]) == await both.rewrap()
+    async with with_keys(flow_state_settings, keys={"new": keys["new"]}, compress_over=2**40) as after:
+        collection, deadline = await after._begin()
+        document = await collection.get("flow", deadline)
+        assert document is not None
+        root = document.read_root()
+        size = document_size(collection.path_of("flow"), document.fields)
+        assert (1024 * 1024) // 4 < size < 600 * 1024
+        assert await parts_of(after) == root.part_count == len(part_ids(root.refs)) > 3
+        assert exactly(loaded) == exactly(await after.load("flow"))
+        await after.update("flow", cache={"last": CacheEntry(value=1)}, if_version=loaded.version or "")
+        assert [*loaded.cache, "last"] == [*(await after.load("flow") or FlowState.start()).cache]
+        assert 0 == await orphans_of(after)
 
 
 async def test_rewrap_stops_at_a_state_whose_parts_are_missing(
@@ -479,6 +515,19 @@ async def test_a_value_without_its_first_part_is_not_taken_for_encrypted(
 
     assert len(names) > 2
     assert f"{len(names) - 1} below 'flow'" in found.message
+
+
+def words(size: int) -> str:
+    """Return a text of so many characters that compresses to about a seventh."""
+    source = random.Random(size)
+    vocabulary = [source.randbytes(4).hex() for _ in range(300)]
+    return " ".join(source.choices(vocabulary, k=size // 9))
+
+
+async def parts_of(store: FirestoreFlowStateStore) -> int:
+    """Return how many parts are stored."""
+    collection, _ = await store._begin()
+    return sum([len(page) async for page in scan_parts(collection)])
 
 
 async def orphans_of(store: FirestoreFlowStateStore) -> int:
