@@ -188,7 +188,7 @@ class SerializedLayout:
         summary = map_field(fields, "summary")
         return Shown(
             status=_status(fields),
-            step_count=field_of(summary, "steps", "integer_value") or 0,
+            step_count=max(0, field_of(summary, "steps", "integer_value") or 0),  # below 0: removed what was not there
             size_bytes=field_of(summary, "bytes", "integer_value") or 0,
             last_end_time=field_of(summary, "lastEnd", *NUMBER),
             error_line=field_of(summary, "errorLine", "string_value"),

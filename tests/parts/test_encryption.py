@@ -245,7 +245,7 @@ async def test_parts_that_others_keep_replacing_while_it_is_rewrapped(
 async def test_what_rewrap_makes_larger_than_a_document_moves_to_parts(
     flow_state_settings: FlowStateSettings, keys: dict[str, str]
 ) -> None:
-    """What was compressed in the root may have no room there once it is not. Values and steps move, the largest first."""
+    """What was compressed in the root may have no room there any more. Values and steps move, the largest first."""
     state = secretive()
     state.input = words(600_000)
     state.cache["large"] = CacheEntry(value=words(300_000))

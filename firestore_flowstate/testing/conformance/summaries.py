@@ -91,6 +91,31 @@ class SummaryTests(Suite):
         assert summary.step_count == 3
 
     @pytest.mark.asyncio
+    async def test_counts_no_fewer_than_no_steps(self, store: VersionedFlowStateStore) -> None:
+        """A write without a read does not know whether what it removes is there: the count ends at zero."""
+        await store.save("id", started(1))
+        for _ in range(3):
+            await store.update("id", remove=["never there"])
+        [summary] = (await store.list_summaries()).summaries
+
+        assert summary.step_count == 0
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(
+        ("there", "cache", "remove", "count"),
+        [("", "a", "a", 1), ("", "ab", "ba", 2), ("ab", "", "aa", 1), ("ab", "c", "aac", 2)],
+    )
+    async def test_counts_a_step_that_an_update_names_more_than_once(
+        self, store: VersionedFlowStateStore, there: str, cache: str, remove: str, count: int
+    ) -> None:
+        """A step that is removed twice goes once. One that is removed and set is there."""
+        await store.save("id", with_steps(*there))
+        await store.update("id", cache={step: CacheEntry(value=step) for step in cache}, remove=list(remove))
+        [summary] = (await store.list_summaries()).summaries
+
+        assert summary.step_count == count
+
+    @pytest.mark.asyncio
     async def test_grows_with_the_state(self, store: VersionedFlowStateStore) -> None:
         """size_bytes is about the bytes of JSON, also after partial writes."""
         state = started()
