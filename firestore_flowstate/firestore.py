@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._edit_block import Begun, EditBlock
 from ._error_texts import conflict
-from ._iteration import Iteration
+from ._iteration import Iteration, PageSource
 from ._limits import check_flow_id, check_flow_ids, exact
 from ._query.matching import due_query
 from ._rpc import fork
@@ -331,15 +331,12 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
 
     @override
     def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
-        return Iteration(self._iterate(query))
+        async def begin() -> PageSource[FlowState]:
+            asked = query_or_all(query)
+            collection, _ = await self._begin()
+            return _operations.listing.PagesAhead(collection, asked)
 
-    async def _iterate(self, query: FlowStateQuery | None) -> AsyncGenerator[FlowState, None]:
-        query = query_or_all(query)
-        collection, _ = await self._begin()
-        async with _operations.listing.PagesAhead(collection, query) as pages:
-            async for page in pages:
-                for state in page:
-                    yield state
+        return Iteration(begin)
 
     @override
     async def save_many(self, states: Mapping[str, FlowState], *, timeout: float | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -295,16 +295,10 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
     @override
     def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
-        return Iteration(self._iterate(query))
+        async def begin() -> _Pages:
+            return _Pages(self, query_or_all(query))
 
-    async def _iterate(self, query: FlowStateQuery | None) -> AsyncGenerator[FlowState, None]:
-        query, more = query_or_all(query), True
-        while more:
-            page = await self.list(query)
-            for state in page.flow_states:
-                yield state
-            query = replace(query, continuation_token=page.continuation_token)
-            more = page.continuation_token is not None
+        return Iteration(begin)
 
     @override
     async def list(
@@ -376,6 +370,25 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         id = check_flow_id(id)
         forbid_nested([id], collection=self._name)
         self._records.delete(id, if_version=if_version)
+
+
+class _Pages:
+    """The pages of whole states that `list` returns."""
+
+    def __init__(self, store: MemoryFlowStateStore, query: FlowStateQuery) -> None:
+        self._store = store
+        self._query: FlowStateQuery | None = query  # None: there are no more
+
+    async def next(self) -> Sequence[FlowState] | None:
+        if self._query is None:
+            return None
+        page = await self._store.list(self._query)
+        token = page.continuation_token
+        self._query = None if token is None else replace(self._query, continuation_token=token)
+        return page.flow_states
+
+    async def end(self) -> None:
+        self._query = None
 
 
 def _each(ids: Iterable[str], call: Callable[[str], T], done: str) -> dict[str, T]:

@@ -480,6 +480,8 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     def iterate(self, query: FlowStateQuery | None = None) -> AsyncIterator[FlowState]:
         """Yield every state the filters match, in the order of `list`. Pages are fetched as they are needed.
 
+        A timeout around one step does not end it: the next step goes on.
+
         ::
 
             async for state in store.iterate(FlowStateQuery(status="failed")):

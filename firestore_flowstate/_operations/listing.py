@@ -14,6 +14,7 @@ from .._document.summary import summary_mask, summary_of
 from .._query.token import Position, from_token, scope_of, to_token
 from .._rpc.concurrency import gather_or_cancel
 from .._rpc.deadline import Deadline
+from .._rpc.loop_thread import call_threadsafe
 from .._rpc.messages import Document, Timestamp
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
@@ -80,38 +81,54 @@ async def count(collection: Collection, query: FlowStateQuery, deadline: Deadlin
 
 
 class PagesAhead:
-    """The pages of whole states, each of them read while the one before it is being used. It must be entered and left.
+    """The pages of whole states, each of them read while the one before it is being used. It is for one loop.
 
-    It is not a generator, since the store's own iterates over it: when a loop ends, asyncio closes the generators that
-    are open in no order, which fails for one within another.
+    A page is read in a task of its own, so that whoever stops waiting for it finds it later.
     """
 
     def __init__(self, collection: Collection, query: FlowStateQuery) -> None:
+        self._ahead: asyncio.Task[FlowStateQueryResponse] | None = None
+        self._loop = asyncio.get_running_loop()
         self._collection = collection
         self._pages = _StatePages.of(collection, query)
-        self._ahead: asyncio.Task[FlowStateQueryResponse] | None = None
+        self._ask()
 
-    async def __aenter__(self) -> PagesAhead:
-        self._ahead = self._ask()
-        return self
+    def __del__(self) -> None:
+        self._cancel()
 
-    async def __aexit__(self, *exc: object) -> None:
-        if self._ahead is not None:
-            self._ahead.cancel()
-            await asyncio.gather(self._ahead, return_exceptions=True)
-
-    def __aiter__(self) -> PagesAhead:
-        return self
-
-    async def __anext__(self) -> Sequence[FlowState]:
+    async def next(self) -> Sequence[FlowState] | None:
+        """Return the next page; None if there are no more. After a call that was cancelled it can be called again."""
         if self._ahead is None:
-            raise StopAsyncIteration
-        page = await self._ahead
-        self._ahead = self._ask() if page.continuation_token is not None else None
+            return None
+        await asyncio.wait({self._ahead})  # which does not cancel it
+        page = self._ahead.result()
+        self._ahead = None
+        if page.continuation_token is not None:
+            self._ask()
         return page.flow_states
 
-    def _ask(self) -> asyncio.Task[FlowStateQueryResponse]:
-        return asyncio.ensure_future(self._pages.next(self._collection.deadline(None)))
+    async def end(self) -> None:
+        """Give up the page that is being read. On another loop than its own this does not wait until it has ended."""
+        ahead = self._cancel()
+        if ahead is not None and self._loop is asyncio.get_running_loop():
+            await asyncio.wait({ahead})
+
+    def _ask(self) -> None:
+        self._ahead = asyncio.ensure_future(self._pages.next(self._collection.deadline(None)))
+        self._ahead.add_done_callback(_take_error)
+
+    def _cancel(self) -> asyncio.Task[FlowStateQueryResponse] | None:
+        """Cancel the task that reads a page, if one does, from any thread; return it."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and not ahead.done():
+            call_threadsafe(self._loop, ahead.cancel)
+        return ahead
+
+
+def _take_error(ahead: asyncio.Task[FlowStateQueryResponse]) -> None:
+    """Ask for the error of a task: asyncio prints one that nobody has asked for."""
+    if not ahead.cancelled():
+        ahead.exception()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,11 +43,8 @@ class OnThreads:
         else:
             await asyncio.to_thread(manager.__exit__, None, None, None)
 
-    async def iterate(self, *args: Any, **kwargs: Any) -> AsyncIterator[FlowState]:
-        iterator: Iterator[FlowState] = await asyncio.to_thread(self._store.iterate, *args, **kwargs)
-        while (state := await asyncio.to_thread(next, iterator, DONE)) is not DONE:
-            assert isinstance(state, FlowState)
-            yield state
+    def iterate(self, *args: Any) -> AsyncIterator[Any]:
+        return Steps(_on_thread(self._store.iterate, *args))
 
     def watch(self, *args: Any) -> AsyncIterator[Any]:
         return Steps(_on_thread(self._store.watch, *args))
@@ -66,7 +63,7 @@ class Steps(AsyncIterator[Any]):
 
     async def __anext__(self) -> Any:
         if self._is_waiting:
-            raise RuntimeError("each who watches needs a watch")
+            raise RuntimeError("each task needs an iterator of its own")
         self._is_waiting = True
         try:
             if self._step is None:

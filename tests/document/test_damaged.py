@@ -260,7 +260,7 @@ async def anext_of(store: FirestoreFlowStateStore) -> Any:
     try:
         return await states.__anext__()
     finally:
-        await states.aclose()  # type: ignore[attr-defined]  # a generator
+        await states.aclose()  # type: ignore[attr-defined]  # an iteration
 
 
 def id_of(name: str) -> str:

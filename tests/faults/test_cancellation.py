@@ -208,13 +208,13 @@ async def _at_every_chunk(proxy: TcpProxy, cancelled: Cancelled) -> None:
 
 
 async def test_iterating_ends_where_it_is_left(store: Store, direct: Store) -> None:
-    """The page that is being read ahead is given up with the generator, however that ends."""
+    """The page that is being read ahead is given up with the iteration, however that ends."""
     await direct.save_many({f"{number}": a_state(f"{number}") for number in range(9)})
     query = FlowStateQuery(limit=2)
     async with nothing_left(store):
         states = store.iterate(query)
         await anext(states)
-        await states.aclose()  # type: ignore[attr-defined]  # a generator
+        await states.aclose()  # type: ignore[attr-defined]  # an iteration
         assert [] == ours()
     async with nothing_left(store):
         async for _ in store.iterate(query):
@@ -223,6 +223,47 @@ async def test_iterating_ends_where_it_is_left(store: Store, direct: Store) -> N
         with suppress(ZeroDivisionError):
             async for _ in store.iterate(query):
                 raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("count", range(8))
+async def test_iterating_ends_after_a_step_that_was_given_up(store: Store, direct: Store, count: int) -> None:
+    """The page that the step waited for is kept for the next step, and given up with the iteration."""
+    await direct.save_many({f"{number}": a_state(f"{number}") for number in range(3)})
+
+    async def given_up() -> Any:
+        states: Any = store.iterate(FlowStateQuery(limit=2))
+        step = asyncio.ensure_future(_first(states))
+        for _ in range(count):
+            await asyncio.sleep(0)
+        step.cancel()
+        await asyncio.wait([step])
+        return states
+
+    async with nothing_left(store):
+        states = await given_up()
+        await states.aclose()
+        assert [] == ours()
+        assert [] == [state async for state in states]
+    async with nothing_left(store):
+        await given_up()
+
+
+async def test_iterating_is_for_one_task_at_a_time(store: Store, direct: Store) -> None:
+    """While one waits for a page, a second step is refused, and so is an end, which would take the page away."""
+    await direct.save("id", a_state("id"))
+    states: Any = store.iterate()
+    async with nothing_left(store):
+        first = asyncio.ensure_future(_first(states))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match=r"call iterate\(\) for each task"):
+            await anext(states)
+        with pytest.raises(RuntimeError, match="before you close"):
+            await states.aclose()
+        assert "id" == (await first).flow_id
+
+
+async def _first(states: AsyncIterator[FlowState]) -> FlowState:
+    return await anext(states)
 
 
 async def test_an_edit_that_is_cancelled_in_its_block(store: Store) -> None:

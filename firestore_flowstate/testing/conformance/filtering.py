@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Final, get_args
@@ -37,6 +38,10 @@ def _population() -> dict[str, FlowState]:
             state.operation = Operation(name="op", done=done, result=FlowResult(error=error))
         states[f"id-{place:02}"] = state
     return states
+
+
+async def _next(states: AsyncIterator[FlowState]) -> FlowState | None:
+    return await anext(states, None)
 
 
 QUERIES: Final[tuple[tuple[FlowStateQuery, Callable[[FlowState, int], bool]], ...]] = (
@@ -296,6 +301,24 @@ class FilterTests(Suite):
 
         rest = [state async for state in store.iterate(FlowStateQuery(limit=2, continuation_token=token))]
         assert exactly(expected[20:]) == exactly(rest)
+
+    @pytest.mark.asyncio
+    async def test_iterate_goes_on_after_a_step_that_is_given_up(self, store: VersionedFlowStateStore) -> None:
+        """A timeout around a step does not end it: whoever stops waiting goes on later, and misses nothing."""
+        await fill(store, [(f"id-{place}", place) for place in range(5)])
+        for number in range(40):
+            states, seen = store.iterate(FlowStateQuery(limit=2)), list[str]()
+            while True:
+                step = asyncio.ensure_future(_next(states))
+                for _ in range(number):  # at another moment of its way each time
+                    await asyncio.sleep(0)
+                step.cancel()
+                await asyncio.wait([step])
+                state = await _next(states) if step.cancelled() else step.result()
+                if state is None:
+                    break
+                seen.append(state.flow_id)
+            assert ["id-4", "id-3", "id-2", "id-1", "id-0"] == seen, f"given up after {number} turns of the loop"
 
     @pytest.mark.asyncio
     async def test_refuses_what_is_not_a_query(self, store: VersionedFlowStateStore) -> None:
