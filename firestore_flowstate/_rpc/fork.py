@@ -6,7 +6,8 @@ within some milliseconds, and a fork after that is clean. So each fork first clo
 connect again when they next call. Calls under way get half a second to end. Then they fail like calls whose
 connection broke, and are tried again.
 
-A process has one grpc and one set of fork handlers, which cannot be removed. So this module has state, as no other has.
+A process has one grpc and one set of fork handlers, which cannot be removed. So this module has state, as
+`_gc_pause` has and no other.
 """
 
 from __future__ import annotations

@@ -105,6 +105,58 @@ def test_before_a_fork(emulator: Emulator, before: str, environment: dict[str, s
     assert ["okok okok ok"] == run_python(emulator, code, **environment)
 
 
+def test_the_child_collects_garbage(emulator: Emulator) -> None:
+    """A child that is forked while a thread decodes, be it another one or the one that forks, has its collector on.
+
+    What the child itself sets is not undone when the block ends there, nor what the application has set before.
+    """
+    code = """
+    import gc
+    from firestore_flowstate._gc_pause import gc_paused
+    inside, leave = threading.Event(), threading.Event()
+
+    def decode():
+        with gc_paused():
+            inside.set()
+            leave.wait()
+
+    def now():
+        return str(gc.isenabled())
+
+    def decoding():
+        with gc_paused():
+            return now() + child(now) + now()
+
+    thread = threading.Thread(target=decode)
+    thread.start()
+    inside.wait()
+    print("while another decodes:", now(), child(now), child(decoding), now())
+    leave.set()
+    thread.join()
+    print("in the block:", decoding(), now())
+
+    block = gc_paused()
+
+    def left():
+        gc.disable()
+        block.__exit__(None, None, None)
+        return now() + child(now)
+
+    block.__enter__()
+    print("set by the child:", child(left))
+    block.__exit__(None, None, None)
+    gc.disable()
+    print("set before:", child(now), decoding(), now())
+    """
+
+    assert [
+        "while another decodes: False True FalseTrueFalse False",
+        "in the block: FalseTrueFalse True",
+        "set by the child: FalseFalse",
+        "set before: False FalseFalseFalse False",
+    ] == run_python(emulator, code)
+
+
 @pytest.mark.parametrize("close", ["asyncio.run(hung.close())", "pass"], ids=["closed", "open"])
 @pytest.mark.parametrize("wait", [0.0, 1.5, 2.5])
 def test_after_a_call_to_a_silent_server(emulator: Emulator, close: str, wait: float) -> None:
