@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -36,8 +35,14 @@ class Signal:
 
     async def wait(self, until: datetime | None) -> None:
         """Wait until something has changed since `clear`, or the time has come."""
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds_until(until))
+        if until is None:
+            await self._event.wait()
+            return
+        sent = asyncio.ensure_future(self._event.wait())
+        try:
+            await asyncio.wait({sent}, timeout=seconds_until(until))  # before Python 3.12 wait_for loses cancellations
+        finally:
+            sent.cancel()
 
     def send(self) -> bool:
         """Wake the watcher, from any thread; return whether it is still there, with its loop."""

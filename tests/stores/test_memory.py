@@ -111,6 +111,34 @@ async def test_a_change_that_waits_holds_up_nobody() -> None:
     assert 11 == (await waiting).cache["counter"].value
 
 
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("expire_after", [None, timedelta(hours=1)], ids=["lasting", "expiring"])
+async def test_a_watch_that_is_cancelled_beside_a_change_ends(expire_after: timedelta | None, turns: int) -> None:
+    """However many turns of the loop after the change: the cancellation is not lost."""
+    store = MemoryFlowStateStore(FlowStateSettings(expire_after=expire_after, expire_when="always"))
+    await store.save("id", started())
+    first = asyncio.Event()
+
+    async def follow() -> None:
+        async for _ in store.watch("id"):
+            first.set()
+
+    following = asyncio.ensure_future(follow())
+    await first.wait()
+    await store.save("id", started())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    following.cancel()
+    for _ in range(20):  # a few are enough, and a timer would depend on the machine
+        await asyncio.sleep(0)
+    has_ended = following.done()
+    following.cancel()
+    await asyncio.wait([following])
+
+    assert has_ended
+    assert following.cancelled()
+
+
 async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """It reads them if none are passed, as the Firestore store does."""
     monkeypatch.setenv("FLOWSTATE_PAGE_SIZE", "2")
