@@ -71,10 +71,10 @@ class Signals:
 
     def close(self) -> None:
         """Have all watchers end, since the store is closed. Those that come later watch as before."""
-        for signal in tuple(self._open):
+        for signal in tuple(self._open):  # one that another thread opens meanwhile stays
             signal.is_closed = True
-        self.changed()
-        self._open.clear()
+            signal.send()
+            self._open.discard(signal)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Final
 
 import pytest
 from hypothesis import settings
@@ -18,13 +19,17 @@ from firestore_flowstate import (
     FlowStateExistsError,
     FlowStateSettings,
     MemoryFlowStateStore,
+    StoreUnavailableError,
 )
+from firestore_flowstate._signals import Signal
 from firestore_flowstate.testing import (
     ExpiringFlowStateStoreTests,
     FlowStateStoreMachine,
     VersionedFlowStateStoreTests,
 )
 from firestore_flowstate.testing.conformance.states import started, with_steps
+
+PATIENCE: Final = 10.0  # seconds
 
 
 class TestMemoryFlowStateStore(VersionedFlowStateStoreTests):
@@ -137,6 +142,42 @@ async def test_a_watch_that_is_cancelled_beside_a_change_ends(expire_after: time
 
     assert has_ended
     assert following.cancelled()
+
+
+async def test_a_watch_that_begins_while_the_store_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not forgotten: as one that begins later, it is told of changes."""
+    store = MemoryFlowStateStore()
+    await store.save("id", started())
+    ending, beginning = store.watch("id"), store.watch("id")
+    await anext(ending)
+    send = Signal.send
+    has_begun = False
+
+    def begin_and_send(signal: Signal) -> bool:  # as if another thread had its turn while close() tells the watches
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
+            with pytest.raises(StopIteration):  # it waits for nothing
+                _next(beginning).send(None)
+        return send(signal)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Signal, "send", begin_and_send)
+        await store.close()
+    assert has_begun
+    with pytest.raises(StoreUnavailableError):
+        await anext(ending)
+    coming = asyncio.ensure_future(_next(beginning))
+    await asyncio.sleep(0)  # it looks, and waits
+    await store.save("id", with_steps("later"))
+    state = await asyncio.wait_for(coming, PATIENCE)
+
+    assert state is not None
+    assert "later" in state.cache
+
+
+async def _next(states: AsyncIterator[FlowState | None]) -> FlowState | None:
+    return await anext(states)
 
 
 async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
