@@ -227,8 +227,13 @@ class Pages:
     expired: bool = False
     _sources: Sequence[Stream] = field(default=())
 
-    async def next(self, limit: int, deadline: Deadline) -> Page:
-        """Return the next page, of at most so many documents."""
+    async def next(self, limit: int, deadline: Deadline | None) -> Page:
+        """Return the next page, of at most so many documents.
+
+        Args:
+            limit: How many documents.
+            deadline: When to give up; None: each request has the timeout of the settings.
+        """
         read_time = self._sources[0].read_time if self._sources else None
         if not self._sources or (read_time is not None and read_time.is_old()):
             self._sources = streams(

@@ -53,7 +53,8 @@ class Stream:
         query: The filters.
         after: The place of the last document that was fetched; None: none was.
         fields: The field paths to read; None: all.
-        deadline: When the next fetch must have ended; renewed for each page.
+        deadline: When the next fetch must have ended, renewed for each page; None: each fetch has the timeout of the
+            settings.
         shard: The shard that it asks; None: all documents, whatever their shard.
         native_statuses: Ask for native documents, which have no field with the status, and keep those that have one of
             these statuses.
@@ -68,7 +69,7 @@ class Stream:
     query: FlowStateQuery
     after: Position | None
     fields: Sequence[str] | None
-    deadline: Deadline
+    deadline: Deadline | None
     shard: int | None = None
     native_statuses: Sequence[FlowStatus] | None = None
     expired: bool = False
@@ -96,10 +97,10 @@ class Stream:
 
         async def ask(read_time: Timestamp | None) -> tuple[int, Timestamp | None]:
             return await collection.connection.count(
-                collection.parent, structured, deadline=self.deadline, read_time=read_time
+                collection.parent, structured, deadline=self._due(), read_time=read_time
             )
 
-        return (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)
+        return (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self._due())
 
     def needs_filling(self) -> bool:
         """Return whether it has run dry, so that only a fetch can tell what is next."""
@@ -127,6 +128,10 @@ class Stream:
             native_done=None if asked is None else sorted({done for status in asked for done in _may_be_done(status)}),
         )
 
+    def _due(self) -> Deadline:
+        """Return when a request that begins now must have ended."""
+        return self.deadline or self.collection.deadline(None)
+
     def _mask(self) -> Sequence[str] | None:
         """Return the field paths to read; None: all.
 
@@ -149,10 +154,10 @@ class Stream:
 
         async def ask(read_time: Timestamp | None) -> tuple[list[Document], Timestamp | None]:
             return await collection.connection.run_query_at(
-                collection.parent, structured, deadline=self.deadline, read_time=read_time
+                collection.parent, structured, deadline=self._due(), read_time=read_time
             )
 
-        documents = (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self.deadline)
+        documents = (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self._due())
         self.ended = len(documents) < count
         now = datetime.now(timezone.utc)
         kept = 0
@@ -188,7 +193,7 @@ def streams(
     *,
     after: Position | None,
     fields: Sequence[str] | None,
-    deadline: Deadline,
+    deadline: Deadline | None,
     expired: bool = False,
 ) -> list[Stream]:
     """Return the streams whose documents together are those of the query, all as of one time.

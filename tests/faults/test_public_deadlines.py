@@ -15,6 +15,7 @@ from firestore_flowstate import (
     CacheEntry,
     DeadlineError,
     FirestoreFlowStateStore,
+    FlowResult,
     FlowState,
     FlowStateBatchError,
     FlowStateError,
@@ -183,6 +184,34 @@ async def test_a_deadline_is_for_each_request_of_many(
 
     await method(relayed)
     assert passed > relayed.settings.timeout
+
+
+async def test_a_deadline_of_purge_is_for_each_request_that_fills_a_page(
+    flow_state_settings: FlowStateSettings, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By status, native documents are looked through until a page is full, however many requests that takes."""
+    monkeypatch.setattr("firestore_flowstate._operations.streams._MOST", 4)
+    monkeypatch.setattr("firestore_flowstate._operations.deleting._PAGE", 2)
+    settings = flow_state_settings.model_copy(update={"layout": "native", "timeout": 20.0})
+    failed = FlowState.start()
+    failed.start_time = 1
+    failed.operation.result = FlowResult(error="no")
+    states = {f"{number:02}": FlowState.start() for number in range(40)}
+    passed = 0.0
+
+    def take_four_seconds(call: Call) -> None:
+        nonlocal passed
+        passed += 4.0
+
+    async with Store(settings) as direct, Store(settings.model_copy(update={"emulator_host": relay.host})) as relayed:
+        await direct.save_many({**states, "failed": failed})
+        monkeypatch.setattr("firestore_flowstate._rpc.deadline.monotonic", lambda: time.monotonic() + passed)
+        relay.refusal = take_four_seconds
+        purged = await relayed.purge(FlowStateQuery(status="failed"), older_than=timedelta(0))
+
+        assert purged == 1
+        assert relay.methods().count("RunQuery") > 10
+        assert states.keys() == (await direct.load_many([*states, "failed"])).keys()
 
 
 async def test_the_same_store_outlives_a_crash_of_the_server() -> None:
