@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from .encoded_state import (
     encode_field,
     encode_state,
 )
-from .head import EXPIRE_AFTER, own_duration, own_duration_of
+from .head import EXPIRE_AFTER, StatusChange, own_duration, own_duration_of
 from .json_text import encode
 from .wire import by_step, field_values_by_path, not_a, sound, sound_cache, sound_state, taken
 
@@ -102,6 +102,22 @@ class Change:
             )
         except FlowStateEncodeError as error:
             raise with_flow_id(error, id) from error.__cause__
+
+    def detached(self) -> Change:
+        """Return the change with copies of its values, which stay what they are if the caller changes his."""
+        return replace(
+            self,
+            cache=detached(self.cache),
+            events_triggered=detached(self.events_triggered),
+            operation=detached(self.operation),
+            blocked_on_step=detached(self.blocked_on_step),
+            executions=detached(self.executions),
+        )
+
+    @property
+    def status_change(self) -> StatusChange:
+        """What the write makes of what the status follows from."""
+        return StatusChange.of(self.operation, self.blocked_on_step, self.executions)
 
     @property
     def unset(self) -> frozenset[str]:

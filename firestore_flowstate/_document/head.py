@@ -53,14 +53,12 @@ class StatusInputs(NamedTuple):
         """Return the inputs of the status of the state."""
         return cls(_ended(state.operation), state.blocked_on_step is not None, bool(state.executions))
 
-    def after(
-        self, operation: Operation | Unset, blocked_on_step: object, executions: Sequence[object] | Unset
-    ) -> StatusInputs:
-        """Return the inputs after a partial write of these fields; UNSET: the write does not name the field."""
+    def after(self, change: StatusChange) -> StatusInputs:
+        """Return the inputs after a partial write."""
         return StatusInputs(
-            self.ended if isinstance(operation, Unset) else _ended(operation),
-            self.blocked if isinstance(blocked_on_step, Unset) else blocked_on_step is not None,
-            self.executed if isinstance(executions, Unset) else bool(executions),
+            self.ended if change.ended is None else change.ended,
+            self.blocked if change.blocked is None else change.blocked,
+            self.executed if change.executed is None else change.executed,
         )
 
     @property
@@ -71,6 +69,25 @@ class StatusInputs(NamedTuple):
         if self.blocked:
             return "blocked"
         return "running" if self.executed else "scheduled"
+
+
+class StatusChange(NamedTuple):
+    """What a partial write makes of the inputs of the status, each as in `StatusInputs`; None: it stays."""
+
+    ended: Literal["", "done", "failed"] | None
+    blocked: bool | None
+    executed: bool | None
+
+    @classmethod
+    def of(
+        cls, operation: Operation | Unset, blocked_on_step: object, executions: Sequence[object] | Unset
+    ) -> StatusChange:
+        """Return what a write of these fields makes of the inputs; UNSET: it does not name the field."""
+        return cls(
+            None if isinstance(operation, Unset) else _ended(operation),
+            None if isinstance(blocked_on_step, Unset) else blocked_on_step is not None,
+            None if isinstance(executions, Unset) else bool(executions),
+        )
 
 
 class Shown(NamedTuple):

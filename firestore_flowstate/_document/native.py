@@ -103,13 +103,15 @@ class NativeLayout:
     def pack_update(self, change: Change, context: DocumentContext) -> Update:
         """Return what a change names. Its values are written as they are, and nothing is packed."""
         _check_may_be_plain(context.payloads)
-        return Update(change=change, context=context)
+        head = Document()
+        return Update(change=change, context=context, mask=write_change(head, change), head=head)
 
     def write_update(
         self, document: Document, update: Update, base: StatusInputs, expire_at: datetime | Unset | None
     ) -> list[str]:
         """Fill a document with what an update names and with the expiry; return the mask."""
-        mask = write_change(document, update.change)
+        document.MergeFrom(update.head)
+        mask = list(update.mask)
         if not isinstance(expire_at, Unset):
             write_expiry(document.fields, expire_at)
             mask.append(EXPIRY)

@@ -45,6 +45,8 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
         raise
     stored = {name: spill.move_if_large("log", context.pack(text, f"log.{id}.{name}")) for name, text in texts.items()}
     values = {name: spill.move_if_large(name, context.pack(text, name)) for name, text in replaced.items()}
+    head = Document()
+    mask = _write_head(head, change, context)
     return Update(
         change=change,
         context=context,
@@ -53,6 +55,8 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
         values=values,
         parts=spill.moved,
         size=sum(map(len, texts.values())) + sum(map(len, replaced.values())) + _extra_size(change),
+        head=head,
+        mask=mask,
     )
 
 
@@ -82,14 +86,28 @@ def write_update(
     Raises:
         FlowStateTooLargeError: What it names is more than a document may have, whatever else is stored.
     """
-    change, fields = update.change, document.fields
-    mask = []
+    document.MergeFrom(update.head)
+    fields, mask = document.fields, list(update.mask)
     for name, stored in update.values.items():
         write_stored(fields[PAYLOAD].map_value.fields[name], stored)
         mask.append(f"{PAYLOAD}.{name}")
-    if change.names_status:
+    if update.change.names_status:
         fields["status"].string_value = update.status_inputs_after(base).status
         mask.append("status")
+    if not isinstance(expire_at, Unset):
+        write_expiry(fields, expire_at)
+        mask.append(EXPIRY)
+    _check_size(document, update)
+    return mask
+
+
+def _write_head(document: Document, change: Change, context: DocumentContext) -> list[str]:
+    """Fill a document with the fields of its head that a change names; return their field paths.
+
+    The status and the expiry are not among them: they follow from the version too.
+    """
+    fields = document.fields
+    mask = []
     if not isinstance(change.blocked_on_step, Unset):
         write_blocked(fields, change.blocked_on_step)
         mask.append("blockedOnStep")
@@ -98,7 +116,7 @@ def write_update(
             fields,
             executions=() if isinstance(change.executions, Unset) else change.executions,
             operation=None if isinstance(change.operation, Unset) else change.operation,
-            encrypted=update.context.payloads.keyring is not None,  # then the head says less
+            encrypted=context.payloads.keyring is not None,  # then the head says less
         )
     if not isinstance(change.executions, Unset):
         mask.append("summary.lastEnd")
@@ -108,10 +126,6 @@ def write_update(
         write_extra(fields, change.set_extra)
         for path in map(quoted, change.extra):
             mask += [path, f"{SUMMARY_EXTRA}{path}"]
-    if not isinstance(expire_at, Unset):
-        write_expiry(fields, expire_at)
-        mask.append(EXPIRY)
-    _check_size(document, update)
     return mask
 
 

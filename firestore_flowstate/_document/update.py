@@ -10,7 +10,7 @@ from .._limits import names_in
 from .._own_fields import PAYLOAD
 from .._rpc.messages import Document, Value, Write
 from .difference import Change
-from .head import StatusInputs
+from .head import StatusChange, StatusInputs
 from .payload import DocumentContext
 from .stored_values import PartRef, Segment, Stored, part_count, write_segment
 
@@ -19,14 +19,19 @@ from .stored_values import PartRef, Segment, Stored, part_count, write_segment
 class Update:
     """A partial write, ready to be sent on top of any version of its layout.
 
+    The caller may change the values that it was packed from, so none of them is looked at afterwards.
+
     Attributes:
-        change: The change that it was packed from.
+        change: The change that it was packed from. After the packing only its names count, and its unknown keys.
         context: The context of the document that it was packed for.
         revision: The revision that it makes; empty in the native layout, which has none.
         segment: What it adds to the log; None in the native layout, which has no log.
         values: The payload values that it replaces whole, packed.
         parts: The references to the parts that it adds, each with their bytes.
         size: About how many bytes of JSON it adds.
+        head: A document with the fields that it replaces, whatever it is put on top of, but for `values`.
+        mask: The field paths of these fields, and of those that it removes.
+        status_change: What it makes of what the status follows from.
     """
 
     change: Change
@@ -36,11 +41,16 @@ class Update:
     values: Mapping[str, Stored] = field(default_factory=dict)
     parts: Sequence[tuple[PartRef, bytes]] = ()
     size: int = 0
+    head: Document = field(default_factory=Document)
+    mask: Sequence[str] = ()
+    status_change: StatusChange = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status_change", self.change.status_change)
 
     def status_inputs_after(self, base: StatusInputs) -> StatusInputs:
         """Return what the status follows from after this write; `base` is that before it."""
-        change = self.change
-        return base.after(change.operation, change.blocked_on_step, change.executions)
+        return base.after(self.status_change)
 
     def gone(self, refs: Iterable[PartRef]) -> list[PartRef]:
         """Return those of the references whose values it replaces: their parts go with the write."""

@@ -9,6 +9,7 @@ from functools import partial
 from .._collection.collection import Collection
 from .._commit.commit import commit_write
 from .._commit.pending_write import CommitResult, PendingWrite, part_names_of, parts_of
+from .._document.encoded_state import detached
 from .._document.head import StatusInputs, own_duration
 from .._document.layouts import LAYOUTS
 from .._document.stored_document import LayoutName
@@ -74,6 +75,7 @@ async def save(
         if known is not None and known == base:  # what the state knows includes the parts, which a text does not
             base = known
         elif base.is_hearsay and base.layout != collection.settings.layout:  # a lie would store it in the clear
+            sound = detached(sound)
             base, _ = await confirm(collection, id, base, deadline)
         expected = Exactly(base)
     if layout is None:

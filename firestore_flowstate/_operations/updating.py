@@ -63,12 +63,14 @@ async def update(
         FlowStateTooLargeError: What it writes is more than a document or a request has room for.
     """
     is_foreign = base.layout != collection.settings.layout  # a lie about the layout would spoil the document
+    if base.is_hearsay and (is_foreign or change.names_expiry):
+        change = change.detached()  # a read may come first, and a second write after the first
     if base.is_hearsay and (is_foreign or _would_expire_as_told(collection, change, base)):
         base, replaceable = await confirm(collection, id, base, deadline)
     try:
+        packed = LAYOUTS[base.layout].pack_update(change, collection.context(id))
         if base.has_extra and change.unset:
             await _check_removable(collection, id, change, deadline)
-        packed = LAYOUTS[base.layout].pack_update(change, collection.context(id))
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
     lacks_parts = _lacks_parts(collection, change, base)
@@ -158,7 +160,7 @@ def _would_expire_as_told(collection: Collection, change: Change, base: Version)
         return True
     if not change.names_status or base.expire_after is None or EXPIRE_AFTER in change.extra:
         return False
-    ends = base.status_inputs.after(change.operation, change.blocked_on_step, change.executions).ended
+    ends = base.status_inputs.after(change.status_change).ended
     return bool(ends) or collection.settings.expire_when == "always"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -15,7 +16,9 @@ from firestore_flowstate import (
     FlowStateExecution,
     FlowStateSettings,
     FlowStateWarning,
+    Operation,
 )
+from firestore_flowstate.testing.comparison import exactly
 from firestore_flowstate.testing.conformance.filtering import QUERIES
 from firestore_flowstate.testing.conformance.filtering import _population as population
 from firestore_flowstate.testing.conformance.paging import flat, pages
@@ -100,6 +103,40 @@ async def test_a_store_that_has_met_native_documents_warns_once(
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             await store.save("again", FlowState.start())
+
+
+async def test_on_a_version_of_the_other_layout_a_state_is_stored_as_it_is_at_the_call(
+    flow_state_settings: FlowStateSettings,
+) -> None:
+    """If the version comes as a text, a read precedes the write. What the caller changes meanwhile is not stored."""
+    native_settings = flow_state_settings.model_copy(update={"layout": "native"})
+    async with (
+        FirestoreFlowStateStore(native_settings) as native,
+        FirestoreFlowStateStore(flow_state_settings) as store,
+    ):
+        for id in ("saved", "updated"):
+            await native.save(id, with_steps("step"))
+        versions = {id: (await store.load(id)) for id in ("saved", "updated")}
+        rows, operation, state = [1], Operation(name="op"), with_steps("new")
+        before = exactly(state)
+        texts = {id: "".join([*str(loaded.version)]) for id, loaded in versions.items() if loaded is not None}
+        saving = asyncio.ensure_future(store.save("saved", state, if_version=texts["saved"]))
+        updating = asyncio.ensure_future(
+            store.update(
+                "updated", cache={"new": CacheEntry(value=rows)}, operation=operation, if_version=texts["updated"]
+            )
+        )
+        await asyncio.sleep(0)  # they run up to the first point at which they wait
+        state.cache["new"].value = "other"
+        state.operation.name = "other"
+        rows.append(2)
+        operation.done = True
+        await asyncio.gather(saving, updating)
+        updated = await store.load("updated")
+
+        assert before == exactly(await store.load("saved"))
+        assert updated is not None
+        assert ([1], "op", False) == (updated.cache["new"].value, updated.operation.name, updated.operation.done)
 
 
 async def test_migrating_does_not_warn(flow_state_settings: FlowStateSettings) -> None:

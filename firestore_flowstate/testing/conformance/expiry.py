@@ -14,6 +14,7 @@ from ...errors import FlowStateConflictError, FlowStateError, FlowStateNotFoundE
 from ...models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from ...query import FlowStateQuery
 from ...store import VersionedFlowStateStore
+from ...unset import UNSET
 from ..comparison import exactly
 from .states import finished, started, with_steps
 from .suite import IN_AN_HOUR, ExpiringSuite, MakeStore
@@ -139,6 +140,23 @@ class ExpiryTests(ExpiringSuite):
         assert None not in {state.expire_at for state in loaded.values()}
         assert edited.expire_at == loaded["edit"].expire_at
         assert modified.expire_at == loaded["modify"].expire_at
+
+    @pytest.mark.asyncio
+    async def test_what_ends_after_the_call_gets_no_expiry(self, store: VersionedFlowStateStore) -> None:
+        """Neither a write nor the next one on top of it goes by an operation as the caller has changed it since."""
+        state = started()
+        await store.save("id", state)
+        operation = Operation(name="op", done=False)
+        updating = asyncio.ensure_future(store.update("id", operation=operation, if_version=state.version or UNSET))
+        await asyncio.sleep(0)  # it runs up to the first point at which it waits
+        operation.done = True
+        version = await updating
+        await store.update("id", blocked_on_step=None, if_version=version)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert (False, None) == (loaded.operation.done, loaded.expire_at)
+        assert ["scheduled"] == [summary.status for summary in (await store.list_summaries()).summaries]
 
     @pytest.mark.asyncio
     async def test_a_flow_that_is_resumed_loses_its_expiry(self, store: VersionedFlowStateStore) -> None:

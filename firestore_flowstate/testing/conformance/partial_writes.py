@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import pytest
 
 from ...errors import FlowStateConflictError, FlowStateEncodeError, FlowStateNotFoundError, InvalidFlowIdError
 from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation
+from ...query import FlowStateQuery
 from ...store import VersionedFlowStateStore
+from ...unset import UNSET, Unset
 from ..comparison import exactly
 from .states import STEPS, VALUES, started, with_everywhere, with_steps
 from .suite import Suite
@@ -215,6 +218,60 @@ class PartialWriteTests(Suite):
         loaded = await store.load("id")
         assert loaded is not None
         assert state.version == loaded.version
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("base", ["no version", "a version of this process", "the text of a version"])
+    @pytest.mark.parametrize("removes", [False, True], ids=["sets keys", "removes a key"])
+    async def test_writes_its_values_as_they_are_at_the_call(
+        self, store: VersionedFlowStateStore, base: str, removes: bool
+    ) -> None:
+        """Changing them while the write is under way changes nothing in the store, nor what the next write stores."""
+        stored = FlowState.model_validate({**started().model_dump(by_alias=True), "tags": ["a"], "owner": "bo"})
+        await store.save("id", stored)
+        assert stored.version is not None
+        known: str | Unset = UNSET
+        if base != "no version":
+            known = stored.version if base == "a version of this process" else "".join([*stored.version])
+        rows, payload, metadata = [1], {"list": [1]}, {"by": ["me"]}
+        parameters: dict[str, Any] = {
+            "cache": {"step": CacheEntry(value=rows)},
+            "remove": ["none"],
+            "events_triggered": {"event": payload},
+            "operation": Operation(name="op", done=False, metadata=metadata),
+            "blocked_on_step": BlockedOnStep(name="wait"),
+            "executions": [FlowStateExecution(start_time=1.5, trace_ids=["a"])],
+            "extra": {"owner": UNSET if removes else "al"},
+        }
+        updating = asyncio.ensure_future(store.update("id", **parameters, if_version=known))
+        await asyncio.sleep(0)  # it runs up to the first point at which it waits
+        rows.append(2)
+        payload["list"].append(2)
+        metadata["by"].append("you")
+        parameters["operation"].done, parameters["operation"].name = True, "other"
+        parameters["operation"].result = FlowResult(error="failed")
+        parameters["blocked_on_step"].name = "other"
+        parameters["executions"][0].trace_ids.append("b")
+        parameters["executions"][0].end_time = 2.5
+        parameters["executions"].append(FlowStateExecution(trace_ids=[]))
+        parameters["extra"]["new"] = 1
+        parameters["cache"]["new"] = CacheEntry(value=1)
+        parameters["remove"].append("step")
+        version = await updating
+        [updated] = (await store.list_summaries()).summaries
+        await store.update("id", blocked_on_step=None, if_version=version)
+        [summary] = (await store.list_summaries(FlowStateQuery(status="running"))).summaries
+
+        wire = {**stored.model_dump(by_alias=True), "owner": "al"}
+        if removes:
+            del wire["owner"]
+        expected = FlowState.model_validate(wire)
+        expected.cache, expected.events_triggered = {"step": CacheEntry(value=[1])}, {"event": {"list": [1]}}
+        expected.operation = Operation(name="op", done=False, metadata={"by": ["me"]})
+        expected.executions, expected.blocked_on_step = [FlowStateExecution(start_time=1.5, trace_ids=["a"])], None
+        assert exactly(expected) == exactly(await store.load("id"))
+        assert ("blocked", "wait") == (updated.status, updated.blocked_on)
+        assert (updated.last_end_time, updated.error_line, updated.expire_at) == (None, None, None)
+        assert ("running", None) == (summary.status, summary.expire_at)
 
     @pytest.mark.asyncio
     async def test_refuses_invalid_ids(self, store: VersionedFlowStateStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timezone
 from typing import Any, Final
@@ -12,7 +13,7 @@ from ...errors import FlowStateConflictError, FlowStateExistsError
 from ...models import CacheEntry
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
-from .states import started, with_steps
+from .states import started, with_everywhere, with_steps
 from .suite import Suite
 
 WRITES: Final[dict[str, Callable[[VersionedFlowStateStore, Any], Awaitable[object]]]] = {
@@ -71,6 +72,25 @@ class VersionTests(Suite):
         assert loaded is not None
         assert isinstance(state.version, str)
         assert [state.version] * 2 == [loaded.version, listed.version]
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("base", ["a version of this process", "the text of a version"])
+    async def test_stores_a_state_as_it_is_at_the_call(self, store: VersionedFlowStateStore, base: str) -> None:
+        """Changing a state while the save on top of a version is under way changes nothing in the store."""
+        stored = with_steps("step")
+        await store.save("id", stored)
+        assert stored.version is not None
+        known = stored.version if base == "a version of this process" else "".join([*stored.version])
+        state = with_everywhere({"list": [1]})
+        before = exactly(state)
+        saving = asyncio.ensure_future(store.save("id", state, if_version=known))
+        await asyncio.sleep(0)  # it runs up to the first point at which it waits
+        state.input["list"].append(2)
+        state.operation.done = True
+        state.cache["later"] = CacheEntry(value=1)
+        await saving
+
+        assert before == exactly(await store.load("id"))
 
     @pytest.mark.asyncio
     async def test_states_tell_when_they_were_written(self, store: VersionedFlowStateStore) -> None:
