@@ -18,7 +18,7 @@ from .._rpc.concurrency import gather_or_cancel
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Cursor, Document, Int32Value, StructuredQuery, Timestamp
 from ..copies import COLLECTED
-from ..errors import FlowStateDecodeError
+from ..errors import BackendError, FlowStateDecodeError, QuotaError, StoreUnavailableError
 from ..models import FlowState
 
 _DECODED_AT_ONCE = 32  # documents that are decoded while the garbage collector is paused
@@ -62,9 +62,9 @@ async def state_of(
         refs = document.read_refs()
         known = {ref.name: kept[ref.name] for ref in refs if ref.name in kept} if kept else {}
         missing = [ref for ref in refs if ref.name not in known]
-        resolved = await fetch(collection, document.id, missing, deadline, read_time=read_time)
+        resolved = await _fetch_as_of(read_time, collection, document.id, missing, deadline)
         if resolved is None:
-            # The root was replaced between the two reads, and its parts went with it.
+            # The root was replaced between the two reads, and its parts went with it, or the first was long ago.
             return await _state_again(collection, document.id, deadline)
         resolved |= known
         if kept is not None:
@@ -178,14 +178,35 @@ async def _batch(
 
 async def _state_again(collection: Collection, id: str, deadline: Deadline) -> FlowState | None:
     document = await collection.get(id, deadline)
-    if document is None:
+    while document is not None:
+        refs = document.read_refs()
+        read_time = Timestamp(seconds=document.updated.seconds, nanos=document.updated.nanos)
+        # Read as of the update_time of the root: all its parts were there at that time.
+        resolved = await _fetch_as_of(read_time, collection, id, refs, deadline)
+        if resolved is None:
+            # Some are lost, or Firestore does not tell any more what was there. Then they are still there.
+            resolved = await fetch(collection, id, refs, deadline)
+        if resolved is not None:
+            return decode(collection, document, resolved)
+        latest = await collection.get(id, deadline)
+        if latest is not None and latest.updated == document.updated:
+            raise FlowStateDecodeError("parts that it refers to are missing")
+        document = latest
+    return None
+
+
+async def _fetch_as_of(
+    read_time: Timestamp | None, collection: Collection, id: str, refs: Sequence[PartRef], deadline: Deadline
+) -> dict[str, bytes] | None:
+    """Return what `fetch` does, or None too if Firestore refuses the time, which may be more than an hour ago."""
+    try:
+        return await fetch(collection, id, refs, deadline, read_time=read_time)
+    except (StoreUnavailableError, QuotaError):
+        raise
+    except BackendError:
+        if read_time is None:
+            raise
         return None
-    read_time = Timestamp(seconds=document.updated.seconds, nanos=document.updated.nanos)
-    # Read as of the update_time of the root: all its parts were there at that time.
-    resolved = await fetch(collection, id, document.read_refs(), deadline, read_time=read_time)
-    if resolved is None:
-        raise FlowStateDecodeError("parts that it refers to are missing")
-    return decode(collection, document, resolved)
 
 
 class UpdateBase(NamedTuple):
