@@ -147,20 +147,40 @@ class Link:
             raise
 
     async def unbind(self) -> None:
-        """Undo one `bind`. The last of a loop closes its channel; the last of all ends the background thread too."""
+        """Undo one `bind`. The last of a loop closes its channel; the last of all ends the background thread too.
+
+        The streams of the loop end with its last binding, and all streams with the last of all. So do those over the
+        channel of a client, which stays open.
+        """
         loop = asyncio.get_running_loop()
         self._count_off(loop)
-        channel = None if loop in self._bindings else self._bound.pop(loop, None)
+        is_last = loop not in self._bindings
+        channel = self._bound.pop(loop, None) if is_last else None
+        if is_last:
+            self._streams.end(loop)
         try:
             if channel is not None:
-                self._streams.end(loop)
                 await channel.close()
         finally:
             if channel is not None:
                 fork.closed()
             self._forget_closed_loops()
             if not self._bindings:
+                self._end_streams()
                 await self._close_background()
+
+    def _end_streams(self) -> None:
+        """End the streams of every loop, each on its own loop: at once here, elsewhere before what is done there next.
+
+        Otherwise a stream would go on over the channel of a client, or its watcher would ask for another one as soon as
+        its channel is closed.
+        """
+        here = asyncio.get_running_loop()
+        for loop in self._streams.loops():
+            if loop is here:
+                self._streams.end(loop)
+            else:
+                call_threadsafe(loop, partial(self._streams.end, loop))
 
     def _count_off(self, loop: asyncio.AbstractEventLoop) -> None:
         left = self._bindings.pop(loop, 1) - 1
@@ -191,11 +211,11 @@ class Link:
         """
         self._is_closed = True
         self._bindings.clear()
+        self._end_streams()
         here = asyncio.get_running_loop()
         elsewhere = []
         for loop, channel in self._pop_all():
             if loop is here:
-                self._streams.end(loop)
                 await channel.close()
             elif (closing := _close_on(loop, channel)) is not None:
                 elsewhere.append((asyncio.wrap_future(closing), channel))

@@ -337,6 +337,10 @@ class Streams:
             stream.remove(watched)
         watched.lose()
 
+    def loops(self) -> list[asyncio.AbstractEventLoop]:
+        """Return the loops that have streams. May be called on any thread."""
+        return list(self._by_loop)
+
     def end(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the streams of a loop for good; to be called on it."""
         for stream in list(self._by_loop.get(loop, [])):

@@ -19,13 +19,15 @@ from google.cloud.firestore_v1.services.firestore.transports import (
     FirestoreGrpcTransport,
 )
 
+from firestore_flowstate import FirestoreFlowStateStore
 from firestore_flowstate._rpc.client import database_of_client
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.database import database_of_settings
 from firestore_flowstate._rpc.deadline import Deadline
 from firestore_flowstate.emulator import Emulator
-from firestore_flowstate.errors import AccessDeniedError, BackendError, FlowStateError
+from firestore_flowstate.errors import AccessDeniedError, BackendError, FlowStateError, StoreUnavailableError
 from firestore_flowstate.settings import FlowStateSettings
+from firestore_flowstate.testing.conformance.watching import soon
 from tests.rpc.scripted_server import ScriptedServer, reply
 
 OLD_GRPC = tuple(map(int, grpc.__version__.split(".")[:2])) <= (1, 80)
@@ -140,6 +142,35 @@ async def test_bind_beside_a_client(host: str, background_threads: Threads) -> N
     await connection.unbind()
     assert client._firestore_api_internal is None
     await connection.close()
+
+
+@pytest.mark.parametrize("how", ["close", "leave", "leave elsewhere"])
+async def test_closing_the_store_ends_the_watches_over_a_clients_channel(host: str, how: str) -> None:
+    """The channel stays open, since it is the caller's, and so must be no reason to go on."""
+    client = AsyncClient(project="demo-theirs")
+    await client.collection("c").document("x").get()
+    store = FirestoreFlowStateStore(FlowStateSettings(), client=client)
+    if how == "leave":
+        await store.__aenter__()
+    watch = store.watch("closed")
+    await soon(watch)
+    coming = asyncio.ensure_future(soon(watch))
+    await asyncio.sleep(0)
+
+    async def enter_and_leave() -> None:
+        async with store:
+            pass
+
+    if how == "close":
+        await store.close()
+    elif how == "leave":
+        await store.__aexit__()
+    else:
+        await asyncio.to_thread(lambda: asyncio.run(enter_and_leave()))
+    with pytest.raises(StoreUnavailableError, match="closed while it was watched"):
+        await coming
+    assert not (await client.collection("c").document("x").get()).exists
+    await close_channel(client)
 
 
 def with_own_channel(server: ScriptedServer) -> AsyncClient:

@@ -348,6 +348,29 @@ async def test_closing_the_store_ends_its_watches(emulator: Emulator) -> None:
             await coming
 
 
+async def test_closing_the_store_ends_the_watches_of_other_loops(emulator: Emulator) -> None:
+    """So it does on a loop that has entered the store, whose watches would connect again behind the close."""
+    store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host))
+    begun = threading.Event()
+
+    async def follow() -> None:
+        await store.__aenter__()
+        watch = store.watch("closed")
+        await soon(watch)
+        coming = asyncio.ensure_future(soon(watch))
+        await asyncio.sleep(0)
+        begun.set()
+        with pytest.raises(StoreUnavailableError, match="closed while it was watched"):
+            await coming
+
+    following = asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(follow())))
+    await asyncio.to_thread(begun.wait, PATIENCE)
+    await store.close()
+    await following
+
+    assert not (store._connection is not None and store._connection.is_linked)
+
+
 def test_loops_that_end_leave_nothing(emulator: Emulator, background_threads: Callable[[], list[Any]]) -> None:
     """A watch of a loop that is over is taken off, and the next loop's works."""
     store = FirestoreFlowStateStore(FlowStateSettings(emulator_host=emulator.host))
