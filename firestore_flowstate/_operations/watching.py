@@ -25,18 +25,44 @@ _AGAIN_SECONDS: Final = 1.0  # before another try, after parts or a page could n
 _CROWDED_SECONDS: Final = 10.0  # between two reads of a page, while its target has documents that are not for it
 
 
+class _FirstAnswer:
+    """By when the first answer must have come: within the timeout of each step, until a step has returned something.
+
+    A step that was cancelled takes no time from the next, however long its caller does something else in between.
+
+    Args:
+        deadline: The deadline of the first step.
+    """
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline: Deadline | None = deadline
+        self._seconds = deadline.allowed
+        self._has_come = False
+
+    def begin_step(self) -> Deadline | None:
+        """Return the deadline of the step that begins; None: it may wait for ever."""
+        deadline, self._deadline = self._deadline, None
+        if self._has_come:
+            return None
+        return deadline or Deadline.after(self._seconds)
+
+    def has_come(self) -> None:
+        """Note that a step returns something."""
+        self._has_come = True
+
+
 class StateWatch:
     """A flow state, again after each change: a source of `Watch`. It must be ended.
 
     Args:
         collection: The collection.
         id: The flow state.
-        deadline: When the first answer must have come.
+        deadline: When the first answer must have come, if the first step is not given up before.
     """
 
     def __init__(self, collection: Collection, id: str, deadline: Deadline) -> None:
         self._collection = collection
-        self._deadline: Deadline | None = deadline
+        self._first_answer = _FirstAnswer(deadline)
         target = Target()
         target.documents.documents.append(collection.name(id))
         self._watching = collection.connection.watch([target])
@@ -52,23 +78,25 @@ class StateWatch:
 
         A call that was cancelled can be made again.
         """
+        deadline = self._first_answer.begin_step()
         while True:
             if not self._is_told:
-                told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
+                told = await self._watching.next(seconds=self._seconds, deadline=deadline)
                 if told is not None:
                     self._document = next(map(StoredDocument, told[0]), None)
                 self._is_told = True
             try:
-                state = await self._state()
+                state = await self._state(deadline or self._collection.deadline(None))
             except StoreUnavailableError:  # its parts could not be read
-                if self._deadline is not None and self._deadline.remaining() <= 0:
+                if deadline is not None and deadline.remaining() <= 0:
                     raise
                 self._is_told, self._seconds = False, _AGAIN_SECONDS
                 continue
             self._is_told, self._seconds = False, None if state is None else seconds_until(state.expire_at)
             version = None if state is None else state.version
             if version != self._seen and not self._is_behind(state):
-                self._seen, self._deadline = version, None
+                self._seen = version
+                self._first_answer.has_come()
                 self._ahead = self._ahead_of_what_is_told(state)
                 return state
 
@@ -76,11 +104,10 @@ class StateWatch:
         """Watch no more."""
         self._watching.end()
 
-    async def _state(self) -> FlowState | None:
+    async def _state(self, deadline: Deadline) -> FlowState | None:
         if self._document is None or not self._document.is_live():
             self._parts.clear()
             return None
-        deadline = self._deadline or self._collection.deadline(None)
         state = await state_of(self._collection, self._document, deadline, kept=self._parts)
         # If the root was replaced before its parts were read, it was read again, and may have expired by now.
         return None if state is None or has_expired(state.expire_at, datetime.now(timezone.utc)) else state
@@ -104,13 +131,13 @@ class PageWatch:
     Args:
         collection: The collection.
         query: The query.
-        deadline: When the first answer must have come.
+        deadline: When the first answer must have come, if the first step is not given up before.
     """
 
     def __init__(self, collection: Collection, query: FlowStateQuery, deadline: Deadline) -> None:
         self._collection = collection
         self._query = query
-        self._deadline: Deadline | None = deadline
+        self._first_answer = _FirstAnswer(deadline)
         self._limit = collection.settings.page_size if query.limit is None else query.limit
         self._sources = streams(collection, query, after=None, fields=None, deadline=deadline)
         self._watching = collection.connection.watch([self._target(index) for index in range(len(self._sources))])
@@ -124,23 +151,25 @@ class PageWatch:
 
         A call that was cancelled can be made again.
         """
+        deadline = self._first_answer.begin_step()
         while True:
             if not self._is_told:
-                told = await self._watching.next(seconds=self._seconds, deadline=self._deadline)
+                told = await self._watching.next(seconds=self._seconds, deadline=deadline)
                 if told is not None:
                     self._told = told
                 self._is_told = True
             try:
-                page = await self._page()
+                page = await self._page(deadline or self._collection.deadline(None))
             except StoreUnavailableError:  # the page could not be read
-                if self._deadline is not None and self._deadline.remaining() <= 0:
+                if deadline is not None and deadline.remaining() <= 0:
                     raise
                 self._is_told, self._seconds = False, _AGAIN_SECONDS
                 continue
             self._is_told = False
             # Ids and times are compared, and not the summaries: one with NaN in it does not equal itself.
             if (seen := [(summary.id, summary.updated_at) for summary in page]) != self._seen:
-                self._seen, self._deadline = seen, None
+                self._seen = seen
+                self._first_answer.has_come()
                 return page
 
     def end(self) -> None:
@@ -154,7 +183,7 @@ class PageWatch:
         target.query.structured_query.CopyFrom(self._sources[index].structured(self._limit, None))
         return target
 
-    async def _page(self) -> Sequence[FlowStateSummary]:
+    async def _page(self, deadline: Deadline) -> Sequence[FlowStateSummary]:
         now = datetime.now(timezone.utc)
         documents: dict[str, StoredDocument] = {}
         is_crowded = False
@@ -164,7 +193,6 @@ class PageWatch:
             documents.update((document.name, document) for document in asked)
         if is_crowded:
             # Some documents of a full target are not for the page, and the target has none of those behind its limit.
-            deadline = self._deadline or self._collection.deadline(None)
             summaries = (await list_summaries(self._collection, self._query, deadline)).summaries
             self._seconds = _CROWDED_SECONDS
             return summaries

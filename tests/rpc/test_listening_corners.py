@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,6 +14,7 @@ import grpc
 import pytest
 
 from firestore_flowstate import DeadlineError, FirestoreFlowStateStore, FlowStateSettings, MissingIndexError
+from firestore_flowstate._rpc import deadline as deadlines
 from firestore_flowstate._rpc import messages
 from firestore_flowstate._rpc.connection import Connection
 from firestore_flowstate._rpc.deadline import Deadline
@@ -299,6 +301,35 @@ async def test_if_nothing_listens(proxy: TcpProxy, watch: Callable[..., Any], bo
     assert isinstance(error.value.__cause__, CallFailed)
     assert isinstance(error.value.__cause__.__cause__, grpc.aio.AioRpcError)
     assert 2.9 < took < 8  # on a busy machine
+
+
+@pytest.mark.parametrize("watch", WATCHES.values(), ids=WATCHES)
+async def test_a_first_step_that_was_given_up_takes_no_time_from_the_next(
+    server: ScriptedServer, watch: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the caller does something else in between, the next step has the whole timeout."""
+    may_answer, was_asked = threading.Event(), threading.Event()
+
+    def answers(request: Any) -> Iterable[Any]:
+        was_asked.set()
+        may_answer.wait(PATIENCE)
+        return tells(1, names=())(request)
+
+    server.listen(Script(answers))
+    settings = FlowStateSettings(emulator_host=server.host, project="demo-scripted", timeout=60.0)
+    async with FirestoreFlowStateStore(settings) as store:
+        changes = watch(store)
+        first = asyncio.ensure_future(anext(changes))
+        assert await asyncio.to_thread(was_asked.wait, PATIENCE)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        monkeypatch.setattr(deadlines, "monotonic", lambda: time.monotonic() + 100)
+        second = asyncio.ensure_future(soon(changes))
+        await asyncio.sleep(0.1)
+        may_answer.set()
+
+        assert not await second
 
 
 async def test_if_nobody_says_anything(server: ScriptedServer) -> None:
