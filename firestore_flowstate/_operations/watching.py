@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
@@ -22,7 +22,7 @@ from .reading import check_readable, state_of
 from .streams import streams
 
 _AGAIN_SECONDS: Final = 1.0  # before another try, after parts or a page could not be read
-_CROWDED_SECONDS: Final = 10.0  # between two reads of a page, while its target has documents that are not for it
+_CROWDED_SECONDS: Final = 10.0  # at most between two reads of a page whose target has documents that are not for it
 
 
 class _FirstAnswer:
@@ -194,11 +194,11 @@ class PageWatch:
         if is_crowded:
             # Some documents of a full target are not for the page, and the target has none of those behind its limit.
             summaries = (await list_summaries(self._collection, self._query, deadline)).summaries
-            self._seconds = _CROWDED_SECONDS
+            expires = _until_the_first([summary.expire_at for summary in summaries])
+            self._seconds = _CROWDED_SECONDS if expires is None else min(_CROWDED_SECONDS, expires)
             return summaries
         shown = sorted(documents.values(), key=self._order, reverse=True)[: self._limit]
-        ends = [at for document in shown if (at := document.expire_at) is not None]
-        self._seconds = seconds_until(min(ends, default=None))
+        self._seconds = _until_the_first([document.expire_at for document in shown])
         return [summary for document in shown if (summary := self._summary(document)) is not None]
 
     def _order(self, document: StoredDocument) -> tuple[float, bytes]:
@@ -217,3 +217,8 @@ class PageWatch:
             if self._query.on_error == "skip":
                 return None
             raise
+
+
+def _until_the_first(expiries: Iterable[datetime | None]) -> float | None:
+    """Return the seconds until the first of these expiries; None if there is none."""
+    return seconds_until(min((at for at in expiries if at is not None), default=None))

@@ -14,7 +14,8 @@ from typing import Any, cast
 
 import pytest
 
-from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
+from firestore_flowstate import UNSET, CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateQuery, FlowStateSettings
+from firestore_flowstate._operations import watching
 from firestore_flowstate._operations.watching import StateWatch
 from firestore_flowstate._rpc.link import Link
 from firestore_flowstate._rpc.messages import Document
@@ -279,6 +280,34 @@ async def test_a_page_with_nan_is_yielded_once(flow_state_settings: FlowStateSet
         await close(watch)
 
     assert ["nan"] == [summary.id for summary in page] == [summary.id for summary in again]
+
+
+async def test_what_expires_on_a_page_with_an_expired_state_is_told_then(
+    flow_state_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a page is asked for again every 10 s, and also when the first of its states expires."""
+    monkeypatch.setattr(watching, "_CROWDED_SECONDS", 3600.0)  # so that nothing else makes it ask again
+    always = flow_state_settings.model_copy(update={"expire_when": "always"})
+    async with FirestoreFlowStateStore(always) as store:
+
+        async def put(id: str, start_time: int, expire_after: timedelta | None = None) -> None:
+            state = started(start_time, flow_id=id)
+            await store.save(id, state, expire_after=UNSET if expire_after is None else expire_after)
+
+        await put("expired", 3, timedelta(microseconds=1))
+        await put("stays", 1)
+        for seconds in (2, 8, 32):  # a busy machine may see the first page too late
+            await put("expires", 2, timedelta(seconds=seconds))
+            watch = store.watch_list(FlowStateQuery(limit=2))
+            page = await soon(watch)
+            if len(page) == 2:
+                break
+            await close(watch)
+        later = await asyncio.wait_for(_next(watch), seconds + 20)
+        await close(watch)
+
+    assert ["expires", "stays"] == [summary.id for summary in page]
+    assert ["stays"] == [summary.id for summary in later]
 
 
 async def _next(watch: AsyncIterator[Any]) -> Any:
