@@ -35,7 +35,8 @@ class Gate:
 
     Args:
         loop: The event loop of the function.
-        moved: Called after each result that went through, unless there is only one task.
+        moved: Called after each result that went through, unless there is only one task, and whenever a result is no
+            longer on its way since nobody asks for it.
 
     Attributes:
         straight: Whether every operation so far was called and awaited by the flow's own task, so that only one order
@@ -76,7 +77,9 @@ class Gate:
 
     def release(self, n: int) -> None:
         """Take back a `hold`: do not wait for the result if nobody asks for it."""
-        self._held.discard(n)
+        if n in self._held:
+            self._held.discard(n)
+            self._moved()
         self._pass_on()
 
     def touch(self) -> None:
@@ -114,6 +117,7 @@ class Gate:
             if not turn.futures and self._turns.get(n) is turn:
                 del self._turns[n]
                 self._held.discard(n)
+                self._moved()
             self._pass_on()
 
     def close(self) -> None:

@@ -424,6 +424,46 @@ async def test_a_wait_that_ends_while_it_is_cancelled_does_not_stop_the_run(
     assert "wait" in (await store.load("x")).cache
 
 
+@pytest.mark.parametrize("cancelled", ["a sleep that has just ended", "a step whose result is on its way"])
+async def test_a_run_that_cancels_what_has_just_ended_is_suspended(
+    flows: Flows, store: CountingStore, cancelled: str
+) -> None:
+    """Nothing but an interrupt is left, so that the process keeps neither the run nor its lease."""
+
+    async def passed(condition: Callable[[], object]) -> None:
+        """Return in the very pass of the loop in which the condition holds."""
+        while not condition():  # noqa: ASYNC110  # no event tells of it
+            await asyncio.sleep(0)
+
+    @flows.flow
+    async def cancelling(run: Run) -> None:
+        drive = run._drive
+
+        async def until_asked() -> None:
+            await passed(lambda: "answer" in drive.waits.open)
+
+        async def ask() -> None:
+            await passed(lambda: {*drive.flights, *drive.waits.open})
+            await run.interrupt("answer")
+
+        async def cancel() -> None:
+            if cancelled.startswith("a sleep"):
+                task = asyncio.create_task(run.sleep("wait", 0.1))
+                await until_asked()
+                await passed(lambda: "wait" not in drive.waits.open)
+            else:
+                task = asyncio.create_task(run.step("work", until_asked))
+                await until_asked()
+                await passed(lambda: drive.gate._turns)
+            task.cancel()
+            await asyncio.wait([task])
+
+        await asyncio.gather(ask(), cancel())
+
+    await flows.start(cancelling, id="x")
+    await asyncio.wait_for(blocked(store, "x", on="answer"), 30)
+
+
 async def test_a_validator_may_raise_what_it_likes(flows: Flows, store: CountingStore) -> None:
     """The answer does not fit then, whether it comes to the drive that asks or to a later one."""
     is_answered = asyncio.Event()
