@@ -147,7 +147,7 @@ class BlockingFlows:
             self._threads.leave(thread)
             thread.stop()
             self._flows._engine.is_closing = False  # also if this was interrupted
-        self._flows._termination.unchain()  # which only the main thread can, if this is it
+            self._flows._termination.unchain()  # which only the main thread can, if this is it
 
     def _wrapped(self) -> Flows:
         return self._flows

@@ -57,6 +57,7 @@ class Drive:
         end: How the run ends, when that is known; None before.
         happened: Set when the course has to look again at what is to be done.
         is_dismissed: Whether the function was cancelled with the run, so that its operations end in CancelledError.
+        is_leaving: Whether this process is not to go on with the run after this drive, since its flows were closed.
         late_calls: How often the function has used the run since the drive was over.
     """
 
@@ -92,6 +93,7 @@ class Drive:
         self.end: End | None = None
         self.happened = asyncio.Event()
         self.is_dismissed = False
+        self.is_leaving = False
 
     # What operations ask
 
@@ -348,6 +350,11 @@ class Drive:
         """Let no step begin, and hand the run over to another process. Any thread may call this."""
         if not call_on(self.loop, self._call_off):
             self.engine.forget(self)
+
+    def leave(self) -> None:
+        """Hand the run over, and have nothing more done for it in this process. Any thread may call this."""
+        self.is_leaving = True
+        self.hand_over()
 
     def begin_to_hand_over(self) -> None:
         """Let no step begin from now on, and hand the run over when those in flight have ended."""

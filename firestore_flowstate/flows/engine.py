@@ -151,14 +151,17 @@ class Engine:
             drive.poke()
         self.moved(id)
 
-    async def dispatch(self, id: str, wake: int, *, at: int | None = None) -> None:
+    async def dispatch(self, id: str, wake: int, *, at: int | None = None, elsewhere: bool = False) -> None:
         """Have the run driven.
 
         Args:
             id: The id of the run.
             wake: The wake time that the dispatch is named by, in milliseconds since the epoch.
             at: When, in milliseconds since the epoch; None: now. After the year 9999 nothing is dispatched.
+            elsewhere: Whether another process is to drive the run: then a dispatcher that drives here is not told.
         """
+        if elsewhere and self.drives_here is not None:
+            return
         if at is not None and at > _LAST_MOMENT:  # others can write any number as `wakeAt`
             return
         moment = None if at is None else datetime.fromtimestamp(at / 1000, timezone.utc)
@@ -194,16 +197,17 @@ class Engine:
         moment = datetime.fromtimestamp(at / 1000, timezone.utc)
         await self.dispatcher.dispatch(id, wake=later_name(now if wake is None else wake, at), at=moment)
 
-    async def woken(self, id: str, wake: int | None) -> None:
+    async def woken(self, id: str, wake: int | None, *, elsewhere: bool = False) -> None:
         """Have a run looked at that this process has written to: by its drive here, and by a new drive.
 
         Args:
             id: The id of the run.
             wake: The wake time that was stored, in milliseconds since the epoch; None: no new drive is needed.
+            elsewhere: Whether another process is to make the new drive, as of `dispatch`.
         """
         self.poke(id)
         if wake is not None:
-            await self.dispatch(id, wake)
+            await self.dispatch(id, wake, elsewhere=elsewhere)
 
     def close(self) -> None:
         """Let the threads of steps end when they have done what was given to them."""

@@ -513,14 +513,17 @@ class Flows:
         """Hand over all runs that are driven in this process, and close the dispatcher. The store stays open.
 
         Steps in flight are awaited for 8 seconds, and after 10 seconds what could not be handed over is left to its
-        lease, such as a run whose last write fails. What `drive` and `run` are awaited for ends there, not here.
+        lease, such as a run whose last write fails. What `drive` and `run` are awaited for ends there, not here: it is
+        handed over too, and not driven in this process again by itself. What is started later is.
         """
         self._hand_over()
-        await self._background.close()
-        await self._engine.dispatcher.close()
-        self._engine.close()
-        self._engine.is_closing = False
-        self._termination.unchain()
+        try:
+            await self._background.close()
+            await self._engine.dispatcher.close()
+        finally:
+            self._engine.close()
+            self._engine.is_closing = False  # also if this was interrupted: what is started later is to be driven
+            self._termination.unchain()
 
     # Behind it
 
@@ -528,7 +531,7 @@ class Flows:
         self._engine.is_closing = True
         for driven in list(self._engine.drives.values()):
             with suppress(RuntimeError):  # its loop is closed, and with it the drive; the others are told all the same
-                driven.hand_over()
+                driven.leave()
 
     def _watch(self, id: str) -> AsyncIterator[FlowState]:
         return results.watch(self._engine, id)

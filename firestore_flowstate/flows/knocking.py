@@ -16,13 +16,19 @@ from .record import RunRecord, Todo, ended_of, has_told, is_owned, record_of, wa
 from .undriven import end_or_ask
 
 
-async def finish_todo(engine: Engine, image: Image) -> None:
-    """Do what is left to do after the run's end, and note that it is done; then the same for the cancelled children."""
+async def finish_todo(engine: Engine, image: Image, *, elsewhere: bool = False) -> None:
+    """Do what is left to do after the run's end, and note that it is done; then the same for the cancelled children.
+
+    Args:
+        engine: What all drives share.
+        image: The run, which has ended.
+        elsewhere: Whether another process is to drive the parent: the flows of this one were closed.
+    """
     left = deque([image])  # not by recursion: a chain of children may be longer than Python's limit of recursion
     while left:
         image = left.popleft()
         if image.record.todo:
-            left += await _do(engine, image, image.record.todo)
+            left += await _do(engine, image, image.record.todo, elsewhere=elsewhere)
             await _note_that_it_is_done(engine, image)
 
 
@@ -45,16 +51,16 @@ async def _note_that_it_is_done(engine: Engine, image: Image) -> None:
             image = image_of(image.id, state)
 
 
-async def _do(engine: Engine, image: Image, todo: Todo) -> list[Image]:
+async def _do(engine: Engine, image: Image, todo: Todo, *, elsewhere: bool) -> list[Image]:
     """Knock at the parent and cancel the children; return the children that have ended by that."""
     if "knock" in todo and image.parent is not None:
-        await _knock(engine, image.parent, todo["knock"], image.id)
+        await _knock(engine, image.parent, todo["knock"], image.id, elsewhere=elsewhere)
     reason = f"the run {image.id!r}, which started it, was cancelled"
     ended = [await end_or_ask(engine, child, reason, missing_ok=True) for child in todo.get("children", ())]
     return [child for child in ended if child is not None]
 
 
-async def _knock(engine: Engine, parent: str, key: str, child: str) -> None:
+async def _knock(engine: Engine, parent: str, key: str, child: str, *, elsewhere: bool) -> None:
     """Store in the parent that the child has ended, and have the parent woken if it waits for that.
 
     The parent may wait for one child under several keys, each of which is told. A key that was told before is told
@@ -78,7 +84,7 @@ async def _knock(engine: Engine, parent: str, key: str, child: str) -> None:
             continue
         except FlowStateNotFoundError:
             return
-        await engine.woken(parent, wake)
+        await engine.woken(parent, wake, elsewhere=elsewhere)
         return
     engine.poke(parent)
 

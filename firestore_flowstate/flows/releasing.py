@@ -20,7 +20,7 @@ async def release(engine: Engine, claimed: Claim) -> DriveOutcome:
     Raises:
         BackendError: The store cannot be reached. The run is left to the lease.
     """
-    image = claimed.image
+    image, is_leaving = claimed.image, engine.is_closing  # which may be over before the write is stored
     while True:
         now = engine.clock.now()
         final = handed_over(image, claimed.token, now=now, fruitless=False)
@@ -41,5 +41,5 @@ async def release(engine: Engine, claimed: Claim) -> DriveOutcome:
                 return "busy"
     LOG.info("The run %r (%s) is handed over before a drive of it begins.", image.id, image.name)
     engine.moved(image.id)
-    await engine.dispatch(image.id, now)
+    await engine.dispatch(image.id, now, elsewhere=is_leaving)
     return "handed over"

@@ -87,7 +87,7 @@ async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = N
     LOG.info("Drive %d of the run %r (%s) begins.", image.record.drives, image.id, flow.name)
     engine.drives[image.id] = drive
     if engine.is_closing:
-        drive.hand_over()
+        drive.leave()
     try:
         with engine.telemetry.drive(
             flow_id=image.id,
@@ -114,10 +114,11 @@ async def follow_up(engine: Engine, drive: Drive, outcome: DriveOutcome) -> None
     if final is None:
         if outcome == "busy":
             at = claimable_at(drive.id, drive.image.record, drive.lease.until, lease=engine.lease)
-            await engine.dispatch(drive.id, at, at=at)
+            await engine.dispatch(drive.id, at, at=at, elsewhere=drive.is_leaving)
         return
     if final.record.todo:
         final.stored_in(drive.image)
-        await asyncio.shield(finish_todo(engine, drive.image))
+        await asyncio.shield(finish_todo(engine, drive.image, elsewhere=drive.is_leaving))
     elif final.wake is not None:
-        await engine.dispatch(drive.id, final.wake, at=None if outcome == "handed over" else final.wake)
+        due_at = None if outcome == "handed over" else final.wake
+        await engine.dispatch(drive.id, final.wake, at=due_at, elsewhere=drive.is_leaving)

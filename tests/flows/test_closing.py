@@ -517,6 +517,134 @@ async def test_a_run_that_is_claimed_when_the_process_is_told_to_end_is_given_ba
         assert (meanwhile == "an answer") == ("a" in stored.events_triggered)
 
 
+@pytest.mark.parametrize("interrupted", ["by a cancellation", "by an error of the dispatcher"])
+async def test_a_close_that_is_interrupted_does_not_keep_the_flows_from_driving(
+    store: CountingStore, interrupted: str
+) -> None:
+    """What is driven is handed over all the same. What is started later is driven, and SIGTERM is left alone."""
+
+    class Stuck(Nobody):
+        async def close(self) -> None:
+            raise OSError("the client cannot be closed")
+
+    is_cancelled = interrupted == "by a cancellation"
+    flows = Flows(store, dispatcher=None if is_cancelled else Stuck())
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        async def work() -> None:
+            began.set()
+            await go_on.wait()
+
+        await run.step("work", work)
+        await run.step("more", echo, 1)
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return 1
+
+    await flows.__aenter__()
+    await flows.start(working, id="x")
+    if is_cancelled:
+        await began.wait()
+        close = asyncio.ensure_future(flows.close())
+        await asyncio.sleep(0)
+        close.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await close
+    else:
+        with pytest.raises(OSError, match="cannot be closed"):
+            await flows.close()
+
+    assert not flows._termination.is_chained
+    assert 1 == await asyncio.wait_for(flows.run(one, id="y"), 30)
+    if is_cancelled:
+        go_on.set()
+        while flows._engine.drives:  # noqa: ASYNC110  # no event tells of it
+            await asyncio.sleep(0.001)
+        assert ["work"] == list((await store.load("x")).cache)
+    else:
+        await flows.start(one, id="z")
+        assert "done" == await flows.drive("z")
+    await asyncio.gather(flows.close(), return_exceptions=True)
+
+
+@pytest.mark.parametrize("awaited", ["drive", "run"])
+async def test_a_run_that_is_awaited_is_not_driven_here_again_after_the_close(
+    store: CountingStore, awaited: str
+) -> None:
+    """It is handed over when its step has ended, which may be after the close, and others go on with it."""
+    flows, others = Flows(store), Flows(store, dispatcher=Nobody())
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    @flows.flow
+    async def working(run: Run) -> int:
+        async def work() -> None:
+            began.set()
+            await go_on.wait()
+
+        await run.step("work", work)
+        return await run.step("more", echo, 1)
+
+    @flows.flow
+    async def one(run: Run) -> int:
+        return 1
+
+    others._engine.flows.update(flows._engine.flows)
+    if awaited == "drive":
+        await others.start(working, id="x")
+    driving = asyncio.ensure_future(flows.drive("x") if awaited == "drive" else flows.run(working, id="x"))
+    await began.wait()
+    await flows.close()
+    go_on.set()
+    while flows._engine.drives:  # noqa: ASYNC110  # no event tells of it
+        await asyncio.sleep(0.001)
+    if awaited == "drive":
+        assert "handed over" == await driving
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+    state = await store.load("x")
+    assert (None, 1, ["work"]) == (record_of(state).owner, record_of(state).drives, list(state.cache))
+    assert 1 == await (await flows.start(one, id="y")).result(timeout=30)  # what is started later is driven here
+    assert "done" == await others.drive("x")
+    assert awaited == "drive" or 1 == await asyncio.wait_for(driving, 30)
+
+
+async def test_a_parent_is_not_driven_here_after_the_close(store: CountingStore) -> None:
+    """A child that ends after the close tells its parent, and leaves the parent to others."""
+    flows, others = Flows(store), Flows(store, dispatcher=Nobody())
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    @flows.flow
+    async def working(run: Run) -> int:
+        async def work() -> int:
+            began.set()
+            await go_on.wait()
+            return 1
+
+        return await run.step("work", work)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        return await run.child("c", working, id="child")
+
+    others._engine.flows.update(flows._engine.flows)
+    await others.start(parent, id="x")
+    assert "waiting" == await others.drive("x")
+    driving = asyncio.ensure_future(flows.drive("child"))
+    await began.wait()
+    await flows.close()
+    go_on.set()
+
+    assert "done" == await driving
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert (None, 1) == ((record := record_of(await store.load("x"))).owner, record.drives)
+    assert "done" == await others.drive("x")
+
+
 async def test_closing_begins_no_step_that_waits_for_a_thread(store: CountingStore) -> None:
     """Steps that have threads run to their end. The others begin in the next drive, which makes threads anew."""
     go_on, calls = threading.Event(), threading.Semaphore(0)
@@ -820,7 +948,7 @@ async def test_sigterm_tells_each_drive_and_raises_nothing(store: CountingStore,
             self.name = name
             self.error = error
 
-        def hand_over(self) -> None:
+        def leave(self) -> None:
             handlers.called.append(self.name)
             if self.error is not None:
                 raise self.error
