@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 from firestore_flowstate import BackendError, FlowState, FlowStateConflictError, FlowStateNotFoundError
@@ -12,6 +13,7 @@ from .engine import Engine
 from .flow import Flow
 from .image import Image, image_of
 from .lease import Claim, Lease
+from .readiness import claimable_at
 from .record import RunRecord, wake_at
 from .scalars import parent_scalar
 from .stretches import begun
@@ -72,6 +74,9 @@ async def claim(
     except (FlowStateConflictError, FlowStateNotFoundError):
         engine.telemetry.event("claim.lost", name=flow.name)
         return None
+    except asyncio.CancelledError:  # the claim may be stored, and nobody drives the run
+        await engine.look_later(id, claimable_at(id, record, until, lease=engine.lease))
+        raise
     except BackendError as error:
         if not getattr(error, "outcome_unknown", False):
             raise

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from firestore_flowstate import VersionedFlowStateStore
+from firestore_flowstate import FlowState, VersionedFlowStateStore
 from firestore_flowstate.errors import shown
 
 from .clock import Clock
@@ -21,6 +21,8 @@ from .errors import UnknownFlowError
 from .flow import Flow
 from .json_round_trip import Values
 from .lease import Claim
+from .readiness import look_at
+from .record import wake_at
 from .retry import Retry
 from .step_threads import StepThreads
 from .telemetry import Telemetry
@@ -208,6 +210,40 @@ class Engine:
         self.poke(id)
         if wake is not None:
             await self.dispatch(id, wake, elsewhere=elsewhere)
+
+    async def told(self, id: str, state: FlowState, *, elsewhere: bool = False) -> None:
+        """Have a run looked at that somebody owns, and that this process has written to or is asked for.
+
+        A drive of it here looks at once. Another owner may have died: the run is dispatched if others may claim it by
+        now, else looked at when they may.
+
+        Args:
+            id: The id of the run.
+            state: The state as it was loaded.
+            elsewhere: Whether another process is to make a new drive, as of `dispatch`.
+        """
+        self.poke(id)
+        look, wake = look_at(id, state, now=self.clock.now(), lease=self.lease), wake_at(state)
+        if self.has(id):
+            return
+        if look.at is not None:
+            await self.look_later(id, look.at, elsewhere=elsewhere)
+        elif look.what == "due" and wake is not None:
+            await self.dispatch(id, wake, elsewhere=elsewhere)
+
+    async def look_later(self, id: str, at: int, *, elsewhere: bool = False) -> None:
+        """Have this process look at a run that nobody may be driving any more, unless it has a queue.
+
+        A queue is not told, since a sweep finds such runs. With the dispatcher of this process nothing is awaited here,
+        so that it can be called by what is being cancelled.
+
+        Args:
+            id: The id of the run.
+            at: When, in milliseconds since the epoch.
+            elsewhere: Whether this process is to leave the run to others.
+        """
+        if self.drives_here is not None:
+            await self.dispatch(id, at, at=at, elsewhere=elsewhere)
 
     def close(self) -> None:
         """Let the threads of steps end when they have done what was given to them."""

@@ -56,7 +56,10 @@ async def _do(engine: Engine, image: Image, todo: Todo, *, elsewhere: bool) -> l
     if "knock" in todo and image.parent is not None:
         await _knock(engine, image.parent, todo["knock"], image.id, elsewhere=elsewhere)
     reason = f"the run {image.id!r}, which started it, was cancelled"
-    ended = [await end_or_ask(engine, child, reason, missing_ok=True) for child in todo.get("children", ())]
+    ended = [
+        await end_or_ask(engine, child, reason, missing_ok=True, elsewhere=elsewhere)
+        for child in todo.get("children", ())
+    ]
     return [child for child in ended if child is not None]
 
 
@@ -72,7 +75,8 @@ async def _knock(engine: Engine, parent: str, key: str, child: str, *, elsewhere
         if not keys:
             return
         is_waiting = any(each in record.waits for each in keys)
-        wake = wake_now(state, engine.clock.now()) if is_waiting and not is_owned(state, record) else None
+        has_owner = is_owned(state, record)
+        wake = wake_now(state, engine.clock.now()) if is_waiting and not has_owner else None
         try:
             await engine.store.update(
                 parent,
@@ -84,7 +88,10 @@ async def _knock(engine: Engine, parent: str, key: str, child: str, *, elsewhere
             continue
         except FlowStateNotFoundError:
             return
-        await engine.woken(parent, wake, elsewhere=elsewhere)
+        if has_owner:
+            await engine.told(parent, state, elsewhere=elsewhere)
+        else:
+            await engine.woken(parent, wake, elsewhere=elsewhere)
         return
     engine.poke(parent)
 

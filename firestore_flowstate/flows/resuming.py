@@ -38,7 +38,7 @@ _NAMED: Final = 10
 
 
 async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key: str | None) -> None:
-    """Store the answer, and have the run woken if it waits for the answer and nobody drives it.
+    """Store the answer, and have the run woken if it waits for the answer and nobody drives it, or its owner has died.
 
     Raises:
         FlowStateNotFoundError: There is no such run.
@@ -61,9 +61,8 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
         step = _check(state, record, id, step)
         wait = record.waits.get(step)
         check_payload(form, payload, wait.schema if wait is not None else None, id=id, step=step)
-        wake = None
-        if wait is not None and not is_owned(state, record):
-            wake = wake_now(state, engine.clock.now())
+        has_owner = is_owned(state, record)
+        wake = wake_now(state, engine.clock.now()) if wait is not None and not has_owner else None
         try:
             await _write(engine, id, state, step, form, key=key, wake=wake)
         except FlowStateConflictError:
@@ -73,7 +72,7 @@ async def resume(engine: Engine, id: str, payload: Any, *, step: str | None, key
                 raise
             in_doubt = True
             continue
-        await engine.woken(id, wake)
+        await (engine.told(id, state) if has_owner else engine.woken(id, wake))
         return
 
 
@@ -85,7 +84,9 @@ async def _wake_again(engine: Engine, id: str, state: FlowState) -> None:
     wake = wake_at(state)
     if ended_of(state) is not None or wake is None:
         return
-    if look_at(id, state, now=engine.clock.now(), lease=engine.lease).what == "due":
+    if is_owned(state, record_of(state)):
+        await engine.told(id, state)
+    elif look_at(id, state, now=engine.clock.now(), lease=engine.lease).what == "due":
         await engine.woken(id, wake)
 
 

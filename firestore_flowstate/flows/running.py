@@ -98,6 +98,11 @@ async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = N
         ):
             image.record.span = engine.telemetry.trace_context() or image.record.span
             outcome = await drive.go()
+    except (Exception, asyncio.CancelledError):  # of who awaits it, such as a request whose client goes away
+        wake, _ = _next_look(engine, drive)
+        if wake is not None:
+            await engine.look_later(drive.id, wake, elsewhere=drive.is_leaving)
+        raise
     finally:
         if engine.drives.get(image.id) is drive:
             del engine.drives[image.id]
@@ -111,14 +116,22 @@ async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = N
 async def follow_up(engine: Engine, drive: Drive, outcome: DriveOutcome) -> None:
     """Have the run woken at the wake time that the drive has stored, or do what is left to do if the run has ended."""
     final: Final | None = drive.checkpoint.final
-    if final is None:
-        if outcome == "busy":
-            at = claimable_at(drive.id, drive.image.record, drive.lease.until, lease=engine.lease)
-            await engine.dispatch(drive.id, at, at=at, elsewhere=drive.is_leaving)
-        return
-    if final.record.todo:
+    if final is not None and final.record.todo:
         final.stored_in(drive.image)
         await asyncio.shield(finish_todo(engine, drive.image, elsewhere=drive.is_leaving))
-    elif final.wake is not None:
-        due_at = None if outcome == "handed over" else final.wake
-        await engine.dispatch(drive.id, final.wake, at=due_at, elsewhere=drive.is_leaving)
+    elif final is not None or outcome == "busy":
+        wake, at = _next_look(engine, drive)
+        if wake is not None:
+            await engine.dispatch(drive.id, wake, at=at, elsewhere=drive.is_leaving)
+
+
+def _next_look(engine: Engine, drive: Drive) -> tuple[int | None, int | None]:
+    """Return the wake time after the drive, and when the run is to be looked at; None: it is not, or at once.
+
+    If the drive has made no last write, that is when others may claim the run.
+    """
+    final = drive.checkpoint.final
+    if final is None:
+        at = claimable_at(drive.id, drive.image.record, drive.lease.until, lease=engine.lease)
+        return at, at
+    return final.wake, None if final.outcome == "handed over" else final.wake

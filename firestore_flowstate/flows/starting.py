@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from .flow import Flow
 from .image import image_of
 from .json_round_trip import is_same
 from .lease import Claim, Lease
-from .readiness import look_at
+from .readiness import claimable_at, look_at
 from .record import Inbox, RunRecord, ended_of, metadata_of, record_of, wake_at, wake_now
 from .scalars import parent_scalar, scalars
 
@@ -108,10 +109,15 @@ async def _join(engine: Engine, start: Start) -> None:
         )
     if not is_same(state.input if state.has("input") else UNSET, start.input):
         LOG.warning("The run %r is there already, with another input, and stays as it is.", start.id)
+    if ended_of(state) is not None:
+        return
     now = engine.clock.now()
-    if ended_of(state) is None and look_at(start.id, state, now=now, lease=engine.lease).what == "due":
+    look = look_at(start.id, state, now=now, lease=engine.lease)
+    if look.what == "due":
         wake = wake_at(state)
         await engine.dispatch(start.id, wake if wake is not None else wake_now(state, now))
+    elif look.at is not None and not engine.has(start.id):  # the process that was to look at it then may be gone
+        await engine.look_later(start.id, look.at)
 
 
 async def _create_claimed(engine: Engine, start: Start) -> Claim:
@@ -121,7 +127,11 @@ async def _create_claimed(engine: Engine, start: Start) -> Claim:
     state = _state(engine, start, wake=now + engine.lease, record=record)
     state.executions = [FlowStateExecution(start_time=now, trace_ids=list(engine.telemetry.trace_ids()))]
     sent_at = engine.clock.monotonic()
-    state = await _store(engine, start, state, token=token)
+    try:
+        state = await _store(engine, start, state, token=token)
+    except asyncio.CancelledError:  # the run may be stored, and nobody drives it
+        await engine.look_later(start.id, claimable_at(start.id, record, now + engine.lease, lease=engine.lease))
+        raise
     return Claim(image_of(start.id, state), token, Lease(engine.clock, engine.lease, now + engine.lease, sent_at))
 
 

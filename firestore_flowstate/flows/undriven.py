@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from firestore_flowstate import UNSET, FlowStateConflictError, FlowStateNotFoundError
+from firestore_flowstate import UNSET, FlowState, FlowStateConflictError, FlowStateNotFoundError
 
 from .ending import End, cancelled_end
 from .engine import LOG, Engine
 from .image import Image, image_of
-from .record import ended_of, is_owned, metadata_of
+from .readiness import look_at
+from .record import ended_of, is_owned, metadata_of, record_of
 from .stretches import ended_undriven
 
 
-async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool = False) -> Image | None:
+async def end_or_ask(
+    engine: Engine, id: str, reason: str, *, missing_ok: bool = False, elsewhere: bool = False
+) -> Image | None:
     """Do as `cancel` does, and leave to the caller what is left to do after the end.
 
     Args:
@@ -19,6 +22,7 @@ async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool =
         id: The id of the run.
         reason: Why it is cancelled.
         missing_ok: Return None if there is no such run.
+        elsewhere: Whether another process is to end it if its owner has died: the flows of this one were closed.
 
     Returns:
         The run, if this call has ended it; else None.
@@ -35,7 +39,7 @@ async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool =
         if ended_of(state) is not None:
             return None
         image = image_of(id, state)
-        is_driven = is_owned(state, image.record)
+        is_driven = _is_driven(engine, id, state)
         try:
             if is_driven:
                 image.inbox.cancel = image.inbox.cancel or reason
@@ -47,10 +51,17 @@ async def end_or_ask(engine: Engine, id: str, reason: str, *, missing_ok: bool =
         except FlowStateConflictError:
             continue
         if is_driven:
-            engine.poke(id)
+            await engine.told(id, state, elsewhere=elsewhere)
             return None
         engine.moved(id)
         return image
+
+
+def _is_driven(engine: Engine, id: str, state: FlowState) -> bool:
+    """Return whether a drive holds the run that may be alive: it goes on here, or its lease and grace are not over."""
+    if not is_owned(state, record_of(state)):
+        return False
+    return engine.has(id) or look_at(id, state, now=engine.clock.now(), lease=engine.lease).what == "busy"
 
 
 async def write_end(engine: Engine, image: Image, token: str | None, end: End) -> None:

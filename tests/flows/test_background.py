@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -14,7 +15,10 @@ from firestore_flowstate import StoreUnavailableError
 from firestore_flowstate.flows import Flows, Run
 from firestore_flowstate.flows.clock import SystemClock
 from firestore_flowstate.flows.dispatch import InProcess
+from firestore_flowstate.flows.record import ended_of
+from firestore_flowstate.testing.durability.host import PAST_THE_LEASE, HostClock
 from tests.flows.counting_store import CountingStore
+from tests.flows.test_closing import NoTasks
 from tests.flows.test_waits import blocked
 
 
@@ -62,6 +66,133 @@ async def test_a_drive_that_cannot_reach_the_store_is_tried_again(
     paused = [line for line in caplog.messages if "is tried again in" in line]
     assert 3 == len(paused)
     assert not [line for line in caplog.messages if "cannot be driven." in line]
+
+
+class Hanging(CountingStore):
+    """A store that stores, and whose reply to the writes of these numbers never comes: a create has the number 0.
+
+    Attributes:
+        hangs: The numbers.
+        stored: Set when the reply to such a write is waited for.
+    """
+
+    def __init__(self, store: Any, *hangs: int) -> None:
+        super().__init__(store)
+        self.stored = asyncio.Event()
+        self.hangs = hangs
+        self.faults = dict.fromkeys(hangs, self._hang)
+
+    async def _hang(self, update: Callable[[], Awaitable[str]]) -> str:
+        await update()
+        self.stored.set()
+        await asyncio.Event().wait()
+        return ""
+
+    async def create(self, id: str, state: Any, **options: Any) -> None:
+        await super().create(id, state, **options)
+        if 0 in self.hangs:
+            self.hangs = ()
+            self.stored.set()
+            await asyncio.Event().wait()
+
+
+async def given_up(awaited: Coroutine[Any, Any, Any], when: asyncio.Event) -> None:
+    """Await until then, and cancel it, as a request whose client goes away."""
+    task = asyncio.ensure_future(awaited)
+    await asyncio.wait_for(when.wait(), 30)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def moved_on(clock: HostClock, store: CountingStore, id: str) -> None:
+    """Move the clock on until the run has ended."""
+    while ended_of(await store.load(id)) is None:
+        clock.move(1)
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("during", ["a step", "the write that starts it", "the claim"])
+async def test_a_run_whose_caller_has_given_up_is_driven_when_its_lease_has_ended(
+    store: CountingStore, during: str
+) -> None:
+    """Nobody extends the lease, and this process goes on with the run when others might take it over."""
+    hanging = Hanging(store.store, *{"the write that starts it": [0], "the claim": [1]}.get(during, []))
+    flows = Flows(hanging)
+    clock = flows._engine.clock = HostClock()
+    began, attempts = asyncio.Event(), list[int]()
+
+    async def work() -> int:
+        attempts.append(1)
+        began.set()
+        if during == "a step" and len(attempts) == 1:
+            await asyncio.Event().wait()
+        return 7
+
+    @flows.flow
+    async def working(run: Run) -> int:
+        return await run.step("work", work)
+
+    if during == "the claim":
+        others = Flows(store, dispatcher=NoTasks())
+        others._engine.flows.update(flows._engine.flows)
+        others._engine.clock = clock
+        await others.start(working, id="x")
+        await given_up(flows.drive("x"), hanging.stored)
+    else:
+        await given_up(flows.run(working, id="x"), began if during == "a step" else hanging.stored)
+    clock.move(PAST_THE_LEASE)
+
+    assert 7 == await flows.result("x", timeout=30)
+    await flows.close()
+
+
+async def test_a_run_is_driven_again_after_an_error_that_its_caller_got(store: CountingStore) -> None:
+    """As the error of a store that is not one of this package's."""
+    flows = Flows(store)
+    clock = flows._engine.clock = HostClock()
+
+    async def work() -> int:
+        return 7
+
+    @flows.flow
+    async def working(run: Run) -> int:
+        return await run.step("work", work)
+
+    async def broken(update: Callable[[], Awaitable[str]]) -> str:
+        raise OSError("broken")
+
+    store.faults[1] = broken
+    with pytest.raises(OSError, match="broken"):
+        await flows.run(working, id="x")
+    clock.move(PAST_THE_LEASE)
+
+    assert 7 == await flows.result("x", timeout=30)
+    await flows.close()
+
+
+async def test_a_run_that_is_suspended_while_its_caller_gives_up_is_woken(store: CountingStore) -> None:
+    """The last write is stored, and its wake time is this process's to wait for."""
+    flows = Flows(store)
+    clock = flows._engine.clock = HostClock()
+    ending = asyncio.Event()
+
+    @flows.flow
+    async def sleeping(run: Run) -> int:
+        try:
+            await run.sleep("nap", 3600)
+        finally:
+            if not ending.is_set():
+                ending.set()
+                await asyncio.Event().wait()
+        return 7
+
+    await given_up(flows.run(sleeping, id="x"), ending)
+    clock.move(3600)
+
+    await asyncio.wait_for(moved_on(clock, store, "x"), 30)
+    assert 7 == await flows.result("x")
+    await flows.close()
 
 
 async def test_closing_forgets_what_was_to_be_tried_again(store: CountingStore) -> None:
