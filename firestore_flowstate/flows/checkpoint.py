@@ -5,7 +5,7 @@ came. Results that come together go into one commit. Each write is on top of the
 meets a conflict, or its outcome is unknown, the run is loaded, and its record decides:
 
 - The owner is our token: what is in hand is written again, on top of the version that was loaded.
-- There is no owner, and `last` is our token: our final write was committed.
+- There is no owner, and `last` is our token: a final write of ours was committed, the one that says the same.
 - Anything else: the lease is lost, and this drive writes nothing more.
 
 "In hand" is what is not known to be stored: what waits for a commit, and what the commit under way has.
@@ -72,7 +72,7 @@ class Checkpoint:
         self._waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = 0.0
-        self._tried: Final | None = None  # a final write whose outcome may be unknown
+        self._tried: list[Final] = []  # final writes, each of which may have been committed, or may be yet
         self.outcome: DriveOutcome | None = None
         self.final: Final | None = None
         self.results = 0
@@ -276,7 +276,8 @@ class Checkpoint:
         extends = ending is None and (lease.is_half_used or batch.everything)
         changes = changes_of(batch, image, ending, now=self._engine.clock.now(), until=until if extends else None)
         sent_at = self._engine.clock.monotonic()
-        self._tried = ending or self._tried
+        if ending is not None:
+            self._tried.append(ending)
         image.version = await self._engine.store.update(image.id, if_version=image.version, **changes)
         seconds = self._engine.clock.monotonic() - sent_at
         self._engine.telemetry.event("checkpoint", name=image.name, seconds=seconds)
@@ -322,13 +323,23 @@ class Checkpoint:
 
     def _compare(self, state: FlowState) -> None:
         stored = record_of(state)
-        if stored.owner is None and stored.last == self._token and self._tried is not None:
-            self._committed(self._tried)
+        if stored.owner is None and stored.last == self._token and (final := self._stored_final(state)) is not None:
+            self._committed(final)
         elif stored.owner != self._token:
             self._engine.telemetry.event("lease.lost", name=self._image.name)
             self.abandon()
         else:
             self._take_over(state)
+
+    def _stored_final(self, state: FlowState) -> Final | None:
+        """Return the final write that is stored: one whose reply was lost may land when another one is tried already.
+
+        An answer may have changed the wake time since.
+        """
+        ended = record_of(state).ended
+        tried = [final for final in self._tried if final.record.ended == ended]
+        exact = [final for final in tried if final.wake == wake_at(state)]
+        return next(reversed(exact or tried), None)
 
     def _take_over(self, state: FlowState) -> None:
         """Take the version, the inbox and new answers from the stored state; all else stays as this drive has it."""

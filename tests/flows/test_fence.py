@@ -12,8 +12,10 @@ import pytest
 
 from firestore_flowstate import CacheEntry, FlowState, FlowStateEncodeError, FlowStateExecution
 from firestore_flowstate.flows import FlowFailedError, Flows, Run, StepInterruptedError, WaitTimeoutError, current_step
-from firestore_flowstate.flows.record import record_of, wake_at
+from firestore_flowstate.flows.record import ended_of, record_of, wake_at
+from firestore_flowstate.testing.durability.host import HostClock
 from tests.flows.counting_store import CountingStore, Fault, lost_after, lost_before
+from tests.flows.test_background import moved_on
 from tests.flows.test_waits import blocked
 
 Update = Callable[[], Awaitable[str]]
@@ -48,6 +50,40 @@ async def test_a_write_whose_reply_is_lost_is_looked_for(
     store.faults[number] = fault
 
     assert [0, 1, 2] == await flows.run(flows._engine.flows["three"])
+
+
+async def test_a_last_write_that_lands_late_is_not_taken_for_another_one(flows: Flows, store: CountingStore) -> None:
+    """The run was to be suspended, and ends before that write lands: it is driven again, and ends then."""
+    clock = flows._engine.clock = HostClock()
+    late, returned = list[Update](), asyncio.Event()
+
+    @flows.flow
+    async def sleeping(run: Run) -> int:
+        await run.sleep("nap", 10)
+        returned.set()
+        return 7
+
+    async def delayed(update: Update) -> str:
+        late.append(update)
+        clock.move(10)
+        await returned.wait()
+        return await lost_before(update)
+
+    async def behind(update: Update) -> str:
+        await late.pop()()
+        return await update()
+
+    store.faults = {1: delayed, 2: behind}
+    running = asyncio.ensure_future(flows.run(sleeping, id="x"))
+    await asyncio.wait_for(returned.wait(), 30)
+    while flows._engine.drives:  # noqa: ASYNC110  # no event tells of it
+        await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(moved_on(clock, store, "x"), 30)
+    assert [] == late
+    assert 7 == await running
+    state = await store.load("x")
+    assert ("done", None, ["nap"]) == (ended_of(state), wake_at(state), list(state.cache))
 
 
 async def test_a_driver_that_was_taken_over_records_nothing(flows: Flows, store: CountingStore) -> None:
