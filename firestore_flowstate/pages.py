@@ -26,8 +26,8 @@ class FlowStateSummary(BaseModel):
         start_time: Milliseconds since the epoch.
         blocked_on: The name of the step that the flow waits for.
         step_count: How many steps are cached, at least 0. `update` does not know which steps are there. So a step that
-            it replaces, or removes and sets, is counted twice, and one that it removes though it is not there is
-            subtracted, until the next save or until the whole log is compacted.
+            it replaces is counted twice, and one that it removes though it is not there is subtracted, until the next
+            save or until the whole log is compacted.
         size_bytes: About how many bytes of JSON the state has. `update` does not know how large the values are that it
             replaces, so they count beside the new ones: steps until the log is compacted, everything else until the
             next save. `edit` and `modify` have read the state, and count what they change exactly.

@@ -78,7 +78,7 @@ class Update:
         more = part_count(ref for ref, _ in self.parts) - part_count(gone)
         steps = change.new_steps
         if steps is None:
-            steps = len(change.cache) - len({*change.remove} - change.cache.keys())
+            steps = len(change.cache) - len({*change.remove})
         _transform(transforms, "weight").increment.integer_value = self.segment.weight()
         _transform(transforms, "parts").increment.integer_value = more
         for name, by in (("steps", steps), ("bytes", self.size if change.new_bytes is None else change.new_bytes)):
