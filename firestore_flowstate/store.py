@@ -230,6 +230,8 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> str:
         """Write what is named and leave the rest; return the new version.
 
+        Values are stored as they are at the call: changing them afterwards changes nothing in the store.
+
         ::
 
             version = await store.update("order-17", cache={"outline": CacheEntry(value=["source", "mouth"])})

@@ -87,13 +87,15 @@ def write_update(
         FlowStateTooLargeError: What it names is more than a document may have, whatever else is stored.
     """
     document.MergeFrom(update.head)
-    fields, mask = document.fields, list(update.mask)
+    fields = document.fields
+    mask = []
     for name, stored in update.values.items():
         write_stored(fields[PAYLOAD].map_value.fields[name], stored)
         mask.append(f"{PAYLOAD}.{name}")
     if update.change.names_status:
         fields["status"].string_value = update.status_inputs_after(base).status
         mask.append("status")
+    mask += update.mask
     if not isinstance(expire_at, Unset):
         write_expiry(fields, expire_at)
         mask.append(EXPIRY)
