@@ -226,7 +226,8 @@ def value_size(value: Value) -> int:
         return sum(map(value_size, value.array_value.values)) or _EMPTY
     if kind == "reference_value":
         return name_size(value.reference_value.split("/documents/", 1)[-1])
-    return _FIXED[kind] if kind is not None else 1
+    fixed = _FIXED.get(kind or "")
+    return fixed if fixed is not None else max(1, value.ByteSize())  # as of a kind that only queries may have
 
 
 def text_size(text: str) -> int:

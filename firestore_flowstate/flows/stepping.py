@@ -184,6 +184,8 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
             drive.engine.telemetry.event("step.attempt", name=drive.flow.name, failed=False)
         if entry is not None:
             return drive.record(call.key, entry)
+        if drive.closing is not None:
+            drive.moved()  # the drive may have waited for the attempt, and does not wait for the next one
 
 
 def _is_being_cancelled() -> bool:
@@ -334,8 +336,6 @@ async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int, 
     finally:
         flight.is_executing = False
         scope.is_over = True
-        if drive.closing is not None:
-            drive.moved()  # the drive may have waited for this
 
 
 async def _call(drive: Drive, call: StepCall, here: Here, place: Place | None) -> Any:
