@@ -8,7 +8,7 @@ its bytes only while somebody collects copies.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final, TypeAlias
 
@@ -74,4 +74,5 @@ def collecting_copies() -> Iterator[Copies]:
     try:
         yield copies
     finally:
-        COLLECTED.reset(token)
+        with suppress(ValueError):  # the block is left in another context, as of a coroutine that its loop has dropped
+            COLLECTED.reset(token)

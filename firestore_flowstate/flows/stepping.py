@@ -112,6 +112,8 @@ async def step(called: Called, call: StepCall) -> Any:
 async def outcome(drive: Drive, call: StepCall) -> Any:
     """Return the result of the step, recorded before or now, when it is the next to reach the function."""
     kind = call.result_type(drive)
+    while (flight := drive.flights.get(call.key)) is not None and flight.is_cancelled:
+        await _left_alone(drive, flight)
     entry = drive.recorded(call.key, "step", call.sum)
     n = order_of(entry) if entry is not None else await _live(drive, call)
     await drive.gate.pass_through(n, spaced=call.is_spaced)
@@ -126,9 +128,6 @@ async def _live(drive: Drive, call: StepCall) -> int:
     """
     drive.engine.values.check_type(call.result_type(drive), f"the result of the step {call.key!r}")
     flight, outcome = drive.flights.get(call.key), drive.loop.create_future()
-    if flight is not None and flight.is_cancelled and flight.task is not None:
-        await asyncio.wait([flight.task], timeout=_SWALLOWING_SECONDS)
-        flight = None
     if flight is None:
         flight = drive.begin_flight(call.key)
         flight.waiting.append(outcome)
@@ -147,6 +146,14 @@ async def _live(drive: Drive, call: StepCall) -> int:
                 drive.gate.release(flight.task.result())
         raise
     return n
+
+
+async def _left_alone(drive: Drive, flight: InFlight) -> None:
+    """Return when a step that was cancelled has ended, so that it can begin again, or has not ended for long enough."""
+    if flight.task is not None:
+        await asyncio.wait([flight.task], timeout=_SWALLOWING_SECONDS)
+    if drive.flights.get(flight.key) is flight:  # another one may have waited too, and have begun it again
+        del drive.flights[flight.key]
 
 
 async def _watched(drive: Drive, call: StepCall, flight: InFlight) -> int:
@@ -276,9 +283,11 @@ async def _pause(drive: Drive, call: StepCall, flight: InFlight) -> None:
 
 async def _begun(drive: Drive, call: StepCall, flight: InFlight, number: int) -> Any:
     """Call the function once, when it may begin and has a thread if it needs one; return its result's JSON form."""
+    await may_begin(drive, call.key)  # what is in hand is stored before the step takes a thread from others
     place = None if is_async(call.function) else await _place(drive, flight)
     try:
-        await may_begin(drive, call.key)
+        if place is not None:
+            await may_begin(drive, call.key)
         if call.options.at_most_once:
             await _intend(drive, call.key)
         return await _attempt(drive, call, flight, number, place)
@@ -305,7 +314,7 @@ async def _intend(drive: Drive, key: str) -> None:
 
 
 async def _place(drive: Drive, flight: InFlight) -> Place:
-    """Return when the step may have a thread. No operation may have begun meanwhile: who asks has to look again."""
+    """Return when the step may have a thread. By then it may not begin any more: who asks has to look again."""
 
     def waits(is_queued: bool) -> None:
         flight.is_queued = is_queued

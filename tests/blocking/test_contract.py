@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
+from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,17 +20,37 @@ from firestore_flowstate.testing.conformance import BatchTests, EditingTests, Ve
 DONE = object()
 
 
-class OnThreads:
-    """A blocking store made asynchronous again, each call on a thread of the pool: what the suites can ask."""
+BEGUN: ContextVar[threading.Event] = ContextVar("BEGUN")
+"""In a call on a thread: set when the store behind has come to the first point at which it waits, or is done."""
 
-    def __init__(self, store: SyncFlowStateStore) -> None:
+
+class OnThreads:
+    """A blocking store made asynchronous again, each call on a thread: what the suites can ask.
+
+    A write begins at the call, as with an asynchronous store: its caller goes on when the store has come to wait.
+
+    Args:
+        store: The blocking store.
+        behind: The store behind it.
+    """
+
+    def __init__(self, store: SyncFlowStateStore, behind: Any) -> None:
         self._store = store
+        for name in ("save", "update"):
+            setattr(behind, name, _telling(getattr(behind, name)))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            return await asyncio.to_thread(method, *args, **kwargs)
+            if name not in ("save", "update") or threading.current_thread() is not threading.main_thread():
+                return await asyncio.to_thread(method, *args, **kwargs)
+            begun, context = threading.Event(), copy_context()
+            context.run(BEGUN.set, begun)
+            calling: Future[Any] = Future()
+            threading.Thread(target=context.run, args=(_do, calling, begun, partial(method, *args, **kwargs))).start()
+            begun.wait(60)
+            return await asyncio.wrap_future(calling)
 
         return call
 
@@ -80,31 +103,45 @@ class Steps(AsyncIterator[Any]):
         await asyncio.to_thread(self._iterator.close)  # type: ignore[attr-defined]  # a generator
 
 
+def _telling(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method, which tells when it has come to the first point at which it waits."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        calling = asyncio.ensure_future(method(*args, **kwargs))
+        await asyncio.sleep(0)
+        if (begun := BEGUN.get(None)) is not None:
+            begun.set()
+        return await calling
+
+    return call
+
+
+def _do(calling: Future[Any], begun: threading.Event, call: Callable[[], Any]) -> None:
+    calling.set_running_or_notify_cancel()
+    try:
+        calling.set_result(call())
+    except BaseException as error:  # noqa: BLE001  # it is the caller's
+        calling.set_exception(error)
+    finally:
+        begun.set()  # also if it was refused before the store behind was called
+
+
 def _on_thread(function: Callable[..., Any], *args: Any) -> Any:
     with ThreadPoolExecutor(1) as pool:  # what is refused is refused at the call
         return pool.submit(function, *args).result()
 
 
-@pytest.fixture(autouse=True)
-def whose_caller_goes_on(request: pytest.FixtureRequest) -> None:
-    """A caller who blocks cannot change its arguments; here a thread may begin a call when the test has done so."""
-    if request.function.__name__ in {
-        "test_stores_a_state_as_it_is_at_the_call",
-        "test_writes_its_values_as_they_are_at_the_call",
-    }:
-        pytest.skip("a caller who blocks cannot change its arguments")
-
-
 class TestMemoryStore(VersionedFlowStateStoreTests):
     @pytest.fixture
     def store(self) -> Iterator[OnThreads]:
-        with SyncFlowStateStore(MemoryFlowStateStore()) as store:
-            yield OnThreads(store)
+        behind = MemoryFlowStateStore()
+        with SyncFlowStateStore(behind) as store:
+            yield OnThreads(store, behind)
 
 
 class TestFirestoreStore(VersionTests, EditingTests, BatchTests):
     @pytest.fixture
     def store(self, flow_state_store: FirestoreFlowStateStore) -> Iterator[OnThreads]:
         store = SyncFlowStateStore(flow_state_store)
-        yield OnThreads(store)
+        yield OnThreads(store, flow_state_store)
         store.close()

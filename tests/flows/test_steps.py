@@ -416,3 +416,37 @@ async def test_a_step_that_was_cancelled_before_it_began_leaves_no_intent(flows:
 
     assert "charged" == await handle.result(timeout=30)
     assert [2] == begun
+
+
+async def test_two_who_wait_for_a_cancelled_step_to_end_begin_it_once(flows: Flows, store: CountingStore) -> None:
+    """The first attempt around it has cancelled it, the second has failed while it waited, the third waits too."""
+    begun: list[int] = []
+
+    async def stubborn() -> int:
+        begun.append(len(begun) + 1)
+        number = begun[-1]
+        try:
+            await asyncio.sleep(60 if number == 1 else 0.05)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.3)  # in which the second and third attempt come
+        return number
+
+    async def fail() -> None:
+        if current_step().attempt < 3:
+            await asyncio.sleep(0.02)
+            raise ConnectionError("a passing fault")
+
+    async def outer() -> int:
+        step = current_run().step("stubborn", stubborn)
+        if current_step().attempt == 1:
+            return await asyncio.wait_for(step, 0.02)
+        _, number = await asyncio.gather(fail(), step)
+        return number
+
+    @flows.flow
+    async def choosing(run: Run) -> int:
+        return await run.options(retry=Retry(3, first=0)).step("outer", outer)
+
+    assert 2 == await asyncio.wait_for(flows.run(choosing, id="x"), 30)
+    assert [1, 2] == begun
+    assert 2 == (await store.load("x")).cache["outer/stubborn"].value

@@ -88,3 +88,20 @@ async def test_nothing_is_kept_by_a_context_that_is(store: Any) -> None:
 
     again = await context.run(asyncio.ensure_future, store.load("flow-1"))
     assert [None, None] == [copies.of(state) for state in (loaded, again)]
+
+
+def test_a_block_may_be_left_in_another_context() -> None:
+    """As by a coroutine that is closed when its loop, whose task it was, has ended."""
+
+    async def loads() -> None:
+        with collecting_copies():
+            await asyncio.get_running_loop().create_future()
+
+    async def begin() -> None:
+        contextvars.Context().run(loading.send, None)
+
+    loading = loads()
+    asyncio.run(begin())
+    loading.close()
+
+    assert COLLECTED.get() is None
