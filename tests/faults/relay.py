@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 from typing_extensions import Self
 
-from tests.rpc.scripted_server import is_check
+from tests.rpc.scripted_server import is_check, when_over
 
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
 _STREAMED: Final = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
@@ -101,7 +101,7 @@ class Relay:
                     yield request
 
         answer = self._channel.stream_stream(f"{_SERVICE}Listen")(noted(), metadata=_kept(context))
-        context.add_callback(answer.cancel)
+        when_over(context, answer.cancel)
         try:
             yield from answer
         except grpc.RpcError as error:

@@ -109,6 +109,12 @@ def is_check(context: grpc.ServicerContext) -> bool:
     return CHECK_REASON in context.invocation_metadata()
 
 
+def when_over(context: grpc.ServicerContext, then: Callable[[], Any]) -> None:
+    """Call it when a call has ended, or now if it has ended before its server came to read it."""
+    if not context.add_callback(then):
+        then()
+
+
 def reply(*messages: Any) -> Answer:
     """Answer with these messages."""
     return lambda _request, _context: [message.SerializeToString() for message in messages]

@@ -31,7 +31,7 @@ from firestore_flowstate._rpc.watched import Watching
 from firestore_flowstate.emulator import Emulator, start_emulator
 from firestore_flowstate.testing.conformance.watching import close, soon
 from tests.rpc.listen_script import Script, a_target, change, document, tells, when
-from tests.rpc.scripted_server import ScriptedServer
+from tests.rpc.scripted_server import ScriptedServer, when_over
 from tests.rpc.tcp_proxy import TcpProxy
 from tests.support.ports import Port
 
@@ -241,7 +241,7 @@ async def test_a_hundred_targets_share_a_stream(
     all_ended = threading.Event()
 
     def serves(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
-        context.add_callback(lambda: ended.append(None) or (all_ended.set() if len(ended) == 2 else None))
+        when_over(context, lambda: ended.append(None) or (all_ended.set() if len(ended) == 2 else None))
         yield from Script(*[tells(1)] * 200)(requests, context)
 
     server.listen(serves)

@@ -22,7 +22,7 @@ from firestore_flowstate._rpc.outcome import CallFailed
 from firestore_flowstate._rpc.watched import Watching
 from firestore_flowstate.testing.conformance.watching import soon
 from tests.rpc.listen_script import Script, a_target, change, document, tells
-from tests.rpc.scripted_server import ScriptedServer
+from tests.rpc.scripted_server import ScriptedServer, when_over
 from tests.rpc.tcp_proxy import TcpProxy
 
 PATIENCE = 20.0  # seconds that a busy machine may take for what must come
@@ -196,7 +196,7 @@ async def test_who_is_gone_ends_the_stream(server: ScriptedServer, bound: bool, 
     ended = threading.Event()
 
     def serves(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
-        context.add_callback(ended.set)
+        when_over(context, ended.set)
         yield from Script(*[tells_nothing] * 9)(requests, context)
 
     server.listen(serves)
@@ -229,7 +229,7 @@ def test_a_watch_of_a_loop_that_was_closed_ends_its_stream(server: ScriptedServe
     ended = threading.Event()
 
     def serves(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
-        context.add_callback(ended.set)
+        when_over(context, ended.set)
         yield from Script(*[tells_nothing] * 9)(requests, context)
 
     server.listen(serves)
