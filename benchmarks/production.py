@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -48,7 +49,7 @@ def production() -> Iterator[dict[str, str]]:
     with TemporaryDirectory() as folder:
         roots = Path(folder) / "roots.pem"
         roots.write_bytes(certificate)
-        port = firestore.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, certificate)]))
+        port = firestore.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
         firestore.start()
         try:
             yield {
@@ -56,7 +57,7 @@ def production() -> Iterator[dict[str, str]]:
                 "GCE_METADATA_HOST": where,
                 "GCE_METADATA_IP": where,
                 "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(roots),
-                "FLOWSTATE_ENDPOINT": f"localhost:{port}",
+                "FLOWSTATE_ENDPOINT": f"127.0.0.1:{port}",
             }
         finally:
             firestore.stop(grace=None).wait()
@@ -93,13 +94,13 @@ def _committed(request: bytes, _: object) -> bytes:
 
 
 def _certificate() -> tuple[bytes, bytes]:
-    """Return a private key and a certificate of its own for `localhost`, both in PEM."""
+    """Return a private key and a certificate of its own for 127.0.0.1, both in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.timezone.utc)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

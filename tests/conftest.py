@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 from hypothesis import settings
 
+from tests.support.emulator_classes import use_archive
 from tests.support.leftovers import MARK, Leftovers, ignore_by_handlers
 
 # The machines that run these tests share their cores: an example's time says nothing there.
@@ -39,6 +40,7 @@ LONG_FILES: Final = (
 
 ignore_by_handlers()
 os.environ[MARK] = str(os.getpid())
+use_archive(os.environ)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

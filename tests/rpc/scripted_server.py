@@ -35,7 +35,7 @@ class ScriptedServer:
 
     The reads by which a store checks what an emulator tells over Listen are answered by `check`, and are not noted.
 
-    With a private key and certificate for `localhost`, both in PEM, it speaks TLS.
+    With a private key and certificate for 127.0.0.1, both in PEM, it speaks TLS.
     """
 
     certificate: tuple[bytes, bytes] | None = None
@@ -53,11 +53,12 @@ class ScriptedServer:
     def __enter__(self) -> Self:
         self._server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)])
         self._server.add_generic_rpc_handlers((_Handler(self),))
+        # `localhost` is two addresses, of which another program may have the second one's port.
         if self.certificate is None:
-            self.host = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+            port = self._server.add_insecure_port("127.0.0.1:0")
         else:
-            credentials = grpc.ssl_server_credentials([self.certificate])
-            self.host = f"localhost:{self._server.add_secure_port('localhost:0', credentials)}"
+            port = self._server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([self.certificate]))
+        self.host = f"127.0.0.1:{port}"
         self._server.start()
         return self
 
