@@ -171,7 +171,7 @@ async def test_a_thread_that_was_given_up_is_made_up_for(
 
     @flows.flow
     async def hanging(run: Run, retry: int) -> None:
-        await run.options(timeout=0.05, retry=Retry(retry, first=0)).step("hang", hang)
+        await run.options(timeout=0.5, retry=Retry(retry, first=0)).step("hang", hang)
 
     @flows.flow
     async def working(run: Run) -> str:

@@ -357,13 +357,23 @@ async def test_a_step_that_others_wait_for_is_not_cancelled_by_one(flows: Flows)
     assert [1] == begun
 
 
+async def given_up(step: Awaitable[int], when: asyncio.Event) -> int:
+    """Await the step until then, and let its attempt fail without it."""
+    waiting = asyncio.ensure_future(step)
+    await when.wait()
+    waiting.cancel()
+    await asyncio.sleep(0)
+    raise TimeoutError
+
+
 async def test_nothing_is_recorded_of_a_step_that_was_cancelled(flows: Flows, store: CountingStore) -> None:
     """Its function lets the cancellation pass by and returns. The next attempt around it begins the step again."""
-    begun: list[int] = []
+    begun, has_begun = list[int](), asyncio.Event()
 
     async def stubborn() -> int:
         begun.append(len(begun) + 1)
         number = begun[-1]
+        has_begun.set()
         if number == 1:
             try:
                 await asyncio.sleep(60)
@@ -372,7 +382,8 @@ async def test_nothing_is_recorded_of_a_step_that_was_cancelled(flows: Flows, st
         return number
 
     async def outer() -> int:
-        return await asyncio.wait_for(current_run().step("stubborn", stubborn), 0.05 if not begun else 30)
+        step = current_run().step("stubborn", stubborn)
+        return await (given_up(step, has_begun) if not begun else step)
 
     @flows.flow
     async def choosing(run: Run) -> int:
@@ -420,11 +431,12 @@ async def test_a_step_that_was_cancelled_before_it_began_leaves_no_intent(flows:
 
 async def test_two_who_wait_for_a_cancelled_step_to_end_begin_it_once(flows: Flows, store: CountingStore) -> None:
     """The first attempt around it has cancelled it, the second has failed while it waited, the third waits too."""
-    begun: list[int] = []
+    begun, has_begun = list[int](), asyncio.Event()
 
     async def stubborn() -> int:
         begun.append(len(begun) + 1)
         number = begun[-1]
+        has_begun.set()
         try:
             await asyncio.sleep(60 if number == 1 else 0.05)
         except asyncio.CancelledError:
@@ -439,7 +451,7 @@ async def test_two_who_wait_for_a_cancelled_step_to_end_begin_it_once(flows: Flo
     async def outer() -> int:
         step = current_run().step("stubborn", stubborn)
         if current_step().attempt == 1:
-            return await asyncio.wait_for(step, 0.02)
+            return await given_up(step, has_begun)
         _, number = await asyncio.gather(fail(), step)
         return number
 
