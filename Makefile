@@ -99,7 +99,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 # Tests start some 70 emulators, in half of the time if Java has an archive of its classes.
-$(EMULATOR_CLASSES): $(READY) tests/support/emulator_classes.py
+$(EMULATOR_CLASSES): $(READY) tests/support/emulator_classes.py | find-emulator
 	@$(RUN) -m tests.support.emulator_classes
 	@touch $@
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowState, FlowStateError, FlowStateQuery, FlowStateSettings
-from firestore_flowstate.emulator.finding import find_emulator
+from firestore_flowstate.emulator.finding import Installation, find_emulator
 from firestore_flowstate.emulator.process import MAIN_CLASS
 from tests.support.ports import Port
 
@@ -52,7 +52,7 @@ async def _use(host: str, java: subprocess.Popen[bytes]) -> None:
 
 async def _answers(store: FirestoreFlowStateStore) -> bool:
     try:
-        await store.ping()
+        await store.ping(timeout=1.0)
     except FlowStateError:
         return False
     return True
@@ -77,10 +77,16 @@ def main() -> None:
         finally:
             java.terminate()
             java.wait(_SECONDS)
-    if new.exists():
+    if new.exists() and _is_whole(new, found):
         new.replace(ARCHIVE)
     else:
-        print("this Java makes no archive of classes, so emulators take longer to start", file=sys.stderr)
+        print("this Java has made no archive of classes, so emulators take longer to start", file=sys.stderr)
+
+
+def _is_whole(archive: Path, found: Installation) -> bool:
+    """Return whether Java starts with it: an archive that was cut off, as by a full disk, ends every Java by SIGBUS."""
+    command = [found.java, f"-XX:SharedArchiveFile={archive}", "-cp", found.jar, "-version"]
+    return subprocess.run(command, cwd=archive.parent, capture_output=True, check=False).returncode == 0
 
 
 if __name__ == "__main__":
