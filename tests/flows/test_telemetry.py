@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from firestore_flowstate import FlowState
 from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, current_step, open_telemetry
+from firestore_flowstate.flows.clock import SystemClock
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_fence import abandoned
 from tests.flows.test_waits import blocked
@@ -254,7 +255,7 @@ async def test_the_wake_delay_is_measured(reader: InMemoryMetricReader, flows: F
 
     state = abandoned("work")
     state.operation.metadata = {"run": {}}
-    state.wakeAt = time.time_ns() // 1_000_000 - 90_000  # rounded as the clock of flows is
+    state.wakeAt = SystemClock().now() - 90_000
     await flows.store.save("x", state)
     assert "done" == await flows.drive("x")
     [delay] = points(reader, "flowstate.wake.delay")
