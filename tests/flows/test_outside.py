@@ -366,8 +366,6 @@ async def test_a_run_that_is_retried_has_all_of_its_time_again(flows: Flows, sto
     later = flows._engine.clock = MovedClock(before)
     assert "cancelled" == await flows.drive("x")
     await flows.retry("x")
-    # A retried run is due a millisecond after its end at the earliest, so that its task has a name of its own.
-    later = flows._engine.clock = MovedClock(later.now() + 2)
 
     assert "waiting" == await flows.drive("x")
     deadline = (await store.load("x")).operation.metadata["run"]["deadline"]
@@ -382,6 +380,42 @@ class MovedClock(SystemClock):
 
     def now(self) -> int:
         return super().now() + self._ahead
+
+
+@pytest.mark.parametrize("ahead", [0, 30_000])
+async def test_a_retry_goes_on_at_once(flows: Flows, ahead: int) -> None:
+    """Its wake time is later than the last claim, whose clock may have been ahead, or may stand still since then."""
+    ran: list[str] = []
+
+    async def step() -> str:
+        ran.append("step")
+        if len(ran) == 1:
+            raise ConnectionError("down")
+        return "up"
+
+    @flows.flow
+    async def working(run: Run) -> str:
+        return await run.step("a", step)
+
+    now = SystemClock().now()
+    flows._engine.clock = StillClock(now + ahead)
+    with pytest.raises(FlowFailedError):
+        await flows.run(working, id="x")
+    flows._engine.clock = StillClock(now)
+    await flows.retry("x")
+
+    assert "up" == await flows.result("x", timeout=5)
+    assert ["step", "step"] == ran
+
+
+class StillClock(SystemClock):
+    """The machine's clock, with a time that stands still, as tests freeze it."""
+
+    def __init__(self, now: int) -> None:
+        self._now = now
+
+    def now(self) -> int:
+        return self._now
 
 
 async def test_retry_runs_again_what_failed(flows: Flows, store: CountingStore) -> None:
