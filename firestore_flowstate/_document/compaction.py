@@ -221,8 +221,15 @@ class Rewrapped:
 
 
 def is_current(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> bool:
-    """Return whether every value is packed as it would be now."""
-    return all(context.payloads.is_current(bytes_of(value, resolved)) for value in _stored(root))
+    """Return whether every value is packed as it would be now, and the log has no late duplicates.
+
+    Raises:
+        FlowStateDecodeError: A value cannot be decrypted.
+    """
+    return len(root.log) == len(root.unique_log) and all(
+        context.payloads.is_current(bytes_of(stored, resolved), context.path, logical)
+        for logical, stored in _stored(root).items()
+    )
 
 
 def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentContext) -> Rewrapped:
@@ -233,11 +240,9 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
     Raises:
         FlowStateDecodeError: A value cannot be unpacked.
     """
-    check_together(bytes_of(value, resolved) for value in _stored(root))
+    before = _stored(root)
+    check_together(bytes_of(stored, resolved) for stored in before.values())
     spill = Spill(room=ROOT_BYTES - document_size(context.path, root.head))
-    before = dict(root.values)
-    for segment in root.unique_log:
-        before.update({_logical(segment, name): stored for name, stored in segment.values().items()})
     packed: dict[str, Stored] = {}
     for logical, stored in before.items():
         again = context.pack(context.payloads.unpack(bytes_of(stored, resolved), context.path, logical), logical)
@@ -269,5 +274,9 @@ def write_rewrapped(document: Document, rewrapped: Rewrapped, context: DocumentC
     return mask
 
 
-def _stored(root: Root) -> list[Stored]:
-    return [*root.values.values(), *(value for segment in root.log for value in segment.values().values())]
+def _stored(root: Root) -> dict[str, Stored]:
+    """Return the payload values of a root by the names by which they are packed."""
+    found = dict(root.values)
+    for segment in root.unique_log:
+        found.update({_logical(segment, name): stored for name, stored in segment.values().items()})
+    return found

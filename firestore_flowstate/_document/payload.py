@@ -84,11 +84,9 @@ class Payloads:
         for codec in self.codecs:
             body = _encoded(codec, body, logical)
             applied.append(codec.name)
-        if len(body) > self.compress_over:
-            smaller = compress(body)
-            if len(smaller) < len(body) and _may_expand(len(smaller), len(body)):
-                applied.append(f"{_ZSTD}={len(body)}")
-                body = smaller
+        if (smaller := self._compressed(body)) is not None:
+            applied.append(f"{_ZSTD}={len(body)}")
+            body = smaller
         if self.keyring is not None:
             try:
                 key_id, body = self.keyring.encrypt(body, _bound_to(path, logical))
@@ -100,14 +98,32 @@ class Payloads:
             return body
         return _ENVELOPE + ";".join(applied).encode() + b"\n" + body
 
-    def is_current(self, stored: bytes) -> bool:
-        """Return whether a stored value went through the codecs and the key that it would go through now."""
-        line = stored[1:].partition(b"\n")[0].decode("ascii", "replace") if stored.startswith(_ENVELOPE) else ""
-        layers = [layer for layer in line.split(";") if layer and not layer.startswith(f"{_ZSTD}=")]
+    def is_current(self, stored: bytes, path: str, logical: str) -> bool:
+        """Return whether a stored value is packed as `pack` would pack it now, by the same key.
+
+        Only a value that is not compressed, and has more bytes than `compress_over`, is decrypted to find out.
+
+        Raises:
+            FlowStateDecodeError: It cannot be decrypted.
+        """
+        has_envelope = stored.startswith(_ENVELOPE)
+        line, _, body = stored[1:].partition(b"\n") if has_envelope else (b"", b"", stored)
+        layers = [layer for layer in line.decode("ascii", "replace").split(";") if layer]
+        sizes = [layer.partition("=")[2] for layer in layers if layer.startswith(f"{_ZSTD}=")]
         wanted = [codec.name for codec in self.codecs]
         if self.keyring is not None:
             wanted.append(f"{_AES}={self.keyring.current}")
-        return layers == wanted
+        if [layer for layer in layers if not layer.startswith(f"{_ZSTD}=")] != wanted:
+            return False
+        if sizes:
+            return _is_size(sizes[0]) and int(sizes[0]) > self.compress_over
+        if not wanted:
+            return has_envelope == (len(body) > self.compress_over)
+        if len(body) <= self.compress_over:
+            return True
+        if self.keyring is not None:
+            body = self._decrypt(self.keyring.current, body, path, logical)
+        return self._compressed(body) is None
 
     def is_sealed(self, stored: bytes) -> bool:
         """Return whether a stored value, or what of it is in its first part, is encrypted by the current key."""
@@ -153,6 +169,13 @@ class Payloads:
         if self.require_encryption and not encrypted:
             raise FlowStateDecodeError(f"{logical} is not encrypted, and the settings require encryption")
         return body
+
+    def _compressed(self, body: bytes) -> bytes | None:
+        """Return the body compressed; None: it is to stay as it is."""
+        if len(body) <= self.compress_over:
+            return None
+        smaller = compress(body)
+        return smaller if len(smaller) < len(body) and _may_expand(len(smaller), len(body)) else None
 
     def _decrypt(self, key_id: str, body: bytes, path: str, logical: str) -> bytes:
         if self.keyring is None:

@@ -75,6 +75,45 @@ async def raw(store: FirestoreFlowStateStore, id: str = "flow") -> bytes:
     return b"".join([root.message.SerializeToString(), *(part.SerializeToString() for part in parts.values())])
 
 
+class Deflated:
+    """A codec whose texts compress no further."""
+
+    name = "deflated"
+
+    def encode(self, data: bytes) -> bytes:
+        return zlib.compress(data)
+
+    def decode(self, data: bytes) -> bytes:
+        return zlib.decompress(data)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1_000, 20_000), (20_000, 1_000)])
+@pytest.mark.parametrize("packing", ["plain", "encrypted", "codecs", "both"])
+async def test_a_new_threshold_packs_again_once(
+    flow_state_settings: FlowStateSettings, keys: dict[str, str], packing: str, before: int, after: int
+) -> None:
+    """What is compressed under one threshold, and is not under the other, is stored anew. All else stays as it is."""
+    more: dict[str, Any] = {}
+    if packing in ("encrypted", "both"):
+        more["keys"] = {"old": keys["old"]}
+    if packing in ("codecs", "both"):
+        more["codecs"] = (Deflated(),)
+    small, medium, large = (FlowState.start(input=os.urandom(count).hex()) for count in (50, 4_000, 40_000))
+    async with with_keys(flow_state_settings, compress_over=before, **more) as store:
+        await store.save_many({"small": small, "medium": medium, "large": large})
+        assert RewrapReport(rewrapped=0, unchanged=3, native=[]) == await store.rewrap()
+    async with with_keys(flow_state_settings, compress_over=after, **more) as store:
+        first = await store.rewrap()
+        assert RewrapReport(rewrapped=0, unchanged=3, native=[]) == await store.rewrap()
+        compressed = [id for id in ("small", "medium", "large") if b"zstd=" in await raw(store, id)]
+        loaded = await store.load_many(["small", "medium", "large"])
+
+    changes = "codecs" not in more  # deflated text is not compressed under either
+    assert RewrapReport(rewrapped=int(changes), unchanged=3 - int(changes), native=[]) == first
+    assert (["medium", "large"] if after < before else ["large"]) == compressed or not changes
+    assert [small.input, medium.input, large.input] == [state.input for state in loaded.values()]
+
+
 @pytest.mark.parametrize("size", [1, 2000, 200_000])
 async def test_no_payload_is_readable(flow_state_settings: FlowStateSettings, keys: dict[str, str], size: int) -> None:
     """A raw dump shows no input, steps or their names, events, operation or trace, nor the first line of the error."""
