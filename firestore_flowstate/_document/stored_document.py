@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from .._limits import Moment, document_size, moment_of
 from .._own_fields import PAYLOAD
-from .._rpc.messages import Document, Value
+from .._rpc.messages import Document, Timestamp, Value
 from ..errors import FlowStateDecodeError
 from ..models import FlowStatus
 from ..unset import UNSET, Unset
@@ -63,12 +63,14 @@ class StoredDocument:
     Attributes:
         message: The protobuf message.
         layout: How it holds its state.
+        read_as_of: The server's time as of which it was read, for its parts; None: the present.
     """
 
-    __slots__ = ("_is_native", "_root", "layout", "message")
+    __slots__ = ("_is_native", "_root", "layout", "message", "read_as_of")
 
-    def __init__(self, message: Document) -> None:
+    def __init__(self, message: Document, read_as_of: Timestamp | None = None) -> None:
         self.message = message
+        self.read_as_of = read_as_of
         self._is_native = PAYLOAD not in message.fields
         self.layout: LayoutName = "native" if self._is_native else "serialized"
         self._root: Root | Unset | None = UNSET

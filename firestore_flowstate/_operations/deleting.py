@@ -236,7 +236,7 @@ async def purge(
     done = unfinished = 0
     more = True
     while more:
-        found, more, _ = await pages.next(_PAGE, None)  # by status, native documents may take many requests for a page
+        found, more = await pages.next(_PAGE, None)  # by status, native documents may take many requests for a page
         old = [one.document for one in found if one.document.updated.as_datetime() < horizon]
         if not dry_run:
             old = await _delete(collection, old)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -15,7 +15,7 @@ from .._query.token import Position, from_token, scope_of, to_token
 from .._rpc.concurrency import gather_or_cancel
 from .._rpc.deadline import Deadline
 from .._rpc.loop_thread import call_threadsafe
-from .._rpc.messages import Document, Timestamp
+from .._rpc.read_time import of_now
 from ..errors import FlowStateDecodeError
 from ..models import FlowState
 from ..pages import FlowStateQueryResponse, FlowStateSummaryResponse
@@ -155,7 +155,7 @@ class _StatePages:
         page = await self.pages.next(_limit(self.collection, self.query), deadline)
         documents = await whole(self.collection, page, deadline)
         states, errors = [], []
-        for result in await states_of(self.collection, documents, deadline, read_time=page.read_time):
+        for result in await states_of(self.collection, documents, deadline):
             if isinstance(result, FlowStateDecodeError):
                 errors.append(result)
             elif result is not None:
@@ -196,12 +196,10 @@ class Page(NamedTuple):
     Attributes:
         found: The documents, in order.
         more: Whether another page follows.
-        read_time: The time as of which its queries were answered; None: it took one query, of the present.
     """
 
     found: list[Found]
     more: bool
-    read_time: Timestamp | None
 
 
 @dataclass(kw_only=True)
@@ -234,8 +232,9 @@ class Pages:
             limit: How many documents.
             deadline: When to give up; None: each request has the timeout of the settings.
         """
-        read_time = self._sources[0].read_time if self._sources else None
-        if not self._sources or (read_time is not None and read_time.is_old()):
+        if len(self._sources) == 1:
+            self._sources[0].read_time = of_now()
+        if not self._sources or self._sources[0].read_time.is_old():
             self._sources = streams(
                 self.collection,
                 self.query,
@@ -250,8 +249,7 @@ class Pages:
         more = len(found) == limit and await more_follow(self._sources)
         if found:
             self.after = found[-1].position
-        read_time = self._sources[0].read_time
-        return Page(found, more, None if read_time is None else read_time.time)
+        return Page(found, more)
 
 
 def pages_of(collection: Collection, query: FlowStateQuery, *, fields: Sequence[str] | None) -> Pages:
@@ -272,11 +270,12 @@ def scope_of_pages(collection: Collection, query: FlowStateQuery) -> str:
 
 async def whole(collection: Collection, page: Page, deadline: Deadline) -> list[StoredDocument]:
     """Return the documents of a page. Those that were found by the fields of a projection alone are read first."""
-    names = [one.document.name for one in page.found if one.partial]
-    read: Mapping[str, Document] = {}
-    if names:
-        read = await collection.connection.batch_get(names, deadline=deadline, read_time=page.read_time)
-    whole = {name: StoredDocument(document) for name, document in read.items()}
+    partial = [one.document for one in page.found if one.partial]
+    whole: dict[str, StoredDocument] = {}
+    if partial:
+        moment, names = partial[0].read_as_of, [document.name for document in partial]
+        read = await collection.connection.batch_get(names, deadline=deadline, read_time=moment)
+        whole = {name: StoredDocument(document, moment) for name, document in read.items()}
     documents = (whole.get(one.document.name) if one.partial else one.document for one in page.found)
     return [document for document in documents if document is not None]
 
@@ -294,7 +293,6 @@ class Export:
     pages: Pages
     _page: int = _FIRST_PAGE
     _left: deque[StoredDocument] = field(default_factory=deque)
-    _read_time: Timestamp | None = None
     _ended: bool = False
 
     @classmethod
@@ -314,7 +312,7 @@ class Export:
             size += _bytes(self._left[0])
             batch.append(self._left.popleft())
         deadline = self.collection.deadline(None)
-        states = await states_of(self.collection, batch, deadline, read_time=self._read_time)
+        states = await states_of(self.collection, batch, deadline)
         found = zip(batch, states, strict=True)
         return [(document.id, state) for document, state in found if state is not None]
 
@@ -322,7 +320,7 @@ class Export:
         deadline = self.collection.deadline(None)
         page = await self.pages.next(self._page, deadline)
         documents = await whole(self.collection, page, deadline)
-        self._read_time, self._ended = page.read_time, not page.more
+        self._ended = not page.more
         self._left.extend(documents)
         if documents:
             average = sum(document.message_bytes for document in documents) / len(documents)

@@ -42,16 +42,17 @@ async def state_of(
     document: StoredDocument,
     deadline: Deadline,
     *,
-    read_time: Timestamp | None = None,
     kept: dict[str, bytes] | None = None,
 ) -> FlowState | None:
-    """Return the flow state of a root document; None if it was deleted before its parts were read.
+    """Return the flow state of a root document, as of the moment at which the document was read.
+
+    If it has parts and was replaced meanwhile, and the moment is too long ago for Firestore to tell them, the result is
+    the flow state of the present; None if it was deleted.
 
     Args:
         collection: The collection.
         document: The root document.
         deadline: When to give up.
-        read_time: The time as of which the root was read, for its parts; None: the present.
         kept: The bytes of its references by their names, as an earlier call has left them here: these are not read
             again. It gets those of all references now.
 
@@ -62,9 +63,12 @@ async def state_of(
         refs = document.read_refs()
         known = {ref.name: kept[ref.name] for ref in refs if ref.name in kept} if kept else {}
         missing = [ref for ref in refs if ref.name not in known]
-        resolved = await _fetch_as_of(read_time, collection, document.id, missing, deadline)
+        resolved = await _fetch_as_of(document.read_as_of, collection, document.id, missing, deadline)
         if resolved is None:
-            # The root was replaced between the two reads, and its parts went with it, or the first was long ago.
+            # The root was replaced between the two reads, and its parts went with it, or the first was long ago. As of
+            # the update_time of the root all its parts were there.
+            resolved = await _fetch_as_of(_updated(document), collection, document.id, missing, deadline)
+        if resolved is None:
             return await _state_again(collection, document.id, deadline)
         resolved |= known
         if kept is not None:
@@ -113,7 +117,7 @@ def check_readable(collection: Collection, document: StoredDocument) -> None:
 
 
 async def states_of(
-    collection: Collection, documents: Sequence[StoredDocument], deadline: Deadline, *, read_time: Timestamp | None
+    collection: Collection, documents: Sequence[StoredDocument], deadline: Deadline
 ) -> list[FlowState | FlowStateDecodeError | None]:
     """Return the state of each document, or the error of one that cannot be read; None if one was deleted meanwhile."""
     found = states_of_whole(collection, documents)
@@ -121,7 +125,7 @@ async def states_of(
 
     async def read(index: int) -> None:
         try:
-            found[index] = await state_of(collection, documents[index], deadline, read_time=read_time)
+            found[index] = await state_of(collection, documents[index], deadline)
         except FlowStateDecodeError as error:
             found[index] = error
 
@@ -180,9 +184,7 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
     document = await collection.get(id, deadline)
     while document is not None:
         refs = document.read_refs()
-        read_time = Timestamp(seconds=document.updated.seconds, nanos=document.updated.nanos)
-        # Read as of the update_time of the root: all its parts were there at that time.
-        resolved = await _fetch_as_of(read_time, collection, id, refs, deadline)
+        resolved = await _fetch_as_of(_updated(document), collection, id, refs, deadline)
         if resolved is None:
             # Some are lost, or Firestore does not tell any more what was there. Then they are still there.
             resolved = await fetch(collection, id, refs, deadline)
@@ -193,6 +195,10 @@ async def _state_again(collection: Collection, id: str, deadline: Deadline) -> F
             raise FlowStateDecodeError("parts that it refers to are missing")
         document = latest
     return None
+
+
+def _updated(document: StoredDocument) -> Timestamp:
+    return Timestamp(seconds=document.updated.seconds, nanos=document.updated.nanos)
 
 
 async def _fetch_as_of(
@@ -270,8 +276,8 @@ async def scan(
     """Yield the root documents of the collection, page by page. Each page is read within the store's timeout."""
     query = StructuredQuery()
     query.from_.add().collection_id = collection.collection_id
-    async for documents in _pages(collection, query, fields, page):
-        yield list(map(StoredDocument, documents))
+    async for documents, read_time in _pages(collection, query, fields, page):
+        yield [StoredDocument(document, read_time) for document in documents]
 
 
 async def scan_parts(collection: Collection) -> AsyncIterator[list[Document]]:
@@ -281,7 +287,7 @@ async def scan_parts(collection: Collection) -> AsyncIterator[list[Document]]:
     collection, so that the parts of others are neither read nor billed.
     """
     prefix = f"{collection.documents}/{collection.path}/"
-    async for documents in _pages(collection, _all_parts(collection), ["__name__"], 300):
+    async for documents, _ in _pages(collection, _all_parts(collection), ["__name__"], 300):
         # Parts of a collection below a flow state are left out: they belong to another store.
         yield [d for d in documents if d.name.startswith(prefix) and d.name.count("/", len(prefix)) == 2]
 
@@ -311,15 +317,15 @@ def _all_parts(collection: Collection) -> StructuredQuery:
 
 async def _pages(
     collection: Collection, query: StructuredQuery, fields: Sequence[str] | None, page: int
-) -> AsyncIterator[list[Document]]:
+) -> AsyncIterator[tuple[list[Document], Timestamp | None]]:
     query.order_by.add().field.field_path = "__name__"
     query.limit.CopyFrom(Int32Value(value=page))
     for path in fields or ():
         query.select.fields.add().field_path = path
     while True:
         deadline = collection.deadline(None)
-        documents = await collection.connection.run_query(collection.parent, query, deadline=deadline)
-        yield documents
+        documents, read_time = await collection.connection.run_query_at(collection.parent, query, deadline=deadline)
+        yield documents, read_time
         if len(documents) < page:
             return
         cursor = Cursor(before=False)

@@ -18,7 +18,7 @@ from .._query.token import Position
 from .._rpc.concurrency import gather_or_cancel
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Document, StructuredQuery, Timestamp
-from .._rpc.read_time import ReadTime
+from .._rpc.read_time import ReadTime, of_now
 from ..models import FlowStatus
 from ..query import MAX_LIMIT, FlowStateQuery, statuses
 
@@ -55,12 +55,12 @@ class Stream:
         fields: The field paths to read; None: all.
         deadline: When the next fetch must have ended, renewed for each page; None: each fetch has the timeout of the
             settings.
+        read_time: The time as of which it is read. Several streams of a query have the same. A stream that is the only
+            one gets another for each page, since no write changes the order.
         shard: The shard that it asks; None: all documents, whatever their shard.
         native_statuses: Ask for native documents, which have no field with the status, and keep those that have one of
             these statuses.
         expired: Whether to keep documents that have expired too.
-        read_time: The time as of which all streams of a query are read; None if there is only one stream. That one may
-            read each page as of another time, since no write changes the order.
         ready: The documents that were fetched and are still to be taken, in order.
         ended: Whether there are no more than these.
     """
@@ -70,10 +70,10 @@ class Stream:
     after: Position | None
     fields: Sequence[str] | None
     deadline: Deadline | None
+    read_time: ReadTime
     shard: int | None = None
     native_statuses: Sequence[FlowStatus] | None = None
     expired: bool = False
-    read_time: ReadTime | None = None
     ready: deque[Found] = field(default_factory=deque)
     ended: bool = False
     _least: int = 1
@@ -100,7 +100,7 @@ class Stream:
                 collection.parent, structured, deadline=self._due(), read_time=read_time
             )
 
-        return (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self._due())
+        return await self.read_time.read(ask, self._due())
 
     def needs_filling(self) -> bool:
         """Return whether it has run dry, so that only a fetch can tell what is next."""
@@ -157,11 +157,11 @@ class Stream:
                 collection.parent, structured, deadline=self._due(), read_time=read_time
             )
 
-        documents = (await ask(None))[0] if self.read_time is None else await self.read_time.read(ask, self._due())
+        documents = await self.read_time.read(ask, self._due())
         self.ended = len(documents) < count
         now = datetime.now(timezone.utc)
         kept = 0
-        for document in map(StoredDocument, documents):
+        for document in (StoredDocument(message, self.read_time.time) for message in documents):
             self.after = Position(document.start_time, document.id)
             if self.takes(document, now):
                 self.ready.append(
@@ -209,7 +209,7 @@ def streams(
         "fields": fields,
         "deadline": deadline,
         "expired": expired,
-        "read_time": collection.read_time() if several else None,
+        "read_time": collection.read_time() if several else of_now(),
     }
     if shards > 1:
         return [Stream(shard=shard, **common) for shard in range(shards)]
