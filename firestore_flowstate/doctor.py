@@ -49,7 +49,8 @@ async def examine(
     Args:
         store: The store. Its settings decide which documents its lists can see.
         where: The unknown keys that queries filter by, such as ``["owner"]``, whose indexes are looked for too.
-        look: Called for each flow that can be read; None: `late_run`.
+        look: Called for each flow that can be read; None: `late_run`. A FlowStateDecodeError that it raises is told as
+            a finding of the kind ``unreadable``.
         progress: Called after each page with the number of documents so far.
 
     Raises:

@@ -161,7 +161,11 @@ async def _of_document(
     for message in layout.contradictions(document, state):
         yield Finding(kind="head", id=id, message=message)
     if document.is_live():
-        for finding in look(id, state, now):
+        try:
+            findings = list(look(id, state, now))
+        except FlowStateDecodeError as error:  # the state is sound, and what flows keep in it is not
+            findings = [Finding(kind="unreadable", id=id, message=str(error))]
+        for finding in findings:
             yield finding
 
 

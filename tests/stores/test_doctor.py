@@ -175,6 +175,25 @@ async def test_asks_each_index(flow_state_settings: FlowStateSettings, query_log
     assert [[*shard, *paths] for paths in filters] == asked
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"run": {"drives": [1]}}, {"run": {"intents": 5}}, {"run": {}, "inbox": {"cancel": 1}}, {"run": {"owner": {}}}],
+    ids=str,
+)
+async def test_goes_on_past_a_run_whose_record_is_spoilt(
+    flow_state_store: FirestoreFlowStateStore, raw: RawCollection, spoilt: dict[str, Any]
+) -> None:
+    """Such a state can be read, and no drive can. What stands behind it is examined too."""
+    state = FlowState.start(flow_id="a", name="f")
+    state.operation.metadata = spoilt
+    await flow_state_store.save("a", state)
+    raw.write("b", damaged(drop("flowId")))
+    found = [finding async for finding in examine_flows(flow_state_store)]
+
+    assert [("unreadable", "a"), ("unreadable", "b")] == [(finding.kind, finding.id) for finding in found]
+    assert "operation.metadata." in found[0].message
+
+
 @pytest.mark.parametrize("examination", [examine, examine_flows])
 @pytest.mark.parametrize("shards", [1, 4])
 async def test_asks_the_indexes_of_keys_that_are_named(
