@@ -18,6 +18,7 @@ from .head import (
     Shown,
     check_head,
     expire_after_in,
+    is_queryable,
     queryable,
     write_blocked,
     write_expiry,
@@ -41,6 +42,7 @@ _NOT_UNKNOWN: Final = frozenset(FlowState.wire_names.values()) - {"name"}  # ext
 _PATHS: Final = {"flowId": "flow_id", "blockedOnStep": "blocked_on_step.name"}
 _BOUNDED: Final = frozenset({PAYLOAD, "summary"})  # by ROOT_BYTES, and by the unknown keys that the summary repeats
 _STATUSES: Final = get_args(FlowStatus)
+_ENCRYPTED: Final = frozenset({"map_value", "array_value", "null_value"})  # unknown keys that the head never holds
 _PLAIN: Final = frozenset({str, int, float, bool, dict, list, type(None)})
 _AROUND_VALUES: Final = 4096  # bytes: more than a payload of one segment has beside its values (names, references, ids)
 
@@ -78,6 +80,8 @@ class SerializedLayout:
             for name, value in root.head.items()
             if name not in HEAD_FIELDS or name in ("flowId", "name", "startTime")
         }
+        if context.payloads.require_encryption:
+            _refuse_clear_values(root.head)
         if clash := NATIVE_FIELDS & wire.keys():
             raise FlowStateDecodeError(
                 f"it has both {', '.join(sorted(clash))} and {PAYLOAD}: two writers mixed layouts"
@@ -221,6 +225,21 @@ class SerializedLayout:
         name = blocked["name"].string_value if "name" in blocked else None
         if name != (None if state.blocked_on_step is None else state.blocked_on_step.name):
             yield f"blockedOnStep says {name!r}, which is not the step that the flow waits for. Save it again."
+
+
+def _refuse_clear_values(head: Mapping[str, Value]) -> None:
+    """Raise FlowStateDecodeError if the head has a value that is to be encrypted.
+
+    Only somebody else can have put it there. Its key stands for the same key in the payload, and would hide that value.
+    """
+    for name, value in head.items():
+        if name not in HEAD_FIELDS and (
+            value.WhichOneof("value_type") in _ENCRYPTED
+            or not is_queryable(name, value.string_value)  # "" if it is of another type, which every name can have
+        ):
+            raise FlowStateDecodeError(
+                f"{name} is not encrypted, and the settings require encryption of objects, arrays, null and long texts"
+            )
 
 
 def _status(fields: Mapping[str, Value]) -> FlowStatus:

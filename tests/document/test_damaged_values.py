@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import CacheEntry, FirestoreFlowStateStore, FlowState, FlowStateDecodeError, FlowStateSettings
+from firestore_flowstate.doctor import examine
 from tests.support.damage import drop, envelope, integer, put, raw_bytes, sound, text
 from tests.support.raw_documents import Fields, RawCollection
 
@@ -136,6 +137,36 @@ async def test_plaintext_is_refused_if_encryption_is_required(raw: RawCollection
 
     assert readable is not None
     assert "operation is not encrypted" in await refused(settings, **required)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"mapValue": {"fields": {"tier": text("gold")}}},
+        {"arrayValue": {"values": [text("gold")]}},
+        {"nullValue": None},
+        text("x" * 1_500),
+    ],
+    ids=["map", "array", "null", "long"],
+)
+async def test_plaintext_in_the_head_is_refused_if_encryption_is_required(
+    raw: RawCollection, settings: FlowStateSettings, forged: Any
+) -> None:
+    """An unknown key of the head stands for the one in the payload. One that is encrypted there is not in the clear."""
+    required = settings.model_copy(update={"keys": KEYS, "require_encryption": True})
+    async with FirestoreFlowStateStore(FlowStateSettings(**required.model_dump())) as store:
+        unknown = {"plan": {"tier": "free"}, "owner": "ada", "number": 2.5, "yes": True, "long": "y" * 1_499}
+        state = FlowState.start(flow_id="flow-1").model_dump(by_alias=True)
+        await store.save("flow-1", FlowState.model_validate({**state, **unknown}))
+        loaded = await store.load("flow-1")
+        assert loaded is not None
+        assert unknown == loaded.model_extra
+        fields = raw.read("flow-1")
+        fields["plan"] = forged
+        raw.write("flow-1", fields)
+
+        assert "plan is not encrypted" in await refused(settings, keys=KEYS, require_encryption=True)
+        assert ["unreadable"] == [finding.kind async for finding in examine(store) if finding.id == "flow-1"]
 
 
 async def test_a_ciphertext_is_bound_to_its_field(raw: RawCollection, settings: FlowStateSettings) -> None:
