@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Final
 
 from .errors import (
@@ -124,6 +125,16 @@ def unreadable(error: FlowStateDecodeError, id: str) -> FlowStateDecodeError:
         error.flow_id = id
         error.args = (f"The flow state {id!r} cannot be read: {error}.",)
     return error
+
+
+def for_each_of(error: FlowStateError, ids: Iterable[str]) -> dict[str, FlowStateError]:
+    """Return the error of a request for several flow states as an error of each of them, by its id."""
+    errors: dict[str, FlowStateError] = {}
+    for id in ids:
+        one = copy(error)
+        one.flow_id, one.__cause__ = id, error.__cause__
+        errors[id] = one
+    return errors
 
 
 def batch(done: str, errors: Mapping[str, FlowStateError], *, total: int) -> FlowStateBatchError:

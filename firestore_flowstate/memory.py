@@ -214,6 +214,7 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
             except FlowStateConflictError:
                 left -= 1
                 if not left:
+                    self._load_to_change(id)  # which says that there is none, if that is the reason
                     raise
                 await asyncio.sleep(0)
             else:

@@ -289,7 +289,9 @@ class StateJudge:
 
     async def _found(self, parts: Sequence[str]) -> tuple[str, ...]:
         """Return those of the parts that are stored. Of a damaged state some may be missing, and cannot be kept."""
-        found = await self._collection.connection.batch_get(parts, deadline=self.deadline, mask=EXPIRY_ALONE)
+        found = await self._collection.connection.batch_get(
+            parts, deadline=self.deadline, flow_id=self._pending.id, mask=EXPIRY_ALONE
+        )
         return tuple(part for part in parts if part in found)
 
 

@@ -15,6 +15,7 @@ from .._document.stored_document import PART_COUNT, StoredDocument
 from .._document.version import Anything
 from .._document.wire import check_state
 from .._error_texts import batch as batch_error
+from .._error_texts import for_each_of
 from .._limits import check_flow_id, moment_of
 from .._rpc.concurrency import for_each, gather_or_cancel
 from .._rpc.deadline import Deadline, monotonic
@@ -110,7 +111,7 @@ async def save_many(
             await for_each(batch, partial(one, sent_at=sent_at, lost=lost), at_once=_AT_ONCE)
             return
         except (StoreUnavailableError, QuotaError) as error:
-            errors.update((save.id, error) for save in batch)  # no time is left to try them one by one
+            errors.update(for_each_of(error, [save.id for save in batch]))  # no time is left to try them one by one
             return
         except (Refused, FlowStateError):
             await for_each(batch, one, at_once=_AT_ONCE)  # one state may be the reason, which is not to fail the others
@@ -147,7 +148,7 @@ async def load_many(collection: Collection, ids: Iterable[str], deadline: Deadli
         try:
             documents = await collection.get_each(batch, deadline)
         except FlowStateError as error:
-            errors.update(dict.fromkeys(batch, error))
+            errors.update(for_each_of(error, batch))
             return
         live = [document for document in documents if document.is_live()]
         in_parts = []
@@ -186,12 +187,12 @@ async def delete_many(collection: Collection, ids: Iterable[str], deadline: Dead
         try:
             documents = await collection.get_each(batch, deadline, mask=PART_COUNT)
         except FlowStateError as error:
-            errors.update(dict.fromkeys(batch, error))
+            errors.update(for_each_of(error, batch))
             return
         try:
             await delete_documents(collection, documents, deadline, one)
         except (StoreUnavailableError, QuotaError) as error:
-            errors.update((document.id, error) for document in documents)
+            errors.update(for_each_of(error, [document.id for document in documents]))
 
     await for_each(_batches(wanted, lambda _: 0), many, at_once=_AT_ONCE)
     if errors:

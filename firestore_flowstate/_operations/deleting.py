@@ -156,7 +156,7 @@ async def part_names(collection: Collection, id: str, deadline: Deadline) -> lis
     query = StructuredQuery()
     query.from_.add().collection_id = PARTS
     query.select.fields.add().field_path = "__name__"
-    documents = await collection.connection.run_query(collection.name(id), query, deadline=deadline)
+    documents = await collection.connection.run_query(collection.name(id), query, deadline=deadline, flow_id=id)
     return [document.name.rpartition("/")[2] for document in documents]
 
 

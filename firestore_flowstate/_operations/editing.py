@@ -89,10 +89,11 @@ async def _modify(
             await write_difference(collection, id, before, state, deadline)
         except Conflict as conflicting:
             left -= 1
+            stored = conflicting.document
             if not left:
-                raise conflicting.error from None
+                raise (conflicting.error if stored is not None and stored.is_live() else not_found(id)) from None
             await backoff.pause()
-            state = await _latest(collection, id, conflicting.document, deadline, waited=left + 1 < attempts)
+            state = await _latest(collection, id, stored, deadline, waited=left + 1 < attempts)
         else:
             return state
 

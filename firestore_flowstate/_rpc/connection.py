@@ -203,23 +203,35 @@ class Connection:
         return time
 
     async def run_query(
-        self, parent: str, query: StructuredQuery, *, deadline: Deadline, read_time: Timestamp | None = None
+        self, parent: str, query: StructuredQuery, *, deadline: Deadline, flow_id: str | None = None
     ) -> list[Document]:
         """Return the documents below `parent` that the query selects, in its order.
+
+        Args:
+            parent: The resource name of the document or the database.
+            query: The query.
+            deadline: When to give up.
+            flow_id: The flow state that errors are to name; None: the query is about several.
 
         Raises:
             MissingIndexError: No index serves the query; never on the emulator, which needs none.
         """
-        documents, _ = await self.run_query_at(parent, query, deadline=deadline, read_time=read_time)
+        documents, _ = await self.run_query_at(parent, query, deadline=deadline, flow_id=flow_id)
         return documents
 
     async def run_query_at(
-        self, parent: str, query: StructuredQuery, *, deadline: Deadline, read_time: Timestamp | None = None
+        self,
+        parent: str,
+        query: StructuredQuery,
+        *,
+        deadline: Deadline,
+        read_time: Timestamp | None = None,
+        flow_id: str | None = None,
     ) -> tuple[list[Document], Timestamp | None]:
         """Return what `run_query` does, with the server's time as of which the query was answered."""
         link = self._links.get(os.getpid()) or await self._make_link(deadline)
         request = RunQueryRequest(parent=parent, structured_query=query, read_time=read_time)
-        replies = await read(link, "RunQuery", request, ("parent", parent), deadline=deadline, flow_id=None)
+        replies = await read(link, "RunQuery", request, ("parent", parent), deadline=deadline, flow_id=flow_id)
         results = [parsed(RunQueryResponse, reply) for reply in replies]
         # Some replies tell of progress only. By Firestore's reference, the last read_time holds for all replies before.
         return [result.document for result in results if result.HasField("document")], _last_read_time(results)

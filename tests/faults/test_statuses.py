@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from firestore_flowstate import (
     AccessDeniedError,
     BackendError,
     DeadlineError,
+    FlowState,
     FlowStateBatchError,
     FlowStateConflictError,
     FlowStateError,
@@ -59,6 +61,9 @@ KINDS: Final[dict[str, type[FlowStateError]]] = {
     "UNIMPLEMENTED": BackendError,
     "DATA_LOSS": BackendError,
 }
+
+OF_ONE: Final = ("save", "create", "load", "update", "edit", "modify", "delete")
+"""The methods that are about one flow state, with the id that the tests give them."""
 
 AGAIN: Final = ("ABORTED", "RESOURCE_EXHAUSTED")
 """After which a commit was not applied, and is tried again; the last try may end with the time."""
@@ -142,6 +147,29 @@ async def test_every_status_of_every_method(relayed: Store, relay: Relay, code: 
                 continue  # a document that is not there is not an error of Firestore's
             assert isinstance(error, expected(code)), (name, error)
             assert answers(error) & {code, "DEADLINE_EXCEEDED"}, (name, error)
+            assert name.partition(" ")[0] not in OF_ONE or error.flow_id == name.replace(" ", "-"), (name, error)
+        if isinstance(outcome, FlowStateBatchError):
+            assert {id: id for id in outcome.errors} == {id: e.flow_id for id, e in outcome.errors.items()}, name
+
+
+@pytest.mark.parametrize("code", ["PERMISSION_DENIED", "UNAVAILABLE", "RESOURCE_EXHAUSTED"])
+@pytest.mark.parametrize("method", ["RunQuery", "BatchGetDocuments", "Commit"])
+async def test_an_error_about_a_state_in_parts_names_it(
+    direct: Store, relayed: Store, relay: Relay, code: str, method: str
+) -> None:
+    """Its parts are read and listed by requests of their own, and these are about that state too."""
+    await direct.save("large", FlowState.start(flow_id="large", input=os.urandom(1_300_000).hex()))
+    relay.refuse(code, only=method)
+    told = 0
+    for name in ("load", "load_many", "update", "delete", "delete_many"):
+        [outcome] = await asyncio.gather(METHODS[name](relayed, "large", 1.0), return_exceptions=True)
+        errors = outcome.errors if isinstance(outcome, FlowStateBatchError) else {"large": outcome}
+        for id, error in errors.items():
+            if isinstance(error, BackendError):
+                assert id == error.flow_id, (name, error)
+                told += 1
+
+    assert told
 
 
 @pytest.mark.parametrize("code", KINDS)

@@ -111,7 +111,9 @@ async def _documents(collection: Collection, read_time: Timestamp | None = None)
     query = StructuredQuery()
     query.from_.add().collection_id = collection.collection_id
     deadline = Deadline.after(10)
-    return await collection.connection.run_query(collection.parent, query, deadline=deadline, read_time=read_time)
+    connection = collection.connection
+    documents, _ = await connection.run_query_at(collection.parent, query, deadline=deadline, read_time=read_time)
+    return documents
 
 
 async def test_each_failure_is_told_by_its_id(flow_state_store: FirestoreFlowStateStore) -> None:

@@ -73,7 +73,7 @@ async def test_reads_as_of_a_time(connection: Connection, deadline: Deadline, co
 
     got = await connection.get(names["a"], deadline=deadline, read_time=before)
     batch = await connection.batch_get([names["a"]], deadline=deadline, read_time=before)
-    [queried] = await connection.run_query(documents, query(collection), deadline=deadline, read_time=before)
+    [queried], _ = await connection.run_query_at(documents, query(collection), deadline=deadline, read_time=before)
     assert [1, 1, 1] == [d.fields["n"].integer_value for d in (got, batch[names["a"]], queried)]
 
 

@@ -276,6 +276,27 @@ class EditingTests(Suite):
         assert calls == 3
 
     @pytest.mark.asyncio
+    @pytest.mark.parametrize("attempts", [1, 2])
+    @pytest.mark.parametrize("order", ["ab", "ba"])
+    async def test_modify_of_a_state_that_is_deleted_meanwhile(
+        self, store: VersionedFlowStateStore, order: str, attempts: int
+    ) -> None:
+        """There is nothing to try again on: that is not a conflict, whatever of the state was changed."""
+        await store.save("id", with_steps("a", "b"))
+        await store.delete("never there")
+
+        async def too_late(state: FlowState) -> None:
+            await by_another(store.delete("id"))
+            state.cache = {step: state.cache[step] for step in order}  # another order takes a write of the whole state
+            state.name = "late"
+
+        with pytest.raises(FlowStateNotFoundError) as refusal:
+            await store.modify("id", too_late, attempts=attempts)
+
+        assert "id" == refusal.value.flow_id
+        assert await store.load("id") is None
+
+    @pytest.mark.asyncio
     async def test_modify_writes_the_state_that_is_returned(self, store: VersionedFlowStateStore) -> None:
         """A function may return another state, which is then written. What else it returns is ignored."""
         await store.save("id", with_steps("a"))
