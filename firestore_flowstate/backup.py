@@ -159,7 +159,8 @@ async def import_states(
             since are left out; a store of another class than FirestoreFlowStateStore and MemoryFlowStateStore sets the
             expiry by its own settings. "renew": each expires as the settings of the store say for a state that is
             written now.
-        dry_run: Read all lines and store nothing; report what would be stored.
+        dry_run: Read all lines and store nothing; report what would be stored, and raise what storing them would raise
+            for what is in them. A store of another class than those two cannot be asked that.
         progress: Called after each batch with the number of lines so far.
 
     Raises:
@@ -189,12 +190,10 @@ async def import_states(
             break
         except UnicodeDecodeError as error:  # of a file that is open as text, which reads ahead
             wrong = _after_line(error, number, imported=imported, dry_run=dry_run)
-            if not dry_run:
-                await _save(store, batch, expiry, read=number, wrong=wrong)
+            await _save(store, batch, expiry, read=number, wrong=wrong, dry_run=dry_run)
             raise wrong from error
         except Exception:
-            if not dry_run:
-                await _save(store, batch, expiry, read=number)
+            await _save(store, batch, expiry, read=number, dry_run=dry_run)
             raise
         number += 1
         if not line.strip():
@@ -203,8 +202,7 @@ async def import_states(
             entry = from_line(line)
         except (FlowStateDecodeError, InvalidFlowIdError) as error:
             wrong = _naming_line(error, number, imported=imported, dry_run=dry_run)
-            if not dry_run:
-                await _save(store, batch, expiry, read=number - 1, wrong=wrong)
+            await _save(store, batch, expiry, read=number - 1, wrong=wrong, dry_run=dry_run)
             raise wrong from error
         if expiry == "keep" and entry.expire_at is not None and entry.expire_at <= datetime.now(timezone.utc):
             expired += 1
@@ -212,13 +210,11 @@ async def import_states(
         batch.add(entry, number, len(line))
         imported += 1
         if batch.is_full():
-            if not dry_run:
-                await _save(store, batch, expiry, read=number)
+            await _save(store, batch, expiry, read=number, dry_run=dry_run)
             batch = _Batch()
             if progress is not None:
                 progress(number)
-    if not dry_run:
-        await _save(store, batch, expiry, read=number)
+    await _save(store, batch, expiry, read=number, dry_run=dry_run)
     if progress is not None:
         progress(number)
     return ImportReport(imported=imported, expired=expired)
@@ -247,27 +243,41 @@ async def _save(
     expiry: Literal["keep", "renew"],
     *,
     read: int,
+    dry_run: bool,
     wrong: FlowStateError | None = None,
 ) -> None:
-    """Store the states of a batch.
+    """Store the states of a batch, or find out whether they could be stored.
 
     Args:
         store: Where to.
         batch: The states.
         expiry: As for `import_states`.
         read: How many lines have been read so far without an error.
+        dry_run: Store nothing.
         wrong: The error of the line behind them, which an error of this batch is to name too.
     """
     states = {id: entry.state for id, entry in batch.entries.items()}
     if not states:
         return
     try:
-        if expiry == "keep" and isinstance(store, FirestoreFlowStateStore | MemoryFlowStateStore):
+        if dry_run:
+            await _check_storable(store, states)
+        elif expiry == "keep" and isinstance(store, FirestoreFlowStateStore | MemoryFlowStateStore):
             await _save_with_expiry(store, states, {id: entry.expire_at for id, entry in batch.entries.items()})
         else:
             await store.save_many(states)
     except FlowStateBatchError as error:
-        raise FlowStateBatchError(_naming_lines(error, batch, read, wrong), errors=error.errors) from error
+        text = _naming_lines(error, batch, read, wrong, dry_run=dry_run)
+        raise FlowStateBatchError(text, errors=error.errors) from error
+
+
+async def _check_storable(store: VersionedFlowStateStore, states: Mapping[str, FlowState]) -> None:
+    """Raise FlowStateBatchError if the store could not store some of the states for what is in them."""
+    if isinstance(store, FirestoreFlowStateStore):
+        collection, _ = await store._begin()
+        _operations.bulk.check_storable(collection, states)
+    elif isinstance(store, MemoryFlowStateStore):
+        store._check_storable(states)
 
 
 async def _save_with_expiry(
@@ -282,15 +292,18 @@ async def _save_with_expiry(
     await _operations.bulk.save_many(collection, states, deadline, expire_at=expire_at)
 
 
-def _naming_lines(error: FlowStateBatchError, batch: _Batch, read: int, wrong: FlowStateError | None) -> str:
+def _naming_lines(
+    error: FlowStateBatchError, batch: _Batch, read: int, wrong: FlowStateError | None, *, dry_run: bool
+) -> str:
     shown = [f"line {batch.numbers[id]}: {one}" for id, one in list(error.errors.items())[:_SHOWN]]
     more = f"; and {len(error.errors) - _SHOWN} more" if len(error.errors) > _SHOWN else ""
     states = "1 flow state" if len(error.errors) == 1 else f"{len(error.errors)} flow states"
     behind = "" if wrong is None else f" {wrong}"
+    others = "would be" if dry_run else "were"
     return (
         f"{states} could not be imported (errors has each by id): {'; '.join(shown)}{more}. All others up to line "
-        f"{read} were, and nothing after it: correct these lines and import everything again, which replaces what is "
-        f"there.{behind}"
+        f"{read} {others}, and nothing after it: correct these lines and import everything again, which replaces what "
+        f"is there.{behind}"
     )
 
 

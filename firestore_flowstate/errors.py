@@ -13,7 +13,7 @@
     │   └── FlowStateTooLargeError            size, limit, path
     ├── FlowStateDecodeError                  flow_id, response
     ├── FlowStateBatchError                   errors
-    ├── BackendError                          the cause is kept as __cause__
+    ├── BackendError                          its chain of causes is kept
     │   ├── StoreUnavailableError             outcome_unknown
     │   │   └── DeadlineError                 (also TimeoutError)
     │   ├── MissingIndexError                 index
@@ -170,7 +170,7 @@ class FlowStateBatchError(FlowStateError):
 
 
 class BackendError(FlowStateError):
-    """Firestore refused or failed the call. The exception of the client library is kept as ``__cause__``."""
+    """Firestore refused or failed the call. The error of the client library is last in the chain of ``__cause__``."""
 
 
 class StoreUnavailableError(BackendError):

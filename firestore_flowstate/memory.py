@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from ._arguments import ChangeFunction, changed, check_change, check_states, check_timeout, check_version, forbid_nested
 from ._document.difference import Change, Snapshot
-from ._document.encoded_state import encode_state
+from ._document.encoded_state import EncodedState, encode_state
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._edit_block import Begun, EditBlock
@@ -334,6 +334,10 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
 
         _each(states, save, "saved")
 
+    def _check_storable(self, states: Mapping[str, FlowState]) -> None:
+        """Raise FlowStateBatchError if some of the states could not be stored."""
+        _each(states, lambda key: self._encoded(key, states[key]), "saved")
+
     def _save(
         self,
         id: str,
@@ -344,11 +348,14 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
     ) -> None:
         id = check_flow_id(id)
         forbid_nested([id], collection=self._name)
+        encoded = self._encoded(id, state)
+        self._records.save(id, encoded, if_version=if_version, expire_at=expire_at).stamp(state)
+
+    def _encoded(self, id: str, state: FlowState) -> EncodedState:
         try:
-            encoded = encode_state(check_state(id, state))
+            return encode_state(check_state(id, state))
         except FlowStateEncodeError as error:
             raise with_flow_id(error, id) from error.__cause__
-        self._records.save(id, encoded, if_version=if_version, expire_at=expire_at).stamp(state)
 
     def _update(self, id: str, change: Change, *, if_version: str | Unset) -> Record:
         forbid_nested([id], collection=self._name)

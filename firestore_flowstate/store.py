@@ -26,7 +26,8 @@ class FlowStateStore(Protocol):
     async def save(self, id: str, state: FlowState) -> None:
         """Store the state under the id, in place of what was there.
 
-        The state is stored as it is at the call: changing the object afterwards changes nothing in the store.
+        The state is stored as it is when the call begins to run: at the ``await``, or in the first step of a task.
+        Changing the object afterwards changes nothing in the store.
 
         ::
 
@@ -64,8 +65,8 @@ class FlowStateStore(Protocol):
         """Return a page of states: newest ``start_time`` first, ties by id descending.
 
         If you follow the continuation tokens, each state that is there from the first page to the last comes exactly
-        once, whatever is written meanwhile and however many states have the same start. A page has a token only if
-        more states follow.
+        once, whatever is written meanwhile and however many states have the same start; one whose ``start_time`` is
+        changed meanwhile may come twice, or not at all. A page has a token only if more states follow.
 
         ::
 
@@ -107,7 +108,8 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> None:
         """Store the state under the id. Afterwards ``state.version`` is the stored version.
 
-        The state is stored as it is at the call: changing the object afterwards changes nothing in the store.
+        The state is stored as it is when the call begins to run: at the ``await``, or in the first step of a task.
+        Changing the object afterwards changes nothing in the store.
 
         ::
 
@@ -258,7 +260,8 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         Raises:
             InvalidFlowIdError: The id cannot name a document.
             FlowStateEncodeError: A value cannot be stored; ``path`` names it. Or ``extra`` has UNSET for a key whose
-                value was not a scalar when the state was last saved: only `save` and `edit` remove such a key.
+                value was not a scalar when the state was last saved: only `save` and `edit` remove such a key. In a
+                native document each key is a field of its own, and UNSET removes it.
             FlowStateNotFoundError: There is no state under the id.
             FlowStateConflictError: Another version is stored than ``if_version``.
         """
@@ -504,8 +507,8 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
         """Return a page of states: newest ``start_time`` first, ties by id descending.
 
         If you follow the continuation tokens, each state that is there from the first page to the last comes exactly
-        once, whatever is written meanwhile and however many states have the same start. A page has a token only if
-        more states follow.
+        once, whatever is written meanwhile and however many states have the same start; one whose ``start_time`` is
+        changed meanwhile may come twice, or not at all. A page has a token only if more states follow.
 
         ::
 

@@ -124,6 +124,18 @@ async def save_many(
         raise batch_error("saved", errors, total=len(states))
 
 
+def check_storable(collection: Collection, states: Mapping[str, FlowState]) -> None:
+    """Raise FlowStateBatchError if new documents could not hold some of the states. Nothing is sent."""
+    errors: dict[str, FlowStateError] = {}
+    for id, state in states.items():
+        try:
+            encode_whole(collection, id, state, expected=Anything(), layout=collection.settings.layout)
+        except FlowStateError as error:
+            errors[id] = error
+    if errors:
+        raise batch_error("saved", errors, total=len(states))
+
+
 async def load_many(collection: Collection, ids: Iterable[str], deadline: Deadline) -> dict[str, FlowState]:
     """Return the states by id, in the order of the ids.
 

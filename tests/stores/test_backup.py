@@ -395,6 +395,29 @@ async def test_lines_that_cannot_be_stored_are_named(flow_state_settings: FlowSt
         assert await native.load("good") is not None
 
 
+@pytest.mark.parametrize("kind", ["native", "memory"])
+async def test_a_dry_run_tells_what_cannot_be_stored(flow_state_settings: FlowStateSettings, kind: str) -> None:
+    """It raises what the import would, and stores nothing. What can be stored is counted."""
+    deep = GOOD.replace('"state":{', f'"state":{{"deep":{"[" * 260}{"]" * 260},').replace(
+        '"id":"good"', '"id":"nested"'
+    )
+    lines = [to_line("nested", with_everywhere([[1]])) if kind == "native" else deep, to_line("fine", started())]
+    settings = flow_state_settings.model_copy(update={"layout": "native"})
+    async with FirestoreFlowStateStore(settings) as native:
+        store = native if kind == "native" else MemoryFlowStateStore()
+        with pytest.raises(
+            FlowStateBatchError, match=r"^1 flow state could not .* line 1: .* line 2 would be, "
+        ) as dry:
+            await import_states(store, lines, dry_run=True)
+        assert 0 == await store.count()
+        assert ImportReport(imported=1, expired=0) == await import_states(store, lines[1:], dry_run=True)
+        with pytest.raises(FlowStateBatchError) as real:
+            await import_states(store, lines)
+
+    assert {"nested"} == set(dry.value.errors) == set(real.value.errors)
+    assert str(dry.value.errors["nested"]) == str(real.value.errors["nested"])
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize(
     ("before", "said"),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from ...errors import FlowStateConflictError, FlowStateExistsError
+from ...errors import FlowStateConflictError, FlowStateExistsError, FlowStateNotFoundError
 from ...models import CacheEntry
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
@@ -189,6 +189,22 @@ class VersionTests(Suite):
         loaded = await store.load("id")
         assert loaded is not None
         assert state.version == loaded.version
+
+    @pytest.mark.asyncio
+    async def test_an_update_of_what_is_not_there_says_so_whatever_the_version(
+        self, store: VersionedFlowStateStore
+    ) -> None:
+        """There is nothing that a conflict could be with, whether the version was of this state or of another."""
+        gone, other = started(), started()
+        await store.save("id", gone)
+        await store.save("other", other)
+        await store.delete("id")
+        for version in (gone.version, other.version, "nonsense"):
+            with pytest.raises(FlowStateNotFoundError) as refusal:
+                await store.update("id", cache={"a": CacheEntry(value=1)}, if_version=version or "")
+            assert "id" == refusal.value.flow_id
+
+        assert await store.load("id") is None
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
