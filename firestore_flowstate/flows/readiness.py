@@ -51,10 +51,12 @@ def look_at(id: str, state: FlowState, *, now: int, lease: int) -> Look:
         return Look("due") if free_at <= now else Look("busy", free_at, free_at - now <= _LEAST_GRACE_MILLISECONDS)
     if record.owner is not None or inbox_of(state).cancel is not None or _has_answer(record, state):
         return Look("due")
-    if wake is None:
-        return Look("waiting") if record.waits else Look("due")
-    if record.drives and not record.waits:  # a retry, or a hand-over: what lies ahead is the clock that wrote `wakeAt`
+    # Without waits, only the first drive may be delayed. After it `wakeAt` is of a retry or a hand-over: if that lies
+    # ahead, so does the clock that wrote it.
+    if not record.waits and (wake is None or record.drives):
         return Look("due")
+    if wake is None:
+        return Look("waiting")
     early = EARLY_MILLISECONDS if record.waits else 0
     return Look("due") if wake - early <= now else Look("waiting", wake, wake - now <= _SOON_MILLISECONDS)
 
