@@ -72,8 +72,10 @@ def default_id(drive: Drive, key: str) -> str:
     return uuid_in(drive.id, "child", key, drive.image.record.rewinds)
 
 
-def explicit_id(id: str, key: str, child: str, *, rewinds: int) -> bool:
-    """Return whether the child has an id that the flow gave, so that it has the same one after any retry.
+def can_be_met(id: str, key: str, child: str, *, rewinds: int) -> bool:
+    """Return whether the function of the run may come to the child again, and does not start another in its place.
+
+    So it is with a child whose id the flow gave. One with a default id is met until the run is retried from a step.
 
     Args:
         id: The id of the run that started the child.
@@ -81,7 +83,7 @@ def explicit_id(id: str, key: str, child: str, *, rewinds: int) -> bool:
         child: The id of the child.
         rewinds: How often the run was retried from a step.
     """
-    return all(uuid_in(id, "child", key, before) != child for before in range(rewinds + 1))
+    return all(uuid_in(id, "child", key, before) != child for before in range(rewinds))
 
 
 async def _register(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from firestore_flowstate import CacheEntry, FlowStateDecodeError, FlowStateEncodeError
+from firestore_flowstate import CacheEntry, FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 
 from . import children
 from .beginning import Announcement
@@ -22,7 +22,7 @@ from .checkpoint import Checkpoint
 from .course import Course, is_idle
 from .ending import End, cancelled_end, unstorable_end
 from .engine import LOG, Engine
-from .entries import error_of, failed, is_of_genkit, kind_of, order_of, sum_of
+from .entries import child_of, error_of, failed, is_of_genkit, kind_of, order_of, sum_of
 from .errors import FlowCodeChangedError
 from .final import DriveOutcome, Final
 from .flow import Flow
@@ -147,7 +147,8 @@ class Drive:
         record = self.image.record
         had_wait, had_retries = record.waits.pop(key, None), record.retries.pop(key, None)
         was_dropped = record.dropped_children.pop(key, None)
-        if (had_wait, had_retries, was_dropped) != (None, None, None) or key in record.intents:
+        was_there = record.earlier_children.pop(child_of(entry) or "", None)
+        if (had_wait, had_retries, was_dropped, was_there) != (None, None, None, None) or key in record.intents:
             record.intents = [each for each in record.intents if each != key]
             self.checkpoint.note_record(needed=False)
         self.gate.hold(n)
@@ -327,7 +328,9 @@ class Drive:
         self.closing = "ending"
         if key is None:  # what cannot be stored may be the key of a step, which the record has in these too
             record = self.image.record
-            record.retries, record.intents, record.dropped_children = {}, [], {}
+            record.retries, record.intents = {}, []
+            if isinstance(error, FlowStateTooLargeError):
+                record.waits, record.dropped_children, record.earlier_children = {}, {}, {}
         return lambda: end.final(self.image, self.token, now=self.engine.clock.now())
 
     def over(self) -> None:

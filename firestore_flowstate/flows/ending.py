@@ -15,7 +15,7 @@ from .entries import failed, kept_text, message_of, stacktrace_of
 from .final import Final, ended
 from .image import Image
 from .reasons import cancelled_text
-from .record import Ended, has_told
+from .record import Ended
 
 if TYPE_CHECKING:
     from .driving import Drive
@@ -53,7 +53,6 @@ class End:
             how=self.how,
             result=self.result,
             failed_by=self.failed_by,
-            children=open_children(image) if self.how == "cancelled" else {},
             error=self.error,
         )
 
@@ -110,18 +109,6 @@ def warn_of_leftovers(drive: Drive, keys: list[str]) -> bool:
         ", ".join(keys),
     )
     return True
-
-
-def open_children(image: Image) -> dict[str, str]:
-    """Return the ids of the children that go on, by their keys, also of those that the function has dropped.
-
-    One that was dropped and has told its end is left out: a retry of this run would retry it too.
-    """
-    record = image.record
-    dropped = {
-        key: child for key, child in record.dropped_children.items() if not has_told(image.events.get(key), child)
-    }
-    return {**dropped, **record.children()}
 
 
 def _recorded_in(error: BaseException, drive: Drive) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from firestore_flowstate import FlowResult
 
 from .image import Image
-from .record import Ended, RunRecord, Todo, Wait
+from .record import Ended, RunRecord, Todo, Wait, has_told
 
 DriveOutcome = Literal["done", "failed", "cancelled", "waiting", "busy", "handed over", "missing"]
 """How a drive ended, as `Flows.drive` returns it.
@@ -74,18 +74,26 @@ def ended(
     how: Ended,
     result: FlowResult | None,
     failed_by: Sequence[str] = (),
-    children: Mapping[str, str],
     error: BaseException | None = None,
 ) -> Final:
-    """Return the last write of a run, and cancel the children, by their keys, after it.
+    """Return the last write of a run.
 
-    What is left to do afterwards stands in ``todo`` of the run's record.
+    What is left to do afterwards stands in ``todo`` of the run's record. The children of a run that is cancelled are
+    cancelled. Those of one that failed go on, and the run keeps them, since it may be retried.
     """
     todo: Todo = {}
+    children = image.record.open_children(image.events)
+    earlier = {
+        child: key
+        for child, key in image.record.earlier_children.items()
+        if how != "done" and not has_told(image.events.get(key), child)
+    }
     if image.parent is not None and image.record.parent is not None:
         todo["knock"] = image.record.parent
-    if children:
-        todo["children"] = list(dict.fromkeys(children.values()))
+    if how == "cancelled" and (children or earlier):
+        todo["children"] = list(dict.fromkeys([*children.values(), *earlier]))
+    if how == "failed":
+        earlier |= {child: key for key, child in children.items()}
     record = replace(
         image.record,
         owner=None,
@@ -95,8 +103,9 @@ def ended(
         trying=[],
         fruitless=False,
         failed_by=list(failed_by),
-        dropped_children={} if how == "done" else image.record.dropped_children,
-        cancelled_children=dict(children),
+        dropped_children={},
+        cancelled_children=children if how == "cancelled" else {},
+        earlier_children=earlier,
         todo=todo or None,
     )
     operation: dict[str, Any] = {"done": True}

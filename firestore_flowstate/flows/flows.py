@@ -305,7 +305,7 @@ class Flows:
 
         A run that has ended stays as it is, without an error. So does one whose driver was at its last write when this
         was called: it may be ``done`` in the end. `result` says how it ended. The children of a cancelled run
-        are cancelled too, also those that it does not wait for any more.
+        are cancelled too, also those that it does not wait for any more, or that it had begun before a retry.
 
         ::
 
@@ -326,8 +326,10 @@ class Flows:
         """Have a run that failed or was cancelled go on: the steps that made it fail run again, all others are kept.
 
         Steps that had failed in other branches run again too, if the function was not told of that before it ended.
-        What runs again loses its recorded failure. How the run had ended stays in its history, with the first 200
-        characters of the error: the stretch in `executions` that it ended in has ``ended`` and ``error``.
+        What runs again loses its recorded failure. What has no result begins anew, such as a sleep, the timeout of an
+        interrupt, or a step with ``at_most_once`` that was cut off: see what that step did first. How the run
+        had ended stays in its history, with the first 200 characters of the error: the stretch in `executions` that it
+        ended in has ``ended`` and ``error``.
 
         ::
 
@@ -336,8 +338,9 @@ class Flows:
         Args:
             id: The id of the run.
             from_step: The key of a step to run again, with all that reached the function after it, also of parallel
-                branches; None: only what made the run fail. Children among that begin anew, but for those whose id
-                the flow gives: these are retried if they failed.
+                branches; None: only what made the run fail. What runs again has another `Step.idempotency_key`.
+                Children among that begin anew, but for those whose id the flow gives: these are retried if they failed.
+                A child that went on goes on beside the one that takes its place, and is cancelled with the run.
 
         Raises:
             FlowStateNotFoundError: There is no such run.

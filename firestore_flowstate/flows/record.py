@@ -103,6 +103,9 @@ class RunRecord:
         dropped_children: The ids of the children that the function does not wait for any more, by their keys. They go
             on, and are cancelled with the run.
         cancelled_children: The ids of the children that were cancelled with the run, by their keys.
+        earlier_children: The keys of the children from before an end of the run that may go on, by their ids. They are
+            cancelled with the run. One that ends while the run has ended can tell it nothing, so that the function,
+            when it comes to one again, has to look. After a retry from a step another child may have its key.
         todo: What is left to do after the end.
     """
 
@@ -128,6 +131,7 @@ class RunRecord:
     failed_by: list[str] = field(default_factory=list)
     dropped_children: dict[str, str] = field(default_factory=dict)
     cancelled_children: dict[str, str] = field(default_factory=dict)
+    earlier_children: dict[str, str] = field(default_factory=dict)
     todo: Todo | None = None
 
     def waits_in_order(self) -> list[tuple[str, Wait]]:
@@ -138,6 +142,17 @@ class RunRecord:
         """Return the ids of the children that the run waits for, by their keys."""
         waits = self.waits_in_order()
         return {key: wait.child for key, wait in waits if wait.kind == "child" and wait.child is not None}
+
+    def open_children(self, events: Mapping[str, Any]) -> dict[str, str]:
+        """Return the ids of the children that go on, by their keys, also of those that the function has dropped.
+
+        One that was dropped and has told its end is left out: a retry of this run would retry it too.
+
+        Args:
+            events: What is stored in ``eventsTriggered``.
+        """
+        dropped = {key: child for key, child in self.dropped_children.items() if not has_told(events.get(key), child)}
+        return {**dropped, **self.children()}
 
     def first_wait(self) -> tuple[str, Wait] | None:
         """Return the first interrupt, else the first other wait: what the run is blocked on."""

@@ -8,11 +8,11 @@ from typing import Final
 from firestore_flowstate import FlowState, FlowStateConflictError, FlowStateNotFoundError
 
 from .arguments import check_text
-from .children import explicit_id
+from .children import can_be_met
 from .engine import Engine
 from .entries import child_of, failed, kind_of, order_of
 from .errors import NotFailedError
-from .record import Inbox, ended_of, inbox_of, metadata_of, record_of, wake_now
+from .record import Inbox, RunRecord, ended_of, inbox_of, metadata_of, record_of, wake_now
 from .stretches import retried
 
 _NAMED: Final = 10
@@ -39,7 +39,7 @@ async def retry(engine: Engine, id: str, *, from_step: str | None = None) -> Non
                 dropped = _dropped(chain[-1], state, step)
                 children = [child for child in _children(chain[-1], state, dropped, step=step) if child not in seen]
                 if not children:
-                    wake = _reset(engine, state, dropped, rewind=step is not None)
+                    wake = _reset(engine, chain[-1], state, dropped, rewind=step is not None)
         except FlowStateNotFoundError:
             if chain == [id]:
                 raise FlowStateNotFoundError(f"There is no run {id!r}, or it has expired.", flow_id=id) from None
@@ -98,34 +98,55 @@ def _children(id: str, state: FlowState, dropped: Iterable[str], *, step: str | 
     """Return the ids of the children that are to be retried: those that failed, and that were cancelled with the run.
 
     After a retry from a step a child has another id, and begins anew. One with an id that the flow gave has the same
-    id, and is retried.
+    id, and is retried. One that the function cannot come to again stays as it is.
     """
     record = record_of(state)
-    found = {
-        key: child
-        for key in dropped
-        if key in state.cache and failed(state.cache[key]) and (child := child_of(state.cache[key])) is not None
-    }
-    found |= record.cancelled_children
+    found = _failed_children(state, dropped) | {child: key for key, child in record.cancelled_children.items()}
+    if record.ended == "cancelled":
+        found |= record.earlier_children
     return [
-        child for key, child in found.items() if step is None or explicit_id(id, key, child, rewinds=record.rewinds)
+        child for child, key in found.items() if can_be_met(id, key, child, rewinds=record.rewinds + (step is not None))
     ]
 
 
-def _reset(engine: Engine, state: FlowState, dropped: set[str], *, rewind: bool) -> int:
+def _failed_children(state: FlowState, dropped: Iterable[str]) -> dict[str, str]:
+    """Return the keys of the children that failed, by their ids, among what is to run again."""
+    return {
+        child: key
+        for key in dropped
+        if key in state.cache and failed(state.cache[key]) and (child := child_of(state.cache[key])) is not None
+    }
+
+
+def _earlier(id: str, record: RunRecord, failed_children: dict[str, str]) -> dict[str, str]:
+    """Return the keys of the children that may go on when the run is retried, by their ids; see `RunRecord`.
+
+    Args:
+        id: The id of the run.
+        record: The record of the run, which has ended, with the `rewinds` that it gets.
+        failed_children: The keys of the children that failed with the run, by their ids.
+    """
+    cancelled = {child: key for key, child in record.cancelled_children.items()}
+    earlier = {**record.earlier_children, **cancelled, **failed_children}
+    if record.ended != "cancelled" or record.todo:  # they were not cancelled, or not yet
+        return earlier
+    return {child: key for child, key in earlier.items() if can_be_met(id, key, child, rewinds=record.rewinds)}
+
+
+def _reset(engine: Engine, id: str, state: FlowState, dropped: set[str], *, rewind: bool) -> int:
     """Change the state to that of a run that is due; return its wake time, in milliseconds since the epoch."""
+    failed_children = _failed_children(state, dropped)
     for key in [key for key in state.cache if key in dropped or _shown_by(state, key) in dropped]:
         del state.cache[key]
     for key in [key for key in state.events_triggered if key in dropped]:
         del state.events_triggered[key]
     record, inbox = record_of(state), inbox_of(state)
+    record.rewinds += rewind
+    record.earlier_children = _earlier(id, record, failed_children)
     record.owner, record.ended, record.todo, record.deadline = None, None, None, None
     record.failed_by, record.trying, record.intents = [], [], []
     record.waits, record.retries, record.cancelled_children = {}, {}, {}
     record.recoveries, record.fruitless = 0, False
-    record.rewinds += rewind
-    if rewind:
-        record.dropped_children = {}
     kept = {step: key for step, key in inbox.answers.items() if step in state.events_triggered}
     how, result = ended_of(state), state.operation.result
     if how is not None:

@@ -87,6 +87,8 @@ class Waits:
             new.n = 1 + max((each.n for each in record.waits.values()), default=0)
             wait = record.waits[key] = new
             record.dropped_children.pop(key, None)
+            if new.child is not None:
+                record.earlier_children.pop(new.child, None)
             self.drive.checkpoint.note_record(needed=False)
         each = OpenWait(key, wait, self.drive.loop.create_future(), kind)
         self.open[key] = each

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -22,6 +23,7 @@ from firestore_flowstate import (
     FlowStateNotFoundError,
     FlowStateQuery,
     FlowStateSettings,
+    FlowStateTooLargeError,
     MemoryFlowStateStore,
     StoreUnavailableError,
 )
@@ -39,7 +41,10 @@ from firestore_flowstate.flows import (
     current_run,
 )
 from firestore_flowstate.flows.clock import SystemClock
-from firestore_flowstate.flows.record import ended_of
+from firestore_flowstate.flows.ending import cancelled_end
+from firestore_flowstate.flows.image import image_of
+from firestore_flowstate.flows.record import ended_of, record_of
+from firestore_flowstate.flows.undriven import write_end
 from tests.flows.counting_store import CountingStore
 from tests.flows.test_waits import blocked
 
@@ -819,6 +824,248 @@ async def test_retry_retries_the_child_that_was_cancelled_with_its_parent(
     await flows.resume(child, 5)
 
     assert 5 == await handle.result(timeout=30)
+
+
+class Undelivered:
+    """A dispatcher that wakes nothing: another process would do so later."""
+
+    async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class TwoBranches:
+    """A flow whose runs wait for a child that asks, and fail beside it while `is_down`.
+
+    Attributes:
+        flows: The flows.
+        store: Their store.
+        id: The id of the child; None: the default.
+        drops: Whether the function cancels its call of the child when it fails.
+        is_down: Whether the other branch fails.
+        children: The ids of the children that were begun.
+    """
+
+    flows: Flows
+    store: CountingStore
+    id: str | None = "kid"
+    drops: bool = False
+    is_down: bool = True
+    children: list[str] = field(default_factory=list)
+
+    async def fail(self) -> None:
+        """Start the run x, and return when it has failed. The child waits."""
+        await self.flows.start(self._flow(), id="x")
+        await self.failed()
+
+    async def failed(self) -> None:
+        """Return when the run has failed once more, and the child that it has begun waits."""
+        with pytest.raises(FlowFailedError, match="down"):
+            await self.flows.result("x", timeout=5)
+        await blocked(self.store, self.children[-1])
+
+    @asynccontextmanager
+    async def unwoken(self) -> AsyncIterator[None]:
+        """Let nothing wake runs in this context."""
+        engine = self.flows._engine
+        dispatcher, engine.dispatcher = engine.dispatcher, Undelivered()
+        try:
+            yield
+        finally:
+            engine.dispatcher = dispatcher
+
+    def _flow(self) -> Flow[None, int]:
+        @self.flows.flow
+        async def asking(run: Run) -> int:
+            if run.id not in self.children:
+                self.children.append(run.id)
+            return await run.interrupt("a", int)
+
+        async def work(before: int) -> None:
+            while self.is_down and len(self.children) == before:  # noqa: ASYNC110  # another drive fills it
+                await asyncio.sleep(0.001)
+            if self.is_down:
+                raise ConnectionError("down")
+
+        @self.flows.flow
+        async def parent(run: Run) -> int:
+            await run.step("first", str)
+            child = asyncio.ensure_future(run.child("kid", asking, id=self.id))
+            try:
+                await run.step("work", work, len(self.children))
+            except StepFailedError:
+                if self.drops:
+                    child.cancel()
+                    await asyncio.wait([child])
+                raise
+            return await child
+
+        return parent
+
+
+@pytest.mark.parametrize("before", ["failed", "dropped", "cancelled"])
+async def test_a_child_from_before_a_retry_is_cancelled_with_its_parent(
+    flows: Flows, store: CountingStore, before: str
+) -> None:
+    """The run is cancelled before a drive of it has come to the child again."""
+    branches = TwoBranches(flows, store, drops=before == "dropped")
+    await branches.fail()
+    branches.is_down = False
+    if before == "cancelled":
+        await flows.retry("x")
+        await blocked(store, "x")
+        await flows.cancel("x")
+        assert "cancelled" == ended_of(await store.load("kid"))
+    async with branches.unwoken():
+        await flows.retry("x")
+        assert ended_of(await store.load("kid")) is None
+        await flows.cancel("x")
+
+    with pytest.raises(FlowCancelledError, match="'x', which started it, was cancelled"):
+        await flows.result("kid", timeout=0)
+
+    await flows.retry("x")
+    await blocked(store, "x")
+    await blocked(store, "kid")
+    await flows.resume("kid", 5)
+    assert 5 == await flows.result("x", timeout=5)
+    assert {} == record_of(await store.load("x")).earlier_children
+
+
+@pytest.mark.parametrize("drops", [False, True])
+async def test_a_child_that_ended_before_its_parent_was_retried_is_joined(
+    flows: Flows, store: CountingStore, *, drops: bool
+) -> None:
+    """It could tell its end to nobody, since its parent had ended."""
+    branches = TwoBranches(flows, store, drops=drops)
+    await branches.fail()
+    branches.is_down = False
+    await flows.resume("kid", 5)
+    assert 5 == await flows.result("kid", timeout=5)
+    await flows.retry("x")
+
+    assert 5 == await flows.result("x", timeout=5)
+    assert ["kid"] == branches.children
+
+
+async def test_a_child_that_failed_with_its_parent_is_cancelled_with_it_after_a_retry(
+    flows: Flows, store: CountingStore
+) -> None:
+    """A retry of the run retries it, before a drive of the run has come to it again."""
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        raise ConnectionError("down")
+
+    @flows.flow
+    async def parent(run: Run) -> None:
+        await run.child("kid", failing, id="kid")
+
+    with pytest.raises(FlowFailedError, match="down"):
+        await flows.run(parent, id="x")
+    async with TwoBranches(flows, store).unwoken():
+        await flows.retry("x")
+        await flows.cancel("x")
+
+    with pytest.raises(FlowCancelledError, match="'x', which started it, was cancelled"):
+        await flows.result("kid", timeout=0)
+
+
+async def test_children_from_before_retries_from_a_step_are_cancelled_with_their_parent(
+    flows: Flows, store: CountingStore
+) -> None:
+    """Others have taken their places, and a retry of what was cancelled leaves them as they are."""
+    branches = TwoBranches(flows, store, id=None)
+    await branches.fail()
+    for _ in range(2):
+        await flows.retry("x", from_step="first")
+        await branches.failed()
+    branches.is_down = False
+    first, second, third = branches.children
+    await flows.resume(second, 2)
+    assert 2 == await flows.result(second, timeout=5)
+    await flows.retry("x")
+    await blocked(store, "x")
+
+    await flows.cancel("x")
+    for id in (first, third):
+        with pytest.raises(FlowCancelledError, match="'x', which started it, was cancelled"):
+            await flows.result(id, timeout=0)
+
+    await flows.retry("x")
+    await blocked(store, third)
+    assert ["cancelled", "done"] == [ended_of(await store.load(id)) for id in (first, second)]
+    await flows.resume(third, 5)
+    assert 5 == await flows.result("x", timeout=5)
+    assert [first, second, third] == branches.children
+
+
+async def test_a_child_whose_cancellation_was_cut_off_is_cancelled_after_a_retry(
+    flows: Flows, store: CountingStore
+) -> None:
+    """The process that had cancelled the run died before it had cancelled the child."""
+    branches = TwoBranches(flows, store, id=None)
+    await branches.fail()
+    branches.is_down = False
+    await flows.retry("x")
+    await blocked(store, "x")
+    [first] = branches.children
+    image = image_of("x", await store.load("x"))
+    await write_end(flows._engine, image, None, cancelled_end("cut off"))
+    async with branches.unwoken():
+        await flows.retry("x", from_step="first")
+        assert ended_of(await store.load(first)) is None
+        await flows.cancel("x")
+
+    with pytest.raises(FlowCancelledError, match="'x', which started it, was cancelled"):
+        await flows.result(first, timeout=0)
+
+
+async def test_children_from_before_a_retry_go_on_when_the_run_is_done(flows: Flows, store: CountingStore) -> None:
+    """The run forgets them."""
+    branches = TwoBranches(flows, store, id=None)
+    await branches.fail()
+    branches.is_down = False
+    await flows.retry("x", from_step="first")
+    await blocked(store, "x")
+    first, second = branches.children
+    assert {first: "kid"} == record_of(await store.load("x")).earlier_children
+    await flows.resume(second, 5)
+
+    assert 5 == await flows.result("x", timeout=5)
+    assert {} == record_of(await store.load("x")).earlier_children
+    assert ended_of(await store.load(first)) is None
+
+
+async def test_a_run_ends_whose_children_have_no_room_in_what_it_keeps() -> None:
+    """It keeps none of them then."""
+
+    class Narrow(CountingStore):
+        async def update(self, id: str, **changes: Any) -> str:
+            run = changes["operation"].metadata["run"] if "operation" in changes else {}
+            if run.get("earlierChildren"):
+                raise FlowStateTooLargeError("too large", flow_id=id, path="operation.metadata", size=2, limit=1)
+            return await super().update(id, **changes)
+
+    store = Narrow(MemoryFlowStateStore())
+    flows = Flows(store)
+    branches = TwoBranches(flows, store)
+    await flows.start(branches._flow(), id="x")
+    with pytest.raises(FlowFailedError, match="What the run keeps of its steps cannot be stored: too large"):
+        await flows.result("x", timeout=5)
+
+    assert {} == record_of(await store.load("x")).earlier_children
+    await flows.close()
+
+
+async def test_a_child_from_before_a_retry_takes_no_answer(flows: Flows, store: CountingStore) -> None:
+    """Its key is that of a child, also before a drive has come to it again."""
+    branches = TwoBranches(flows, store)
+    await branches.fail()
+    async with branches.unwoken():
+        await flows.retry("x")
+        with pytest.raises(NotWaitingError, match="'kid' of the run 'x' is a child"):
+            await flows.resume("x", 1, step="kid")
 
 
 async def test_retry_retries_the_child_that_failed(flows: Flows, store: CountingStore) -> None:
