@@ -143,8 +143,8 @@ def _what_is_next(state: FlowState | None, notes: Notes, said: str) -> str:
         return f"has ended: {how}." if how is not None else f"{said}, and was deleted meanwhile."
     if notes.asked and notes.dispatcher is not None:
         return f"{said}. The dispatcher wakes it."
+    if notes.asked:  # also for a run whose owner has died
+        return f"{said}. No dispatcher is configured (--flows): a worker goes on with it, or a sweep from 10 s on."
     if is_owned(state, record_of(state)):
         return f"{said}. The process that drives it sees that when it writes next, at the latest in half a lease."
-    if notes.asked:
-        return f"{said}. No dispatcher is configured (--flows): a worker goes on with it, or a sweep from 10 s on."
     return f"{said}, which is kept until the run asks for it."

@@ -10,7 +10,7 @@ import sysconfig
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,7 +98,8 @@ async def flows_over(
     """Give Flows that drive no runs in this process, and close their store at the end.
 
     Args:
-        application: The flows of the application, whose store and dispatcher are used; None: there is no application.
+        application: The flows of the application, whose store, dispatcher and lease are used; None: there is no
+            application.
         settings: The settings of the store if there is no application.
     """
     notes = Notes(application.dispatcher if application is not None else None)
@@ -109,7 +110,8 @@ async def flows_over(
         return
     try:
         await look_for_store(application)
-        yield Flows(application.store, dispatcher=notes), notes
+        lease = timedelta(milliseconds=application._engine.lease)
+        yield Flows(application.store, dispatcher=notes, lease=lease), notes
     finally:
         await notes.close()
         await close_store(application)
@@ -186,6 +188,6 @@ def flows_option(command: Any) -> Any:
         metavar="MODULE:FLOWS",
         envvar=FLOWS_VARIABLE,
         callback=lambda ctx, param, value: None if value is None else flows_named(value),
-        help="Use the store and the dispatcher of this application.  [FLOWSTATE_FLOWS]",
+        help="Use the store, the dispatcher and the lease of this application.  [FLOWSTATE_FLOWS]",
     )
     return option(command)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from ..errors import FlowStateError
+from ..errors import BackendError, FlowStateError
 from ..flows import Flow, Flows, InvalidPayloadError, UnknownFlowError
 from ..flows.record import ended_of, is_owned, record_of, wake_at
 from ..models import FlowState
@@ -95,37 +95,43 @@ def _is_driven(state: FlowState, began: float) -> bool:
 @click.command()
 @click.option("--limit", type=click.IntRange(1), metavar="N", default=1000, show_default=True, help="At most so many.")
 @flows_option
-def sweep(limit: int, application: Flows | None) -> None:
+def sweep(limit: int, application: Flows | None) -> int:
     """Have runs driven that have been due for 10 seconds.
 
     A scheduler calls this each minute. The dispatcher of the application wakes the runs. If the application has no
     dispatcher, they are driven by this command until they end or wait. Runs of flows that the application does not know
-    are passed over.
+    are passed over. So are runs that cannot be driven, such as one whose record was spoilt: they are named on standard
+    error, and the exit code is 1.
     """
     if application is None:
         raise MisusedError("a sweep needs the application, which knows the flows: --flows MODULE:FLOWS")
     with logged(_LINE, level=logging.WARNING):
-        tell(run(_sweep(application, limit)))
+        swept, failed = run(_sweep(application, limit))
+    tell(swept)
+    return 1 if failed else 0
 
 
-async def _sweep(flows: Flows, limit: int) -> str:
+async def _sweep(flows: Flows, limit: int) -> tuple[str, bool]:
+    """Return what the sweep has done, in words, and whether there were runs that could not be driven."""
     try:
         await look_for_store(flows)
         async with flows:
             if flows.dispatcher is not None:
-                return f"{counted(await flows.sweep(limit=limit), 'run')} dispatched"
-            outcomes = await _drive_what_is_due(flows, limit)
+                return f"{counted(await flows.sweep(limit=limit), 'run')} dispatched", False
+            outcomes, failed = await _drive_what_is_due(flows, limit)
     finally:
         await close_store(flows)
     ended = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
-    return f"{counted(outcomes.total(), 'run')} driven{f': {ended}' if ended else ''}"
+    return f"{counted(outcomes.total(), 'run')} driven{f': {ended}' if ended else ''}", failed
 
 
-async def _drive_what_is_due(flows: Flows, limit: int) -> Counter[str]:
+async def _drive_what_is_due(flows: Flows, limit: int) -> tuple[Counter[str], bool]:
     outcomes: Counter[str] = Counter()
+    failed = False
     free = asyncio.Semaphore(_AT_ONCE)
 
     async def drive(id: str) -> None:
+        nonlocal failed
         async with free:
             if outcomes.total() >= limit:
                 return
@@ -133,6 +139,11 @@ async def _drive_what_is_due(flows: Flows, limit: int) -> Counter[str]:
                 outcomes[await flows.drive(id)] += 1
             except UnknownFlowError:
                 return  # it is a run of another application
+            except BackendError:
+                raise  # the store cannot be reached, for any run
+            except FlowStateError as error:
+                say(shown(f"flowstate: {id} cannot be driven: {error}"))
+                failed = True
 
     before, after = datetime.now(timezone.utc) - _OVERDUE, None
     while outcomes.total() < limit:
@@ -141,7 +152,7 @@ async def _drive_what_is_due(flows: Flows, limit: int) -> Counter[str]:
         if len(page) < _PAGE:
             break
         after = page[-1]
-    return outcomes
+    return outcomes, failed
 
 
 @click.command()

@@ -14,7 +14,7 @@ _LOGGER: Final = logging.getLogger("firestore_flowstate")
 
 
 class _Lines(logging.Formatter):
-    """Formats a warning as one line, with the error in place of its traceback, which `flowstate history` prints.
+    """Formats a warning as one line, with the error in place of its traceback, which `flowstate history --json` prints.
 
     What is logged as an error is a fault of this package, and keeps its traceback.
     """

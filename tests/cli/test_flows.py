@@ -20,6 +20,7 @@ import pytest
 from firestore_flowstate import FirestoreFlowStateStore, FlowState
 from firestore_flowstate.flows import Flows, Run
 from tests.cli.command import PATIENCE, Outcome, Processes
+from tests.cli.queued import Nobody
 
 HERE = str(Path(__file__).parent)
 NEXT = "No dispatcher is configured (--flows): a worker goes on with it, or a sweep from 10 s on."
@@ -275,6 +276,24 @@ def test_a_dispatcher_is_told(
         assert (0, swept) == anew("sweep", "--limit", limit)[:2]
 
 
+def test_a_run_that_nobody_can_read_holds_up_no_sweep(
+    anew: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore, kept: Callable[[str], FlowState]
+) -> None:
+    """The sweep names it, drives all others that are due, and has failed."""
+    elsewhere = Flows(flow_state_store, dispatcher=Nobody())
+    for id in ("a", "b", "c"):
+        asyncio.run(elsewhere.start("nap", id=id))
+        long_ago(flow_state_store, id)
+    operation = kept("b").operation
+    operation.metadata["run"]["intents"] = 5  # type: ignore[index]  # the record of a run
+    asyncio.run(flow_state_store.update("b", operation=operation))
+
+    swept = anew("sweep", "--flows", "application:flows")
+
+    assert (1, "2 runs driven: 2 waiting\n") == swept[:2]
+    assert re.fullmatch(r"flowstate: b cannot be driven: .*operation\.metadata\.run.*intents.*\n", swept.err)
+
+
 def test_json_from_standard_input(anew: Callable[..., Outcome], here: Callable[..., Outcome]) -> None:
     """`--json -` reads an input or an answer there."""
     begun = anew("start", "application:refund", "--id", "i", "--json", "-", input='{"number": 4}\n')
@@ -482,6 +501,38 @@ def test_an_answer_that_was_forgotten(flowstate: Processes, here: Callable[..., 
         "flowstate: The answer to 'approve' of the run 'order-6' does not fit: null is not of type 'object'. "
         "Without --json the answer is null: give it by --json\n"
     ) == err
+
+
+def test_an_answer_to_a_run_whose_owner_has_died(
+    flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+) -> None:
+    """Nobody drives it, and whoever comes may claim it."""
+    process = flowstate.start("start", "application:apart", "--id", "p", PYTHONPATH=HERE)
+    eventually(lambda: "waits for approve" in here("list").out)
+    process.kill()
+    process.wait()
+    long_ago(flow_state_store, "p")
+
+    answered = here("resume", "p", "--step", "approve", "--json", '{"ok": true}')
+    assert (0, f"p has its answer to approve. {NEXT}\n") == answered[:2]
+
+
+def test_the_lease_is_that_of_the_application(
+    flowstate: Processes,
+    here: Callable[..., Outcome],
+    anew: Callable[..., Outcome],
+    flow_state_store: FirestoreFlowStateStore,
+) -> None:
+    """Its lease of 20 s has a grace of 2 s. Without an application it is that of a lease of 60 s, which is 6 s."""
+    process = flowstate.start("start", "application:stuck", "--id", "s", PYTHONPATH=HERE)
+    eventually(lambda: "s  " in here("list").out)
+    process.kill()
+    process.wait()
+    then = datetime.now(timezone.utc) - timedelta(seconds=3)
+    asyncio.run(flow_state_store.update("s", extra={"wakeAt": round(then.timestamp() * 1000)}))
+
+    assert "s is to be cancelled. The process that drives it" in here("cancel", "s").out
+    assert (0, "s has ended: cancelled.\n") == anew("cancel", "s", "--flows", "application:flows")[:2]
 
 
 def test_cancel_what_has_ended(flowstate: Processes, here: Callable[..., Outcome]) -> None:
