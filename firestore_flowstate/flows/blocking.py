@@ -135,8 +135,10 @@ class BlockingFlows:
         """Hand over the runs that are driven here, and end the thread. The next call begins another thread.
 
         Calls of other threads that go on when the thread ends raise FlowStateError. If another thread closes already,
-        this awaits that.
+        this awaits that. On a thread whose event loop is running nothing is changed.
         """
+        if _has_running_loop():
+            raise _running_loop_error()
         thread = self._threads.here()
         if not thread.may_close():
             thread.join()
@@ -160,10 +162,7 @@ class BlockingFlows:
         """
         if _has_running_loop():
             coroutine.close()
-            raise FlowStateError(
-                "flows.blocking was used on a thread whose event loop is running, which it would block: await the "
-                "method of flows itself there"
-            )
+            raise _running_loop_error()
         while True:
             try:
                 thread = on or self._threads.here()
@@ -226,6 +225,13 @@ def _has_running_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _running_loop_error() -> FlowStateError:
+    return FlowStateError(
+        "flows.blocking was used on a thread whose event loop is running, which it would block: await the method of "
+        "flows itself there"
+    )
 
 
 def _closed_error(thread: FlowsThread) -> FlowStateError:

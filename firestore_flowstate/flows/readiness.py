@@ -65,8 +65,8 @@ def claimable_at(id: str, record: RunRecord, wake: int, *, lease: int) -> int:
     """Return the first moment at which others may claim a run whose lease ends at `wake`.
 
     The owner has a grace after its lease: a tenth of the lease, and at least 2 s, since clocks differ. After each
-    recovery in a row the pause is longer, up to 5 minutes. All processes with this lease compute the same moment, since the jitter of
-    the pause is a hash of the id.
+    recovery in a row the pause is longer, up to 5 minutes. All processes with this lease compute the same moment, since
+    the jitter of the pause is a hash of the id.
 
     Args:
         id: The id of the run.

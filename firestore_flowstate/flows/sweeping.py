@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from firestore_flowstate import BackendError, FlowStateError, FlowStateSummary
@@ -26,7 +26,8 @@ _OVERDUE_MILLISECONDS: Final = 10_000
 _PAGE: Final = 300
 """How many summaries one query reads."""
 _PASSED_OVER_SECONDS: Final = 10.0
-"""How long a worker leaves a run alone that it could not claim: the dispatcher has been told when that is possible."""
+"""How long a worker leaves a run alone that it could not claim, if nobody moves it: the dispatcher has been told when it
+can be claimed."""
 _CLAIMING: Final = 4
 """A worker claims at most a quarter of what it may drive at a time: others may be about to claim the same runs."""
 
@@ -58,6 +59,13 @@ async def _due(engine: Engine, before: int) -> AsyncIterator[FlowStateSummary]:
         if len(summaries) < _PAGE:
             return
         after = summaries[-1]
+
+
+class _Found(NamedTuple):
+    """A run that is due, and its ``wakeAt`` then, in milliseconds since the epoch; None: it has none."""
+
+    id: str
+    wake: int | None
 
 
 @asynccontextmanager
@@ -94,9 +102,9 @@ class Worker:
         self._claims = 0
         self._most_claims = float(max(1, at_once // _CLAIMING))
         self._place = random.random()  # noqa: S311  # spreads load, guards nothing
-        self._next: deque[str] = deque()
+        self._next: deque[_Found] = deque()
         self._taken = 0
-        self._passed_over: dict[str, float] = {}
+        self._passed_over: dict[_Found, float] = {}
         self._is_free = asyncio.Event()
         self._is_closing = False
 
@@ -123,36 +131,38 @@ class Worker:
         finally:
             await self._end()
 
-    async def _look(self) -> deque[str]:
-        """Return the ids of the runs that are due, in the order of the ring from this worker's place."""
+    async def _look(self) -> deque[_Found]:
+        """Return the runs that are due, in the order of the ring from this worker's place."""
         now = self._engine.clock.monotonic()
-        self._passed_over = {id: until for id, until in self._passed_over.items() if until > now}
+        self._passed_over = {each: until for each, until in self._passed_over.items() if until > now}
         self._taken = 0
-        found: list[str] = []
+        found: list[_Found] = []
         async for summary in _due(self._engine, self._engine.clock.now()):
             id = summary.id
-            if id not in self._drives and self._engine.driven(id) is None and id not in self._passed_over:
-                found.append(id)
+            each = _Found(id, wake_in(summary.extra))
+            if id not in self._drives and self._engine.driven(id) is None and each not in self._passed_over:
+                found.append(each)
             if len(found) >= _PAGE:
                 break
         return deque(sorted(found, key=self._distance))
 
-    def _distance(self, id: str) -> float:
-        return (crc32(id.encode()) / 2**32 - self._place) % 1
+    def _distance(self, found: _Found) -> float:
+        return (crc32(found.id.encode()) / 2**32 - self._place) % 1
 
-    def _begin(self, id: str) -> None:
-        task = asyncio.ensure_future(self._drive(id))
-        self._drives[id] = task
+    def _begin(self, found: _Found) -> None:
+        task = asyncio.ensure_future(self._drive(found))
+        self._drives[found.id] = task
         self._claims += 1
-        task.add_done_callback(lambda _: self._ended(id))
+        task.add_done_callback(lambda _: self._ended(found.id))
 
     def _ended(self, id: str) -> None:
         self._drives.pop(id, None)
         self._is_free.set()
 
-    async def _drive(self, id: str) -> None:
+    async def _drive(self, found: _Found) -> None:
+        id = found.id
         try:
-            taken = await self._take(id)
+            taken = await self._take(found)
             if isinstance(taken, Claim):
                 await (release if self._is_closing else drive_claimed)(self._engine, taken)
         except BackendError as error:
@@ -160,11 +170,11 @@ class Worker:
         except FlowStateError:
             LOG.exception("The run %r cannot be driven.", id)
 
-    async def _take(self, id: str) -> Claim | DriveOutcome | None:
+    async def _take(self, found: _Found) -> Claim | DriveOutcome | None:
         taken = None
         try:
-            with self._engine.claims(id):
-                taken = await take(self._engine, id)
+            with self._engine.claims(found.id):
+                taken = await take(self._engine, found.id)
         finally:
             self._claims -= 1
             self._is_free.set()
@@ -172,16 +182,18 @@ class Worker:
                 self._taken += 1
                 self._most_claims = min(self._most_claims + 0.25, max(1, self._at_once // _CLAIMING))
             else:
-                self._go_elsewhere(id)
+                self._go_elsewhere(found)
         return taken
 
-    def _go_elsewhere(self, id: str) -> None:
+    def _go_elsewhere(self, found: _Found) -> None:
         """Leave the run to the worker that has claimed it, and that part of the ring too, since it is at work there.
 
         The list of what is due is old by now. It is read again only after some claims. Runs whose driver has died are
         on the list too while nobody may take them over yet, and to meet one of these is not a reason to read it again.
+        A run whose ``wakeAt`` is another one than on the list has been moved, such as by an answer, and is not passed
+        over.
         """
-        self._passed_over[id] = self._engine.clock.monotonic() + _PASSED_OVER_SECONDS
+        self._passed_over[found] = self._engine.clock.monotonic() + _PASSED_OVER_SECONDS
         self._place = random.random()  # noqa: S311  # as above
         self._most_claims = max(1.0, self._most_claims / 2)
         enough = self._taken >= max(1, self._at_once // _CLAIMING)

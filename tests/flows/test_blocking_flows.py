@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 import subprocess
 import sys
 import threading
@@ -153,6 +154,36 @@ def test_a_call_that_waits_when_another_thread_closes_is_an_error(flows: Flows) 
     with pytest.raises(FlowStateError, match="closed by another thread"):
         list(states)
     assert "x" == handle.state().flow_id
+
+
+def test_close_on_a_running_loop_changes_nothing(flows: Flows) -> None:
+    """It is refused as every other call is: runs go on, and SIGTERM still hands them over."""
+    began, go = threading.Event(), threading.Event()
+
+    def work() -> int:
+        began.set()
+        assert go.wait(60)
+        return 5
+
+    @flows.flow
+    async def works(run: Run) -> int:
+        return await run.step("work", work)
+
+    async def close_on_a_loop() -> None:
+        with pytest.raises(FlowStateError, match="await"):
+            flows.blocking.close()
+
+    thread, handler = flows.blocking._threads.here(), signal.getsignal(signal.SIGTERM)
+    handle = flows.blocking.start(works, id="x")
+    assert began.wait(60)
+    asyncio.run(close_on_a_loop())
+    go.set()
+
+    assert 5 == handle.result(timeout=5)
+    assert thread is flows.blocking._threads.here()
+    assert handler is signal.getsignal(signal.SIGTERM)
+    flows.blocking.close()
+    assert handler is not signal.getsignal(signal.SIGTERM)
 
 
 AT_EXIT = """

@@ -95,6 +95,26 @@ async def test_what_nobody_may_take_over_yet_is_not_asked_for_all_the_time(store
     assert store.calls["due"] - before <= 60 * 14
 
 
+async def test_a_run_that_another_worker_had_claimed_is_taken_when_it_is_due_again(store: FarStore) -> None:
+    """It is passed over only for as long as nobody has moved it."""
+    await make_due(store, 1, owner="somebody")
+    ran = asyncio.Event()
+    async with Flows(store, dispatcher=Nobody()) as flows:
+
+        @flows.flow
+        async def one(run: Run) -> None:
+            ran.set()
+
+        async with flows.worker(poll=0.05):
+            while not store.calls["loads"]:  # noqa: ASYNC110  # no event tells of it
+                await asyncio.sleep(0.01)
+            operation = (await MemoryFlowStateStore.load(store, "x0")).operation
+            operation.metadata = {"run": {}}
+            moved = flows._engine.clock.now()
+            await store.update("x0", operation=operation, extra={"wakeAt": moved})
+            await asyncio.wait_for(ran.wait(), 3)
+
+
 class HeldStore(MemoryFlowStateStore):
     """A store whose updates take until they are let through."""
 
