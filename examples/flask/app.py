@@ -1,6 +1,6 @@
 """A durable flow in Flask, which is synchronous, so that it uses the methods of `flows.blocking`.
 
-    gunicorn --chdir examples/flask --workers 4 --threads 8 app:app
+    gunicorn --chdir examples/flask --workers 4 --threads 8 --timeout 300 app:app
 
 The flows are made when the module is loaded, also if gunicorn forks its workers afterwards: each worker connects at
 its first request. Without FLOWS_QUEUE, as on a developer's machine, runs are driven in the process that starts or

@@ -13,7 +13,8 @@
         answer = await run.interrupt("approve", Approval, show=outline)
         return await run.step("publish", put_online, outline)
 
-This package uses public names of `firestore_flowstate` alone. Importing `firestore_flowstate` does not import it.
+This package uses public names of `firestore_flowstate`, and the limits and texts of errors that all of it goes by.
+Importing `firestore_flowstate` does not import it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checkpoints: one writer per drive, group commit, and the fence that keeps a stale driver from recording.
 
-A result is stored before the next step begins, before the run is suspended or ends, and at the latest 10 ms after it
-came. Results that come together go into one commit. Each write is on top of the version of the write before. If it
+A result is stored before the next step begins, and before the run is suspended or ends. Else its commit begins 10 ms
+after it came and some passes of the loop later, or when one that is under way has ended. Results that come together go into one commit. Each write is on top of the version of the write before. If it
 meets a conflict, or its outcome is unknown, the run is loaded, and its record decides:
 
 - The owner is our token: what is in hand is written again, on top of the version that was loaded.
@@ -80,7 +80,7 @@ class Checkpoint:
     # What is to be written
 
     def note(self, key: str, entry: CacheEntry) -> None:
-        """Have the entry written with the next commit, at the latest in 10 ms."""
+        """Have the entry written with the next commit, which is due in 10 ms if nothing needs it before."""
         self._waiting.entries[key] = entry
         self._arm(COMMIT_SECONDS)
 

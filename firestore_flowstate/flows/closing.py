@@ -8,16 +8,17 @@ from typing import Any, Final
 
 from .engine import LOG
 
-CLOSING_SECONDS: Final = 10.0
-"""How long drives may take to hand over: platforms wait as long after SIGTERM. Steps in flight have 8 s of it."""
+CLOSING_SECONDS: Final = 9.0
+"""How long drives may take to hand over. Steps in flight have 8 s of it."""
 _FAREWELL_SECONDS: Final = 1.0
+"""How long drives are awaited that were cancelled then: platforms end a process 10 s after SIGTERM."""
 
 
 async def end_in_time(drives: Collection[asyncio.Task[Any]]) -> None:
-    """Await the tasks of drives that have been told to hand over, for at most 10 s.
+    """Await the tasks of drives that have been told to hand over, for at most 10 s in all.
 
-    Drives that take longer are cancelled, such as one whose last write the store refuses again and again. Their runs
-    are left to the lease.
+    Drives that take longer than 9 s are cancelled, such as one whose last write the store refuses again and again.
+    Their runs are left to the lease.
     """
     if not drives:
         return

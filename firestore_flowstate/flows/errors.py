@@ -153,6 +153,9 @@ class UnknownFlowError(FlowStateError, LookupError):
 class FlowCodeChangedError(FlowStateError):
     """What is recorded under a key is of another kind, or of other arguments, than the code asks for now.
 
+    Arguments are compared only if the step was called in another task than the flow's own, in which calls of one name
+    may come in another order.
+
     Attributes:
         step: The key.
     """

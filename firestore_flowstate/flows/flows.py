@@ -515,9 +515,10 @@ class Flows:
     async def close(self) -> None:
         """Hand over all runs that are driven in this process, and close the dispatcher. The store stays open.
 
-        Steps in flight are awaited for 8 seconds, and after 10 seconds what could not be handed over is left to its
-        lease, such as a run whose last write fails. What `drive` and `run` are awaited for ends there, not here: it is
-        handed over too, and not driven in this process again by itself. What is started later is.
+        Steps in flight are awaited for 8 seconds, and after 9 seconds what could not be handed over is left to its
+        lease, such as a run whose last write fails. That takes 10 seconds at most; then the dispatcher is closed. What
+        `drive` and `run` are awaited for ends there, not here: it is handed over too, and not driven in this process
+        again by itself. What is started later is.
         """
         self._hand_over()
         try:

@@ -87,7 +87,7 @@ class Run:
             outline = await run.step("outline", make_outline, "rivers")
 
         The result goes through JSON and is validated as the type that the function is annotated to return, on the first
-        call as on a replay. A function that is not async runs in one of 32 threads.
+        call as on a replay. A function that is not async runs in one of the 32 threads of its `Flows`.
 
         Args:
             name: The name of the step.
@@ -97,7 +97,9 @@ class Run:
 
         Raises:
             StepFailedError: The function raised an error, and there are no more attempts. It is built from the record.
-            FlowCodeChangedError: What is recorded under the key is of another kind, or of other arguments.
+            FlowCodeChangedError: What is recorded under the key is of another kind, or of other arguments. Arguments
+                are compared only if this was called in another task than the flow's own, in which calls of one name
+                may come in another order; in the flow's own task the recorded result is returned whatever they are.
             ValueError: The name is empty, has a slash or a lone surrogate, or has the form ``__x__``.
             TypeError: `fn` cannot be called.
         """

@@ -26,8 +26,8 @@ _OVERDUE_MILLISECONDS: Final = 10_000
 _PAGE: Final = 300
 """How many summaries one query reads."""
 _PASSED_OVER_SECONDS: Final = 10.0
-"""How long a worker leaves a run alone that it could not claim, if nobody moves it: the dispatcher has been told when it
-can be claimed."""
+"""How long a worker leaves a run alone that it could not claim, if nobody moves it: the dispatcher has been told when
+that is possible."""
 _CLAIMING: Final = 4
 """A worker claims at most a quarter of what it may drive at a time: others may be about to claim the same runs."""
 

@@ -15,7 +15,8 @@ from typing import Final
 import pytest
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
-from firestore_flowstate.flows import Flows, Run
+from firestore_flowstate.flows import Flows, Retry, Run
+from firestore_flowstate.flows.record import Inbox, metadata_of, record_of
 from tests.support.meter import Bill, Meter, meter, metered, written_bills
 
 __all__ = ["meter", "metered"]  # fixtures
@@ -96,6 +97,30 @@ async def too_early(store: FirestoreFlowStateStore, meter: Meter) -> None:
     assert "waiting" == await flows.drive("x")
 
 
+async def look_at_a_child(store: FirestoreFlowStateStore, meter: Meter) -> None:
+    """The child could have been deleted, and would tell nobody."""
+    flows = Flows(store, dispatcher=Nobody())
+
+    @flows.flow
+    async def asks(run: Run) -> bool:
+        return await run.interrupt("approve", bool)
+
+    @flows.flow
+    async def parent(run: Run) -> bool:
+        return await run.child("ask", asks, id="child")
+
+    await flows.start(parent, id="x")
+    assert "waiting" == await flows.drive("x")
+    state = await store.load("x")
+    assert state is not None
+    record, now = record_of(state), round(time.time() * 1000)
+    record.waits["ask"].until = now
+    operation = state.operation.model_copy(update={"metadata": metadata_of(state.operation, record, Inbox())})
+    await store.update("x", operation=operation, extra={"wakeAt": now})
+    meter.take()
+    assert "waiting" == await flows.drive("x")
+
+
 async def month_of_one(store: FirestoreFlowStateStore, meter: Meter) -> None:
     """A run of the worked bill: ten steps, an answer after the fifth, each drive by another process."""
     flows = Flows(store, dispatcher=Nobody())
@@ -118,8 +143,33 @@ ROWS: Final[dict[str, Callable[[FirestoreFlowStateStore, Meter], Awaitable[objec
     "`resume`": answer,
     "the drive after that, to the end": resumption,
     "a drive of a run that is not due yet": too_early,
+    "a look at a child that goes on": look_at_a_child,
     "all of a run of 10 steps that waits for an answer after the fifth": month_of_one,
 }
+
+
+async def test_the_article_of_the_page_on_firebase(metered: FirestoreFlowStateStore, meter: Meter) -> None:
+    """5 reads and 7 writes, whatever `run.progress` tells: see there what they are of."""
+    flows = Flows(metered, dispatcher=Nobody())
+
+    @flows.flow
+    async def publish(run: Run, topic: str) -> str:
+        run.progress(stage="writing")
+        draft = await run.options(retry=Retry(5)).step("draft", str, topic)
+        run.progress(stage="approve?", draft=draft)
+        await run.interrupt("approve", bool, show=draft, timeout=timedelta(days=3))
+        run.progress(stage="publishing")
+        url = await run.options(retry=Retry(5)).step("publish", str, draft)
+        run.progress(stage="published", url=url)
+        return url
+
+    handle = await flows.start(publish, "cats", id="x", extra={"owner": "someone"})
+    assert "waiting" == await flows.drive("x")
+    assert await handle.state() is not None  # as `approve` reads whose run it is
+    await handle.resume(True, step="approve")
+    assert ["done", "done"] == [await flows.drive("x") for _ in range(2)]
+
+    assert Bill(reads=5, writes=7) == meter.take()
 
 
 @pytest.fixture

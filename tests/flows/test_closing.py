@@ -113,7 +113,7 @@ async def test_closing_hands_over_and_awaits_the_step(store: CountingStore) -> N
 async def test_closing_leaves_a_run_whose_last_write_fails_to_its_lease(
     store: CountingStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    """Closing gives up after 10 s, here 0.1 s, and not after the 10 minutes for which results in hand are tried."""
+    """Closing gives up after 9 s, here 0.1 s, and not after the 10 minutes for which results in hand are tried."""
     monkeypatch.setattr(closing, "CLOSING_SECONDS", 0.1)
     flows = Flows(store, dispatcher=Nobody() if how == "worker" else None)
     began = asyncio.Event()

@@ -212,6 +212,28 @@ class TestProduction:
             await tasks.dispatch("b", wake="1-0")
         assert "b" == caught.value.flow_id
 
+    async def test_a_role_that_is_missing_is_granted(
+        self, tasks: FirebaseTasks, created: list[Any], refusals: list[int]
+    ) -> None:
+        """The run is stored. Until then each sweep fails by the same error, and the next one wakes the run."""
+        store = MemoryFlowStateStore()
+        flows = Flows(store, dispatcher=tasks)
+
+        @flows.flow
+        async def nothing(run: Run) -> None: ...
+
+        refusals += [403, 403]
+        with pytest.raises(DispatchError, match=r"'a'.*refused by the test"):
+            await flows.start(nothing, id="a")
+        await store.update("a", extra={"wakeAt": round(time.time() * 1000) - 60_000})
+        with pytest.raises(DispatchError, match=r"'a'.*refused by the test"):
+            await flows.sweep()
+        assert ([], []) == (created, refusals)
+
+        assert 1 == await flows.sweep()
+        [task] = created
+        assert "done" == await flows.drive(json.loads(b64decode(task["httpRequest"]["body"]))["data"]["id"])
+
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
     async def test_each_status_that_passes(
         self, tasks: FirebaseTasks, created: list[Any], refusals: list[int], status: int

@@ -13,9 +13,9 @@ class Dispatcher(Protocol):
 
     ::
 
-        class PrintedCommands:
+        class Printed:
             async def dispatch(self, id, *, wake, at=None):
-                print(f"flowstate drive {id}")
+                print(f"drive {id} at {at or 'once'}")
 
             async def close(self):
                 pass
