@@ -1,8 +1,9 @@
 """Checkpoints: one writer per drive, group commit, and the fence that keeps a stale driver from recording.
 
 A result is stored before the next step begins, and before the run is suspended or ends. Else its commit begins 10 ms
-after it came and some passes of the loop later, or when one that is under way has ended. Results that come together go into one commit. Each write is on top of the version of the write before. If it
-meets a conflict, or its outcome is unknown, the run is loaded, and its record decides:
+after it came and some passes of the loop later, or when one that is under way has ended. Results that come together go
+into one commit. Each write is on top of the version of the write before. If it meets a conflict, or its outcome is
+unknown, the run is loaded, and its record decides:
 
 - The owner is our token: what is in hand is written again, on top of the version that was loaded.
 - There is no owner, and `last` is our token: a final write of ours was committed, the one that says the same.

@@ -113,7 +113,7 @@ def _check(state: FlowState, record: RunRecord, id: str, step: str | None) -> st
     wait = record.waits.get(step)
     if wait is None:
         _check_name(step, id)
-    if step in record.dropped_children or step in record.earlier_children.values():
+    if wait is None and (step in record.dropped_children or step in record.earlier_children.values()):
         raise NotWaitingError(
             f"{step!r} of the run {id!r} is a child, and takes no answer. {_asked(state, record)}", flow_id=id
         )

@@ -1058,6 +1058,36 @@ async def test_a_run_ends_whose_children_have_no_room_in_what_it_keeps() -> None
     await flows.close()
 
 
+async def test_an_interrupt_in_the_place_of_a_child_from_before_a_retry_takes_an_answer(
+    flows: Flows, store: CountingStore
+) -> None:
+    """The code was changed meanwhile."""
+    began, is_mended = asyncio.Event(), False
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        began.set()
+        return await run.interrupt("a", int)
+
+    @flows.flow
+    async def parent(run: Run) -> int:
+        await run.step("first", str)
+        if is_mended:
+            return await run.interrupt("kid", int)
+        child = asyncio.ensure_future(run.child("kid", asking, id="kid"))
+        await began.wait()
+        raise ConnectionError(f"down, while {child.get_name()} waits")
+
+    with pytest.raises(FlowFailedError, match="down"):
+        await flows.run(parent, id="x")
+    is_mended = True
+    await flows.retry("x", from_step="first")
+    await blocked(store, "x")
+    await flows.resume("x", 5, step="kid")
+
+    assert 5 == await flows.result("x", timeout=5)
+
+
 async def test_a_child_from_before_a_retry_takes_no_answer(flows: Flows, store: CountingStore) -> None:
     """Its key is that of a child, also before a drive has come to it again."""
     branches = TwoBranches(flows, store)
