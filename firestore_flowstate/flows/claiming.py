@@ -14,7 +14,7 @@ from .flow import Flow
 from .image import Image, image_of
 from .lease import Claim, Lease
 from .readiness import claimable_at
-from .record import RunRecord, wake_at
+from .record import RunRecord, record_of, wake_at
 from .scalars import parent_scalar
 from .stretches import begun
 from .undriven import write_end
@@ -25,10 +25,15 @@ def new_token() -> str:
     return secrets.token_hex(8)
 
 
+def is_taken_over(record: RunRecord) -> bool:
+    """Return whether who claims the run takes it over: its drive has died, or was handed over without a new result."""
+    return record.owner is not None or record.fruitless
+
+
 def claimed_record(engine: Engine, record: RunRecord, token: str, flow: Flow[object, object]) -> RunRecord:
     """Note in the record that the drive of the token has claimed the run; return the record."""
     now = engine.clock.now()
-    if record.owner is not None or record.fruitless:
+    if is_taken_over(record):
         record.recoveries += 1
     record.owner, record.fruitless = token, False
     record.drives += 1
@@ -72,7 +77,6 @@ async def claim(
             if_version=image.version,
         )
     except (FlowStateConflictError, FlowStateNotFoundError):
-        engine.telemetry.event("claim.lost", name=flow.name)
         return None
     except asyncio.CancelledError:  # the claim may be stored, and nobody drives the run
         await engine.look_later(id, claimable_at(id, record, until, lease=engine.lease))
@@ -81,10 +85,6 @@ async def claim(
         if not getattr(error, "outcome_unknown", False):
             raise
         return None
-    if record.recoveries:
-        engine.telemetry.event("recovery", name=flow.name)
-    elif (wake := wake_at(state)) is not None:
-        engine.telemetry.event("wake", name=flow.name, delay=max(0, engine.clock.now() - wake) / 1000)
     return Claim(image, token, Lease(engine.clock, engine.lease, until, sent_at))
 
 
@@ -97,6 +97,37 @@ def claimed_already(engine: Engine, id: str, state: FlowState, token: str, *, co
         token,
         Lease(engine.clock, engine.lease, until, engine.clock.monotonic() + left),
     )
+
+
+def is_lost(before: FlowState, state: FlowState, token: str) -> bool:
+    """Return whether another process was first to claim the run.
+
+    Other writers may have been first as well, such as one that answered the run: that claim is not lost.
+
+    Args:
+        before: The state that the claim was tried on.
+        state: The state as it was loaded after that.
+        token: The owner that was to be written.
+    """
+    record, tried = record_of(state), record_of(before)
+    if record.owner == token:
+        return False
+    # The number of drives tells it if the drive of the other process is over by now.
+    return record.drives > tried.drives or record.owner not in (None, tried.owner)
+
+
+def tell_claim(engine: Engine, before: FlowState) -> None:
+    """Tell telemetry of a claim that is stored.
+
+    Args:
+        engine: What all drives share.
+        before: The state that the claim was made on.
+    """
+    record, wake = record_of(before), wake_at(before)
+    if is_taken_over(record):
+        engine.telemetry.event("recovery", name=before.name)
+    elif wake is not None:
+        engine.telemetry.event("wake", name=before.name, delay=max(0, engine.clock.now() - wake) / 1000)
 
 
 def _end(engine: Engine, image: Image) -> End | None:

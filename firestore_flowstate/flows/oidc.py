@@ -73,6 +73,7 @@ class Oidc:
         """Return the token if it has the form of one of Google's: nobody fetches or waits for anything else."""
         match = _BEARER.fullmatch(authorization or "")
         if match is None:
+            LOG.info("A request was refused: it has no header Authorization of the form Bearer TOKEN.")
             return None
         if not _has_form(match[1]):
             LOG.info(
@@ -94,7 +95,15 @@ class Oidc:
         claims = claims_of(token, certificates, audience=self.audience)
         if claims is None:
             return False
-        return claims.get("email") == self.service_account and claims.get("email_verified") is True
+        is_let_in = claims.get("email") == self.service_account and claims.get("email_verified") is True
+        if not is_let_in:
+            LOG.info(
+                "A token was refused: it must be of the account %r, with an email that Google has verified. It is of "
+                "Google, of now, and for %r.",
+                self.service_account,
+                self.audience,
+            )
+        return is_let_in
 
 
 def _has_form(token: str) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from firestore_flowstate import FlowState
 from firestore_flowstate.copies import collecting_copies
 
 from .budget import Budget
-from .claiming import claim, claimed_already, new_token
+from .claiming import claim, claimed_already, is_lost, new_token, tell_claim
 from .driving import Drive
 from .ending import End
 from .engine import LOG, Engine
@@ -41,17 +42,22 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
     """
     engine.check_process()
     token = new_token()
+    before: FlowState | None = None  # what the last try to claim it was made on
     while True:
         with collecting_copies() as copies:
             state = await engine.store.load(id)
         copier = copies.of(state)
         if state is None:
             return "missing"
+        if before is not None and is_lost(before, state, token):
+            engine.telemetry.event("claim.lost", name=before.name)
         if (how := ended_of(state)) is not None:
             await finish_todo(engine, image_of(id, state))
             return how
         flow = engine.flow(state.name, id=id)
         if record_of(state).owner == token:
+            if before is not None:
+                tell_claim(engine, before)
             return claimed_already(engine, id, state, token, copier=copier)
         look = look_at(id, state, now=engine.clock.now(), lease=engine.lease)
         if look.what != "due":
@@ -63,8 +69,10 @@ async def take(engine: Engine, id: str) -> Claim | DriveOutcome:
         if engine.is_closing:
             await engine.dispatch_elsewhere(id, wake_at(state))
             return "handed over"
+        before = state
         claimed = await claim(engine, id, state, flow, token, copier=copier)
         if isinstance(claimed, Claim):
+            tell_claim(engine, before)
             return claimed
         if isinstance(claimed, End):
             engine.moved(id)
@@ -88,6 +96,7 @@ async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = N
     engine.drives[image.id] = drive
     if engine.is_closing:
         drive.leave()
+    ends = "cut off"
     try:
         with engine.telemetry.drive(
             flow_id=image.id,
@@ -97,8 +106,9 @@ async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = N
             before=image.record.span,
         ):
             image.record.span = engine.telemetry.trace_context() or image.record.span
-            outcome = await drive.go()
-    except (Exception, asyncio.CancelledError):  # of who awaits it, such as a request whose client goes away
+            ends = outcome = await drive.go()
+    except (Exception, asyncio.CancelledError) as error:  # of who awaits it, such as a request whose client goes away
+        ends = f"cut off by {type(error).__name__}"  # not its message, which may have a payload in it
         wake, _ = _next_look(engine, drive)
         if wake is not None:
             await engine.look_later(drive.id, wake, elsewhere=drive.is_leaving)
@@ -107,9 +117,9 @@ async def drive_here(engine: Engine, claimed: Claim, *, budget: float | None = N
         if engine.drives.get(image.id) is drive:
             del engine.drives[image.id]
         engine.moved(image.id)
+        LOG.info("Drive %d of the run %r (%s) ends: %s.", image.record.drives, image.id, flow.name, ends)
     if outcome in ("done", "failed", "cancelled"):
         engine.telemetry.event("run.ended", flow_id=image.id, name=flow.name, outcome=outcome)
-    LOG.info("Drive %d of the run %r (%s) ends: %s.", image.record.drives, image.id, flow.name, outcome)
     return outcome, drive
 
 

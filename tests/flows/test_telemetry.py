@@ -21,7 +21,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from firestore_flowstate import FlowState
 from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, current_step, open_telemetry
 from firestore_flowstate.flows.clock import SystemClock
-from tests.flows.counting_store import CountingStore
+from tests.flows.counting_store import CountingStore, lost_after
+from tests.flows.test_background import given_up
+from tests.flows.test_closing import NoTasks
 from tests.flows.test_fence import abandoned
 from tests.flows.test_waits import blocked
 from tests.support.spans import spans
@@ -246,6 +248,89 @@ async def test_a_claim_that_another_process_made_first_is_lost(
     assert [{"flow.name": "work", "value": 1}] == points(reader, "flowstate.claims.lost")
 
 
+async def test_a_claim_is_lost_though_the_drive_of_the_other_process_is_over(
+    reader: InMemoryMetricReader, flows: Flows, store: CountingStore
+) -> None:
+    """The run has no owner any more, and one drive more than before."""
+    others = Flows(store, dispatcher=NoTasks())
+    for each in (flows, others):
+
+        @each.flow
+        async def work(run: Run) -> None: ...
+
+    async def another_first(update: Callable[[], Awaitable[str]]) -> str:
+        assert "done" == await others.drive("x")
+        return await update()
+
+    await others.start("work", id="x")
+    store.faults[1] = another_first
+
+    assert "done" == await flows.drive("x")
+    assert [{"flow.name": "work", "value": 1}] == points(reader, "flowstate.claims.lost")
+
+
+@pytest.mark.parametrize(("what", "outcome"), [("an answer", "done"), ("a deletion", "missing")])
+async def test_a_claim_is_not_lost_to_one_who_drives_nothing(
+    reader: InMemoryMetricReader, store: CountingStore, what: str, outcome: str
+) -> None:
+    """What conflicts with the claim is an answer, or the run is deleted: no other process drives it."""
+    flows = Flows(store, dispatcher=NoTasks())
+
+    @flows.flow
+    async def work(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    async def meanwhile(update: Callable[[], Awaitable[str]]) -> str:
+        await (flows.resume("x", 5, step="number") if what == "an answer" else store.delete("x"))
+        return await update()
+
+    await flows.start(work, id="x")
+    store.faults[1] = meanwhile
+
+    assert outcome == await flows.drive("x")
+    assert [] == points(reader, "flowstate.claims.lost")
+
+
+@pytest.mark.parametrize("is_abandoned", [False, True])
+async def test_a_claim_whose_reply_is_lost_is_counted_as_any_other(
+    reader: InMemoryMetricReader, flows: Flows, store: CountingStore, is_abandoned: bool
+) -> None:
+    """The drive finds that the run is its own when it looks again."""
+
+    @flows.flow
+    async def work(run: Run) -> None: ...
+
+    state = abandoned("work")
+    if not is_abandoned:
+        state.operation.metadata = {"run": {}}
+    await store.save("x", state)
+    store.faults[1] = lost_after
+    assert "done" == await flows.drive("x")
+    found = measured(reader)
+
+    counted = {name: found.get(f"flowstate.{name}") for name in ("recoveries", "wake.delay", "claims.lost")}
+    expected = {"recoveries": 1, "wake.delay": None} if is_abandoned else {"recoveries": None, "wake.delay": 1}
+    assert {**expected, "claims.lost": None} == counted
+
+
+async def test_a_run_that_was_taken_over_and_then_waited_is_one_recovery(
+    reader: InMemoryMetricReader, flows: Flows, store: CountingStore
+) -> None:
+    """The drive that takes its answer takes over from nobody, though there was no new result in between."""
+
+    @flows.flow
+    async def work(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    await store.save("x", abandoned("work"))
+    assert "waiting" == await flows.drive("x")
+    await flows.resume("x", 5)
+    assert 5 == await flows.result("x", timeout=5)
+    found = measured(reader)
+
+    assert (1, 1) == (found["flowstate.recoveries"], found["flowstate.wake.delay"])
+
+
 async def test_the_wake_delay_is_measured(reader: InMemoryMetricReader, flows: Flows) -> None:
     """It is the time from the moment at which a run was due to the claim."""
 
@@ -355,6 +440,41 @@ async def test_lines_at_info_have_no_payload(flows: Flows, caplog: pytest.LogCap
         if word in line.message
     ]
     assert "4711" not in caplog.text
+
+
+@pytest.mark.parametrize("how", ["cancelled", "an error of the store"])
+async def test_a_drive_that_is_cut_off_has_a_line_at_its_end(
+    flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """The line names the type of the error, and not its message."""
+    caplog.set_level(logging.INFO, "firestore_flowstate.flows")
+    began = asyncio.Event()
+
+    async def wait() -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    @flows.flow
+    async def work(run: Run) -> None:
+        await (run.step("wait", wait) if how == "cancelled" else run.step("next", second_time))
+
+    async def broken(update: Callable[[], Awaitable[str]]) -> str:
+        raise OSError("the card number is 4711")
+
+    if how == "cancelled":
+        await given_up(flows.run(work, id="x"), began)
+    else:
+        store.faults[1] = broken
+        with pytest.raises(OSError, match="4711"):
+            await flows.run(work, id="x")
+    error = "CancelledError" if how == "cancelled" else "OSError"
+
+    lines = [record.message for record in caplog.records if record.message.startswith("Drive")]
+    assert [
+        "Drive 1 of the run 'x' (work) begins.",
+        f"Drive 1 of the run 'x' (work) ends: cut off by {error}.",
+    ] == lines
+    assert "4711" not in "".join(lines)
 
 
 async def test_a_run_that_ends_without_a_drive_has_a_line(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import multiprocessing
 import os
 import threading
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -81,6 +82,37 @@ GOOGLE, STRANGER = Signer("google"), Signer("google")
 def unsigned(token: str) -> str:
     _, claims, _ = token.split(".")
     return f"eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}."
+
+
+REFUSED: Final[tuple[Callable[[], str], ...]] = (
+    lambda: GOOGLE.token(aud="https://other.test/drive"),
+    lambda: GOOGLE.token(aud=None),
+    lambda: GOOGLE.token(email="other@shop.test"),
+    lambda: GOOGLE.token(email=None),
+    lambda: GOOGLE.token(email_verified=False),
+    lambda: GOOGLE.token(email_verified="false"),
+    lambda: GOOGLE.token(exp=int(time.time()) - 60),
+    lambda: GOOGLE.token(exp=None),
+    lambda: GOOGLE.token(iat=int(time.time()) + 600),
+    lambda: GOOGLE.token(nbf=int(time.time()) + 600),
+    lambda: GOOGLE.token(nbf=float("nan")),
+    lambda: GOOGLE.token(nbf=float("-inf")),
+    lambda: GOOGLE.token(nbf="0"),
+    lambda: GOOGLE.token(nbf=True),
+    lambda: GOOGLE.token(iat=float("nan")),
+    lambda: GOOGLE.token(iat=float("-inf")),
+    lambda: GOOGLE.token(exp=float("nan")),
+    lambda: GOOGLE.token(exp=float("inf")),
+    lambda: GOOGLE.token(iss="https://accounts.example.com"),
+    lambda: GOOGLE.token(iss=None),
+    lambda: STRANGER.token(),
+    lambda: unsigned(GOOGLE.token()),
+    lambda: GOOGLE.token()[:-6] + "AAAAAA",
+    lambda: "a.b.c",
+    lambda: "..",
+    lambda: "",
+)
+"""What makes tokens that are not let in."""
 
 
 class Certificates:
@@ -172,43 +204,38 @@ class TestOidc:
         assert [(200, {"outcome": "missing"})] * 3 == [(answer.status_code, answer.json()) for answer in answers]
         assert 1 == certificates.asked
 
-    @pytest.mark.parametrize(
-        "token",
-        [
-            lambda: GOOGLE.token(aud="https://other.test/drive"),
-            lambda: GOOGLE.token(aud=None),
-            lambda: GOOGLE.token(email="other@shop.test"),
-            lambda: GOOGLE.token(email=None),
-            lambda: GOOGLE.token(email_verified=False),
-            lambda: GOOGLE.token(email_verified="false"),
-            lambda: GOOGLE.token(exp=int(time.time()) - 60),
-            lambda: GOOGLE.token(exp=None),
-            lambda: GOOGLE.token(iat=int(time.time()) + 600),
-            lambda: GOOGLE.token(nbf=int(time.time()) + 600),
-            lambda: GOOGLE.token(nbf=float("nan")),
-            lambda: GOOGLE.token(nbf=float("-inf")),
-            lambda: GOOGLE.token(nbf="0"),
-            lambda: GOOGLE.token(nbf=True),
-            lambda: GOOGLE.token(iat=float("nan")),
-            lambda: GOOGLE.token(iat=float("-inf")),
-            lambda: GOOGLE.token(exp=float("nan")),
-            lambda: GOOGLE.token(exp=float("inf")),
-            lambda: GOOGLE.token(iss="https://accounts.example.com"),
-            lambda: GOOGLE.token(iss=None),
-            lambda: STRANGER.token(),
-            lambda: unsigned(GOOGLE.token()),
-            lambda: GOOGLE.token()[:-6] + "AAAAAA",
-            lambda: "a.b.c",
-            lambda: "..",
-            lambda: "",
-        ],
-    )
+    @pytest.mark.parametrize("token", REFUSED)
     @pytest.mark.parametrize("path", ["/drive", "/sweep"])
     async def test_others_are_not(self, http: httpx.AsyncClient, token: Callable[[], str], path: str) -> None:
         """The answer is 401 without a word more, and the body is not read."""
         answer = await http.post(path, content=b"{" * 200_000, headers={"Authorization": f"Bearer {token()}"})
 
         assert (401, b"") == (answer.status_code, answer.content)
+
+    @pytest.mark.parametrize("token", REFUSED)
+    def test_a_token_that_is_refused_has_a_line(
+        self, certificates: Certificates, caplog: pytest.LogCaptureFixture, token: Callable[[], str]
+    ) -> None:
+        """It has no part of the token, and says what a token must be."""
+        caplog.set_level(logging.INFO, "firestore_flowstate.flows")
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._certificates = KeptResponses(certificates)
+        refused = token()
+        assert not oidc.allows(f"Bearer {refused}")
+        [line] = [record for record in caplog.records if record.levelno == logging.INFO]
+
+        assert line.message.startswith("A token was refused" if refused else "A request was refused")
+        assert [] == [part for part in refused.split(".") if len(part) > 1 and part in caplog.text]
+
+    @pytest.mark.parametrize("header", ["Basic abcdef", "Bearer", "abcdef", "Bearer abc/def", "", None])
+    def test_a_request_without_a_token_has_a_line(
+        self, certificates: Certificates, caplog: pytest.LogCaptureFixture, header: str | None
+    ) -> None:
+        """It does not have the header: a secret may be in it."""
+        caplog.set_level(logging.INFO, "firestore_flowstate.flows")
+        assert not Oidc(audience=AUDIENCE, service_account=ACCOUNT).allows(header)
+
+        assert ["A request was refused: it has no header Authorization of the form Bearer TOKEN."] == caplog.messages
 
     @pytest.mark.parametrize("nbf", [0, 0.5, 5, -3600])
     async def test_times_are_taken_with_a_skew(self, http: httpx.AsyncClient, nbf: float) -> None:
