@@ -51,7 +51,7 @@ class Drive:
     Attributes:
         run: What the function sees of the run.
         scope: The scope of the function's own keys.
-        is_replaying: Whether every operation so far had a recorded result.
+        is_replaying: Whether an earlier drive has come this far: every operation so far had a recorded result.
         flights: The steps in flight, which have no result yet, by key.
         closing: Why no operation may begin any more; None: operations may begin.
         end: How the run ends, when that is known; None before.
@@ -81,7 +81,8 @@ class Drive:
         self.waits = Waits(self, children.look)
         self.flights: dict[str, InFlight] = {}
         self.announcement = Announcement(self) if image.record.recoveries else None
-        self.is_replaying = bool(image.cache)
+        # What stands there without a result shows as well that an earlier drive has come to an operation.
+        self.is_replaying = bool(image.cache or image.record.waits or image.record.retries or image.record.intents)
         self.late_calls = 0
         self._next_number = max(numbers, default=0) + 1
         self._asked: set[str] = set()

@@ -70,7 +70,7 @@ class Run:
 
     @property
     def is_replaying(self) -> bool:
-        """Whether every operation so far had a recorded result."""
+        """Whether an earlier drive has come this far: every operation so far had a recorded result."""
         return self._drive.is_replaying
 
     @overload

@@ -5,17 +5,34 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from firestore_flowstate import BlockedOnStep, FlowState, FlowStateExecution, MemoryFlowStateStore
-from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, NotWaitingError, Retry, Run
+from firestore_flowstate._memory_records import RecordedAs
+from firestore_flowstate.flows import (
+    FlowFailedError,
+    Flows,
+    InvalidPayloadError,
+    NotWaitingError,
+    Retry,
+    Run,
+    StepInterruptedError,
+    current_run,
+    current_step,
+    doctor,
+)
 from firestore_flowstate.flows.checkpoint import Checkpoint
 from firestore_flowstate.flows.record import record_of, wake_at
-from tests.flows.counting_store import CountingStore
+from firestore_flowstate.testing.durability.host import HostClock
+from tests.flows.counting_store import CountingStore, lost_before
+from tests.flows.test_closing import NoTasks
+from tests.flows.test_fence import abandoned
 from tests.flows.test_waits import blocked
 
 
@@ -80,6 +97,234 @@ async def test_a_replay_is_told_and_has_the_same_start(flows: Flows, store: Coun
 
     assert [(True, False), (True, True), (True, False)] == [each[:2] for each in seen]
     assert 1 == len({each[2] for each in seen})
+
+
+async def test_a_uuid_is_the_same_on_every_replay(flows: Flows, store: CountingStore) -> None:
+    """It is made of the run's id and the key, so that no process and no release makes another one of them."""
+    seen: list[list[str]] = []
+
+    @flows.flow
+    async def making(run: Run) -> None:
+        seen.append([run.uuid(), run.uuid(), run.uuid("order")])
+        await run.interrupt("number", int)
+
+    handle = await flows.start(making, id="x")
+    await blocked(store, "x")
+    await handle.resume(1)
+    await handle.result(timeout=5)
+
+    expected = [
+        "683dfe8a-7dd6-5d8e-be84-48dfd31cf2c1",
+        "458a5ace-7a8f-565d-8c42-f217500be5ff",
+        "f2f385cf-78b3-52d1-a044-36139f0430fd",
+    ]
+    assert [expected, expected] == seen
+    assert ["number"] == list((await store.load("x")).cache)
+
+
+async def test_there_is_neither_a_run_nor_a_step_outside_of_one(flows: Flows) -> None:
+    """The error is a LookupError. A flow is inside of a run, and not inside of a step."""
+
+    def inside() -> list[str]:
+        return [current_run().id, current_step().run_id, current_step().key]
+
+    @flows.flow
+    async def looking(run: Run) -> list[str]:
+        with pytest.raises(LookupError, match="outside of a step"):
+            current_step()
+        return [current_run().id, *await run.step("inside", inside)]
+
+    assert ["x", "x", "x", "inside"] == await flows.run(looking, id="x")
+    with pytest.raises(LookupError, match="outside of a run"):
+        current_run()
+    with pytest.raises(LookupError, match="outside of a step"):
+        current_step()
+
+
+async def test_a_line_of_a_run_says_which_run_it_is_of(flows: Flows, caplog: pytest.LogCaptureFixture) -> None:
+    """Its record has the id and the name of the flow, also if a step logs it from its thread."""
+    caplog.set_level("INFO")
+
+    @flows.flow(name="talking")
+    async def talk(run: Run) -> None:
+        run.log.info("in the flow")
+        await run.step("talk", lambda: current_run().log.info("in the step"))
+
+    await flows.run(talk, id="x")
+
+    records = [vars(record) for record in caplog.records if record.name == "firestore_flowstate.flows.run"]
+    assert [("in the flow", "x", "talking"), ("in the step", "x", "talking")] == [
+        (record["message"], record["flow_id"], record["flow"]) for record in records
+    ]
+
+
+async def test_progress_is_stored_within_a_second(
+    flows: Flows, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits neither for the step that lasts nor for another one."""
+    goes_on = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    call_later, asked = loop.call_later, list[float]()
+
+    def noting(seconds: float, callback: Any, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        if isinstance(getattr(callback, "__self__", None), Checkpoint):
+            asked.append(seconds)
+            seconds = 0
+        return call_later(seconds, callback, *arguments, **options)
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        run.progress(percent=50)
+        await run.step("long", goes_on.wait)
+
+    async def shown() -> FlowState:
+        async for state in handle.watch():
+            if "percent" in (state.model_extra or {}):
+                return state
+        raise AssertionError
+
+    monkeypatch.setattr(loop, "call_later", noting)
+    handle = await flows.start(working, id="x")
+
+    assert {} == (await asyncio.wait_for(shown(), 10)).cache
+    assert [1.0] == asked
+    goes_on.set()
+    await handle.result(timeout=5)
+
+
+@pytest.mark.parametrize("begins_with", ["a step", "an interrupt", "a step that is tried again"])
+async def test_a_replay_stores_no_progress_and_logs_nothing(
+    flows: Flows, store: CountingStore, caplog: pytest.LogCaptureFixture, begins_with: str
+) -> None:
+    """What others have made of a scalar meanwhile stays, and no line comes twice."""
+    caplog.set_level("INFO", "firestore_flowstate.flows.run")
+
+    async def flaky() -> None:
+        if current_step().attempt == 1:
+            raise ConnectionError
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        run.progress(stage="begun")
+        run.log.info("begun")
+        if begins_with == "a step":
+            await run.step("one", echo, 1)
+            run.progress(stage="drafts")
+        if begins_with == "a step that is tried again":
+            await run.options(retry=Retry(2, first=3600, jitter=False)).step("flaky", flaky)
+        else:
+            await run.interrupt("number", int)
+        run.progress(percent=100)
+        run.log.info("ends")
+
+    handle = await flows.start(working, id="x")
+    await blocked(store, "x")
+    assert {"stage": "drafts" if begins_with == "a step" else "begun"} == {
+        key: value for key, value in (await store.load("x")).model_extra.items() if key != "wakeAt"
+    }
+    await store.update("x", extra={"stage": "changed by others"})
+    if begins_with == "a step that is tried again":
+        flows._engine.clock = later = HostClock()
+        later.move(3600)
+        await flows.drive("x")
+    else:
+        await handle.resume(1)
+    await handle.result(timeout=5)
+
+    assert {"stage": "changed by others", "percent": 100} == (await store.load("x")).model_extra
+    assert ["begun", "ends"] == caplog.messages
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"intents": ["one"]}, {"retries": {"one": {"attempts": 1, "error": "", "next": 1}}}]
+)
+async def test_a_step_that_an_earlier_drive_has_begun_shows_a_replay(
+    flows: Flows, store: CountingStore, record: dict[str, Any]
+) -> None:
+    """The record knows of it if the step is tried again, or begins at most once. It knows of no other."""
+    seen: list[bool] = []
+
+    @flows.flow
+    async def working(run: Run) -> None:
+        seen.append(run.is_replaying)
+        with suppress(StepInterruptedError):
+            await run.options(at_most_once="intents" in record).step("one", echo, 1)
+        seen.append(run.is_replaying)
+
+    await store.create("x", abandoned("working", **record))
+
+    assert "done" == await flows.drive("x")
+    assert [bool(record), False] == seen
+
+
+async def test_a_sweep_dispatches_no_more_than_its_limit(store: CountingStore) -> None:
+    """Those that have been due for longest come first."""
+    dispatched: list[str] = []
+
+    class Noting:
+        async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+            dispatched.append(id)
+
+        async def close(self) -> None: ...
+
+    flows = Flows(store, dispatcher=Noting())
+
+    @flows.flow
+    async def known(run: Run) -> None: ...
+
+    for number in (3, 1, 2, 0):
+        state = FlowState.start(name="known")
+        state.wakeAt = 1000 + number
+        await store.create(f"x{number}", state)
+
+    assert 3 == await flows.sweep(limit=3)
+    assert ["x0", "x1", "x2"] == dispatched
+    assert 4 == await flows.sweep(limit=5)
+
+
+async def test_results_in_hand_are_tried_for_ten_minutes(store: CountingStore) -> None:
+    """Then the run is left to its lease: the drive records nothing more, and another one begins the step again."""
+    flows = Flows(store, dispatcher=NoTasks())
+    clock = flows._engine.clock = HostClock()
+    began, tried_at = list[float](), list[float]()
+
+    async def work() -> int:
+        began.append(clock.seconds)
+        return len(began)
+
+    @flows.flow
+    async def working(run: Run) -> int:
+        return await run.step("work", work)
+
+    async def fails(update: Callable[[], Awaitable[str]]) -> str:
+        tried_at.append(clock.seconds - began[0])
+        clock.jump(599 if len(tried_at) == 1 else 2)
+        return await lost_before(update)
+
+    await flows.start(working, id="x")
+    store.faults = {2: fails, 3: fails}  # the first update is the claim
+
+    assert "busy" == await asyncio.wait_for(flows.drive("x"), 30)
+    assert [0, 599] == tried_at
+    state = await store.load("x")
+    assert ({}, True) == (state.cache, record_of(state).owner is not None)
+    assert "done" == await flows.drive("x")
+    assert 2 == await flows.result("x")
+
+
+@pytest.mark.parametrize(("minutes", "kinds"), [(2, []), (4, ["late_run"])])
+def test_a_run_that_no_sweep_finds_is_late_after_three_minutes(minutes: int, kinds: list[str]) -> None:
+    """It is due and has no wakeAt. Of another flow that is written now and then the doctor tells after three days."""
+    now = datetime.now(timezone.utc)
+    run, other = FlowState.start(name="run"), FlowState.start(name="other")
+    run.operation.metadata = {"run": {}}
+    for state in (run, other):
+        state.executions = [FlowStateExecution(trace_ids=[])]
+        state._note_stored(RecordedAs("version", updated_at=now - timedelta(minutes=minutes), expire_at=None))
+    runs = doctor._Runs(None)
+
+    assert kinds == [finding.kind for finding in runs.look("x", run, now)]
+    assert [] == list(runs.look("y", other, now))
 
 
 async def test_a_run_knows_the_version_of_the_code_that_started_it() -> None:
