@@ -139,7 +139,8 @@ class FirebaseTasks:
 
         The name of the task makes a second try harmless.
         """
-        from firebase_admin import exceptions, functions
+        functions = _functions()
+        from firebase_admin import exceptions
 
         end, pause = time.monotonic() + seconds, 0.1
         queue = self._queue.here()
@@ -162,6 +163,7 @@ class FirebaseTasks:
 
     def _look(self) -> None:
         """Ask for the state of the queue, on a thread. firebase_admin has no call for it."""
+        _functions()
         import firebase_admin
 
         app = self._app or firebase_admin.get_app()
@@ -187,13 +189,7 @@ class FirebaseTasks:
         return self._form[1] or project, self._form[2] or "us-central1", self._form[3]
 
     def _make_queue(self) -> Any:
-        try:
-            from firebase_admin import functions
-        except ImportError as error:
-            raise DispatchError(
-                "FirebaseTasks needs firebase-admin 7.2 or later: pip install 'firestore-flowstate[firebase]'"
-            ) from error
-        queue = functions.task_queue(self.function, app=self._app)
+        queue = _functions().task_queue(self.function, app=self._app)
         queue._http_client = QueueSession(queue._credential)
         return queue
 
@@ -207,6 +203,21 @@ class FirebaseTasks:
             await self._enqueue(id, name=None, at=None)
         except DispatchError as error:
             LOG.warning("%s", error)
+
+
+def _functions() -> Any:
+    """Return the module of firebase_admin that has queues.
+
+    Raises:
+        DispatchError: It is not installed.
+    """
+    try:
+        from firebase_admin import functions
+    except ImportError as error:
+        raise DispatchError(
+            "FirebaseTasks needs firebase-admin 7.2 or later: pip install 'firestore-flowstate[firebase]'"
+        ) from error
+    return functions
 
 
 def _is_passing(error: Exception) -> bool:

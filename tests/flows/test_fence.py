@@ -348,6 +348,41 @@ async def test_at_most_once_never_begins_twice(flows: Flows, store: CountingStor
     assert 1 == len(began)
 
 
+async def test_a_retry_of_the_run_begins_a_step_at_most_once_again(flows: Flows, store: CountingStore) -> None:
+    """Whoever retries the run has looked by then whether the step was done."""
+    began: list[int] = []
+
+    @flows.flow
+    async def once(run: Run) -> None:
+        await run.options(at_most_once=True).step("charge", began.append, 1)
+
+    await store.create("x", abandoned("once", intents=["charge"]))
+    assert "failed" == await flows.drive("x")
+    with pytest.raises(FlowFailedError, match="StepInterruptedError: The step 'charge' of the run 'x' was begun"):
+        await flows.result("x")
+    assert [] == began
+    await flows.retry("x")
+
+    await flows.result("x", timeout=5)
+    assert [1] == began
+
+
+async def test_a_retry_of_a_cancelled_run_begins_a_step_at_most_once_again(flows: Flows, store: CountingStore) -> None:
+    """The run has no failure of the step, only its intent: its driver died in it, and then the run was cancelled."""
+    began: list[int] = []
+
+    @flows.flow
+    async def once(run: Run) -> None:
+        await run.options(at_most_once=True).step("charge", began.append, 1)
+
+    await store.create("x", abandoned("once", intents=["charge"]))
+    await flows.cancel("x")
+    await flows.retry("x")
+
+    await flows.result("x", timeout=5)
+    assert [1] == began
+
+
 async def test_what_a_crash_cut_off_is_not_a_failed_attempt(flows: Flows, store: CountingStore) -> None:
     """The next attempt has the same number. The next drive first writes which steps it is about to begin."""
     attempts: list[int] = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
@@ -18,11 +20,22 @@ from pydantic import BaseModel, field_validator
 from firestore_flowstate import (
     FlowState,
     FlowStateEncodeError,
+    FlowStateError,
     InvalidFlowIdError,
     MemoryFlowStateStore,
     SyncFlowStateStore,
 )
-from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, Retry, Run, StepFailedError
+from firestore_flowstate.flows import (
+    DispatchError,
+    FlowFailedError,
+    Flows,
+    InvalidPayloadError,
+    Retry,
+    Run,
+    StepFailedError,
+)
+from firestore_flowstate.flows.cloud_tasks import CloudTasks
+from firestore_flowstate.flows.firebase import FirebaseTasks
 from firestore_flowstate.flows.http import Oidc
 from firestore_flowstate.testing import crash_everywhere, simulate
 from tests.flows.counting_store import CountingStore
@@ -573,6 +586,82 @@ async def test_an_argument_that_cannot_be_right_is_refused_at_once(
 
     with pytest.raises(kind, match=re.escape(says)):
         await make()
+
+
+def uninstall(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """Have the package not be there for who imports it from now on."""
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    around, _, name = package.rpartition(".")
+    if around:
+        monkeypatch.delattr(importlib.import_module(around), name, raising=False)
+    monkeypatch.delitem(sys.modules, "firestore_flowstate.flows.http")  # which imports starlette
+
+
+QUEUE = "projects/demo/locations/here/queues/flows"
+
+
+@pytest.mark.parametrize(
+    ("package", "use", "kind", "says"),
+    [
+        ("starlette", lambda flows: flows.app(verify=None), FlowStateError, "flows.app needs the package starlette"),
+        ("jsonschema", lambda flows: flows.resume("x", 5), FlowStateError, "checked by the package jsonschema"),
+        (
+            "google.cloud.tasks_v2",
+            lambda _: CloudTasks(QUEUE, "https://shop.test/drive").dispatch("x", wake="1-0"),
+            DispatchError,
+            "CloudTasks needs the package google-cloud-tasks",
+        ),
+        (
+            "google.cloud.tasks_v2",
+            lambda _: CloudTasks(QUEUE, "https://shop.test/drive").check(),
+            DispatchError,
+            "CloudTasks needs the package google-cloud-tasks",
+        ),
+        (
+            "firebase_admin",
+            lambda _: FirebaseTasks("drive").dispatch("x", wake="1-0"),
+            DispatchError,
+            "FirebaseTasks needs firebase-admin 7.2 or later",
+        ),
+        (
+            "firebase_admin",
+            lambda _: FirebaseTasks("drive").check(),
+            DispatchError,
+            "FirebaseTasks needs firebase-admin 7.2 or later",
+        ),
+    ],
+)
+async def test_a_package_that_is_not_installed_is_named_with_its_extra(
+    flows: Flows,
+    store: CountingStore,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    use: Callable[[Flows], Any],
+    kind: type[Exception],
+    says: str,
+) -> None:
+    """The error says what to install. Nothing is written."""
+    extra = {"starlette": "http", "jsonschema": "flows", "firebase_admin": "firebase"}.get(package, "cloud-tasks")
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("number", int)
+
+    await flows.start(asking, id="x")
+    await blocked(store, "x")
+    writes = len(store.writes)
+    uninstall(monkeypatch, package)
+
+    async def using() -> None:
+        made = use(flows)
+        if inspect.isawaitable(made):
+            await made
+
+    with pytest.raises(kind, match=re.escape(says)) as caught:
+        await using()
+    assert str(caught.value).endswith(f": pip install 'firestore-flowstate[{extra}]'")
+    assert writes == len(store.writes)
 
 
 class Untyped:

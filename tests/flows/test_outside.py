@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import (
+    UNSET,
     CacheEntry,
     DeadlineError,
     FirestoreFlowStateStore,
@@ -1183,18 +1184,78 @@ async def test_retry_of_a_cancelled_run_goes_on(flows: Flows, store: CountingSto
 
 
 async def test_watch_ends_after_the_ended_state(flows: Flows, store: CountingStore) -> None:
-    """It yields each change once. A run that was deleted is an error."""
+    """It yields each change once. To watch a run that never was, or to await its result, is an error."""
 
     @flows.flow
     async def one(run: Run) -> int:
         return await run.step("one", echo, 1)
 
     handle = await flows.start(one, id="x")
-    states = [state.status async for state in handle.watch()]
+    watched = [state async for state in handle.watch()]
+    states = [state.status for state in watched]
 
     assert "done" == states[-1]
+    assert len(watched) == len({state.version for state in watched})
     with pytest.raises(FlowStateNotFoundError):
         await flows.result("y")
+    with pytest.raises(FlowStateNotFoundError, match="There is no run 'y'"):
+        await asyncio.wait_for(anext(flows.handle("y").watch()), 10)
+
+
+@pytest.mark.parametrize("is_polled", [False, True])
+async def test_a_run_that_is_deleted_while_it_is_watched_is_an_error(
+    flows: Flows, store: CountingStore, monkeypatch: pytest.MonkeyPatch, is_polled: bool
+) -> None:
+    """So it is for who awaits its result. A store without `watch` is polled."""
+    if is_polled:
+        monkeypatch.setattr(store, "watch", None, raising=False)
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    handle = await flows.start(asking, id="x")
+    await blocked(store, "x")
+    watching = handle.watch()
+    awaiting = asyncio.ensure_future(handle.result())
+    assert "blocked" == (await anext(watching)).status
+    await store.delete("x")
+
+    for gone in (anext(watching), awaiting):
+        with pytest.raises(FlowStateNotFoundError, match="There is no run 'x', or it has expired"):
+            await asyncio.wait_for(gone, 10)
+
+
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(UNSET, DAY), (7 * DAY, 7 * DAY), (None, None)], ids=str)
+async def test_a_state_is_kept_for_so_long_after_the_end_of_its_run(given: Any, kept: timedelta | None) -> None:
+    """The store says for how long, unless `start` does. A run that waits does not expire."""
+    flows = Flows(MemoryFlowStateStore(FlowStateSettings(expire_after=DAY)))
+
+    @flows.flow
+    async def asking(run: Run) -> int:
+        return await run.interrupt("a", int)
+
+    handle = await flows.start(asking, id="x", expire_after=given)
+    await blocked(CountingStore(flows.store), "x")
+    waiting = await handle.state()
+    before = datetime.now(timezone.utc)
+    await handle.resume(1)
+    await handle.result(timeout=5)
+    after = datetime.now(timezone.utc)
+    ended = await handle.state()
+    await flows.close()
+
+    assert waiting is not None
+    assert ended is not None
+    assert waiting.expire_at is None
+    if kept is None:
+        assert ended.expire_at is None
+    else:
+        assert ended.expire_at is not None
+        assert before - timedelta(seconds=1) <= ended.expire_at - kept <= after + timedelta(seconds=1)
 
 
 async def test_a_result_that_takes_longer_is_a_timeout(flows: Flows, store: CountingStore) -> None:

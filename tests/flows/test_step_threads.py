@@ -20,7 +20,7 @@ from firestore_flowstate.flows import (
     step_threads,
 )
 from firestore_flowstate.flows.record import record_of
-from firestore_flowstate.flows.step_threads import StepThreads
+from firestore_flowstate.flows.step_threads import Place, StepThreads
 from tests.flows.counting_store import CountingStore
 
 
@@ -196,6 +196,35 @@ async def test_a_thread_that_was_given_up_is_made_up_for(
     for id in ("a", "c"):
         with pytest.raises(FlowFailedError):
             await flows.result(id)
+
+
+async def test_32_threads_that_were_given_up_are_made_up_for_and_no_more() -> None:
+    """A step that comes after that waits until a function has ended."""
+    threads, go_on, begun = StepThreads(), threading.Event(), threading.Semaphore(0)
+
+    def hang() -> None:
+        begun.release()
+        go_on.wait(60)
+
+    async def hanging() -> tuple[Place, asyncio.Future[None]]:
+        place = await asyncio.wait_for(threads.place(lambda _: None), 10)
+        calling = asyncio.ensure_future(place.call(threads, hang))
+        assert await asyncio.to_thread(begun.acquire, timeout=10)
+        return place, calling
+
+    try:
+        given_up = [await hanging() for _ in range(32)]
+        assert [*range(1, 33)] == [place.leave() for place, _ in given_up]
+        working = [await hanging() for _ in range(32)]
+        assert 33 == working[0][0].leave()
+        coming = asyncio.ensure_future(threads.place(lambda _: None))
+        await asyncio.sleep(0.01)
+        assert not coming.done()
+    finally:
+        go_on.set()
+    (await asyncio.wait_for(coming, 10)).leave()
+    await asyncio.gather(*(calling for _, calling in [*given_up, *working]))
+    threads.close()
 
 
 def test_places_go_to_who_waits_longest_on_any_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -21,7 +24,10 @@ from firestore_flowstate.flows import (
     step_threads,
 )
 from firestore_flowstate.flows.record import record_of
+from firestore_flowstate.testing.durability.host import PAST_THE_LEASE, HostClock
 from tests.flows.counting_store import CountingStore
+from tests.flows.test_background import given_up as cut_off
+from tests.flows.test_closing import NoTasks
 from tests.flows.test_waits import blocked
 
 
@@ -187,6 +193,118 @@ async def test_retries_begin_after_the_failure_is_durable(flows: Flows, store: C
     assert 1 == len({key for _, key, _ in seen})
     assert [1, 2, 3] == [writes for _, _, writes in seen]
     assert 3 == (await store.load("x")).cache["flaky"].attempts
+
+
+async def test_an_idempotency_key_is_the_same_in_every_process(store: CountingStore) -> None:
+    """It is so after a crash and with a new release too: else a service that does a thing once a key does it again."""
+    clock, began, keys = HostClock(), asyncio.Event(), list[str]()
+    processes = [Flows(store, dispatcher=NoTasks()) for _ in range(3)]
+
+    async def charge() -> str:
+        keys.append(current_step().idempotency_key)
+        if len(keys) == 1:
+            began.set()
+            await asyncio.Event().wait()  # until its process dies
+        if len(keys) == 2:
+            raise ConnectionError
+        return "charged"
+
+    for process in processes:
+        process._engine.clock = clock
+
+        @process.flow
+        async def paying(run: Run) -> str:
+            return await run.options(retry=Retry(2, first=3600, jitter=False)).step("charge", charge)
+
+    first, second, third = processes
+    await first.start("paying", id="x")
+    await cut_off(first.drive("x"), began)
+    clock.move(PAST_THE_LEASE)
+    assert "waiting" == await second.drive("x")
+    clock.move(3600)
+
+    assert "done" == await third.drive("x")
+    assert ["3a945da1-886a-5a01-8586-61f2981e478d"] * 3 == keys
+
+
+@pytest.mark.parametrize(
+    ("retry", "attempts"),
+    [(None, {"plain": 1, "of its own": 2, "once": 1, "item": 1, "inner": 1, "outer": 1}),
+     (Retry(3, first=0), {"plain": 3, "of its own": 2, "once": 1, "item": 3, "inner": 3, "outer": 3})],
+)  # fmt: skip
+async def test_steps_without_a_retry_of_their_own_have_that_of_the_flows(
+    store: CountingStore, retry: Retry | None, attempts: dict[str, int]
+) -> None:
+    """By default there is none. A step with ``at_most_once`` is never begun again, whatever the flows say."""
+    flows = Flows(store) if retry is None else Flows(store, retry=retry)
+    begun = Counter[str]()
+
+    async def fail(name: str) -> None:
+        begun[name] += 1
+        if name == "outer":
+            await current_run().step("inner", fail, "inner")
+        raise ConnectionError(name)
+
+    @flows.flow
+    async def failing(run: Run) -> None:
+        for name in attempts:
+            options: dict[str, Any] = {"of its own": {"retry": Retry(2, first=0)}, "once": {"at_most_once": True}}
+            with suppress(StepFailedError):
+                if name == "item":
+                    await run.map(name, fail, [name])
+                elif name != "inner":
+                    await run.options(**options.get(name, {})).step(name, fail, name)
+
+    await flows.run(failing)
+    await flows.close()
+
+    assert attempts == begun
+
+
+async def test_a_step_is_not_tried_again_after_errors_that_its_retry_leaves_out(flows: Flows) -> None:
+    """Those are errors of `unless`, though `on` has them too, and errors that `on` does not have."""
+    begun = list[str]()
+
+    async def fail(kind: str) -> None:
+        begun.append(kind)
+        raise {"reset": ConnectionResetError, "missing": FileNotFoundError, "value": ValueError}[kind]
+
+    @flows.flow
+    async def failing(run: Run, retry: int) -> None:
+        for kind in ("reset", "missing", "value"):
+            with suppress(StepFailedError):
+                await run.options(retry=RETRIES[retry]).step(kind, fail, kind)
+
+    for number in range(len(RETRIES)):
+        await flows.run(failing, number)
+
+    assert ["reset", "reset", "missing", "value"] * 2 == begun
+
+
+RETRIES = (
+    Retry(2, first=0, on=OSError, unless=FileNotFoundError),
+    Retry(2, first=0, on=(OSError, ValueError), unless=(FileNotFoundError, ValueError)),
+)
+
+
+def test_pauses_grow_by_the_factor_up_to_the_longest() -> None:
+    """Without other words the first is 1 s, each is twice as long as the one before, and none is longer than 5 min."""
+    growing = Retry(first=2, factor=3, most=50, jitter=False)
+
+    assert [2, 6, 18, 50, 50] == [growing.pause(failed) for failed in range(1, 6)]
+    assert [1, 2, 4] == [Retry(jitter=False).pause(failed) for failed in range(1, 4)]
+    assert [256, 300, 300] == [Retry(jitter=False).pause(failed) for failed in (9, 10, 10_000)]
+
+
+def test_a_pause_with_jitter_is_drawn_evenly_from_zero_to_the_longest() -> None:
+    """Each tenth of the time has a tenth of 10,000 pauses, give or take 5 standard deviations: 150."""
+    retry = Retry(first=1, factor=10, most=50)
+    drawn = [retry.pause(3) for _ in range(10_000)]
+    tenths = Counter(int(pause // 5) for pause in drawn if pause < 50)
+
+    assert 0 <= min(drawn)
+    assert max(drawn) <= 50
+    assert [] == [number for number in range(10) if abs(tenths[number] - 1000) > 150]
 
 
 async def test_a_timeout_is_a_failed_attempt(flows: Flows) -> None:
