@@ -1314,7 +1314,7 @@ async def test_a_retry_from_nowhere_names_the_results(flows: Flows) -> None:
 
 
 async def test_progress_stands_beside_the_state(flows: Flows, store: CountingStore) -> None:
-    """Browsers and queries see it. A key of the state itself is refused, and a replay writes nothing."""
+    """Browsers and queries see it. A key of the state itself is refused."""
 
     @flows.flow
     async def working(run: Run) -> None:
