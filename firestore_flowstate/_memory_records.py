@@ -17,7 +17,7 @@ from ._query.matching import Due, DueQuery, is_due, matches, order, wake_at
 from ._query.token import Position, from_token, scope_of, to_token
 from .copies import COLLECTED
 from .errors import FlowStateDecodeError, FlowStateEncodeError
-from .models import FlowState
+from .models import FlowState, StoredAs
 from .pages import FlowStateSummary
 from .query import FlowStateQuery
 from .settings import FlowStateSettings
@@ -32,11 +32,15 @@ class RecordedAs:
         version: Its version.
         updated_at: When it was written.
         expire_at: When it expires; None if it does not.
+        document: As `Record.document` has it.
+        origin: What the state knows of the record that it was first read from or written to, if that is another one.
     """
 
     version: str
     updated_at: datetime
     expire_at: datetime | None
+    document: str = ""
+    origin: StoredAs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +72,16 @@ class Record:
         """Return the summary, an object of the caller's own."""
         return self.summary.model_copy(update={"extra": dict(self.summary.extra)})
 
+    @property
+    def document(self) -> str:
+        """A text that stands for the store and the id."""
+        return f"{self.version.rpartition(':')[0]}/{self.summary.id}"
+
     def stamp(self, state: FlowState) -> None:
         """Note on the state that it is this version."""
-        state._note_stored(RecordedAs(self.version, self.summary.updated_at, self.summary.expire_at))
+        summary, document = self.summary, self.document
+        origin = state._origin_beside(document)
+        state._note_stored(RecordedAs(self.version, summary.updated_at, summary.expire_at, document, origin))
 
 
 class Records:

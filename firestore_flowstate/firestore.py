@@ -177,7 +177,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         if self._waits_first(is_first=True):
             content = detached(content)
         collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
-        expected = self._expected(id, if_version)
+        expected = _expected(collection, id, if_version)
         try:
             await _operations.saving.save(collection, id, state, content=content, expected=expected, deadline=deadline)
         except _commit.conflict.Conflict as conflicting:
@@ -225,7 +225,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         )
         collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
         try:
-            base = None if isinstance(if_version, Unset) else self._version(id, if_version)
+            base = None if isinstance(if_version, Unset) else _version(collection, id, if_version)
         except FlowStateConflictError:  # it is not a version of this state, if there is one
             if await _operations.reading.read_base(collection, id, deadline) is None:
                 raise not_found(id) from None
@@ -237,7 +237,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
                 version = await _operations.updating.update(collection, id, change, base=base, deadline=deadline)
         except _commit.conflict.Conflict as conflicting:
             raise conflicting.error from None
-        return version.to_text(collection.path_of(id))
+        return version.to_text(collection.name(id))
 
     @override
     def edit(
@@ -273,7 +273,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         id = check_flow_id(id)
         check_version(if_version)
         collection, deadline = await self._begin(timeout, writes=[id])
-        base = None if isinstance(if_version, Unset) else self._version(id, if_version)
+        base = None if isinstance(if_version, Unset) else _version(collection, id, if_version)
         if base is None:
             await _operations.deleting.delete(collection, id, deadline=deadline)
         else:
@@ -548,15 +548,17 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
         connection = self._connection
         return connection is None or not connection.is_linked or not (is_first or self._has_imported_all)
 
-    def _expected(self, id: str, if_version: str | Unset | None) -> Expectation:
-        if isinstance(if_version, Unset):
-            return _document.version.Anything()
-        if if_version is None:
-            return _document.version.Absent()
-        return _document.version.Exactly(self._version(id, if_version))
 
-    def _version(self, id: str, text: str) -> Version:
-        version = _document.version.Version.from_text(text, f"{self._settings.collection}/{id}")
-        if version is None:
-            raise conflict(id, expected=exact(text), found=None)
-        return version
+def _expected(collection: Collection, id: str, if_version: str | Unset | None) -> Expectation:
+    if isinstance(if_version, Unset):
+        return _document.version.Anything()
+    if if_version is None:
+        return _document.version.Absent()
+    return _document.version.Exactly(_version(collection, id, if_version))
+
+
+def _version(collection: Collection, id: str, text: str) -> Version:
+    version = _document.version.Version.from_text(text, collection.name(id))
+    if version is None:
+        raise conflict(id, expected=exact(text), found=None)
+    return version

@@ -362,6 +362,11 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
         return self._records.update(id, change, if_version=if_version)
 
     def _write_difference(self, id: str, read: Record, before: Snapshot, state: FlowState) -> None:
+        latest = state._noted_of(read.document)
+        if latest is not None and latest.version != read.version:
+            # The block has stored it here itself. What it has changed since, the snapshot does not tell.
+            self._save(id, state, if_version=latest.version)
+            return
         try:
             difference = before.difference(state)
         except FlowStateEncodeError as error:
@@ -373,6 +378,8 @@ class MemoryFlowStateStore(VersionedFlowStateStore):
                 raise conflict(id, expected=read.version, found=None) from None
         elif difference is not None:
             self._save(id, state, if_version=read.version)
+        else:
+            read.stamp(state)
 
     def _delete(self, id: str, *, if_version: str | Unset = UNSET) -> None:
         id = check_flow_id(id)

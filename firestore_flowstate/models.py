@@ -438,6 +438,24 @@ class FlowState(WireModel):
     def _noted(self) -> StoredAs | None:
         return (self.__pydantic_private__ or {}).get("_stored_as")
 
+    def _noted_of(self, document: str) -> StoredAs | None:
+        """Return what is noted of a document: the last that the state was stored as, or its origin."""
+        noted = self._noted()
+        if getattr(noted, "document", None) == document:
+            return noted
+        origin: StoredAs | None = getattr(noted, "origin", None)
+        return origin if getattr(origin, "document", None) == document else None
+
+    def _origin_beside(self, document: str) -> StoredAs | None:
+        """Return what is noted of the document that the state was first read from or written to.
+
+        None if it is this one. A note of another document keeps it, so that a state that is stored elsewhere too, such
+        as in an archive, can still be written on top of the version that it was loaded as.
+        """
+        noted = self._noted()
+        origin: StoredAs | None = getattr(noted, "origin", None) or noted
+        return None if getattr(origin, "document", None) == document else origin
+
     @property
     def version(self) -> str | None:
         """The stored version that this state was read from or written as, an opaque text; None until it is stored."""

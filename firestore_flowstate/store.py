@@ -272,7 +272,9 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
     ) -> AbstractAsyncContextManager[FlowState]:
         """Load the state, and on leaving the block write what the block changed of it.
 
-        Nothing is written if nothing changed or if the block raised.
+        Nothing is written if nothing changed or if the block raised. The block may save its state elsewhere too, under
+        another id or in another store. If it saves its state under its own id itself, what it leaves replaces that
+        save: then the whole state is written once more, also if the block has changed nothing since.
 
         ::
 

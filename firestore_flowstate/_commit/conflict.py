@@ -38,7 +38,7 @@ def conflict_with(
 ) -> FlowStateConflictError:
     """Return the error of a write that expected a version in place of what is stored."""
     found = None if stored is None else found_version(collection, stored)
-    return conflict(id, expected=version.to_text(collection.path_of(id)), found=found)
+    return conflict(id, expected=version.to_text(collection.name(id)), found=found)
 
 
 def found_version(collection: Collection, document: StoredDocument) -> str | None:
@@ -48,7 +48,8 @@ def found_version(collection: Collection, document: StoredDocument) -> str | Non
     context = collection.context(document.id)
     try:
         document.read_refs()
-        return Version.of_document(document, document.status_inputs(context)).to_text(context.path)
+        version = Version.of_document(document, document.status_inputs(context))
+        return version.to_text(collection.name(document.id))
     except FlowStateDecodeError:
         return None
 

@@ -14,7 +14,7 @@ from zlib import crc32
 import orjson
 
 from .._limits import EPOCH, NANOS, SECONDS, Moment, exact, is_int64
-from ..models import FlowState
+from ..models import FlowState, StoredAs
 from ..unset import Unset
 from .head import EXPIRE_AFTER, StatusInputs, has_expired, own_duration
 from .root import Root
@@ -173,10 +173,10 @@ class Version:
         )
 
     @classmethod
-    def of(cls, state: FlowState, path: str) -> Version | None:
-        """Return the version that the state was last loaded or stored as; None if it was not at this path."""
-        noted = state._noted()
-        return noted.known if isinstance(noted, KnownDocument) and noted.path == path else None
+    def of(cls, state: FlowState, document: str) -> Version | None:
+        """Return the version that the state was last loaded or stored as in a document; None if that is not known."""
+        known = KnownDocument.of(state, document)
+        return None if known is None else known.known
 
     def after_update(
         self,
@@ -267,22 +267,23 @@ class Version:
         """Return whether the state counts as absent by now."""
         return has_expired(self.expire_at(), datetime.now(timezone.utc))
 
-    def stamp(self, state: FlowState, path: str, *, revisions: Sequence[str]) -> FlowState:
-        """Note on the state that it is stored at the path as this version; return the state.
+    def stamp(self, state: FlowState, document: str, *, revisions: Sequence[str]) -> FlowState:
+        """Note on the state that it is stored in the document as this version; return the state.
 
         Args:
             state: The state.
-            path: The path of its document.
+            document: The resource name of the document.
             revisions: The revisions that a write on top of it is to remember, oldest first.
         """
         assert self.part_refs is not None  # noqa: S101  # the whole state was read or written, and its references too
-        state._note_stored(KnownDocument(self, path, tuple(revisions[-MAX_IDS:])))
+        origin = state._origin_beside(document)
+        state._note_stored(KnownDocument(self, document, tuple(revisions[-MAX_IDS:]), origin))
         return state
 
-    def to_text(self, path: str) -> VersionText:
+    def to_text(self, document: str) -> VersionText:
         """Return the version as the opaque text that users hold, bound to the path of its document.
 
-        In this process the text remembers the version itself, with the references that no text has.
+        In this process the text remembers the version itself, with the references that no text has, and the database.
 
         A commit gives all its documents the same update_time, so without the path the version of one could pass for
         that of another. The check at the end finds texts that were changed by accident. It is not a signature.
@@ -302,24 +303,26 @@ class Version:
             self.expires,
             self.expire_after,
         ]
-        text = base64.urlsafe_b64encode(orjson.dumps([*fields, check_of(path, fields)])).decode().rstrip("=")
-        return VersionText.of(text, self, path)
+        check = check_of(_path_of(document), fields)
+        text = base64.urlsafe_b64encode(orjson.dumps([*fields, check])).decode().rstrip("=")
+        return VersionText.of(text, self, document)
 
     @classmethod
-    def from_text(cls, text: str, path: str) -> Version | None:
-        """Return the version that the text stands for; None if it is not of the document at the path.
+    def from_text(cls, text: str, document: str) -> Version | None:
+        """Return the version that the text stands for; None if it is not of a document at the path of this one.
 
         The text may come from a browser, so that each field in it is checked as those of a stored document are.
         A text that `to_text` has returned in this process is not parsed: it has the version as an attribute. Of another
         subclass of str the text counts, whatever its methods say: a conflict would make callers try again and again.
+        So it does of a document at the same path in another database, whose layout and parts are not those of this one.
         """
-        if type(text) is VersionText and text.path == path:
+        if type(text) is VersionText and text.document == document:
             return text.known
         text = exact(text)
         try:
             fields = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
             form, seconds, nanos, revision, layout, flags, weight, parts, created, expires, own, check = fields
-            if form != _FORMAT or check != check_of(path, fields[:-1]):
+            if form != _FORMAT or check != check_of(_path_of(document), fields[:-1]):
                 return None
             return cls(
                 updated=Moment(_within(SECONDS, seconds), _within(NANOS, nanos)),
@@ -391,18 +394,18 @@ class VersionText(str):
 
     Attributes:
         known: The version.
-        path: The path of its document.
+        document: The resource name of its document.
     """
 
-    __slots__ = ("known", "path")
+    __slots__ = ("document", "known")
     known: Version
-    path: str
+    document: str
 
     @classmethod
-    def of(cls, text: str, known: Version, path: str) -> VersionText:
-        """Return the text of the version at the path."""
+    def of(cls, text: str, known: Version, document: str) -> VersionText:
+        """Return the text of the version of the document."""
         made = cls(text)
-        made.known, made.path = known, path
+        made.known, made.document = known, document
         return made
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
@@ -415,18 +418,26 @@ class KnownDocument:
 
     Attributes:
         known: Its version, with its parts.
-        path: Its path.
+        document: Its resource name, which has the project and the database.
         revisions: The revisions that a write on top of it is to remember, oldest first; at most 64.
+        origin: What the state knows of the document that it was first read from or written to, if that is another one.
     """
 
     known: Version
-    path: str
+    document: str
     revisions: tuple[str, ...]
+    origin: StoredAs | None = None
+
+    @classmethod
+    def of(cls, state: FlowState, document: str) -> KnownDocument | None:
+        """Return what a state knows of a document; None if it was neither read from it nor written to it."""
+        noted = state._noted_of(document)
+        return noted if isinstance(noted, KnownDocument) else None
 
     @property
     def version(self) -> str:
         """The version as text. It is made when somebody asks for it: most states are stored again without it."""
-        return self.known.to_text(self.path)
+        return self.known.to_text(self.document)
 
     @property
     def updated_at(self) -> datetime:
@@ -439,23 +450,25 @@ class KnownDocument:
         return self.known.expire_at()
 
 
-def remembered_revisions(state: FlowState) -> tuple[str, ...]:
-    """Return the revisions that a write on top of the state is to remember, oldest first."""
-    noted = state._noted()
-    return noted.revisions if isinstance(noted, KnownDocument) else ()
-
-
 def revisions_to_remember(state: FlowState, base: Version | None) -> tuple[str, ...]:
     """Return the revisions that a write of the whole state on top of a version can remember, oldest first."""
     if base is None or not base.revision:
         return ()
-    known = remembered_revisions(state)
-    return known[-MAX_IDS:] if known[-1:] == (base.revision,) else (base.revision,)
+    noted = state._noted()
+    for known in (noted, getattr(noted, "origin", None)):
+        if isinstance(known, KnownDocument) and known.revisions[-1:] == (base.revision,):
+            return known.revisions
+    return (base.revision,)
 
 
 def check_of(path: str, fields: Sequence[object]) -> int:
     """Return the check of the fields of a version of the document at the path: a CRC-32, against accidents alone."""
     return crc32(path.encode() + b"\0" + orjson.dumps(fields))
+
+
+def _path_of(document: str) -> str:
+    """Return the path of a document relative to its database, if it is not that already."""
+    return document.partition("/documents/")[2] or document
 
 
 def _within(numbers: range, value: object) -> int:

@@ -98,7 +98,7 @@ async def save_many(
         except FlowStateError as error:
             errors[save.id] = error
         else:
-            _stamp(save, collection.path_of(save.id), result)
+            _stamp(save, collection.name(save.id), result)
 
     async def many(batch: Sequence[_Save]) -> None:
         sent_at = monotonic()
@@ -117,7 +117,7 @@ async def save_many(
             await for_each(batch, one, at_once=_AT_ONCE)  # one state may be the reason, which is not to fail the others
             return
         for save, result in zip(batch, reply.write_results, strict=True):
-            _stamp(save, collection.path_of(save.id), CommitResult(updated=moment_of(result.update_time)))
+            _stamp(save, collection.name(save.id), CommitResult(updated=moment_of(result.update_time)))
 
     await gather_or_cancel([for_each(small, many, at_once=_AT_ONCE), for_each(alone, one, at_once=_AT_ONCE)])
     if errors:
@@ -215,8 +215,8 @@ def _is_large(save: _Save) -> bool:
     return bool(save.whole.pending.parts) or save.size > _BATCH_BYTES
 
 
-def _stamp(save: _Save, path: str, result: CommitResult) -> None:
-    stamp(save.state, path, result, save.whole)
+def _stamp(save: _Save, document: str, result: CommitResult) -> None:
+    stamp(save.state, document, result, save.whole)
 
 
 def _checked(ids: Iterable[str], errors: dict[str, FlowStateError]) -> list[str]:

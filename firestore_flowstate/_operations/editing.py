@@ -8,7 +8,7 @@ from .._commit.conflict import Conflict
 from .._document.difference import Change, Snapshot
 from .._document.layouts import LAYOUTS
 from .._document.stored_document import StoredDocument
-from .._document.version import Exactly, Version, remembered_revisions
+from .._document.version import Exactly, KnownDocument
 from .._error_texts import conflict, not_found, with_flow_id
 from .._rpc.deadline import Backoff, Deadline
 from ..errors import FlowStateEncodeError, FlowStateNotFoundError
@@ -32,8 +32,8 @@ class Edit:
         self.state = state
         self._collection = collection
         self._id = id
-        self._before = _snapshot(collection, id, state)
-        self._version = state.version
+        self._base = _known(collection, id, state)
+        self._before = _snapshot(self._base, state)
         self._timeout = timeout
 
     @classmethod
@@ -48,11 +48,13 @@ class Edit:
         """Write what was changed of the state, or raise FlowStateConflictError if another writer was first."""
         deadline = self._collection.deadline(self._timeout)
         try:
-            await write_difference(self._collection, self._id, self._before, self.state, deadline)
+            await write_difference(
+                self._collection, self._id, self.state, base=self._base, before=self._before, deadline=deadline
+            )
         except Conflict as conflicting:
             if not isinstance(conflicting.error, FlowStateNotFoundError):
                 raise conflicting.error from None
-            raise conflict(self._id, expected=self._version, found=None) from None
+            raise conflict(self._id, expected=self._base.version, found=None) from None
 
 
 async def modify(
@@ -83,10 +85,11 @@ async def _modify(
     while True:
         if state is None:
             raise not_found(id)
-        before = _snapshot(collection, id, state)
+        base = _known(collection, id, state)
+        before = _snapshot(base, state)
         state = await changed(change, state, collection=collection.name(""), id=id)
         try:
-            await write_difference(collection, id, before, state, deadline)
+            await write_difference(collection, id, state, base=base, before=before, deadline=deadline)
         except Conflict as conflicting:
             left -= 1
             stored = conflicting.document
@@ -99,35 +102,57 @@ async def _modify(
 
 
 async def write_difference(
-    collection: Collection, id: str, before: Snapshot, state: FlowState, deadline: Deadline
+    collection: Collection,
+    id: str,
+    state: FlowState,
+    *,
+    base: KnownDocument,
+    before: Snapshot,
+    deadline: Deadline,
 ) -> None:
-    """Write what was changed of a state since the snapshot. Afterwards the state has the version that was stored."""
-    base = _base(collection, id, state)
+    """Write what was changed of a state. Afterwards the state has the version that was stored.
+
+    Args:
+        collection: The collection.
+        id: The flow state.
+        state: The state as it is now. It may have been stored meanwhile, here or elsewhere.
+        base: What it knew of its document when it was loaded.
+        before: The snapshot from then.
+        deadline: When to give up.
+    """
+    latest = KnownDocument.of(state, base.document)
+    if latest is not None and latest.known != base.known:
+        # The block has stored it here itself. What it has changed since, the snapshot does not tell.
+        expected = Exactly(latest.known)
+        await save(collection, id, state, expected=expected, layout=latest.known.layout, deadline=deadline)
+        return
     try:
         difference = before.difference(state)
     except FlowStateEncodeError as error:
         raise with_flow_id(error, id) from error.__cause__
     if difference is None:
+        state._note_stored(base)
         return
+    version = base.known
     # A key that is removed from the head appears again if the payload has it too: then the whole state is written.
-    if isinstance(difference, Change) and not (difference.unset and base.has_extra):
-        version = await update(collection, id, difference, base=base, deadline=deadline)
-        revisions = (*remembered_revisions(state), version.revision) if version.revision else ()
-        version.stamp(state, collection.path_of(id), revisions=revisions)
+    if isinstance(difference, Change) and not (difference.unset and version.has_extra):
+        version = await update(collection, id, difference, base=version, deadline=deadline)
+        revisions = (*base.revisions, version.revision) if version.revision else ()
+        version.stamp(state, base.document, revisions=revisions)
     else:
-        await save(collection, id, state, expected=Exactly(base), layout=base.layout, deadline=deadline)
+        await save(collection, id, state, expected=Exactly(version), layout=version.layout, deadline=deadline)
 
 
-def _snapshot(collection: Collection, id: str, state: FlowState) -> Snapshot:
+def _snapshot(base: KnownDocument, state: FlowState) -> Snapshot:
     """Return a snapshot of the state, in which values differ if the layout of its document stores them differently."""
-    return Snapshot(state, LAYOUTS[_base(collection, id, state).layout].encode)
+    return Snapshot(state, LAYOUTS[base.known.layout].encode)
 
 
-def _base(collection: Collection, id: str, state: FlowState) -> Version:
-    """Return the version that a state was loaded as."""
-    base = Version.of(state, collection.path_of(id))
-    assert base is not None  # noqa: S101  # it was loaded from here
-    return base
+def _known(collection: Collection, id: str, state: FlowState) -> KnownDocument:
+    """Return what a state that was just loaded knows of its document."""
+    known = KnownDocument.of(state, collection.name(id))
+    assert known is not None  # noqa: S101  # it was loaded from here
+    return known
 
 
 async def _latest(

@@ -156,7 +156,7 @@ def _is_later(there: FlowState, state: FlowState) -> bool:
 
 
 def _version(collection: Collection, id: str, state: FlowState) -> Version | None:
-    return Version.of(state, collection.path_of(id))
+    return Version.of(state, collection.name(id))
 
 
 def _too_busy(id: str) -> BackendError:

@@ -149,7 +149,7 @@ def decode(collection: Collection, document: StoredDocument, resolved: Mapping[s
     collection.mixing.met_genkits |= layout.is_genkits
     state = layout.read_state(document, resolved, context, collection.reference_of)
     version = Version.of_document(document, StatusInputs.of(state))
-    version.stamp(state, context.path, revisions=document.revisions)
+    version.stamp(state, collection.name(document.id), revisions=document.revisions)
     if (copies := COLLECTED.get()) is not None:
         copies.note(state, partial(decode, collection, document, resolved))
     return state

@@ -68,10 +68,10 @@ async def save(
         FlowStateEncodeError: The state cannot be stored.
     """
     sound = check_state(id, state) if content is None else content
-    path = collection.path_of(id)
+    document = collection.name(id)
     base = expected.version if isinstance(expected, Exactly) else None
     if base is not None and (base.part_refs is None or base.is_hearsay):
-        known = Version.of(state, path)
+        known = Version.of(state, document)
         if known is not None and known == base:  # what the state knows includes the parts, which a text does not
             base = known
         elif base.is_hearsay and base.layout != collection.settings.layout:  # a lie would store it in the clear
@@ -90,7 +90,7 @@ async def save(
         result = await commit_write(collection, pending, deadline.for_bytes(pending.size()))
     except Refused as refusal:
         raise collection.connection.refused_error(refusal, flow_id=id) from refusal
-    stamp(state, path, result, whole)
+    stamp(state, document, result, whole)
 
 
 async def with_stored_parts(collection: Collection, pending: PendingWrite, deadline: Deadline) -> PendingWrite:
@@ -113,7 +113,7 @@ def layout_to_write(collection: Collection, id: str, state: FlowState, expected:
     settings = collection.settings
     if isinstance(expected, Absent):
         return settings.layout
-    base = expected.version if isinstance(expected, Exactly) else Version.of(state, collection.path_of(id))
+    base = expected.version if isinstance(expected, Exactly) else Version.of(state, collection.name(id))
     if base is None or (settings.require_encryption and not LAYOUTS[base.layout].packs_values):
         return settings.layout
     return base.layout
@@ -153,7 +153,7 @@ def encode_whole(
     return WholeWrite(pending=pending, written=written, status_inputs=StatusInputs.of(state))
 
 
-def stamp(state: FlowState, path: str, result: CommitResult, whole: WholeWrite) -> None:
+def stamp(state: FlowState, document: str, result: CommitResult, whole: WholeWrite) -> None:
     """Note on a state that was stored whole the version that it got."""
     version = Version.of_save(
         whole.written, updated=result.updated, status_inputs=whole.status_inputs, root=result.root
@@ -161,4 +161,4 @@ def stamp(state: FlowState, path: str, result: CommitResult, whole: WholeWrite) 
     expected = whole.pending.expected
     base = expected.version if isinstance(expected, Exactly) else None
     revisions = (*revisions_to_remember(state, base), version.revision) if version.revision else ()
-    version.stamp(state, path, revisions=revisions)
+    version.stamp(state, document, revisions=revisions)

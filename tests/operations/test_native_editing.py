@@ -63,7 +63,7 @@ async def test_an_edit_sees_a_change_of_type(
     assert loaded.version == edited.version
 
 
-@pytest.mark.parametrize("how", ["save", "save on a version", "save_many", "again", "edit"])
+@pytest.mark.parametrize("how", ["save", "save on a version", "save_many", "again", "edit", "edit and save"])
 @pytest.mark.parametrize("own", ["native", "serialized"])
 async def test_a_document_keeps_its_layout(
     native: FirestoreFlowStateStore, serialized: FirestoreFlowStateStore, own: str, how: str
@@ -73,8 +73,10 @@ async def test_a_document_keeps_its_layout(
     await first.save("id", FlowState.start(input=MOMENT))
     state = await other.load("id")
     assert state is not None
-    if how == "edit":
+    if how.startswith("edit"):
         async with other.edit("id") as state:
+            if how == "edit and save":
+                await other.save("id", state)
             state.name = "changed"
     else:
         state.name = "changed"

@@ -117,6 +117,22 @@ async def test_growing_and_shrinking_leave_no_part_behind(raw_settings: FlowStat
         assert await parts_below(store) == []
 
 
+async def test_an_edit_whose_block_has_saved_the_state_leaves_no_part_behind(raw_settings: FlowStateSettings) -> None:
+    """The parts that the block itself has stored go with the values that it takes back, and no others do."""
+    async with FirestoreFlowStateStore(raw_settings) as store:
+        await store.save("flow", state_of(1_500_000))
+        kept = await parts_below(store)
+        async with store.edit("flow") as state:
+            state.input = state_of(1_500_000, seed=1).model_dump()["cache"]
+            await store.save("flow", state)
+            state.input = None
+        loaded = await store.load("flow")
+
+        assert exactly(state) == exactly(loaded)
+        assert len(kept) == len(await parts_below(store))
+        assert 0 == (await collect((await store._begin())[0], dry_run=True, min_age=timedelta(0))).orphans
+
+
 async def test_an_update_of_a_full_root_compacts_it_and_is_sent_again(
     raw_settings: FlowStateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

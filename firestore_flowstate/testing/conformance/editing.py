@@ -15,6 +15,7 @@ from ...errors import (
     FlowStateNotFoundError,
     InvalidFlowIdError,
 )
+from ...memory import MemoryFlowStateStore
 from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
@@ -103,6 +104,28 @@ NESTED: Final[Mapping[str, Callable[[VersionedFlowStateStore], Awaitable[object]
     "delete": lambda store: store.delete("id"),
     "delete_many": lambda store: store.delete_many(["id"]),
 }
+
+
+ELSEWHERE: Final[Mapping[str, Callable[[VersionedFlowStateStore, FlowState], Awaitable[object]]]] = {
+    "under another id": lambda store, state: store.save("copy", state),
+    "under other ids": lambda store, state: store.save_many({f"copy {i}": state for i in range(3)}),
+    "in another store": lambda _, state: MemoryFlowStateStore().save("id", state),
+}
+
+
+def _add_a_step(state: FlowState) -> None:
+    state.cache["more"] = CacheEntry(value=2)
+
+
+def _change_its_mind(state: FlowState) -> None:
+    del state.cache["step"]
+
+
+def _leave_as_saved(state: FlowState) -> None:
+    assert "step" in state.cache
+
+
+AFTER_ITS_SAVE: Final = (_leave_as_saved, _change_its_mind, _add_a_step, _rename)
 
 
 def _to_edit() -> FlowState:
@@ -212,6 +235,94 @@ class EditingTests(Suite):
         await store.save("id", started())
         async with store.edit("id"):
             await store.save("id", with_steps("other"))
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("save_elsewhere", ELSEWHERE.values(), ids=ELSEWHERE)
+    @pytest.mark.parametrize("change", [_add_a_step, _rename, None], ids=["a step", "whole", "nothing"])
+    async def test_the_state_of_an_edit_may_be_saved_elsewhere_too(
+        self,
+        store: VersionedFlowStateStore,
+        change: Callable[[FlowState], None] | None,
+        save_elsewhere: Callable[[VersionedFlowStateStore, FlowState], Awaitable[object]],
+    ) -> None:
+        """The block's change is stored under its id all the same, and the state has the version stored there."""
+        before = with_steps("a")
+        await store.save("id", before)
+        async with store.edit("id") as state:
+            if change is not None:
+                change(state)
+            await save_elsewhere(store, state)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert exactly(state) == exactly(loaded)
+        assert state.version == loaded.version
+        assert (loaded.version == before.version) == (change is None)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("save_elsewhere", ELSEWHERE.values(), ids=ELSEWHERE)
+    @pytest.mark.parametrize("change", [_add_a_step, _rename, None], ids=["a step", "whole", "nothing"])
+    async def test_the_state_that_modify_changes_may_be_saved_elsewhere_too(
+        self,
+        store: VersionedFlowStateStore,
+        change: Callable[[FlowState], None] | None,
+        save_elsewhere: Callable[[VersionedFlowStateStore, FlowState], Awaitable[object]],
+    ) -> None:
+        """The function's change is stored under its id all the same, and the state has the version stored there."""
+        before = with_steps("a")
+        await store.save("id", before)
+
+        async def change_and_save(state: FlowState) -> None:
+            if change is not None:
+                change(state)
+            await save_elsewhere(store, state)
+
+        modified = await store.modify("id", change_and_save, attempts=1)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert exactly(modified) == exactly(loaded)
+        assert modified.version == loaded.version
+        assert (loaded.version == before.version) == (change is None)
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("also_elsewhere", [False, True], ids=["here", "and elsewhere"])
+    @pytest.mark.parametrize("change", AFTER_ITS_SAVE, ids=lambda change: change.__name__[1:])
+    async def test_an_edit_goes_on_from_what_its_block_has_saved(
+        self, store: VersionedFlowStateStore, change: Callable[[FlowState], None], also_elsewhere: bool
+    ) -> None:
+        """What is stored in the end is the state as the block leaves it, also if that is how it found the state."""
+        await store.save("id", with_steps("a"))
+        async with store.edit("id") as state:
+            state.cache["step"] = CacheEntry(value=1)
+            await store.save("id", state)
+            for save_elsewhere in ELSEWHERE.values() if also_elsewhere else ():
+                await save_elsewhere(store, state)
+            change(state)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert exactly(state) == exactly(loaded)
+        assert state.version == loaded.version
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("change", AFTER_ITS_SAVE, ids=lambda change: change.__name__[1:])
+    async def test_an_edit_conflicts_if_another_wrote_after_its_block_had_saved(
+        self, store: VersionedFlowStateStore, change: Callable[[FlowState], None]
+    ) -> None:
+        """What the block leaves goes on top of its own save alone, and the other writer's state stays."""
+        await store.save("id", with_steps("a"))
+        other = with_steps("other")
+        with pytest.raises(FlowStateConflictError) as conflict:
+            async with store.edit("id") as state:
+                state.cache["step"] = CacheEntry(value=1)
+                await store.save("id", state)
+                await store.save("id", other)
+                change(state)
+
+        assert "id" == conflict.value.flow_id
+        assert (state.version, other.version) == (conflict.value.expected, conflict.value.found)
+        assert exactly(other) == exactly(await store.load("id"))
 
     @pytest.mark.asyncio
     async def test_missing_state_is_not_edited(self, store: VersionedFlowStateStore) -> None:
