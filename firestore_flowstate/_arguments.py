@@ -6,7 +6,6 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
-from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -107,7 +106,8 @@ async def changed(change: ChangeFunction, state: FlowState, *, collection: objec
         _INNERMOST.reset(token)
     if not isinstance(result, FlowState) or result is state:
         return state
-    result.__pydantic_private__ = copy(state.__pydantic_private__)  # so that it replaces the version that was loaded
+    if (noted := state._noted()) is not None:
+        result._note_stored(noted)  # so that it replaces the version that was loaded
     return result
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import pytest
+from pydantic import PrivateAttr
 
 from ...errors import (
     FlowStateConflictError,
@@ -126,6 +127,12 @@ def _leave_as_saved(state: FlowState) -> None:
 
 
 AFTER_ITS_SAVE: Final = (_leave_as_saved, _change_its_mind, _add_a_step, _rename)
+
+
+class _WithMemo(FlowState):
+    """A state of an application, which keeps something beside what is stored."""
+
+    _memo: dict[str, int] = PrivateAttr(default_factory=dict)
 
 
 def _to_edit() -> FlowState:
@@ -425,6 +432,30 @@ class EditingTests(Suite):
         assert ("copied", {}, {"owner": "me"}) == (loaded.name, loaded.cache, loaded.model_extra)
         assert {"owner": "me"} == modified.model_extra
         assert modified.version != loaded.version
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("copy", [False, True], ids=["another", "a copy"])
+    async def test_the_state_that_the_function_returns_keeps_its_private_attributes(
+        self, store: VersionedFlowStateStore, copy: bool
+    ) -> None:
+        """What an application keeps in them is not stored, and stays its own. The version is that of the write."""
+        await store.save("id", with_steps("a"))
+        given: list[FlowState] = []
+
+        def change(state: FlowState) -> FlowState:
+            given.append(state)
+            changed = _WithMemo.model_validate(state.model_dump(by_alias=True))
+            changed.name = "changed"
+            changed._memo["calls"] = len(given)
+            return changed.model_copy() if copy else changed
+
+        modified = await store.modify("id", change)
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert isinstance(modified, _WithMemo)
+        assert {"calls": 1} == modified._memo
+        assert ("changed", loaded.version) == (loaded.name, modified.version)
 
     @pytest.mark.asyncio
     @pytest.mark.parametrize("write", NESTED.values(), ids=NESTED)
