@@ -283,6 +283,8 @@ def own_duration_of(given: timedelta | Unset | None) -> int | float | Unset:
 def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> AbstractContextManager[None]:
     """Set the unknown key ``expireAfter`` of a state for the block, in which it is stored; take it back if that fails.
 
+    What another call with the same state has set meanwhile stays.
+
     Raises:
         TypeError: `given` is not a duration.
         ValueError: It is not above 0.
@@ -298,7 +300,7 @@ def lasting(id: str, state: FlowState, given: timedelta | Unset | None) -> Abstr
 @contextmanager
 def _lasting(id: str, state: FlowState, given: timedelta | Unset | None, own: float) -> Iterator[None]:
     name = next((name for name, alias in state.wire_names.items() if alias == EXPIRE_AFTER), EXPIRE_AFTER)
-    before = state.__dict__.get(name, (state.model_extra or {}).get(EXPIRE_AFTER, UNSET))
+    before = _value_of(state, name)
     was_set = name in state.model_fields_set
 
     def take_back() -> None:
@@ -320,11 +322,17 @@ def _lasting(id: str, state: FlowState, given: timedelta | Unset | None, own: fl
             flow_id=id,
             path=name,
         ) from error
+    given_here = _value_of(state, name)
     try:
         yield
     except BaseException:
-        take_back()
+        if _value_of(state, name) is given_here:  # by identity: another call may have set an equal time since
+            take_back()
         raise
+
+
+def _value_of(state: FlowState, name: str) -> Any:
+    return state.__dict__.get(name, (state.model_extra or {}).get(EXPIRE_AFTER, UNSET))
 
 
 def _set_own(state: FlowState, name: str, own: float) -> None:

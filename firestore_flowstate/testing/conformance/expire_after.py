@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -253,6 +254,27 @@ class ExpireAfterTests(ExpiringSuite):
             await store.save("id", state, if_version=None, expire_after=timedelta(days=1))
 
         assert {} == state.model_extra
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize("days", [(1, 2), (2, 1), (1, 1)], ids=str)
+    @pytest.mark.parametrize("declared", [False, True], ids=["unknown key", "field"])
+    @pytest.mark.parametrize("refused_first", [True, False], ids=["refused, stored", "stored, refused"])
+    async def test_a_refused_write_leaves_what_another_call_has_set_on_the_state_object(
+        self, store: VersionedFlowStateStore, days: tuple[int, int], declared: bool, refused_first: bool
+    ) -> None:
+        """Of two calls at once with one state object, the one that is stored gives it its time."""
+        state = _of(WithExpireAfter, finished()) if declared else finished()
+        await store.save("there", started())
+        ids = ("there", "new") if refused_first else ("new", "there")
+        calls = [store.create(id, state, expire_after=timedelta(days=own)) for id, own in zip(ids, days, strict=True)]
+        refused = [result for result in await asyncio.gather(*calls, return_exceptions=True) if result is not None]
+        loaded, own = await store.load("new"), timedelta(days=days[ids.index("new")])
+
+        assert [FlowStateExistsError] == [type(error) for error in refused]
+        assert expires_in(own, loaded)
+        assert own / timedelta(milliseconds=1) == state.model_dump(by_alias=True)["expireAfter"]
+        await store.save("new", state, if_version=state.version)
+        assert expires_in(own, await store.load("new"))
 
 
 def _of(kind: type[_State], state: FlowState) -> _State:
