@@ -68,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FlowStateError as error:
         _say(str(error))
         return _MISUSED if isinstance(error, _ARGUMENTS) else _FAILED
+    except ImportError as error:  # of an extra: the error of an application's own module comes as a MisusedError
+        _say(str(error))
+        return _FAILED
     except OSError as error:
         _say(str(error))
         _give_up_output()

@@ -212,6 +212,21 @@ def test_the_extra_is_missing(missing: str) -> None:
     assert f"flowstate: {missing} is missing: the command needs pip install 'firestore-flowstate[cli]'\n" == ran.stderr
 
 
+@pytest.mark.parametrize(
+    "command", ["list", "show id", "doctor", "rewrap", "history id", "cancel id", "gc", "export -"]
+)
+def test_the_extra_of_keys_is_missing(
+    here: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Every command that opens a store says what to install."""
+    monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"a": "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA="}))
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
+
+    says = "flowstate: Encryption needs the package cryptography: pip install 'firestore-flowstate[crypto]'\n"
+    outcome = here(*command.split())
+    assert (1, "", [says]) == (*outcome[:2], outcome.err.splitlines(keepends=True)[-1:])
+
+
 def test_the_command_is_installed() -> None:
     """Its name is the one that the documentation has."""
     [script] = importlib.metadata.entry_points(group="console_scripts", name="flowstate")
