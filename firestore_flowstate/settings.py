@@ -32,8 +32,12 @@ _DATABASE_ID: Final = re.compile(r"\(default\)|(?!\.{1,2}$|__.*__$)[A-Za-z0-9._-
 """Ids of Google's have 4 to 63 characters of ``[a-z0-9-]``. The emulator takes all of these here. Its answer to another
 id does not say what is wrong, so that calls would be tried again until their time is up."""
 _IN_CODE_ONLY: Final = (f"{_PREFIX}CODECS", f"{_PREFIX}RETIRED_CODECS")
-_HOST: Final = re.compile(r"[^\s\x00-\x1f:/@\[\]?#]+|\[[0-9A-Fa-f:.]+(%\w+)?\]")
-"""A name, which a resolver takes in any script, or an IPv4 address, or an IPv6 address in brackets."""
+_LABEL: Final = r"[^\s\x00-\x1f:/@\[\]?#.]{1,63}"
+_HOST: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+(%\w+)?\]")
+"""A name, which a resolver takes in any script, or an IPv4 address, or an IPv6 address in brackets.
+
+A label of a name has at most 63 octets: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4
+"""
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 

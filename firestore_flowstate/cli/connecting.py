@@ -60,5 +60,7 @@ async def _look_for(host: str, advice: str) -> None:
                 await writer.wait_closed()
     except socket.gaierror as error:
         raise StoreUnavailableError(f"{host} cannot be resolved, {advice}. ({error.strerror})") from error
+    except UnicodeError as error:  # DNS cannot have the name, such as one with too long a label
+        raise StoreUnavailableError(f"{host} cannot be resolved, {advice}. ({error})") from error
     except OSError as error:
         raise StoreUnavailableError(f"{host} refuses connections, {advice}. ({error})") from error

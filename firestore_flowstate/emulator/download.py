@@ -83,9 +83,12 @@ def download_emulator(
 
 
 def _name(source: Jar) -> str:
-    address = urlsplit(source.url)
-    name = address.path.rpartition("/")[2]
-    if address.scheme not in ("http", "https") or not is_jar_name(name):
+    try:
+        scheme, _, path, *_ = urlsplit(source.url)
+    except ValueError:  # a bracket does not end
+        scheme = path = ""
+    name = path.rpartition("/")[2]
+    if scheme not in ("http", "https") or not is_jar_name(name):
         raise EmulatorError(
             f"The source must be an http or https address that ends in cloud-firestore-emulator-vX.Y.Z.jar, not "
             f"{source.url!r}."
@@ -111,7 +114,7 @@ def _fetch(source: Jar, *, into: IO[bytes], progress: Callable[[int, int | None]
     except urllib.error.HTTPError as error:
         error.close()
         raise EmulatorError(f"{source.url} answers {error.code} {error.reason}.\n{_OTHER_WAYS}") from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: of the host, or of the path
         reason = getattr(error, "reason", None) or error
         raise EmulatorError(f"Cannot fetch {source.url}: {reason}.\n{_OTHER_WAYS}") from error
     if total is not None and done < total:

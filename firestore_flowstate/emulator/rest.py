@@ -14,6 +14,7 @@ from ..errors import EmulatorError
 
 _PING_SECONDS: Final = 5.0
 _RESET_SECONDS: Final = 60.0
+_FAILURES: Final = (OSError, http.client.HTTPException, UnicodeError)  # the last: DNS cannot have the name of the host
 _OWNER: Final = {"Authorization": "Bearer owner"}  # passes the security rules, on the emulator only
 
 
@@ -21,7 +22,7 @@ def answers(host: str) -> bool:
     """Return whether an HTTP server on `host`, which is ``host:port``, answers as the emulator does."""
     try:
         status, body = _request(host, "GET", "/", timeout=_PING_SECONDS)
-    except (OSError, http.client.HTTPException):
+    except _FAILURES:
         return False
     return status == HTTPStatus.OK and body.strip() == b"Ok"
 
@@ -35,7 +36,7 @@ def delete_documents(host: str, project: str, database: str) -> None:
     path = f"/emulator/v1/projects/{quote(project, safe='')}/databases/{quote(database, safe='()')}/documents"
     try:
         status, body = _request(host, "DELETE", path, headers=_OWNER, timeout=_RESET_SECONDS)
-    except (OSError, http.client.HTTPException) as error:
+    except _FAILURES as error:
         raise EmulatorError(f"The Firestore emulator on {host} does not answer: {error!r}") from error
     if status != HTTPStatus.OK:
         said = body.decode(errors="replace").strip()

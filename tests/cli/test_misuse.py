@@ -63,6 +63,7 @@ from tests.cli.command import Outcome, Processes
         (["list", "--sort", "owner"], "'owner' is not one of 'started', 'written'"),
         (["count", "--shards", "501"], "--shards: Input should be less than or equal to 500"),
         (["count", "--emulator-host", "nowhere"], "--emulator-host: must be host:port"),
+        (["count", "--emulator-host", "a..b:80"], "--emulator-host: must be host:port"),
         (["migrate", "--to-collection", "a/b"], "--to-collection: the path 'a/b' names a document"),
         (["migrate", "--to-layout", "native", "--shards", "2"], "shards need the serialized layout"),
         (["purge", "--older-than", "90"], "'90' is not a duration such as 90d, 12h, 1d12h or P90D"),
@@ -97,6 +98,7 @@ def test_wrong_arguments(here: Callable[..., Outcome], arguments: list[str], say
         ("FLOWSTATE_PROJECT", "My Project", "FLOWSTATE_PROJECT: must be the id of a project"),
         ("GOOGLE_CLOUD_PROJECT", "My Project", "GOOGLE_CLOUD_PROJECT: must be the id of a project"),
         ("FIRESTORE_EMULATOR_HOST", "nowhere", "FIRESTORE_EMULATOR_HOST: must be host:port"),
+        ("FIRESTORE_EMULATOR_HOST", "a..b:80", "FIRESTORE_EMULATOR_HOST: must be host:port"),
     ],
 )
 def test_wrong_settings(
@@ -125,6 +127,8 @@ def test_no_arguments(here: Callable[..., Outcome]) -> None:
         (["--emulator-host", "127.0.0.1:9"], "127.0.0.1:9 refuses connections, so no emulator is there: start one"),
         (["--emulator-host", "nowhere.invalid:80"], "nowhere.invalid:80 cannot be resolved, so no emulator is there"),
         (["--emulator-host", "[::1]:9"], "[::1]:9 refuses connections"),
+        # DNS has such a name in ASCII, which is longer: more than the 63 characters that a label may have.
+        (["--emulator-host", f"{60 * 'é'}.de:80"], "é.de:80 cannot be resolved, so no emulator is there"),
     ],
 )
 def test_a_host_that_cannot_be_reached(here: Callable[..., Outcome], given: list[str], says: str) -> None:

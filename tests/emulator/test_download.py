@@ -157,6 +157,15 @@ def test_a_server_that_is_not_there_keeps_nothing(cache: Path) -> None:
     assert [] == list(cache.iterdir())
 
 
+@pytest.mark.parametrize(
+    "url", [f"http://a..b/{NAME}", f"http://{64 * 'x'}.example/{NAME}", f"http://127.0.0.1/é/{NAME}"]
+)
+def test_an_address_that_cannot_be_asked_keeps_nothing(cache: Path, url: str) -> None:
+    """It is an error like that of a server that is not there: a label of a name has 1 to 63 characters, for example."""
+    assert failure(Jar(url=url, sha256="0" * 64)).startswith(f"Cannot fetch {url}: ")
+    assert [] == list(cache.iterdir())
+
+
 def test_a_folder_that_cannot_be_written_is_named(server: JarServer, cache: Path) -> None:
     """The error comes before anything is fetched."""
     cache.parents[1].mkdir()
@@ -170,6 +179,7 @@ def test_a_folder_that_cannot_be_written_is_named(server: JarServer, cache: Path
     [
         (f"file:///tmp/{NAME}", "0" * 64, "The source must be an http or https address"),
         ("https://localhost/emulator.jar", "0" * 64, "that ends in cloud-firestore-emulator-vX.Y.Z.jar"),
+        (f"http://[::1/{NAME}", "0" * 64, "The source must be an http or https address"),
         (f"https://localhost/{NAME}", "abc", "A SHA-256 checksum is 64 hexadecimal digits in lower case, not 'abc'."),
     ],
 )

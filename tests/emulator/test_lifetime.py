@@ -340,6 +340,17 @@ def test_a_named_emulator_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
             start_emulator()
 
 
+@pytest.mark.parametrize("host", ["a..b:80", f"{64 * 'x'}.example:80"])
+def test_a_named_emulator_may_have_a_name_that_nothing_has(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """A label of a name has 1 to 63 characters. The error is that of a host on which no emulator answers."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", host)
+
+    with pytest.raises(EmulatorError, match=f"FIRESTORE_EMULATOR_HOST is {host}, and no Firestore emulator answers"):
+        start_emulator()
+    with pytest.raises(EmulatorError, match=f"The Firestore emulator on {host} does not answer"):
+        Emulator(host).reset()
+
+
 @pytest.mark.parametrize("wrong", ["8080", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", "a b:1/c", ":8080"])
 def test_a_name_must_be_host_and_port(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     """The message has the variable and its value."""

@@ -164,6 +164,11 @@ def test_each_field_has_its_variable(monkeypatch: pytest.MonkeyPatch, name: str,
         ("emulator_host", "::1:8080", "host:port such as"),
         ("emulator_host", "[::1:8080", "host:port such as"),
         ("emulator_host", "http://http://h:80", "host:port such as"),
+        ("emulator_host", "a..b:80", "host:port such as"),
+        ("emulator_host", ".:80", "host:port such as"),
+        ("emulator_host", ".a:80", "host:port such as"),
+        ("emulator_host", "a..:80", "host:port such as"),
+        ("emulator_host", f"{64 * 'x'}.example:80", "host:port such as"),
         ("endpoint", "https://firestore.example.com", "name without slashes"),
         ("endpoint", "host:port", "host or host:port such as"),
         ("endpoint", "host:99999", "host or host:port such as"),
@@ -173,6 +178,8 @@ def test_each_field_has_its_variable(monkeypatch: pytest.MonkeyPatch, name: str,
         ("endpoint", "::1", "host or host:port such as"),
         ("endpoint", "u@h", "host or host:port such as"),
         ("endpoint", "firestore.googleapis.com:443:1", "host or host:port such as"),
+        ("endpoint", "a..b", "host or host:port such as"),
+        ("endpoint", f"example.{64 * 'x'}:443", "host or host:port such as"),
         ("require_encryption", "perhaps", "valid boolean"),
         ("unknown", 1, "Extra inputs are not permitted"),
     ],
@@ -213,7 +220,17 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, t
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["firestore.example.com", "emulated_by:8443", "10.0.0.1", "[::1]:8443", "[::1]", "ö.de:1"]
+    "endpoint",
+    [
+        "firestore.example.com",
+        "emulated_by:8443",
+        "10.0.0.1",
+        "[::1]:8443",
+        "[::1]",
+        "ö.de:1",
+        "a.de.",
+        f"{63 * 'x'}.de",
+    ],
 )
 def test_an_endpoint_is_a_host_with_a_port_or_without(endpoint: str) -> None:
     """It is kept as it is given."""
