@@ -155,6 +155,37 @@ def test_a_question_is_answered(
     assert ("aborted" in terminal.shown) is (answer == "n")
 
 
+@pytest.mark.parametrize(
+    ("key", "code", "says"), [("\x03", 130, "flowstate: interrupted"), ("\x04", 1, "flowstate: aborted")]
+)
+@pytest.mark.parametrize("command", [["delete", "draft-7"], ["purge", "--older-than", "0d"], ["migrate"]])
+def test_a_question_is_not_answered(
+    environment: dict[str, str], store: SyncFlowStateStore, command: list[str], key: str, code: int, says: str
+) -> None:
+    """Ctrl-C is a signal at a question too, with its exit code. The end of the input is an answer: no."""
+    # The terminal is to send the signal, which it does to a process that it controls.
+    in_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", in_terminal, sys.executable, "-m", "firestore_flowstate.cli", *command],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    shown = b""
+    while b"? [y/N]: " not in shown:
+        more = process.stdout.read1()
+        assert more, shown
+        shown += more
+    process.stdin.write(key.encode())
+    process.stdin.flush()
+    out, _ = process.communicate(timeout=PATIENCE)
+
+    assert (code, len(story())) == (process.returncode, store.count())
+    assert says in (shown + out).decode()
+
+
 def test_ctrl_c_ends_what_waits_for_a_file(flowstate: Processes, store: SyncFlowStateStore) -> None:
     """It ends at once, with the exit code that shells have for it. What was stored stays stored."""
     process = flowstate.start("import", "-", stdin=subprocess.PIPE)
