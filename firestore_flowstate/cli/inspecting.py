@@ -140,7 +140,8 @@ def history(id: str, as_json: bool) -> None:
             tell_json(each.fields())
         return
     print_timeline(happened)
-    if trace := happened[-1].details.get("stacktrace"):
+    trace = happened[-1].details.get("stacktrace")
+    if isinstance(trace, str):  # others may write anything there
         for line in trace.rstrip().splitlines():
             tell(shown(line))
 

@@ -380,6 +380,22 @@ def test_a_history_tells_whatever_the_times_are(
     assert max(map(len, printed.out.splitlines())) < 150
 
 
+@pytest.mark.parametrize("stacktrace", [["line 1", "line 2"], {"at": "line 1"}, 5, True])
+def test_a_history_tells_whatever_the_stack_is(
+    here: Callable[..., Outcome], store: SyncFlowStateStore, stacktrace: object
+) -> None:
+    """Only a text is printed as a stack. JSON has whatever is stored there."""
+    state = flow("odd")
+    error = {"type": "KeyError", "message": "gone", "stacktrace": stacktrace}
+    state.cache["step"] = CacheEntry.model_validate({"error": error})
+    store.save("odd", state)
+    printed, told = here("history", "odd"), here("history", "odd", "--json")
+
+    assert (0, "", 0, "") == (printed.code, printed.err, told.code, told.err)
+    assert printed.out.endswith("KeyError: gone\n")
+    assert stacktrace == json.loads(told.out.splitlines()[-1])["stacktrace"]
+
+
 def test_show_changes_nothing(here: Callable[..., Outcome], store: SyncFlowStateStore) -> None:
     """Numbers and texts are printed as they are stored, lone surrogates too."""
     state = flow("odd", input=[-0.0, 2**70, math.inf, 1e-300, "naïve 🙂", "\ud800", [[]], {"": {"__x__": None}}])
