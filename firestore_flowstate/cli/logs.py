@@ -10,24 +10,29 @@ from typing import Final
 
 from typing_extensions import override
 
+from ..flows.entries import message_of
+from .output import shown
+
 _LOGGER: Final = logging.getLogger("firestore_flowstate")
 
 
 class _Lines(logging.Formatter):
     """Formats a warning as one line, with the error in place of its traceback, which `flowstate history --json` prints.
 
-    What is logged as an error is a fault of this package, and keeps its traceback.
+    What is logged as an error is a fault of this package, and keeps its traceback. What moves the cursor of a terminal
+    or colours it is escaped.
     """
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        if record.levelno >= logging.ERROR or record.exc_info is None:
-            return super().format(record)
-        error = record.exc_info[1]
+        if record.levelno >= logging.ERROR:
+            return "\n".join(map(shown, super().format(record).split("\n")))
+        if record.exc_info is None or (error := record.exc_info[1]) is None:
+            return shown(super().format(record))
         record = copy.copy(record)
         record.exc_info = record.exc_text = None
-        message = str(error).partition("\n")[0]
-        return f"{super().format(record)} {type(error).__name__}{f': {message}' if message else ''}"
+        message = message_of(error).partition("\n")[0]
+        return shown(f"{super().format(record)} {type(error).__name__}{f': {message}' if message else ''}")
 
 
 @contextmanager

@@ -49,6 +49,16 @@ async def broke(run: Run) -> str:
     return await run.step("pay", pay, Order(number=1, fails=True))
 
 
+def hide() -> None:
+    """Fail with a text that would clear a terminal, go back to the beginning of its line, and add lines of its own."""
+    raise ValueError("\x1b[2J\rflowstate: done\u2028second\x85third\nfourth")
+
+
+@flows.flow(name="hidden\x1b[8m")
+async def hidden(run: Run) -> None:
+    await run.step("hide", hide)
+
+
 async def wait_long() -> None:
     await asyncio.sleep(3600)
 

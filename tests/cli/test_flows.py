@@ -196,6 +196,29 @@ def test_a_step_that_fails_is_one_line(
     )
 
 
+def test_what_an_error_says_is_escaped(
+    flowstate: Processes, here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+) -> None:
+    """A terminal is not to do what an error or a name says, and the lines of a log are those of the command."""
+    text = r"ValueError: \x1b[2J\rflowstate: done\u2028second\x85third"
+    failed = "The step 'hide' of the run 'h' failed after 1 attempt"
+    line = f"{failed}, and is not tried again. {text}"
+    code, out, err = start(flowstate, "h", flow="hidden")
+    assert (1, "h\n") == (code, out)
+    assert [f"flowstate: {line}", f"failed: StepFailedError: {failed}: {text}\\nfourth"] == err.split("\n")[:-1]
+
+    here("retry", "h")
+    long_ago(flow_state_store, "h")
+
+    def has_failed_again() -> bool:
+        state = json.loads(here("show", "h").out)
+        return state["operation"]["done"] and 2 == len(state["executions"])
+
+    said = work_until(flowstate, has_failed_again)
+    assert re.search(rf" WARNING {re.escape(line)}$", said, re.MULTILINE)
+    assert re.search(r" INFO Drive 2 of the run 'h' \(hidden\\x1b\[8m\) begins", said)
+
+
 def test_an_application_that_logs_itself_gets_the_traceback(flowstate: Processes) -> None:
     """The log has it in the form of the application."""
     process = flowstate.start("start", "tests.cli.talkative:broke", "--id", "t", PYTHONPATH=str(Path(HERE).parents[1]))
