@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final, TextIO
 
 from ..errors import (
@@ -33,19 +35,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments, without the name of the program; None: those of this process.
     """
     _fill_descriptors()
-    try:
-        import click
-        import rich  # noqa: F401  # to say at once which package is missing, before a command needs it
-    except ImportError as error:
-        _say(f"{error.name} is missing: the command needs pip install 'firestore-flowstate[cli]'")
-        return _FAILED
-    from .group import SignalledError, flowstate
+    with _ended_by_ctrl_c() if arguments is None else nullcontext():
+        try:
+            import click
+            import rich  # noqa: F401  # to say at once which package is missing, before a command needs it
+        except ImportError as error:
+            _say(f"{error.name} is missing: the command needs pip install 'firestore-flowstate[cli]'")
+            return _FAILED
+        from .group import SignalledError, flowstate
 
     given = None if arguments is None else list(arguments)
     try:
         with _own_warnings():
             result = flowstate.main(given, prog_name="flowstate", standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as abort:
+        # Click makes one error of Ctrl-C and of the end of the input, at a question and wherever else it takes them.
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            _say("interrupted")
+            return _SIGNALLED + signal.SIGINT
         _say("aborted")
         return _FAILED
     except click.exceptions.NoArgsIsHelpError as error:
@@ -89,6 +96,31 @@ def _fill_descriptors() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Have Ctrl-C end the process at once, with one line: while modules are loaded there is nothing to clear up.
+
+    As a KeyboardInterrupt it would be printed with the modules that it came in the middle of. SIGINT stays as it is if
+    it is ignored, as under nohup, or if this is not the main thread.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(number: int, _: object) -> None:
+    """End the process by the signal, so that a script that runs the command sees what has ended it."""
+    _say("interrupted")
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def _give_up_output() -> None:

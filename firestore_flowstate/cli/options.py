@@ -209,20 +209,13 @@ def confirm(question: str, *, yes: bool) -> None:
 
     Raises:
         MisusedError: Standard input is not a terminal, so that nobody can be asked.
-        click.Abort: The answer is no, or the input has ended.
-        KeyboardInterrupt: Ctrl-C.
+        click.Abort: The answer is no, or there is none: the input has ended, or it was Ctrl-C.
     """
     if yes:
         return
     if not is_terminal(sys.stdin):
         raise MisusedError(f"{question} Standard input is not a terminal, so that nobody can be asked: give --yes.")
-    try:
-        click.confirm(question, abort=True, err=True)
-    except click.Abort as abort:
-        interrupt = abort.__context__  # click makes one error of Ctrl-C and of the end of the input
-        if isinstance(interrupt, KeyboardInterrupt):
-            raise interrupt from None
-        raise
+    click.confirm(question, abort=True, err=True)
 
 
 def _wrong(line: Mapping[str, Any], options: Mapping[str, str]) -> str:

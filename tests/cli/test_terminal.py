@@ -155,35 +155,29 @@ def test_a_question_is_answered(
     assert ("aborted" in terminal.shown) is (answer == "n")
 
 
-@pytest.mark.parametrize(
-    ("key", "code", "says"), [("\x03", 130, "flowstate: interrupted"), ("\x04", 1, "flowstate: aborted")]
-)
 @pytest.mark.parametrize("command", [["delete", "draft-7"], ["purge", "--older-than", "0d"], ["migrate"]])
+@pytest.mark.parametrize("interrupts", [True, False])
 def test_a_question_is_not_answered(
-    environment: dict[str, str], store: SyncFlowStateStore, command: list[str], key: str, code: int, says: str
+    flowstate: Processes, store: SyncFlowStateStore, terminal: Terminal, command: list[str], *, interrupts: bool
 ) -> None:
     """Ctrl-C is a signal at a question too, with its exit code. The end of the input is an answer: no."""
-    # The terminal is to send the signal, which it does to a process that it controls.
-    in_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", in_terminal, sys.executable, "-m", "firestore_flowstate.cli", *command],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    shown = b""
-    while b"? [y/N]: " not in shown:
-        more = process.stdout.read1()
-        assert more, shown
-        shown += more
-    process.stdin.write(key.encode())
-    process.stdin.flush()
-    out, _ = process.communicate(timeout=PATIENCE)
+    process = flowstate.start(*command, stdin=terminal.end, stderr=terminal.end)
+    terminal.wait_for("? [y/N]:")
+    eventually(lambda: is_asleep(process))
+    if interrupts:
+        process.send_signal(signal.SIGINT)
+    else:
+        terminal.type("\x04")
+    process.communicate(timeout=PATIENCE)
 
-    assert (code, len(story())) == (process.returncode, store.count())
-    assert says in (shown + out).decode()
+    assert (130 if interrupts else 1, len(story())) == (process.returncode, store.count())
+    assert ("flowstate: interrupted" if interrupts else "flowstate: aborted") in terminal.read()
+
+
+def is_asleep(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether the process waits: Python would not see a signal that comes right before it begins to read."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process.pid)], capture_output=True, text=True, check=True)
+    return state.stdout.startswith("S")
 
 
 def test_ctrl_c_ends_what_waits_for_a_file(flowstate: Processes, store: SyncFlowStateStore) -> None:
@@ -203,6 +197,32 @@ def test_ctrl_c_ends_what_waits_for_a_file(flowstate: Processes, store: SyncFlow
         process.stdout.read(),
         process.stderr.read(),
     )
+
+
+@pytest.mark.parametrize("loaded", ["click", "rich", "pydantic_settings"])
+def test_ctrl_c_ends_what_is_being_loaded(flowstate: Processes, tmp_path: Path, loaded: str) -> None:
+    """It ends at once, by the signal and with one line, whatever it was that the command had begun to load."""
+    tmp_path.joinpath(f"{loaded}.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(60)"
+    )
+    process = flowstate.start("list", PYTHONPATH=str(tmp_path))
+    out, err = process.communicate(timeout=PATIENCE)
+
+    assert (-signal.SIGINT, b"", b"flowstate: interrupted\n") == (process.returncode, out, err)
+
+
+def test_ctrl_c_that_is_ignored_while_the_command_loads(flowstate: Processes, tmp_path: Path) -> None:
+    """As under nohup, the command goes on."""
+    both = "import signal\nsignal.raise_signal(signal.SIGINT)\nraise ImportError(name='rich')"
+    tmp_path.joinpath("rich.py").write_text(both)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = flowstate.start("list", PYTHONPATH=str(tmp_path))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    _, err = process.communicate(timeout=PATIENCE)
+
+    assert (1, True) == (process.returncode, err.startswith(b"flowstate: rich is missing"))
 
 
 @pytest.mark.parametrize("command", [["export", "-"], ["list", "--limit", "2000"]])
