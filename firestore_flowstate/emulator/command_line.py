@@ -17,6 +17,8 @@ from .execution import run_command
 from .finding import check_java, find_emulator
 
 _FAILED: Final = 1
+_SIGNALLED: Final = 128  # plus the number of the signal, as shells have it
+_SIGPIPE: Final = 13  # Python's signal has no such name on Windows
 _OWN_HOST_VARIABLE: Final = "FLOWSTATE_EMULATOR_HOST"
 
 
@@ -26,17 +28,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments, without the name of the program; None: those of this process.
     """
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(signum, _leave)  # SystemExit leaves the context managers, which stop the emulator
     try:
-        return int(options.run(options))
+        return _run(sys.argv[1:] if arguments is None else arguments)
     except EmulatorError as error:
         _say(str(error))
         return _FAILED
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return _SIGNALLED + signal.SIGINT
+    except BrokenPipeError:  # nobody reads on, as in `start | true`
+        _give_up_output()
+        return _SIGNALLED + _SIGPIPE
+    except OSError as error:
+        _say(str(error))
+        _give_up_output()
+        return _FAILED
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        options = _parse(arguments)
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(signum, _leave)  # SystemExit leaves the context managers, which stop the emulator
+        return int(options.run(options))
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # the interpreter would do it at the end, and print an error if it fails
+
+
+def _give_up_output() -> None:
+    """Drop what is left for standard output, if it takes no more: the interpreter would print an error as it exits."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -195,7 +221,7 @@ def _figures() -> Callable[[int, int | None], None]:
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + signum)
+    raise SystemExit(_SIGNALLED + signum)
 
 
 def _tell(line: str) -> None:

@@ -83,12 +83,8 @@ def download_emulator(
 
 
 def _name(source: Jar) -> str:
-    try:
-        scheme, _, path, *_ = urlsplit(source.url)
-    except ValueError:  # a bracket does not end
-        scheme = path = ""
-    name = path.rpartition("/")[2]
-    if scheme not in ("http", "https") or not is_jar_name(name):
+    name = _name_in_address(source.url)
+    if name is None or not is_jar_name(name):
         raise EmulatorError(
             f"The source must be an http or https address that ends in cloud-firestore-emulator-vX.Y.Z.jar, not "
             f"{source.url!r}."
@@ -96,6 +92,16 @@ def _name(source: Jar) -> str:
     if not _SHA256.fullmatch(source.sha256):
         raise EmulatorError(f"A SHA-256 checksum is 64 hexadecimal digits in lower case, not {source.sha256!r}.")
     return name
+
+
+def _name_in_address(url: str) -> str | None:
+    """Return the name at the end of an http or https address; None: it is not one."""
+    try:
+        address = urlsplit(url)
+        _ = address.port  # raises if it cannot be one
+    except ValueError:  # also of a bracket that does not end
+        return None
+    return address.path.rpartition("/")[2] if address.scheme in ("http", "https") else None
 
 
 def _fetch(source: Jar, *, into: IO[bytes], progress: Callable[[int, int | None], None]) -> None:
@@ -114,7 +120,11 @@ def _fetch(source: Jar, *, into: IO[bytes], progress: Callable[[int, int | None]
     except urllib.error.HTTPError as error:
         error.close()
         raise EmulatorError(f"{source.url} answers {error.code} {error.reason}.\n{_OTHER_WAYS}") from error
-    except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: of the host, or of the path
+    except (
+        OSError,
+        http.client.HTTPException,
+        ValueError,
+    ) as error:  # ValueError: of the host, the path, a redirection
         reason = getattr(error, "reason", None) or error
         raise EmulatorError(f"Cannot fetch {source.url}: {reason}.\n{_OTHER_WAYS}") from error
     if total is not None and done < total:

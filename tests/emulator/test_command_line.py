@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from firestore_flowstate.emulator import Emulator, find_emulator
+from firestore_flowstate.emulator.process import free_port
 from tests.emulator.child_processes import Programs, nothing_is_left_of, processes_with
 from tests.emulator.fake_machine import write_jar, write_java
 from tests.emulator.rest_call import request
@@ -28,6 +29,23 @@ while more := signal.sigtimedwait(wanted, 1):
     came.append(more.si_signo)
 print([signal.Signals(each).name for each in came])
 sys.exit(9)
+"""
+
+# Runs a command of Python with another standard output.
+OUTPUTS = """
+import os, subprocess, sys
+
+def closed_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+def full():
+    return os.open("/dev/full", os.O_WRONLY)
+
+def run(output):
+    return subprocess.call([sys.executable, *sys.argv[1:]], stdout=output)
+
 """
 
 
@@ -227,6 +245,23 @@ def test_wrong_arguments_are_explained(programs: Programs, arguments: list[str],
 def test_errors_are_one_message(programs: Programs, arguments: list[str]) -> None:
     """The message is on standard error, with exit code 1 and without a traceback."""
     assert (1, "", "There is no file of security rules none.\n") == programs.run(*MODULE, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "said"), [("closed_pipe()", 141, ""), ("full()", 1, "[Errno 28] No space left on device\n")]
+)
+@pytest.mark.parametrize("command", ["start --port {port}", "where", "--help", "start --help"])
+def test_an_output_that_takes_nothing_ends_the_command(
+    programs: Programs, output: str, code: int, said: str, command: str
+) -> None:
+    """If nobody reads it, that is as in every pipe, without a word. Nothing that was started is left."""
+    port = free_port()
+    arguments = [*MODULE, *command.format(port=port).split()]
+    # Without a buffer argparse passes over what it cannot write of a help.
+    found = programs.run("-c", f"{OUTPUTS}sys.exit(run({output}))", *arguments, PYTHONUNBUFFERED="")
+
+    assert (code, "", said) == found
+    assert nothing_is_left_of(port)
 
 
 def test_options_for_java_are_passed_on(bare_machine: Path, programs: Programs) -> None:

@@ -180,6 +180,7 @@ def test_a_folder_that_cannot_be_written_is_named(server: JarServer, cache: Path
         (f"file:///tmp/{NAME}", "0" * 64, "The source must be an http or https address"),
         ("https://localhost/emulator.jar", "0" * 64, "that ends in cloud-firestore-emulator-vX.Y.Z.jar"),
         (f"http://[::1/{NAME}", "0" * 64, "The source must be an http or https address"),
+        (f"http://localhost:{'9' * 20}/{NAME}", "0" * 64, "The source must be an http or https address"),
         (f"https://localhost/{NAME}", "abc", "A SHA-256 checksum is 64 hexadecimal digits in lower case, not 'abc'."),
     ],
 )
