@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from ..errors import BackendError, FlowStateError
 from ..flows import Flow, Flows, InvalidPayloadError, UnknownFlowError
 from ..flows.record import ended_of, is_owned, record_of, wake_at
 from ..models import FlowState
+from ..pages import FlowStateSummary
 from ..unset import UNSET
 from .answering import json_argument
 from .applications import close_store, flow_named, flows_named, flows_option, look_for_store
@@ -128,31 +131,47 @@ async def _sweep(flows: Flows, limit: int) -> tuple[str, bool]:
 async def _drive_what_is_due(flows: Flows, limit: int) -> tuple[Counter[str], bool]:
     outcomes: Counter[str] = Counter()
     failed = False
-    free = asyncio.Semaphore(_AT_ONCE)
+    driving: set[asyncio.Task[None]] = set()
 
     async def drive(id: str) -> None:
         nonlocal failed
-        async with free:
-            if outcomes.total() >= limit:
-                return
-            try:
-                outcomes[await flows.drive(id)] += 1
-            except UnknownFlowError:
-                return  # it is a run of another application
-            except BackendError:
-                raise  # the store cannot be reached, for any run
-            except FlowStateError as error:
-                say(shown(f"flowstate: {id} cannot be driven: {error}"))
-                failed = True
+        try:
+            outcomes[await flows.drive(id)] += 1
+        except UnknownFlowError:
+            return  # it is a run of another application
+        except BackendError:
+            raise  # the store cannot be reached, for any run
+        except FlowStateError as error:
+            say(shown(f"flowstate: {id} cannot be driven: {error}"))
+            failed = True
 
-    before, after = datetime.now(timezone.utc) - _OVERDUE, None
-    while outcomes.total() < limit:
-        page = await flows.store.due(before, limit=_PAGE, after=after)
-        await asyncio.gather(*(drive(summary.id) for summary in page))
-        if len(page) < _PAGE:
-            break
-        after = page[-1]
+    try:
+        async with aclosing(_due(flows)) as summaries:
+            async for summary in summaries:
+                # A run that is passed over does not count, which is known when the attempt to drive it has ended.
+                while len(driving) >= min(_AT_ONCE, limit - outcomes.total()):
+                    if not driving:
+                        return outcomes, failed
+                    ended, driving = await asyncio.wait(driving, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.gather(*ended)
+                driving.add(asyncio.ensure_future(drive(summary.id)))
+        await asyncio.gather(*driving)
+    finally:
+        for task in driving:
+            task.cancel()
+        await asyncio.gather(*driving, return_exceptions=True)
     return outcomes, failed
+
+
+async def _due(flows: Flows) -> AsyncGenerator[FlowStateSummary, None]:
+    before, after = datetime.now(timezone.utc) - _OVERDUE, None
+    while True:
+        page = await flows.store.due(before, limit=_PAGE, after=after)
+        for summary in page:
+            yield summary
+        if len(page) < _PAGE:
+            return
+        after = page[-1]
 
 
 @click.command()

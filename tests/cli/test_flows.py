@@ -317,6 +317,26 @@ def test_a_run_that_nobody_can_read_holds_up_no_sweep(
     assert re.fullmatch(r"flowstate: b cannot be driven: .*operation\.metadata\.run.*intents.*\n", swept.err)
 
 
+def test_a_sweep_begins_no_more_than_its_limit(
+    anew: Callable[..., Outcome], here: Callable[..., Outcome], flow_state_store: FirestoreFlowStateStore
+) -> None:
+    """Drives that go on at the same time count. Runs of other applications, which are passed over, do not."""
+    elsewhere = Flows(flow_state_store, dispatcher=Nobody())
+    for name, number in (("theirs", 3), ("nap", 20)):
+        for place in range(number):
+            asyncio.run(elsewhere.start(name, id=f"{name}-{place}"))
+            long_ago(flow_state_store, f"{name}-{place}")
+
+    def swept(limit: int) -> tuple[str, str]:
+        return anew("sweep", "--flows", "application:flows", "--limit", str(limit)).out, here(
+            "count", "--blocked-on", "nap"
+        ).out
+
+    assert ("1 run driven: 1 waiting\n", "1\n") == swept(1)
+    assert ("5 runs driven: 5 waiting\n", "6\n") == swept(5)
+    assert ("14 runs driven: 14 waiting\n", "20\n") == swept(15)
+
+
 def test_json_from_standard_input(anew: Callable[..., Outcome], here: Callable[..., Outcome]) -> None:
     """`--json -` reads an input or an answer there."""
     begun = anew("start", "application:refund", "--id", "i", "--json", "-", input='{"number": 4}\n')
