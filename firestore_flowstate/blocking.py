@@ -7,7 +7,7 @@ import inspect
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial, wraps
 from types import TracebackType
@@ -27,16 +27,28 @@ _FREEZING_SECONDS: Final = 2.0  # after which the interpreter has surely frozen 
 
 
 def _call(
-    method: Callable[Concatenate[Any, _Parameters], Coroutine[Any, Any, _Result]],
+    method: Callable[Concatenate[Any, _Parameters], Coroutine[Any, Any, _Result]], *, here: Collection[str] = ()
 ) -> Callable[Concatenate[SyncFlowStateStore, _Parameters], _Result]:
-    """Return the blocking form of a method. It calls the method of the same name of the wrapped store."""
+    """Return the blocking form of a method. It calls the method of the same name of the wrapped store.
+
+    Args:
+        method: The asynchronous method.
+        here: Its parameters that are functions or iterables: they are called, or read, on the calling thread. What is
+            passed to any other may be callable or an iterator too, such as a state of a class with ``__call__``.
+    """
+    _, *names = inspect.signature(method).parameters  # what is passed by position has a name too
 
     @wraps(method)
     def call(self: SyncFlowStateStore, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         callbacks = Callbacks()
+
+        def passed(name: str, value: object) -> Any:
+            return callbacks.fetch(value) if name in here else value
+
         with self._thread_for(method.__name__) as thread:
-            here = [callbacks.fetch(value) for value in args]
-            returned = self._own(method)(*here, **{name: callbacks.fetch(value) for name, value in kwargs.items()})
+            positional = [passed(name, value) for name, value in zip(names, args, strict=False)]
+            named = {name: passed(name, value) for name, value in kwargs.items()}
+            returned = self._own(method)(*positional, *args[len(names) :], **named)
             if not inspect.isawaitable(returned):
                 raise TypeError(f"{method.__name__} of the store that is wrapped is not asynchronous: call it as it is")
             result: _Result = callbacks.wait(thread, _coroutine(returned))
@@ -119,9 +131,9 @@ class SyncFlowStateStore:
     save = _call(VersionedFlowStateStore.save)
     create = _call(VersionedFlowStateStore.create)
     load = _call(VersionedFlowStateStore.load)
-    update = _call(VersionedFlowStateStore.update)
+    update = _call(VersionedFlowStateStore.update, here=["remove"])
     edit = _block(VersionedFlowStateStore.edit)
-    modify = _call(VersionedFlowStateStore.modify)
+    modify = _call(VersionedFlowStateStore.modify, here=["change"])
     delete = _call(VersionedFlowStateStore.delete)
     list = _call(VersionedFlowStateStore.list)
     list_summaries = _call(VersionedFlowStateStore.list_summaries)
@@ -131,15 +143,15 @@ class SyncFlowStateStore:
     watch_list = _iteration(VersionedFlowStateStore.watch_list)
     iterate = _iteration(VersionedFlowStateStore.iterate)
     save_many = _call(VersionedFlowStateStore.save_many)
-    load_many = _call(VersionedFlowStateStore.load_many)
-    delete_many = _call(VersionedFlowStateStore.delete_many)
+    load_many = _call(VersionedFlowStateStore.load_many, here=["ids"])
+    delete_many = _call(VersionedFlowStateStore.delete_many, here=["ids"])
 
     # Only a store in Firestore has these methods: with another store they raise AttributeError.
     ping = _call(FirestoreFlowStateStore.ping)
     gc = _call(FirestoreFlowStateStore.gc)
-    purge = _call(FirestoreFlowStateStore.purge)
-    migrate = _call(FirestoreFlowStateStore.migrate)
-    rewrap = _call(FirestoreFlowStateStore.rewrap)
+    purge = _call(FirestoreFlowStateStore.purge, here=["progress"])
+    migrate = _call(FirestoreFlowStateStore.migrate, here=["progress"])
+    rewrap = _call(FirestoreFlowStateStore.rewrap, here=["progress"])
 
     def __enter__(self) -> SyncFlowStateStore:
         self._call_if_there("__aenter__")

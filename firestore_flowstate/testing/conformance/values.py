@@ -10,12 +10,27 @@ from typing import Any
 import pytest
 
 from ...errors import FlowStateBatchError, FlowStateDecodeError, FlowStateEncodeError
-from ...models import CacheEntry
+from ...models import CacheEntry, FlowState
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
 from .sample_values import FORMS, LOST, PUT, READ_BACK, UNTOLD, Area, Keyed, RaisingMapping, Uncopied, Unlike
 from .states import started, with_everywhere
 from .suite import Suite
+
+
+class _CallableState(FlowState):
+    def __call__(self) -> str:
+        return "called"
+
+
+class _CallableSteps(dict[str, Any]):
+    """A mapping that is a function of its steps too, and an iterator over its names."""
+
+    def __call__(self, step: str) -> Any:
+        return self[step]
+
+    def __next__(self) -> str:
+        raise StopIteration
 
 
 class ValueTests(Suite):
@@ -180,3 +195,20 @@ class ValueTests(Suite):
         assert loaded is not None
         assert "changed" not in str(loaded.model_dump())
         assert "later" not in loaded.cache
+
+    @pytest.mark.asyncio
+    async def test_what_can_be_called_is_stored_as_what_it_is(self, store: VersionedFlowStateStore) -> None:
+        """A state or a mapping whose class is a function or an iterator too is neither called nor read as one."""
+        state = _CallableState.model_validate(started().model_dump(by_alias=True))
+        await store.save("saved", state)
+        await store.create("created", state)
+        await store.update(
+            "saved", cache=_CallableSteps(step=CacheEntry(value=1)), events_triggered=_CallableSteps(event=2)
+        )
+        saved, created = await store.load("saved"), await store.load("created")
+
+        assert saved is not None
+        assert created is not None
+        assert exactly(started()) == exactly(created)
+        assert 1 == saved.cache["step"].value
+        assert {"event": 2} == saved.events_triggered
