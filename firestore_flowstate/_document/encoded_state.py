@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -14,6 +17,8 @@ from ..errors import FlowStateDecodeError, FlowStateEncodeError
 from ..models import FlowState, WireModel
 from .json_forms import MAX_DEPTH, plain
 from .json_text import AROUND, decode, encode
+from .model_fields import is_of_pydantic
+from .scalar_forms import firestore_form
 from .wire import executions_to_wire, to_wire, unknown_of, values_by_path
 
 _BY_STEP: Final = ("cache", "events_triggered")
@@ -159,7 +164,8 @@ def _unreadable(flow_id: str, why: str) -> FlowStateDecodeError:
 def detached(value: _Value) -> _Value:
     """Return a copy of the value that shares nothing with it that can be changed, down to the depth that can be stored.
 
-    The gain: dicts, lists and models are copied by hand, twice as fast as by copy.deepcopy.
+    Dicts, lists and models are copied by hand, twice as fast as by copy.deepcopy. So are dataclasses, since what that
+    makes of a value in them may be stored as another value.
     """
     copied: _Value = _detached(value, 0)
     return copied
@@ -182,21 +188,49 @@ def _detached(value: Any, depth: int) -> Any:
                 {name: _detached(member, depth + 1) for name, member in copied.__pydantic_extra__.items()}
             )
         return copied
-    if kind is memoryview:
-        return bytes(value)
+    if isinstance(value, (datetime, enum.Enum)):  # a copy of Google's datetime lacks its nanoseconds
+        return value
+    if kind is tuple:
+        return tuple([_detached(member, depth + 1) for member in value])
     try:
-        return copy.deepcopy(value)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)
+        return _with_copied_fields(value, depth) if _is_plain_dataclass(value) else copy.deepcopy(value)
     except Exception:  # noqa: BLE001  # by a method of the application's, or of what it holds, such as a lock
         return _taken_apart(value, depth)
 
 
+def _is_plain_dataclass(value: Any) -> bool:
+    """Return whether layouts store the value as the fields of a dataclass, and not as another type that it is too."""
+    return (
+        dataclasses.is_dataclass(value)
+        and not is_of_pydantic(value)
+        and not isinstance(value, (type, str, int, float, Mapping, list, tuple))
+    )
+
+
+def _with_copied_fields(value: Any, depth: int) -> Any:
+    """Return a copy of a dataclass, made without its methods. What is no field of it is shared, and is not stored."""
+    copied = object.__new__(type(value))
+    if hasattr(value, "__dict__"):
+        copied.__dict__.update(value.__dict__)
+    for field in dataclasses.fields(value):
+        if hasattr(value, field.name):  # otherwise it is refused when it is encoded
+            object.__setattr__(copied, field.name, _detached(getattr(value, field.name), depth + 1))
+    return copied
+
+
 def _taken_apart(value: Any, depth: int) -> Any:
-    """Return a copy of what copy.deepcopy cannot copy: of another type, which is stored as the same JSON."""
+    """Return a copy of what Python cannot copy: of another type, which each layout stores as the same."""
     try:
         if isinstance(value, Mapping):
             return {key: _detached(value[key], depth + 1) for key in value}
         if isinstance(value, (list, tuple)):
             return [_detached(member, depth + 1) for member in value]
+        if _is_plain_dataclass(value):
+            return {field.name: _detached(getattr(value, field.name), depth + 1) for field in dataclasses.fields(value)}
+        if firestore_form(value) is not None:
+            return value  # its JSON form is of another type in the native layout
         return plain(value, "")
     except Exception:  # noqa: BLE001  # what cannot be stored is refused when it is encoded, with its path
         return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from firestore_flowstate import (
     FlowStateExecution,
 )
 from firestore_flowstate._document.difference import Change
+from firestore_flowstate._document.encoded_state import detached
 from firestore_flowstate._document.json_text import encode
 from firestore_flowstate._document.native import read_native, write_change, write_native
 from firestore_flowstate._document.native_values import read_value, write_value
@@ -67,6 +69,21 @@ def test_the_json_of_a_time(nanos: int, fraction: str) -> None:
     assert f'"1969-12-31T23:59:59.{fraction}Z"' == encode(read, "input").decode()
     if nanos % 1000 == 0:
         assert encode(read, "input") == encode(copy.deepcopy(read), "input")
+
+
+@dataclass
+class Dated:
+    at: Any
+
+
+@pytest.mark.parametrize("around", [list, tuple, Dated], ids=["list", "tuple", "dataclass"])
+def test_a_value_that_is_copied_before_a_write_keeps_its_nanoseconds(around: Callable[[Any], Any]) -> None:
+    """A write that waits first stores the text that one without a wait stores."""
+    read = read_value(Value(timestamp_value=Timestamp(seconds=-1, nanos=123_456_789)), reference_of)
+    value = around(read if around is Dated else [read])
+
+    assert encode(value, "input") == encode(detached(value), "input")
+    assert b".123456789Z" in encode(detached(value), "input")
 
 
 @given(st.datetimes(timezones=st.none() | OFFSETS))

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from ...errors import FlowStateBatchError, FlowStateDecodeError, FlowStateEncodeError
-from ...models import CacheEntry, FlowState
+from ...models import CacheEntry, FlowState, Operation
 from ...store import VersionedFlowStateStore
 from ..comparison import exactly
 from .sample_values import FORMS, LOST, PUT, READ_BACK, UNTOLD, Area, Keyed, RaisingMapping, Uncopied, Unlike
 from .states import started, with_everywhere
 from .suite import Suite
+
+
+@dataclasses.dataclass(frozen=True)
+class _Weighed:
+    """A value whose time and bytes layouts hold in forms of their own, and that Python does not copy."""
+
+    at: datetime
+    raw: bytes
+    about: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({"unit": "m"}))
 
 
 class _CallableState(FlowState):
@@ -195,6 +206,36 @@ class ValueTests(Suite):
         assert loaded is not None
         assert "changed" not in str(loaded.model_dump())
         assert "later" not in loaded.cache
+
+    @pytest.mark.asyncio
+    async def test_is_stored_alike_whatever_the_call(self, store: VersionedFlowStateStore) -> None:
+        """Calls that copy a value before they wait store what others store, also if Python cannot copy the value."""
+        value = [_Weighed(at=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc), raw=b"\xff\x00")]
+        for id in ("first", "later"):
+            state = started()
+            state.input = value
+            state.cache["saved"] = CacheEntry(value=value)
+            await store.save(id, state)
+        await store.save_many({"many": state})
+        await store.update("later", cache={"updated": CacheEntry(value=value)}, events_triggered={"event": value})
+        version = await store.update("later", operation=Operation(name="flow", metadata=value))
+        await store.update("later", cache={"on a version": CacheEntry(value=value)}, if_version=version)
+        async with store.edit("later") as edited:
+            edited.cache["edited"] = CacheEntry(value=value)
+        first, later, many = [await store.load(id) for id in ("first", "later", "many")]
+
+        assert first is not None
+        assert later is not None
+        assert many is not None
+        for found in (
+            first.cache["saved"].value,
+            later.input,
+            many.input,
+            later.operation.metadata,
+            *(entry.value for entry in later.cache.values()),
+            *later.events_triggered.values(),
+        ):
+            assert exactly(first.input) == exactly(found)
 
     @pytest.mark.asyncio
     async def test_what_can_be_called_is_stored_as_what_it_is(self, store: VersionedFlowStateStore) -> None:
