@@ -181,10 +181,9 @@ def _compacted(run: Sequence[Segment], merged: Entries, context: DocumentContext
 
 
 def _size(segments: Sequence[Segment], resolved: Mapping[str, bytes]) -> int:
-    """Return about how many bytes of JSON segments have, as the envelopes of their values say."""
-    return sum(
-        unpacked_size(bytes_of(stored, resolved)) for segment in segments for stored in segment.values().values()
-    )
+    """Return about how many bytes of JSON segments set, as the envelopes of their values say, and as updates count."""
+    values = (stored for segment in segments for stored in (segment.set, segment.events) if stored is not None)
+    return sum(unpacked_size(bytes_of(stored, resolved)) - 1 for stored in values)  # a comma for the braces
 
 
 def _moved(segment: Segment, spill: Spill) -> Segment:

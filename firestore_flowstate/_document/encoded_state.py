@@ -43,13 +43,27 @@ class EncodedState:
 
     @property
     def size(self) -> int:
-        """About how many bytes of JSON the flow state has."""
-        parts = (self.fields, self.cache, self.events)
-        return sum(len(name) + len(text) for part in parts for name, text in part.items())
+        """How many bytes the flow state has as one JSON object, which is what a summary tells."""
+        sizes = {name: len(text) for name, text in self.fields.items()}
+        for name, members in (("cache", self.cache), ("eventsTriggered", self.events)):
+            sizes[name] = object_size({key: len(text) for key, text in members.items()})
+        return object_size(sizes)
 
     def without_steps(self) -> EncodedState:
         """Return the fields alone. To decode them costs the same however many steps there are."""
         return EncodedState(fields=self.fields, cache={}, events={})
+
+
+def object_size(sizes: Mapping[str, int]) -> int:
+    """Return how many bytes a JSON object has, given the bytes of its members' values by their names."""
+    return (
+        len(encode(list(sizes), "")) + len(sizes) + sum(sizes.values())
+    )  # the list has the commas, and all but colons
+
+
+def members_size(text: bytes) -> int:
+    """Return by how many bytes a JSON object with members grows if it gets those of another one, of this text."""
+    return max(0, len(text) - 1)  # for its braces a comma
 
 
 def encode_state(state: FlowState) -> EncodedState:

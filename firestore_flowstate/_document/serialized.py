@@ -11,7 +11,7 @@ from .._own_fields import HEAD_FIELDS, NATIVE_FIELDS, PAYLOAD
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, FlowStatus
-from .encoded_state import check_storable, encode_state, state_from_wire
+from .encoded_state import check_storable, encode_state, members_size, object_size, state_from_wire
 from .head import (
     EXPIRY,
     Reason,
@@ -121,7 +121,7 @@ class SerializedLayout:
             FlowStateEncodeError: A value cannot be stored.
             FlowStateTooLargeError: The state cannot be stored; nothing was sent.
         """
-        head, extra = _write_head(document, state, context)
+        head, shown, extra = _write_head(document, state, context)
         try:
             texts = {name: encode(value, name, around=AROUND) for name, value in _values_wire(state).items()}
             if state.has("input"):
@@ -137,7 +137,7 @@ class SerializedLayout:
         write_summary(
             head,
             steps=len(state.cache),
-            size=sum(map(len, texts.values())) + len(set_text) + len(events_text),
+            size=_size(state, {**texts, "cache": set_text, "eventsTriggered": events_text}, shown),
             executions=state.executions,
             operation=state.operation,
             encrypted=context.payloads.keyring is not None,
@@ -193,7 +193,7 @@ class SerializedLayout:
         return Shown(
             status=_status(fields),
             step_count=max(0, field_of(summary, "steps", "integer_value") or 0),  # below 0: removed what was not there
-            size_bytes=field_of(summary, "bytes", "integer_value") or 0,
+            size_bytes=max(0, field_of(summary, "bytes", "integer_value") or 0),  # below 0: another writer's number
             last_end_time=field_of(summary, "lastEnd", *NUMBER),
             error_line=field_of(summary, "errorLine", "string_value"),
             extra=map_field(summary, "extra"),
@@ -262,8 +262,10 @@ def _values_wire(state: FlowState) -> dict[str, Any]:
     return wire
 
 
-def _write_head(document: Document, state: FlowState, context: DocumentContext) -> tuple[Any, dict[str, Any]]:
-    """Fill the head; return its fields, and the unknown keys (and a null name) that only the payload can hold."""
+def _write_head(
+    document: Document, state: FlowState, context: DocumentContext
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Fill the head; return its fields, its unknown keys, and those that only the payload can hold, as a null name."""
     check_head(state)
     head = document.fields
     shown, extra = _unknown(state.__pydantic_extra__) if state.__pydantic_extra__ else ({}, {})
@@ -277,7 +279,24 @@ def _write_head(document: Document, state: FlowState, context: DocumentContext) 
     write_blocked(head, state.blocked_on_step)
     head["shard"].integer_value = context.shard
     write_extra(head, shown)
-    return head, extra
+    return head, shown, extra
+
+
+def _size(state: FlowState, texts: Mapping[str, bytes], shown: Mapping[str, Any]) -> int:
+    """Return how many bytes the state has as one JSON object, as `EncodedState.size` counts them.
+
+    Args:
+        state: The state.
+        texts: The JSON of its payload values, of all steps and of all events.
+        shown: The unknown keys in its head.
+    """
+    sizes = {name: len(text) for name, text in texts.items() if name != "extra"}
+    sizes["flowId"], sizes["startTime"] = len(encode(state.flow_id, "")), len(encode(state.start_time, ""))
+    if state.name is not None:
+        sizes["name"] = len(encode(state.name, ""))
+    return (
+        object_size(sizes) + members_size(texts.get("extra", b"")) + members_size(encode(shown, "") if shown else b"")
+    )
 
 
 def _unknown(unknown: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -20,7 +20,7 @@ from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..unset import Unset
 from .difference import Change
-from .encoded_state import check_storable
+from .encoded_state import check_storable, members_size
 from .head import EXPIRY, StatusInputs, check_blocked, write_blocked, write_expiry, write_extra, write_summary
 from .json_text import AROUND, encode
 from .payload import DocumentContext
@@ -54,7 +54,9 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
         segment=Segment(id=id, set=stored.get("set"), delete=stored.get("del"), events=stored.get("events")),
         values=values,
         parts=spill.moved,
-        size=sum(map(len, texts.values())) + sum(map(len, replaced.values())) + _extra_size(change),
+        size=sum(map(len, replaced.values()))
+        + sum(members_size(text) for name, text in texts.items() if name != "del")
+        + _extra_size(change),
         head=head,
         mask=mask,
     )
@@ -176,7 +178,7 @@ def unremovable(change: Change, extra: Stored, resolved: Mapping[str, bytes], co
 
 
 def _extra_size(change: Change) -> int:
-    return len(encode(set_keys, "extra")) if change.extra and (set_keys := change.set_extra) else 0
+    return members_size(encode(set_keys, "extra")) if change.extra and (set_keys := change.set_extra) else 0
 
 
 def _replaced(change: Change) -> dict[str, Any]:

@@ -34,10 +34,10 @@ __all__ = ["meter", "query_log"]  # fixtures
 
 TABLE = """\
 id          name      status   started (UTC)        written   steps  bytes  about
-draft-7     draft     running  2024-05-31 09:03:00  WRITTEN       0    133
-order-1003  checkout  failed   2024-05-31 09:02:00  WRITTEN       0    216  Card declined
-order-1002  checkout  blocked  2024-05-31 09:01:00  WRITTEN       1    183  waits for approve
-order-1001  checkout  done     2024-05-31 09:00:00  WRITTEN       3    260
+draft-7     draft     running  2024-05-31 09:03:00  WRITTEN       0    304
+order-1003  checkout  failed   2024-05-31 09:02:00  WRITTEN       0    378  Card declined
+order-1002  checkout  blocked  2024-05-31 09:01:00  WRITTEN       1    344  waits for approve
+order-1001  checkout  done     2024-05-31 09:00:00  WRITTEN       3    422
 """
 
 
@@ -107,8 +107,8 @@ def test_filters(here: Callable[..., Outcome], store: SyncFlowStateStore, filter
 
 DUE = """\
 id          name      status   started (UTC)        written   steps  bytes  about
-order-1002  checkout  blocked  2024-05-31 09:01:00  WRITTEN       1    207  due 2024-05-31 09:30:00, waits for approve
-draft-7     draft     running  2024-05-31 09:03:00  WRITTEN       0    157  due 2024-05-31 10:00:00
+order-1002  checkout  blocked  2024-05-31 09:01:00  WRITTEN       1    367  due 2024-05-31 09:30:00, waits for approve
+draft-7     draft     running  2024-05-31 09:03:00  WRITTEN       0    327  due 2024-05-31 10:00:00
 """  # a table
 
 
@@ -138,7 +138,7 @@ def test_list_as_json(here: Callable[..., Outcome], store: SyncFlowStateStore) -
         "startTime": 1717146120000,
         "blockedOn": None,
         "stepCount": 0,
-        "sizeBytes": 216,
+        "sizeBytes": 378,
         "lastEndTime": None,
         "errorLine": "Card declined",
         "expireAt": None,

@@ -20,7 +20,7 @@ def saved(payload: dict[str, Any], **head: Any) -> dict[str, Any]:
         "status": "running",
         "blockedOnStep": None,
         "shard": 0,
-        "summary": {"steps": 1, "bytes": 267},
+        "summary": {"steps": 1, "bytes": 423},
         **head,
         "_flowstate": _present(
             {

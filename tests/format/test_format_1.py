@@ -93,6 +93,21 @@ async def test_filters_find_documents_of_format_1(flow_state_settings: FlowState
     assert [golden["id"]] == [state.flow_id for state in found.flow_states]
 
 
+async def test_counts_below_0_are_shown_as_0(flow_state_settings: FlowStateSettings) -> None:
+    """Partial writes subtract, so that other writers may leave such numbers."""
+    golden = read("saved")
+    settings = written(golden, flow_state_settings)
+    raw, id = RawCollection(settings), golden["id"]
+    fields = raw.read(id)
+    for name in ("steps", "bytes"):
+        put(f"summary.{name}", integer(-2743))(fields)
+    raw.write(id, fields)
+    async with FirestoreFlowStateStore(settings) as store:
+        [summary] = (await store.list_summaries()).summaries
+
+    assert (0, 0) == (summary.step_count, summary.size_bytes)
+
+
 LATER: tuple[tuple[str, ...], ...] = (
     ("_flowstate", "later"),
     ("_flowstate", "log", "0", "later"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from ...models import BlockedOnStep, CacheEntry, FlowResult, FlowState, FlowStateExecution, Operation
 from ...query import FlowStateQuery
 from ...store import VersionedFlowStateStore
-from .states import WIRE, started, with_steps
+from .states import WIRE, started, with_everywhere, with_steps
 from .suite import Suite
 
 
@@ -130,6 +131,45 @@ class SummaryTests(Suite):
         assert 30_000 <= after.size_bytes < 35_000
 
     @pytest.mark.asyncio
+    async def test_the_size_is_that_of_the_json(self, store: VersionedFlowStateStore) -> None:
+        """Creates, saves and edits count the same: names, unknown keys and the fields of the head too."""
+        state = with_everywhere({"ключ": ["значение", "\n", None]})
+        state.name, state.cache['step "é"'] = "größe", CacheEntry(value=1.5)
+        state.events_triggered = {}
+        for key, unknown in (("owner", "x" * 1400), ("note", "y" * 1400), ("long", "z" * 5000), ("object", {"a": 1})):
+            setattr(state, key, unknown)
+        await store.create("id", state)
+        sizes = [await _size_bytes(store), _json_bytes(await store.load("id"))]
+        async with store.edit("id") as edited:
+            for key in ("owner", "note"):
+                delattr(edited, key)
+            edited.name = None
+        sizes += [await _size_bytes(store), _json_bytes(await store.load("id"))]
+        async with store.edit("id") as edited:
+            del edited.cache["step"]
+            edited.events_triggered["event"], edited.blocked_on_step = 1, BlockedOnStep(name="wait")
+            edited.owner = "me"
+        sizes += [await _size_bytes(store), _json_bytes(await store.load("id"))]
+        await store.save("id", edited)
+        sizes += [await _size_bytes(store), _json_bytes(edited)]
+
+        assert sizes[::2] == sizes[1::2]
+
+    @pytest.mark.asyncio
+    async def test_an_update_counts_what_it_sets(self, store: VersionedFlowStateStore) -> None:
+        """What it adds counts as in a save, but for a comma."""
+        await store.create("id", started())
+        await store.update(
+            "id",
+            cache={"step": CacheEntry(value=["x"])},
+            events_triggered={"event": {}},
+            extra={"owner": "me"},
+            remove=["nothing"],
+        )
+
+        assert abs(_json_bytes(await store.load("id")) - await _size_bytes(store)) <= 2
+
+    @pytest.mark.asyncio
     async def test_the_size_shrinks_with_the_state(self, store: VersionedFlowStateStore) -> None:
         """A value that an edit replaces or removes no longer counts: 80 replacements are not 80 values."""
         state = with_steps("a")
@@ -176,3 +216,14 @@ class SummaryTests(Suite):
         [again] = (await store.list_summaries()).summaries
 
         assert dict(again.extra) == {"owner": "me"}
+
+
+async def _size_bytes(store: VersionedFlowStateStore) -> int:
+    [summary] = (await store.list_summaries()).summaries
+    return summary.size_bytes
+
+
+def _json_bytes(state: FlowState | None) -> int:
+    assert state is not None
+    text = json.dumps(state.model_dump(by_alias=True), ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode())
