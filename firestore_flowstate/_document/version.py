@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -23,9 +22,9 @@ from .stored_values import MAX_IDS, PartRef, part_count
 from .update import Update
 
 _FORMAT: Final = 1  # of the text
-_FIRST: Final = datetime.min.replace(tzinfo=timezone.utc)
-_LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
-_IN_9999: Final = 253_370_764_800.0  # seconds since the epoch: long after any write
+_MICROSECOND: Final = timedelta(microseconds=1)  # what Firestore's times are whole numbers of
+_MICROSECONDS: Final = range(SECONDS.start * 10**6, SECONDS.stop * 10**6)  # since the epoch: the years 1 to 9999
+_IN_9999: Final = 253_370_764_800_000_000  # microseconds since the epoch: long after any write
 _BY_LETTER: Final[Mapping[str, LayoutName]] = {name[0]: name for name in get_args(LayoutName)}
 
 
@@ -96,7 +95,8 @@ class Version:
         weight: The weight of the log inside the root: its bytes, plus 1,000 a segment.
         part_count: How many parts the root counts: as many as it refers to, or more.
         created: The id of the create that made the document; None if it is not known.
-        expires: When it expires, in seconds since the epoch; None if it does not.
+        expires: When it expires, in microseconds since the epoch; None if it does not. A float of seconds would be some
+            microseconds off for times centuries away.
         owns_expiry: Whether ``expireAt`` of a native document is an unknown key of its state.
         expire_after: Its flow's own duration until it expires, in milliseconds; None if it has none.
         has_extra: Whether its payload has unknown keys, which no partial write can remove.
@@ -113,7 +113,7 @@ class Version:
     weight: int = 0
     part_count: int = 0
     created: str | None = None
-    expires: float | None = None
+    expires: int | None = None
     owns_expiry: bool = False
     expire_after: int | float | None = None
     has_extra: bool = False
@@ -123,7 +123,6 @@ class Version:
     @classmethod
     def of_document(cls, document: StoredDocument, status_inputs: StatusInputs) -> Version:
         """Return the version of a document. It has no revision if the document was read by the mask `UPDATE_BASE`."""
-        expire_at = document.expire_at
         return cls(
             updated=document.updated,
             revision=document.revision,
@@ -132,7 +131,7 @@ class Version:
             weight=document.weight,
             part_count=document.part_count,
             created=document.created,
-            expires=None if expire_at is None else expire_at.timestamp(),
+            expires=_since_epoch(document.expire_at),
             owns_expiry=document.owns_expiry,
             expire_after=document.expire_after,
             has_extra=document.has_extra,
@@ -166,7 +165,7 @@ class Version:
             part_count=found.part_count,
             part_refs=found.refs,
             created=written.created,
-            expires=None if written.expire_at is None else written.expire_at.timestamp(),
+            expires=_since_epoch(written.expire_at),
             owns_expiry=written.owns_expiry,
             has_extra=written.has_extra,
             expire_after=written.expire_after,
@@ -210,10 +209,6 @@ class Version:
         else:
             weight, count = update.counts_after(base.weight, base.part_count, refs=refs, results=transforms)
             after = None if base.part_refs is None else update.refs_after(base.part_refs)
-        if isinstance(expire_at, Unset):
-            expires = base.expires
-        else:
-            expires = None if expire_at is None else expire_at.timestamp()
         return replace(
             base,
             updated=updated,
@@ -222,7 +217,7 @@ class Version:
             weight=weight,
             part_count=count,
             part_refs=after,
-            expires=expires,
+            expires=base.expires if isinstance(expire_at, Unset) else _since_epoch(expire_at),
             expire_after=update.change.own_duration_after(base.expire_after),
         )
 
@@ -256,12 +251,7 @@ class Version:
 
     def expire_at(self) -> datetime | None:
         """Return when the state expires, in UTC; None if it does not."""
-        if self.expires is None:
-            return None
-        try:
-            return EPOCH + timedelta(seconds=self.expires)
-        except OverflowError:  # the last second of 9999, rounded up
-            return _LAST if self.expires > 0 else _FIRST
+        return None if self.expires is None else EPOCH + timedelta(microseconds=self.expires)
 
     def has_expired(self) -> bool:
         """Return whether the state counts as absent by now."""
@@ -334,7 +324,7 @@ class Version:
                 weight=_integer(weight),
                 part_count=_integer(parts),
                 created=None if created is None else _text(created),
-                expires=None if expires is None else _finite(expires),
+                expires=None if expires is None else _within(_MICROSECONDS, expires),
                 expire_after=None if own is None else _number(own),
                 owns_expiry="o" in flags and told == "native",
                 has_extra="e" in flags,
@@ -471,6 +461,10 @@ def _path_of(document: str) -> str:
     return document.partition("/documents/")[2] or document
 
 
+def _since_epoch(moment: datetime | None) -> int | None:
+    return None if moment is None else (moment - EPOCH) // _MICROSECOND
+
+
 def _within(numbers: range, value: object) -> int:
     if not isinstance(value, int) or value not in numbers:
         raise ValueError
@@ -495,9 +489,3 @@ def _number(value: object) -> int | float:
     if found is None:
         raise ValueError
     return found
-
-
-def _finite(value: object) -> float:
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError
-    return float(value)

@@ -54,6 +54,25 @@ class ExpireAfterTests(ExpiringSuite):
     """A store in which a flow may expire after a time of its own, or never."""
 
     @pytest.mark.asyncio
+    async def test_an_expiry_millennia_ahead_is_exact(self, store: VersionedFlowStateStore) -> None:
+        """A state tells to the microsecond what its summary tells, after each kind of write as after a load."""
+        for number, days in enumerate([365 * 1000, 365 * 4000, 365 * 6000, 365 * 7000]):
+            id, own = f"flow-{number}", timedelta(days=days, microseconds=123_457)
+            saved = finished()
+            await store.save(id, saved, expire_after=own)
+            assert [saved.expire_at] == [summary.expire_at for summary in (await store.list_summaries()).summaries]
+            await store.update(id, cache={"step": CacheEntry(value=1)}, if_version=saved.version or "")
+            async with store.edit(id, expire_after=own * 1.01) as edited:
+                edited.operation.done = True
+            loaded = await store.load(id)
+            [summary] = (await store.list_summaries()).summaries
+            await store.delete(id)
+
+            assert loaded is not None
+            assert loaded.expire_at is not None
+            assert [loaded.expire_at] * 2 == [summary.expire_at, edited.expire_at]
+
+    @pytest.mark.asyncio
     @pytest.mark.parametrize("by", ["save", "create", "update", "edit", "update and end", "modify the key"])
     async def test_a_flow_may_expire_after_a_time_of_its_own(self, store: VersionedFlowStateStore, by: str) -> None:
         """Any write may set that time, in place of the store's setting. It is kept with the state, in milliseconds."""
