@@ -121,11 +121,13 @@ class FlowStateTooLargeError(FlowStateEncodeError):
     It is raised before anything is sent. Only a partial write that is too large beside what is stored is refused by
     Firestore first.
 
-    The limits are Firestore's, but for that of 512 MiB of JSON for each value, which is this package's own.
+    The limits are Firestore's, but for two of this package's own: 512 MiB of JSON for each value, and 20,000 parts for
+    each state, or as many as one request can delete.
 
     Attributes:
-        size: The size in bytes: of the state by Firestore's rules for storage sizes, or of the value's JSON.
-        limit: The limit in bytes that is exceeded.
+        size: The size in bytes: of the state by Firestore's rules for storage sizes, or of the value's JSON. If the
+            state would be in too many parts: how many parts these are.
+        limit: The limit that is exceeded, in bytes or in parts.
         path: The path of the largest value, which is the one to make smaller.
     """
 

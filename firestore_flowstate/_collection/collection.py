@@ -14,7 +14,8 @@ from .._document.head import expiry
 from .._document.layouts import Layout
 from .._document.payload import DocumentContext, Payloads
 from .._document.stored_document import StoredDocument
-from .._document.stored_values import PARTS
+from .._document.stored_values import MAX_STATE_PARTS, PARTS
+from .._limits import MAX_DOCUMENT_BYTES
 from .._rpc.connection import Connection
 from .._rpc.deadline import Deadline
 from .._rpc.messages import Timestamp
@@ -33,6 +34,9 @@ SETTLED: Final = "flowstate-settled"
 MOST_LEFT_OUT: Final = 1_000  # ids that are remembered, so that the memory of a process that runs on is bounded
 
 _REQUEST_MARGIN = 64 * 1024  # bytes: more than a commit has besides its writes
+
+_PART_ID_BYTES = 15  # 11 random characters, a hyphen, and a number up to 999
+_BESIDE_NAMES = 128  # bytes: more than a deletion and a touch of a part have beside its name, together
 
 
 @dataclass
@@ -163,7 +167,17 @@ class Collection:
 
     def context(self, id: str) -> DocumentContext:
         """Return the document context of a flow state: its path, its shard, and how its values are packed."""
-        return DocumentContext(path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id))
+        return DocumentContext(
+            path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id), most_parts=self.most_parts(id)
+        )
+
+    def most_parts(self, id: str) -> int:
+        """Return how many parts a flow state may be in, so that a commit has room for what is done to all of them.
+
+        The commit that replaces the root deletes its old parts and touches its new ones, which were sent before.
+        """
+        name = len(self.part_name(id, "").encode()) + _PART_ID_BYTES
+        return min(MAX_STATE_PARTS, (self.largest_write - MAX_DOCUMENT_BYTES) // (2 * name + _BESIDE_NAMES))
 
     def shard_of(self, id: str) -> int:
         """Return the shard that a flow state is written to. It follows from the id and the number of shards alone."""

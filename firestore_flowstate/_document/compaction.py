@@ -22,7 +22,9 @@ from .stored_values import (
     Spill,
     Stored,
     bytes_of,
+    largest_field,
     part_ids,
+    too_many_parts,
     with_values,
     write_log,
     write_stored,
@@ -62,6 +64,12 @@ class CompactedLog:
         """Return the references of the root then."""
         gone = {ref.name for ref in self.gone}
         return (*(ref for ref in root.refs if ref.name not in gone), *self.spill.refs)
+
+    def check_part_count(self, root: Root, context: DocumentContext) -> None:
+        """Raise FlowStateTooLargeError if the root refers to more parts then than it does now and may."""
+        count, before = (len(part_ids(refs)) for refs in (self.refs(root), root.refs))
+        if count > max(context.most_parts, before):
+            raise too_many_parts(count, most=context.most_parts, path=largest_field(self.spill.refs))
 
     def weight(self) -> int:
         """Return the weight of the log in the root."""
@@ -238,6 +246,7 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
 
     Raises:
         FlowStateDecodeError: A value cannot be unpacked.
+        FlowStateTooLargeError: The root would refer to more parts than it does and may.
     """
     before = _stored(root)
     check_together(bytes_of(stored, resolved) for stored in before.values())
@@ -252,6 +261,8 @@ def rewrap_root(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
         for segment in root.unique_log
     ]
     gone = [stored for stored in before.values() if isinstance(stored, PartRef)]
+    if spill.count > max(context.most_parts, len(part_ids(gone))):
+        raise too_many_parts(spill.count, most=context.most_parts, path=largest_field(spill.refs))
     return Rewrapped(values=packed, log=log, spill=spill, gone=gone)
 
 

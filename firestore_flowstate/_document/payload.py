@@ -20,6 +20,7 @@ from ..codecs import PayloadCodec
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from .builtin_codecs import KeyFailedError, Keyring, compress, decompress
 from .json_text import decode, decode_each
+from .stored_values import MAX_STATE_PARTS
 
 _ENVELOPE: Final = b"\xf5"
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # of JSON of one value, a limit of ours: it bounds what a bomb unpacks to
@@ -202,11 +203,13 @@ class DocumentContext:
         path: The path of the document relative to the database.
         payloads: Packs and unpacks values.
         shard: The shard it is in.
+        most_parts: How many parts a write may let it refer to.
     """
 
     path: str
     payloads: Payloads
     shard: int = 0
+    most_parts: int = MAX_STATE_PARTS
 
     def pack(self, text: bytes, logical: str) -> bytes:
         """Return JSON text packed for storage."""

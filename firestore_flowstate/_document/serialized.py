@@ -6,12 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, get_args
 
+from .._error_texts import in_cache, in_events
 from .._limits import MAX_DOCUMENT_BYTES, document_size, new_id, size_at_most, value_size
 from .._own_fields import HEAD_FIELDS, NATIVE_FIELDS, PAYLOAD
 from .._rpc.messages import Document, Value
 from ..errors import FlowStateDecodeError, FlowStateEncodeError, FlowStateTooLargeError
 from ..models import FlowState, FlowStatus
-from .encoded_state import check_storable, encode_state, members_size, object_size, state_from_wire
+from .encoded_state import (
+    check_storable,
+    encode_cache,
+    encode_events,
+    encode_state,
+    members_size,
+    object_size,
+    state_from_wire,
+)
 from .head import (
     EXPIRY,
     Reason,
@@ -34,7 +43,18 @@ from .payload import DocumentContext, Payloads
 from .root import VERSION
 from .serialized_update import pack_update, write_update
 from .stored_document import LayoutName, StoredDocument
-from .stored_values import ROOT_BYTES, Segment, Spill, Stored, bytes_of, write_log, write_stored
+from .stored_values import (
+    ROOT_BYTES,
+    PartRef,
+    Segment,
+    Spill,
+    Stored,
+    bytes_of,
+    largest_field,
+    too_many_parts,
+    write_log,
+    write_stored,
+)
 from .version import Absent, Exactly, Expectation, Written, revisions_to_remember
 from .wire import cache_to_wire, executions_to_wire, to_wire, values_by_path
 
@@ -154,6 +174,8 @@ class SerializedLayout:
         value_bytes = sum([len(stored) for stored in values.values() if isinstance(stored, bytes)])
         if value_bytes > spill.room:
             values = spill.move_largest(values)
+            if spill.count > context.most_parts:
+                raise too_many_parts(spill.count, most=context.most_parts, path=_largest_path(values, state))
         segment = Segment(
             id=id,
             set=values.pop("log.set", None),
@@ -297,6 +319,19 @@ def _size(state: FlowState, texts: Mapping[str, bytes], shown: Mapping[str, Any]
     return (
         object_size(sizes) + members_size(texts.get("extra", b"")) + members_size(encode(shown, "") if shown else b"")
     )
+
+
+def _largest_path(values: Mapping[str, Stored], state: FlowState) -> str:
+    """Return the path of the largest value in parts: of a step or event, if it is all of them together."""
+    refs = {name: stored for name, stored in values.items() if isinstance(stored, PartRef)}
+    largest = max(refs, key=lambda name: refs[name].bytes)
+    if largest == "log.set":
+        steps = encode_cache(state.cache)
+        return in_cache(max(steps, key=lambda step: len(steps[step])))
+    if largest == "log.events":
+        events = encode_events(state.events_triggered)
+        return in_events(max(events, key=lambda step: len(events[step])))
+    return largest_field([refs[largest]])
 
 
 def _unknown(unknown: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from .._limits import new_id
 from .._rpc.messages import Document, Value
-from ..errors import FlowStateDecodeError
+from ..errors import FlowStateDecodeError, FlowStateTooLargeError
 from .head import EXPIRY
 
 MAX_PARTS: Final = 1000  # of one value, which fills about 540 at most: MAX_VALUE_BYTES is 512 MiB
@@ -22,6 +22,8 @@ _REF_BYTES: Final = 80  # about what a reference takes in the root
 MAX_IDS: Final = 64  # earlier revisions that a segment remembers at most
 SEGMENT_WEIGHT: Final = 1000  # bytes that take as long to read as the segment around them
 _REFERENCE_WEIGHT: Final = 100  # of a segment whose values are all in parts, in bytes
+
+_PATHS: Final = {"log": "cache", "blockedOnStep": "blocked_on_step", "traceContext": "trace_context"}
 
 PARTS: Final = "flowstate-parts"
 DATA: Final = "data"
@@ -114,6 +116,30 @@ class Spill:
 def part_count(refs: Iterable[PartRef]) -> int:
     """Return how many part documents references stand for."""
     return sum(ref.count for ref in refs)
+
+
+def largest_field(refs: Iterable[PartRef]) -> str:
+    """Return the path of the payload value, as an application writes it, that the largest of references stands for."""
+    largest = max(refs, key=lambda ref: ref.bytes).field
+    return _PATHS.get(largest, largest)
+
+
+def too_many_parts(count: int, *, most: int, path: str) -> FlowStateTooLargeError:
+    """Return the error of a write that would let a root refer to more parts than it may.
+
+    Args:
+        count: How many parts it would refer to.
+        most: How many it may refer to.
+        path: The path of the largest value that is to be in parts.
+    """
+    return FlowStateTooLargeError(
+        f"The flow state would be in {count:,} parts of up to 1,000,000 bytes, and may be in {most:,}; the largest "
+        f"value is {path}. Make it smaller. If large steps were set again, load the state and save it, which leaves "
+        "their old values out.",
+        path=path,
+        size=count,
+        limit=most,
+    )
 
 
 def part_ids(refs: Iterable[PartRef]) -> list[str]:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._error_texts import in_cache, in_events
 from .._limits import names_in
 from .._own_fields import PAYLOAD
 from .._rpc.messages import Document, Value, Write
 from .difference import Change
 from .head import StatusChange, StatusInputs
 from .payload import DocumentContext
-from .stored_values import PartRef, Segment, Stored, part_count, write_segment
+from .stored_values import PartRef, Segment, Stored, largest_field, part_count, write_segment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,20 @@ class Update:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status_change", self.change.status_change)
+
+    @property
+    def largest_in_parts(self) -> str:
+        """The path of the largest value that it moves to parts."""
+        ref = max((ref for ref, _ in self.parts), key=lambda ref: ref.bytes)
+        segment = self.segment
+        if segment is not None and ref is segment.delete:
+            return "remove"
+        if segment is not None and ref is segment.events:
+            events = list(self.change.events_triggered)
+            return in_events(events[0]) if len(events) == 1 else "events_triggered"
+        if segment is not None and ref is segment.set and len(self.change.cache) == 1:
+            return in_cache(next(iter(self.change.cache)))
+        return largest_field([ref])
 
     def status_inputs_after(self, base: StatusInputs) -> StatusInputs:
         """Return what the status follows from after this write; `base` is that before it."""
@@ -101,8 +116,11 @@ class Update:
             return results[1].integer_value, results[2].integer_value
         if self.segment is None:
             return weight, parts
-        more = part_count(ref for ref, _ in self.parts) - part_count(self.gone(refs))
-        return weight + self.segment.weight(), parts + more
+        return weight + self.segment.weight(), self.parts_after(parts, refs)
+
+    def parts_after(self, parts: int, refs: Iterable[PartRef]) -> int:
+        """Return the count of parts after this write, given that before it and the references of the root before it."""
+        return parts + part_count(ref for ref, _ in self.parts) - part_count(self.gone(refs))
 
 
 def _transform(transforms: Any, name: str) -> Any:

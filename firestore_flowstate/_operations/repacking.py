@@ -90,6 +90,7 @@ class _CompactionJudge:
             stored = await _stored_since(self._collection, stored, self.deadline)  # row 22
 
     def _write(self, stored: StoredDocument, root: Root, compacted: CompactedLog) -> PendingWrite:
+        compacted.check_part_count(root, self._collection.context(self._id))
         self._made = root, compacted
         return repacking(  # row 22
             self._collection,

@@ -14,8 +14,9 @@ from .._document.compaction import COMPACT_WEIGHT
 from .._document.difference import Change
 from .._document.head import EXPIRE_AFTER
 from .._document.layouts import LAYOUTS
+from .._document.root import Root
 from .._document.serialized_update import unremovable
-from .._document.stored_values import PartRef, part_count
+from .._document.stored_values import PartRef, part_count, part_ids, too_many_parts
 from .._document.update import Update, fields_after
 from .._document.version import Exactly, Version
 from .._error_texts import not_found, not_removable, unreadable, with_flow_id
@@ -190,6 +191,7 @@ async def _update_packed(
         own = packed.change.own_duration_after(base.expire_after)
         expire_at = collection.expire_at(packed.status_inputs_after(base.status_inputs).status, own)
     refs = base.part_refs if base.part_refs is not None else replaceable or ()
+    await _check_part_count(collection, id, packed, base, refs, deadline)
     pending = _update_write(collection, id, packed, base, expire_at, refs)
     for compactions in range(_COMPACTIONS + 1):
         try:
@@ -214,6 +216,34 @@ async def _update_packed(
     if base.weight < COMPACT_WEIGHT <= version.weight or version.weight > 2 * COMPACT_WEIGHT:
         return version.after_compaction(await compact(collection, id, deadline))
     return version
+
+
+async def _check_part_count(
+    collection: Collection,
+    id: str,
+    packed: Update,
+    base: Version,
+    refs: Sequence[PartRef],
+    deadline: Deadline,
+) -> None:
+    """Raise FlowStateTooLargeError if an update would let the root refer to more parts than it may.
+
+    The root counts its parts, or more. So it is read if the count alone would refuse the update.
+    """
+    if not packed.parts or packed.parts_after(base.part_count, refs) <= packed.context.most_parts:
+        return
+    known = base.part_refs if base.part_refs is not None and not base.is_hearsay else None
+    if known is None:
+        known = (await confirm_whole(collection, id, base, deadline)).part_refs or ()
+    _refuse_more_parts(packed, known, id)
+
+
+def _refuse_more_parts(packed: Update, refs: Sequence[PartRef], id: str) -> None:
+    """Raise FlowStateTooLargeError if a root with these references would refer to more parts than it does and may."""
+    most, before = packed.context.most_parts, len(part_ids(refs))
+    after = packed.parts_after(before, refs)
+    if after > max(most, before):
+        raise with_flow_id(too_many_parts(after, most=most, path=packed.largest_in_parts), id)
 
 
 async def _check_room(
@@ -300,5 +330,14 @@ def _update_write(
         stay=stay,
         makes=partial(layout.has_made, write.update, mask),
         expire_at=expires,
-        fit=lambda root: _update_write(collection, id, packed, base, expire_at, root.refs),
+        fit=lambda root: _fitting(collection, id, packed, base, expire_at, root),
     )
+
+
+def _fitting(
+    collection: Collection, id: str, packed: Update, base: Version, expire_at: datetime | Unset | None, root: Root
+) -> PendingWrite:
+    """Return the write of an update for a root that maintenance has packed anew."""
+    if packed.parts:
+        _refuse_more_parts(packed, root.refs, id)
+    return _update_write(collection, id, packed, base, expire_at, root.refs)
