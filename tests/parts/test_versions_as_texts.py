@@ -156,7 +156,7 @@ async def test_a_text_that_lies_takes_nothing(
     [
         ({"f10": 1}, {"operation": Operation(name="flow", done=True)}),
         ({"f5": "d"}, {"expire_after": timedelta(hours=1)}),
-        ({"f9": 4_000_000_000.0}, {"cache": {"step": CacheEntry(value=incompressible(1_500_000))}}),
+        ({"f9": 4_000_000_000_000_000}, {"cache": {"step": CacheEntry(value=incompressible(1_500_000))}}),
     ],
     ids=["own duration", "status", "expiry"],
 )
