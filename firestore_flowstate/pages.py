@@ -28,10 +28,9 @@ class FlowStateSummary(BaseModel):
         step_count: How many steps are cached, at least 0. `update` does not know which steps are there. So a step that
             it replaces is counted twice, and one that it removes though it is not there is subtracted, until the next
             save or until the whole log is compacted.
-        size_bytes: About how many bytes the state has as one JSON object, at least 0. A save counts them. `update` does
-            not know how large the values are that it replaces or removes, so these still count: steps that are set
-            again until the log is compacted, everything else until the next save. `edit` and `modify` have read the
-            state, and count what they change exactly.
+        size_bytes: About how many bytes the state has as one JSON object, at least 0. A save counts them, and so does a
+            compaction of the whole log. `update` does not know how large the values are that it replaces or removes, so
+            these still count until then. `edit` and `modify` have read the state, and count what they change exactly.
         last_end_time: When the last execution ended, in milliseconds since the epoch.
         error_line: The first line of the error; None under encryption.
         updated_at: When the state was last written, in UTC.

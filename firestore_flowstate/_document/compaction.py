@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .._limits import document_size
-from .._own_fields import PAYLOAD
-from .._rpc.messages import Document
+from .._limits import document_size, value_size
+from .._own_fields import HEAD_FIELDS, PAYLOAD
+from .._rpc.messages import Document, Value
+from .encoded_state import object_size
 from .json_text import MAX_DEPTH_READ, encode
 from .log import Entries, merge
 from .payload import DocumentContext, check_together, unpacked_size
@@ -48,6 +49,8 @@ class CompactedLog:
         gone: References of the old log that the new one does not have.
         steps: How many steps there are, if all of the log was compacted into one segment; None otherwise.
         grown: By how many bytes of JSON the log became larger. It is negative if steps had been set again.
+        size: How many bytes of JSON the state has, if all of the log was compacted and all other values are in the
+            root; None otherwise.
     """
 
     log: Sequence[Segment]
@@ -55,6 +58,7 @@ class CompactedLog:
     gone: Sequence[PartRef]
     steps: int | None
     grown: int
+    size: int | None = None
 
     def part_count(self, root: Root) -> int:
         """Return an upper bound on how many parts the root refers to then."""
@@ -118,9 +122,10 @@ def compact_log(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
     whole = root.unique_log
     steps: int | None = None
     grown = 0
+    size: int | None = None
 
     def close() -> None:
-        nonlocal steps, grown
+        nonlocal steps, grown, size
         if not run:
             return
         if len(run) == 1 and not _refs(run[0]):
@@ -132,6 +137,8 @@ def compact_log(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
                 steps = len(merged.set)
             compacted = _compacted(run, merged, context, keep_deletes=bool(log))
             grown += _size([compacted], resolved) - _size(run, resolved)
+            if len(run) == len(whole):
+                size = _state_size(root, compacted)
             log.append(_moved(compacted, spill))
         run.clear()
 
@@ -142,7 +149,7 @@ def compact_log(root: Root, resolved: Mapping[str, bytes], context: DocumentCont
             close()
             log.append(segment)
     close()
-    return CompactedLog(log=log, spill=spill, gone=gone, steps=steps, grown=grown)
+    return CompactedLog(log=log, spill=spill, gone=gone, steps=steps, grown=grown, size=size)
 
 
 def write_compacted(document: Document, compacted: CompactedLog, stored: StoredDocument, root: Root) -> list[str]:
@@ -162,7 +169,10 @@ def write_compacted(document: Document, compacted: CompactedLog, stored: StoredD
     if compacted.steps is not None:  # exact, while updates count steps again that they set again
         summary["steps"].integer_value = compacted.steps
         mask.append("summary.steps")
-    if compacted.grown:
+    if compacted.size is not None:  # exact too
+        summary["bytes"].integer_value = compacted.size
+        mask.append("summary.bytes")
+    elif compacted.grown:
         before = stored.fields["summary"].map_value.fields if "summary" in stored.fields else {}
         summary["bytes"].integer_value = (
             max(0, before["bytes"].integer_value + compacted.grown) if "bytes" in before else 0
@@ -192,6 +202,30 @@ def _size(segments: Sequence[Segment], resolved: Mapping[str, bytes]) -> int:
     """Return about how many bytes of JSON segments set, as the envelopes of their values say, and as updates count."""
     values = (stored for segment in segments for stored in (segment.set, segment.events) if stored is not None)
     return sum(unpacked_size(bytes_of(stored, resolved)) - 1 for stored in values)  # a comma for the braces
+
+
+def _state_size(root: Root, segment: Segment) -> int | None:
+    """Return about how many bytes of JSON a state has, given all of its log as one segment with its values.
+
+    It is None if another value is in parts, whose references do not tell how many bytes of JSON they stand for.
+    """
+    sizes: dict[str, int] = {}
+    for name, stored in (*root.values.items(), ("cache", segment.set), ("eventsTriggered", segment.events)):
+        if isinstance(stored, PartRef):
+            return None
+        sizes[name] = len(b"{}") if stored is None else unpacked_size(stored)
+    extra = max(0, sizes.pop("extra", 0) - 1)  # a comma for the braces
+    for name in root.head.keys() - HEAD_FIELDS | {"flowId", "name", "startTime"} & root.head.keys():
+        sizes[name] = _json_size(root.head[name])
+    return object_size(sizes) + extra
+
+
+def _json_size(value: Value) -> int:
+    """Return about how many bytes of JSON a value of the head has; exactly, if a writer of ours has put it there."""
+    kind = value.WhichOneof("value_type")
+    if kind in ("string_value", "integer_value", "double_value", "boolean_value"):
+        return len(encode(getattr(value, kind), ""))
+    return value_size(value)
 
 
 def _moved(segment: Segment, spill: Spill) -> Segment:
