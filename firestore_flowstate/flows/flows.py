@@ -8,7 +8,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from firestore_flowstate import UNSET, FlowState, FlowStateError, Unset, VersionedFlowStateStore
+from firestore_flowstate import UNSET, FlowState, Unset, VersionedFlowStateStore
 from firestore_flowstate.errors import shown
 
 from . import results
@@ -26,6 +26,7 @@ from .foreground import run
 from .genkit_wire import check_names
 from .handle import FlowHandle
 from .harmless_telemetry import HarmlessTelemetry
+from .http import make_app
 from .open_telemetry import OpenTelemetry
 from .preparing import prepared
 from .resuming import resume
@@ -479,12 +480,6 @@ class Flows:
         """
         check_verify(verify)
         length = budget_seconds(budget)
-        try:
-            from .http import make_app
-        except ImportError as error:
-            raise FlowStateError(
-                "flows.app needs the package starlette: pip install 'firestore-flowstate[http]'"
-            ) from error
         app = make_app(self, verify=verify, genkit=genkit, budget=length)
         self._has_wire = self._has_wire or genkit
         return app

@@ -595,7 +595,7 @@ def uninstall(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     around, _, name = package.rpartition(".")
     if around:
         monkeypatch.delattr(importlib.import_module(around), name, raising=False)
-    monkeypatch.delitem(sys.modules, "firestore_flowstate.flows.http")  # which imports starlette
+    monkeypatch.delitem(sys.modules, "firestore_flowstate.flows.asgi", raising=False)  # which imports starlette
 
 
 QUEUE = "projects/demo/locations/here/queues/flows"
