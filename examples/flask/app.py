@@ -14,7 +14,7 @@ from typing import Any
 
 from flask import Flask, abort, request
 
-from firestore_flowstate import FirestoreFlowStateStore
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateError
 from firestore_flowstate.flows import Dispatcher, Flows, NotWaitingError, Run
 from firestore_flowstate.flows.cloud_tasks import CloudTasks
 from firestore_flowstate.flows.http import Oidc
@@ -67,17 +67,26 @@ def show(id: str) -> dict[str, Any]:
     return {"status": state.status}
 
 
+def check_caller() -> None:
+    """Refuse who is not the queue. While that cannot be told, the answer is 503, so that the queue tries again."""
+    try:
+        allowed = oidc.allows(request.headers.get("Authorization"))
+    except FlowStateError as error:
+        app.logger.warning("%s", error)
+        abort(503)
+    if not allowed:
+        abort(401)
+
+
 @app.post("/drive")
 def drive() -> dict[str, Any]:
     """Go on with a run: what the queue calls. The budget is less than gunicorn's --timeout, here 300."""
-    if not oidc.allows(request.headers.get("Authorization")):
-        abort(401)
+    check_caller()
     return {"outcome": flows.blocking.drive(request.get_json()["id"], budget=240)}
 
 
 @app.post("/sweep")
 def sweep() -> dict[str, Any]:
     """Wake what should have been woken: to be called each minute."""
-    if not oidc.allows(request.headers.get("Authorization")):
-        abort(401)
+    check_caller()
     return {"dispatched": flows.blocking.sweep()}

@@ -12,10 +12,12 @@ from threading import Lock, Thread
 from typing import Any, Final
 
 from google.auth.crypt import RSAVerifier
-from google.auth.exceptions import GoogleAuthError, TransportError
+from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 from google.oauth2 import id_token
 from requests import Session
+
+from firestore_flowstate import FlowStateError
 
 from .dispatch.queue_calls import OnePerProcess
 from .engine import LOG
@@ -52,7 +54,7 @@ class KeptResponses:
         """Return the response, for synchronous hosts.
 
         Raises:
-            TransportError: The certificates cannot be fetched, or something else came.
+            FlowStateError: The certificates cannot be fetched, or something else came.
         """
         fetch = self._here.here().latest()
         wait((fetch.outcome,), timeout=fetch.seconds_left())
@@ -62,7 +64,7 @@ class KeptResponses:
         """Return the response.
 
         Raises:
-            TransportError: The certificates cannot be fetched, or something else came.
+            FlowStateError: The certificates cannot be fetched, or something else came.
         """
         fetch = self._here.here().latest()
         if not fetch.outcome.done():
@@ -75,7 +77,7 @@ class KeptResponses:
 
 
 class _Fetch:
-    """One fetch. Its outcome is the response or a TransportError, and nobody who waits can cancel it."""
+    """One fetch. Its outcome is the response or an error, and nobody who waits can cancel it."""
 
     def __init__(self) -> None:
         self.outcome: Future[Any] = Future()
@@ -90,7 +92,7 @@ class _Fetch:
         """Return the response, if it has come.
 
         Raises:
-            TransportError: It has not come, or is an error; an error of its own for each who waits.
+            FlowStateError: It has not come, or is an error; an error of its own for each who waits.
         """
         outcome = self.outcome.result() if self.outcome.done() else None
         if outcome is None:
@@ -190,5 +192,5 @@ def _checked_seconds(response: Any) -> float:
     return float(age[1]) if age is not None else _KEPT_SECONDS
 
 
-def _unverified(text: str) -> TransportError:
-    return TransportError(f"no token can be verified now: {text}")  # type: ignore[no-untyped-call]  # as above
+def _unverified(text: str) -> FlowStateError:
+    return FlowStateError(f"no token can be verified now: {text}. Let the caller try again")

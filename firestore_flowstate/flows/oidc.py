@@ -53,7 +53,9 @@ class Oidc:
             request: Starlette's Request, or anything with its headers.
 
         Raises:
-            google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or something else came.
+            FlowStateError: Google's certificates cannot be fetched, or something else came. `Flows.app` answers 500
+                then, so that the queue tries again. The error of the client library, if it raised one, is the
+                ``__cause__``.
         """
         token = self._formed(request.headers.get("authorization"))
         return token is not None and self._is_let_in(token, await self._kept().get())
@@ -64,7 +66,8 @@ class Oidc:
         This blocks while Google's certificates are fetched, for 10 seconds at most.
 
         Raises:
-            google.auth.exceptions.TransportError: Google's certificates cannot be fetched, or something else came.
+            FlowStateError: Google's certificates cannot be fetched, or something else came. Answer 503, so that the
+                caller tries again. The error of the client library, if it raised one, is the ``__cause__``.
         """
         token = self._formed(authorization)
         return token is not None and self._is_let_in(token, self._kept().wait())

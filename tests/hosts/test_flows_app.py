@@ -28,7 +28,13 @@ from fastapi import FastAPI
 from google.auth import crypt, jwt
 from google.auth.exceptions import TransportError
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, MemoryFlowStateStore, StoreUnavailableError
+from firestore_flowstate import (
+    FirestoreFlowStateStore,
+    FlowStateError,
+    FlowStateSettings,
+    MemoryFlowStateStore,
+    StoreUnavailableError,
+)
 from firestore_flowstate.flows import Flows, Run, google_tokens
 from firestore_flowstate.flows.google_tokens import KeptResponses
 from firestore_flowstate.flows.http import Oidc
@@ -147,6 +153,11 @@ class Hanging(Certificates):
         self.begun.set()
         assert self.may_answer.wait(30)
         return super().__call__(url, method, **options)
+
+
+def unreachable(url: str, **_: Any) -> Any:
+    """Fail as google-auth's transport does."""
+    raise TransportError("no route to the server")
 
 
 @dataclass
@@ -337,10 +348,21 @@ class TestOidc:
         oidc._certificates = KeptResponses(certificates)
         certificates.status = 503
         for _ in range(5):
-            with pytest.raises(TransportError, match=r"no token can be verified now: .* answered 503"):
+            with pytest.raises(FlowStateError, match=r"no token can be verified now: .* answered 503"):
                 oidc.allows(f"Bearer {GOOGLE.token()}")
 
         assert 1 == certificates.asked
+
+    async def test_no_error_of_google_leaves(self) -> None:
+        """A host catches one of ours, whichever way it asks. Google's own is the cause."""
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._certificates = KeptResponses(unreachable)
+        with pytest.raises(FlowStateError, match="no token can be verified now") as blocking:
+            oidc.allows(f"Bearer {GOOGLE.token()}")
+        with pytest.raises(FlowStateError, match="no token can be verified now") as awaited:
+            await oidc(Sent({"Authorization": f"Bearer {GOOGLE.token()}"}))
+
+        assert [TransportError] * 2 == [type(caught.value.__cause__) for caught in (blocking, awaited)]
 
     def test_a_fetch_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nobody waits for longer than 10 seconds, here 0.1, and then others do not wait for it at all."""
@@ -351,7 +373,7 @@ class TestOidc:
         oidc._certificates = KeptResponses(certificates)
         try:
             for _ in range(2):
-                with pytest.raises(TransportError, match=r"has not answered within 0\.1 s"):
+                with pytest.raises(FlowStateError, match=r"has not answered within 0\.1 s"):
                     oidc.allows(f"Bearer {GOOGLE.token()}")
         finally:
             certificates.may_answer.set()

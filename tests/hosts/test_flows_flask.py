@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import runpy
 import signal
 import subprocess
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -16,7 +18,9 @@ from google.cloud.tasks_v2.types import Task
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import Flows
+from firestore_flowstate.flows.google_tokens import KeptResponses
 from tests.hosts.serving import EXAMPLES, NO_KEEPING, ROOT, Server
+from tests.hosts.test_flows_app import unreachable
 from tests.queues.cloud_tasks_server import CloudTasksServer
 from tests.support.ports import Port
 
@@ -132,6 +136,18 @@ async def test_examples(example: Server, settings: FlowStateSettings) -> None:
     assert result in ("a box with a book", "receipt for 1250 cents")
     assert ("done", 404, 409) == (shown.json()["status"], missing.status_code, late.status_code)
     assert {401, 404} == refused
+
+
+@pytest.mark.parametrize("path", ["/drive", "/sweep"])
+def test_flask_asks_the_queue_to_try_again(path: str) -> None:
+    """It answers 503 while Google's certificates cannot be fetched, and 401 to what has not the form of a token."""
+    example = runpy.run_path(str(EXAMPLES / "flask" / "app.py"))
+    example["oidc"]._certificates = KeptResponses(unreachable)
+    http = example["app"].test_client()
+    header = urlsafe_b64encode(b'{"alg":"RS256","kid":"any"}').decode()
+
+    assert 503 == http.post(path, json={"id": "a"}, headers={"Authorization": f"Bearer {header}.e30.x"}).status_code
+    assert 401 == http.post(path, json={"id": "a"}, headers={"Authorization": "Bearer a.b.c"}).status_code
 
 
 def test_files_that_only_a_deployment_reads() -> None:
