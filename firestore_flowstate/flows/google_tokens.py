@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, wait
 from math import isfinite
 from threading import Lock, Thread
@@ -29,15 +30,23 @@ PAUSE_SECONDS: Final = 1.0
 """How long after a fetch that failed none begins."""
 _MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What google-auth raises, beside its own errors, for a text that is not a token."""
-_MAX_AGE: Final = re.compile(r"max-age=(\d+)")
+_DIRECTIVE: Final = re.compile(r'([^\s=,"]+)(?:=(?:"([^"]*)"|([^\s,]*)))?')
+"""A directive of ``Cache-Control``: its name, and its value with or without quotes."""
+_SECONDS: Final = re.compile(r"[0-9]+")
 _SKEW_SECONDS: Final = 10
 """By how much Google's clock may be ahead of ours: a token that it has just made is else one of the future."""
 _KEPT_SECONDS: Final = 300.0
 """How long certificates are kept if their server does not say."""
+LEAST_SECONDS: Final = 1.0
+"""How long certificates are kept if they are not to be kept at all, or what their server says cannot be read. A queue
+delivers 500 tasks a second unless it is set otherwise: one fetch serves as many, and no header makes it more than that.
+"""
+_MOST_SECONDS: Final = 86_400.0
+"""How long certificates are kept at most. Google says some hours, and withdraws a key that is lost."""
 
 
 class KeptResponses:
-    """Google's certificates, fetched once for all who ask, and kept for as long as their ``Cache-Control`` says.
+    """Google's certificates, fetched once for all who ask, and kept for as long as their server says, 1 s to a day.
 
     Each process fetches its own, on a thread of its own, so that a server which hangs takes no thread of asyncio's.
     Whoever asks meanwhile waits for the same fetch, from any thread and event loop. After one that failed there is a
@@ -187,9 +196,29 @@ def _checked_seconds(response: Any) -> float:
             RSAVerifier.from_string(certificate)  # type: ignore[no-untyped-call]  # as above
     except (*_MALFORMED, GoogleAuthError) as error:
         raise ValueError(f"{CERTIFICATES_URL} answered with something other than certificates: {error}") from error
-    headers = {name.lower(): value for name, value in dict(response.headers).items()}
-    age = _MAX_AGE.search(headers.get("cache-control", ""))
-    return float(age[1]) if age is not None else _KEPT_SECONDS
+    return kept_seconds(dict(response.headers))
+
+
+def kept_seconds(headers: Mapping[str, str]) -> float:
+    """Return how long a response is to be kept, by the headers of its server and of a cache in between.
+
+    Args:
+        headers: The headers. The case of their names does not count, nor does that of the directives.
+    """
+    found = {name.lower(): value for name, value in headers.items()}
+    said = [(name.lower(), quoted or bare) for name, quoted, bare in _DIRECTIVE.findall(found.get("cache-control", ""))]
+    ages = [value for name, value in said if name == "max-age"]
+    if any(name in ("no-store", "no-cache") for name, _ in said) or not all(map(_SECONDS.fullmatch, ages)):
+        return LEAST_SECONDS
+    if not ages:
+        return _KEPT_SECONDS
+    age = found.get("age", "")
+    left = min(map(_delta, ages)) - (_delta(age) if _SECONDS.fullmatch(age) else 0.0)
+    return min(max(left, LEAST_SECONDS), _MOST_SECONDS)
+
+
+def _delta(text: str) -> float:
+    return min(float(text), 2.0**31)  # as RFC 9111 takes longer ones: of two infinities nothing can be told
 
 
 def _unverified(text: str) -> FlowStateError:

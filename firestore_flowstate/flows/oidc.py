@@ -21,7 +21,8 @@ class Oidc:
     """A `verify` of `Flows.app` that lets in who shows a token which Google has signed for this account and audience.
 
     google-auth checks the signature, the issuer, the audience and the time of the token. Google's certificates are
-    fetched once, by all who wait together, and kept for as long as their server says: a few hours.
+    fetched once, by all who wait together, and kept for as long as their server says: a few hours. They are kept for a
+    day at most, and for a second if they are not to be kept, which serves a burst of requests.
 
     Args:
         audience: The address that the token was made for: the `url` of `CloudTasks`.

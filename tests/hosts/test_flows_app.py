@@ -127,13 +127,14 @@ class Certificates:
     def __init__(self) -> None:
         self.asked = 0
         self.status = 200
+        self.caching = {"Cache-Control": "public, max-age=3600"}
         self.data = json.dumps({GOOGLE.id: GOOGLE.certificate}).encode()
 
     def __call__(self, url: str, method: str = "GET", **_: Any) -> Any:
         self.asked += 1
 
         class Answer:
-            headers = {"Cache-Control": "public, max-age=3600"}  # noqa: RUF012  # as a response has them
+            headers = self.caching
             status = self.status
             data = self.data
 
@@ -363,6 +364,55 @@ class TestOidc:
             await oidc(Sent({"Authorization": f"Bearer {GOOGLE.token()}"}))
 
         assert [TransportError] * 2 == [type(caught.value.__cause__) for caught in (blocking, awaited)]
+
+    @pytest.mark.parametrize(
+        ("headers", "seconds"),
+        [
+            ({"Cache-Control": "public, max-age=20000, must-revalidate, no-transform", "Age": "19990"}, 10),
+            ({"CACHE-CONTROL": "PUBLIC,MAX-AGE=30"}, 30),
+            ({"Cache-Control": 'max-age="30"'}, 30),
+            ({"Cache-Control": "x-max-age=99, max-age=5"}, 5),
+            ({"Cache-Control": "s-maxage=1, max-age=9"}, 9),
+            ({"Cache-Control": 'private="max-age=5, x", max-age=9'}, 9),
+            ({"Cache-Control": "max-age=9, max-age=5"}, 5),
+            ({"Cache-Control": "max-age=60", "Age": "soon"}, 60),
+            ({"Cache-Control": "max-age=60", "Age": "-5"}, 60),
+            ({"Cache-Control": "max-age=60", "Age": "60"}, 1),
+            ({"Cache-Control": "max-age=60", "Age": "9" * 5_000}, 1),
+            ({"Cache-Control": "max-age=" + "9" * 5_000, "Age": "9" * 5_000}, 1),
+            ({"Cache-Control": "no-store"}, 1),
+            ({"Cache-Control": "max-age=60, No-Store"}, 1),
+            ({"Cache-Control": "no-cache, max-age=3600"}, 1),
+            ({"Cache-Control": 'no-cache="set-cookie", max-age=3600'}, 1),
+            ({"Cache-Control": "max-age=0"}, 1),
+            ({"Cache-Control": "max-age=-5"}, 1),
+            ({"Cache-Control": "max-age"}, 1),
+            ({"Cache-Control": "max-age=soon"}, 1),
+            ({"Cache-Control": "max-age=\u0663"}, 1),
+            ({"Cache-Control": 'max-age="30'}, 1),
+            ({"Cache-Control": "max-age=" + "9" * 5_000}, 86_400),
+            ({"Cache-Control": ',=,";'}, 300),
+            ({"Cache-Control": "public", "Age": "290"}, 300),
+            ({}, 300),
+        ],
+        ids=lambda value: str(value)[:60],
+    )
+    def test_certificates_are_kept_as_their_server_says(self, headers: dict[str, str], seconds: float) -> None:
+        """A cache in between has used up a part of the time. Who says nothing has 300 s, and all have 1 s to a day."""
+        assert seconds == google_tokens.kept_seconds(headers)
+
+    @pytest.mark.parametrize(("least", "asked"), [(60.0, 1), (0.0, 5)])
+    def test_one_fetch_serves_a_burst(
+        self, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, least: float, asked: int
+    ) -> None:
+        """It does so for a second, here 60 or 0, if the server says that nothing is to be kept."""
+        monkeypatch.setattr(google_tokens, "LEAST_SECONDS", least)
+        certificates.caching = {"Cache-Control": "no-store"}
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._certificates = KeptResponses(certificates)
+
+        assert [True] * 5 == [oidc.allows(f"Bearer {GOOGLE.token()}") for _ in range(5)]
+        assert asked == certificates.asked
 
     def test_a_fetch_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nobody waits for longer than 10 seconds, here 0.1, and then others do not wait for it at all."""
