@@ -20,6 +20,7 @@ from ..flows.results import outcome_of
 from ..flows.telemetry import Telemetry
 from ..memory import MemoryFlowStateStore
 from ..models import FlowState
+from ..settings import FlowStateSettings
 from ..store import VersionedFlowStateStore
 from ..unset import UNSET
 from .crashing_store import CrashingStore, Writes
@@ -100,7 +101,8 @@ async def simulate(
         answers: The answers by the key of the interrupt. For an interrupt of a child the key is ``CHILD:KEY``.
         crash_before_write: The number of a write, from 1. The process dies before it, and another one goes on.
         crash_after_write: The number of a write, from 1. The process dies after it, and another one goes on.
-        store: The store that keeps the run; None: one in memory.
+        store: The store that keeps the run; None: one in memory with the default settings, whatever the environment
+            says.
 
     Raises:
         TypeError: What is given is not a flow, `answers` is not a mapping of keys, or `store` not such a store.
@@ -238,7 +240,9 @@ class _World:
 
     async def simulate(self, tasks: Tasks) -> Simulation:
         """Return how the run has ended, or what it waits for. `tasks` are those of the processes, as they start."""
-        self.store = MemoryFlowStateStore() if self.given_store is None else self.given_store
+        # `model_construct` reads no variable: a simulation ends alike on every machine.
+        in_memory = MemoryFlowStateStore(FlowStateSettings.model_construct())
+        self.store = in_memory if self.given_store is None else self.given_store
         self.id = "simulation" if self.given_store is None else f"simulation-{uuid.uuid4()}"
         self.watch = _Watch(self.writes)
         self.tasks = tasks

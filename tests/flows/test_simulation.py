@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -364,3 +366,36 @@ async def test_a_child_that_was_deleted_is_noticed() -> None:
 
 async def loaded(store: MemoryFlowStateStore, id: str = "x") -> Any:
     return await store.load(id)
+
+
+BAD_VARIABLES = {
+    "FLOWSTATE_PAGE_SIZE": "0",
+    "FLOWSTATE_CODECS": "x",
+    "FIRESTORE_EMULATOR_HOST": "8080",
+}
+OTHER_SETTINGS = {
+    "FLOWSTATE_LAYOUT": "native",
+    "FLOWSTATE_EXPIRE_AFTER": "0.000001",
+    "FLOWSTATE_EXPIRE_WHEN": "always",
+    "FLOWSTATE_MAX_REQUEST_BYTES": "65536",
+}
+
+
+@pytest.mark.parametrize("variables", [BAD_VARIABLES, OTHER_SETTINGS], ids=["bad", "other"])
+async def test_the_environment_does_not_count(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    """A simulation ends alike on every machine, whatever a developer has set there for something else."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    first, *others = await crash_everywhere(sequence)
+
+    assert [0, 1, 2] == first.result
+    assert others
+
+
+def test_suites_are_loaded_in_any_environment() -> None:
+    """Their samples are flows over a store, which has the default settings."""
+    code = "from firestore_flowstate.testing import FlowsTests"
+    environment = {**os.environ, **BAD_VARIABLES}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+
+    assert (0, "") == (ran.returncode, ran.stderr)

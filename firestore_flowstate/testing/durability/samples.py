@@ -16,7 +16,7 @@ from ...memory import MemoryFlowStateStore
 from ...settings import FlowStateSettings
 from .effects import ask, saw, step, work
 
-FLOWS: Final = Flows(MemoryFlowStateStore(FlowStateSettings()))
+FLOWS: Final = Flows(MemoryFlowStateStore(FlowStateSettings.model_construct()))  # which reads no variable
 """The flows that define the samples. Those that drive them are others, over a store of the test."""
 
 
