@@ -55,6 +55,9 @@ pytest.register_assert_rewrite("firestore_flowstate.testing.conformance", "fires
 def firestore_emulator() -> Iterator[Emulator]:
     """The Firestore emulator that FIRESTORE_EMULATOR_HOST names, or one of this session's own.
 
+    Each worker of pytest-xdist is a session. To share one emulator among workers, run
+    ``python -m firestore_flowstate.emulator exec -- pytest -n 2``, which names it to all of them.
+
     Its ``host`` is ``host:port``. Its ``environment`` is for code that finds the emulator by variables. If the machine
     has no emulator, the tests that ask for it fail, and say how to get it: skipped tests prove nothing.
     """

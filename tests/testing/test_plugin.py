@@ -50,6 +50,13 @@ def test_settings(flow_state_settings, firestore_emulator):
         assert name in fresh or field.default == getattr(flow_state_settings, name), name
     assert firestore_emulator.host == flow_state_settings.emulator_host
 """
+HOST_OF_A_WORKER = """
+import os
+from pathlib import Path
+
+def test_host(firestore_emulator):
+    Path(os.environ["PYTEST_XDIST_WORKER"]).write_text(firestore_emulator.host)
+"""
 FROZEN = """
 import asyncio, sys, time
 from datetime import date, timedelta
@@ -154,6 +161,28 @@ def test_the_session_starts_an_emulator_of_its_own(tmp_path: Path) -> None:
     assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
     host = ran.stdout.partition("HOST ")[2].split()[0]
     assert not Emulator(host).is_running()
+
+
+def test_each_worker_has_an_emulator_of_its_own(tmp_path: Path) -> None:
+    """A worker of pytest-xdist is a session, which ends its emulator."""
+    options = ("-n", "2", "--dist", "each", "-p", "no:asyncio")
+    ran = _pytest(tmp_path, HOST_OF_A_WORKER, *options, environment={"FIRESTORE_EMULATOR_HOST": ""})
+    one, other = ((tmp_path / worker).read_text() for worker in ("gw0", "gw1"))
+
+    assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert one != other
+    assert not Emulator(one).is_running()
+    assert not Emulator(other).is_running()
+
+
+def test_workers_share_an_emulator_that_is_named(tmp_path: Path, firestore_emulator: Emulator) -> None:
+    """That is what `python -m firestore_flowstate.emulator exec` does. No worker stops it."""
+    options = ("-n", "2", "--dist", "each", "-p", "no:asyncio")
+    ran = _pytest(tmp_path, HOST_OF_A_WORKER, *options, environment=dict(firestore_emulator.environment))
+
+    assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert [firestore_emulator.host] * 2 == [(tmp_path / worker).read_text() for worker in ("gw0", "gw1")]
+    assert firestore_emulator.is_running()
 
 
 def test_without_an_emulator_tests_fail_and_say_how_to_get_it(tmp_path: Path) -> None:
