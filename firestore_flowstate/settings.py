@@ -12,9 +12,10 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_serializer, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from typing_extensions import Self, override
 
 from ._limits import check_collection_path
 from .codecs import PayloadCodec
@@ -39,6 +40,8 @@ _HOST: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+(%\w+)?\]"
 A label of a name has at most 63 octets: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4
 """
 _PORT: Final = re.compile(r"[0-9]{1,5}")
+_COPYING: Final = object()
+"""The context in which the values of a copy are checked."""
 _CODEC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
@@ -136,6 +139,35 @@ class FlowStateSettings(BaseSettings):
             raise _naming_variables(error, given=values) from None
         except SettingsError as error:
             raise _naming_codecs(error) from None
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values, which are checked as those of new settings are.
+
+        No variable of the environment counts for a copy.
+
+        Args:
+            update: The other values by the names of their fields.
+            deep: Whether to copy the values too.
+
+        Raises:
+            ValidationError: A value is wrong, does not fit together with the others, or has the name of no field.
+        """
+        copied = super().model_copy(update=update, deep=deep)
+        if not update:
+            return copied
+        known = type(self).model_fields.keys() | update.keys()
+        values = {name: value for name, value in copied.__dict__.items() if name in known}  # a cached_property is not
+        values.update(copied.__pydantic_extra__ or {})
+        checked = type(self).__new__(type(self))
+        try:
+            # Unlike `__init__`, which reads the environment.
+            self.__pydantic_validator__.validate_python(values, self_instance=checked, context=_COPYING, by_name=True)
+        except ValidationError as error:
+            raise _naming_variables(error, given=values) from None
+        object.__setattr__(copied, "__dict__", checked.__dict__)
+        object.__setattr__(copied, "__pydantic_extra__", checked.__pydantic_extra__)
+        return copied
 
     @field_validator(
         "page_size", "timeout", "compress_over", "max_request_bytes", "shards", "write_shards", mode="before"
@@ -256,7 +288,9 @@ class FlowStateSettings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _look_where_google_looks(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _look_where_google_looks(cls, values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if info.context is _COPYING:
+            return values
         found = dict(values)
         if found.get("project") is None:
             found["project"] = _ambient_project()

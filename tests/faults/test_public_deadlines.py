@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from datetime import timedelta
@@ -146,7 +147,7 @@ async def _migrate(store: Store) -> object:
 
 
 async def _rewrap(store: Store) -> object:
-    encrypting = Store(store.settings.model_copy(update={"keys": {"key": b"k" * 32}}))
+    encrypting = Store(store.settings.model_copy(update={"keys": {"key": b64encode(b"k" * 32).decode()}}))
     encrypting._connection = store._connection
     return await encrypting.rewrap()
 

@@ -50,6 +50,7 @@ REFUSALS: Final = (
 )
 SKIP: Final = FlowStateQuery(on_error="skip")
 STEP: Final = {"step": CacheEntry(value=1)}
+NATIVE: Final[dict[str, Any]] = {"layout": "native", "keys": None, "codecs": ()}
 LARGE: Final = {"large": CacheEntry(value="x" * 70_000)}
 
 
@@ -85,7 +86,7 @@ async def _compact(store: Store) -> None:
 
 
 async def _migrate(store: Store, **settings: Any) -> None:
-    report = await store.migrate(beside(store, **settings))
+    report = await store.migrate(beside(store, **settings), decrypt=True)
     assert all(isinstance(error, REFUSALS) for error in report.failed.values())
 
 
@@ -104,7 +105,7 @@ READS: Final[dict[str, Call]] = {
     "gc": lambda store: store.gc(dry_run=True),
     "purge": lambda store: store.purge(older_than=timedelta(0), dry_run=True),
     "copy": lambda store: _migrate(store, collection=f"{store.settings.collection}-copied"),
-    "copy natively": lambda store: _migrate(store, collection=f"{store.settings.collection}-native", layout="native"),
+    "copy natively": lambda store: _migrate(store, collection=f"{store.settings.collection}-native", **NATIVE),
 }
 WRITES: Final[dict[str, Call]] = {
     "save": lambda store: store.save(ID, FlowState.start()),
@@ -118,7 +119,7 @@ WRITES: Final[dict[str, Call]] = {
     "modify": lambda store: store.modify(ID, lambda state: state.cache.update(STEP)),
     "compact": _compact,
     "rewrap": lambda store: store.rewrap(),
-    "convert": lambda store: _migrate(store, layout="native"),
+    "convert": lambda store: _migrate(store, **NATIVE),
     "delete": lambda store: store.delete(ID),
     "delete version": _delete_version,
     "delete_many": lambda store: store.delete_many([ID]),

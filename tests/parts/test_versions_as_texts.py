@@ -239,9 +239,8 @@ async def test_a_text_that_lies_about_the_layout(
     flow_state_settings: FlowStateSettings, layout: Literal["serialized", "native"], write: str
 ) -> None:
     """If it says another one than the settings, the document is read. Otherwise it would be spoilt or in the clear."""
-    settings = flow_state_settings.model_copy(
-        update={"layout": layout, "keys": KEYS if layout == "serialized" else None, "current_key": "k1"}
-    )
+    keyed = {"keys": KEYS, "current_key": "k1"} if layout == "serialized" else {}
+    settings = flow_state_settings.model_copy(update={"layout": layout, **keyed})
     async with FirestoreFlowStateStore(settings) as store:
         expected = FlowState.start(name="flow", flow_id="flow")
         await store.save("flow", expected)

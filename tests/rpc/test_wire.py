@@ -60,7 +60,8 @@ async def test_metadata_is_what_google_sends(
     server.answer(status("UNIMPLEMENTED"))
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", server.host)
     settings = FlowStateSettings(project="demo-scripted")
-    connection = Connection(settings.model_copy(update={"database": "other db"}))  # to be quoted, which no id needs
+    settings = FlowStateSettings.model_construct(**{**vars(settings), "database": "other db"})  # to be quoted: no id is
+    connection = Connection(settings)
     client = AsyncClient(project="demo-scripted", database="other db")
     with pytest.raises(BackendError):
         await ours(connection, method)

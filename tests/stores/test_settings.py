@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import os
 import pickle
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import pytest
+from pydantic import Field, PrivateAttr, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from firestore_flowstate import FlowStateSettings
 
@@ -385,3 +389,120 @@ def test_write_shards_have_their_variable(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("FLOWSTATE_WRITE_SHARDS", "")
 
     assert FlowStateSettings().write_shards is None
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"lay_out": "native"},
+        {"layout": "Native"},
+        {"shards": 0},
+        {"shards": True},
+        {"timeout": -5},
+        {"collection": "a/b"},
+        {"emulator_host": "localhost"},
+        {"keys": {"one": base64.b64encode(b"short").decode()}},
+        {"keys": {"one": KEY, "two": KEY}},
+        {"write_shards": 9},
+        {"layout": "native", "shards": 2},
+        {"codecs": [Codec(), Codec()]},
+    ],
+    ids=lambda update: ", ".join(update),
+)
+def test_a_copy_is_checked(update: dict[str, Any]) -> None:
+    """Who copies settings with others is told what is wrong, as who makes them is."""
+    with pytest.raises(ValueError) as refusal:
+        FlowStateSettings(shards=8).model_copy(update=update)
+
+    assert _message(**{"shards": 8, **update}) == str(refusal.value)
+    assert KEY not in str(refusal.value)
+
+
+def test_a_copy_fits_together_with_what_it_is_a_copy_of() -> None:
+    """What is wrong may lie in what is not updated."""
+    with pytest.raises(ValueError, match="keys need the serialized layout"):
+        FlowStateSettings(keys={"one": KEY}).model_copy(update={"layout": "native"})
+
+
+def test_a_copy_has_its_values_as_settings_have_them() -> None:
+    """They are what `FlowStateSettings` makes of them. What was set is known."""
+    settings = FlowStateSettings(page_size=5)
+    copied = settings.model_copy(update={"expire_after": 60, "shards": "3", "emulator_host": "http://localhost:80/"})
+
+    assert (timedelta(seconds=60), 3, "localhost:80") == (copied.expire_after, copied.shards, copied.emulator_host)
+    assert {"expire_after", "shards"} <= copied.model_fields_set - settings.model_fields_set
+    assert FlowStateSettings(page_size=5, expire_after=60, shards=3, emulator_host="localhost:80") == copied
+    assert (5, None, 1) == (settings.page_size, settings.expire_after, settings.shards)
+
+
+def test_the_environment_is_not_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings were made before, or by a process that has other variables. Not even a broken variable counts."""
+    settings = FlowStateSettings(keys={"one": KEY})
+    monkeypatch.setenv("FLOWSTATE_KEYS", json.dumps({"two": KEY}))
+    monkeypatch.setenv("FLOWSTATE_CODECS", "x")
+    monkeypatch.setenv("FLOWSTATE_PAGE_SIZE", "0")
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "other")
+    copied = settings.model_copy(update={"shards": 2, "project": None})
+
+    assert {"one": KEY} == copied.keys
+    assert (10, None, None) == (copied.page_size, copied.emulator_host, copied.project)
+
+
+class Client:
+    """What can be compared with itself alone, and not be copied."""
+
+    def __deepcopy__(self, memo: object) -> Client:
+        raise TypeError("a client is not copied")
+
+
+class OwnSettings(FlowStateSettings):
+    """Settings of an application's own."""
+
+    model_config = SettingsConfigDict(extra="allow")
+
+    secret: SecretStr
+    client: Client
+    bucket: str = Field(default="none", validation_alias="APP_BUCKET")
+    _opened: list[int] = PrivateAttr(default_factory=list)
+
+    @cached_property
+    def url(self) -> str:
+        return f"gs://{self.bucket}"
+
+
+def test_a_copy_has_the_same_objects() -> None:
+    """Functions, codecs and clients of the application's own are not made again, in settings of its own either."""
+
+    def key() -> bytes:
+        return b"k" * 32
+
+    codec, secret, client = Codec(), SecretStr("hush"), Client()
+    settings = OwnSettings(
+        keys={"one": key},
+        codecs=[codec],
+        secret=secret,
+        client=client,
+        region="eu",
+        APP_BUCKET="a",  # type: ignore[call-arg]  # its alias
+    )
+    assert "gs://a" == settings.url
+    copied = settings.model_copy(update={"shards": 2, "bucket": "b"})
+    kept: Any = copied.keys
+
+    assert kept["one"] is key
+    assert copied.codecs[0] is codec
+    assert copied.secret is secret
+    assert copied.client is client
+    assert copied._opened is settings._opened
+    assert ("gs://b", OwnSettings, {"region": "eu"}) == (copied.url, type(copied), copied.model_extra)
+
+
+def test_copies_without_changes_are_as_they_were() -> None:
+    """Copies and pickles of settings are equal to them, also if the environment is another one by then."""
+    settings = FlowStateSettings(keys={"one": KEY}, shards=3, codecs=[Codec()])
+    pickled = pickle.loads(pickle.dumps(settings))  # noqa: S301  # our own
+
+    assert settings == copy.copy(settings) == settings.model_copy() == settings.model_copy(update={})
+    assert settings.keys == copy.deepcopy(settings).keys == pickled.keys
+    assert settings.shards == copy.deepcopy(settings).shards == pickled.shards
