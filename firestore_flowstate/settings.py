@@ -146,6 +146,10 @@ class FlowStateSettings(BaseSettings):
 
         No variable of the environment counts for a copy.
 
+        ::
+
+            native = FlowStateSettings().model_copy(update={"layout": "native"})
+
         Args:
             update: The other values by the names of their fields.
             deep: Whether to copy the values too.
