@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from firestore_flowstate import UNSET, FlowStateEncodeError, Unset
 from firestore_flowstate.errors import shown
 
+from .annotations import is_async, parameter_type
 from .errors import InvalidPayloadError
-from .json_round_trip import Values, fit_error, is_async, parameter_type
+from .json_round_trip import Values, fit_error
 
 Input = TypeVar("Input", contravariant=True)  # the public names have no suffix
 Result = TypeVar("Result", covariant=True)  # as above

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import json
 import marshal
 import math
-import typing
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from itertools import repeat
-from types import FunctionType, MethodType
 from typing import Any, Final
 
 import orjson
@@ -26,6 +24,7 @@ from typing_extensions import TypeAliasType
 from firestore_flowstate import FlowStateEncodeError
 from firestore_flowstate.errors import shown
 
+from .annotations import own_class, plain_function, return_type
 from .schemas import json_schema
 
 _SCALARS: Final = (str, int, float, bool, type(None))
@@ -124,7 +123,9 @@ class Values:
             raise TypeError(f"{shown(kind)} has no JSON Schema, which says what an answer may be") from error
 
     def returned_by(self, function: Callable[..., Any]) -> Any:
-        """Return the type that the function, or its coroutine, is annotated to return; `Any`: there is no annotation.
+        """Return the type that the function, or what is awaited of it, is annotated to return.
+
+        `Any`: there is no annotation.
 
         Raises:
             TypeError: The annotation names what cannot be found when the function runs.
@@ -135,13 +136,14 @@ class Values:
         try:
             known = self._returns.get(plain, ANYTHING)
         except TypeError:  # cannot be referenced weakly
-            return _annotation(plain, "return")
-        if known is ANYTHING:
-            known = _annotation(plain, "return")
-            try:
+            return own_class(return_type(function), function)
+        if known is not ANYTHING:
+            return known
+        found = return_type(function)
+        known = own_class(found, function)
+        if known is found:  # otherwise it is that of this object, or of its class
+            with suppress(TypeError):
                 self._returns[plain] = known
-            except TypeError:
-                return known
         return known
 
     def _copied(self, value: Any) -> Any:
@@ -204,88 +206,6 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     raise TypeError(
         f"{shown(kind)} is not a type that a value can be read as: give a model, a dataclass, or such as list[str]"
     ) from reason
-
-
-def plain_function(function: Callable[..., Any]) -> Any:
-    """Return the function behind partials, bound methods and callable objects."""
-    if type(function) is MethodType:
-        function = function.__func__
-    if type(function) is FunctionType:  # as nearly always
-        return function
-    function = _whole(function)
-    function = getattr(function, "__func__", function)
-    if isinstance(function, type) or inspect.isfunction(function) or inspect.isbuiltin(function):
-        return function
-    return getattr(type(function), "__call__", function)  # noqa: B004  # the method, to read its annotations
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Return whether a call of the function gives a coroutine at once."""
-    function = _whole(function)
-    if isinstance(function, type):  # a call of a class makes an object, whatever a call of that object does
-        return False
-    return inspect.iscoroutinefunction(function) or (
-        not inspect.isfunction(function) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # the method itself is asked
-    )
-
-
-def _whole(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function whose arguments partials have filled in."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
-
-
-def parameter_type(function: Callable[..., Any], name: str) -> Any:
-    """Return the annotated type of a parameter; `Any` if it has none."""
-    return _annotation(plain_function(function), name)
-
-
-def _annotation(function: Any, name: str) -> Any:
-    annotations = getattr(function, "__annotations__", None) or {}
-    annotation = annotations.get(name, Any)
-    if annotation is None:
-        return type(None)
-    if not isinstance(annotation, str):
-        return annotation
-    function = _annotated(function, name, annotation)
-    try:
-        names = _closure(function)
-        return typing.get_type_hints(
-            _Only(function, name), getattr(function, "__globals__", {}), names, include_extras=True
-        )[name]
-    except (NameError, AttributeError) as error:
-        raise TypeError(
-            f"{getattr(function, '__qualname__', function)}: the annotation {annotation!r} cannot be found when the "
-            f"flow runs ({error}). Import it outside of TYPE_CHECKING, or give the type by options(result=...)."
-        ) from error
-
-
-def _annotated(function: Any, name: str, annotation: str) -> Any:
-    """Return the function that the annotation was written at: `functools.wraps` copies it to one of another module."""
-    while getattr(inner := getattr(function, "__wrapped__", None), "__annotations__", {}).get(name) == annotation:
-        function = inner
-    return function
-
-
-class _Only:
-    """What has one annotation of a function, so that the others need not be found."""
-
-    def __init__(self, function: Any, name: str) -> None:
-        self.__annotations__ = {name: function.__annotations__[name]}
-
-
-def _closure(function: Any) -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
-    if code is None or not cells:
-        return names
-    for name, cell in zip(code.co_freevars, cells, strict=False):
-        try:
-            names[name] = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-    return names
 
 
 def _with_non_finite(form: Any, dumped: Any, in_json: Any) -> Any:

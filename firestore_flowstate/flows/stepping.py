@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from firestore_flowstate import CacheEntry, FlowStateEncodeError, Unset
 
+from .annotations import is_async
 from .beginning import begin_intent, may_begin, withdraw_intent
 from .calls import Called
 from .carrying import carried
 from .context import HERE, Here, Step
 from .engine import LOG
 from .entries import attempts_in_words, error_entry, error_record, failed, message_of, order_of, result_entry
-from .json_round_trip import is_async
 from .keys import Scope
 from .step_options import StepOptions
 from .step_threads import Place

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, NamedTuple
+from functools import partial
+from typing import Annotated, Any, NamedTuple, NoReturn, Optional, TypeVar
 from uuid import UUID
 
 import orjson
@@ -17,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, RootModel
-from typing_extensions import TypedDict
+from typing_extensions import Never, Self, TypedDict
 
 from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
-from firestore_flowstate.flows import Flows, Run
+from firestore_flowstate.flows import Flows, Run, StepFailedError
 from firestore_flowstate.flows.entries import arguments_sum
 from firestore_flowstate.flows.json_round_trip import Values, exact_json, parsed_json, plain_json
 from firestore_flowstate.testing import crash_everywhere
@@ -409,3 +410,125 @@ def test_raw_text_is_refused(text: bytes) -> None:
     """The fast way would copy it into the result, whatever it is."""
     with pytest.raises(FlowStateEncodeError, match="Fragment"):
         Values().dump([orjson.Fragment(text)], Any, "the result")
+
+
+class Item(BaseModel):
+    n: int
+
+    @classmethod
+    async def load(cls, n: int) -> Self:
+        return cls(n=n)
+
+    async def bump(self, n: int) -> list[Self]:
+        return [type(self)(n=n)]
+
+
+class Special(Item):
+    pass
+
+
+OfItem = TypeVar("OfItem", bound="Item")
+
+
+async def inner(n: int) -> Item:
+    return Item(n=n)
+
+
+async def in_a_list(n: int) -> Any:
+    return [Item(n=n)]
+
+
+async def optional(n: int) -> Any:
+    return Item(n=n)
+
+
+def awaitable(n: int) -> Any:
+    return inner(n)
+
+
+def coroutine(n: int) -> Any:
+    return inner(n)
+
+
+def bare(n: int) -> Any:
+    return awaitable(n)
+
+
+async def variable(n: int) -> Any:
+    return Item(n=n)
+
+
+for function, annotation in (  # as a module without `from __future__ import annotations` has them
+    (in_a_list, list["Item"]),
+    (optional, Optional["Item"]),
+    (awaitable, Awaitable[Item]),
+    (coroutine, Coroutine[Any, Any, "Item"]),
+    (bare, Awaitable),
+    (variable, OfItem),
+    (Item.load.__func__, Self),
+    (Item.bump, list[Self]),
+):
+    function.__annotations__["return"] = annotation
+
+
+@pytest.mark.parametrize(
+    ("function", "result"),
+    [
+        (in_a_list, [Item(n=5)]),
+        (optional, Item(n=5)),
+        (awaitable, Item(n=5)),
+        (coroutine, Item(n=5)),
+        (bare, {"n": 5}),
+        (variable, Item(n=5)),
+        (Item.load, Item(n=5)),
+        (Special.load, Special(n=5)),
+        (Special(n=1).bump, [Special(n=5)]),
+        (partial(Item.load, n=5), Item(n=5)),
+        (partial(Item.bump, Item(n=1)), [{"n": 5}]),
+    ],
+)
+async def test_an_annotation_that_type_checkers_take_is_read(function: Any, result: object) -> None:
+    """Text inside of a type, what a function returns to be awaited, Self if the class is known, a bound variable."""
+    flows = Flows(MemoryFlowStateStore())
+
+    @flows.flow
+    async def asking(run: Run) -> bool:
+        given = () if isinstance(function, partial) and function.keywords else (5,)
+        found = await run.step("ask", function, *given)
+        return type(found) is type(result) and found == result
+
+    for crashed in await crash_everywhere(asking):
+        assert crashed.result is True
+
+
+@pytest.mark.parametrize("annotation", [NoReturn, Never], ids=str)
+async def test_a_step_that_is_not_to_return_raises_its_error(annotation: Any) -> None:
+    """There is no value of its type, and none is needed."""
+    flows = Flows(MemoryFlowStateStore())
+
+    async def refuse() -> None:
+        raise ValueError("as it should")
+
+    refuse.__annotations__["return"] = annotation
+
+    @flows.flow
+    async def refusing(run: Run) -> str:
+        with pytest.raises(StepFailedError, match="as it should") as refused:
+            await run.step("refuse", refuse)
+        return refused.value.error_type
+
+    assert "ValueError" == await flows.run(refusing)
+
+
+async def test_the_input_of_a_flow_may_name_a_type_inside_of_another() -> None:
+    """As it does in a module without annotations as text."""
+    flows = Flows(MemoryFlowStateStore())
+
+    async def taking(run: Run, item: Any = None) -> int | None:
+        return item.n if item is not None else None
+
+    taking.__annotations__["item"] = Optional["Item"]
+    flow = flows.flow(taking)
+
+    assert 5 == await flows.run(flow, Item(n=5))
+    assert await flows.run(flow) is None
