@@ -143,6 +143,8 @@ def _by_key(form: Mapping[str, Any], value: Any) -> Mapping[str, Any]:
         inside = {
             (name in fields and fields[name].serialization_alias) or name: getattr(value, name, None) for name in names
         }
+        computed = getattr(getattr(type(value), "__pydantic_decorators__", None), "computed_fields", {})
+        inside.update((each.info.alias or name, getattr(value, name)) for name, each in computed.items())
         return {**inside, **(getattr(value, "__pydantic_extra__", None) or {})}
     return {}
 

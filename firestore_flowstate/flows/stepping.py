@@ -32,13 +32,21 @@ NEAR_SECONDS: Final = 30.0
 _SWALLOWING_SECONDS: Final = 1.0
 """How long an attempt that was cancelled is awaited; one that swallows CancelledError is left behind after that."""
 _ENDS_THE_PROCESS: Final = (SystemExit, KeyboardInterrupt, GeneratorExit)
-"""What is not an error of a step. The last is raised in what was never awaited to its end when a loop closes."""
+"""What is not an error of a step. The last is raised in what was never awaited to its end when a loop closes; that of a
+step's function is a `_GeneratorExitError` here."""
 
 
 class _UnstorableError(Exception):
     """The result of a step has no JSON form; unlike an error of that type that the step's function raises."""
 
     def __init__(self, error: FlowStateEncodeError) -> None:
+        self.error = error
+
+
+class _GeneratorExitError(Exception):
+    """The function of a step raised GeneratorExit. As such it would close the coroutines that it passes through."""
+
+    def __init__(self, error: GeneratorExit) -> None:
         self.error = error
 
 
@@ -181,7 +189,8 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
         except BaseException as error:  # whatever the function of the application raises
             if flight.is_cancelled or _is_being_cancelled() or isinstance(error, _ENDS_THE_PROCESS):
                 raise
-            entry = _after_failure(drive, call, failed_before + 1, error)
+            cause = error.error if isinstance(error, _GeneratorExitError) else error
+            entry = _after_failure(drive, call, failed_before + 1, cause)
             if entry is not None:
                 entry = entry.model_copy(update=_about(drive, call, began, failed_before + 1))
         else:
@@ -350,10 +359,23 @@ async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int, 
 async def _call(drive: Drive, call: StepCall, here: Here, place: Place | None) -> Any:
     HERE.set(here)
     here.scope.task = asyncio.current_task()
-    if place is None:
-        return await call.function(*call.args, **call.kwargs)
-    value = await place.call(drive.engine.pool, partial(copy_context().run, _call_synchronous, call))
-    return await value if inspect.isawaitable(value) else value
+    try:
+        if place is None:
+            return await call.function(*call.args, **call.kwargs)
+        value = await place.call(drive.engine.pool, partial(copy_context().run, _call_synchronous, call))
+        return await value if inspect.isawaitable(value) else value
+    except GeneratorExit as error:
+        if _current_task() is not here.scope.task:  # nothing awaits this any more: it is closed, and not the function's
+            raise
+        raise _GeneratorExitError(error) from error
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    """Return the task that runs in this thread now."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # there is no loop
+        return None
 
 
 def _call_synchronous(call: StepCall) -> Any:
@@ -361,6 +383,8 @@ def _call_synchronous(call: StepCall) -> Any:
         return call.function(*call.args, **call.kwargs)
     except StopIteration as error:  # a future cannot hold it, so whoever awaits the future would wait for ever
         raise RuntimeError(f"the function of the step {call.key!r} raised StopIteration") from error
+    except GeneratorExit as error:
+        raise _GeneratorExitError(error) from error
 
 
 async def _within(drive: Drive, call: StepCall, attempt: Callable[[], Awaitable[Any]]) -> Any:

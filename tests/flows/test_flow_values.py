@@ -17,7 +17,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import Never, Self, TypedDict
 
 from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
@@ -326,6 +327,23 @@ class Slotted:
     tags: set[int]
 
 
+class Computed(BaseModel):
+    given: Annotated[list[int], Field(exclude=True)]
+
+    @computed_field(alias="Tags")
+    def tags(self) -> dict[str, set[int]]:
+        return {"all": set(self.given)}
+
+
+@pydantic_dataclass
+class ComputedToo:
+    given: Annotated[list[int], Field(exclude=True)]
+
+    @computed_field
+    def tags(self) -> set[int]:
+        return set(self.given)
+
+
 @pytest.mark.parametrize(
     "around",
     [
@@ -338,8 +356,22 @@ class Slotted:
         lambda tags: Tags(tags),
         lambda tags: Labelled(tags),
         lambda tags: [Slotted(tags)],
+        lambda tags: Computed(given=list(tags)),
+        lambda tags: ComputedToo(list(tags)),
     ],
-    ids=["alone", "in lists", "in maps", "in a set", "model", "models in a set", "root", "dataclass", "slots"],
+    ids=[
+        "alone",
+        "in lists",
+        "in maps",
+        "in a set",
+        "model",
+        "models in a set",
+        "root",
+        "dataclass",
+        "slots",
+        "computed",
+        "computed of a dataclass",
+    ],
 )
 def test_the_sum_of_a_set_does_not_depend_on_its_order(around: Callable[[set[int]], Any]) -> None:
     """It differs between processes, each of which may replay the run. Here 0 and 8 collide in a table of 8 places."""

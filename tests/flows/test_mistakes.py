@@ -102,6 +102,28 @@ async def test_a_step_that_raises_stop_iteration_fails(flows: Flows) -> None:
         await asyncio.wait_for(flows.run(draining, id="x"), 5)
 
 
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_step_that_raises_generator_exit_fails(
+    flows: Flows, is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is an error as any other, and not a fault of this package."""
+
+    def leave() -> None:
+        raise GeneratorExit("left")
+
+    async def leave_later() -> None:
+        leave()
+
+    @flows.flow
+    async def leaving(run: Run) -> str:
+        with pytest.raises(StepFailedError) as left:
+            await run.step("leave", leave_later if is_async else leave)
+        return f"{left.value.error_type}: {left.value.error}"
+
+    assert "GeneratorExit: left" == await asyncio.wait_for(flows.run(leaving, id="x"), 5)
+    assert "fault of firestore-flowstate" not in caplog.text
+
+
 class _WithoutTextError(Exception):
     def __str__(self) -> str:
         raise LookupError("no text")
