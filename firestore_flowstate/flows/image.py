@@ -38,6 +38,7 @@ class Image:
         copier: Makes copies of the state as it was loaded; None: its store does not tell how.
         given: The keys of the loaded results that the function was given themselves, and may have changed.
         spare: Entries of a copy that nobody was given yet.
+        fresh: What results of this drive were read as before they were recorded, by key, with their entries and types.
     """
 
     id: str
@@ -59,12 +60,17 @@ class Image:
     copier: Copier | None = None
     given: set[str] = field(default_factory=set)
     spare: MutableMapping[str, CacheEntry] = field(default_factory=dict)
+    fresh: dict[str, tuple[CacheEntry, Any, Any]] = field(default_factory=dict)
 
     def numbers(self) -> Iterator[int]:
         """Yield the ``n`` of the recorded results: their places in the order in which they reach the function."""
         for entry in self.cache.values():
             if (n := order_of(entry)) is not None:
                 yield n
+
+    def keep(self, key: str, entry: CacheEntry, kind: Any, value: Any) -> None:
+        """Keep what the result of an entry was read as, for the function that asks first, so that it is read once."""
+        self.fresh[key] = entry, kind, value
 
     def result(self, key: str, entry: CacheEntry, kind: Any, values: Values) -> Any:
         """Return the result of the entry, validated as the type, as an object of the function's own.
@@ -75,6 +81,8 @@ class Image:
         Raises:
             ValidationError: The result does not fit the type.
         """
+        if self.fresh and (fresh := self.fresh.pop(key, None)) is not None and fresh[0] is entry and fresh[1] is kind:
+            return fresh[2]
         form = value_of(entry)
         if (
             self.copier is None

@@ -22,15 +22,19 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypeAliasType
 
 from firestore_flowstate import FlowStateEncodeError
+from firestore_flowstate._document.json_forms import plain
+from firestore_flowstate._limits import is_utf8
 from firestore_flowstate.errors import shown
 
 from .annotations import own_class, plain_function, return_type
+from .losses import NOTHING, Losses, LossesOfModels, check_shown, is_plain, losses_of
 from .schemas import json_schema
 
 _SCALARS: Final = (str, int, float, bool, type(None))
 _PLAIN_ONLY: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 )
+_REPLACED: Final = "\ufffd".encode()
 _BYTES: Final = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 ANYTHING: Final = (Any, inspect.Parameter.empty, object)
 
@@ -41,6 +45,8 @@ class Values:
     def __init__(self) -> None:
         self._adapters: dict[Any, TypeAdapter[Any]] = {}  # by what `_in_order` returns
         self._last: dict[Any, tuple[Any, TypeAdapter[Any]]] = {}  # by type: that object which was asked for last
+        self._losses: weakref.WeakKeyDictionary[TypeAdapter[Any], Losses] = weakref.WeakKeyDictionary()
+        self._models = LossesOfModels()
         self._returns: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
     def dump(self, value: Any, kind: Any, what: str) -> Any:
@@ -52,12 +58,14 @@ class Values:
             what: Whose value it is, for the error, such as ``the result of the step 'draft'``.
 
         Raises:
-            FlowStateEncodeError: The value has no JSON form.
+            FlowStateEncodeError: The value has no JSON form, or one that hides or leaves out what is inside of it.
         """
         if type(value) in _SCALARS and kind in ANYTHING:
             return value
         try:
-            return self._copied(value) if kind in ANYTHING else self._typed(value, kind)
+            return self._copied(value, what) if kind in ANYTHING else self._typed(value, kind, what)
+        except FlowStateEncodeError:
+            raise
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
             raise FlowStateEncodeError(
                 f"Cannot store {what}: {error}. Give what has a JSON form, such as a pydantic model, a dataclass or "
@@ -72,8 +80,14 @@ class Values:
             ValidationError: The form does not fit the type.
         """
         if kind in ANYTHING:
-            return form if type(form) in _SCALARS else self._copied(form)
-        return self.adapter(kind).validate_json(plain_json(form) or exact_json(form))
+            return form if type(form) in _SCALARS else parsed_json(plain_json(form) or exact_json(form))
+        adapter = self.adapter(kind)
+        try:
+            return adapter.validate_json(plain_json(form) or exact_json(form))
+        except ValidationError as error:
+            if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] != "json_invalid":
+                raise
+            return self._read_as_python(form, kind, error)
 
     def adapter(self, kind: Any) -> TypeAdapter[Any]:
         """Return pydantic's adapter of the type.
@@ -146,29 +160,94 @@ class Values:
                 self._returns[plain] = known
         return known
 
-    def _copied(self, value: Any) -> Any:
+    def _copied(self, value: Any, what: str) -> Any:
         """Return the JSON form of the value, in containers of its own."""
         text = plain_json(value)
-        return self._exact(exact_json(value), value, Any) if text is None else orjson.loads(text)
+        if text is not None:
+            return orjson.loads(text)
+        found = NOTHING if is_plain(value) else self._models.look(value, what)
+        if found.losses.is_renamed:
+            with suppress(FlowStateEncodeError):  # such as a set: without a type to read it, pydantic's form will do
+                return plain(value, what)
+        is_one_way = found.losses.is_one_way
+        form = self._exact(exact_json(value, round_trip=is_one_way), value, Any, round_trip=is_one_way)
+        check_shown(form, found.secrets)
+        return form
 
-    def _typed(self, value: Any, kind: Any) -> Any:
+    def _typed(self, value: Any, kind: Any, what: str) -> Any:
         """Return the JSON form of the value as its type writes it."""
+        adapter = self.adapter(kind)
+        losses, secrets = self._losses_of(adapter), NOTHING.secrets
+        if losses.hides and not is_plain(value):
+            found = self._models.look(value, what)
+            losses, secrets = losses | found.losses, found.secrets
+        if losses.is_renamed:
+            return plain(value, what)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a value of another type than the annotated one: to read it is an error
-            return self._exact(self.adapter(kind).dump_json(value, by_alias=True), value, kind)
+            text = _typed_json(adapter, value, round_trip=losses.is_one_way)
+            form = self._exact(text, value, kind, round_trip=losses.is_one_way)
+        check_shown(form, secrets)
+        return form
 
-    def _exact(self, text: bytes, value: Any, kind: Any) -> Any:
+    def _read_as_python(self, form: Any, kind: Any, error: ValidationError) -> Any:
+        """Return the value of a JSON form that has lone surrogates, which pydantic reads in values of Python alone.
+
+        Raises:
+            ValidationError: The form does not fit the type, or is one of JSON alone, as that of bytes.
+        """
+        value = self.adapter(kind).validate_python(form)
+        try:
+            is_whole = is_same(form, self._typed(value, kind, "it"))
+        except (FlowStateEncodeError, PydanticSerializationError, ValueError, TypeError):
+            is_whole = False
+        if not is_whole:
+            raise error
+        return value
+
+    def _losses_of(self, adapter: TypeAdapter[Any]) -> Losses:
+        known = self._losses.get(adapter)
+        if known is None:
+            known = self._losses[adapter] = losses_of(adapter.core_schema)
+        return known
+
+    def _exact(self, text: bytes, value: Any, kind: Any, *, round_trip: bool = False) -> Any:
         """Return the value of the text, with NaN and infinities in the places in which pydantic wrote null for them."""
         form = parsed_json(text)
         if text.rfind(b"null") < 0:
             return form
         adapter = self.adapter(kind)
-        in_json = adapter.dump_python(value, by_alias=True, mode="json")
+        in_json = adapter.dump_python(value, by_alias=True, mode="json", round_trip=round_trip)
         try:
-            dumped = adapter.dump_python(value, by_alias=True)
+            dumped = adapter.dump_python(value, by_alias=True, round_trip=round_trip)
         except TypeError:  # a set of models, since the dicts that it would hold cannot be hashed
             return _checked(_with_non_finite(form, in_json, in_json), value)
         return _with_non_finite(form, dumped, in_json)
+
+
+def _typed_json(adapter: TypeAdapter[Any], value: Any, *, round_trip: bool) -> bytes:
+    """Return the JSON text of the value as its type writes it, with lone surrogates if it is of plain values.
+
+    Pydantic refuses them in values, and has U+FFFD for them in keys.
+    """
+    try:
+        text = adapter.dump_json(value, by_alias=True, round_trip=round_trip)
+        if text.find(_REPLACED) < 0:
+            return text
+    except PydanticSerializationError as error:
+        if "surrogates" not in str(error):
+            raise
+        text = b""
+    dumped = adapter.dump_python(value, by_alias=True, round_trip=round_trip)
+    return exact_json(dumped) if not text or _has_surrogates(dumped) else text
+
+
+def _has_surrogates(value: Any) -> bool:
+    if isinstance(value, str):
+        return not is_utf8(value)
+    if isinstance(value, Mapping):
+        return any(map(_has_surrogates, (*value, *value.values())))
+    return isinstance(value, Collection) and not isinstance(value, bytes) and any(map(_has_surrogates, value))
 
 
 def _in_order(kind: Any) -> Any:
@@ -276,10 +355,15 @@ def plain_json(value: Any) -> bytes | None:
     return text if text.rfind(b"null") < 0 else None
 
 
-def exact_json(value: Any) -> bytes:
-    """Return the JSON text of any value that has a JSON form. The text of JSON values is exact, NaN and all."""
+def exact_json(value: Any, *, round_trip: bool = False) -> bytes:
+    """Return the JSON text of any value that has a JSON form. The text of JSON values is exact, NaN and all.
+
+    Args:
+        value: The value.
+        round_trip: Whether its models write what they read alone, in pydantic's words a round trip.
+    """
     try:
-        return to_json(value, by_alias=True, bytes_mode="base64", inf_nan_mode="constants")
+        return to_json(value, by_alias=True, bytes_mode="base64", inf_nan_mode="constants", round_trip=round_trip)
     except PydanticSerializationError:
         try:  # texts with lone surrogates, which the store holds and pydantic refuses
             return json.dumps(value, separators=(",", ":")).encode()

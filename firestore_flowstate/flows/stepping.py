@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from pydantic import ValidationError
+
 from firestore_flowstate import CacheEntry, FlowStateEncodeError, Unset
+from firestore_flowstate.errors import shown
 
 from .annotations import is_async
 from .beginning import begin_intent, may_begin, withdraw_intent
@@ -19,6 +22,7 @@ from .carrying import carried
 from .context import HERE, Here, Step
 from .engine import LOG
 from .entries import attempts_in_words, error_entry, error_record, failed, message_of, order_of, result_entry
+from .json_round_trip import ANYTHING, fit_error
 from .keys import Scope
 from .step_options import StepOptions
 from .step_threads import Place
@@ -37,7 +41,7 @@ step's function is a `_GeneratorExitError` here."""
 
 
 class _UnstorableError(Exception):
-    """The result of a step has no JSON form; unlike an error of that type that the step's function raises."""
+    """The result of a step cannot be recorded; unlike an error of that type that the step's function raises."""
 
     def __init__(self, error: FlowStateEncodeError) -> None:
         self.error = error
@@ -48,6 +52,20 @@ class _GeneratorExitError(Exception):
 
     def __init__(self, error: GeneratorExit) -> None:
         self.error = error
+
+
+class _Result(NamedTuple):
+    """What a step has returned.
+
+    Attributes:
+        kind: The type that it is read as.
+        form: Its JSON form.
+        value: What that is read as.
+    """
+
+    kind: Any
+    form: Any
+    value: Any
 
 
 class StepCall(NamedTuple):
@@ -182,7 +200,7 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
         await _pause(drive, call, flight)
         failed_before = _failed(drive, call.key)
         try:
-            form = await _begun(drive, call, flight, failed_before + 1)
+            result = await _begun(drive, call, flight, failed_before + 1)
         except _UnstorableError as unstorable:
             drive.fail(unstorable.error, call.key)
             raise asyncio.CancelledError from unstorable.error
@@ -196,7 +214,9 @@ async def _execute(drive: Drive, call: StepCall, flight: InFlight) -> int:
         else:
             if flight.is_cancelled:  # and the function let that pass
                 raise asyncio.CancelledError
-            entry = result_entry(form, **_about(drive, call, began, failed_before + 1))
+            entry = result_entry(result.form, **_about(drive, call, began, failed_before + 1))
+            if result.kind not in ANYTHING:
+                drive.image.keep(call.key, entry, result.kind, result.value)
             drive.engine.telemetry.event("step.attempt", name=drive.flow.name, failed=False)
         if entry is not None:
             return drive.record(call.key, entry)
@@ -290,8 +310,8 @@ async def _pause(drive: Drive, call: StepCall, flight: InFlight) -> None:
         drive.checkpoint.note_record(needed=False)
 
 
-async def _begun(drive: Drive, call: StepCall, flight: InFlight, number: int) -> Any:
-    """Call the function once, when it may begin and has a thread if it needs one; return its result's JSON form."""
+async def _begun(drive: Drive, call: StepCall, flight: InFlight, number: int) -> _Result:
+    """Call the function once, when it may begin and has a thread if it needs one; return its result."""
     await may_begin(drive, call.key)  # what is in hand is stored before the step takes a thread from others
     place = None if is_async(call.function) else await _place(drive, flight)
     try:
@@ -335,8 +355,12 @@ async def _place(drive: Drive, flight: InFlight) -> Place:
     return place
 
 
-async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int, place: Place | None) -> Any:
-    """Call the function once; return its result in its JSON form."""
+async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int, place: Place | None) -> _Result:
+    """Call the function once; return its result.
+
+    Raises:
+        _UnstorableError: The result cannot be recorded.
+    """
     key = call.key
     scope = Scope(key, straight=call.is_straight, at_most_once=call.is_once)
     step = Step(drive.id, key, number, drive.image.record.rewinds)
@@ -347,13 +371,32 @@ async def _attempt(drive: Drive, call: StepCall, flight: InFlight, number: int, 
         with drive.engine.telemetry.step(flow_id=drive.id, key=key, attempt=number):
             here = Here(drive.run, scope, step)
             value = await _within(drive, call, lambda: _call(drive, call, here, place))
-        try:
-            return drive.engine.values.dump(value, call.result_type(drive), f"the result of the step {key!r}")
-        except FlowStateEncodeError as error:
-            raise _UnstorableError(error) from error
+        return _result(drive, call, value)
     finally:
         flight.is_executing = False
         scope.is_over = True
+
+
+def _result(drive: Drive, call: StepCall, value: Any) -> _Result:
+    """Return the result with its JSON form, as which it can be recorded: its type reads it back.
+
+    Raises:
+        _UnstorableError: It has no JSON form, or its type does not read that.
+    """
+    kind, what, values = call.result_type(drive), f"the result of the step {call.key!r}", drive.engine.values
+    try:
+        form = values.dump(value, kind, what)
+        return _Result(kind, form, form if kind in ANYTHING else values.read(form, kind))
+    except FlowStateEncodeError as error:
+        raise _UnstorableError(error) from error
+    except Exception as error:  # a validator of the application may raise whatever it likes
+        reason = (
+            fit_error(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {message_of(error)}"
+        )
+        unfit = FlowStateEncodeError(
+            f"Cannot store {what}: it does not fit {shown(kind)}, as which it would be read back: {reason}", path=what
+        )
+        raise _UnstorableError(unfit) from error
 
 
 async def _call(drive: Drive, call: StepCall, here: Here, place: Place | None) -> Any:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from functools import partial
 from typing import Annotated, Any, NamedTuple, NoReturn, Optional, TypeVar
@@ -17,15 +18,32 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    RootModel,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    computed_field,
+    field_serializer,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import Never, Self, TypedDict
 
 from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
-from firestore_flowstate.flows import Flows, Run, StepFailedError
+from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, StepFailedError
 from firestore_flowstate.flows.entries import arguments_sum
 from firestore_flowstate.flows.json_round_trip import Values, exact_json, parsed_json, plain_json
 from firestore_flowstate.testing import crash_everywhere
+from tests.flows.counting_store import CountingStore
 from tests.flows.decorators import passed_on
 
 
@@ -564,3 +582,267 @@ async def test_the_input_of_a_flow_may_name_a_type_inside_of_another() -> None:
 
     assert 5 == await flows.run(flow, Item(n=5))
     assert await flows.run(flow) is None
+
+
+class Login(BaseModel):
+    user: str
+    token: SecretStr
+
+
+class Counted(BaseModel):
+    count: int
+    seen: int = Field(default=0, exclude=True)
+
+
+class Dated(Secret[int]):
+    def _display(self) -> str:
+        return "****-**"
+
+
+class Nested(BaseModel):
+    logins: dict[str, list[Any]]
+
+
+@pydantic_dataclass
+class Account:
+    born: Dated
+
+
+HIDDEN = [
+    (Login(user="a", token=SecretStr("hush")), ".token"),
+    (Nested(logins={"x": [1, Login(user="a", token=SecretStr("hush"))]}), ".logins['x'][1].token"),
+    ([SecretBytes(b"hush")], "[0]"),
+    (Account(born=Dated(5)), ".born"),
+    (Counted(count=1, seen=42), ".seen"),
+    ((None, {"a": Counted(count=1, seen=42)}), "[1]['a'].seen"),
+]
+
+
+@pytest.mark.parametrize(("value", "path"), HIDDEN)
+@pytest.mark.parametrize("is_annotated", [True, False])
+def test_what_a_dump_would_hide_or_leave_out_is_refused(value: Any, path: str, is_annotated: bool) -> None:
+    """As the store refuses it: stars would be read back as the secret, and the default as the field."""
+    kinds: dict[Any, Any] = {list: list[SecretBytes], tuple: tuple[None, dict[str, Counted]]}
+    kind = kinds.get(type(value), type(value)) if is_annotated else Any
+
+    with pytest.raises(FlowStateEncodeError, match=r"Cannot store a value") as refused:
+        Values().dump(value, kind, "a value")
+
+    assert f"a value{path}".replace("'", '"') == str(refused.value.path).replace("'", '"')
+
+
+class Shown(BaseModel):
+    token: SecretStr
+    stars: str = "**********"
+
+    @field_serializer("token")
+    def _show(self, token: SecretStr) -> str:
+        return token.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Counted(count=1),
+        Login(user="**********", token=SecretStr("")),
+        Nested(logins={"**********": ["**********", None]}),
+    ],
+    ids=repr,
+)
+def test_what_no_dump_loses_is_taken(value: Any) -> None:
+    """An excluded field that has its default, an empty secret, stars that somebody wrote."""
+    values = Values()
+
+    assert value == values.read(values.dump(value, type(value), "a value"), type(value))
+    assert values.dump(value, Any, "a value") == values.dump(value, type(value), "a value")
+
+
+def test_a_secret_that_a_serializer_shows_is_stored() -> None:
+    """Its text is the secret, which is what stands in the JSON form."""
+    shown = Shown(token=SecretStr("hush"), stars="no")
+
+    for kind in (Shown, Any):
+        assert {"token": "hush", "stars": "no"} == Values().dump(shown, kind, "a value")
+
+
+async def test_a_secret_is_refused_wherever_a_flow_is_given_it(flows: Flows) -> None:
+    """At start and resume nothing is written; a step that returns one ends the run, by its name."""
+    login = Login(user="a", token=SecretStr("hush"))
+
+    async def sign_in() -> Login:
+        return login
+
+    @flows.flow
+    async def taking(run: Run, given: Login) -> str:
+        return (await run.interrupt("sign-in", Login)).user
+
+    @flows.flow
+    async def making(run: Run) -> str:
+        return (await run.step("sign-in", sign_in)).user
+
+    with pytest.raises(FlowStateEncodeError, match=r"the input of the flow 'taking'\.token"):
+        await flows.start(taking, login)
+    handle = await flows.start(taking, Login(user="a", token=SecretStr("")))
+    with pytest.raises(FlowStateEncodeError, match=r"the answer\.token"):
+        await handle.resume(login, step="sign-in")
+    with pytest.raises(FlowFailedError, match=r"the result of the step 'sign-in'\.token"):
+        await flows.run(making)
+
+
+class Written(BaseModel):
+    name: str = Field(default="", serialization_alias="n")
+
+
+class Read(BaseModel):
+    name: str = Field(validation_alias="n")
+
+
+class Deep(BaseModel):
+    name: str = Field(validation_alias=AliasPath("a", "b"))
+
+
+class Choice(BaseModel):
+    x: int = Field(validation_alias=AliasChoices("x_new", AliasPath("a", "b"), "x_old"))
+
+
+class Doubled(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    a: int
+
+    @computed_field
+    def double(self) -> int:
+        return 2 * self.a
+
+
+class Open(Doubled):
+    model_config = ConfigDict(extra="allow")
+
+
+class OfText(BaseModel):
+    j: Json[list[float]]
+
+
+class Rest(TypedDict):
+    a: int
+    b: Annotated[int, Field(exclude=True)]
+
+
+@dataclass
+class Plain:
+    a: Written
+    b: Annotated[int, Field(exclude=True)] = 0
+
+
+ONE_WAY = [
+    (Written(name="q"), Written),
+    ([{"a": Written(name="q")}], list[dict[str, Written]]),
+    (Read(n="q"), Read),
+    (Deep(a={"b": "q"}), Deep),
+    (Choice(x_old=1), Choice),
+    (Doubled(a=1), Doubled),
+    (Open(a=1), Open),
+    ((Doubled(a=1), None), tuple[Doubled, None]),
+    (OfText(j="[1, 2.5]"), OfText),
+    ({"a": 1, "b": 2}, Rest),
+    (Plain(Written(name="q"), 42), Plain),
+]
+
+
+@pytest.mark.parametrize(("value", "kind"), ONE_WAY, ids=repr)
+def test_a_model_comes_back_whose_names_are_not_those_that_pydantic_writes(value: Any, kind: Any) -> None:
+    """It is stored under the names that it reads, and without a computed field that it does not read."""
+    values = Values()
+
+    assert repr(value) == repr(values.read(values.dump(value, kind, "a value"), kind))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("\ud800", str),
+        ({"a": "\ud800", "\udfff": [None, 1.5]}, dict[str, Any]),
+        (["x", "\ud800"], list),
+        ([("\ud800", 1)], list[tuple[str, int]]),
+        ({"\ud800": 1}, dict[str, int]),
+    ],
+)
+def test_a_lone_surrogate_stays_in_what_is_annotated(value: Any, kind: Any) -> None:
+    """As it does without an annotation, and as the store has it. U+FFFD is a character as any other."""
+    values = Values()
+
+    assert value == values.read(values.dump(value, kind, "a value"), kind)
+    assert {"\ufffd": {1}} == values.read(values.dump({"\ufffd": {1}}, dict[str, set[int]], "it"), dict[str, set[int]])
+
+
+def test_a_lone_surrogate_beside_what_has_another_form_in_python_is_refused() -> None:
+    """Pydantic reads it in Python's values alone, as which the JSON form of bytes would be other bytes."""
+    values = Values()
+
+    with pytest.raises(FlowStateEncodeError, match="surrogates"):
+        values.dump(["\ud800", b"\xff"], list[str | bytes], "a value")
+    with pytest.raises(ValidationError):
+        values.read(["\ud800", "aGk="], tuple[str, bytes])
+
+
+class Strict(BaseModel):
+    value: Decimal
+
+
+@pytest.mark.parametrize(
+    ("unfit", "kind", "says"),
+    [
+        ("abc", int, "<class 'int'>.*valid integer"),
+        (Strict.model_construct(value=Decimal("NaN")), Strict, "Strict.*finite number"),
+        ({(1, 2): 3}, dict[tuple[int, int], int], "valid array"),
+    ],
+    ids=["int", "decimal", "keys"],
+)
+async def test_a_result_that_its_type_does_not_read_is_not_recorded(
+    flows: Flows, store: CountingStore, unfit: Any, kind: Any, says: str
+) -> None:
+    """The run fails and names the step. After the code is mended `retry` begins the step again."""
+    fit: Any = {int: 5, Strict: {"value": 1}}.get(kind, {})
+    results = [unfit, TypeAdapter(kind).validate_python(fit)]
+
+    async def work() -> Any:
+        return results.pop(0)
+
+    work.__annotations__["return"] = kind
+
+    @flows.flow
+    async def working(run: Run) -> bool:
+        return await run.options(retry=Retry(3, first=0)).step("work", work) is not None
+
+    handle = await flows.start(working, id="x")
+    with pytest.raises(FlowFailedError, match=rf"The result of the step 'work' cannot be stored: .*{says}"):
+        await handle.result(timeout=5)
+    assert not (await store.load("x")).cache
+
+    await handle.retry()
+
+    assert await handle.result(timeout=5) is True
+
+
+async def test_a_result_is_validated_once(flows: Flows) -> None:
+    """What it was read as before it was recorded is what the function gets; each asks for an object of its own."""
+    validated: list[int] = []
+
+    def count(value: list[int]) -> list[int]:
+        validated.append(1)
+        return value
+
+    kind = Annotated[list[int], AfterValidator(count)]
+    made = [1]
+
+    async def make() -> Any:
+        return made
+
+    @flows.flow
+    async def making(run: Run) -> list[int]:
+        found: list[int] = await run.options(result=kind).step("make", make)
+        found.append(2)
+        return found
+
+    assert [1, 2] == await flows.run(making)
+    assert [1] == made == validated
