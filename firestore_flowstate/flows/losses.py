@@ -6,7 +6,7 @@ import dataclasses
 import marshal
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
@@ -177,7 +177,8 @@ def losses_of(schema: Any) -> Losses:
             config = part.get("config") or {}
         if kind in _WITH_FIELDS:
             losses |= _of_fields(part, config)
-        if kind == "dataclass" and not hasattr(part.get("cls"), "__pydantic_fields__") and _has_excluded(part):
+        has_excluded = kind == "dataclass" and any(map(_is_excluded, fields_of(part).values()))
+        if not hasattr(part.get("cls"), "__pydantic_fields__") and has_excluded:
             losses |= Losses(is_renamed=True)
         losses |= Losses(
             hides=kind in _UNKNOWN or kind in ("function-plain", "function-wrap") or _is_excluded(part),
@@ -188,11 +189,12 @@ def losses_of(schema: Any) -> Losses:
 
 
 def _of_fields(part: Mapping[str, Any], config: Mapping[str, Any]) -> Losses:
-    fields = _fields(part)
-    read, written = set(), set()
+    fields = fields_of(part)
+    read: set[str] = set()
+    written: set[str] = set()
     is_renamed = part["type"] == "typed-dict" and any(map(_is_excluded, fields.values()))
     for name, field in fields.items():
-        names = _names_read(name, field, config)
+        names = {path[0] for path in paths_read(name, field, config) if len(path) == 1}
         read |= names
         written.add(field.get("serialization_alias", name))
         is_renamed |= field.get("serialization_alias", name) not in names
@@ -202,29 +204,29 @@ def _of_fields(part: Mapping[str, Any], config: Mapping[str, Any]) -> Losses:
     return Losses(is_one_way=is_one_way, is_renamed=is_renamed)
 
 
-def _fields(part: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    fields = part.get("fields", ())
+def fields_of(schema: Any) -> Mapping[str, Mapping[str, Any]]:
+    """Return the fields of the core schema of a model, dataclass or TypedDict, by name; those of another have none."""
+    while isinstance(schema, Mapping) and schema.get("type") not in _WITH_FIELDS:
+        schema = schema.get("schema")
+    fields = schema.get("fields", ()) if isinstance(schema, Mapping) else ()
     return fields if isinstance(fields, Mapping) else {field["name"]: field for field in fields}
 
 
-def _names_read(name: str, field: Mapping[str, Any], config: Mapping[str, Any]) -> set[str]:
-    """Return the keys by which validation finds a field."""
+def paths_read(name: str, field: Mapping[str, Any], config: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    """Return the paths of keys by which validation finds a field; most are of one key.
+
+    Args:
+        name: The name of the field.
+        field: Its core schema.
+        config: The configuration of the core schema that it is a field of.
+    """
     alias = field.get("validation_alias")
     if alias is None or config.get("validate_by_alias") is False:
-        return {name}
-    names = {name} if config.get("validate_by_name") or config.get("populate_by_name") else set()
-    if isinstance(alias, str):
-        return names | {alias}
-    return names | {path[0] for path in alias if isinstance(path, list) and len(path) == 1}
+        return [[name]]
+    paths = [[alias]] if isinstance(alias, str) else alias if isinstance(alias[0], list) else [alias]
+    by_name = config.get("validate_by_name") or config.get("populate_by_name")
+    return [*paths, [name]] if by_name and [name] not in paths else paths
 
 
 def _is_excluded(field: Mapping[str, Any]) -> bool:
     return bool(field.get("serialization_exclude")) or "serialization_exclude_if" in field
-
-
-def _has_excluded(schema: Any) -> bool:
-    """Return whether a field of the dataclass itself is excluded from dumps."""
-    inside = schema["schema"]
-    while isinstance(inside, dict) and inside.get("type") not in _WITH_FIELDS:
-        inside = inside.get("schema")
-    return isinstance(inside, dict) and any(map(_is_excluded, _fields(inside).values()))

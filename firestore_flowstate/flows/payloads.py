@@ -18,6 +18,8 @@ from .json_round_trip import exact_json
 
 _LONGEST: Final = 100
 """How many characters of a value an error has."""
+_OF_OTHERS: Final = re.compile(r"\[[^\]]*\[|&&|--|~~|\\[bB]\{|\\[<>]")
+"""What Python reads otherwise than Rust does: sets inside of sets, such as ``[[:alpha:]]``, and bounds of words."""
 _AS_MODELS_HAVE_THEM: Final = "binary"
 """The format that pydantic gives bytes in a JSON Schema if their form is not base64: UTF-8, or hexadecimal."""
 
@@ -25,8 +27,9 @@ _AS_MODELS_HAVE_THEM: Final = "binary"
 def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step: str) -> None:
     """Refuse an answer that does not fit the schema.
 
-    A pattern that Python cannot compile, as one of JavaScript or of pydantic's own syntax, is passed over: the type of
-    the flow checks the answer when the run reads it, and the interrupt raises InvalidPayloadError if it does not fit.
+    A pattern that Python cannot compile or reads otherwise, as one of JavaScript or of pydantic's own syntax, is passed
+    over: the type of the flow checks the answer when the run reads it, and the interrupt raises InvalidPayloadError if
+    it does not fit.
 
     Args:
         payload: The answer in its JSON form.
@@ -73,7 +76,7 @@ def check_payload(payload: Any, given: Any, schema: str | None, *, id: str, step
 
 @cache  # to make the class takes a millisecond
 def _passing_over(kind: Any, extend: Callable[..., Any]) -> Any:
-    """Return the class of validators, made to pass over patterns that Python cannot compile."""
+    """Return the class of validators, made to pass over patterns that Python cannot compile or reads otherwise."""
     rules = kind.VALIDATORS
 
     def pattern(validator: Any, text: Any, instance: Any, schema: Any) -> Any:
@@ -98,6 +101,9 @@ def _passing_over(kind: Any, extend: Callable[..., Any]) -> Any:
 
 
 def _compiles(pattern: str) -> bool:
+    """Return whether Python reads the pattern as pydantic's own syntax, that of Rust, and ECMA's do."""
+    if _OF_OTHERS.search(pattern):
+        return False
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError):

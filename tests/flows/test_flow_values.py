@@ -24,12 +24,16 @@ from pydantic import (
     AliasPath,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     Json,
+    PlainSerializer,
     RootModel,
     Secret,
     SecretBytes,
     SecretStr,
+    StringConstraints,
+    Tag,
     TypeAdapter,
     ValidationError,
     computed_field,
@@ -39,9 +43,10 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import Never, Self, TypedDict
 
 from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
-from firestore_flowstate.flows import FlowFailedError, Flows, Retry, Run, StepFailedError
+from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, Retry, Run, StepFailedError
 from firestore_flowstate.flows.entries import arguments_sum
 from firestore_flowstate.flows.json_round_trip import Values, exact_json, parsed_json, plain_json
+from firestore_flowstate.flows.payloads import check_payload
 from firestore_flowstate.testing import crash_everywhere
 from tests.flows.counting_store import CountingStore
 from tests.flows.decorators import passed_on
@@ -846,3 +851,99 @@ async def test_a_result_is_validated_once(flows: Flows) -> None:
 
     assert [1, 2] == await flows.run(making)
     assert [1] == made == validated
+
+
+class Cat(BaseModel):
+    name: str
+    lives: int = 9
+
+
+class Dog(BaseModel):
+    name: str
+
+
+def kind_of_pet(pet: Any) -> str:
+    name = pet["name"] if isinstance(pet, dict) else pet.name
+    return "cat" if name.startswith("c") else "dog"
+
+
+Pet = Annotated[Annotated[Cat, Tag("cat")] | Annotated[Dog, Tag("dog")], Discriminator(kind_of_pet)]
+
+
+class Price(BaseModel):
+    cents: Annotated[int, PlainSerializer(lambda cents: str(cents), return_type=str)]
+
+
+class ByName(BaseModel):
+    model_config = ConfigDict(validate_by_name=True, extra="forbid")
+
+    name: str = Field(alias="Name")
+
+
+class Strung(BaseModel):
+    code: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2, pattern="^[a-z]+$")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        (Pet, {"name": "dora"}),
+        (Pet, Dog(name="dora")),
+        (Annotated[float, Field(multiple_of=0.01)], 19.99),
+        (Annotated[Decimal, Field(multiple_of=Decimal("0.05"))], 0.15),
+        (list[Annotated[float, Field(multiple_of=0.01)] | None], [19.99, None]),
+        (Choice, {"x_new": 1}),
+        (Choice, {"x_old": 1}),
+        (Choice, {"a": {"b": 1}}),
+        (Choice, Choice(x_old=1)),
+        (Deep, Deep(a={"b": "q"})),
+        (Deep, {"a": {"b": "q"}, "name": 5}),
+        (Written, Written(name="q")),
+        (Read, Read(n="q")),
+        (ByName, {"name": "q"}),
+        (ByName, {"Name": "q"}),
+        (ByName, ByName(name="q")),
+        (Price, Price(cents=5)),
+        (Price, {"cents": 5}),
+        (Doubled, Doubled(a=1)),
+        (OfText, OfText(j="[1]")),
+        (Annotated[str, Field(pattern="^[[:alpha:]]+$")], "abc"),
+        (Annotated[str, Field(pattern=r"^[\w--\d]+$")], "abc"),
+        (Annotated[str, Field(pattern=r"\b{start}abc")], "abc"),
+        (Strung, {"code": " ab "}),
+        (set[int], [1, 1]),
+        (Annotated[set[int], Field(min_length=1, max_length=1)], [1, 1]),
+    ],
+    ids=repr,
+)
+@pytest.mark.filterwarnings("error")
+def test_an_answer_that_its_type_takes_fits_the_schema(kind: Any, answer: Any) -> None:
+    """The schema is stored, and whoever answers need not know the type: it must not be stricter than the type is."""
+    values = Values()
+    form = values.dump(answer, Any, "the answer")
+
+    check_payload(form, answer, values.schema(kind), id="x", step="ask")
+    read = values.read(form, kind)
+
+    assert isinstance(answer, dict | list | str | float) or answer == read
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        (Pet, {"name": 5}),
+        (Annotated[int, Field(multiple_of=3)], 4),
+        (Choice, {}),
+        (Choice, {"x_new": "one"}),
+        (ByName, {"other": "q"}),
+        (Price, {"cents": []}),
+        (Doubled, {"a": 1, "b": 2}),
+        (Annotated[str, Field(pattern="^[a-z]+$")], "5"),
+        (set[int], ["one"]),
+    ],
+    ids=repr,
+)
+def test_an_answer_that_does_not_fit_is_still_refused_by_the_schema(kind: Any, answer: Any) -> None:
+    """Before it is stored, so that whoever answers hears of it."""
+    with pytest.raises(InvalidPayloadError):
+        check_payload(answer, answer, Values().schema(kind), id="x", step="ask")
