@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
@@ -54,7 +55,9 @@ class Flow(Generic[Input, Result]):
         return coroutine  # type: ignore[no-any-return]  # it is an async function
 
     def dump_input(self, input: Any | Unset, values: Values) -> Any | Unset:
-        """Return the input in its JSON form, if it fits what the function takes.
+        """Return the input in its JSON form, if it fits what the function takes; without one the function's default.
+
+        UNSET: there is none, or the default is not of the parameter's type, and so is not stored.
 
         Raises:
             InvalidPayloadError: The input does not fit.
@@ -67,7 +70,7 @@ class Flow(Generic[Input, Result]):
         if isinstance(input, Unset):
             if self._input.default is inspect.Parameter.empty:
                 raise InvalidPayloadError(f"the flow {self.name!r} needs an input, {self._input.name}")
-            return UNSET
+            return self._dump_default(values)
         kind = parameter_type(self.function, self._input.name)
         try:
             form = values.dump(input, kind, f"the input of the flow {self.name!r}")
@@ -82,7 +85,7 @@ class Flow(Generic[Input, Result]):
         Args:
             form: The input in its JSON form.
             values: What reads it.
-            is_there: Whether the state has an input; if not, the function's default is the input.
+            is_there: Whether the state has an input; if not, a copy of the function's default is the input.
             id: The id of the run.
 
         Raises:
@@ -91,7 +94,7 @@ class Flow(Generic[Input, Result]):
         if self._input is None:
             return None
         if not is_there and self._input.default is not inspect.Parameter.empty:
-            return self._input.default
+            return _copied(self._input.default)
         try:
             return values.read(form, parameter_type(self.function, self._input.name))
         except ValidationError as error:
@@ -118,6 +121,17 @@ class Flow(Generic[Input, Result]):
             raise FlowStateEncodeError(f"Cannot store {what}: {fit_error(error)}", path="operation") from error
         return form
 
+    def _dump_default(self, values: Values) -> Any | Unset:
+        """Return the JSON form of the default, which a replay and a retry see, whatever the code has as one by then."""
+        assert self._input is not None  # noqa: S101  # there is a default
+        try:
+            kind = parameter_type(self.function, self._input.name)
+            form = values.dump(self._input.default, kind, f"the default of the input of the flow {self.name!r}")
+            values.read(form, kind)
+        except Exception:  # noqa: BLE001  # a default needs not fit, and a validator of the application may raise anything
+            return UNSET
+        return form
+
     def _unfit(self, error: ValidationError) -> str:
         return f"the input does not fit the flow {self.name!r}: {fit_error(error)}"
 
@@ -134,6 +148,14 @@ def own_name(function: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"{shown(function)} has no name of its own: give it one by flow(name=...)")
     return name
+
+
+def _copied(default: Any) -> Any:
+    """Return a copy, so that no drive changes the default of the next one; the default itself if it has none."""
+    try:
+        return copy.deepcopy(default)
+    except Exception:  # noqa: BLE001  # whatever a class of the application raises
+        return default
 
 
 def _input_parameter(function: Callable[..., Any], name: str) -> inspect.Parameter | None:

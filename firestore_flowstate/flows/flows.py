@@ -222,7 +222,8 @@ class Flows:
 
         Args:
             flow: The flow; or its name, which this process need not know if there is a dispatcher.
-            input: The input, if the flow takes one.
+            input: The input, if the flow takes one. Without it the default of the function's parameter is stored as the
+                input, if this process knows the flow and the default is of the parameter's type.
             id: The id to store the run under; None: a random UUID.
             delay: How long from now the run is to begin; None: it begins now.
             extra: Scalars beside the state, for queries and security rules, such as an owner.

@@ -42,7 +42,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import Never, Self, TypedDict
 
-from firestore_flowstate import FlowStateEncodeError, MemoryFlowStateStore
+from firestore_flowstate import FlowState, FlowStateEncodeError, MemoryFlowStateStore
 from firestore_flowstate.flows import FlowFailedError, Flows, InvalidPayloadError, Retry, Run, StepFailedError
 from firestore_flowstate.flows.entries import arguments_sum
 from firestore_flowstate.flows.json_round_trip import Values, exact_json, parsed_json, plain_json
@@ -50,6 +50,7 @@ from firestore_flowstate.flows.payloads import check_payload
 from firestore_flowstate.testing import crash_everywhere
 from tests.flows.counting_store import CountingStore
 from tests.flows.decorators import passed_on
+from tests.flows.test_waits import blocked
 
 
 class Measured(BaseModel):
@@ -947,3 +948,63 @@ def test_an_answer_that_does_not_fit_is_still_refused_by_the_schema(kind: Any, a
     """Before it is stored, so that whoever answers hears of it."""
     with pytest.raises(InvalidPayloadError):
         check_payload(answer, answer, Values().schema(kind), id="x", step="ask")
+
+
+async def test_the_default_of_an_input_is_stored_at_the_start(store: CountingStore) -> None:
+    """A replay, a retry and people see what the run was started with, whatever the code has as the default by then."""
+
+    def flows_of(region: str) -> tuple[Flows, Any]:
+        flows = Flows(store)
+
+        async def placing(run: Run, region: str = region) -> str:
+            await run.interrupt("go")
+            return region
+
+        return flows, flows.flow(name="placing")(placing)
+
+    flows, placing = flows_of("europe")
+    await flows.start(placing, id="x")
+    await blocked(store, "x")
+    await flows.close()
+    assert "europe" == (await store.load("x")).input
+
+    flows, _ = flows_of("us")
+    await flows.resume("x", 1, step="go")
+
+    assert "europe" == await flows.result("x", timeout=10)
+    await flows.close()
+
+
+async def test_a_default_that_can_be_changed_does_not_leak_from_one_drive_to_another(
+    flows: Flows, store: CountingStore
+) -> None:
+    """Each drive has a list of its own, also one of a run that was started without an input by a process elsewhere."""
+
+    @flows.flow(name="tagging")
+    async def tagging(run: Run, tags: list[str] = []) -> list[str]:  # noqa: B006  # which is what is tested
+        tags.append("new")
+        await run.interrupt("go")
+        return tags
+
+    state = FlowState.start(name="tagging", flow_id="old")
+    assert state.model_extra is not None
+    state.model_extra["wakeAt"] = 1
+    await store.create("old", state)
+    await flows.drive("old")
+    assert not (await store.load("old")).has("input")
+    await flows.start(tagging, id="new")
+
+    for id in ("old", "new"):
+        await flows.resume(id, 1, step="go")
+        assert ["new"] == await flows.result(id, timeout=5)
+
+
+async def test_a_default_that_does_not_fit_its_annotation_is_the_input(flows: Flows, store: CountingStore) -> None:
+    """As Python has it. It is not stored, since it could not be read back."""
+
+    @flows.flow
+    async def counting(run: Run, count: int = None) -> bool:  # type: ignore[assignment]  # noqa: RUF013  # as above
+        return count is None
+
+    assert await flows.run(counting, id="x") is True
+    assert not (await store.load("x")).has("input")
