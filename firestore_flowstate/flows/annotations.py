@@ -165,7 +165,10 @@ class _Only:
     """What has one annotation of a function, so that the others need not be found."""
 
     def __init__(self, function: Any, name: str) -> None:
-        self.__annotations__ = {name: function.__annotations__[name]}
+        annotation = function.__annotations__[name]
+        if not isinstance(annotation, str):  # Python 3.10 finds no name in list["Item"], whose text is plain
+            annotation = _replaced(annotation, lambda part: ForwardRef(part) if isinstance(part, str) else part)
+        self.__annotations__ = {name: annotation}
 
 
 def _closure(function: Any) -> dict[str, Any]:

@@ -22,12 +22,11 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypeAliasType
 
 from firestore_flowstate import FlowStateEncodeError
-from firestore_flowstate._document.json_forms import plain
 from firestore_flowstate._limits import is_utf8
 from firestore_flowstate.errors import shown
 
 from .annotations import own_class, plain_function, return_type
-from .losses import NOTHING, Losses, LossesOfModels, check_shown, is_plain, losses_of
+from .losses import NOTHING, Losses, LossesOfModels, check_shown, is_plain, losses_of, stored_form
 from .schemas import json_schema
 
 _SCALARS: Final = (str, int, float, bool, type(None))
@@ -168,7 +167,7 @@ class Values:
         found = NOTHING if is_plain(value) else self._models.look(value, what)
         if found.losses.is_renamed:
             with suppress(FlowStateEncodeError):  # such as a set: without a type to read it, pydantic's form will do
-                return plain(value, what)
+                return stored_form(value, what)
         is_one_way = found.losses.is_one_way
         form = self._exact(exact_json(value, round_trip=is_one_way), value, Any, round_trip=is_one_way)
         check_shown(form, found.secrets)
@@ -182,7 +181,7 @@ class Values:
             found = self._models.look(value, what)
             losses, secrets = losses | found.losses, found.secrets
         if losses.is_renamed:
-            return plain(value, what)
+            return stored_form(value, what)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a value of another type than the annotated one: to read it is an error
             text = _typed_json(adapter, value, round_trip=losses.is_one_way)
@@ -235,7 +234,7 @@ def _typed_json(adapter: TypeAdapter[Any], value: Any, *, round_trip: bool) -> b
         if text.find(_REPLACED) < 0:
             return text
     except PydanticSerializationError as error:
-        if "surrogates" not in str(error):
+        if "UnicodeEncodeError" not in str(error):
             raise
         text = b""
     dumped = adapter.dump_python(value, by_alias=True, round_trip=round_trip)

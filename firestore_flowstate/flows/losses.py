@@ -12,8 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import Secret, SecretBytes, SecretStr
 
-from firestore_flowstate import FlowStateEncodeError
-from firestore_flowstate._document.model_fields import is_default
+from firestore_flowstate import FlowState, FlowStateEncodeError
 from firestore_flowstate._error_texts import shown_key
 
 _SECRETS: Final = (Secret, SecretStr, SecretBytes)
@@ -43,7 +42,7 @@ class Losses(NamedTuple):
         return Losses(*(one or another for one, another in zip(self, other, strict=True)))
 
 
-class Found(NamedTuple):
+class Inside(NamedTuple):
     """What a look at a value has found.
 
     Attributes:
@@ -55,7 +54,7 @@ class Found(NamedTuple):
     secrets: Mapping[str, Any]
 
 
-NOTHING: Final = Found(Losses(), {})
+NOTHING: Final = Inside(Losses(), {})
 
 
 class LossesOfModels:
@@ -71,7 +70,7 @@ class LossesOfModels:
             known = self._known[model] = losses_of(model.__pydantic_core_schema__)
         return known
 
-    def look(self, value: Any, what: str) -> Found:
+    def look(self, value: Any, what: str) -> Inside:
         """Look through the value, and all that is inside of it.
 
         Args:
@@ -101,7 +100,7 @@ class LossesOfModels:
             elif dataclasses.is_dataclass(part):
                 names = [field.name for field in dataclasses.fields(part)]
                 left.extend((getattr(part, name, None), f"{path}.{name}") for name in names)
-        return Found(losses, secrets) if secrets or any(losses) else NOTHING
+        return Inside(losses, secrets) if secrets or any(losses) else NOTHING
 
 
 def is_plain(value: Any) -> bool:
@@ -127,13 +126,33 @@ def _members(model: Any, path: str) -> Iterator[tuple[Any, str]]:
         is_excluded = field.exclude or (exclude_if is not None and exclude_if(values[name]))
         if not is_excluded or has_own_serializer:
             yield values[name], f"{path}.{name}"
-        elif not is_default(values[name], field, values):
+        elif not _is_default(values[name], field, values):
             raise FlowStateEncodeError(
                 f"Cannot store {path}.{name}: a field that its model excludes from dumps, whose value would be lost.",
                 path=f"{path}.{name}",
             )
     for name, member in (getattr(model, "__pydantic_extra__", None) or {}).items():
         yield member, f"{path}.{name}"
+
+
+def _is_default(value: Any, field: Any, values: Mapping[str, Any]) -> bool:
+    """Return whether a field has its default; the values are those of the model, for a factory that asks for them."""
+    default = field.get_default(call_default_factory=True, validated_data=dict(values))
+    return value is default or (isinstance(value, bool) == isinstance(default, bool) and bool(value == default))
+
+
+def stored_form(value: Any, what: str) -> Any:
+    """Return the JSON form that the store gives the value, in which each field has the name that it is read by.
+
+    Raises:
+        FlowStateEncodeError: The store has none.
+    """
+    try:
+        return FlowState.start(input=value).input_value(as_=Any)
+    except FlowStateEncodeError as error:
+        reason = str(error).partition("Cannot store input")[2]
+        path = what + str(error.path).removeprefix("input")
+        raise FlowStateEncodeError(f"Cannot store {what}{reason}", path=path) from error.__cause__
 
 
 def check_shown(form: Any, secrets: Mapping[str, Any]) -> None:

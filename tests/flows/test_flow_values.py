@@ -637,6 +637,16 @@ def test_what_a_dump_would_hide_or_leave_out_is_refused(value: Any, path: str, i
     assert f"a value{path}".replace("'", '"') == str(refused.value.path).replace("'", '"')
 
 
+def test_what_the_store_refuses_of_a_model_with_other_names_is_named_as_the_value() -> None:
+    """Such a model is taken apart by the store's own rules, whose errors speak of a state."""
+    value = [Written(name="q"), {"a": SecretStr("hush")}]
+
+    with pytest.raises(FlowStateEncodeError, match=r"^Cannot store a value\[1\]\[.a.\]: a secret") as refused:
+        Values().dump(value, list[Written | Any], "a value")
+
+    assert "a value[1][" in str(refused.value.path)
+
+
 class Shown(BaseModel):
     token: SecretStr
     stars: str = "**********"
