@@ -276,7 +276,8 @@ def _made_adapter(kind: Any) -> TypeAdapter[Any]:
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     try:
         adapter = _made_adapter(kind)
-        if not isinstance(kind, str) and getattr(adapter, "pydantic_complete", True):
+        is_complete = adapter.pydantic_complete or adapter.rebuild(raise_errors=False)  # later if its model defers that
+        if not isinstance(kind, str) and is_complete:
             return adapter
         reason = None  # a text, or a type that names one which is not defined
     except Exception as error:  # noqa: BLE001  # whatever a class of the application raises that says how it is read

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
-from pydantic import Secret, SecretBytes, SecretStr
+from pydantic import RootModel, Secret, SecretBytes, SecretStr
 
 from firestore_flowstate import FlowState, FlowStateEncodeError
 from firestore_flowstate._error_texts import shown_key
@@ -122,14 +122,15 @@ def _members(model: Any, path: str) -> Iterator[tuple[Any, str]]:
     has_own_serializer = bool(type(model).__pydantic_decorators__.model_serializers)
     values = {name: getattr(model, name, None) for name in fields}
     for name, field in fields.items():
+        place = path if isinstance(model, RootModel) else f"{path}.{name}"
         exclude_if = getattr(field, "exclude_if", None)  # of pydantic 2.12 and later
         is_excluded = field.exclude or (exclude_if is not None and exclude_if(values[name]))
         if not is_excluded or has_own_serializer:
-            yield values[name], f"{path}.{name}"
+            yield values[name], place
         elif not _is_default(values[name], field, values):
             raise FlowStateEncodeError(
-                f"Cannot store {path}.{name}: a field that its model excludes from dumps, whose value would be lost.",
-                path=f"{path}.{name}",
+                f"Cannot store {place}: a field that its model excludes from dumps, whose value would be lost.",
+                path=place,
             )
     for name, member in (getattr(model, "__pydantic_extra__", None) or {}).items():
         yield member, f"{path}.{name}"
@@ -189,7 +190,7 @@ def losses_of(schema: Any) -> Losses:
         part, config = left.pop()
         if isinstance(part, (list, tuple)):
             left.extend((member, config) for member in part)
-        if not isinstance(part, dict):
+        if not isinstance(part, Mapping):  # that of a model which is built later builds it then
             continue
         kind = part.get("type")
         if kind in ("model", "dataclass", "typed-dict"):

@@ -614,7 +614,12 @@ class Account:
     born: Dated
 
 
+class Tokens(RootModel[list[SecretStr]]):
+    pass
+
+
 HIDDEN = [
+    (Tokens([SecretStr("hush")]), "[0]"),
     (Login(user="a", token=SecretStr("hush")), ".token"),
     (Nested(logins={"x": [1, Login(user="a", token=SecretStr("hush"))]}), ".logins['x'][1].token"),
     ([SecretBytes(b"hush")], "[0]"),
@@ -750,7 +755,18 @@ class Plain:
     b: Annotated[int, Field(exclude=True)] = 0
 
 
+class Late(BaseModel):
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+    a: int
+
+    @computed_field
+    def double(self) -> int:
+        return 2 * self.a
+
+
 ONE_WAY = [
+    (Late.model_construct(a=1), Late),
     (Written(name="q"), Written),
     ([{"a": Written(name="q")}], list[dict[str, Written]]),
     (Read(n="q"), Read),
