@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from pydantic_core import core_schema
 from .losses import fields_of, paths_read
 
 _OWN: Final = ("function-plain", "function-wrap")
+_WITH_EXPONENT: Final = "1E-7"
+"""The text that a small decimal has."""
 _OF_NAMES: Final = ("$defs", "properties", "patternProperties")
 _OF_VALUES: Final = ("const", "default", "enum", "examples")
 
@@ -83,6 +86,13 @@ class _Schemas(GenerateJsonSchema):
         form = super().str_schema(schema)
         is_changed = any(schema.get(change) for change in ("strip_whitespace", "to_lower", "to_upper"))
         return _without(form, "maxLength", "pattern") if is_changed else form  # these are of the text that it becomes
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        form = super().decimal_schema(schema)
+        for part in (form, *form.get("anyOf", ())):
+            if not re.search(part.get("pattern", ""), _WITH_EXPONENT):  # of pydantic before 2.14
+                del part["pattern"]
+        return form
 
     def generate_inner(self, schema: Any) -> JsonSchemaValue:
         form = super().generate_inner(schema)
