@@ -26,7 +26,7 @@ from firestore_flowstate._limits import is_utf8
 from firestore_flowstate.errors import shown
 
 from .annotations import own_class, plain_function, return_type
-from .losses import NOTHING, Losses, LossesOfModels, check_shown, is_plain, losses_of, stored_form
+from .losses import NOTHING, Inside, Losses, LossesOfModels, check_shown, is_plain, losses_of, stored_form
 from .schemas import json_schema
 
 _SCALARS: Final = (str, int, float, bool, type(None))
@@ -164,7 +164,7 @@ class Values:
         text = plain_json(value)
         if text is not None:
             return orjson.loads(text)
-        found = NOTHING if is_plain(value) else self._models.look(value, what)
+        found = NOTHING if is_plain(value) else self._look(value, what)
         if found.losses.is_renamed:
             with suppress(FlowStateEncodeError):  # such as a set: without a type to read it, pydantic's form will do
                 return stored_form(value, what)
@@ -178,7 +178,7 @@ class Values:
         adapter = self.adapter(kind)
         losses, secrets = self._losses_of(adapter), NOTHING.secrets
         if losses.hides and not is_plain(value):
-            found = self._models.look(value, what)
+            found = self._look(value, what)
             losses, secrets = losses | found.losses, found.secrets
         if losses.is_renamed:
             return stored_form(value, what)
@@ -188,6 +188,20 @@ class Values:
             form = self._exact(text, value, kind, round_trip=losses.is_one_way)
         check_shown(form, secrets)
         return form
+
+    def _look(self, value: Any, what: str) -> Inside:
+        """Look through the value.
+
+        Raises:
+            FlowStateEncodeError: It has something inside that would be lost.
+            ValueError: A method of what is inside fails.
+        """
+        try:
+            return self._models.look(value, what)
+        except FlowStateEncodeError:
+            raise
+        except Exception as error:  # whatever a mapping or a default of the application raises
+            raise ValueError(f"a method of what is inside fails by {type(error).__name__}") from error
 
     def _read_as_python(self, form: Any, kind: Any, error: ValidationError) -> Any:
         """Return the value of a JSON form that has lone surrogates, which pydantic reads in values of Python alone.

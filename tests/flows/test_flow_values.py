@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import UserDict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -650,6 +650,17 @@ def test_what_the_store_refuses_of_a_model_with_other_names_is_named_as_the_valu
         Values().dump(value, list[Written | Any], "a value")
 
     assert "a value[1][" in str(refused.value.path)
+
+
+class Failing(UserDict[str, int]):
+    def __iter__(self) -> Iterator[str]:
+        raise LookupError("no keys")
+
+
+def test_a_value_whose_own_method_fails_is_refused() -> None:
+    """It is looked through before pydantic dumps it, and is an error as any value without a JSON form."""
+    with pytest.raises(FlowStateEncodeError, match=r"Cannot store a value: .*LookupError"):
+        Values().dump([Failing()], Any, "a value")
 
 
 class Shown(BaseModel):
