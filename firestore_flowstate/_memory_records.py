@@ -34,6 +34,7 @@ class RecordedAs:
         expire_at: When it expires; None if it does not.
         document: As `Record.document` has it.
         origin: What the state knows of the record that it was first read from or written to, if that is another one.
+        sorts_keys: Always false: the order of keys is kept.
     """
 
     version: str
@@ -41,6 +42,7 @@ class RecordedAs:
     expire_at: datetime | None
     document: str = ""
     origin: StoredAs | None = None
+    sorts_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)

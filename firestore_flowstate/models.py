@@ -274,6 +274,7 @@ class StoredAs(Protocol):
         version: The version, as text.
         updated_at: When it was written, in UTC.
         expire_at: When it expires, in UTC; None if it does not.
+        sorts_keys: Whether maps come back from there with sorted keys, whatever order they had.
     """
 
     @property
@@ -282,6 +283,8 @@ class StoredAs(Protocol):
     def updated_at(self) -> datetime: ...  # noqa: D102  # as above
     @property
     def expire_at(self) -> datetime | None: ...  # noqa: D102  # as above
+    @property
+    def sorts_keys(self) -> bool: ...  # noqa: D102  # as above
 
 
 class FlowState(WireModel):
@@ -473,3 +476,12 @@ class FlowState(WireModel):
         """When the state expires, in UTC; None if it does not."""
         noted = self._noted()
         return None if noted is None else noted.expire_at
+
+    @property
+    def sorts_keys(self) -> bool:
+        """Whether maps come back with sorted keys from where the state is stored; False until it is stored.
+
+        So it is in the native layout, since Firestore's maps have no order. Elsewhere the order is kept.
+        """
+        noted = self._noted()
+        return noted is not None and noted.sorts_keys

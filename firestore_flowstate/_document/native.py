@@ -21,6 +21,7 @@ from .native_values import (
     check_key,
     down_to,
     field_of,
+    in_order,
     map_field,
     read_value,
     required_field,
@@ -171,7 +172,7 @@ def read_native(document: Document, *, flow_id: str, reference_of: ReferenceOf) 
         FlowStateDecodeError: It does not match Genkit's schema.
     """
     own = document.fields.keys() - (set() if owns_expiry(document.fields) else {EXPIRY})
-    wire = {name: read_value(value, reference_of) for name, value in document.fields.items() if name in own}
+    wire = {name: read_value(value, reference_of) for name, value in in_order(document.fields) if name in own}
     # Genkit's client drops a map whose entries are all undefined.
     wire.setdefault("cache", {})
     wire.setdefault("eventsTriggered", {})

@@ -10,6 +10,7 @@ import enum
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from .._error_texts import NOT_UTF8, method_fails, shown_key
@@ -86,6 +87,11 @@ def read_value(value: Value, reference_of: ReferenceOf) -> Any:
     if kind in ("string_value", "integer_value", "double_value", "boolean_value", "bytes_value"):
         return getattr(value, kind)
     raise FlowStateDecodeError(f"a value has the type {kind}, which this version of the package does not know")
+
+
+def in_order(fields: Mapping[str, Value]) -> list[tuple[str, Value]]:
+    """Return the entries of a map by their sorted names. Firestore keeps no order, and protobuf gives any."""
+    return sorted(fields.items(), key=itemgetter(0))
 
 
 def same_fields(fields: Mapping[str, Value], others: Mapping[str, Value]) -> bool:
@@ -251,8 +257,7 @@ def _datetime_with_nanoseconds() -> Any:
 
 
 def _read_map(value: Value, reference_of: ReferenceOf) -> Any:
-    fields = value.map_value.fields
-    mapping = {key: read_value(member, reference_of) for key, member in fields.items()}
+    mapping = {key: read_value(member, reference_of) for key, member in in_order(value.map_value.fields)}
     if mapping.get("__type__") == "__vector__" and isinstance(mapping.get("value"), list):
         from google.cloud.firestore_v1.vector import Vector
 

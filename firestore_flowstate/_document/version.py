@@ -439,6 +439,11 @@ class KnownDocument:
         """When it expires; None if it does not."""
         return self.known.expire_at()
 
+    @property
+    def sorts_keys(self) -> bool:
+        """Whether the maps of its values come back with sorted keys."""
+        return self.known.layout == "native"
+
 
 def revisions_to_remember(state: FlowState, base: Version | None) -> tuple[str, ...]:
     """Return the revisions that a write of the whole state on top of a version can remember, oldest first."""

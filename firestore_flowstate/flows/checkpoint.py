@@ -346,7 +346,7 @@ class Checkpoint:
         """Take the version, the inbox and new answers from the stored state; all else stays as this drive has it."""
         image = self._image
         assert state.version is not None  # noqa: S101  # it was loaded
-        image.version = state.version
+        image.version, image.sorts_keys = state.version, state.sorts_keys
         if missing := image.lost(state.cache):
             self._in_commit.entries = {**missing, **self._in_commit.entries}
         if missing or self._in_commit.entries or wake_at(state) != self._lease.until:

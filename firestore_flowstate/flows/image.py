@@ -35,6 +35,7 @@ class Image:
         start_time: When `start` was called, in milliseconds since the epoch.
         trace_context: The trace that the run was started in, as JSON text.
         loaded: The entries as they were loaded, which nobody else holds.
+        sorts_keys: Whether maps come back from the store with sorted keys, and so have these the first time too.
         copier: Makes copies of the state as it was loaded; None: its store does not tell how.
         given: The keys of the loaded results that the function was given themselves, and may have changed.
         spare: Entries of a copy that nobody was given yet.
@@ -57,6 +58,7 @@ class Image:
     trace_context: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     loaded: Mapping[str, CacheEntry] = field(default_factory=dict)
+    sorts_keys: bool = False
     copier: Copier | None = None
     given: set[str] = field(default_factory=set)
     spare: MutableMapping[str, CacheEntry] = field(default_factory=dict)
@@ -84,6 +86,8 @@ class Image:
         if self.fresh and (fresh := self.fresh.pop(key, None)) is not None and fresh[0] is entry and fresh[1] is kind:
             return fresh[2]
         form = value_of(entry)
+        if self.sorts_keys and self.loaded.get(key) is not entry:
+            form = _with_sorted_keys(form)
         if (
             self.copier is None
             or kind not in ANYTHING
@@ -145,10 +149,11 @@ def image_of(id: str, state: FlowState, *, copier: Copier | None = None) -> Imag
         inbox=inbox_of(state),
         executions=list(state.executions),
         parent=parent_of(state),
-        input=state.input,
+        input=_with_sorted_keys(state.input) if state.sorts_keys else state.input,
         has_input=state.has("input"),
         start_time=int(state.start_time),
         trace_context=state.trace_context,
+        sorts_keys=state.sorts_keys,
         copier=copier,
     )
 
@@ -167,3 +172,10 @@ def missing_entries(stored: Mapping[str, CacheEntry], wanted: Mapping[str, Cache
     return {
         key: entry for key, entry in wanted.items() if key not in stored or order_of(stored[key]) != order_of(entry)
     }
+
+
+def _with_sorted_keys(form: Any) -> Any:
+    """Return the JSON form as a store gives it back that keeps no order of keys."""
+    if isinstance(form, dict):
+        return {key: _with_sorted_keys(form[key]) for key in sorted(form)}
+    return [*map(_with_sorted_keys, form)] if isinstance(form, list) else form

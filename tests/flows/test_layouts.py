@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings, MemoryFlowStateStore
-from firestore_flowstate.flows import Flow, FlowCancelledError, FlowFailedError, Flows, Retry, Run
+from firestore_flowstate.flows import Flow, FlowCancelledError, FlowFailedError, FlowHandle, Flows, Retry, Run
 from firestore_flowstate.testing import simulate
 from firestore_flowstate.testing.crashing_store import Writes
 from firestore_flowstate.testing.simulation import simulation_with
@@ -50,6 +51,72 @@ async def test_a_flow_ends_as_in_memory(
     assert simulation.error is None
     assert result == simulation.result
     assert [] == simulation.repeated
+
+
+MAP = {"zebra": 1, "ant": {"y": 1, "ä": 2, "b": [{"q": 1, "c": 2}]}, "mole": 3, "": 4, "10": 5, "9": 6, "\U0001f40d": 7}
+
+
+async def test_maps_reach_the_function_in_one_order(store: FirestoreFlowStateStore) -> None:
+    """The first call has the order of each replay: in the native layout, whose maps have none, that of sorted keys."""
+    given = {key or "e": value for key, value in MAP.items()} if store.settings.layout == "native" else MAP
+    calls: list[list[str]] = []
+
+    async def give() -> Any:
+        return given
+
+    async def describe(name: str) -> str:
+        return f"about {name}"
+
+    def here() -> tuple[Flows, Flow[Any, Any]]:
+        flows = Flows(store)
+
+        @flows.flow
+        async def inner(run: Run) -> Any:
+            return given
+
+        @flows.flow
+        async def zoo(run: Run, animals: dict[str, Any]) -> str:
+            seen = [animals]
+            seen.append(await run.step("any", give))
+            seen.append(await run.options(result=dict[str, Any]).step("typed", give))
+            seen += await run.map("each", lambda _: given, range(2))
+            seen.append(await run.child("inner", inner))
+            seen.append(await run.interrupt("ask"))
+            order = [json.dumps(value) for value in seen]
+            for name in seen[1]:
+                await run.step("describe", describe, name)
+            calls.append(order + await run.map("describe", describe, animals))
+            await run.interrupt("go")
+            await run.interrupt("go")
+            return "".join(order)
+
+        return flows, zoo
+
+    flows, zoo = here()
+    async with flows:
+        handle = await flows.start(zoo, given, id="zoo")
+        await handle.resume(given, step="ask")
+        await until_blocked(handle, "go")
+    flows, _ = here()
+    async with flows:
+        await flows.resume("zoo", 1, step="go")
+        await until_blocked(flows.handle("zoo"), "go-1")
+    flows, _ = here()
+    async with flows:
+        await flows.resume("zoo", 1, step="go-1")
+        await flows.result("zoo", timeout=10)
+
+    first, *replays = calls
+    assert [first] * len(replays) == replays
+    assert [json.dumps(given, sort_keys=store.settings.layout == "native")] * 7 == first[:7]
+    assert len(replays) >= 2
+
+
+async def until_blocked(handle: FlowHandle[Any], step: str) -> None:
+    async for state in handle.watch():
+        if state.blocked_on_step is not None and state.blocked_on_step.name == step:
+            return
+    raise AssertionError("the run has ended")
 
 
 async def fail() -> None:

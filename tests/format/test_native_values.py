@@ -43,6 +43,17 @@ def reference_of(name: str) -> Any:
     return reference(name, client=None)
 
 
+@given(st.permutations(["zebra", "ant", "ä", "a", "10", "9", "\uffff", "\U0001f40d"]))
+def test_maps_are_read_with_sorted_keys(names: list[str]) -> None:
+    """Whatever order they were written in, at each depth: a replay of a flow must see what the first call has seen."""
+    written, document = dict.fromkeys(names, 1), Document()
+    write_native(document.fields, FlowState.start(input={**written, "inside": [written]}, flow_id="x"))
+    read = read_native(document, flow_id="x", reference_of=reference_of)
+
+    assert sorted([*names, "inside"]) == list(read.input)
+    assert sorted(names) == list(read.input["inside"][0])
+
+
 @given(st.integers(FIRST, LAST), st.integers(0, 999_999_999))
 @example(FIRST, 0)
 @example(-1, 500_000_000)
