@@ -5,6 +5,9 @@ number when it comes in, so it stands behind all that are recorded. A result goe
 are expected, and if the event loop has made 20 passes in which nothing else was asked for: by then the function has
 done all that the result before has set going. So `gather`, `as_completed`, `wait` and queues between branches replay as
 they ran.
+
+If only one task calls operations, others may still work on what it passes on to them. Then fewer passes are
+enough: those until nothing is about to run on the loop. With one task alone that is none.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ _STRAIGHT_ON: Final = 64
 @dataclass
 class _Turn:
     futures: list[asyncio.Future[None]]  # of all who ask for the result
-    spaced: bool
+    series: object | None
 
 
 class Gate:
@@ -54,6 +57,7 @@ class Gate:
         self._expected: set[int] = set()
         self._turns: dict[int, _Turn] = {}
         self._held: set[int] = set()
+        self._series: object | None = None  # of the result that went through last
         self._passes = 0
         self._straight_on = 0
         self._is_passing = False
@@ -87,27 +91,24 @@ class Gate:
         self._passes = 0
         self.active_at = self._loop.time()
 
-    async def pass_through(self, n: int | None, *, spaced: bool = True) -> None:
+    async def pass_through(self, n: int | None, *, series: object | None = None) -> None:
         """Return when it is the turn of the result.
 
         Args:
             n: The number of the result; None: the result stands before all others.
-            spaced: Whether the next result waits for what this one sets going.
+            series: What the result is an item of, such as a map; None: of nothing. Between two items of one series no
+                passes are needed: the function goes on after the last of them.
         """
         if n is None or n not in self._expected:
+            self._series = None
             self.touch()
             await asyncio.sleep(0)
             return
-        is_next = self._is_next(n)
-        if is_next and n not in self._held and self._may_hide_a_task():
-            self.touch()
-            await asyncio.sleep(0)  # a task that was just made shows itself
-            is_next = self._is_next(n)
-        if is_next:
-            self._take(n)
+        if self.straight and not self._turns and self._first() == n and not self._may_hide_a_task(series):
+            self._take(n, series)
             return
         self.touch()
-        turn, future = self._turns.setdefault(n, _Turn([], spaced)), self._loop.create_future()
+        turn, future = self._turns.setdefault(n, _Turn([], series)), self._loop.create_future()
         turn.futures.append(future)
         self._pass_on()
         try:
@@ -126,21 +127,27 @@ class Gate:
             for future in turn.futures:
                 future.cancel()
 
-    def _is_next(self, n: int) -> bool:
-        """Return whether the result need not wait: there is one task, and the result is the first that is expected."""
-        return self.straight and not self._turns and self._first() == n
+    def _may_hide_a_task(self, series: object | None) -> bool:
+        """Return whether another task may be at work on the result before; each 64th time yes, for the sake of timers.
 
-    def _may_hide_a_task(self) -> bool:
-        """Return whether a task may be about to run on the loop; each 64th time in any case, for the sake of timers."""
+        It does not matter between items of one series.
+        """
         self._straight_on += 1
-        return self._straight_on % _STRAIGHT_ON == 0 or self._ready is None or bool(self._ready)
+        if self._straight_on % _STRAIGHT_ON == 0:
+            return True
+        return (self._ready is None or bool(self._ready)) and not self._goes_on(series)
+
+    def _goes_on(self, series: object | None) -> bool:
+        """Return whether a result of the series follows one of the same."""
+        return series is not None and series is self._series
 
     def _first(self) -> int | None:
         while self._heap and self._heap[0] not in self._expected:
             heapq.heappop(self._heap)
         return self._heap[0] if self._heap else None
 
-    def _take(self, n: int) -> None:
+    def _take(self, n: int, series: object | None) -> None:
+        self._series = series
         self._expected.discard(n)
         self._held.discard(n)
         self.touch()
@@ -157,7 +164,7 @@ class Gate:
         if not self._turns:
             return
         self._passes += 1
-        if self._passes < PASSES:
+        if self._passes < PASSES and (not self._may_be_early or not self._is_early()):
             self._pass_on()
             return
         first = self._first()
@@ -169,11 +176,21 @@ class Gate:
             self._step_over(first)
         self._pass_on()
 
+    @property
+    def _may_be_early(self) -> bool:
+        """Whether the next result may not need all passes."""
+        return self._series is not None or (self._ready is not None and self.straight)
+
+    def _is_early(self) -> bool:
+        """Return whether the next result is there, and nothing is at work any more on the one before it."""
+        turn = self._turns.get(self._first() or 0)
+        if turn is None:
+            return False
+        return self._goes_on(turn.series) or (self.straight and self._ready is not None and not self._ready)
+
     def _let_through(self, n: int) -> None:
         turn = self._turns.pop(n)
-        self._take(n)
-        if not turn.spaced:
-            self._passes = PASSES
+        self._take(n, turn.series)
         for future in turn.futures:
             if not future.done():
                 future.set_result(None)

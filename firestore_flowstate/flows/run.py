@@ -185,7 +185,7 @@ class Run:
         check_function(fn, name)
         members = check_items(items, name)
         called = call(self._drive)
-        keys = called.scope.keys_for(name, len(members))
+        keys, series = called.scope.keys_for(name, len(members)), object()
         calls = [
             StepCall(
                 key,
@@ -196,7 +196,7 @@ class Run:
                 arguments_sum([member], {}) if called.is_foreign else None,
                 is_once=self._step_options.at_most_once or called.scope.at_most_once,
                 is_straight=False,
-                is_spaced=False,
+                series=series,
             )
             for key, member in zip(keys, members, strict=True)
         ]

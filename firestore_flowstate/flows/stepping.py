@@ -80,7 +80,7 @@ class StepCall(NamedTuple):
         sum: The CRC-32 of the arguments, if the step was called in another task than the flow's own.
         is_once: Whether the step, or one around it, must not begin twice.
         is_straight: Whether operations inside of the step come one after the other with all others of the run.
-        is_spaced: Whether the next result waits for what this one sets going; not between the items of a map.
+        series: What all items of one `map` have in common, since nothing goes on between them; None: it is no item.
     """
 
     key: str
@@ -91,7 +91,7 @@ class StepCall(NamedTuple):
     sum: int | None = None
     is_once: bool = False
     is_straight: bool = True
-    is_spaced: bool = True
+    series: object | None = None
 
     def result_type(self, drive: Drive) -> Any:
         """Return the type to read the result as."""
@@ -142,7 +142,7 @@ async def outcome(drive: Drive, call: StepCall) -> Any:
         await _left_alone(drive, flight)
     entry = drive.recorded(call.key, "step", call.sum)
     n = order_of(entry) if entry is not None else await _live(drive, call)
-    await drive.gate.pass_through(n, spaced=call.is_spaced)
+    await drive.gate.pass_through(n, series=call.series)
     return drive.result(call.key, kind)
 
 

@@ -40,12 +40,12 @@ def memo_at_once(patch: pytest.MonkeyPatch) -> None:
     """Recorded results are handed out as they are asked for."""
     in_order = Gate.pass_through
 
-    async def pass_through(self: Gate, n: int | None, *, spaced: bool = True) -> None:
+    async def pass_through(self: Gate, n: int | None, *, series: object | None = None) -> None:
         if n in self._expected and n not in self._held:
             self._expected.discard(n)
             await asyncio.sleep(0)
         else:
-            await in_order(self, n, spaced=spaced)
+            await in_order(self, n, series=series)
 
     patch.setattr(Gate, "pass_through", pass_through)
 

@@ -7,6 +7,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from firestore_flowstate import CacheEntry, FlowState, MemoryFlowStateStore
 from firestore_flowstate.copies import collecting_copies
 from firestore_flowstate.flows import Flow, FlowFailedError, Flows, Run, current_run
-from firestore_flowstate.flows.gate import Gate
+from firestore_flowstate.flows.gate import PASSES, Gate
 from firestore_flowstate.flows.image import image_of
 from firestore_flowstate.flows.json_round_trip import Values
 from firestore_flowstate.testing import Simulation, simulate
@@ -112,7 +113,56 @@ async def nested_map(run: Run) -> list[list[str]]:
     return await run.map("item", item, "abcd", at_once=3)
 
 
-SHAPES = [gathered, completed, raced, queued, in_background, nested_map]
+@flows.flow
+async def seen_by_others(run: Run) -> list[str]:
+    """Only the flow's own task calls steps, and what other tasks have made of the results decides which is next."""
+    stages: list[asyncio.Queue[int]] = [asyncio.Queue() for _ in range(7)]
+    total, order = 0, []
+
+    async def pass_on(taken: asyncio.Queue[int], given: asyncio.Queue[int]) -> None:
+        while True:
+            await given.put(await taken.get())
+
+    async def add() -> None:
+        nonlocal total
+        while True:
+            total += await stages[-1].get()
+
+    others = [asyncio.ensure_future(pass_on(*each)) for each in pairwise(stages)]
+    others.append(asyncio.ensure_future(add()))
+    for number in range(1, 6):
+        await stages[0].put(await run.step("fetch", after, number))
+        order.append(await run.step(f"at-{total}", after, f"{number}: {total}"))
+        await stages[0].put(sum(await run.map("each", after, [10, 100], at_once=2)))
+        order.append(await run.step(f"then-{total}", after, f"{number}, then: {total}"))
+    for task in others:
+        task.cancel()
+    return order
+
+
+@flows.flow
+async def beside_a_map(run: Run) -> list[str]:
+    """A map and a step of another branch end at the same time."""
+    order: list[str] = []
+
+    async def items(name: str) -> None:
+        await run.map(name, soon, range(3), at_once=3)
+        order.append(await run.step(f"{name}-after-{len(order)}", soon, name))
+
+    async def one(name: str) -> None:
+        await run.step(name, soon, name)
+        order.append(await run.step(f"{name}-after-{len(order)}", soon, name))
+
+    await asyncio.gather(one("a"), items("b"), one("c"), items("d"), one("e"))
+    return order
+
+
+async def soon(value: Any) -> Any:
+    await asyncio.sleep(0.001)
+    return value
+
+
+SHAPES = [gathered, completed, raced, queued, in_background, nested_map, seen_by_others, beside_a_map]
 
 
 @pytest.mark.parametrize("flow", SHAPES, ids=lambda flow: flow.name)
@@ -214,6 +264,31 @@ def test_replays_are_the_same_with_eager_tasks() -> None:
             await test_a_replay_asks_for_the_same_and_returns_the_same(flow)
 
     on_loop(loop, main)
+
+
+async def test_only_the_next_item_of_a_map_follows_at_once() -> None:
+    """All other results wait for what the one before has set going: that one may have been the last of its map."""
+    loop = asyncio.get_running_loop()
+    gate, passes, came = Gate(loop, lambda: None), 0, {}
+    gate.straight = False
+    gate.expect(range(1, 7))
+    one, other = object(), object()
+
+    def count() -> None:
+        nonlocal passes
+        passes += 1
+        if len(came) < 6:
+            loop.call_soon(count)
+
+    async def ask(n: int, series: object | None) -> None:
+        await gate.pass_through(n, series=series)
+        came[n] = passes
+
+    count()
+    await asyncio.gather(*(ask(n, series) for n, series in enumerate((one, one, other, other, None, one), start=1)))
+
+    waited = [came[n + 1] - came[n] for n in range(1, 6)]
+    assert [False, True, False, True, True] == [each >= PASSES for each in waited]
 
 
 async def test_another_kind_under_a_key_is_noticed() -> None:
