@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakSet
 
 PASSES: Final = 20
 """Passes of the loop between two results: more than the hops from a result through gather, wait and a queue."""
@@ -25,12 +26,36 @@ _IDLE_SECONDS: Final = 0.005
 """How long nothing must have been asked for until a recorded result that nobody asks for is passed over."""
 _STRAIGHT_ON: Final = 64
 """How many results of one task go through in a row without a pass of the loop: about a millisecond's worth."""
+_TASKS_A_LOOK: Final = 16
+"""How many tasks are looked at for each result, to see whether others than the function's have come."""
 
 
 @dataclass
 class _Turn:
     futures: list[asyncio.Future[None]]  # of all who ask for the result
     series: object | None
+
+
+class _Others:
+    """The tasks of a loop that does not show what is about to run, such as that of uvloop.
+
+    Args:
+        loop: The event loop. The tasks that it has now are not the function's.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._earlier = WeakSet(asyncio.all_tasks(loop))
+        self._unasked = 0
+
+    def are_none(self) -> bool:
+        """Return whether the function has made no task. If there are many tasks, this looks seldom, and says no."""
+        if self._unasked:
+            self._unasked -= 1
+            return False
+        tasks = asyncio.all_tasks(self._loop)
+        self._unasked = len(tasks) // _TASKS_A_LOOK
+        return sum(task not in self._earlier for task in tasks) <= 1  # the task of the function itself
 
 
 class Gate:
@@ -50,6 +75,7 @@ class Gate:
     def __init__(self, loop: asyncio.AbstractEventLoop, moved: Callable[[], None]) -> None:
         self._loop = loop
         self._ready = _ready(loop)
+        self._others = _Others(loop) if self._ready is None else None
         self._moved = moved
         self.straight = True
         self.active_at = loop.time()
@@ -164,7 +190,7 @@ class Gate:
         if not self._turns:
             return
         self._passes += 1
-        if self._passes < PASSES and (not self._may_be_early or not self._is_early()):
+        if self._passes < PASSES and not self._is_early():
             self._pass_on()
             return
         first = self._first()
@@ -176,17 +202,19 @@ class Gate:
             self._step_over(first)
         self._pass_on()
 
-    @property
-    def _may_be_early(self) -> bool:
-        """Whether the next result may not need all passes."""
-        return self._series is not None or (self._ready is not None and self.straight)
-
     def _is_early(self) -> bool:
         """Return whether the next result is there, and nothing is at work any more on the one before it."""
-        turn = self._turns.get(self._first() or 0)
-        if turn is None:
+        is_quiet = self.straight and self._is_quiet()
+        if not is_quiet and self._series is None:
             return False
-        return self._goes_on(turn.series) or (self.straight and self._ready is not None and not self._ready)
+        turn = self._turns.get(self._first() or 0)
+        return turn is not None and (is_quiet or self._goes_on(turn.series))
+
+    def _is_quiet(self) -> bool:
+        """Return whether no task but the one that asks is about to go on."""
+        if self._ready is not None:
+            return not self._ready
+        return self._passes == 1 and self._others is not None and self._others.are_none()
 
     def _let_through(self, n: int) -> None:
         turn = self._turns.pop(n)
