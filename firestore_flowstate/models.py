@@ -479,7 +479,7 @@ class FlowState(WireModel):
 
     @property
     def sorts_keys(self) -> bool:
-        """Whether maps come back with sorted keys from where the state is stored; False until it is stored.
+        """Whether maps come back from the store with sorted keys; False until the state is stored.
 
         So it is in the native layout, since Firestore's maps have no order. Elsewhere the order is kept.
         """

@@ -52,6 +52,20 @@ async def completed(run: Run) -> list[int]:
 
 
 @flows.flow
+async def completed_tasks(run: Run) -> list[int]:
+    """Tasks that are made first keep their order; of coroutines `as_completed` makes tasks in any order."""
+    order = []
+
+    async def branch(number: int) -> int:
+        return number + await run.step("s", after, 10 * number)
+
+    for done in asyncio.as_completed([asyncio.ensure_future(branch(number)) for number in range(6)]):
+        order.append(await done)
+        order.append(await run.step(f"then-{order[-1]}", after, order[-1]))
+    return order
+
+
+@flows.flow
 async def raced(run: Run) -> list[str]:
     """In each round the first branch wins, and the name of the next step depends on it."""
     order: list[str] = []
@@ -162,7 +176,7 @@ async def soon(value: Any) -> Any:
     return value
 
 
-SHAPES = [gathered, completed, raced, queued, in_background, nested_map, seen_by_others, beside_a_map]
+SHAPES = [gathered, completed, completed_tasks, raced, queued, in_background, nested_map, seen_by_others, beside_a_map]
 
 
 @pytest.mark.parametrize("flow", SHAPES, ids=lambda flow: flow.name)
