@@ -74,7 +74,7 @@ class Drive:
         self.loop = asyncio.get_running_loop()
         self.run = Run(self)
         self.scope = Scope("")
-        self.gate = Gate(self.loop, self.moved)
+        self.gate = Gate(self.loop, self.moved, id=image.id)
         numbers = list(image.numbers())
         self.gate.expect(numbers)
         self.checkpoint = Checkpoint(engine, image, token, lease, self)

@@ -7,7 +7,8 @@ done all that the result before has set going. So `gather`, `as_completed`, `wai
 they ran.
 
 If only one task calls operations, others may still work on what it passes on to them. Then fewer passes are
-enough: those until nothing is about to run on the loop. With one task alone that is none.
+enough: those until nothing of the run is about to go on. With one task alone that is none. If the function still goes
+on after 20 passes, there are more, on a loop that shows it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakSet
+
+from .context import HERE, Here
 
 PASSES: Final = 20
 """Passes of the loop between two results: more than the hops from a result through gather, wait and a queue."""
@@ -26,6 +29,10 @@ _IDLE_SECONDS: Final = 0.005
 """How long nothing must have been asked for until a recorded result that nobody asks for is passed over."""
 _STRAIGHT_ON: Final = 64
 """How many results of one task go through in a row without a pass of the loop: about a millisecond's worth."""
+MOST_PASSES: Final = 200
+"""Passes after which the next result goes through although the function is still at work on the one before."""
+_HANDLES_A_LOOK: Final = 100
+"""How many callbacks are looked at on a loop that shows what is about to run; of more nobody looks whose they are."""
 _TASKS_A_LOOK: Final = 16
 """How many tasks are looked at for each result, to see whether others than the function's have come."""
 
@@ -40,7 +47,7 @@ class _Others:
     """The tasks of a loop that does not show what is about to run, such as that of uvloop.
 
     Args:
-        loop: The event loop. The tasks that it has now are not the function's.
+        loop: The event loop. The tasks that it has now are not the function's, whose own task is made later.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -63,8 +70,9 @@ class Gate:
 
     Args:
         loop: The event loop of the function.
-        moved: Called after each result that went through, unless there is only one task, and whenever a result is no
+        moved: Called after each result that had to wait for its turn, and whenever a result is no
             longer on its way since nobody asks for it.
+        id: The id of the run.
 
     Attributes:
         straight: Whether every operation so far was called and awaited by the flow's own task, so that only one order
@@ -72,8 +80,9 @@ class Gate:
         active_at: When something was last asked for or went through, by the loop's clock, in seconds.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, moved: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, moved: Callable[[], None], *, id: str = "") -> None:
         self._loop = loop
+        self._id = id
         self._ready = _ready(loop)
         self._others = _Others(loop) if self._ready is None else None
         self._moved = moved
@@ -177,8 +186,6 @@ class Gate:
         self._expected.discard(n)
         self._held.discard(n)
         self.touch()
-        if not self.straight:  # with one task there is nothing to decide: the task itself goes on
-            self._moved()
 
     def _pass_on(self) -> None:
         if self._turns and not self._is_passing:
@@ -190,7 +197,7 @@ class Gate:
         if not self._turns:
             return
         self._passes += 1
-        if self._passes < PASSES and not self._is_early():
+        if self._is_still_at_work() if self._passes >= PASSES else not self._is_early():
             self._pass_on()
             return
         first = self._first()
@@ -211,14 +218,28 @@ class Gate:
         return turn is not None and (is_quiet or self._goes_on(turn.series))
 
     def _is_quiet(self) -> bool:
-        """Return whether no task but the one that asks is about to go on."""
-        if self._ready is not None:
-            return not self._ready
-        return self._passes == 1 and self._others is not None and self._others.are_none()
+        """Return whether nothing of this run is about to go on but the task that asks."""
+        if self._ready is None:
+            return self._passes == 1 and self._others is not None and self._others.are_none()
+        return len(self._ready) <= _HANDLES_A_LOOK and not any(True for _ in self._about_to_run(self._ready))
+
+    def _is_still_at_work(self) -> bool:
+        """Return whether the function has more to do than all passes are enough for; what goes on in steps may wait."""
+        if self._passes >= MOST_PASSES or self._ready is None or len(self._ready) > _HANDLES_A_LOOK:
+            return False
+        return any(here.step is None for here in self._about_to_run(self._ready))
+
+    def _about_to_run(self, ready: deque[Any]) -> Iterator[Here]:
+        """Yield what is about to run on the loop that this run has set going, by the contexts."""
+        for handle in tuple(ready):  # other threads add to it
+            here = handle._context.get(HERE)
+            if here is not None and here.run.id == self._id:
+                yield here
 
     def _let_through(self, n: int) -> None:
         turn = self._turns.pop(n)
         self._take(n, turn.series)
+        self._moved()
         for future in turn.futures:
             if not future.done():
                 future.set_result(None)
@@ -239,6 +260,8 @@ def _ready(loop: asyncio.AbstractEventLoop) -> deque[Any] | None:
     An event loop of Qt inherits asyncio's queue and never fills it, since its `call_soon` is another one.
     """
     if getattr(type(loop), "call_soon", None) is not asyncio.BaseEventLoop.call_soon:
+        return None
+    if not hasattr(asyncio.Handle, "_context"):  # which tells whose it is
         return None
     ready = getattr(loop, "_ready", None)
     return ready if isinstance(ready, deque) else None

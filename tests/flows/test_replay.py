@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import random
 import sys
-from collections.abc import Callable, Coroutine
-from itertools import pairwise
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -142,7 +142,7 @@ async def seen_by_others(run: Run) -> list[str]:
         while True:
             total += await stages[-1].get()
 
-    others = [asyncio.ensure_future(pass_on(*each)) for each in pairwise(stages)]
+    others = [asyncio.ensure_future(pass_on(*each)) for each in itertools.pairwise(stages)]
     others.append(asyncio.ensure_future(add()))
     for number in range(1, 6):
         await stages[0].put(await run.step("fetch", after, number))
@@ -224,6 +224,35 @@ async def test_what_was_recorded_before_a_crash_comes_first(flow: Flow[Any, Any]
         assert simulation.result == await run_again(flow, simulation)
 
 
+@flows.flow
+async def far_and_near(run: Run) -> list[str]:
+    """What a branch makes of its result takes 80 passes, and the result of the other branch comes in the meantime."""
+    order: list[str] = []
+    is_there = asyncio.Event()
+
+    async def deep(depth: int) -> None:
+        await (asyncio.gather(deep(depth - 1)) if depth else run.step("far", set_there))
+
+    async def set_there() -> None:
+        is_there.set()
+
+    async def branch(name: str, work: Awaitable[Any]) -> None:
+        await work
+        order.append(name)
+
+    await asyncio.gather(branch("far", deep(40)), branch("near", run.step("near", is_there.wait)))
+    order.append(await run.step(f"first-{order[0]}", soon, order[0]))
+    return order
+
+
+async def test_a_result_may_go_a_long_way_on_a_loop_that_shows_what_is_about_to_run() -> None:
+    """The next result waits for it, on the first call as on a replay."""
+    first = await simulate(far_and_near)
+
+    assert ["far", "near", "far"] == first.result
+    assert ["far", "near", "far"] == await run_again(far_and_near, first)
+
+
 def on_loop(loop: asyncio.AbstractEventLoop, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
         loop.run_until_complete(main())
@@ -265,6 +294,32 @@ def test_a_task_that_was_just_made_shows_itself_on_a_loop_with_a_queue_of_its_ow
         await task
 
     on_loop(Loop(), main)
+
+
+def test_one_task_alone_waits_for_no_more_than_a_pass_on_such_a_loop() -> None:
+    """Twenty passes after each result would make a replay three times as long."""
+    import uvloop  # not every Python has it at once
+
+    async def main() -> None:
+        gate, ticks = Gate(asyncio.get_running_loop(), lambda: None), itertools.count()
+        gate.expect([1, 2])
+
+        def tick() -> None:
+            next(ticks)
+            asyncio.get_running_loop().call_soon(tick)
+
+        async def function() -> None:
+            await gate.pass_through(1)
+            assert next(ticks) < PASSES
+            other = asyncio.ensure_future(asyncio.sleep(60))
+            await gate.pass_through(2)
+            assert next(ticks) >= PASSES
+            other.cancel()
+
+        tick()
+        await asyncio.ensure_future(function())
+
+    on_loop(uvloop.new_event_loop(), main)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
