@@ -70,6 +70,10 @@ class Image:
             if (n := order_of(entry)) is not None:
                 yield n
 
+    def in_order(self, form: Any) -> Any:
+        """Return the JSON form as a replay gets it, if the store sorts keys."""
+        return _with_sorted_keys(form) if self.sorts_keys else form
+
     def keep(self, key: str, entry: CacheEntry, kind: Any, value: Any) -> None:
         """Keep what the result of an entry was read as, for the function that asks first, so that it is read once."""
         self.fresh[key] = entry, kind, value
@@ -86,8 +90,8 @@ class Image:
         if self.fresh and (fresh := self.fresh.pop(key, None)) is not None and fresh[0] is entry and fresh[1] is kind:
             return fresh[2]
         form = value_of(entry)
-        if self.sorts_keys and self.loaded.get(key) is not entry:
-            form = _with_sorted_keys(form)
+        if self.loaded.get(key) is not entry:
+            form = self.in_order(form)
         if (
             self.copier is None
             or kind not in ANYTHING

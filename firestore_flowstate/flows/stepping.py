@@ -385,7 +385,7 @@ def _result(drive: Drive, call: StepCall, value: Any) -> _Result:
     """
     kind, what, values = call.result_type(drive), f"the result of the step {call.key!r}", drive.engine.values
     try:
-        form = values.dump(value, kind, what)
+        form = drive.image.in_order(values.dump(value, kind, what))
         return _Result(kind, form, form if kind in ANYTHING else values.read(form, kind))
     except FlowStateEncodeError as error:
         raise _UnstorableError(error) from error
