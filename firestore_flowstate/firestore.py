@@ -16,7 +16,7 @@ from ._document.encoded_state import detached
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._edit_block import Begun, EditBlock
-from ._error_texts import conflict, not_found
+from ._error_texts import conflict
 from ._iteration import Iteration, PageSource
 from ._limits import check_flow_id, check_flow_ids, exact
 from ._query.matching import due_query
@@ -24,7 +24,7 @@ from ._rpc import fork
 from ._rpc.concurrency import SharedWork
 from ._rpc.deadline import Deadline
 from ._watch import Source, Watch
-from .errors import FlowStateConflictError, shown
+from .errors import shown
 from .models import BlockedOnStep, CacheEntry, FlowState, FlowStateExecution, Operation
 from .pages import FlowStateQueryResponse, FlowStateSummary, FlowStateSummaryResponse
 from .query import FlowStateQuery, first_page_or_all, query_or_all
@@ -224,12 +224,7 @@ class FirestoreFlowStateStore(VersionedFlowStateStore):
             is_detached=isinstance(if_version, Unset) or self._waits_first(is_first=True),
         )
         collection, deadline = await self._begin(timeout, writes=[id], is_first=True)
-        try:
-            base = None if isinstance(if_version, Unset) else _version(collection, id, if_version)
-        except FlowStateConflictError:  # it is not a version of this state, if there is one
-            if await _operations.reading.read_base(collection, id, deadline) is None:
-                raise not_found(id) from None
-            raise
+        base = None if isinstance(if_version, Unset) else _version(collection, id, if_version)
         try:
             if base is None:
                 version = await _operations.updating.update_latest(collection, id, change, deadline=deadline)

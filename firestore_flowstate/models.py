@@ -443,7 +443,7 @@ class FlowState(WireModel):
 
     def _noted_of(self, document: str) -> StoredAs | None:
         """Return what is noted of a document: the last that the state was stored as, or its origin."""
-        noted = self._noted()
+        noted: StoredAs | None = (self.__pydantic_private__ or {}).get("_stored_as")
         if getattr(noted, "document", None) == document:
             return noted
         origin: StoredAs | None = getattr(noted, "origin", None)

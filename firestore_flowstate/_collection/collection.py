@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any, Final
 from zlib import crc32
 
@@ -167,9 +168,8 @@ class Collection:
 
     def context(self, id: str) -> DocumentContext:
         """Return the document context of a flow state: its path, its shard, and how its values are packed."""
-        return DocumentContext(
-            path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id), most_parts=self.most_parts(id)
-        )
+        limit = partial(self.most_parts, id)
+        return DocumentContext(path=self.path_of(id), payloads=self.payloads, shard=self.shard_of(id), limit=limit)
 
     def most_parts(self, id: str) -> int:
         """Return how many parts a flow state may be in, so that a commit has room for what is done to all of them.

@@ -11,7 +11,7 @@ If a reader does not know a codec that the line names, or the codec fails, the v
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -203,13 +203,18 @@ class DocumentContext:
         path: The path of the document relative to the database.
         payloads: Packs and unpacks values.
         shard: The shard it is in.
-        most_parts: How many parts a write may let it refer to.
+        limit: Returns how many parts a write may let it refer to. Only states in parts ask.
     """
 
     path: str
     payloads: Payloads
     shard: int = 0
-    most_parts: int = MAX_STATE_PARTS
+    limit: Callable[[], int] = field(default=lambda: MAX_STATE_PARTS, repr=False, compare=False)
+
+    @property
+    def most_parts(self) -> int:
+        """How many parts a write may let it refer to."""
+        return self.limit()
 
     def pack(self, text: bytes, logical: str) -> bytes:
         """Return JSON text packed for storage."""

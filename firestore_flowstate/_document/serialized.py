@@ -17,8 +17,6 @@ from .encoded_state import (
     encode_cache,
     encode_events,
     encode_state,
-    members_size,
-    object_size,
     state_from_wire,
 )
 from .head import (
@@ -312,13 +310,13 @@ def _size(state: FlowState, texts: Mapping[str, bytes], shown: Mapping[str, Any]
         texts: The JSON of its payload values, of all steps and of all events.
         shown: The unknown keys in its head.
     """
-    sizes = {name: len(text) for name, text in texts.items() if name != "extra"}
-    sizes["flowId"], sizes["startTime"] = len(encode(state.flow_id, "")), len(encode(state.start_time, ""))
+    in_head = {"flowId": state.flow_id, "startTime": state.start_time, **shown}
     if state.name is not None:
-        sizes["name"] = len(encode(state.name, ""))
-    return (
-        object_size(sizes) + members_size(texts.get("extra", b"")) + members_size(encode(shown, "") if shown else b"")
-    )
+        in_head["name"] = state.name
+    size = len(encode(in_head, ""))
+    for name, text in texts.items():  # for the name with its quotes, a colon and a comma; for other braces a comma
+        size += len(text) - 1 if name == "extra" else len(name) + len(text) + len('"":,')
+    return size
 
 
 def _largest_path(values: Mapping[str, Stored], state: FlowState) -> str:

@@ -174,8 +174,8 @@ class Version:
     @classmethod
     def of(cls, state: FlowState, document: str) -> Version | None:
         """Return the version that the state was last loaded or stored as in a document; None if that is not known."""
-        known = KnownDocument.of(state, document)
-        return None if known is None else known.known
+        noted = state._noted_of(document)
+        return noted.known if isinstance(noted, KnownDocument) else None
 
     def after_update(
         self,

@@ -25,6 +25,8 @@ NEAR_MILLISECONDS: Constant = 5_000
 """A wait that ends within this time is waited for in the process: to suspend the run costs a write and a wake-up."""
 _FAREWELL_SECONDS: Constant = 1.0
 """How long a function that was cancelled is awaited, for what it does in `finally`."""
+_LAST_PASSES: Constant = 3 * PASSES
+"""Passes of the loop before a run is handed over: those until a result reaches the function, and as many after it."""
 
 
 class Course:
@@ -142,8 +144,12 @@ class Course:
             await asyncio.wait([self.function], timeout=_FAREWELL_SECONDS)
 
     async def _release(self) -> bool:
-        """Hand the run over."""
+        """Hand the run over, unless its function ends with the result that it has just got."""
         drive = self._drive
+        for _ in range(_LAST_PASSES):
+            if self.function.done() or drive.end is not None or drive.executing():
+                return True
+            await asyncio.sleep(0)
         fruitless = drive.checkpoint.results == 0 and not drive.checkpoint.has_results
 
         def final() -> Final | None:

@@ -18,7 +18,7 @@ TEXT = (PROJECT / "docs" / "architecture.md").read_text()
 FLOORS = ("_collection", "_commit", "_operations", "firestore.py")  # above all other rooms, the lowest first
 MOST_FILES = 20
 MOST_CLIMBS = 3
-MOST_CALLS = {"save": 165, "update": 148, "load": 160}
+MOST_CALLS = {"save": 169, "update": 154, "load": 162}
 """Of functions of this package, on Python 3.11, which counts each comprehension as one; later ones have fewer."""
 
 
