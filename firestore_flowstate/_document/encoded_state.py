@@ -61,11 +61,6 @@ def object_size(sizes: Mapping[str, int]) -> int:
     )  # the list has the commas, and all but colons
 
 
-def members_size(text: bytes) -> int:
-    """Return by how many bytes a JSON object with members grows if it gets those of another one, of this text."""
-    return max(0, len(text) - 1)  # for its braces a comma
-
-
 def encode_state(state: FlowState) -> EncodedState:
     """Encode the state.
 

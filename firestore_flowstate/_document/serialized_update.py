@@ -20,7 +20,7 @@ from .._rpc.messages import Document, Value
 from ..errors import FlowStateEncodeError, FlowStateTooLargeError
 from ..unset import Unset
 from .difference import Change
-from .encoded_state import check_storable, members_size
+from .encoded_state import check_storable
 from .head import EXPIRY, StatusInputs, check_blocked, write_blocked, write_expiry, write_extra, write_summary
 from .json_text import AROUND, encode
 from .payload import DocumentContext
@@ -55,7 +55,7 @@ def pack_update(change: Change, context: DocumentContext) -> Update:
         values=values,
         parts=spill.moved,
         size=sum(map(len, replaced.values()))
-        + sum(members_size(text) for name, text in texts.items() if name != "del")
+        + sum(_members_size(text) for name, text in texts.items() if name != "del")
         + _extra_size(change),
         head=head,
         mask=mask,
@@ -178,7 +178,7 @@ def unremovable(change: Change, extra: Stored, resolved: Mapping[str, bytes], co
 
 
 def _extra_size(change: Change) -> int:
-    return members_size(encode(set_keys, "extra")) if change.extra and (set_keys := change.set_extra) else 0
+    return _members_size(encode(set_keys, "extra")) if change.extra and (set_keys := change.set_extra) else 0
 
 
 def _replaced(change: Change) -> dict[str, Any]:
@@ -194,3 +194,8 @@ def _replaced(change: Change) -> dict[str, Any]:
     if not isinstance(change.trace_context, Unset):
         replaced["traceContext"] = change.trace_context
     return replaced
+
+
+def _members_size(text: bytes) -> int:
+    """Return by how many bytes a JSON object with members grows if it gets those of another one, of this text."""
+    return max(0, len(text) - 1)  # for its braces a comma
