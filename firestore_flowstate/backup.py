@@ -275,7 +275,7 @@ async def _check_storable(store: VersionedFlowStateStore, states: Mapping[str, F
     """Raise FlowStateBatchError if the store could not store some of the states for what is in them."""
     if isinstance(store, FirestoreFlowStateStore):
         collection, _ = await store._begin()
-        _operations.bulk.check_storable(collection, states)
+        _operations.bulk.check_each_storable(collection, states)
     elif isinstance(store, MemoryFlowStateStore):
         store._check_storable(states)
 

@@ -25,7 +25,7 @@ from ..models import FlowState
 from ..unset import UNSET
 from .deleting import delete, delete_documents
 from .reading import state_of, states_of_whole
-from .saving import WholeWrite, encode_whole, layout_to_write, stamp, with_stored_parts
+from .saving import WholeWrite, check_storable, encode_whole, layout_to_write, stamp, with_stored_parts
 
 _BATCH: Final = 100  # documents in one commit or read
 _BATCH_BYTES: Final = 1024 * 1024  # of the writes of one commit: a batch that fails is tried state by state
@@ -124,12 +124,12 @@ async def save_many(
         raise batch_error("saved", errors, total=len(states))
 
 
-def check_storable(collection: Collection, states: Mapping[str, FlowState]) -> None:
+def check_each_storable(collection: Collection, states: Mapping[str, FlowState]) -> None:
     """Raise FlowStateBatchError if new documents could not hold some of the states. Nothing is sent."""
     errors: dict[str, FlowStateError] = {}
     for id, state in states.items():
         try:
-            encode_whole(collection, id, state, expected=Anything(), layout=collection.settings.layout)
+            check_storable(collection, id, state)
         except FlowStateError as error:
             errors[id] = error
     if errors:

@@ -10,13 +10,13 @@ from .._collection.collection import Collection, MixedLayoutsWarning
 from .._commit.conflict import Conflict
 from .._document.layouts import LAYOUTS
 from .._document.stored_document import EXPIRY_ALONE, StoredDocument
-from .._document.version import Absent, Anything, Exactly, Version
+from .._document.version import Absent, Exactly, Version
 from .._rpc.concurrency import for_each
 from ..errors import BackendError, FlowStateError, StoreUnavailableError
 from ..models import FlowState
 from ..reports import MigrateReport
 from .reading import load, scan, state_of
-from .saving import encode_whole, save
+from .saving import check_storable, save
 
 _AT_ONCE: Final = 8  # states
 _TRIES: Final = 100  # of one state, while others write it
@@ -73,7 +73,7 @@ async def _convert(
         if state is None:
             return False
         if dry_run:
-            _check_storable(destination, id, state)
+            check_storable(destination, id, state)
             return True
         try:
             await _save(destination, id, state, base=_version(destination, id, state), expires_like=state)
@@ -102,7 +102,7 @@ async def _copy(
         if ours is None and there is not None and _is_later(there, state):
             return copied
         if dry_run:
-            _check_storable(destination, id, state)
+            check_storable(destination, id, state)
             return True
         copy = state.model_copy(deep=True)
         base = None if there is None else _version(destination, id, there)
@@ -137,11 +137,6 @@ async def _save(
         expire_at=expires_like.expire_at,
         deadline=destination.deadline(None),
     )
-
-
-def _check_storable(destination: Collection, id: str, state: FlowState) -> None:
-    """Raise what a save would raise if the destination could not store the state."""
-    encode_whole(destination, id, state, expected=Anything(), layout=destination.settings.layout)
 
 
 def _is_as_wanted(destination: Collection, document: StoredDocument) -> bool:

@@ -119,6 +119,11 @@ def layout_to_write(collection: Collection, id: str, state: FlowState, expected:
     return base.layout
 
 
+def check_storable(collection: Collection, id: str, state: FlowState) -> None:
+    """Raise what a save would raise if a new document could not hold the state."""
+    encode_whole(collection, id, state, expected=Anything(), layout=collection.settings.layout)
+
+
 def encode_whole(
     collection: Collection,
     id: str,
