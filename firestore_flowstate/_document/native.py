@@ -257,7 +257,8 @@ def write_change(document: Document, change: Change) -> list[str]:
 
 
 def _write_change(document: Document, change: Change) -> list[str]:
-    mask = dict.fromkeys(_member("cache", step, in_cache(step)) for step in change.remove)
+    removed = [(step, in_cache(step)) for step in change.remove]
+    mask = dict.fromkeys(_member("cache", step, path) for step, path in removed if _may_be_there("cache", step, path))
     for step, entry in change.cache.items():
         path = in_cache(step)
         mask[_member("cache", step, path)] = None
@@ -327,6 +328,15 @@ def _last_end_time(fields: Mapping[str, Value]) -> int | float | None:
 
 def _map_of(document: Document, name: str) -> Any:
     return document.fields[name].map_value.fields
+
+
+def _may_be_there(field: str, key: str, path: str) -> bool:
+    """Return whether a document could hold an entry of this name, which else need not be removed."""
+    try:
+        down_to(check_key(key, path), path, len(field))
+    except FlowStateEncodeError:
+        return False
+    return True
 
 
 def _member(field: str, key: str, path: str) -> str:

@@ -100,6 +100,20 @@ async def test_updates_refuse_what_they_cannot_write(native: FirestoreFlowStateS
     assert bool(stored["operation"]) == (size <= 1474)
 
 
+@pytest.mark.parametrize("step", ["", "__x__", "\ud800", *names(1495), *names(1600)], ids=lambda step: ascii(step)[:9])
+async def test_a_step_that_cannot_be_there_is_passed_over(native: FirestoreFlowStateStore, step: str) -> None:
+    """No native document has a step of such a name. What else the update names is written."""
+    state = FlowState.start(flow_id="id")
+    state.cache = {"a": CacheEntry(value=1), "b": CacheEntry(value=2)}
+    await native.save("id", state)
+    version = await native.update("id", remove=[step])
+    await native.update("id", remove=["a", step], cache={"c": CacheEntry(value=3)}, if_version=version)
+    loaded = await native.load("id")
+
+    assert loaded is not None
+    assert {"b": 2, "c": 3} == {name: entry.value for name, entry in loaded.cache.items()}
+
+
 async def test_a_dry_run_of_migrate_says_so(
     native: FirestoreFlowStateStore, flow_state_settings: FlowStateSettings
 ) -> None:

@@ -110,6 +110,20 @@ class PartialWriteTests(Suite):
         assert list(STEPS[:1]) == list(loaded.cache)
 
     @pytest.mark.asyncio
+    @pytest.mark.parametrize("step", ["", "__reserved__", "\ud800", "x" * 1600], ids=["empty", "__x__", "half", "long"])
+    async def test_a_step_that_some_layouts_cannot_hold_is_passed_over(
+        self, store: VersionedFlowStateStore, step: str
+    ) -> None:
+        """It is not there, as any other step that is not there."""
+        await store.save("id", with_steps("a", "b"))
+        await store.update("id", remove=[step])
+        await store.update("id", cache={"c": CacheEntry(value=1)}, remove=["a", step])
+        loaded = await store.load("id")
+
+        assert loaded is not None
+        assert ["b", "c"] == list(loaded.cache)
+
+    @pytest.mark.asyncio
     async def test_writes_any_step_and_value(self, store: VersionedFlowStateStore) -> None:
         """Odd names and values are kept as a whole save keeps them."""
         await store.save("id", started())
