@@ -52,6 +52,17 @@ def conflict(id: str, *, expected: str | None, found: str | None) -> FlowStateCo
     )
 
 
+def not_a_version(id: str, *, expected: str) -> FlowStateConflictError:
+    """Return the error of a write that asked for what is not a version of this flow state, whatever is stored."""
+    return FlowStateConflictError(
+        f"What if_version gives is not a version of the flow state {id!r} in this store. Nothing was written: load the "
+        "state, and give the version that it has then.",
+        flow_id=id,
+        expected=expected,
+        found=None,
+    )
+
+
 def method_fails(value: object, error: Exception) -> str:
     """Return what is wrong with a value of a type of the application's, of which a method has raised this error."""
     return f"of type {type(value).__qualname__}, of which a method fails ({shown(error, 200)})"

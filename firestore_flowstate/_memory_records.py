@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from ._document.difference import Change, apply
 from ._document.encoded_state import EncodedState, decode_state
 from ._document.head import check_head, error_line, expiry, has_expired, last_end_time, own_duration, queryable
-from ._error_texts import conflict, not_found, not_removable, with_flow_id
+from ._error_texts import conflict, not_a_version, not_found, not_removable, with_flow_id
 from ._query.matching import Due, DueQuery, is_due, matches, order, wake_at
 from ._query.token import Position, from_token, scope_of, to_token
 from .copies import COLLECTED
@@ -161,6 +161,7 @@ class Records:
             FlowStateEncodeError: The state could not be read back.
         """
         with self.lock():
+            self._check_is_version(id, if_version)
             found = self._live(id)
             if not isinstance(if_version, Unset):
                 _check_version(id, if_version, found)
@@ -175,6 +176,7 @@ class Records:
             FlowStateEncodeError: A value cannot be stored, or an unknown key cannot be removed.
         """
         with self.lock():
+            self._check_is_version(id, if_version)
             found = self._live(id)
             if found is None:
                 raise not_found(id)
@@ -196,11 +198,17 @@ class Records:
             FlowStateConflictError: Another version is there than is asked for.
         """
         with self.lock():
+            self._check_is_version(id, if_version)
             found = self._live(id)
             if not isinstance(if_version, Unset):
                 _check_version(id, if_version, found)
             self.by_id.pop(id, None)
             self._changed()
+
+    def _check_is_version(self, id: str, if_version: str | Unset | None) -> None:
+        """Raise FlowStateConflictError if a text was never a version of this store, whatever is stored."""
+        if isinstance(if_version, str) and not if_version.startswith(f"{self._name}:"):
+            raise not_a_version(id, expected=if_version)
 
     def _write(
         self, id: str, encoded: EncodedState, *, expire_at: datetime | Unset | None, payload: frozenset[str] | None

@@ -16,7 +16,7 @@ from ._document.encoded_state import detached
 from ._document.head import EXPIRE_AFTER, lasting, own_duration_of
 from ._document.wire import check_state
 from ._edit_block import Begun, EditBlock
-from ._error_texts import conflict
+from ._error_texts import conflict, not_a_version
 from ._iteration import Iteration, PageSource
 from ._limits import check_flow_id, check_flow_ids, exact
 from ._query.matching import due_query
@@ -555,5 +555,5 @@ def _expected(collection: Collection, id: str, if_version: str | Unset | None) -
 def _version(collection: Collection, id: str, text: str) -> Version:
     version = _document.version.Version.from_text(text, collection.name(id))
     if version is None:
-        raise conflict(id, expected=exact(text), found=None)
+        raise not_a_version(id, expected=exact(text))
     return version

@@ -191,6 +191,21 @@ class VersionTests(Suite):
         assert state.version == loaded.version
 
     @pytest.mark.asyncio
+    @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+    @pytest.mark.parametrize("is_there", [True, False], ids=["a state", "no state"])
+    async def test_what_is_not_a_version_is_a_conflict(
+        self, store: VersionedFlowStateStore, write: Any, is_there: bool
+    ) -> None:
+        """It is one whatever is stored: nothing was ever stored as such a version. Its text is in the error."""
+        if is_there:
+            await store.save("id", started())
+        with pytest.raises(FlowStateConflictError) as conflict:
+            await write(store, "nonsense")
+
+        assert ("id", "nonsense") == (conflict.value.flow_id, conflict.value.expected)
+        assert is_there == (await store.load("id") is not None)
+
+    @pytest.mark.asyncio
     async def test_an_update_on_the_version_of_a_state_that_is_gone_says_so(
         self, store: VersionedFlowStateStore
     ) -> None:
