@@ -86,8 +86,10 @@ class FlowStateSettings(BaseSettings):
             ISO 8601 such as ``P30D``.
         expire_when: "finished": only states that are done or failed expire. "always": every state does.
         compress_over: Values with more bytes than this are compressed (zstd); smaller ones stay readable JSON.
-        max_request_bytes: The largest request to send, in bytes. Firestore takes up to 10 MiB. The emulator takes up
-            to 4 MiB, and with it no larger request is sent, whatever this says.
+        max_request_bytes: How many bytes a request may have, if what it writes can be sent in several: the parts of a
+            large state, and the states of `save_many`. What has to be written at once is sent at once: a root or a part
+            of up to 1 MiB, and the deletion of all parts. Firestore takes up to 10 MiB. The emulator takes up to 4 MiB,
+            and with it no larger request is sent, whatever this says.
         keys: Encryption keys by id, each of 16, 24 or 32 bytes in base64. In code a key may be a function that returns
             its bytes, such as a call of a KMS; it is called when the key is first needed. As a variable: a JSON object.
         current_key: The id of the key to encrypt new values with; may be left out if there is one key.

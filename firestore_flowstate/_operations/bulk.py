@@ -81,7 +81,8 @@ async def save_many(
         else:
             saves.append(_Save(id, state, whole, whole.pending.size()))
     alone = [save for save in saves if _is_large(save)]
-    small = _batches([save for save in saves if not _is_large(save)], lambda save: save.size)
+    limit = min(_BATCH_BYTES, collection.request_bytes)
+    small = _batches([save for save in saves if not _is_large(save)], lambda save: save.size, limit)
     deadline = deadline.for_bytes(sum(save.size for save in saves))
 
     async def one(save: _Save, *, sent_at: float | None = None, lost: Ambiguous | None = None) -> None:
@@ -229,12 +230,12 @@ def _checked(ids: Iterable[str], errors: dict[str, FlowStateError]) -> list[str]
     return list(wanted)
 
 
-def _batches(items: Sequence[_Item], size_of: Callable[[_Item], int]) -> list[list[_Item]]:
+def _batches(items: Sequence[_Item], size_of: Callable[[_Item], int], limit: int = _BATCH_BYTES) -> list[list[_Item]]:
     batches: list[list[_Item]] = []
     size = 0
     for item in items:
         size += size_of(item)
-        if not batches or len(batches[-1]) == _BATCH or size > _BATCH_BYTES:
+        if not batches or len(batches[-1]) == _BATCH or size > limit:
             batches.append([])
             size = size_of(item)
         batches[-1].append(item)

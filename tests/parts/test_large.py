@@ -79,20 +79,40 @@ async def test_a_request_has_at_most_what_the_settings_say(flow_state_settings: 
     """A request to the emulator never has more than the emulator's 4 MiB."""
     settings = flow_state_settings.model_copy(update={"max_request_bytes": limit, "compress_over": 2**40})
     async with FirestoreFlowStateStore(settings) as store:
-        sizes: list[int] = []
-        commit = store._connection.commit
-
-        async def measured(writes: Any, **options: Any) -> Any:
-            sizes.append(len(serialized_commit("", writes)))
-            return await commit(writes, **options)
-
-        store._connection.commit = measured  # type: ignore[method-assign]  # looks at the writes, sends them on
+        sizes = measured_commits(store)
         state = state_of(9 * MB)
         await store.save("flow", state)
 
         assert state == await store.load("flow")
         # A part has a million bytes: a lower limit than that cannot be kept, and goes part by part.
         assert max(sizes) <= max(min(limit, 4 * 1024 * 1024), PART_BYTES + 1000)
+
+
+async def test_a_batch_has_at_most_what_the_settings_say(flow_state_settings: FlowStateSettings) -> None:
+    """Many small states go in as many requests as that takes."""
+    limit = 128 * 1024
+    settings = flow_state_settings.model_copy(update={"max_request_bytes": limit, "compress_over": 2**40})
+    async with FirestoreFlowStateStore(settings) as store:
+        sizes = measured_commits(store)
+        states = {str(number): state_of(10_000, seed=number) for number in range(60)}
+        await store.save_many(states)
+
+        assert states == dict(await store.load_many(list(states)))
+        assert max(sizes) <= limit
+        assert len(sizes) <= 7, "no more requests than that takes"
+
+
+def measured_commits(store: FirestoreFlowStateStore) -> list[int]:
+    """Return a list that gets the bytes of each commit of the store."""
+    sizes: list[int] = []
+    commit = store._connection.commit
+
+    async def measured(writes: Any, **options: Any) -> Any:
+        sizes.append(len(serialized_commit("", writes)))
+        return await commit(writes, **options)
+
+    store._connection.commit = measured  # type: ignore[method-assign]  # looks at the writes, sends them on
+    return sizes
 
 
 async def test_growing_and_shrinking_leave_no_part_behind(raw_settings: FlowStateSettings) -> None:
