@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,8 @@ from .engine import LOG
 if TYPE_CHECKING:
     from .google_tokens import KeptResponses
 
+_TAKEN_OFF: Final = ".SIGNATURE_REMOVED_BY_GOOGLE"
+"""How a token ends that Cloud Run has checked itself: https://cloud.google.com/run/docs/troubleshooting#signature-removed"""
 _BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9_.-]+)")
 
 
@@ -23,6 +26,10 @@ class Oidc:
     google-auth checks the signature, the issuer, the audience and the time of the token. Google's certificates are
     fetched once, by all who wait together, and kept for as long as their server says: a few hours. They are kept for a
     day at most, and for a second if they are not to be kept, which serves a burst of requests.
+
+    The service has to be one that anybody may call. A private service of Cloud Run, or of Firebase, gets tokens that
+    Google has checked, and whose signatures it has taken off then. They are refused, and a warning says so once: give
+    ``verify=None`` there.
 
     Args:
         audience: The address that the token was made for: the `url` of `CloudTasks`.
@@ -46,6 +53,7 @@ class Oidc:
         self.audience = audience
         self.service_account = service_account
         self._certificates: KeptResponses | None = None
+        self._has_warned = False
 
     async def __call__(self, request: Any) -> bool:
         """Return whether the request carries such a token.
@@ -78,6 +86,14 @@ class Oidc:
         match = _BEARER.fullmatch(authorization or "")
         if match is None:
             LOG.info("A request was refused: it has no header Authorization of the form Bearer TOKEN.")
+            return None
+        if match[1].endswith(_TAKEN_OFF):
+            LOG.log(
+                logging.INFO if self._has_warned else logging.WARNING,
+                "A token was refused: Cloud Run has taken its signature off, as it does for private services. Give "
+                "verify=None to a private service, or let anybody call it (--allow-unauthenticated).",
+            )
+            self._has_warned = True
             return None
         if not _has_form(match[1]):
             LOG.info(

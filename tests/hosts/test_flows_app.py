@@ -239,6 +239,24 @@ class TestOidc:
         assert line.message.startswith("A token was refused" if refused else "A request was refused")
         assert [] == [part for part in refused.split(".") if len(part) > 1 and part in caplog.text]
 
+    def test_a_token_of_a_private_service_is_explained(
+        self, certificates: Certificates, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Cloud Run has taken its signature off. One warning says what to do, and nobody fetches certificates."""
+        caplog.set_level(logging.INFO, "firestore_flowstate.flows")
+        oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
+        oidc._certificates = KeptResponses(certificates)
+        header, claims, _ = GOOGLE.token().split(".")
+        token = f"{header}.{claims}.SIGNATURE_REMOVED_BY_GOOGLE"
+        allowed = [oidc.allows(f"Bearer {token}") for _ in range(3)]
+        levels = [record.levelno for record in caplog.records]
+
+        assert [False] * 3 == allowed
+        assert [logging.WARNING, logging.INFO, logging.INFO] == levels
+        assert "verify=None" in caplog.messages[0]
+        assert claims not in caplog.text
+        assert 0 == certificates.asked
+
     @pytest.mark.parametrize("header", ["Basic abcdef", "Bearer", "abcdef", "Bearer abc/def", "", None])
     def test_a_request_without_a_token_has_a_line(
         self, certificates: Certificates, caplog: pytest.LogCaptureFixture, header: str | None
