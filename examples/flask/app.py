@@ -26,6 +26,7 @@ ACCOUNT = os.environ.get("FLOWS_ACCOUNT", "nobody@example.com")
 app = Flask(__name__)
 dispatcher: Dispatcher | None = CloudTasks(QUEUE, URL, service_account=ACCOUNT) if QUEUE else None
 flows = Flows(FirestoreFlowStateStore(), dispatcher=dispatcher)
+blocking = flows.blocking  # named on the main thread, on which it sets the handler of SIGTERM that hands runs over
 oidc = Oidc(audience=URL, service_account=ACCOUNT)
 
 
@@ -45,14 +46,14 @@ async def ship(run: Run, item: str) -> str:
 @app.post("/orders/<id>")
 def order(id: str) -> dict[str, Any]:
     """Start a run under the id. The same again does nothing more."""
-    return {"id": flows.blocking.start(ship, request.get_json()["item"], id=id).id}
+    return {"id": blocking.start(ship, request.get_json()["item"], id=id).id}
 
 
 @app.post("/orders/<id>/confirmation")
 def confirm(id: str) -> dict[str, Any]:
     """Answer a run."""
     try:
-        flows.blocking.resume(id, request.get_json()["ok"], step="confirm")
+        blocking.resume(id, request.get_json()["ok"], step="confirm")
     except NotWaitingError:
         abort(409)
     return {"id": id}
@@ -61,7 +62,7 @@ def confirm(id: str) -> dict[str, Any]:
 @app.get("/orders/<id>")
 def show(id: str) -> dict[str, Any]:
     """Show how far a run is."""
-    state = flows.blocking.handle(id).state()
+    state = blocking.handle(id).state()
     if state is None:
         abort(404)
     return {"status": state.status}
@@ -82,11 +83,11 @@ def check_caller() -> None:
 def drive() -> dict[str, Any]:
     """Go on with a run: what the queue calls. The budget is less than gunicorn's --timeout, here 300."""
     check_caller()
-    return {"outcome": flows.blocking.drive(request.get_json()["id"], budget=240)}
+    return {"outcome": blocking.drive(request.get_json()["id"], budget=240)}
 
 
 @app.post("/sweep")
 def sweep() -> dict[str, Any]:
     """Wake what should have been woken: to be called each minute."""
     check_caller()
-    return {"dispatched": flows.blocking.sweep()}
+    return {"dispatched": blocking.sweep()}

@@ -24,9 +24,12 @@ tasks = CloudTasks(
 )
 app = Flask(__name__)
 flows = Flows(FirestoreFlowStateStore(), dispatcher=tasks, lease=timedelta(seconds=2))
+blocking = flows.blocking
+budget = float(os.environ.get("BUDGET", "6"))  # seconds
 
 
 def work(seconds: float) -> float:
+    print(f"working for {seconds} s", flush=True)
     time.sleep(seconds)
     return seconds
 
@@ -38,14 +41,14 @@ async def working(run: Run, seconds: list[float]) -> list[float]:
 
 @app.post("/start/<id>")
 def start(id: str) -> dict[str, Any]:
-    return {"id": flows.blocking.start(working, request.get_json(), id=id).id}
+    return {"id": blocking.start(working, request.get_json(), id=id).id}
 
 
 @app.post("/drive")
 def drive() -> dict[str, Any]:
-    return {"outcome": flows.blocking.drive(request.get_json()["id"], budget=6)}
+    return {"outcome": blocking.drive(request.get_json()["id"], budget=budget)}
 
 
 @app.post("/sweep")
 def sweep() -> dict[str, Any]:
-    return {"dispatched": flows.blocking.sweep()}
+    return {"dispatched": blocking.sweep()}

@@ -8,8 +8,10 @@ import re
 import runpy
 import signal
 import subprocess
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import httpx
@@ -20,7 +22,7 @@ from firestore_flowstate import FirestoreFlowStateStore, FlowStateSettings
 from firestore_flowstate.flows import Flows
 from firestore_flowstate.flows.google_tokens import KeptResponses
 from tests.hosts.serving import EXAMPLES, NO_KEEPING, ROOT, Server
-from tests.hosts.test_flows_app import unreachable
+from tests.hosts.test_flows_app import Nowhere, unreachable
 from tests.queues.cloud_tasks_server import CloudTasksServer
 from tests.support.ports import Port
 
@@ -104,6 +106,42 @@ async def check_runs(
     assert list(expected.values()) == results
     assert long is not None
     assert len(long.executions) > 1
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+async def test_sigterm_hands_over(host_environment: dict[str, str], settings: FlowStateSettings, threads: int) -> None:
+    """SIGTERM comes in mid-drive, on whichever thread that is. The step in flight is recorded, and no other begins."""
+    async with CloudTasksServer(taken) as queue, FirestoreFlowStateStore(settings) as store:
+        variables = {**host_environment, "QUEUE_HOST": queue.http_host, "DRIVE_URL": "http://127.0.0.1:1/"}
+        arguments = ("--chdir", str(ROOT / "tests" / "hosts"), "--workers", "1", "--threads", str(threads))
+        await Flows(store, dispatcher=Nowhere()).start("working", [0.1, 2.0, 3600.0], id="x")
+        with (
+            Server(
+                *("gunicorn", "--bind", "127.0.0.1:{port}", *arguments, "flask_flows:app"),
+                environment={**variables, "BUDGET": "60"},
+            ) as server,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            await asyncio.to_thread(server.wait)
+            driving = pool.submit(server.http.post, "/drive", json={"id": "x"})
+            while "working for 2.0 s" not in server.log():  # noqa: ASYNC110  # another process says it
+                await asyncio.sleep(0.02)
+            server.terminate()
+            answer = await asyncio.wait_for(asyncio.wrap_future(driving), 10)
+            await asyncio.to_thread(server._process.wait, 10)
+        await queue.quiet()
+        state = await store.load("x")
+
+    assert {"outcome": "handed over"} == answer.json()
+    assert state is not None
+    assert {"work", "work-1"} == set(state.cache)
+    assert "owner" not in state.operation.metadata["run"]
+    assert state.wakeAt <= time.time() * 1000
+
+
+async def taken(task: Task) -> int:
+    """Take a delivery, and do nothing."""
+    return 200
 
 
 @pytest.fixture(params=["flask app:app", "cloud_run main:app"])
