@@ -2,8 +2,8 @@
 
     FIRESTORE_EMULATOR_HOST=127.0.0.1:8080 uvicorn --app-dir examples/cloud_run main:app
 
-Without FLOWS_QUEUE, as on a developer's machine, runs are driven in this process. Anybody may call /orders: let your own
-sign-in look at who does. Oidc looks at who calls /flows.
+Without FLOWS_QUEUE, as on a developer's machine, runs are driven in this process. Anybody may call /orders: let your
+own sign-in look at who does. Oidc looks at who calls /flows.
 """
 
 from __future__ import annotations

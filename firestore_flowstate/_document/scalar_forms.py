@@ -58,7 +58,8 @@ def bytes_form(value: bytes, path: str, config: Mapping[str, Any] | None) -> str
         return value.decode()
     except UnicodeDecodeError:
         raise unstorable(
-            path, "bytes that are not UTF-8, in a model whose ser_json_bytes and val_json_bytes are not 'base64'"
+            path,
+            "bytes that are not UTF-8, in a model whose ser_json_bytes and val_json_bytes are not 'base64' or 'hex'",
         ) from None
 
 

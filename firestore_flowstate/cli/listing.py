@@ -152,7 +152,7 @@ async def _due(settings: FlowStateSettings, limit: int) -> tuple[list[FlowStateS
 def count() -> None:
     """Count flow states.
 
-    Expired ones count until Firestore has deleted them.
+    Expired ones may count until Firestore has deleted them.
     """
 
     async def ask(settings: FlowStateSettings, query: FlowStateQuery) -> int:

@@ -42,7 +42,7 @@ async def publish(run: Run, topic: str) -> str:
     """Publish an article on the topic, if somebody approves of it within three days."""
     run.progress(stage="writing")
     draft = await run.options(retry=Retry(5)).step("draft", write_draft, topic)
-    run.progress(stage="approve?", draft=draft)
+    run.progress(stage="approve?", draft=draft[:300])  # a field of the document: it holds 1,499 bytes
     answer = await run.interrupt("approve", Approval, show=draft, timeout=3 * 24 * 3600)
     if not answer.ok:
         run.progress(stage="rejected")
