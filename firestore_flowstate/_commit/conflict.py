@@ -8,11 +8,10 @@ from .._document.stored_values import part_ids
 from .._document.version import Version
 from .._error_texts import conflict
 from .._rpc.deadline import Deadline
-from .._rpc.messages import Precondition, Write
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateConflictError, FlowStateDecodeError, FlowStateError
 from ..unset import UNSET, Unset
-from .pending_write import PendingWrite, if_updated_at
+from .pending_write import PendingWrite, delete_parts, guard
 
 _TRIES = 3  # to delete parts, while others write
 
@@ -77,21 +76,11 @@ async def withdraw(
                     named = {collection.part_name(pending.id, part) for part in part_ids(stored.read_refs())}
                     if not named.isdisjoint(names):
                         return
-            writes = [guard(collection, pending.id, stored), *(Write(delete=name) for name in names)]
-            await collection.connection.commit(writes, deadline=deadline, flow_id=pending.id)
+            unchanged = guard(collection.name(pending.id), None if stored is None else stored.updated)
+            await delete_parts(collection, pending.id, unchanged, names, deadline)
         except Refused:  # somebody has written meanwhile
             stored = UNSET
         except (Ambiguous, BackendError, FlowStateDecodeError):
             return
         else:
             return
-
-
-def guard(collection: Collection, id: str, root: StoredDocument | None) -> Write:
-    """Return a write that changes nothing, and fails if the root is not as it was read."""
-    if root is None:
-        return Write(delete=collection.name(id), current_document=Precondition(exists=False))
-    write = Write(current_document=if_updated_at(root.updated))
-    write.update.name = root.name
-    write.update_mask.SetInParent()
-    return write

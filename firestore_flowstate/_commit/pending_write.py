@@ -1,8 +1,12 @@
-"""A write that is ready: what it expects to find, and sending it once, its parts first and the root with the last."""
+"""A write that is ready: what it expects to find, and sending it once, its parts first and the root with the last.
+
+What it deletes goes with the root too, or after it if that is more than Firestore takes in one commit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,7 +21,8 @@ from .._limits import Moment, moment_of
 from .._rpc.concurrency import for_each
 from .._rpc.deadline import Backoff, Deadline
 from .._rpc.messages import CommitResponse, Document, Precondition, Timestamp, Write
-from .._rpc.outcome import Ambiguous
+from .._rpc.outcome import Ambiguous, Meaning, Refused, means
+from ..errors import BackendError
 
 _BATCHES_AT_ONCE = 3  # batches of parts: up to 30 MiB on the way
 _PER_WRITE = 16  # bytes: more than protobuf puts around a write in a request
@@ -167,8 +172,72 @@ async def commit_batches(collection: Collection, pending: PendingWrite, deadline
     *ahead, last = pending.batches(collection.request_bytes)
     if ahead:
         await _write_ahead(collection, ahead, pending.id, deadline)
-    reply = await collection.connection.commit(last, deadline=deadline, flow_id=pending.id)
+    try:
+        reply = await collection.connection.commit(last, deadline=deadline, flow_id=pending.id)
+    except Refused as refusal:
+        if not pending.gone or means(refusal.code, Meaning.PRECONDITION):
+            raise
+        return await _commit_and_then_delete(collection, pending, last[: -len(pending.gone)], deadline)
     return _result(pending, reply)
+
+
+async def _commit_and_then_delete(
+    collection: Collection, pending: PendingWrite, writes: Sequence[Write | bytes], deadline: Deadline
+) -> CommitResult:
+    """Commit a write without what it deletes, and delete that afterwards. What then stays is left to `gc`.
+
+    Firestore counts what a commit deletes among the 10 MiB that a transaction may change: "Transaction too big", it
+    says. If it has refused for another reason, it does so again.
+    """
+    reply = await collection.connection.commit(writes, deadline=deadline, flow_id=pending.id)
+    result = _result(pending, reply)
+    is_deleted = bool(pending.replaces and Write.FromString(pending.write).HasField("delete"))
+    unchanged = guard(collection.name(pending.id), None if is_deleted else result.updated)
+    with suppress(Refused, Ambiguous, BackendError):
+        await delete_parts(collection, pending.id, unchanged, pending.gone, deadline)
+    return result
+
+
+def guard(name: str, updated: Moment | None) -> Write:
+    """Return a write that changes nothing, and fails if the root is not of that update_time; None: if it is there."""
+    if updated is None:
+        return Write(delete=name, current_document=Precondition(exists=False))
+    write = Write(current_document=if_updated_at(updated))
+    write.update.name = name
+    write.update_mask.SetInParent()
+    return write
+
+
+async def delete_parts(
+    collection: Collection, id: str, unchanged: Write, names: Sequence[str], deadline: Deadline, *, at_most: int = 400
+) -> None:
+    """Delete parts that no root refers to, in commits of as many as Firestore takes.
+
+    Args:
+        collection: The collection.
+        id: Their flow state.
+        unchanged: The guard of their root, which each commit has: it fails if somebody has written the root since.
+        names: Their resource names.
+        deadline: When to give up.
+        at_most: How many go in the first commit.
+
+    Raises:
+        Refused: Somebody has written the root, or Firestore does not delete a part alone. Some may be deleted.
+        Ambiguous: It is not known whether some are deleted.
+        BackendError: Some may be deleted.
+    """
+    done = 0
+    while done < len(names):
+        batch = names[done : done + at_most]
+        try:
+            writes = [unchanged, *(Write(delete=name) for name in batch)]
+            await collection.connection.commit(writes, deadline=deadline, flow_id=id)
+        except Refused as refusal:
+            if len(batch) == 1 or means(refusal.code, Meaning.PRECONDITION):
+                raise
+            at_most = len(batch) // 2
+        else:
+            done += len(batch)
 
 
 def parts_of(collection: Collection, id: str, values: Iterable[tuple[PartRef, bytes]]) -> tuple[Part, ...]:

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from .._collection.collection import Collection
-from .._commit.conflict import guard
+from .._commit.pending_write import delete_parts, guard
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import DATA, PART_BYTES, data_of, part_ids
 from .._limits import moment_of
-from .._rpc.messages import Document, Write
+from .._rpc.messages import Document
 from .._rpc.outcome import Ambiguous, Meaning, Refused, means
 from ..errors import FlowStateDecodeError
 from ..reports import GcReport
@@ -148,20 +148,16 @@ def _age(part: Document) -> timedelta:
 
 async def _delete(collection: Collection, id: str, root: StoredDocument | None, parts: Sequence[Document]) -> int:
     deleted = 0
-    unchanged = guard(collection, id, root)
+    unchanged = guard(collection.name(id), None if root is None else root.updated)
     for start in range(0, len(parts), _PER_COMMIT):
-        deletes = [Write(delete=part.name) for part in parts[start : start + _PER_COMMIT]]
+        names = [part.name for part in parts[start : start + _PER_COMMIT]]
         try:
-            await collection.connection.commit(
-                [unchanged, *deletes],
-                deadline=collection.deadline(None),
-                flow_id=id,
-            )
+            await delete_parts(collection, id, unchanged, names, collection.deadline(None))
         except Ambiguous:
             break  # the next run finds what is left
         except Refused as refusal:
             if not means(refusal.code, Meaning.PRECONDITION):
                 raise collection.connection.refused_error(refusal, flow_id=id) from refusal
             break  # the flow state was written meanwhile
-        deleted += len(deletes)
+        deleted += len(names)
     return deleted

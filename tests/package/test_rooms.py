@@ -367,11 +367,14 @@ def test_no_two_classes_have_one_name() -> None:
 
 
 COMMITS = {
-    "_commit.pending_write": ("commit_batches", "_write_ahead"),  # what the loop sends, and the parts before it
-    "_commit.conflict": ("withdraw",),  # parts of a write that was not stored, under a condition on the root
+    "_commit.pending_write": (
+        "commit_batches",  # what the loop sends
+        "_commit_and_then_delete",  # the same, if Firestore refuses to delete so much at once
+        "_write_ahead",  # the parts before it
+        "delete_parts",  # parts that no root names, under a condition on the root
+    ),
     "_operations.bulk": ("save_many",),  # up to 100 at once; each goes through the loop if that fails
     "_operations.deleting": ("delete_documents",),  # the same for delete_many and purge
-    "_operations.orphans": ("_delete",),  # parts that no root names, under a condition on the root
 }
 """Who sends a commit. docs/architecture.md ("Committing a write") says why these do, and why it is safe."""
 
