@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, field_validator
 from firestore_flowstate import BlockedOnStep, FlowState, FlowStateExecution, MemoryFlowStateStore
 from firestore_flowstate._memory_records import RecordedAs
 from firestore_flowstate.flows import (
+    DispatchError,
     FlowFailedError,
     Flows,
     InvalidPayloadError,
@@ -280,6 +281,45 @@ async def test_a_sweep_dispatches_no_more_than_its_limit(store: CountingStore) -
     assert 3 == await flows.sweep(limit=3)
     assert ["x0", "x1", "x2"] == dispatched
     assert 4 == await flows.sweep(limit=5)
+
+
+@pytest.mark.parametrize("refuses", [None, "x03"])
+async def test_a_sweep_makes_eight_tasks_at_a_time(store: CountingStore, refuses: str | None) -> None:
+    """A queue takes its time for each. One that it refuses ends the sweep, when those beside it are made."""
+    begun: list[str] = []
+    ended: list[str] = []
+    most = 0
+
+    class Slow:
+        async def dispatch(self, id: str, *, wake: str, at: datetime | None = None) -> None:
+            nonlocal most
+            begun.append(id)
+            most = max(most, len(begun) - len(ended))
+            await asyncio.sleep(0.01)
+            ended.append(id)
+            if id == refuses:
+                raise DispatchError("refused")
+
+        async def close(self) -> None: ...
+
+    flows = Flows(store, dispatcher=Slow())
+
+    @flows.flow
+    async def known(run: Run) -> None: ...
+
+    for number in range(20):
+        state = FlowState.start(name="known")
+        state.wakeAt = 1000 + number
+        await store.create(f"x{number:02}", state)
+
+    if refuses is None:
+        assert 20 == await flows.sweep()
+    else:
+        with pytest.raises(DispatchError):
+            await flows.sweep()
+    assert 8 == most
+    assert [f"x{number:02}" for number in range(20 if refuses is None else 8)] == begun
+    assert sorted(begun) == sorted(ended)
 
 
 async def test_results_in_hand_are_tried_for_ten_minutes(store: CountingStore) -> None:
