@@ -1,13 +1,14 @@
 #!/bin/sh
 # Sets up a service that durable flows run in: run it in this folder, with PROJECT and REGION set.
 set -eu
-ACCOUNT="flows@$PROJECT.iam.gserviceaccount.com"
+ACCOUNT="flow-runner@$PROJECT.iam.gserviceaccount.com"
 NUMBER=$(gcloud projects describe "$PROJECT" --format='value(projectNumber)')
 SERVICE="https://shop-$NUMBER.$REGION.run.app"
 QUEUE="projects/$PROJECT/locations/$REGION/queues/flows"
 
-# Whom tasks and the scheduler call as, and who the service is.
-gcloud iam service-accounts create flows --project="$PROJECT"
+# Whom tasks and the scheduler call as, and who the service is. It may take a minute until a new account is known.
+gcloud iam service-accounts create flow-runner --project="$PROJECT"
+until gcloud iam service-accounts describe "$ACCOUNT" --project="$PROJECT"; do sleep 5; done
 for role in roles/datastore.user roles/cloudtasks.enqueuer; do
     gcloud projects add-iam-policy-binding "$PROJECT" --member="serviceAccount:$ACCOUNT" --role="$role" --condition=None
 done
@@ -18,6 +19,10 @@ gcloud iam service-accounts add-iam-policy-binding "$ACCOUNT" --project="$PROJEC
 gcloud tasks queues create flows --project="$PROJECT" --location="$REGION" \
     --max-attempts=20 --min-backoff=1s --max-backoff=300s
 
+# Who builds the image. Organisations differ in what this account may do by default.
+gcloud projects add-iam-policy-binding "$PROJECT" --role=roles/run.builder --condition=None \
+    --member="serviceAccount:$NUMBER-compute@developer.gserviceaccount.com"
+
 # Anybody may call the service, and Oidc in main.py looks at who calls /flows. A private service would get the tokens
 # without their signatures, which Oidc refuses: it takes verify=None, and roles/run.invoker for the account.
 cp Containerfile Dockerfile # the name that Cloud Build looks for
@@ -27,5 +32,5 @@ gcloud run deploy shop --source=. --project="$PROJECT" --region="$REGION" --serv
 
 # The sweep: what wakes runs whose task was lost, or whose process has died.
 gcloud scheduler jobs create http flows-sweep --project="$PROJECT" --location="$REGION" --schedule='* * * * *' \
-    --uri="$SERVICE/flows/sweep" --http-method=POST \
+    --attempt-deadline=300s --uri="$SERVICE/flows/sweep" --http-method=POST \
     --oidc-service-account-email="$ACCOUNT" --oidc-token-audience="$SERVICE/flows/drive"

@@ -5,7 +5,7 @@
     flows = Flows(store, dispatcher=CloudTasks(
         "projects/shop/locations/europe-west1/queues/flows",
         "https://shop-abc.run.app/flows/drive",
-        service_account="flows@shop.iam.gserviceaccount.com",
+        service_account="flow-runner@shop.iam.gserviceaccount.com",
     ))
 
 Needs the extra ``cloud-tasks``.

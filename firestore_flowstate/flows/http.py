@@ -4,7 +4,7 @@
 
     app = flows.app(verify=Oidc(
         audience="https://shop-abc.run.app/flows/drive",
-        service_account="flows@shop.iam.gserviceaccount.com",
+        service_account="flow-runner@shop.iam.gserviceaccount.com",
     ))
 
 `Flows.app` needs the extra ``http``. `Oidc` by itself, in a host of another framework, needs none.

@@ -74,13 +74,39 @@ def test_the_commands_of_cloud_run(gcloud: str, tmp_path: Path) -> None:
     assert (folder / "Dockerfile").is_file()
 
 
+NAMES = {
+    # https://cloud.google.com/iam/docs/reference/rest/v1/projects.serviceAccounts/create
+    "iam service-accounts create": r"[a-z][-a-z0-9]{4,28}[a-z0-9]",
+    # https://cloud.google.com/tasks/docs/reference/rest/v2/projects.locations.queues
+    "tasks queues create": r"[A-Za-z0-9-]{1,100}",
+    "run deploy": r"[a-z][-a-z0-9]{0,47}[a-z0-9]",
+    "scheduler jobs create http": r"[a-zA-Z0-9_-]{1,500}",
+}
+"""What Google takes as the names of what these commands make. Gcloud leaves that to the server."""
+
+
+def test_names_are_ones_that_google_takes(tmp_path: Path) -> None:
+    """A name that is too short ends the script before the service is there."""
+    folder = tmp_path / "cloud_run"
+    shutil.copytree(EXAMPLES / "cloud_run", folder)
+    commands = [" ".join(command) for command in commands_in((folder / "deploy.sh").read_text(), folder, tmp_path)]
+    named = {
+        made: [command.removeprefix(made).split()[0] for command in commands if command.startswith(f"{made} ")]
+        for made in NAMES
+    }
+
+    assert all(len(names) == 1 for names in named.values()), named
+    assert [] == [(made, name) for made, [name] in named.items() if not re.fullmatch(NAMES[made], name)]
+    assert re.fullmatch(NAMES["iam service-accounts create"], "flows") is None
+
+
 def test_the_roles_of_firebase(gcloud: str, tmp_path: Path) -> None:
     """The commands of the page are taken too."""
     [script] = [block for block in BLOCKS if "gcloud" in block]
     commands = commands_in(re.sub(r"\bPROJECT\b", "shop", script), tmp_path, tmp_path)
 
     assert [] == not_understood(gcloud, commands, tmp_path)
-    assert {"iam", "projects"} == {command[0] for command in commands}
+    assert {"iam", "projects", "services"} == {command[0] for command in commands}
 
 
 @pytest.mark.parametrize("wrong", ["--max-attemptz=20", "--max-attempts=many"])
