@@ -14,8 +14,8 @@ from typing import Any
 
 from flask import Flask, abort, request
 
-from firestore_flowstate import FirestoreFlowStateStore, FlowStateError
-from firestore_flowstate.flows import Dispatcher, Flows, NotWaitingError, Run
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateDecodeError, FlowStateError
+from firestore_flowstate.flows import Dispatcher, Flows, NotWaitingError, Run, UnknownFlowError
 from firestore_flowstate.flows.cloud_tasks import CloudTasks
 from firestore_flowstate.flows.http import Oidc
 
@@ -83,7 +83,12 @@ def check_caller() -> None:
 def drive() -> dict[str, Any]:
     """Go on with a run: what the queue calls. The budget is less than gunicorn's --timeout, here 300."""
     check_caller()
-    return {"outcome": blocking.drive(request.get_json()["id"], budget=240)}
+    id = request.get_json()["id"]
+    try:
+        return {"outcome": blocking.drive(id, budget=240)}
+    except (FlowStateDecodeError, UnknownFlowError):  # no other delivery mends that, and errors slow the queue down
+        app.logger.exception("The run %r cannot be driven.", id)
+        return {"outcome": "failed"}
 
 
 @app.post("/sweep")

@@ -9,13 +9,17 @@ is loaded and connect at the first request, so they stay usable while the functi
 
 from __future__ import annotations
 
+import logging
+
 from firebase_admin import initialize_app
 from firebase_functions import https_fn, options, scheduler_fn, tasks_fn
 from pydantic import BaseModel
 
-from firestore_flowstate import FirestoreFlowStateStore
-from firestore_flowstate.flows import Flows, NotWaitingError, Retry, Run
+from firestore_flowstate import FirestoreFlowStateStore, FlowStateDecodeError
+from firestore_flowstate.flows import Flows, NotWaitingError, Retry, Run, UnknownFlowError
 from firestore_flowstate.flows.firebase import FirebaseTasks
+
+LOG = logging.getLogger(__name__)
 
 app = initialize_app()
 flows = Flows(FirestoreFlowStateStore.from_app(app), dispatcher=FirebaseTasks("drive", app=app))
@@ -73,13 +77,20 @@ def approve(request: https_fn.CallableRequest) -> None:
         raise https_fn.HttpsError(https_fn.FunctionsErrorCode.FAILED_PRECONDITION, "It was answered already") from None
 
 
-@tasks_fn.on_task_dispatched(timeout_sec=540, retry_config=options.RetryConfig(max_attempts=10))
+@tasks_fn.on_task_dispatched(timeout_sec=540, concurrency=4, retry_config=options.RetryConfig(max_attempts=10))
 def drive(request: tasks_fn.CallableRequest) -> None:
-    """Go on with a run: what the queue calls. Its name has no underscore, since names of queues have none."""
-    flows.blocking.drive(request.data["id"], budget=530)
+    """Go on with a run: what the queue calls. Its name has no underscore, since names of queues have none.
+
+    An instance gets as many requests as it has threads: four for each processor. One that waited for a thread would be
+    cut off before the end of its budget.
+    """
+    try:
+        flows.blocking.drive(request.data["id"], budget=530)
+    except (FlowStateDecodeError, UnknownFlowError):  # no other delivery mends that, and errors slow the queue down
+        LOG.exception("The run %r cannot be driven.", request.data["id"])
 
 
-@scheduler_fn.on_schedule(schedule="every 1 minutes")
+@scheduler_fn.on_schedule(schedule="every 1 minutes", timeout_sec=300)
 def sweep(event: scheduler_fn.ScheduledEvent) -> None:
     """Wake what should have been woken: runs whose task was lost, or whose process has died."""
     flows.blocking.sweep()
