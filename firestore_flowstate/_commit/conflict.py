@@ -77,7 +77,8 @@ async def withdraw(
                     if not named.isdisjoint(names):
                         return
             unchanged = guard(collection.name(pending.id), None if stored is None else stored.updated)
-            await delete_parts(collection, pending.id, unchanged, names, deadline)
+            async for _ in delete_parts(collection, pending.id, unchanged, names, deadline):
+                pass
         except Refused:  # somebody has written meanwhile
             stored = UNSET
         except (Ambiguous, BackendError, FlowStateDecodeError):

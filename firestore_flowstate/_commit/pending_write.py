@@ -5,11 +5,11 @@ What it deletes goes with the root too, or after it if that is more than Firesto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from .._collection.collection import Collection
 from .._document.head import EXPIRY
@@ -25,6 +25,8 @@ from .._rpc.outcome import Ambiguous, Meaning, Refused, means
 from ..errors import BackendError
 
 _BATCHES_AT_ONCE = 3  # batches of parts: up to 30 MiB on the way
+_DELETIONS: Final = 400  # of parts in one commit
+_PATIENCE: Final = 5.0  # seconds to delete parts in, after a write that is stored
 _PER_WRITE = 16  # bytes: more than protobuf puts around a write in a request
 
 
@@ -191,10 +193,14 @@ async def _commit_and_then_delete(
     """
     reply = await collection.connection.commit(writes, deadline=deadline, flow_id=pending.id)
     result = _result(pending, reply)
-    is_deleted = bool(pending.replaces and Write.FromString(pending.write).HasField("delete"))
+    is_deleted = Write.FromString(pending.write).HasField("delete")
     unchanged = guard(collection.name(pending.id), None if is_deleted else result.updated)
+    if not is_deleted:  # whose caller waits for nothing but what is stored by now
+        deadline = Deadline.after(min(_PATIENCE, deadline.remaining()))
+    half = max(1, min(_DELETIONS, len(pending.gone) // 2))
     with suppress(Refused, Ambiguous, BackendError):
-        await delete_parts(collection, pending.id, unchanged, pending.gone, deadline)
+        async for _ in delete_parts(collection, pending.id, unchanged, pending.gone, deadline, at_most=half):
+            pass
     return result
 
 
@@ -209,9 +215,15 @@ def guard(name: str, updated: Moment | None) -> Write:
 
 
 async def delete_parts(
-    collection: Collection, id: str, unchanged: Write, names: Sequence[str], deadline: Deadline, *, at_most: int = 400
-) -> None:
-    """Delete parts that no root refers to, in commits of as many as Firestore takes.
+    collection: Collection,
+    id: str,
+    unchanged: Write,
+    names: Sequence[str],
+    deadline: Deadline,
+    *,
+    at_most: int = _DELETIONS,
+) -> AsyncIterator[int]:
+    """Delete parts that no root refers to, in commits of as many as Firestore takes. Yield how many each has deleted.
 
     Args:
         collection: The collection.
@@ -238,6 +250,7 @@ async def delete_parts(
             at_most = len(batch) // 2
         else:
             done += len(batch)
+            yield len(batch)
 
 
 def parts_of(collection: Collection, id: str, values: Iterable[tuple[PartRef, bytes]]) -> tuple[Part, ...]:

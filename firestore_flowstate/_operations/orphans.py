@@ -21,7 +21,7 @@ from .reading import count_parts, scan_parts
 MIN_AGE: Final = timedelta(hours=1)
 """Parts younger than this may belong to a save that is under way, whose root does not refer to them yet."""
 
-_PER_COMMIT: Final = 400  # deletions
+_AT_ONCE: Final = 400  # deletions, which have the timeout of the settings together
 _LOOKED_INTO_AT_ONCE: Final = 8  # parts, of up to 1 MB each
 
 
@@ -149,15 +149,15 @@ def _age(part: Document) -> timedelta:
 async def _delete(collection: Collection, id: str, root: StoredDocument | None, parts: Sequence[Document]) -> int:
     deleted = 0
     unchanged = guard(collection.name(id), None if root is None else root.updated)
-    for start in range(0, len(parts), _PER_COMMIT):
-        names = [part.name for part in parts[start : start + _PER_COMMIT]]
+    for start in range(0, len(parts), _AT_ONCE):
+        names = [part.name for part in parts[start : start + _AT_ONCE]]
         try:
-            await delete_parts(collection, id, unchanged, names, collection.deadline(None))
+            async for number in delete_parts(collection, id, unchanged, names, collection.deadline(None)):
+                deleted += number
         except Ambiguous:
             break  # the next run finds what is left
         except Refused as refusal:
             if not means(refusal.code, Meaning.PRECONDITION):
                 raise collection.connection.refused_error(refusal, flow_id=id) from refusal
             break  # the flow state was written meanwhile
-        deleted += len(names)
     return deleted

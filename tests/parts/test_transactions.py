@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -100,11 +102,25 @@ async def save_many(store: Store) -> FlowState:
     return state
 
 
+async def update(store: Store) -> FlowState:
+    await store.save("flow", one_large("first"))
+    state = one_large("second")
+    await store.update("flow", cache=state.cache)
+    return state
+
+
+def one_large(text: str) -> FlowState:
+    state = FlowState.start(flow_id="flow")
+    state.cache = {"large": CacheEntry(value=text * (4 * MB // len(text)))}
+    return state
+
+
 WRITES: Final[dict[str, Callable[[Store], Awaitable[FlowState]]]] = {
     "save of less": save_less,
     "save of more": save_more,
     "save_many": save_many,
     "rewrap": rewrap,
+    "update": update,
 }
 """What replaces the values of the state."""
 
@@ -175,28 +191,93 @@ async def test_another_reason_is_told(limited: tuple[Store, Transactions]) -> No
     assert await store.load("flow") is not None
 
 
-async def test_what_others_write_meanwhile_stays(limited: tuple[Store, Transactions]) -> None:
-    """A state that is stored anew once the root is gone keeps its parts, though they lie below the same id."""
+async def put_small(store: Store) -> None:
+    """Replace the large state by a small one, whose deletion of parts comes after it."""
+    await save_less(store)
+
+
+async def put_large(store: Store) -> None:
+    """Store a state in parts, as another process that knows nothing of what is under way."""
+    await store.save("flow", state_of(2 * MB, seed=3))
+
+
+@pytest.mark.parametrize("write", [put_small, _delete], ids=["save", "delete"])
+async def test_what_others_write_meanwhile_stays(
+    limited: tuple[Store, Transactions], flow_state_settings: FlowStateSettings, write: Callable[[Store], Any]
+) -> None:
+    """A state that is stored between a write and its deletion of parts keeps its own: nothing is deleted below it."""
     store, relay = limited
-    is_stored = False
     refuse = relay.refusal
+    cleans_up = threading.Event()
 
     def refusal(call: Call) -> Refusal | None:
-        nonlocal is_stored
-        if call.method == "Commit" and not is_stored and is_deletion_of_parts_alone(call):
-            is_stored = True  # as if another process had stored it just now: the guard of the root fails
-            return Refusal("FAILED_PRECONDITION", "the root is there again")
+        if call.method == "Commit" and not cleans_up.is_set() and is_clean_up(call):
+            asyncio.run(as_another_process(flow_state_settings))
+            cleans_up.set()
         return refuse(call)
 
     relay.refusal = refusal
-    await store.delete("flow")
+    await write(store)
     left = await parts_below(store)
+    loaded = await store.load("flow")
 
-    assert is_stored
-    assert 9 <= len(left), "gc finds them later"
-    assert await store.load("flow") is None
+    assert cleans_up.is_set()
+    assert loaded is not None
+    assert state_of(2 * MB, seed=3).cache == loaded.cache
+    assert len(left) >= 9 + 2, "gc finds what is left over"
 
 
-def is_deletion_of_parts_alone(call: Call) -> bool:
-    writes = CommitRequest.FromString(call.request).writes
-    return len(writes) > 1 and writes[0].current_document.WhichOneof("condition_type") == "exists"
+async def as_another_process(settings: FlowStateSettings) -> None:
+    async with Store(settings.model_copy(update={"compress_over": 2**40})) as other:
+        await put_large(other)
+
+
+def is_clean_up(call: Call) -> bool:
+    """Return whether a commit changes nothing and deletes parts: its first write is a guard of the root."""
+    first, *others = CommitRequest.FromString(call.request).writes
+    is_there = first.WhichOneof("operation") == "update"
+    changes_nothing = not first.update.fields if is_there else not first.current_document.update_time.seconds
+    return bool(changes_nothing and others and all(write.delete for write in others))
+
+
+@pytest.mark.parametrize("write", [put_small, _delete], ids=["save", "delete"])
+async def test_a_clean_up_that_fails_is_left_to_gc(
+    limited: tuple[Store, Transactions], write: Callable[[Store], Any]
+) -> None:
+    """The write is stored and told so, and does not wait for a quota to come back."""
+    store, relay = limited
+    refuse = relay.refusal
+    relay.refusal = lambda call: (
+        Refusal("UNAVAILABLE", "no reply") if call.method == "Commit" and is_clean_up(call) else refuse(call)
+    )
+    await write(store)
+    left = (await orphans(store, dry_run=True)).orphans
+    relay.refusal = refuse
+    report = await orphans(store, dry_run=False)
+
+    assert left == report.deleted >= 9
+    loaded = await store.load("flow")
+    assert [] == await parts_below(store)
+    assert loaded is None or ["small"] == list(loaded.cache)
+
+
+async def test_gc_counts_what_it_has_deleted(limited: tuple[Store, Transactions]) -> None:
+    """Also if somebody writes the state in the middle, so that the rest is left to the next one."""
+    store, relay = limited
+    await store.save("flow", state_of(1000))
+    before = len(await parts_below(store))
+    refuse, taken = relay.refusal, 0
+
+    def refusal(call: Call) -> Refusal | None:
+        nonlocal taken
+        refused = refuse(call)
+        if call.method == "Commit" and refused is None:
+            taken += 1
+            if taken == 3:
+                return Refusal("FAILED_PRECONDITION", "the root was written")
+        return refused
+
+    relay.refusal = refusal
+    report = await orphans(store, dry_run=False)
+
+    assert 0 < report.deleted == before - len(await parts_below(store)) < before
