@@ -46,17 +46,24 @@ async def sweep(engine: Engine, limit: int) -> int:
 
     async def dispatch_all() -> None:
         outcomes = await asyncio.gather(*map(dispatch, waiting), return_exceptions=True)
+        failed = [(each, error) for each, error in zip(waiting, outcomes, strict=True) if error is not None]
         waiting.clear()
-        for error in filter(None, outcomes):
+        for summary, error in failed[1:]:
+            LOG.warning("The run %r is not dispatched: %s", summary.id, error)
+        for _, error in failed[:1]:
             raise error
 
-    async for summary in _due(engine, now - _OVERDUE_MILLISECONDS):
-        waiting.append(summary)
-        count += 1
-        if len(waiting) == _DISPATCHED_AT_ONCE:
-            await dispatch_all()
-        if count >= limit:
-            break
+    try:
+        async for summary in _due(engine, now - _OVERDUE_MILLISECONDS):
+            waiting.append(summary)
+            count += 1
+            if len(waiting) == _DISPATCHED_AT_ONCE:
+                await dispatch_all()
+            if count >= limit:
+                break
+    except FlowStateError:
+        await dispatch_all()  # what was found before a page that cannot be read
+        raise
     await dispatch_all()
     return count
 
