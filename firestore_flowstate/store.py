@@ -263,7 +263,8 @@ class VersionedFlowStateStore(FlowStateStore, Protocol):
                 value was not a scalar when the state was last saved: only `save` and `edit` remove such a key. In a
                 native document each key is a field of its own, and UNSET removes it.
             FlowStateNotFoundError: There is no state under the id.
-            FlowStateConflictError: Another version is stored than ``if_version``.
+            FlowStateConflictError: Another version is stored than ``if_version``, or that is not a version of this
+                state, whatever is stored.
         """
         ...
 

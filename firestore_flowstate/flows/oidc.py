@@ -87,11 +87,12 @@ class Oidc:
         if match is None:
             LOG.info("A request was refused: it has no header Authorization of the form Bearer TOKEN.")
             return None
-        if match[1].endswith(_TAKEN_OFF):
+        if match[1].endswith(_TAKEN_OFF) and _has_form(match[1]):
             LOG.log(
                 logging.INFO if self._has_warned else logging.WARNING,
-                "A token was refused: Cloud Run has taken its signature off, as it does for private services. Give "
-                "verify=None to a private service, or let anybody call it (--allow-unauthenticated).",
+                "A token was refused: it ends as those do whose signature Cloud Run has taken off. If this service is "
+                "private, give verify=None, or let anybody call it (--allow-unauthenticated). If anybody may call it, "
+                "somebody has made this token up.",
             )
             self._has_warned = True
             return None
