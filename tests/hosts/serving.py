@@ -61,7 +61,7 @@ class Server:
         self._port = port or Port()
         self.port = self._port.number
         self._forgiven: tuple[str, ...] = ()
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in __exit__
+        self._log = tempfile.TemporaryFile("a+")  # noqa: SIM115  # closed in __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *(argument.replace("{port}", str(self.port)) for argument in arguments)],
             env={name: value.replace("{port}", str(self.port)) for name, value in environment.items()},

@@ -114,7 +114,7 @@ async def test_sigterm_hands_over(host_environment: dict[str, str], settings: Fl
     async with CloudTasksServer(taken) as queue, FirestoreFlowStateStore(settings) as store:
         variables = {**host_environment, "QUEUE_HOST": queue.http_host, "DRIVE_URL": "http://127.0.0.1:1/"}
         arguments = ("--chdir", str(ROOT / "tests" / "hosts"), "--workers", "1", "--threads", str(threads))
-        await Flows(store, dispatcher=Nowhere()).start("working", [0.1, 2.0, 3600.0], id="x")
+        await Flows(store, dispatcher=Nowhere()).start("working", [0.1, 5.0, 3600.0], id="x")
         with (
             Server(
                 *("gunicorn", "--bind", "127.0.0.1:{port}", *arguments, "flask_flows:app"),
@@ -124,11 +124,12 @@ async def test_sigterm_hands_over(host_environment: dict[str, str], settings: Fl
         ):
             await asyncio.to_thread(server.wait)
             driving = pool.submit(server.http.post, "/drive", json={"id": "x"})
-            while "working for 2.0 s" not in server.log():  # noqa: ASYNC110  # another process says it
+            while "working for 5.0 s" not in server.log():  # another process says it
+                assert not driving.done(), server.log()
                 await asyncio.sleep(0.02)
             server.terminate()
-            answer = await asyncio.wait_for(asyncio.wrap_future(driving), 10)
-            await asyncio.to_thread(server._process.wait, 10)
+            answer = await asyncio.wait_for(asyncio.wrap_future(driving), 30)
+            await asyncio.to_thread(server._process.wait, 30)
         await queue.quiet()
         state = await store.load("x")
 
