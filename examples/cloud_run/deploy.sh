@@ -6,9 +6,9 @@ NUMBER=$(gcloud projects describe "$PROJECT" --format='value(projectNumber)')
 SERVICE="https://shop-$NUMBER.$REGION.run.app"
 QUEUE="projects/$PROJECT/locations/$REGION/queues/flows"
 
-# Whom tasks and the scheduler call as, and who the service is. It may take a minute until a new account is known.
+# Whom tasks and the scheduler call as, and who the service is. It may take a minute until a new account is known: if a
+# role is refused to it, run what follows once more.
 gcloud iam service-accounts create flow-runner --project="$PROJECT"
-until gcloud iam service-accounts describe "$ACCOUNT" --project="$PROJECT"; do sleep 5; done
 for role in roles/datastore.user roles/cloudtasks.enqueuer; do
     gcloud projects add-iam-policy-binding "$PROJECT" --member="serviceAccount:$ACCOUNT" --role="$role" --condition=None
 done

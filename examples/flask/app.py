@@ -86,9 +86,9 @@ def drive() -> dict[str, Any]:
     id = request.get_json()["id"]
     try:
         return {"outcome": blocking.drive(id, budget=240)}
-    except (FlowStateDecodeError, UnknownFlowError):  # no other delivery mends that, and errors slow the queue down
+    except (FlowStateDecodeError, UnknownFlowError):  # a sweep tries again; an error would slow the queue down
         app.logger.exception("The run %r cannot be driven.", id)
-        return {"outcome": "failed"}
+        return {"outcome": "error"}
 
 
 @app.post("/sweep")

@@ -86,7 +86,7 @@ def drive(request: tasks_fn.CallableRequest) -> None:
     """
     try:
         flows.blocking.drive(request.data["id"], budget=530)
-    except (FlowStateDecodeError, UnknownFlowError):  # no other delivery mends that, and errors slow the queue down
+    except (FlowStateDecodeError, UnknownFlowError):  # a sweep tries again; an error would slow the queue down
         LOG.exception("The run %r cannot be driven.", request.data["id"])
 
 
