@@ -11,7 +11,8 @@ from .._rpc.deadline import Deadline
 from .._rpc.outcome import Ambiguous, Refused
 from ..errors import BackendError, FlowStateConflictError, FlowStateDecodeError, FlowStateError
 from ..unset import UNSET, Unset
-from .pending_write import PendingWrite, delete_parts, guard
+from .deleting_parts import delete_parts, guard
+from .pending_write import PendingWrite
 
 _TRIES = 3  # to delete parts, while others write
 

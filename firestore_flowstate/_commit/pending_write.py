@@ -5,7 +5,7 @@ What it deletes goes with the root too, or after it if that is more than Firesto
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,12 +20,12 @@ from .._document.version import Absent, AsRead, Exactly, Expectation
 from .._limits import Moment, moment_of
 from .._rpc.concurrency import for_each
 from .._rpc.deadline import Backoff, Deadline
-from .._rpc.messages import CommitResponse, Document, Precondition, Timestamp, Write
+from .._rpc.messages import CommitResponse, Document, Precondition, Write
 from .._rpc.outcome import Ambiguous, Meaning, Refused, means
 from ..errors import BackendError
+from .deleting_parts import MOST, delete_parts, guard, if_updated_at
 
 _BATCHES_AT_ONCE = 3  # batches of parts: up to 30 MiB on the way
-_DELETIONS: Final = 400  # of parts in one commit
 _PATIENCE: Final = 5.0  # seconds to delete parts in, after a write that is stored
 _PER_WRITE = 16  # bytes: more than protobuf puts around a write in a request
 
@@ -43,11 +43,6 @@ def expected_update_time(expected: Expectation) -> Moment | None:
     if isinstance(expected, Exactly):
         return expected.version.updated
     return expected.updated if isinstance(expected, AsRead) else None
-
-
-def if_updated_at(updated: Moment) -> Precondition:
-    """Return the precondition that a document is as of an update_time."""
-    return Precondition(update_time=Timestamp(seconds=updated.seconds, nanos=updated.nanos))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,60 +192,11 @@ async def _commit_and_then_delete(
     unchanged = guard(collection.name(pending.id), None if is_deleted else result.updated)
     if not is_deleted:  # whose caller waits for nothing but what is stored by now
         deadline = Deadline.after(min(_PATIENCE, deadline.remaining()))
-    half = max(1, min(_DELETIONS, len(pending.gone) // 2))
+    half = max(1, min(MOST, len(pending.gone) // 2))
     with suppress(Refused, Ambiguous, BackendError):
         async for _ in delete_parts(collection, pending.id, unchanged, pending.gone, deadline, at_most=half):
             pass
     return result
-
-
-def guard(name: str, updated: Moment | None) -> Write:
-    """Return a write that changes nothing, and fails if the root is not of that update_time; None: if it is there."""
-    if updated is None:
-        return Write(delete=name, current_document=Precondition(exists=False))
-    write = Write(current_document=if_updated_at(updated))
-    write.update.name = name
-    write.update_mask.SetInParent()
-    return write
-
-
-async def delete_parts(
-    collection: Collection,
-    id: str,
-    unchanged: Write,
-    names: Sequence[str],
-    deadline: Deadline,
-    *,
-    at_most: int = _DELETIONS,
-) -> AsyncIterator[int]:
-    """Delete parts that no root refers to, in commits of as many as Firestore takes. Yield how many each has deleted.
-
-    Args:
-        collection: The collection.
-        id: Their flow state.
-        unchanged: The guard of their root, which each commit has: it fails if somebody has written the root since.
-        names: Their resource names.
-        deadline: When to give up.
-        at_most: How many go in the first commit.
-
-    Raises:
-        Refused: Somebody has written the root, or Firestore does not delete a part alone. Some may be deleted.
-        Ambiguous: It is not known whether some are deleted.
-        BackendError: Some may be deleted.
-    """
-    done = 0
-    while done < len(names):
-        batch = names[done : done + at_most]
-        try:
-            writes = [unchanged, *(Write(delete=name) for name in batch)]
-            await collection.connection.commit(writes, deadline=deadline, flow_id=id)
-        except Refused as refusal:
-            if len(batch) == 1 or means(refusal.code, Meaning.PRECONDITION):
-                raise
-            at_most = len(batch) // 2
-        else:
-            done += len(batch)
-            yield len(batch)
 
 
 def parts_of(collection: Collection, id: str, values: Iterable[tuple[PartRef, bytes]]) -> tuple[Part, ...]:

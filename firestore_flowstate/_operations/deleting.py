@@ -10,8 +10,9 @@ from typing import Final, Protocol
 from .._collection.collection import Collection
 from .._commit.commit import Attempts, commit
 from .._commit.conflict import Conflict, conflict_with
+from .._commit.deleting_parts import if_updated_at
 from .._commit.history import history_since
-from .._commit.pending_write import CommitResult, PendingWrite, if_updated_at, part_names_of
+from .._commit.pending_write import CommitResult, PendingWrite, part_names_of
 from .._document.stored_document import AGE, EXISTENCE, PART_COUNT, StoredDocument
 from .._document.stored_values import PARTS
 from .._document.version import AsRead, Exactly, Version

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from .._collection.collection import Collection
-from .._commit.pending_write import delete_parts, guard
+from .._commit.deleting_parts import MOST, delete_parts, guard
 from .._document.stored_document import StoredDocument
 from .._document.stored_values import DATA, PART_BYTES, data_of, part_ids
 from .._limits import moment_of
@@ -21,7 +21,6 @@ from .reading import count_parts, scan_parts
 MIN_AGE: Final = timedelta(hours=1)
 """Parts younger than this may belong to a save that is under way, whose root does not refer to them yet."""
 
-_AT_ONCE: Final = 400  # deletions, which have the timeout of the settings together
 _LOOKED_INTO_AT_ONCE: Final = 8  # parts, of up to 1 MB each
 
 
@@ -149,8 +148,8 @@ def _age(part: Document) -> timedelta:
 async def _delete(collection: Collection, id: str, root: StoredDocument | None, parts: Sequence[Document]) -> int:
     deleted = 0
     unchanged = guard(collection.name(id), None if root is None else root.updated)
-    for start in range(0, len(parts), _AT_ONCE):
-        names = [part.name for part in parts[start : start + _AT_ONCE]]
+    for start in range(0, len(parts), MOST):
+        names = [part.name for part in parts[start : start + MOST]]
         try:
             async for number in delete_parts(collection, id, unchanged, names, collection.deadline(None)):
                 deleted += number

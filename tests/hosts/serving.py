@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -119,6 +120,23 @@ class Server:
             assert self._process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)
+
+    async def ended_while(self, path: str, body: object, *, says: str, within: float) -> tuple[httpx.Response, float]:
+        """Ask the server to end once it says so in the middle of a request.
+
+        Return the answer to that, and how many seconds later the server had ended. It fails if the answer does not come
+        within so many seconds, or the end within so many more.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            answering = pool.submit(self.http.post, path, json=body)
+            while says not in self.log():
+                assert not answering.done(), self.log()
+                await asyncio.sleep(0.02)
+            began = time.monotonic()
+            self.terminate()
+            answer = await asyncio.wait_for(asyncio.wrap_future(answering), within)
+            await asyncio.to_thread(self._process.wait, within)
+        return answer, time.monotonic() - began
 
     def workers(self) -> list[int]:
         """Return the process ids of its children."""

@@ -596,15 +596,7 @@ async def test_sigterm_hands_over(
         outside = Flows(store, dispatcher=Nowhere())
         id = str(uuid.uuid4())
         await outside.start("napping", [0.1, 2.0, 3600.0], id=id)
-        with ThreadPoolExecutor(1) as pool:
-            driving = pool.submit(host.http.post, f"{prefix}/drive", json={"id": id})
-            while "napping for 2.0 s" not in host.log():  # noqa: ASYNC110  # another process says it
-                await asyncio.sleep(0.02)
-            began = time.monotonic()
-            host.terminate()
-            answer = driving.result()
-            host._process.wait(10)
-            took = time.monotonic() - began
+        answer, took = await host.ended_while(f"{prefix}/drive", {"id": id}, says="napping for 2.0 s", within=10)
         state = await store.load(id)
 
     assert {"outcome": "handed over"} == answer.json()

@@ -11,7 +11,6 @@ import subprocess
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import httpx
@@ -115,21 +114,10 @@ async def test_sigterm_hands_over(host_environment: dict[str, str], settings: Fl
         variables = {**host_environment, "QUEUE_HOST": queue.http_host, "DRIVE_URL": "http://127.0.0.1:1/"}
         arguments = ("--chdir", str(ROOT / "tests" / "hosts"), "--workers", "1", "--threads", str(threads))
         await Flows(store, dispatcher=Nowhere()).start("working", [0.1, 5.0, 3600.0], id="x")
-        with (
-            Server(
-                *("gunicorn", "--bind", "127.0.0.1:{port}", *arguments, "flask_flows:app"),
-                environment={**variables, "BUDGET": "60"},
-            ) as server,
-            ThreadPoolExecutor(1) as pool,
-        ):
+        options = ("--bind", "127.0.0.1:{port}", *arguments, "flask_flows:app")
+        with Server("gunicorn", *options, environment={**variables, "BUDGET": "60"}) as server:
             await asyncio.to_thread(server.wait)
-            driving = pool.submit(server.http.post, "/drive", json={"id": "x"})
-            while "working for 5.0 s" not in server.log():  # another process says it
-                assert not driving.done(), server.log()
-                await asyncio.sleep(0.02)
-            server.terminate()
-            answer = await asyncio.wait_for(asyncio.wrap_future(driving), 30)
-            await asyncio.to_thread(server._process.wait, 30)
+            answer, _ = await server.ended_while("/drive", {"id": "x"}, says="working for 5.0 s", within=30)
         await queue.quiet()
         state = await store.load("x")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -78,14 +77,9 @@ async def test_sigterm_hands_over(host_environment: dict[str, str], flow_state_s
         source = str(Path(__file__).with_name("functions_flows.py"))
         options = ("--target", "drive_long", "--source", source, "--port", "{port}", "--host", "127.0.0.1", "--asgi")
         await Flows(store, dispatcher=Nowhere()).start("working", [0.1, 2.0, 3600.0], id="x")
-        with Server("functions_framework", *options, environment=variables) as server, ThreadPoolExecutor(1) as pool:
+        with Server("functions_framework", *options, environment=variables) as server:
             await asyncio.to_thread(server.wait)
-            driving = pool.submit(server.http.post, "/", json={"id": "x"})
-            while "working for 2.0 s" not in server.log():  # noqa: ASYNC110  # another process says it
-                await asyncio.sleep(0.02)
-            server.terminate()
-            answer = await asyncio.wait_for(asyncio.wrap_future(driving), 10)
-            await asyncio.to_thread(server._process.wait, 10)
+            answer, _ = await server.ended_while("/", {"id": "x"}, says="working for 2.0 s", within=10)
         await queue.quiet()
         state = await store.load("x")
 

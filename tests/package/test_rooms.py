@@ -371,8 +371,8 @@ COMMITS = {
         "commit_batches",  # what the loop sends
         "_commit_and_then_delete",  # the same, if Firestore refuses to delete so much at once
         "_write_ahead",  # the parts before it
-        "delete_parts",  # parts that no root names, under a condition on the root
     ),
+    "_commit.deleting_parts": ("delete_parts",),  # parts that no root names, under a condition on the root
     "_operations.bulk": ("save_many",),  # up to 100 at once; each goes through the loop if that fails
     "_operations.deleting": ("delete_documents",),  # the same for delete_many and purge
 }

@@ -191,17 +191,7 @@ async def test_another_reason_is_told(limited: tuple[Store, Transactions]) -> No
     assert await store.load("flow") is not None
 
 
-async def put_small(store: Store) -> None:
-    """Replace the large state by a small one, whose deletion of parts comes after it."""
-    await save_less(store)
-
-
-async def put_large(store: Store) -> None:
-    """Store a state in parts, as another process that knows nothing of what is under way."""
-    await store.save("flow", state_of(2 * MB, seed=3))
-
-
-@pytest.mark.parametrize("write", [put_small, _delete], ids=["save", "delete"])
+@pytest.mark.parametrize("write", [save_less, _delete], ids=["save", "delete"])
 async def test_what_others_write_meanwhile_stays(
     limited: tuple[Store, Transactions], flow_state_settings: FlowStateSettings, write: Callable[[Store], Any]
 ) -> None:
@@ -229,7 +219,7 @@ async def test_what_others_write_meanwhile_stays(
 
 async def as_another_process(settings: FlowStateSettings) -> None:
     async with Store(settings.model_copy(update={"compress_over": 2**40})) as other:
-        await put_large(other)
+        await other.save("flow", state_of(2 * MB, seed=3))
 
 
 def is_clean_up(call: Call) -> bool:
@@ -240,7 +230,7 @@ def is_clean_up(call: Call) -> bool:
     return bool(changes_nothing and others and all(write.delete for write in others))
 
 
-@pytest.mark.parametrize("write", [put_small, _delete], ids=["save", "delete"])
+@pytest.mark.parametrize("write", [save_less, _delete], ids=["save", "delete"])
 async def test_a_clean_up_that_fails_is_left_to_gc(
     limited: tuple[Store, Transactions], write: Callable[[Store], Any]
 ) -> None:
