@@ -14,7 +14,7 @@ import grpc.aio  # type: ignore[import-untyped]  # as above
 
 from . import fork
 from .database import Database, Metadata
-from .deadline import timeout_for_grpc
+from .deadline import sleep, timeout_for_grpc
 from .outcome import CHANNEL_CLOSED, CallFailed
 
 _SERVICE: Final = "/google.firestore.v1.Firestore/"
@@ -22,6 +22,7 @@ _UNARY: Final = ("Commit", "GetDocument")
 _STREAMED: Final = ("BatchGetDocuments", "RunQuery", "RunAggregationQuery")
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
 _CLOSING_SECONDS: Final = 0.5  # in which calls under way may end by themselves
+_ENDING_SECONDS: Final = 0.01  # in which the ends of calls that were broken off come, if the processor is free
 
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),  # no limit here: sizes are computed before anything is sent
@@ -65,6 +66,7 @@ class Channel:
         self._listen: Any = channel.stream_stream(_SERVICE + "Listen")
         self._streams: dict[object, Any] = {}
         self._calls = 0  # those under way, without streams of Listen
+        self._has_broken_off = False  # a call or a stream
         self.is_closed = False
 
     async def call(self, name: str, request: bytes, *, metadata: Any, timeout: float) -> list[bytes]:
@@ -89,6 +91,7 @@ class Channel:
             self.is_closed = True
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from error.with_traceback(None)
         except asyncio.CancelledError as error:
+            self._has_broken_off = True
             if not self.is_closed or _cancelled_by_caller():
                 error.__context__ = None  # Python 3.10 sets it to an error of grpc's, which keeps the channel
                 raise error.with_traceback(None) from None
@@ -118,6 +121,7 @@ class Channel:
             self.is_closed = True
             raise CallFailed("UNAVAILABLE", CHANNEL_CLOSED) from error.with_traceback(None)
         except asyncio.CancelledError as error:
+            self._has_broken_off = True
             if not self.is_closed or _cancelled_by_caller():
                 error.__context__ = None  # as in `call`
                 raise error.with_traceback(None) from None
@@ -133,9 +137,14 @@ class Channel:
         self.is_closed = True
         for stream in list(self._streams.values()):
             stream.cancel()
+            self._has_broken_off = True
         channel = self._let_go()
         if self._owned and channel is not None:
             await channel.close(_CLOSING_SECONDS)
+            if self._has_broken_off or self._calls:
+                # If the loop is closed before grpc has told it of their ends, the loop of others that reads them prints
+                # an error.
+                await sleep(_ENDING_SECONDS)
 
     def close_if_idle(self) -> bool:
         """Close the channel, on its own loop, if no call is under way; return whether none is.

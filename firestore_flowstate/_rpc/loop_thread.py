@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
@@ -48,7 +49,7 @@ class LoopThread:
                 "threads, as gunicorn does by `--worker-class gthread`"
             )
         # The selector loop, whatever the policy of the process: nothing but grpc's sockets is waited for here.
-        self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
+        self.loop: asyncio.AbstractEventLoop = _Loop()
         self.loop.set_exception_handler(_report)
         # Reentrant: a handler of a signal may call a store in the middle of a call of the same thread. With a plain
         # lock such a call waits for ever (test_signals_at_any_point).
@@ -235,9 +236,27 @@ def call_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[[], obje
     return True
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that drops what grpc still has for it once it is closed: the ends of calls that were broken off.
+
+    grpc.aio lets any loop that uses it read the events of all loops, and hand on those of other loops. An error here
+    would be printed by the loop that reads, which is as a rule the application's.
+    """
+
+    def call_soon_threadsafe(  # type: ignore[override]  # typeshed has a TypeVarTuple, which is new in Python 3.11
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not (self.is_closed() and getattr(callback, "__module__", None) == "grpc._cython.cygrpc"):
+                raise
+            return asyncio.Handle(callback, args, self)  # which no loop will run
+
+
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # grpc.aio gives each loop the events of all loops. For those of a loop that is closed, such as one of asyncio.run
-    # in which an AsyncClient was used, it raises RuntimeError here. That does no harm, and is not printed.
+    # Likewise the other way round: for events of a loop of others that is closed, such as one of asyncio.run in which
+    # an AsyncClient was used, grpc raises RuntimeError here. That does no harm, and is not printed.
     is_of_grpc = "PollerCompletionQueue" in repr(context.get("handle"))
     if not (is_of_grpc and isinstance(context.get("exception"), RuntimeError)):
         loop.default_exception_handler(context)

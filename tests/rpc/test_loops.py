@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import os
+import socket
 import subprocess
 import textwrap
 import threading
@@ -271,6 +272,39 @@ def test_a_loop_may_end_while_its_channel_is_closed(
 
     assert not closing.is_alive()
     assert channel.is_closed
+    assert [] == caplog.messages
+
+
+@pytest.mark.parametrize("way", ["over the background loop", "over a loop of its own", "not cancelled"])
+async def test_the_ends_of_calls_that_were_broken_off_are_not_printed(
+    connection: Connection, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """Grpc has them after the calls are over, and lets any loop read them: here that of another connection."""
+    await connection.bind()
+
+    async def go_on_reading() -> None:
+        while True:
+            await get(connection)
+
+    async def break_off(age: float) -> None:
+        closed = Connection(FlowStateSettings(emulator_host=host, project="demo-silent"))
+        if way != "over the background loop":
+            await closed.bind()
+        call = asyncio.ensure_future(get(closed))
+        await asyncio.sleep(age)
+        if way != "not cancelled":
+            call.cancel()
+        await closed.close()
+        call.cancel()
+        await asyncio.wait([call])
+
+    reading = asyncio.ensure_future(go_on_reading())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        for age in range(10 if way == "not cancelled" else 100):  # the first takes 0.5 s, in which the call may end
+            await asyncio.to_thread(asyncio.run, break_off(age * 0.0002))
+    reading.cancel()
+
     assert [] == caplog.messages
 
 
