@@ -1,7 +1,8 @@
 """Writes the folder that `make firebase-exec` runs firebase-tools in: `exec_folder.py FOLDER [PORT]`.
 
-It is the project's own firebase.json with what it names, but on a free port, since firebase-tools takes no other
-one when its port is taken; and a jar around the emulator's jar, from whatever tool that is: firebase-tools runs
+It is the project's own firebase.json with what it names, but on free ports: firebase-tools takes no other one when
+the emulator's port is taken, and two of it that start together break each other off over those of their hub and of
+their websocket; and a jar around the emulator's jar, from whatever tool that is: firebase-tools runs
 `java -jar`, and the Google Cloud CLI's jar names no main class.
 """
 
@@ -20,7 +21,8 @@ PROJECT = Path(__file__).parents[2]
 def write_folder(folder: Path, port: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((PROJECT / "firebase.json").read_text())
-    config["emulators"]["firestore"]["port"] = port
+    config["emulators"]["firestore"] |= {"port": port, "websocketPort": free_port()}
+    config["emulators"] |= {"hub": {"port": free_port()}, "logging": {"port": free_port()}}
     (folder / "firebase.json").write_text(json.dumps(config, indent=2))
     for name in config["firestore"].values():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
