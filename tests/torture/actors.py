@@ -188,6 +188,8 @@ class Actor:
         began = now()
 
         def change(state: FlowState) -> None:
+            if seen:  # a server that was killed meanwhile may have stored it and forgotten that
+                self.asker.gave_up(operation.kind, id, self._attempt_on(operation, seen[-1], {}), now())
             self._change(operation, id, state, seen, seen[-1].at if seen else began)
 
         call = self.asker.store.modify(id, change, timeout=operation.timeout)
@@ -204,10 +206,14 @@ class Actor:
         refusals: dict[type[FlowStateError], Requirement] = {FlowStateNotFoundError: absent}
         if not seen:
             return {id: Attempt(success=Case(anything, nothing), refusals=refusals)}
-        last = seen[-1]
-        refusals[FlowStateConflictError] = Differs(last.look)
-        fresh = self._is_fresh(operation, last.look)
-        return {id: last.attempt(operation.mark, fresh=fresh, refusals=refusals, began=last.at)}
+        refusals[FlowStateConflictError] = Differs(seen[-1].look)
+        return {id: self._attempt_on(operation, seen[-1], refusals)}
+
+    def _attempt_on(
+        self, operation: Operation, known: Known, refusals: Mapping[type[FlowStateError], Requirement]
+    ) -> Attempt:
+        fresh = self._is_fresh(operation, known.look)
+        return known.attempt(operation.mark, fresh=fresh, refusals=refusals, began=known.at)
 
     # ---- deletions
     async def _delete(self, operation: Operation, ids: Sequence[str]) -> str:

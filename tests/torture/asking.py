@@ -118,6 +118,11 @@ class Asker:
         """Record what was seen of a flow state at some time in between."""
         self._record(id, what, Attempt(success=Case(requirement, nothing)), "done", anything, began, ended)
 
+    def gave_up(self, what: str, id: str, attempt: Attempt, ended: float) -> None:
+        """Record a try of a call that goes on with another try, since what it rested on was not stored any more."""
+        assert attempt.began is not None
+        self._record(id, what, attempt, "refused", anything, attempt.began, ended)
+
     async def restore_standing(self, round: int) -> None:
         """Create the flow states that are to be there in every list, if they are not there yet or were lost."""
         mark = Mark.of(f"{round}.standing", whole=True, size=0, ends=False)

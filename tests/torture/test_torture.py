@@ -15,7 +15,7 @@ from .asking import Asker
 from .checking import Verdict, judge
 from .examining import examine
 from .following import Follower
-from .history import History
+from .history import Attempt, History, Outcome, Record, Trouble, wipe
 from .linearize import NoOrderError, UndecidedError, linearize
 from .marks import Mark, look_of
 from .model import (
@@ -179,6 +179,31 @@ def test_a_search_that_is_too_long_is_given_up() -> None:
 def test_the_end_is_found() -> None:
     """The state after the order is what the next round begins with."""
     assert State((A, B)) == linearize([event(0, 1, anything, Replace(A)), event(2, 3, present, Append(B))], NOTHING).end
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_killed_server_may_have_stored_an_earlier_try(killed: bool) -> None:
+    """A modify stores B on A, has no reply, finds D there, and stores B on D: without the kill that is twice."""
+
+    def record(
+        began: float, ended: float, required: Requirement, effect: Effect = nothing, *, mark: str = ""
+    ) -> Record:
+        attempt = Attempt(success=Case(required, effect), mark=mark, began=began)
+        outcome: Outcome = "refused" if ended == 6 else "done"
+        return Record(key="k", what="", line="l", began=began, ended=ended, outcome=outcome, attempt=attempt)
+
+    history = History(kills=[Trouble(None, 4, 5)] if killed else [])
+    history.add(
+        record(0, 1, anything, Replace(A), mark=A),
+        record(2, 6, sees(A), Append(B), mark=B),  # the try that was given up
+        record(3, 3.5, sees(A, B)),
+        wipe("k", 4, 5),
+        record(5.2, 5.8, anything, Replace(D), mark=D),
+        record(6, 7, sees(D), Append(B), mark=B),
+        record(8, 9, sees(D, B)),
+    )
+
+    assert killed == (not judge(history, {}).wrong)
 
 
 def test_a_seed_is_a_plan() -> None:
