@@ -132,6 +132,7 @@ class Channel:
     async def close(self) -> None:
         """Close the channel and its connections, after at most 0.5 s in which calls under way may end.
 
+        If a call was broken off, by whomever, this takes 10 ms more, in which grpc tells the loop of its end.
         A channel of the caller's client is left open.
         """
         self.is_closed = True
