@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -58,33 +58,34 @@ HEADER = segment(json.dumps({"alg": "RS256", "kid": GOOGLE.id, "typ": "JWT"}))
 @pytest.mark.parametrize(
     "token",
     [
-        f"{segment(DEEP)}.{segment(DEEP)}.AAAA",
-        f"{HEADER}.{segment(DEEP)}.AAAA",
-        f"{HEADER}.{segment('[]')}.AAAA",
-        f"{HEADER}.{segment('5')}.AAAA",
-        f"{segment(json.dumps({'alg': 'HS256', 'kid': GOOGLE.id}))}.{segment('{}')}.AAAA",
-        f"{segment(json.dumps({'alg': ['RS256'], 'kid': {}}))}.{segment('{}')}.AAAA",
-        f"{segment(json.dumps({'alg': 'RS256', 'kid': '../' * 1000}))}.{segment('{}')}.AAAA",
-        "A" * 50_000,
-        "-._.-",
-        GOOGLE.token(exp="never"),
-        GOOGLE.token(exp=float("inf"), iat=float("inf")),
-        GOOGLE.token(aud=[AUDIENCE]),
-        GOOGLE.token(aud={AUDIENCE: 1}),
-        GOOGLE.token(email=[ACCOUNT]),
-        GOOGLE.token(email=ACCOUNT + "\n"),
-        GOOGLE.token(email_verified=1),
-        GOOGLE.token() + "\n",
-        GOOGLE.token() + ".",
+        lambda: f"{segment(DEEP)}.{segment(DEEP)}.AAAA",
+        lambda: f"{HEADER}.{segment(DEEP)}.AAAA",
+        lambda: f"{HEADER}.{segment('[]')}.AAAA",
+        lambda: f"{HEADER}.{segment('5')}.AAAA",
+        lambda: f"{segment(json.dumps({'alg': 'HS256', 'kid': GOOGLE.id}))}.{segment('{}')}.AAAA",
+        lambda: f"{segment(json.dumps({'alg': ['RS256'], 'kid': {}}))}.{segment('{}')}.AAAA",
+        lambda: f"{segment(json.dumps({'alg': 'RS256', 'kid': '../' * 1000}))}.{segment('{}')}.AAAA",
+        lambda: "A" * 50_000,
+        lambda: "-._.-",
+        lambda: GOOGLE.token(exp="never"),
+        lambda: GOOGLE.token(exp=float("inf"), iat=float("inf")),
+        lambda: GOOGLE.token(aud=[AUDIENCE]),
+        lambda: GOOGLE.token(aud={AUDIENCE: 1}),
+        lambda: GOOGLE.token(email=[ACCOUNT]),
+        lambda: GOOGLE.token(email=ACCOUNT + "\n"),
+        lambda: GOOGLE.token(email_verified=1),
+        lambda: GOOGLE.token() + "\n",
+        lambda: GOOGLE.token() + ".",
     ],
 )
-async def test_tokens_that_are_not_what_they_should_be(flows: Flows, token: str) -> None:
+async def test_tokens_that_are_not_what_they_should_be(flows: Flows, token: Callable[[], str]) -> None:
     """The answer is 401 without a word more. An error of ours would be a way to fill logs and slow a queue."""
+    refused = token()
     oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
     oidc._certificates = KeptResponses(Certificates())
     http = client(flows.app(verify=oidc, genkit=True))
     for path in ("/drive", "/sweep", "/slow"):
-        answer = await http.post(path, headers={"Authorization": f"Bearer {token}".replace("\n", " ")})
+        answer = await http.post(path, headers={"Authorization": f"Bearer {refused}".replace("\n", " ")})
 
         assert (401, b"") == (answer.status_code, answer.content)
 
@@ -262,28 +263,29 @@ async def test_the_log_is_written_by_us_alone(flows: Flows, caplog: pytest.LogCa
 @pytest.mark.parametrize(
     "token",
     [
-        "s3cret",
-        f"{segment('[]')}.s3cret.AAAA",
-        f"{HEADER}.{segment(json.dumps('s3cret'))}.AAAA",
-        f"{segment(json.dumps({'alg': 's3cret'}))}.{segment('{}')}.AAAA",
-        f"{segment(json.dumps({'alg': 'RS256', 'kid': 's3cret'}))}.{segment('{}')}.AAAA",
-        GOOGLE.token(aud="s3cret"),
-        GOOGLE.token(iss="s3cret"),
-        GOOGLE.token(exp="s3cret"),
+        lambda: "s3cret",
+        lambda: f"{segment('[]')}.s3cret.AAAA",
+        lambda: f"{HEADER}.{segment(json.dumps('s3cret'))}.AAAA",
+        lambda: f"{segment(json.dumps({'alg': 's3cret'}))}.{segment('{}')}.AAAA",
+        lambda: f"{segment(json.dumps({'alg': 'RS256', 'kid': 's3cret'}))}.{segment('{}')}.AAAA",
+        lambda: GOOGLE.token(aud="s3cret"),
+        lambda: GOOGLE.token(iss="s3cret"),
+        lambda: GOOGLE.token(exp="s3cret"),
     ],
 )
 async def test_a_token_that_is_refused_is_not_in_the_log(
-    flows: Flows, caplog: pytest.LogCaptureFixture, token: str
+    flows: Flows, caplog: pytest.LogCaptureFixture, token: Callable[[], str]
 ) -> None:
     """A token of another service is a secret all the same. The line says what is asked of one."""
+    refused = token()
     oidc = Oidc(audience=AUDIENCE, service_account=ACCOUNT)
     oidc._certificates = KeptResponses(Certificates())
     caplog.set_level(logging.INFO)
-    assert oidc.allows(f"Bearer {token}") is False
+    assert oidc.allows(f"Bearer {refused}") is False
     [line] = [record.getMessage() for record in caplog.records if record.name == "firestore_flowstate.flows"]
 
     assert AUDIENCE in line
-    assert [] == [secret for secret in ("s3cret", *token.split(".")) if secret in caplog.text]
+    assert [] == [secret for secret in ("s3cret", *refused.split(".")) if secret in caplog.text]
 
 
 @pytest.mark.parametrize("name", ["drive", "sweep", "health", "a/b"])
