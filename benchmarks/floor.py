@@ -38,7 +38,7 @@ class Floor:
         for number, state in enumerate(states):
             name = f"{database}/documents/{collection}/floor-{number}"
             text = json.dumps(state, separators=(",", ":"), ensure_ascii=False)
-            write = messages.Write(update={"name": name, "fields": {"state": {"string_value": text}}})
+            write = messages.Write(update={"name": name, "fields": {"state": messages.Value(string_value=text)}})
             self._commits.append(messages.CommitRequest(database=database, writes=[write]).SerializeToString())
             self._gets.append(messages.GetDocumentRequest(name=name).SerializeToString())
 
@@ -71,7 +71,7 @@ class CompressingFloor:
         """Save one of the states."""
         number = index % len(self._states)
         text = orjson.dumps(self._states[number])
-        fields = {"state": {"bytes_value": compress(text)}, "size": {"integer_value": len(text)}}
+        fields = {"state": messages.Value(bytes_value=compress(text)), "size": messages.Value(integer_value=len(text))}
         write = messages.Write(update={"name": self._names[number], "fields": fields})
         request = messages.CommitRequest(database=self._database, writes=[write])
         return messages.CommitResponse.FromString(await self._commit(request.SerializeToString()))

@@ -16,7 +16,14 @@ from itertools import repeat
 from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypeAliasType
@@ -274,8 +281,11 @@ def _in_order(kind: Any) -> Any:
 
 def _made_adapter(kind: Any) -> TypeAdapter[Any]:
     """Return pydantic's adapter, which has bytes as base64, as the store does, but for a model's own."""
-    if getattr(kind, "__module__", None) == "freezegun.api":  # a test has frozen the clock, and pydantic knows the
-        kind = kind.__mro__[1]  # real class alone: a `datetime` or `date` of an annotation, or of ours
+    if getattr(kind, "__module__", None) == "freezegun.api":
+        # A test has frozen the clock, and the annotation names what stands for `datetime` or `date` meanwhile.
+        with suppress(PydanticSchemaGenerationError):
+            return TypeAdapter(kind, config=_BYTES)
+        kind = kind.__mro__[1]  # pydantic from 2.14 on knows the real class alone
     try:
         return TypeAdapter(kind, config=_BYTES)
     except PydanticUserError as error:
