@@ -25,11 +25,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firestore_flowstate._rpc.messages import CommitRequest, CommitResponse, Timestamp
 
+_EMAIL: Final = "demo@example.com"
 _ANSWERS: Final = {
     "/computeMetadata/v1/project/project-id": "demo-benchmarks",
     "/computeMetadata/v1/universe/universe-domain": "googleapis.com",
     "/computeMetadata/v1/instance/service-accounts/default/": json.dumps(
-        {"email": "demo@example.com", "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
+        {"email": _EMAIL, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
     ),
     "/computeMetadata/v1/instance/service-accounts/default/token": json.dumps(
         {"access_token": "any", "expires_in": 3600, "token_type": "Bearer"}
@@ -67,7 +68,8 @@ def production() -> Iterator[dict[str, str]]:
 
 class _MetadataServer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        answer = _ANSWERS.get(self.path.partition("?")[0], "").encode()
+        path = self.path.partition("?")[0].replace(f"/{_EMAIL}/", "/default/")  # older google-auth asks by the address
+        answer = _ANSWERS.get(path, "").encode()
         self.send_response(200)
         self.send_header("Metadata-Flavor", "Google")
         self.send_header("Content-Type", "application/json" if answer.startswith(b"{") else "text/plain")
